@@ -1,0 +1,70 @@
+# Everything that is run on this project is a target here; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/engram
+export ENGRAM_CACHE := $(CACHE)
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+BIN := $(CARGO_TARGET_DIR)/release
+CARGO := cargo
+# Prints how long a suite took: $(call timed,name,command)
+timed = start=$$(date +%s); $(2); end=$$(date +%s); \
+	printf '== %s: %d.%d minutes\n' '$(1)' $$(( (end-start)/60 )) $$(( ((end-start)%60)/6 ))
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: setup
+setup: ## Install what building needs (Debian, Ubuntu)
+	@.ci/setup
+
+.PHONY: build
+build: setup ## Build everything
+	@$(call timed,build,$(CARGO) build --release --workspace --all-targets)
+
+.PHONY: run
+run: setup ## Build, and serve on 127.0.0.1:2379 with data in ./data
+	@$(CARGO) build --release --workspace
+	@.ci/serve $(BIN)/engram
+
+.PHONY: tools
+tools: ## Build the real etcd, Kubernetes and our Go programs (into the cache)
+	@$(call timed,tools,e2e/tools/build.sh all)
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+.PHONY: check
+check: ## Formatting and lints
+	@$(CARGO) fmt --all --check
+	@$(call timed,clippy,$(CARGO) clippy --release --workspace --all-targets -- -D warnings)
+
+.PHONY: unit
+unit: ## Unit and property tests
+	@$(call timed,unit tests,$(CARGO) test --release --workspace --lib --bins)
+
+.PHONY: one-member
+one-member: tools ## One member against the real etcd's clients and answers
+	@$(call timed,one member,$(CARGO) test --release -p engram-e2e --test one_member --test api --test durability --test bad_input -- --test-threads=1)
+
+.PHONY: kubernetes
+kubernetes: tools ## The real kube-apiserver and kube-controller-manager on one member
+	@$(call timed,kubernetes,$(CARGO) test --release -p engram-e2e --test kubernetes -- --nocapture --test-threads=1)
+
+.PHONY: test
+test: build check unit one-member kubernetes ## What proves the product on one machine
+
+.PHONY: crash
+crash: build tools ## 2,000 kills under load, each audited (hours)
+	ENGRAM_CRASH_ROUNDS=2000 $(CARGO) test --release -p engram-e2e --test durability crash -- --nocapture
+
+.PHONY: bench
+bench: build tools ## Side by side with the real etcd; writes bench/RESULTS.md (an hour)
+	bench/run.sh
+
+.PHONY: loc
+loc: ## Lines of code by room
+	@wc -l $$(git ls-files 'server/src/*.rs') | sort -rn | head -40

@@ -1,0 +1,3 @@
+module engram.dev/bench
+
+go 1.26.0

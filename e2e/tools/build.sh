@@ -1,0 +1,108 @@
+#!/bin/bash
+# Builds the pinned tools of this module into ${ENGRAM_CACHE:-~/.cache/engram}/tools/bin.
+# Usage: build.sh [etcd|kube|programs|all]...    (default: all)
+# A group that is already there, built from the same go.mod, go.sum, sources and flags, is skipped.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+cache=${ENGRAM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/engram}/tools
+bin=$cache/bin
+stamps=$cache/stamps
+export GOCACHE=${GOCACHE:-$cache/gobuild} GOMODCACHE=${GOMODCACHE:-$cache/gomod}
+export CGO_ENABLED=0 GOTOOLCHAIN=local
+
+kube_version=v1.37.2 # also in go.mod: the binary says what is set here, so check_versions compares
+
+# One line a program: the name of the binary, its package, more linker flags.
+etcd_programs="
+etcd go.etcd.io/etcd/server/v3
+etcdctl go.etcd.io/etcd/etcdctl/v3
+etcdutl go.etcd.io/etcd/etcdutl/v3"
+
+version_package=k8s.io/component-base/version
+kube_minor=${kube_version#v1.}
+kube_minor=${kube_minor%%.*}
+# Without these the apiserver calls itself v0.0.0-master, and clients refuse to work with it.
+kube_flags="-X $version_package.gitVersion=$kube_version -X $version_package.gitMajor=1"
+kube_flags+=" -X $version_package.gitMinor=$kube_minor -X $version_package.gitTreeState=clean"
+kube_programs="
+kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver $kube_flags
+kube-controller-manager k8s.io/kubernetes/cmd/kube-controller-manager $kube_flags
+kubectl k8s.io/kubernetes/cmd/kubectl $kube_flags"
+
+own_programs="
+goldens ./cmd/goldens
+differential ./cmd/differential
+load ./cmd/load"
+
+die() {
+  echo "build.sh: $*" >&2
+  exit 1
+}
+
+check_versions() {
+  command -v go >/dev/null || die "go is not installed: take $(sed -n 's/^go //p' go.mod) or newer from https://go.dev/dl"
+  grep -q "k8s.io/kubernetes $kube_version\$" go.mod || die "kube_version $kube_version is not what go.mod requires"
+}
+
+programs_of() {
+  case $1 in
+    etcd) echo "$etcd_programs" ;;
+    kube) echo "$kube_programs" ;;
+    programs) echo "$own_programs" ;;
+    *) die "unknown group '$1' (etcd, kube, programs, all)" ;;
+  esac
+}
+
+# Everything that decides what the binaries of group $1 hold.
+fingerprint() {
+  {
+    go version
+    programs_of "$1"
+    # Sorted and without comments: which requirements are direct does not change a binary.
+    sed 's,//.*,,' go.mod | sort
+    cat go.sum
+    if [ "$1" = programs ]; then find cmd -name '*.go' -print0 | sort -z | xargs -0 sha256sum; fi
+  } | sha256sum | cut -d' ' -f1
+}
+
+is_fresh() {
+  local group=$1 print=$2 name rest
+  [ "$(cat "$stamps/$group" 2>/dev/null)" = "$print" ] || return 1
+  while read -r name rest; do
+    [ -z "$name" ] || [ -x "$bin/$name" ] || return 1
+  done <<<"$(programs_of "$group")"
+}
+
+build_group() {
+  local group=$1 print started name package flags
+  print=$(fingerprint "$group")
+  if is_fresh "$group" "$print"; then
+    echo "$group: fresh"
+    return
+  fi
+  while read -r name package flags; do
+    [ -n "$name" ] || continue
+    started=$SECONDS
+    # Into a temporary name first: a running older binary must not be written to.
+    nice -n 10 go build -buildvcs=false -trimpath -ldflags "-s -w $flags" -o "$bin/.$name.new" "$package"
+    mv -f "$bin/.$name.new" "$bin/$name"
+    echo "$name: built in $((SECONDS - started)) s"
+  done <<<"$(programs_of "$group")"
+  echo "$print" >"$stamps/$group"
+}
+
+check_versions
+mkdir -p "$bin" "$stamps"
+# Two builds at once would only do the same work twice.
+exec 9>"$cache/lock"
+flock 9
+
+[ $# -gt 0 ] || set -- all
+for group in "$@"; do
+  if [ "$group" = all ]; then
+    for each in etcd programs kube; do build_group "$each"; done
+  else
+    build_group "$group"
+  fi
+done

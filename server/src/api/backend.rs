@@ -1,0 +1,254 @@
+//! What the edge needs of the core: one trait, so that the edge can be tested against a fake and
+//! the core can change behind it.
+//!
+//! Owns the words of that border ([`Header`], [`ServeError`], [`StatusReport`], …). Must never name
+//! a gRPC or protobuf type. Every future here ends in a bounded time (the core applies etcd's
+//! request timeout) and may be dropped at any await: a proposal that was dropped may still happen.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::state::MemberRecord;
+use crate::types::request::{self, Op};
+use crate::types::result::{self, Alarm, ApplyError, Outcome};
+use crate::types::{ClusterId, LeaseId, MemberId, Revision};
+use crate::watch::WatchStream;
+
+/// What every answer's header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This member.
+    pub member: MemberId,
+    /// The store's revision now. The edge puts another one here where an answer has its own.
+    pub revision: Revision,
+    /// The Raft term.
+    pub term: u64,
+}
+
+/// Why the core did not do what was asked. `api/error.rs` maps each to etcd's code and text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServeError {
+    /// Applying it was refused.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// There is no leader.
+    #[error("no leader")]
+    NoLeader,
+    /// The leader changed while a read waited for its confirmation.
+    #[error("leader changed")]
+    LeaderChanged,
+    /// The request timeout passed; a write's outcome is unknown.
+    #[error("request timed out")]
+    Timeout,
+    /// As `Timeout`, and the leader was lost shortly before.
+    #[error("request timed out, possibly due to previous leader failure")]
+    TimeoutLeaderFail,
+    /// As `Timeout`, and this member has no connection to a quorum.
+    #[error("request timed out, possibly due to connection lost")]
+    TimeoutConnectionLost,
+    /// The member waited too long to apply what was confirmed.
+    #[error("request timed out, waiting for the applied index took too long")]
+    TimeoutWaitAppliedIndex,
+    /// The member is shutting down.
+    #[error("server stopped")]
+    Stopped,
+    /// Too much is committed and not yet applied.
+    #[error("too many requests")]
+    TooManyRequests,
+    /// The request is larger than `--max-request-bytes`.
+    #[error("request is too large")]
+    RequestTooLarge,
+    /// The quota is reached (found when proposing; the alarm is being raised).
+    #[error("database space exceeded")]
+    NoSpace,
+    /// Only the leader can do this.
+    #[error("not leader")]
+    NotLeader,
+    /// A learner does not serve this.
+    #[error("rpc not supported for learner")]
+    NotSupportedForLearner,
+    /// This member is no primary lessor (it stopped leading while it served a lease).
+    #[error("not a primary lessor")]
+    NotPrimaryLessor,
+    /// The lease does not exist.
+    #[error("requested lease not found")]
+    LeaseNotFound,
+    /// This build cannot do it; the text says what.
+    #[error("{0}")]
+    Unsupported(&'static str),
+    /// Something broke that the caller can do nothing about (a snapshot's temporary file, …).
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// The answer of `LeaseTimeToLive`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaseReport {
+    /// Seconds left; -1 when there is no such lease.
+    pub remaining_seconds: i64,
+    /// Seconds granted; 0 when there is no such lease.
+    pub granted_seconds: i64,
+    /// The keys attached, ascending; empty unless they were asked for.
+    pub keys: Vec<Bytes>,
+}
+
+/// What `Status` tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatusReport {
+    /// The leader, where one is known.
+    pub leader: Option<MemberId>,
+    /// The Raft term.
+    pub raft_term: u64,
+    /// The committed index.
+    pub raft_index: u64,
+    /// The applied index.
+    pub raft_applied_index: u64,
+    /// Bytes the store takes; above 0 (etcdctl divides by it).
+    pub db_size: i64,
+    /// Bytes of what is readable.
+    pub db_size_in_use: i64,
+    /// The quota in force, bytes.
+    pub db_size_quota: i64,
+    /// Whether this member has no vote.
+    pub learner: bool,
+}
+
+/// The answer of `HashKV`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HashKv {
+    /// The store's revision, for the header.
+    pub head: Revision,
+    /// The hash.
+    pub hash: u32,
+    /// The compact revision it was taken at (-1 where never compacted, as etcd has it).
+    pub compact_revision: Revision,
+    /// The revision hashed up to.
+    pub hash_revision: Revision,
+}
+
+/// A snapshot under way: a bbolt file in pieces.
+#[derive(Debug)]
+pub struct SnapshotSource {
+    /// The file's length, bytes; the digest is not counted.
+    pub total: u64,
+    /// The file's pieces (32 KiB, the last one shorter), then one piece more: its SHA-256. A closed
+    /// channel before the digest means that making it failed.
+    pub pieces: mpsc::Receiver<Result<Bytes, ServeError>>,
+}
+
+/// A range read page by page, at one revision that stays readable as long as this lives.
+pub trait RangeCursor: Send + 'static {
+    /// The store's revision when the cursor was made, for the header.
+    fn head(&self) -> Revision;
+
+    /// The next key-values, at most `limit` (> 0). In the answer `more` says whether the range
+    /// holds keys beyond these, and `count` how many it holds from the page's first key on. After
+    /// an answer without `more` it is not called again.
+    fn next_page(
+        &mut self,
+        limit: usize,
+    ) -> impl Future<Output = Result<result::Range, ApplyError>> + Send;
+}
+
+/// The core, as the edge sees it.
+pub trait Backend: Send + Sync + 'static {
+    /// What [`Backend::range_cursor`] makes.
+    type Cursor: RangeCursor;
+
+    /// Ids, the store's revision and the term now. Cheap: called for every answer.
+    fn header(&self) -> Header;
+
+    /// Has `op` decided by Raft and applied. Quota, backlog and timeout are the core's.
+    fn propose(&self, op: Op) -> impl Future<Output = Result<Outcome, ServeError>> + Send;
+
+    /// Grants a lease: chooses an id where `id` is none, raises the time to live to the minimum,
+    /// then as [`Backend::propose`].
+    fn lease_grant(
+        &self,
+        id: LeaseId,
+        ttl_seconds: i64,
+    ) -> impl Future<Output = Result<Outcome, ServeError>> + Send;
+
+    /// Returns once everything that was acknowledged before the call is readable here.
+    fn read_barrier(&self) -> impl Future<Output = Result<(), ServeError>> + Send;
+
+    /// Reads locally. The revision is the store's at that moment (for the header).
+    fn range(
+        &self,
+        query: &request::Range,
+    ) -> impl Future<Output = Result<(Revision, result::Range), ApplyError>> + Send;
+
+    /// Begins a paged local read. `query`'s limit is ignored; it has no filter, no `count_only`
+    /// and is sorted by key, ascending.
+    fn range_cursor(&self, query: request::Range) -> Result<Self::Cursor, ApplyError>;
+
+    /// Runs a transaction that only reads, locally.
+    fn read_txn(
+        &self,
+        txn: &request::Txn,
+    ) -> impl Future<Output = Result<(Revision, result::Txn), ApplyError>> + Send;
+
+    /// Renews a lease; its time to live in seconds, 0 where there is no such lease.
+    fn lease_keep_alive(&self, id: LeaseId)
+    -> impl Future<Output = Result<i64, ServeError>> + Send;
+
+    /// What a lease has left.
+    fn lease_time_to_live(
+        &self,
+        id: LeaseId,
+        keys: bool,
+    ) -> impl Future<Output = Result<LeaseReport, ServeError>> + Send;
+
+    /// Every lease, the soonest to expire first.
+    fn leases(&self) -> impl Future<Output = Result<Vec<LeaseId>, ServeError>> + Send;
+
+    /// A new watch stream.
+    fn watch(&self) -> WatchStream;
+
+    /// The members, ascending by id.
+    fn members(&self) -> Vec<MemberRecord>;
+
+    /// The alarms raised.
+    fn alarms(&self) -> Vec<Alarm>;
+
+    /// The leader, where one is known (none too where the leader has lost its quorum).
+    fn leader(&self) -> Option<MemberId>;
+
+    /// Whether this member has no vote.
+    fn is_learner(&self) -> bool;
+
+    /// The cluster version ("3.7.0"), once decided.
+    fn cluster_version(&self) -> Option<String>;
+
+    /// What `Status` tells.
+    fn status(&self) -> StatusReport;
+
+    /// Reclaims space; honest about what that means for the store.
+    fn defragment(&self) -> impl Future<Output = Result<(), ServeError>> + Send;
+
+    /// A hash of the whole store as it lies on disk, and the store's revision.
+    fn hash(&self) -> impl Future<Output = Result<(Revision, u32), ServeError>> + Send;
+
+    /// The hash of what is readable at `revision` (0: the latest).
+    fn hash_kv(&self, revision: i64) -> impl Future<Output = Result<HashKv, ServeError>> + Send;
+
+    /// Returns once what the compaction at `revision` superseded is gone from the store.
+    fn compacted_physically(
+        &self,
+        revision: Revision,
+    ) -> impl Future<Output = Result<(), ServeError>> + Send;
+
+    /// Begins a snapshot.
+    fn snapshot(&self) -> impl Future<Output = Result<SnapshotSource, ServeError>> + Send;
+
+    /// Resolves when a stream must end, with the reason: the member stops, or, for one that
+    /// requires a leader, there has been none for three election timeouts. Pending otherwise.
+    fn interrupted(&self, require_leader: bool) -> impl Future<Output = ServeError> + Send;
+
+    /// `/metrics`, in Prometheus' text format.
+    fn metrics_text(&self) -> String;
+}

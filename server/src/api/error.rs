@@ -1,0 +1,255 @@
+//! The one place where a gRPC status is made: every refusal the edge can answer with, in etcd's
+//! exact code and text. Clients compare the texts (kube-apiserver by value), so a text is part of
+//! the protocol.
+
+use std::borrow::Cow;
+
+use tonic::{Code, Status};
+
+use super::backend::ServeError;
+use crate::codec::Invalid;
+use crate::types::result::ApplyError;
+
+/// A refusal: gRPC's code and the text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Refusal {
+    code: Code,
+    text: Cow<'static, str>,
+}
+
+impl Refusal {
+    const fn fixed(code: Code, text: &'static str) -> Refusal {
+        Refusal { code, text: Cow::Borrowed(text) }
+    }
+
+    fn told(code: Code, text: String) -> Refusal {
+        Refusal { code, text: Cow::Owned(text) }
+    }
+
+    /// The code, for the metrics.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The status that goes over the wire.
+    pub fn into_status(self) -> Status {
+        Status::new(self.code, self.text)
+    }
+}
+
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $name:ident = $code:ident, $text:literal;)*) => {
+        impl Refusal {
+            $($(#[$doc])* pub const $name: Refusal = Refusal::fixed(Code::$code, $text);)*
+        }
+    };
+}
+
+refusals! {
+    /// The key is empty.
+    EMPTY_KEY = InvalidArgument, "etcdserver: key is not provided";
+    /// The key does not exist, or an operation is empty.
+    KEY_NOT_FOUND = InvalidArgument, "etcdserver: key not found";
+    /// `ignore_value` with a value.
+    VALUE_PROVIDED = InvalidArgument, "etcdserver: value is provided";
+    /// `ignore_lease` with a lease.
+    LEASE_PROVIDED = InvalidArgument, "etcdserver: lease is provided";
+    /// More operations than a transaction may have.
+    TOO_MANY_OPS = InvalidArgument, "etcdserver: too many operations in txn request";
+    /// Two writes of one key in a transaction.
+    DUPLICATE_KEY = InvalidArgument, "etcdserver: duplicate key given in txn request";
+    /// The client's version is not text.
+    INVALID_CLIENT_VERSION = InvalidArgument, "etcdserver: invalid client api version";
+    /// An unknown sort order or target.
+    INVALID_SORT_OPTION = InvalidArgument, "etcdserver: invalid sort option";
+    /// The revision is compacted.
+    COMPACTED = OutOfRange, "etcdserver: mvcc: required revision has been compacted";
+    /// The revision has not happened.
+    FUTURE_REVISION = OutOfRange, "etcdserver: mvcc: required revision is a future revision";
+    /// The quota is reached.
+    NO_SPACE = ResourceExhausted, "etcdserver: mvcc: database space exceeded";
+    /// No such lease.
+    LEASE_NOT_FOUND = NotFound, "etcdserver: requested lease not found";
+    /// The lease's id is taken.
+    LEASE_EXISTS = FailedPrecondition, "etcdserver: lease already exists";
+    /// The time to live is beyond etcd's limit.
+    LEASE_TTL_TOO_LARGE = OutOfRange, "etcdserver: too large lease TTL";
+    /// Another member has that peer URL.
+    PEER_URL_EXISTS = FailedPrecondition, "etcdserver: Peer URLs already exists";
+    /// Removing it would leave too few. etcd answers it as Unknown.
+    MEMBER_NOT_ENOUGH_STARTED =
+        Unknown, "etcdserver: re-configuration failed due to not enough started members";
+    /// The peer URLs are no URLs.
+    MEMBER_BAD_URLS = InvalidArgument, "etcdserver: given member URLs are invalid";
+    /// No such member.
+    MEMBER_NOT_FOUND = NotFound, "etcdserver: member not found";
+    /// The member votes already.
+    MEMBER_NOT_LEARNER = FailedPrecondition, "etcdserver: can only promote a learner member";
+    /// Larger than `--max-request-bytes`.
+    REQUEST_TOO_LARGE = InvalidArgument, "etcdserver: request is too large";
+    /// Too much waits. etcd answers it as Unknown.
+    TOO_MANY_REQUESTS = Unknown, "etcdserver: too many requests";
+    /// Auth needs a root user.
+    ROOT_USER_NOT_EXIST = FailedPrecondition, "etcdserver: root user does not exist";
+    /// The user's name is empty.
+    USER_EMPTY = InvalidArgument, "etcdserver: user name is empty";
+    /// No such user.
+    USER_NOT_FOUND = FailedPrecondition, "etcdserver: user name not found";
+    /// No such role.
+    ROLE_NOT_FOUND = FailedPrecondition, "etcdserver: role name not found";
+    /// The role's name is empty.
+    ROLE_EMPTY = InvalidArgument, "etcdserver: role name is empty";
+    /// A grant without its permission.
+    PERMISSION_NOT_GIVEN = InvalidArgument, "etcdserver: permission not given";
+    /// Auth is off.
+    AUTH_NOT_ENABLED = FailedPrecondition, "etcdserver: authentication is not enabled";
+    /// A password that bcrypt would cut short.
+    PASSWORD_TOO_LONG = Unknown, "bcrypt: password length exceeds 72 bytes";
+    /// Nobody leads.
+    NO_LEADER = Unavailable, "etcdserver: no leader";
+    /// Another member leads.
+    NOT_LEADER = FailedPrecondition, "etcdserver: not leader";
+    /// The leader changed while a read waited.
+    LEADER_CHANGED = Unavailable, "etcdserver: leader changed";
+    /// The member stops.
+    STOPPED = Unavailable, "etcdserver: server stopped";
+    /// The request timeout passed.
+    TIMEOUT = Unavailable, "etcdserver: request timed out";
+    /// The same, after a leader was lost.
+    TIMEOUT_LEADER_FAIL =
+        Unavailable, "etcdserver: request timed out, possibly due to previous leader failure";
+    /// The same, without connection to a quorum.
+    TIMEOUT_CONNECTION_LOST =
+        Unavailable, "etcdserver: request timed out, possibly due to connection lost";
+    /// Applying took too long.
+    TIMEOUT_WAIT_APPLIED_INDEX = Unavailable,
+        "etcdserver: request timed out, waiting for the applied index took too long";
+    /// The CORRUPT alarm is raised.
+    CORRUPT = DataLoss, "etcdserver: corrupt cluster";
+    /// A learner does not serve it.
+    NOT_SUPPORTED_FOR_LEARNER = FailedPrecondition, "etcdserver: rpc not supported for learner";
+    /// Leadership cannot go there.
+    BAD_LEADER_TRANSFEREE = FailedPrecondition, "etcdserver: bad leader transferee";
+    /// The downgrade's version is no version.
+    WRONG_DOWNGRADE_VERSION_FORMAT =
+        InvalidArgument, "etcdserver: wrong downgrade target version format";
+    /// Not the version below.
+    INVALID_DOWNGRADE_TARGET = InvalidArgument, "etcdserver: invalid downgrade target version";
+    /// The cluster version is not decided.
+    CLUSTER_VERSION_UNAVAILABLE =
+        FailedPrecondition, "etcdserver: cluster version not found during downgrade";
+    /// An unknown action.
+    UNKNOWN_METHOD = Unknown, "etcdserver: unknown method";
+    /// A range stream in another order than the keys'.
+    STREAM_SORT = Unimplemented, "RangeStream does not support custom sort orders";
+    /// A range stream with revision bounds.
+    STREAM_FILTER = Unimplemented, "RangeStream does not support revision filters";
+    /// The health of a service that is not there.
+    UNKNOWN_SERVICE = NotFound, "unknown service";
+    /// The client's deadline passed.
+    DEADLINE_EXCEEDED = DeadlineExceeded, "context deadline exceeded";
+    /// A call without its request.
+    NO_REQUEST = Internal, "grpc: the call ended before its request was complete";
+    /// A snapshot broke off.
+    SNAPSHOT_BROKEN = Internal, "etcdserver: the snapshot ended before it was complete";
+}
+
+impl Refusal {
+    /// No such method or service.
+    pub fn unknown_method(path: &str, service_known: bool) -> Refusal {
+        let trimmed = path.strip_prefix('/').unwrap_or(path);
+        let (service, method) = trimmed.rsplit_once('/').unwrap_or(("", trimmed));
+        let text = if service_known {
+            format!("unknown method {method} for service {service}")
+        } else {
+            format!("unknown service {service}")
+        };
+        Refusal::told(Code::Unimplemented, text)
+    }
+
+    /// A method that this release does not serve. Honest, and of the code by which clients detect
+    /// features.
+    pub fn not_served(service: &str, method: &str) -> Refusal {
+        let text = format!("engram does not serve {service}/{method} in this release");
+        Refusal::told(Code::Unimplemented, text)
+    }
+
+    /// A message beyond the limit, in grpc-go's words.
+    pub fn message_too_large(len: usize, max: usize) -> Refusal {
+        let text = format!("grpc: received message larger than max ({len} vs. {max})");
+        Refusal::told(Code::ResourceExhausted, text)
+    }
+
+    /// A message compressed in a way that is not known here, in grpc-go's words.
+    pub fn unknown_encoding(encoding: &str) -> Refusal {
+        let text = format!("grpc: Decompressor is not installed for grpc-encoding {encoding:?}");
+        Refusal::told(Code::Unimplemented, text)
+    }
+
+    /// Bytes that are not the message they should be.
+    pub fn undecodable(error: &prost::DecodeError) -> Refusal {
+        Refusal::told(Code::Internal, format!("grpc: error unmarshalling request: {error}"))
+    }
+
+    /// The connection broke while the request was read.
+    pub fn transport(error: &dyn std::error::Error) -> Refusal {
+        Refusal::told(Code::Unavailable, format!("transport: {error}"))
+    }
+
+    /// What tonic's decoder of streams said.
+    pub fn of_stream(status: &Status) -> Refusal {
+        Refusal::told(status.code(), status.message().to_owned())
+    }
+}
+
+impl From<Invalid> for Refusal {
+    fn from(error: Invalid) -> Refusal {
+        match error {
+            Invalid::EmptyKey => Refusal::EMPTY_KEY,
+            Invalid::EmptyOperation => Refusal::KEY_NOT_FOUND,
+            Invalid::SortOption => Refusal::INVALID_SORT_OPTION,
+            Invalid::ValueProvided => Refusal::VALUE_PROVIDED,
+            Invalid::LeaseProvided => Refusal::LEASE_PROVIDED,
+            Invalid::TooManyOperations => Refusal::TOO_MANY_OPS,
+        }
+    }
+}
+
+impl From<ApplyError> for Refusal {
+    fn from(error: ApplyError) -> Refusal {
+        match error {
+            ApplyError::Compacted => Refusal::COMPACTED,
+            ApplyError::FutureRevision => Refusal::FUTURE_REVISION,
+            ApplyError::KeyNotFound => Refusal::KEY_NOT_FOUND,
+            ApplyError::LeaseNotFound => Refusal::LEASE_NOT_FOUND,
+            ApplyError::LeaseExists => Refusal::LEASE_EXISTS,
+            ApplyError::NoSpace => Refusal::NO_SPACE,
+            ApplyError::Corrupt => Refusal::CORRUPT,
+        }
+    }
+}
+
+impl From<ServeError> for Refusal {
+    fn from(error: ServeError) -> Refusal {
+        match error {
+            ServeError::Apply(error) => error.into(),
+            ServeError::NoLeader => Refusal::NO_LEADER,
+            ServeError::LeaderChanged => Refusal::LEADER_CHANGED,
+            ServeError::Timeout => Refusal::TIMEOUT,
+            ServeError::TimeoutLeaderFail => Refusal::TIMEOUT_LEADER_FAIL,
+            ServeError::TimeoutConnectionLost => Refusal::TIMEOUT_CONNECTION_LOST,
+            ServeError::TimeoutWaitAppliedIndex => Refusal::TIMEOUT_WAIT_APPLIED_INDEX,
+            ServeError::Stopped => Refusal::STOPPED,
+            ServeError::TooManyRequests => Refusal::TOO_MANY_REQUESTS,
+            ServeError::RequestTooLarge => Refusal::REQUEST_TOO_LARGE,
+            ServeError::NoSpace => Refusal::NO_SPACE,
+            ServeError::NotLeader => Refusal::NOT_LEADER,
+            ServeError::NotSupportedForLearner => Refusal::NOT_SUPPORTED_FOR_LEARNER,
+            ServeError::NotPrimaryLessor => Refusal::fixed(Code::Unknown, "not a primary lessor"),
+            ServeError::LeaseNotFound => Refusal::LEASE_NOT_FOUND,
+            ServeError::Unsupported(text) => Refusal::fixed(Code::Unimplemented, text),
+            ServeError::Internal(text) => Refusal::told(Code::Internal, text),
+        }
+    }
+}

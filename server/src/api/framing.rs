@@ -1,0 +1,144 @@
+//! Unary calls on the wire: reading the one request, sending the one answer.
+//!
+//! tonic's codec would copy every answer into its own buffer, split it from its trailers and word
+//! the limits in its own way. Here an answer is the frame that `codec` wrote, and its trailers.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Response};
+use http_body::{Body as HttpBody, Frame as HttpFrame, SizeHint};
+use http_body_util::BodyExt;
+use tonic::body::Body;
+
+use super::error::Refusal;
+use crate::codec::{Frame, PREFIX_LEN};
+
+/// Reads the one message of a unary call, of at most `max` bytes. One that came in one piece is
+/// not copied.
+///
+/// # Errors
+/// It is larger, compressed, missing, or the connection broke.
+pub(super) async fn read_unary<B>(mut body: B, max: usize) -> Result<Bytes, Refusal>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::error::Error,
+{
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Refusal::transport(&error))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if first.is_empty() {
+            first = data;
+        } else {
+            rest.extend_from_slice(&data);
+        }
+        if first.len() < PREFIX_LEN && first.len() + rest.len() >= PREFIX_LEN {
+            first = joined(&first, &rest);
+            rest.clear();
+        }
+        // Checked with every piece: a message beyond the limit is never gathered.
+        if let Some(len) = message_len(&first, max)?
+            && first.len() + rest.len() >= PREFIX_LEN + len
+        {
+            break;
+        }
+    }
+    let whole = if rest.is_empty() { first } else { joined(&first, &rest) };
+    let len = message_len(&whole, max)?.ok_or(Refusal::NO_REQUEST)?;
+    if whole.len() < PREFIX_LEN + len {
+        return Err(Refusal::NO_REQUEST);
+    }
+    Ok(whole.slice(PREFIX_LEN..PREFIX_LEN + len))
+}
+
+fn joined(first: &[u8], rest: &[u8]) -> Bytes {
+    [first, rest].concat().into()
+}
+
+/// The message's length, once its prefix is there.
+fn message_len(bytes: &Bytes, max: usize) -> Result<Option<usize>, Refusal> {
+    let Some(mut prefix) = bytes.get(..PREFIX_LEN) else {
+        return Ok(None);
+    };
+    if prefix.get_u8() != 0 {
+        // The header would have named an encoding, which is refused before the body is read.
+        return Err(Refusal::unknown_encoding(""));
+    }
+    let len = usize::try_from(prefix.get_u32()).unwrap_or(usize::MAX);
+    if len > max {
+        return Err(Refusal::message_too_large(len, max));
+    }
+    Ok(Some(len))
+}
+
+/// A successful unary answer.
+pub(super) fn answer(frame: Frame) -> Response<Body> {
+    let (first, more) = frame.into_pieces();
+    let body = UnaryBody { first: Some(first), more, trailers: true };
+    let mut response = Response::new(Body::new(body));
+    let content_type = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// An answer's pieces, then the trailers that say all went well.
+struct UnaryBody {
+    first: Option<Bytes>,
+    more: std::vec::IntoIter<Bytes>,
+    trailers: bool,
+}
+
+impl HttpBody for UnaryBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<HttpFrame<Bytes>, Infallible>>> {
+        let piece = self.first.take().or_else(|| self.more.next());
+        if let Some(piece) = piece {
+            return Poll::Ready(Some(Ok(HttpFrame::data(piece))));
+        }
+        if !std::mem::take(&mut self.trailers) {
+            return Poll::Ready(None);
+        }
+        let mut trailers = HeaderMap::with_capacity(1);
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        Poll::Ready(Some(Ok(HttpFrame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        !self.trailers
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+/// The client's deadline (`grpc-timeout`: up to eight digits and a unit), where it set one.
+pub(super) fn deadline(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(count * 3600)),
+        "M" => Some(Duration::from_secs(count * 60)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}

@@ -1,0 +1,230 @@
+//! What answers plain HTTP on the client port: health, readiness, metrics, version.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use tonic::body::Body;
+
+use super::Edge;
+use super::backend::Backend;
+use super::error::Refusal;
+use crate::config::ETCD_VERSION;
+use crate::types::request::{AlarmType, Range};
+use crate::types::{KeyRange, Revision};
+
+/// Every check of `/livez` and `/readyz`.
+pub(super) const CHECKS: &[(&str, &str)] = &[
+    ("livez", "serializable_read"),
+    ("readyz", "data_corruption"),
+    ("readyz", "serializable_read"),
+    ("readyz", "linearizable_read"),
+    ("readyz", "non_learner"),
+];
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+
+impl<B: Backend> Edge<B> {
+    /// Answers a request that is not gRPC. With `metrics_only`, what `--listen-metrics-urls` serve.
+    pub(super) async fn http(&self, request: &Parts, metrics_only: bool) -> Response<Body> {
+        let path = request.uri.path();
+        let known = match path {
+            "/health" | "/metrics" | "/livez" | "/readyz" => true,
+            "/version" | "/debug/vars" => !metrics_only,
+            _ => sub_check(path).is_some(),
+        };
+        if !known {
+            return error(StatusCode::NOT_FOUND, "404 page not found");
+        }
+        // As Go's handlers: metrics and variables take any method.
+        if request.method != Method::GET && !matches!(path, "/metrics" | "/debug/vars") {
+            let mut refused = error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+            return refused;
+        }
+        let query = Query::parse(request.uri.query().unwrap_or_default());
+        match path {
+            "/health" => self.health(&query).await,
+            "/metrics" => self.metrics_page(),
+            "/version" => self.version(),
+            "/debug/vars" => self.variables(),
+            "/livez" | "/readyz" => {
+                let of = path.trim_start_matches('/');
+                let excluded = query.all("exclude");
+                let wanted = |check: &&(&str, &str)| check.0 == of && !excluded.contains(check.1);
+                let checks: Vec<_> = CHECKS.iter().filter(wanted).copied().collect();
+                self.checks(&checks, &query).await
+            }
+            _ => {
+                let check = sub_check(path).expect("found above");
+                self.checks(&[check], &query).await
+            }
+        }
+    }
+
+    fn metrics_page(&self) -> Response<Body> {
+        let mut text = self.backend().metrics_text();
+        self.metrics().render(&mut text);
+        page(StatusCode::OK, METRICS, text)
+    }
+
+    fn version(&self) -> Response<Body> {
+        let cluster = self.backend().cluster_version();
+        let versions = serde_json::json!({
+            "etcdserver": ETCD_VERSION,
+            "etcdcluster": cluster.as_deref().unwrap_or("not_decided"),
+            "storage": self.storage_version().as_deref().unwrap_or("unknown"),
+        });
+        page(StatusCode::OK, JSON, versions.to_string())
+    }
+
+    fn variables(&self) -> Response<Body> {
+        let (status, header) = (self.backend().status(), self.backend().header());
+        let id = |member: crate::types::MemberId| member.to_string();
+        let variables = serde_json::json!({
+            "cmdline": std::env::args().collect::<Vec<_>>(),
+            "raft.status": {
+                "id": id(header.member),
+                "term": status.raft_term,
+                "commit": status.raft_index,
+                "applied": status.raft_applied_index,
+                "lead": status.leader.map(id).unwrap_or_else(|| "0".into()),
+            },
+        });
+        page(StatusCode::OK, "application/json; charset=utf-8", variables.to_string())
+    }
+
+    async fn health(&self, query: &Query<'_>) -> Response<Body> {
+        let serializable = query.first("serializable") == Some("true");
+        let reason = self.sickness(&query.all("exclude"), serializable).await;
+        self.metrics().health(reason.is_none());
+        let health = if reason.is_none() { "true" } else { "false" };
+        let reason = reason.unwrap_or_default();
+        let reason = serde_json::Value::from(reason);
+        // Written by hand: etcd's probes compare the text, so the order of the fields counts.
+        let text = format!("{{\"health\":\"{health}\",\"reason\":{reason}}}");
+        if health == "true" {
+            return page(StatusCode::OK, PLAIN, text);
+        }
+        error(StatusCode::SERVICE_UNAVAILABLE, &text)
+    }
+
+    /// Why the member is not healthy, where it is not.
+    async fn sickness(&self, excluded: &BTreeSet<&str>, serializable: bool) -> Option<String> {
+        let alarms = self.backend().alarms();
+        let names = alarms.iter().map(|alarm| alarm_name(alarm.alarm));
+        if let Some(name) = names.into_iter().find(|name| !excluded.contains(name)) {
+            return Some(format!("ALARM {name}"));
+        }
+        if !serializable && self.backend().leader().is_none() {
+            return Some("RAFT NO LEADER".into());
+        }
+        let read = self.try_read(serializable).await;
+        read.err().map(|refusal| format!("RANGE ERROR:{refusal}"))
+    }
+
+    /// A read as a client would make it.
+    async fn try_read(&self, serializable: bool) -> Result<Revision, Refusal> {
+        if !serializable {
+            self.backend().read_barrier().await?;
+        }
+        let key = KeyRange::single(bytes::Bytes::from_static(b"\0"));
+        let query = Range { limit: 1, keys_only: true, ..Range::all(key) };
+        Ok(self.backend().range(&query).await?.0)
+    }
+
+    async fn checks(&self, checks: &[(&str, &str)], query: &Query<'_>) -> Response<Body> {
+        let mut report = String::new();
+        let mut well = true;
+        for (of, name) in checks {
+            let failure = self.failure(name).await;
+            self.metrics().checked(of, name, failure.is_none());
+            well &= failure.is_none();
+            let line = match failure {
+                None => writeln!(report, "[+]{name} ok"),
+                Some(reason) => writeln!(report, "[-]{name} failed: {reason}"),
+            };
+            line.expect("a string takes what is written to it");
+        }
+        if !well {
+            return error(StatusCode::SERVICE_UNAVAILABLE, &report);
+        }
+        let report = if query.first("verbose").is_some() { report } else { String::new() };
+        let mut answer = page(StatusCode::OK, PLAIN, report + "ok\n");
+        no_sniffing(&mut answer);
+        answer
+    }
+
+    async fn failure(&self, check: &str) -> Option<String> {
+        match check {
+            "data_corruption" => {
+                let alarms = self.backend().alarms();
+                let corrupt = alarms.iter().any(|alarm| alarm.alarm == AlarmType::Corrupt);
+                corrupt.then(|| "alarm activated: CORRUPT".into())
+            }
+            "non_learner" => {
+                self.backend().is_learner().then(|| "not supported for learner".into())
+            }
+            read => {
+                let tried = self.try_read(read == "serializable_read").await;
+                tried.err().map(|refusal| refusal.to_string())
+            }
+        }
+    }
+}
+
+fn alarm_name(alarm: AlarmType) -> &'static str {
+    match alarm {
+        AlarmType::NoSpace => "NOSPACE",
+        AlarmType::Corrupt => "CORRUPT",
+    }
+}
+
+/// The check that a path such as `/readyz/linearizable_read` names.
+fn sub_check(path: &str) -> Option<(&'static str, &'static str)> {
+    let (of, name) = path.strip_prefix('/')?.split_once('/')?;
+    CHECKS.iter().copied().find(|check| *check == (of, name))
+}
+
+fn page(status: StatusCode, content_type: &'static str, text: String) -> Response<Body> {
+    let body = http_body_util::Full::new(bytes::Bytes::from(text));
+    let mut response = Response::new(Body::new(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// As Go's `http.Error`.
+fn error(status: StatusCode, text: &str) -> Response<Body> {
+    let mut response = page(status, PLAIN, format!("{text}\n"));
+    no_sniffing(&mut response);
+    response
+}
+
+fn no_sniffing(response: &mut Response<Body>) {
+    let value = HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(http::header::X_CONTENT_TYPE_OPTIONS, value);
+}
+
+/// A URL's query. None of the values known here needs unescaping.
+struct Query<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Query<'a> {
+    fn parse(text: &'a str) -> Query<'a> {
+        let pairs = text.split('&').filter(|pair| !pair.is_empty());
+        Query(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect())
+    }
+
+    fn first(&self, name: &str) -> Option<&'a str> {
+        self.0.iter().find(|pair| pair.0 == name).map(|pair| pair.1)
+    }
+
+    fn all(&self, name: &str) -> BTreeSet<&'a str> {
+        let named = self.0.iter().filter(|pair| pair.0 == name);
+        named.map(|pair| pair.1).filter(|value| !value.is_empty()).collect()
+    }
+}

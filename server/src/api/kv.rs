@@ -1,0 +1,229 @@
+//! Reads and writes of keys.
+
+use bytes::Bytes;
+use engram_proto::etcdserverpb as pb;
+use futures_util::stream;
+
+use super::backend::{Backend, RangeCursor};
+use super::error::Refusal;
+use super::streams::{Answers, Outgoing, Requests, next_request};
+use super::{Edge, decode, overlap};
+use crate::codec::{Frame, answer, request};
+use crate::types::request::{Compact, Op, Range, SortOrder, SortTarget};
+use crate::types::result::{self, Applied};
+use crate::types::{LeaseId, Revision};
+
+/// Keys in the first message of a range stream (etcd's).
+const FIRST_CHUNK_KEYS: usize = 10;
+/// The longest time to live a lease may have, seconds (etcd's).
+const LEASE_TTL_MAX: i64 = 9_000_000_000;
+
+impl<B: Backend> Edge<B> {
+    pub(super) async fn range(&self, message: Bytes) -> Result<Frame, Refusal> {
+        let query = request::range(decode(message)?)?;
+        if !query.serializable {
+            self.require_voter()?;
+            self.backend().read_barrier().await?;
+        }
+        let (head, found) = self.backend().range(&query).await?;
+        Ok(answer::range(&self.header(head), &found))
+    }
+
+    pub(super) async fn put(&self, message: Bytes) -> Result<Frame, Refusal> {
+        let len = message.len();
+        let put = request::put(decode(message)?)?;
+        self.check_size(len)?;
+        let (revision, applied) = self.propose(Op::Put(put)).await?;
+        let Applied::Put(put) = applied else { unreachable!("a put answers as a put") };
+        Ok(answer::put(&self.header(revision), &put))
+    }
+
+    pub(super) async fn delete_range(&self, message: Bytes) -> Result<Frame, Refusal> {
+        let len = message.len();
+        let delete = request::delete_range(decode(message)?)?;
+        self.check_size(len)?;
+        let (revision, applied) = self.propose(Op::DeleteRange(delete)).await?;
+        let Applied::DeleteRange(delete) = applied else {
+            unreachable!("a delete answers as a delete")
+        };
+        Ok(answer::delete_range(&self.header(revision), &delete))
+    }
+
+    pub(super) async fn txn(&self, message: Bytes) -> Result<Frame, Refusal> {
+        let len = message.len();
+        let txn = request::txn(decode(message)?, self.config().max_txn_ops)?;
+        overlap::check(&txn)?;
+        if txn.is_read_only() {
+            if !txn.is_serializable() {
+                self.backend().read_barrier().await?;
+            }
+            let (head, found) = self.backend().read_txn(&txn).await?;
+            return Ok(answer::txn(&self.header(head), &found));
+        }
+        self.check_size(len)?;
+        let (revision, applied) = self.propose(Op::Txn(txn)).await?;
+        let Applied::Txn(txn) = applied else {
+            unreachable!("a transaction answers as a transaction")
+        };
+        Ok(answer::txn(&self.header(revision), &txn))
+    }
+
+    pub(super) async fn compact(&self, message: Bytes) -> Result<Frame, Refusal> {
+        let wanted: pb::CompactionRequest = decode(message)?;
+        self.propose(Op::Compact(Compact { revision: wanted.revision })).await?;
+        if wanted.physical {
+            self.backend().compacted_physically(Revision(wanted.revision)).await?;
+        }
+        Ok(answer::header_only(&self.header_now()))
+    }
+
+    pub(super) async fn lease_grant(&self, message: Bytes) -> Result<Frame, Refusal> {
+        let grant: pb::LeaseGrantRequest = decode(message)?;
+        if grant.ttl > LEASE_TTL_MAX {
+            return Err(Refusal::LEASE_TTL_TOO_LARGE);
+        }
+        let outcome = self.backend().lease_grant(LeaseId(grant.id), grant.ttl).await?;
+        let Applied::LeaseGrant { id, ttl_seconds } = outcome.result? else {
+            unreachable!("a grant answers as a grant")
+        };
+        Ok(answer::lease(&self.header(outcome.revision), id, ttl_seconds))
+    }
+
+    /// Has an operation applied: the store's revision after it, and what it answered.
+    pub(super) async fn propose(&self, op: Op) -> Result<(Revision, Applied), Refusal> {
+        let outcome = self.backend().propose(op).await?;
+        Ok((outcome.revision, outcome.result?))
+    }
+
+    fn check_size(&self, message_len: usize) -> Result<(), Refusal> {
+        if request::raft_request_len(message_len) > self.config().max_request_bytes {
+            return Err(Refusal::REQUEST_TOO_LARGE);
+        }
+        Ok(())
+    }
+
+    /// The range in chunks at one revision; header, `more` and `count` are in the last one.
+    pub(super) fn range_stream(self, mut requests: Requests) -> Answers {
+        let opening = async move {
+            let message = next_request(&mut requests).await?.ok_or(Refusal::NO_REQUEST)?;
+            self.open_range_stream(message).await
+        };
+        let states = stream::unfold(Chunks::Opening(Box::pin(opening)), Chunks::next);
+        Box::pin(states)
+    }
+
+    async fn open_range_stream(self, message: Bytes) -> Result<Chunks<B>, Refusal> {
+        let query = request::range(decode(message)?)?;
+        check_streamable(&query)?;
+        if !query.serializable {
+            self.backend().read_barrier().await?;
+        }
+        if query.count_only {
+            let (head, found) = self.backend().range(&query).await?;
+            let count = result::Range { count: found.count, ..result::Range::default() };
+            let frame = answer::range_chunk(Some(&self.header(head)), &count);
+            return Ok(Chunks::Last(frame));
+        }
+        let limit = usize::try_from(query.limit).ok().filter(|limit| *limit > 0);
+        let cursor = self.backend().range_cursor(query)?;
+        Ok(Chunks::Reading(Box::new(Reading {
+            edge: self,
+            cursor,
+            left: limit.unwrap_or(usize::MAX),
+            sent: 0,
+            keys: FIRST_CHUNK_KEYS,
+        })))
+    }
+}
+
+fn check_streamable(query: &Range) -> Result<(), Refusal> {
+    let by_key = query.sort_target == SortTarget::Key && query.sort_order != SortOrder::Descend;
+    // Unsorted is unsorted, whatever the target.
+    if !by_key {
+        return Err(Refusal::STREAM_SORT);
+    }
+    if query.has_revision_filter() {
+        return Err(Refusal::STREAM_FILTER);
+    }
+    Ok(())
+}
+
+type Opening<B> =
+    std::pin::Pin<Box<dyn Future<Output = Result<Chunks<B>, Refusal>> + Send + 'static>>;
+
+/// How far a range stream is.
+enum Chunks<B: Backend> {
+    Opening(Opening<B>),
+    Reading(Box<Reading<B>>),
+    Last(Frame),
+    Done,
+}
+
+struct Reading<B: Backend> {
+    edge: Edge<B>,
+    cursor: B::Cursor,
+    /// Keys still allowed by the request's limit.
+    left: usize,
+    sent: i64,
+    /// Keys to ask for next.
+    keys: usize,
+}
+
+impl<B: Backend> Chunks<B> {
+    async fn next(self) -> Option<(Result<Outgoing, Refusal>, Chunks<B>)> {
+        let mut state = self;
+        loop {
+            state = match state {
+                Chunks::Opening(opening) => match opening.await {
+                    Ok(opened) => opened,
+                    Err(refusal) => return Some((Err(refusal), Chunks::Done)),
+                },
+                Chunks::Last(frame) => return Some((Ok(Outgoing::Frame(frame)), Chunks::Done)),
+                Chunks::Done => return None,
+                Chunks::Reading(reading) => {
+                    return Some(match reading.next().await {
+                        Ok((frame, next)) => (Ok(Outgoing::Frame(frame)), next),
+                        Err(refusal) => (Err(refusal), Chunks::Done),
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl<B: Backend> Reading<B> {
+    async fn next(mut self: Box<Self>) -> Result<(Frame, Chunks<B>), Refusal> {
+        let asked = self.keys.min(self.left);
+        let page = self.cursor.next_page(asked).await?;
+        let read = page.items.len();
+        assert!(read <= asked, "a page holds no more than was asked for");
+        self.left -= read;
+        let remaining = page.count;
+        let last = !page.more || self.left == 0;
+        let mut chunk = result::Range { items: page.items, ..result::Range::default() };
+        if last {
+            chunk.more = page.more;
+            chunk.count = self.sent + remaining;
+            let header = self.edge.header(self.cursor.head());
+            return Ok((answer::range_chunk(Some(&header), &chunk), Chunks::Done));
+        }
+        // An empty chunk before the end would fail a client's list (and never end here).
+        assert!(read > 0, "a page with more behind it is not empty");
+        self.sent += i64::try_from(read).expect("a page's length fits");
+        let frame = answer::range_chunk(None, &chunk);
+        self.keys = next_keys(asked, frame.message_len(), self.edge.config().max_request_bytes);
+        Ok((frame, Chunks::Reading(self)))
+    }
+}
+
+/// How many keys to ask for next, so that a chunk is about `target` bytes: doubled below half of
+/// it, halved above twice of it (as etcd).
+fn next_keys(last: usize, bytes: usize, target: usize) -> usize {
+    if bytes < target / 2 {
+        last.saturating_mul(2)
+    } else if bytes > target.saturating_mul(2) {
+        (last / 2).max(1)
+    } else {
+        last
+    }
+}

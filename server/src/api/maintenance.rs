@@ -1,0 +1,277 @@
+//! Alarms, status, hashes, snapshots, and what an operator asks of one member.
+
+use bytes::Bytes;
+use engram_proto::etcdserverpb as pb;
+use futures_util::stream;
+
+use super::backend::{Backend, ServeError, SnapshotSource};
+use super::error::Refusal;
+use super::streams::{Answers, Outgoing, Requests, next_request};
+use super::{Edge, decode};
+use crate::codec::{Frame, proto};
+use crate::config::ETCD_VERSION;
+use crate::types::MemberId;
+use crate::types::request::{Alarm, AlarmType, Op};
+use crate::types::result::{self, Applied};
+
+const SERVICE: &str = "etcdserverpb.Maintenance";
+
+impl<B: Backend> Edge<B> {
+    pub(super) async fn alarm(&self, message: Bytes) -> Result<Frame, Refusal> {
+        let wanted: pb::AlarmRequest = decode(message)?;
+        let kind = match wanted.alarm {
+            1 => Some(AlarmType::NoSpace),
+            2 => Some(AlarmType::Corrupt),
+            _ => None,
+        };
+        let member = MemberId(wanted.member_id);
+        let changed = match (wanted.action, kind) {
+            (0, _) => self.alarms_of(wanted.alarm, kind).await?,
+            (1, Some(kind)) => self.change_alarm(Alarm::Activate(member, kind)).await?,
+            (2, Some(kind)) => self.change_alarm(Alarm::Deactivate(member, kind)).await?,
+            // As in etcd: nothing to raise, nothing to clear, nothing refused.
+            _ => Vec::new(),
+        };
+        let response = pb::AlarmResponse {
+            header: Some(self.header_message()),
+            alarms: changed.into_iter().map(proto::alarm).collect(),
+        };
+        Ok(Frame::from(&response))
+    }
+
+    async fn alarms_of(
+        &self,
+        wanted: i32,
+        kind: Option<AlarmType>,
+    ) -> Result<Vec<result::Alarm>, Refusal> {
+        self.backend().read_barrier().await?;
+        let mut alarms = self.backend().alarms();
+        alarms.retain(|alarm| wanted == 0 || Some(alarm.alarm) == kind);
+        Ok(alarms)
+    }
+
+    async fn change_alarm(&self, alarm: Alarm) -> Result<Vec<result::Alarm>, Refusal> {
+        let (_, applied) = self.propose(Op::Alarm(alarm)).await?;
+        let Applied::Alarm(changed) = applied else { unreachable!("an alarm answers as an alarm") };
+        Ok(changed)
+    }
+
+    pub(super) fn status(&self, message: Bytes) -> Result<Frame, Refusal> {
+        let pb::StatusRequest {} = decode(message)?;
+        let report = self.backend().status();
+        let mut errors = Vec::new();
+        if report.leader.is_none() {
+            errors.push("etcdserver: no leader".to_owned());
+        }
+        errors.extend(self.backend().alarms().iter().map(alarm_text));
+        let response = pb::StatusResponse {
+            header: Some(self.header_message()),
+            version: ETCD_VERSION.to_owned(),
+            db_size: report.db_size,
+            leader: report.leader.map_or(0, |leader| leader.0),
+            raft_index: report.raft_index,
+            raft_term: report.raft_term,
+            raft_applied_index: report.raft_applied_index,
+            errors,
+            db_size_in_use: report.db_size_in_use,
+            is_learner: report.learner,
+            storage_version: self.storage_version().unwrap_or_default(),
+            db_size_quota: report.db_size_quota,
+            downgrade_info: Some(pb::DowngradeInfo::default()),
+        };
+        Ok(Frame::from(&response))
+    }
+
+    pub(super) async fn defragment(&self, message: Bytes) -> Result<Frame, Refusal> {
+        let pb::DefragmentRequest {} = decode(message)?;
+        self.backend().defragment().await?;
+        // etcd answers it without a header.
+        Ok(Frame::from(&pb::DefragmentResponse::default()))
+    }
+
+    pub(super) async fn hash(&self, message: Bytes) -> Result<Frame, Refusal> {
+        let pb::HashRequest {} = decode(message)?;
+        let (revision, hash) = self.backend().hash().await?;
+        let header = pb::ResponseHeader { revision: revision.0, ..self.header_message() };
+        Ok(Frame::from(&pb::HashResponse { header: Some(header), hash }))
+    }
+
+    pub(super) async fn hash_kv(&self, message: Bytes) -> Result<Frame, Refusal> {
+        let wanted: pb::HashKvRequest = decode(message)?;
+        let hashed = self.backend().hash_kv(wanted.revision).await?;
+        let header = pb::ResponseHeader { revision: hashed.head.0, ..self.header_message() };
+        let response = pb::HashKvResponse {
+            header: Some(header),
+            hash: hashed.hash,
+            compact_revision: hashed.compact_revision.0,
+            hash_revision: hashed.hash_revision.0,
+        };
+        Ok(Frame::from(&response))
+    }
+
+    pub(super) fn move_leader(&self, message: Bytes) -> Result<Frame, Refusal> {
+        let wanted: pb::MoveLeaderRequest = decode(message)?;
+        let target = MemberId(wanted.target_id);
+        let this = self.backend().header().member;
+        if self.backend().leader() != Some(this) {
+            return Err(Refusal::NOT_LEADER);
+        }
+        let members = self.backend().members();
+        if !members.iter().any(|member| member.id == target && !member.learner) {
+            return Err(Refusal::BAD_LEADER_TRANSFEREE);
+        }
+        if target != this {
+            return Err(Refusal::not_served(SERVICE, "MoveLeader"));
+        }
+        Ok(Frame::from(&pb::MoveLeaderResponse::default()))
+    }
+
+    pub(super) async fn downgrade(&self, message: Bytes) -> Result<Frame, Refusal> {
+        let wanted: pb::DowngradeRequest = decode(message)?;
+        match wanted.action {
+            0 => self.check_downgrade(&wanted.version).await?,
+            1 => {
+                self.check_downgrade(&wanted.version).await?;
+                return Err(Refusal::not_served(SERVICE, "Downgrade"));
+            }
+            // Without a downgrade under way etcd answers a cancellation as done.
+            2 => {}
+            _ => return Err(Refusal::UNKNOWN_METHOD),
+        }
+        let (major, minor) = self.cluster_minor()?;
+        let response = pb::DowngradeResponse {
+            header: Some(self.header_message()),
+            version: format!("{major}.{minor}"),
+        };
+        Ok(Frame::from(&response))
+    }
+
+    async fn check_downgrade(&self, target: &str) -> Result<(), Refusal> {
+        let target = major_minor(target).ok_or(Refusal::WRONG_DOWNGRADE_VERSION_FORMAT)?;
+        let (major, minor) = self.cluster_minor()?;
+        self.backend().read_barrier().await?;
+        if minor.checked_sub(1).map(|below| (major, below)) != Some(target) {
+            return Err(Refusal::INVALID_DOWNGRADE_TARGET);
+        }
+        Ok(())
+    }
+
+    fn cluster_minor(&self) -> Result<(u64, u64), Refusal> {
+        let version = self.backend().cluster_version();
+        let version = version.as_deref().and_then(major_minor);
+        version.ok_or(Refusal::CLUSTER_VERSION_UNAVAILABLE)
+    }
+
+    /// The version of the schema that a snapshot is in ("3.7.0"), once the cluster has decided one.
+    pub(super) fn storage_version(&self) -> Option<String> {
+        self.backend().cluster_version()
+    }
+
+    /// The snapshot's pieces, each with what is left; the digest comes last.
+    pub(super) fn snapshot(self, mut requests: Requests) -> Answers {
+        let version = self.storage_version().unwrap_or_default();
+        let opening = async move {
+            let message = next_request(&mut requests).await?.ok_or(Refusal::NO_REQUEST)?;
+            let pb::SnapshotRequest {} = decode(message)?;
+            Ok::<_, Refusal>(self.backend().snapshot().await?)
+        };
+        let start = Sending::Opening(Box::pin(opening));
+        Box::pin(stream::unfold((start, version), |(sending, version)| async move {
+            let (answer, next) = sending.next(&version).await?;
+            Some((answer.map(Outgoing::Frame), (next, version)))
+        }))
+    }
+}
+
+/// As Go's prototext has it.
+fn alarm_text(alarm: &result::Alarm) -> String {
+    let name = match alarm.alarm {
+        AlarmType::NoSpace => "NOSPACE",
+        AlarmType::Corrupt => "CORRUPT",
+    };
+    format!("memberID:{} alarm:{name}", alarm.member.0)
+}
+
+/// Major and minor of a version, of which the patch may be missing ("3.6").
+fn major_minor(version: &str) -> Option<(u64, u64)> {
+    let numbers: Option<Vec<u64>> = version
+        .split('.')
+        .map(|part| {
+            let plain = part == "0" || !part.starts_with('0');
+            let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+            (plain && digits).then(|| part.parse().ok()).flatten()
+        })
+        .collect();
+    match numbers?.as_slice() {
+        [major, minor] | [major, minor, _] => Some((*major, *minor)),
+        _ => None,
+    }
+}
+
+type Opening =
+    std::pin::Pin<Box<dyn Future<Output = Result<SnapshotSource, Refusal>> + Send + 'static>>;
+
+/// How far a snapshot is.
+enum Sending {
+    Opening(Opening),
+    /// The source, and the file's bytes not sent yet.
+    Pieces(SnapshotSource, u64),
+    Digest(SnapshotSource),
+    Done,
+}
+
+impl Sending {
+    async fn next(self, version: &str) -> Option<(Result<Frame, Refusal>, Sending)> {
+        let (mut source, left, digest) = match self {
+            Sending::Opening(opening) => match opening.await {
+                Ok(source) => {
+                    let total = source.total;
+                    (source, total, total == 0)
+                }
+                Err(refusal) => return Some((Err(refusal), Sending::Done)),
+            },
+            Sending::Pieces(source, left) => (source, left, false),
+            Sending::Digest(source) => (source, 0, true),
+            Sending::Done => return None,
+        };
+        let piece = match source.pieces.recv().await {
+            Some(Ok(piece)) => piece,
+            Some(Err(error)) => return Some((Err(ServeError::into(error)), Sending::Done)),
+            None => return Some((Err(Refusal::SNAPSHOT_BROKEN), Sending::Done)),
+        };
+        let len = if digest { 0 } else { piece.len() as u64 };
+        let remaining_bytes = left.checked_sub(len).expect("the pieces are as long as announced");
+        let message = pb::SnapshotResponse {
+            header: None,
+            remaining_bytes,
+            blob: piece,
+            version: version.to_owned(),
+        };
+        let next = match (digest, remaining_bytes) {
+            (true, _) => Sending::Done,
+            (false, 0) => Sending::Digest(source),
+            (false, left) => Sending::Pieces(source, left),
+        };
+        Some((Ok(Frame::from(&message)), next))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_with_and_without_their_patch() {
+        assert_eq!(major_minor("3.6"), Some((3, 6)));
+        assert_eq!(major_minor("3.7.0"), Some((3, 7)));
+        for wrong in ["x", "", "3", "3.", "3.06", "3.6.0.1", "-3.6", "3.+6"] {
+            assert_eq!(major_minor(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_alarm_reads_as_in_etcds_status() {
+        let alarm = result::Alarm { member: MemberId(7), alarm: AlarmType::NoSpace };
+        assert_eq!(alarm_text(&alarm), "memberID:7 alarm:NOSPACE");
+    }
+}

@@ -1,0 +1,359 @@
+//! The edge: what clients say becomes calls of the core, what the core answers becomes bytes.
+//!
+//! Owns the table of calls, the checks that need no store, limits, deadlines, gRPC's framing and
+//! status codes, and the plain HTTP pages. Must never hold state of the store, retry a proposal, or
+//! make a gRPC status elsewhere than in `error`.
+//!
+//! Invariants:
+//! - A call without a row in `table` is not served.
+//! - Whatever a client sends ends in an answer, never in a panic; what is read of it is bounded by
+//!   `--max-request-bytes` and 512 KiB.
+//! - Checks come in etcd's order, so that the first mistake answers as it does there.
+
+mod auth;
+pub mod backend;
+mod cluster;
+pub mod error;
+mod framing;
+mod health;
+mod http;
+mod kv;
+mod lease;
+mod maintenance;
+mod metrics;
+mod overlap;
+mod streams;
+pub mod table;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+pub use metrics::Metrics;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use ::http::{HeaderMap, Request, Response};
+use bytes::Bytes;
+use engram_proto::etcdserverpb as pb;
+use futures_util::{FutureExt, StreamExt, stream};
+use hyper::body::Incoming;
+use tonic::body::Body;
+
+use crate::codec::Frame;
+use crate::codec::answer::Header;
+use crate::net::{Handler, PeerInfo};
+use crate::types::Revision;
+use backend::Backend;
+use error::Refusal;
+use streams::{Answers, ByteCodec, Once, Open, Requests};
+use table::{Kind, ROWS, Row, Rpc, Table};
+
+/// What a message may have beyond `--max-request-bytes` (etcd's).
+const MESSAGE_OVERHEAD: usize = 512 << 10;
+
+/// The edge's limits.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// `--max-request-bytes`.
+    pub max_request_bytes: usize,
+    /// `--max-txn-ops`.
+    pub max_txn_ops: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { max_request_bytes: 3 << 19, max_txn_ops: 128 }
+    }
+}
+
+/// Answers clients out of a backend. Clones share everything.
+pub struct Edge<B>(Arc<Shared<B>>);
+
+struct Shared<B> {
+    backend: Arc<B>,
+    config: Config,
+    table: Table,
+    metrics: Arc<Metrics>,
+}
+
+impl<B> Clone for Edge<B> {
+    fn clone(&self) -> Edge<B> {
+        Edge(Arc::clone(&self.0))
+    }
+}
+
+impl<B: Backend> Handler for Edge<B> {
+    fn call(
+        &self,
+        request: Request<Incoming>,
+        _peer: &PeerInfo,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static + use<B> {
+        let edge = self.clone();
+        async move {
+            if is_grpc(&request) {
+                return edge.grpc(request).await;
+            }
+            let (parts, _) = request.into_parts();
+            edge.http(&parts, false).await
+        }
+    }
+}
+
+/// What `--listen-metrics-urls` serve: health and metrics, nothing of the data.
+pub struct MetricsEdge<B>(Edge<B>);
+
+impl<B> Clone for MetricsEdge<B> {
+    fn clone(&self) -> MetricsEdge<B> {
+        MetricsEdge(self.0.clone())
+    }
+}
+
+impl<B: Backend> Handler for MetricsEdge<B> {
+    fn call(
+        &self,
+        request: Request<Incoming>,
+        _peer: &PeerInfo,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static + use<B> {
+        let edge = self.0.clone();
+        let (parts, _) = request.into_parts();
+        async move { edge.http(&parts, true).await }
+    }
+}
+
+fn is_grpc<R>(request: &Request<R>) -> bool {
+    let content_type = request.headers().get(::http::header::CONTENT_TYPE);
+    request.version() == ::http::Version::HTTP_2
+        && content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Decodes a request's message.
+fn decode<M: prost::Message + Default>(message: Bytes) -> Result<M, Refusal> {
+    M::decode(message).map_err(|error| Refusal::undecodable(&error))
+}
+
+impl<B: Backend> Edge<B> {
+    /// An edge of `backend`.
+    pub fn new(backend: Arc<B>, config: Config) -> Edge<B> {
+        let metrics = Arc::new(Metrics::new());
+        Edge(Arc::new(Shared { backend, config, table: Table::new(), metrics }))
+    }
+
+    /// The edge of `--listen-metrics-urls`.
+    pub fn metrics_only(&self) -> MetricsEdge<B> {
+        MetricsEdge(self.clone())
+    }
+
+    /// The edge's counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    fn backend(&self) -> &B {
+        &self.0.backend
+    }
+
+    fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The header of an answer that has a revision of its own.
+    fn header(&self, revision: Revision) -> Header {
+        Header { revision, ..self.header_now() }
+    }
+
+    fn header_now(&self) -> Header {
+        let backend::Header { cluster, member, revision, term } = self.backend().header();
+        Header { cluster, member, revision, term }
+    }
+
+    fn header_message(&self) -> pb::ResponseHeader {
+        let header = self.header_now();
+        pb::ResponseHeader {
+            cluster_id: header.cluster.0,
+            member_id: header.member.0,
+            revision: header.revision.0,
+            raft_term: header.term,
+        }
+    }
+
+    /// The header of the member list's answers, in which etcd names no revision.
+    fn header_without_revision(&self) -> pb::ResponseHeader {
+        pb::ResponseHeader { revision: 0, ..self.header_message() }
+    }
+
+    fn require_voter(&self) -> Result<(), Refusal> {
+        if self.backend().is_learner() {
+            return Err(Refusal::NOT_SUPPORTED_FOR_LEARNER);
+        }
+        Ok(())
+    }
+
+    async fn grpc(self, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path();
+        let Some(at) = self.0.table.find(path) else {
+            let refusal = Refusal::unknown_method(path, Table::knows_service(path));
+            return refusal.into_status().into_http();
+        };
+        self.metrics().started(at);
+        match ROWS[at].kind {
+            Kind::Unary => self.unary(at, request).await,
+            Kind::ServerStream | Kind::BidiStream => self.streaming(at, request).await,
+        }
+    }
+
+    async fn unary(self, at: usize, request: Request<Incoming>) -> Response<Body> {
+        let deadline = framing::deadline(request.headers());
+        let answering = self.answer_unary(at, request);
+        let answered = match deadline {
+            None => answering.await,
+            Some(deadline) => tokio::time::timeout(deadline, answering)
+                .await
+                .unwrap_or(Err(Refusal::DEADLINE_EXCEEDED)),
+        };
+        match answered {
+            Ok(frame) => {
+                self.metrics().sent(at, frame.message_len());
+                self.metrics().handled(at, tonic::Code::Ok);
+                framing::answer(frame)
+            }
+            Err(refusal) => {
+                self.metrics().handled(at, refusal.code());
+                refusal.into_status().into_http()
+            }
+        }
+    }
+
+    async fn answer_unary(&self, at: usize, request: Request<Incoming>) -> Result<Frame, Refusal> {
+        let row = &ROWS[at];
+        let (parts, body) = request.into_parts();
+        check_encoding(&parts.headers)?;
+        let max = self.config().max_request_bytes + MESSAGE_OVERHEAD;
+        let message = framing::read_unary(body, max).await?;
+        self.metrics().received(at, message.len());
+        self.admit(row, &parts.headers)?;
+        self.dispatch(row, message).await
+    }
+
+    /// What etcd's interceptors check, in their order.
+    fn admit(&self, row: &Row, headers: &HeaderMap) -> Result<(), Refusal> {
+        // A learner answers its status and serializable ranges (checked when the range is read),
+        // and gives snapshots.
+        if !matches!(row.rpc, Rpc::Status | Rpc::Range | Rpc::Snapshot) {
+            self.require_voter()?;
+        }
+        let version = match headers.get("client-api-version") {
+            None => "unknown",
+            Some(value) => std::str::from_utf8(value.as_bytes())
+                .map_err(|_| Refusal::INVALID_CLIENT_VERSION)?,
+        };
+        self.metrics().client_version(row.kind, version);
+        if requires_leader(headers) && self.backend().leader().is_none() {
+            return Err(Refusal::NO_LEADER);
+        }
+        Ok(())
+    }
+
+    async fn dispatch(&self, row: &Row, message: Bytes) -> Result<Frame, Refusal> {
+        match row.rpc {
+            Rpc::Range => self.range(message).await,
+            Rpc::Put => self.put(message).await,
+            Rpc::DeleteRange => self.delete_range(message).await,
+            Rpc::Txn => self.txn(message).await,
+            Rpc::Compact => self.compact(message).await,
+            Rpc::LeaseGrant => self.lease_grant(message).await,
+            Rpc::LeaseRevoke => self.lease_revoke(message).await,
+            Rpc::LeaseTimeToLive => self.lease_time_to_live(message).await,
+            Rpc::LeaseLeases => self.lease_leases(message).await,
+            Rpc::MemberList => self.member_list(message).await,
+            Rpc::MemberAdd => self.member_add(message),
+            Rpc::MemberRemove => self.member_remove(message),
+            Rpc::MemberUpdate => self.member_update(message),
+            Rpc::MemberPromote => self.member_promote(message),
+            Rpc::Alarm => self.alarm(message).await,
+            Rpc::Status => self.status(message),
+            Rpc::Defragment => self.defragment(message).await,
+            Rpc::Hash => self.hash(message).await,
+            Rpc::HashKv => self.hash_kv(message).await,
+            Rpc::MoveLeader => self.move_leader(message),
+            Rpc::Downgrade => self.downgrade(message).await,
+            Rpc::HealthCheck => health::check(message),
+            rpc if row.service == "etcdserverpb.Auth" => self.auth(rpc, message),
+            _ => Err(Refusal::not_served(row.service, row.method)),
+        }
+    }
+
+    async fn streaming(self, at: usize, request: Request<Incoming>) -> Response<Body> {
+        let row = &ROWS[at];
+        let admitted =
+            check_encoding(request.headers()).and_then(|()| self.admit(row, request.headers()));
+        if let Err(refusal) = admitted {
+            self.metrics().handled(at, refusal.code());
+            return refusal.into_status().into_http();
+        }
+        let metrics = Arc::clone(&self.0.metrics);
+        let max = self.config().max_request_bytes + MESSAGE_OVERHEAD;
+        let interruption = self.interruption(request.headers());
+        let open: Open = Box::new(move |requests| {
+            let answers = self.open_stream(row, requests);
+            Box::pin(until(answers, interruption))
+        });
+        let codec = ByteCodec { metrics: Arc::clone(&metrics), row: at };
+        let once = Once { open: Some(open), metrics, row: at };
+        let mut grpc = tonic::server::Grpc::new(codec).max_decoding_message_size(max);
+        grpc.streaming(once, request).await
+    }
+
+    fn open_stream(self, row: &Row, requests: Requests) -> Answers {
+        match row.rpc {
+            Rpc::Watch => self.watch(requests),
+            Rpc::LeaseKeepAlive => self.lease_keep_alive(requests),
+            Rpc::RangeStream => self.range_stream(requests),
+            Rpc::Snapshot => self.snapshot(requests),
+            Rpc::HealthWatch => health::watch(requests),
+            _ => {
+                let refusal = Refusal::not_served(row.service, row.method);
+                Box::pin(stream::once(std::future::ready(Err(refusal))))
+            }
+        }
+    }
+
+    /// Resolves when a stream has to end before its time: its deadline, no leader for long, the
+    /// member stopping.
+    fn interruption(&self, headers: &HeaderMap) -> watch::Interruption {
+        let backend = Arc::clone(&self.0.backend);
+        let require_leader = requires_leader(headers);
+        let interrupted = async move { Refusal::from(backend.interrupted(require_leader).await) };
+        let Some(deadline) = framing::deadline(headers) else {
+            return interrupted.boxed();
+        };
+        let interrupted = tokio::time::timeout(deadline, interrupted);
+        interrupted.map(|ended| ended.unwrap_or(Refusal::DEADLINE_EXCEEDED)).boxed()
+    }
+}
+
+/// The answers, until the interruption.
+fn until(
+    answers: Answers,
+    interruption: watch::Interruption,
+) -> impl futures_util::Stream<Item = Result<streams::Outgoing, Refusal>> + Send {
+    let interrupted = interruption.into_stream().map(Err);
+    // The stream ends with its answers: an interruption that never comes must not keep it open.
+    let marked = answers.map(Some).chain(stream::once(std::future::ready(None)));
+    stream::select(marked, interrupted.map(Some))
+        .take_while(|next| std::future::ready(next.is_some()))
+        .filter_map(std::future::ready)
+}
+
+fn requires_leader(headers: &HeaderMap) -> bool {
+    headers.get("hasleader").is_some_and(|value| value == "true")
+}
+
+/// No compression is installed, as in etcd.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
+    match headers.get("grpc-encoding") {
+        None => Ok(()),
+        Some(value) if value == "identity" => Ok(()),
+        Some(value) => Err(Refusal::unknown_encoding(&String::from_utf8_lossy(value.as_bytes()))),
+    }
+}

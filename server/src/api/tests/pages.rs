@@ -1,0 +1,120 @@
+//! Plain HTTP: health, readiness, metrics, version.
+
+use std::io::{Read, Write};
+use std::sync::atomic::Ordering;
+
+use engram_proto::etcdserverpb as pb;
+use pb::kv_client::KvClient;
+
+use super::Server;
+use super::fake::HEADER;
+use crate::api::backend::ServeError;
+use crate::types::request::AlarmType;
+use crate::types::result::Alarm;
+
+/// The status line's code, the head, the body.
+fn ask(server: &Server, method: &str, path: &str) -> (u16, String, String) {
+    let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let code = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (code, head.to_owned(), body.to_owned())
+}
+
+fn get(server: &Server, path: &str) -> (u16, String) {
+    let (code, _, body) = ask(server, "GET", path);
+    (code, body)
+}
+
+#[test]
+fn a_healthy_member_says_so() {
+    let server = Server::start();
+    assert_eq!(get(&server, "/health"), (200, r#"{"health":"true","reason":""}"#.into()));
+    assert_eq!(get(&server, "/livez"), (200, "ok\n".into()));
+    let verbose = "[+]data_corruption ok\n[+]serializable_read ok\n[+]linearizable_read ok\n\
+                   [+]non_learner ok\nok\n";
+    assert_eq!(get(&server, "/readyz?verbose"), (200, verbose.into()));
+    assert_eq!(get(&server, "/readyz/linearizable_read"), (200, "ok\n".into()));
+    let (code, body) = get(&server, "/version");
+    let versions: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((code, &versions["etcdserver"]), (200, &"3.7.3".into()));
+    assert_eq!(versions["etcdcluster"], "3.7.0");
+}
+
+#[test]
+fn alarms_make_a_member_unhealthy_unless_excluded() {
+    let server = Server::start();
+    let alarm = |alarm| vec![Alarm { member: HEADER.member, alarm }];
+    *server.fake.alarms.lock() = alarm(AlarmType::NoSpace);
+    let sick = "{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"}\n";
+    assert_eq!(get(&server, "/health"), (503, sick.into()));
+    assert_eq!(get(&server, "/health?exclude=NOSPACE").0, 200);
+    assert_eq!(get(&server, "/readyz").0, 200);
+    *server.fake.alarms.lock() = alarm(AlarmType::Corrupt);
+    let (code, body) = get(&server, "/readyz");
+    assert_eq!(code, 503);
+    assert!(body.starts_with("[-]data_corruption failed: alarm activated: CORRUPT\n"), "{body}");
+    assert_eq!(get(&server, "/readyz?exclude=data_corruption").0, 200);
+}
+
+#[test]
+fn without_a_leader_only_local_checks_pass() {
+    let server = Server::start();
+    server.fake.leaderless.store(true, Ordering::SeqCst);
+    *server.fake.refuses.lock() = Some(ServeError::Timeout);
+    let (code, body) = get(&server, "/health");
+    assert_eq!((code, body.contains("RAFT NO LEADER")), (503, true), "{body}");
+    assert_eq!(get(&server, "/health?serializable=true").0, 200);
+    assert_eq!(get(&server, "/livez").0, 200);
+    let (code, body) = get(&server, "/readyz");
+    let failed = "[-]linearizable_read failed: etcdserver: request timed out";
+    assert_eq!((code, body.contains(failed)), (503, true), "{body}");
+}
+
+#[test]
+fn other_methods_and_pages_are_refused() {
+    let server = Server::start();
+    let (code, head, body) = ask(&server, "POST", "/health");
+    assert_eq!((code, body.as_str()), (405, "Method Not Allowed\n"));
+    assert!(head.to_lowercase().contains("allow: get"), "{head}");
+    assert_eq!(ask(&server, "POST", "/readyz").0, 405);
+    for path in ["/", "/v2/keys", "/v3/kv/range", "/readyz/nothing", "/livez/non_learner"] {
+        assert_eq!(get(&server, path), (404, "404 page not found\n".into()), "{path}");
+    }
+}
+
+#[test]
+fn metrics_count_calls_and_begin_at_zero() {
+    let server = Server::start();
+    let line = |name: &str, method: &str, more: &str| {
+        format!(
+            "{name}{{{more}grpc_method=\"{method}\",grpc_service=\"etcdserverpb.KV\",\
+             grpc_type=\"unary\"}}"
+        )
+    };
+    server.calls(async |channel| {
+        let mut kv = KvClient::new(channel);
+        let put = pb::PutRequest { key: "a".into(), ..Default::default() };
+        assert!(kv.put(put).await.is_ok());
+        assert!(kv.put(pb::PutRequest::default()).await.is_err());
+    });
+    let (code, body) = get(&server, "/metrics");
+    assert_eq!(code, 200);
+    let has = |line: String| assert!(body.contains(&line), "{line}\n{body}");
+    has(format!("{} 2\n", line("grpc_server_started_total", "Put", "")));
+    has(format!("{} 1\n", line("grpc_server_msg_sent_total", "Put", "")));
+    has(format!("{} 1\n", line("grpc_server_handled_total", "Put", "grpc_code=\"OK\",")));
+    let invalid = "grpc_code=\"InvalidArgument\",";
+    has(format!("{} 1\n", line("grpc_server_handled_total", "Put", invalid)));
+    has(format!("{} 0\n", line("grpc_server_started_total", "Txn", "")));
+    has("etcd_server_has_leader 1\n".into());
+    has("etcd_server_client_requests_total{client_api_version=\"unknown\",type=\"unary\"} 2".into());
+    let help_lines = body.lines().filter(|line| line.starts_with("# TYPE"));
+    let mut names: Vec<_> = help_lines.collect();
+    let all = names.len();
+    names.dedup();
+    assert_eq!(names.len(), all, "a family is told of once");
+}

@@ -1,0 +1,210 @@
+//! What a Raft entry holds: a batch of operations, as `engram.raft.v1.Batch`.
+//!
+//! Operations are encoded one by one where they arrive ([`encode_op`]) and only put together on the
+//! proposing thread ([`join_batch`]), so that the one thread every write passes copies bytes and
+//! does nothing else.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use engram_proto::etcdserverpb as pb;
+use engram_proto::raft;
+use prost::Message;
+use raft::op::Request;
+
+use super::frame::{delimited_len, varint_len};
+use super::request::Invalid;
+use super::{proto, request};
+use crate::types::request::{Alarm, AlarmType, Compact, LeaseGrant, MemberAttributes, Op};
+use crate::types::{LeaseId, MemberId};
+
+/// The rules by which this build applies a batch. A change of meaning is a new number.
+pub const APPLY_VERSION: u32 = 1;
+
+/// The tag of `Batch.ops`.
+const OPS_TAG: u8 = 0x2a;
+
+/// Whose batch it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchHeader {
+    /// The member that answers the callers.
+    pub proposer: MemberId,
+    /// The proposer's number for the batch.
+    pub sequence: u64,
+    /// The proposer's wall clock, milliseconds since 1970.
+    pub wall_ms: u64,
+}
+
+/// Why a batch cannot be applied by this build.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// The entry asks for rules that this build does not have.
+    #[error(
+        "the log holds an entry of apply version {found}, this build knows versions up to \
+         {APPLY_VERSION}: upgrade this member to the release the others run"
+    )]
+    UnknownVersion {
+        /// The version the entry names.
+        found: u32,
+    },
+    /// The bytes are not a batch.
+    #[error("a log entry is not a valid batch: {0}; the log is damaged: replace this member")]
+    Protobuf(#[from] prost::DecodeError),
+    /// An operation that no edge would have let through.
+    #[error(
+        "a log entry holds an invalid operation ({0}); the log is damaged: replace this member"
+    )]
+    Invalid(#[from] Invalid),
+    /// An operation of no kind this build knows.
+    #[error(
+        "a log entry holds an operation this build does not know ({0}): upgrade this member to \
+         the release the others run"
+    )]
+    UnknownOperation(&'static str),
+}
+
+/// Encodes one operation, to be put into a batch.
+pub fn encode_op(op: &Op) -> Bytes {
+    let message = raft::Op { request: Some(op_request(op)), ..raft::Op::default() };
+    Bytes::from(message.encode_to_vec())
+}
+
+fn op_request(op: &Op) -> Request {
+    match op {
+        Op::Put(put) => Request::Put(proto::put(put)),
+        Op::DeleteRange(delete) => Request::DeleteRange(proto::delete_range(delete)),
+        Op::Txn(txn) => Request::Txn(proto::txn(txn)),
+        Op::Compact(compact) => {
+            Request::Compact(pb::CompactionRequest { revision: compact.revision, physical: false })
+        }
+        Op::LeaseGrant(grant) => {
+            Request::LeaseGrant(pb::LeaseGrantRequest { ttl: grant.ttl_seconds, id: grant.id.0 })
+        }
+        Op::LeaseRevoke(id) => Request::LeaseRevoke(pb::LeaseRevokeRequest { id: id.0 }),
+        Op::Alarm(alarm) => Request::Alarm(alarm_request(*alarm)),
+        Op::PublishMember { member, incarnation, attributes } => {
+            Request::PublishMember(raft::PublishMember {
+                member: member.0,
+                incarnation: *incarnation,
+                name: attributes.name.clone(),
+                client_urls: attributes.client_urls.clone(),
+            })
+        }
+        Op::Bootstrap { members } => Request::Bootstrap(raft::Bootstrap {
+            members: members
+                .iter()
+                .map(|(id, peer_urls, learner)| raft::Node {
+                    id: id.0,
+                    peer_urls: peer_urls.clone(),
+                    learner: *learner,
+                })
+                .collect(),
+        }),
+        Op::SetClusterVersion(version) => Request::ClusterVersion(version.clone()),
+    }
+}
+
+fn alarm_request(alarm: Alarm) -> pb::AlarmRequest {
+    let (action, member, kind) = match alarm {
+        Alarm::Activate(member, kind) => (1, member, kind),
+        Alarm::Deactivate(member, kind) => (2, member, kind),
+    };
+    pb::AlarmRequest { action, member_id: member.0, alarm: proto::alarm_type(kind) }
+}
+
+/// How many bytes an encoded operation takes in a batch.
+pub fn len_in_batch(encoded_op: &Bytes) -> usize {
+    delimited_len(encoded_op.len())
+}
+
+/// Puts encoded operations together, in order.
+pub fn join_batch(header: &BatchHeader, encoded_ops: &[Bytes]) -> Bytes {
+    let head = raft::Batch {
+        apply_version: APPLY_VERSION,
+        proposer: header.proposer.0,
+        sequence: header.sequence,
+        wall_ms: header.wall_ms,
+        ops: Vec::new(),
+    };
+    let ops: usize = encoded_ops.iter().map(len_in_batch).sum();
+    let mut out = BytesMut::with_capacity(head.encoded_len() + ops);
+    head.encode(&mut out).expect("the buffer has room for the batch's head");
+    for op in encoded_ops {
+        out.put_u8(OPS_TAG);
+        put_varint(&mut out, op.len());
+        out.put_slice(op);
+    }
+    out.freeze()
+}
+
+fn put_varint(out: &mut BytesMut, value: usize) {
+    let mut rest = value as u64;
+    for _ in 1..varint_len(rest) {
+        out.put_u8((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.put_u8(rest as u8);
+}
+
+/// Encodes a batch in one go.
+pub fn encode_batch(header: &BatchHeader, ops: &[Op]) -> Bytes {
+    join_batch(header, &ops.iter().map(encode_op).collect::<Vec<_>>())
+}
+
+/// Decodes a batch. Keys and values share the memory of `bytes`.
+///
+/// # Errors
+/// The bytes are damaged, or made by a newer release. Either way the member must stop.
+pub fn decode_batch(bytes: Bytes) -> Result<(BatchHeader, Vec<Op>), DecodeError> {
+    let batch = raft::Batch::decode(bytes)?;
+    if batch.apply_version != APPLY_VERSION {
+        return Err(DecodeError::UnknownVersion { found: batch.apply_version });
+    }
+    let header = BatchHeader {
+        proposer: MemberId(batch.proposer),
+        sequence: batch.sequence,
+        wall_ms: batch.wall_ms,
+    };
+    let ops = batch.ops.into_iter().map(decode_op).collect::<Result<_, _>>()?;
+    Ok((header, ops))
+}
+
+fn decode_op(op: raft::Op) -> Result<Op, DecodeError> {
+    let request = op.request.ok_or(DecodeError::UnknownOperation("it has no known field"))?;
+    Ok(match request {
+        Request::Put(put) => Op::Put(request::put(put)?),
+        Request::DeleteRange(delete) => Op::DeleteRange(request::delete_range(delete)?),
+        Request::Txn(txn) => Op::Txn(request::txn(txn, usize::MAX)?),
+        Request::Compact(compact) => Op::Compact(Compact { revision: compact.revision }),
+        Request::LeaseGrant(grant) => {
+            Op::LeaseGrant(LeaseGrant { id: LeaseId(grant.id), ttl_seconds: grant.ttl })
+        }
+        Request::LeaseRevoke(revoke) => Op::LeaseRevoke(LeaseId(revoke.id)),
+        Request::Alarm(alarm) => Op::Alarm(decode_alarm(&alarm)?),
+        Request::PublishMember(publish) => Op::PublishMember {
+            member: MemberId(publish.member),
+            incarnation: publish.incarnation,
+            attributes: MemberAttributes { name: publish.name, client_urls: publish.client_urls },
+        },
+        Request::Bootstrap(bootstrap) => Op::Bootstrap {
+            members: bootstrap
+                .members
+                .into_iter()
+                .map(|node| (MemberId(node.id), node.peer_urls, node.learner))
+                .collect(),
+        },
+        Request::ClusterVersion(version) => Op::SetClusterVersion(version),
+    })
+}
+
+fn decode_alarm(alarm: &pb::AlarmRequest) -> Result<Alarm, DecodeError> {
+    let kind = match alarm.alarm {
+        1 => AlarmType::NoSpace,
+        2 => AlarmType::Corrupt,
+        _ => return Err(DecodeError::UnknownOperation("an alarm of unknown kind")),
+    };
+    let member = MemberId(alarm.member_id);
+    match alarm.action {
+        1 => Ok(Alarm::Activate(member, kind)),
+        2 => Ok(Alarm::Deactivate(member, kind)),
+        _ => Err(DecodeError::UnknownOperation("an alarm action of unknown kind")),
+    }
+}

@@ -1,0 +1,186 @@
+//! One encoded message, ready to be sent, and the writer that makes it.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::types::Stored;
+use crate::types::result::Item;
+
+/// gRPC's prefix of every message: one byte for "not compressed", four for its length.
+pub const PREFIX_LEN: usize = 5;
+
+/// From this size on a stored value is sent from where it lies instead of being copied. Below, the
+/// copy is cheaper than one more piece to account for and send.
+const SPLICE_MIN: usize = 16 << 10;
+
+/// A message with gRPC's prefix, in the pieces it is sent in. Nearly always it is one piece.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    first: Bytes,
+    more: Vec<Bytes>,
+    len: usize,
+}
+
+impl Frame {
+    /// The message's length in bytes, without the prefix.
+    pub fn message_len(&self) -> usize {
+        self.len
+    }
+
+    /// The pieces in order; the first begins with the prefix.
+    pub fn into_pieces(self) -> (Bytes, std::vec::IntoIter<Bytes>) {
+        (self.first, self.more.into_iter())
+    }
+
+    /// The message's pieces without the prefix.
+    pub fn message_pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let first = self.first.get(PREFIX_LEN..).expect("a frame begins with its prefix");
+        std::iter::once(first).chain(self.more.iter().map(AsRef::as_ref))
+    }
+}
+
+/// The bytes a varint takes.
+pub(super) fn varint_len(value: u64) -> usize {
+    let bits = 64 - (value | 1).leading_zeros();
+    bits.div_ceil(7) as usize
+}
+
+/// The bytes of an integer field with a one-byte tag; zero is left out.
+pub(super) fn int_len(value: i64) -> usize {
+    uint_len(value.cast_unsigned())
+}
+
+/// As [`int_len`].
+pub(super) fn uint_len(value: u64) -> usize {
+    if value == 0 { 0 } else { 1 + varint_len(value) }
+}
+
+/// The bytes of a length-delimited field with a one-byte tag, empty or not.
+pub(super) fn delimited_len(len: usize) -> usize {
+    1 + varint_len(len as u64) + len
+}
+
+/// Writes one message. The caller says its exact length beforehand, which is asserted at the end:
+/// a wrong length would corrupt everything that follows on the connection.
+pub(super) struct FrameWriter {
+    buffer: BytesMut,
+    first: Option<Bytes>,
+    more: Vec<Bytes>,
+    len: usize,
+    spliced: usize,
+}
+
+impl FrameWriter {
+    /// For a message of `len` bytes, of which `spliced` come in large pieces (see [`splices`]).
+    pub(super) fn new(len: usize, spliced: usize) -> FrameWriter {
+        let wire_len = u32::try_from(len).expect("an answer is below 4 GiB");
+        let mut buffer = BytesMut::with_capacity(PREFIX_LEN + len - spliced);
+        buffer.put_u8(0);
+        buffer.put_u32(wire_len);
+        FrameWriter { buffer, first: None, more: Vec::new(), len, spliced: 0 }
+    }
+
+    pub(super) fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.buffer.put_u8((value & 0x7f) as u8 | 0x80);
+            value >>= 7;
+        }
+        self.buffer.put_u8(value as u8);
+    }
+
+    pub(super) fn uint(&mut self, tag: u8, value: u64) {
+        if value != 0 {
+            self.buffer.put_u8(tag);
+            self.varint(value);
+        }
+    }
+
+    pub(super) fn int(&mut self, tag: u8, value: i64) {
+        self.uint(tag, value.cast_unsigned());
+    }
+
+    pub(super) fn flag(&mut self, tag: u8, value: bool) {
+        self.uint(tag, u64::from(value));
+    }
+
+    /// The tag and length of a field whose content follows.
+    pub(super) fn open(&mut self, tag: u8, len: usize) {
+        self.buffer.put_u8(tag);
+        self.varint(len as u64);
+    }
+
+    /// A field that holds encoded bytes, which may be shared.
+    pub(super) fn bytes(&mut self, tag: u8, bytes: &Bytes) {
+        self.open(tag, bytes.len());
+        if splices(bytes.len()) {
+            self.splice(bytes.clone());
+        } else {
+            self.buffer.put_slice(bytes);
+        }
+    }
+
+    /// A field that holds a stored key-value.
+    pub(super) fn item(&mut self, tag: u8, item: &Item) {
+        match item {
+            Item::Encoded(bytes) => self.bytes(tag, bytes),
+            Item::Stored(stored) => self.stored(tag, stored),
+        }
+    }
+
+    fn stored(&mut self, tag: u8, stored: &Stored) {
+        let bytes: &[u8] = stored.as_ref();
+        self.open(tag, bytes.len());
+        if splices(bytes.len()) {
+            self.splice(Bytes::from_owner(stored.clone()));
+        } else {
+            self.buffer.put_slice(bytes);
+        }
+    }
+
+    fn splice(&mut self, piece: Bytes) {
+        self.spliced += piece.len();
+        let before = self.buffer.split().freeze();
+        match self.first {
+            None => self.first = Some(before),
+            Some(_) => self.more.push(before),
+        }
+        self.more.push(piece);
+    }
+
+    pub(super) fn finish(mut self) -> Frame {
+        let rest = self.buffer.split().freeze();
+        let first = match self.first.take() {
+            None => rest,
+            Some(first) => {
+                if !rest.is_empty() {
+                    self.more.push(rest);
+                }
+                first
+            }
+        };
+        let written = first.len() + self.more.iter().map(Bytes::len).sum::<usize>();
+        assert_eq!(
+            written,
+            PREFIX_LEN + self.len,
+            "a message has the length it was announced with"
+        );
+        Frame { first, more: self.more, len: self.len }
+    }
+}
+
+/// Whether a value of `len` bytes is sent as a piece of its own.
+pub(super) fn splices(len: usize) -> bool {
+    len >= SPLICE_MIN
+}
+
+/// A message of the protobuf library as a frame, for the answers that are rare or small.
+impl<M: prost::Message> From<&M> for Frame {
+    fn from(message: &M) -> Frame {
+        let len = message.encoded_len();
+        let wire_len = u32::try_from(len).expect("an answer is below 4 GiB");
+        let mut buffer = BytesMut::with_capacity(PREFIX_LEN + len);
+        buffer.put_u8(0);
+        buffer.put_u32(wire_len);
+        message.encode(&mut buffer).expect("the buffer has room for the message");
+        Frame { first: buffer.freeze(), more: Vec::new(), len }
+    }
+}

@@ -1,0 +1,27 @@
+//! Files and directories: the one room that touches `std::fs` for data that must survive a crash.
+//!
+//! Owns private directories and their lock, positioned IO with explicit syncs, durable creation,
+//! renaming and removal, free space and the reserve file. It must never hide an error, retry a
+//! failed sync, or report success before the directory entry itself is durable.
+//!
+//! Invariants:
+//! - F1: whatever creates, renames or removes a name durably has synced its directory on return.
+//! - F2: every file is made with mode 0600, every directory with 0700.
+
+mod data_file;
+mod directory;
+mod durable;
+#[cfg(test)]
+pub mod faults;
+mod lock;
+mod read;
+mod reserve;
+#[cfg(test)]
+mod tests;
+
+pub use data_file::DataFile;
+pub use directory::{DirError, DirMode, create_private_dir, file_names};
+pub use durable::{remove_durably, rename_durably, sync_dir, write_durably};
+pub use lock::{DirLock, LockError};
+pub use read::{file_limit, open_file_count, read_if_exists, read_text};
+pub use reserve::{DiskSpace, Reserve, is_out_of_space, space};

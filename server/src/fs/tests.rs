@@ -1,0 +1,118 @@
+//! Tests of directories, locks, durable names and the reserve.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::faults::{Operation, inject};
+use super::*;
+
+const ENOSPC: i32 = 28;
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_new_directory_and_its_parents_are_private() {
+    let dir = tempfile::tempdir().unwrap();
+    let inner = dir.path().join("a").join("b");
+    assert_eq!(create_private_dir(&inner).unwrap(), DirMode::Created);
+    assert_eq!((mode(&inner), mode(&dir.path().join("a"))), (0o700, 0o700));
+    assert_eq!(create_private_dir(&inner).unwrap(), DirMode::Private);
+}
+
+#[test]
+fn an_own_directory_that_others_may_enter_is_narrowed() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(
+        create_private_dir(dir.path()).unwrap(),
+        DirMode::Tightened { from: 0o755 }
+    );
+    assert_eq!(mode(dir.path()), 0o700);
+}
+
+#[test]
+fn a_file_in_the_directorys_place_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    fs::write(&path, b"").unwrap();
+    let error = create_private_dir(&path).unwrap_err().to_string();
+    assert!(error.contains("is not a directory"), "{error}");
+}
+
+#[test]
+fn a_lock_is_exclusive_until_it_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = DirLock::acquire(dir.path()).unwrap();
+    let error = DirLock::acquire(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("used by another process"), "{error}");
+    assert!(error.contains(dir.path().to_str().unwrap()), "{error}");
+    drop(lock);
+    DirLock::acquire(dir.path()).unwrap();
+}
+
+#[test]
+fn a_durable_write_replaces_the_file_and_survives_a_leftover_of_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    write_durably(&path, b"one, longer").unwrap();
+    fs::write(dir.path().join("state.tmp"), b"half").unwrap();
+    write_durably(&path, b"two").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"two");
+    assert_eq!(
+        (mode(&path), file_names(dir.path()).unwrap().len()),
+        (0o600, 1)
+    );
+    remove_durably(&path).unwrap();
+    assert!(remove_durably(&path).is_err());
+}
+
+#[test]
+fn a_failed_durable_write_leaves_the_old_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    write_durably(&path, b"old").unwrap();
+    let fault = inject(dir.path(), Operation::Sync, ENOSPC, 0);
+    assert!(is_out_of_space(&write_durably(&path, b"new").unwrap_err()));
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+    drop(fault);
+    write_durably(&path, b"new").unwrap();
+}
+
+#[test]
+fn a_reserve_holds_space_and_gives_it_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("reserve");
+    let mut reserve = Reserve::ensure(&path, 1 << 20).unwrap();
+    assert!(reserve.held());
+    assert_eq!(fs::metadata(&path).unwrap().len(), 1 << 20);
+    reserve.release().unwrap();
+    assert!(!path.exists() && !reserve.held());
+    reserve.restore().unwrap();
+    drop(reserve);
+    assert!(
+        Reserve::ensure(&path, 1 << 20).unwrap().held(),
+        "one of an earlier run is taken over"
+    );
+}
+
+#[test]
+fn a_reserve_on_a_full_disk_is_not_held_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("reserve");
+    let fault = inject(dir.path(), Operation::Allocate, ENOSPC, 0);
+    let mut reserve = Reserve::ensure(&path, 1 << 20).unwrap();
+    assert!(!reserve.held() && !path.exists());
+    assert!(is_out_of_space(&reserve.restore().unwrap_err()));
+    drop(fault);
+    reserve.restore().unwrap();
+    assert!(reserve.held());
+}
+
+#[test]
+fn free_space_is_no_more_than_all_space() {
+    let space = space(Path::new("/")).unwrap();
+    assert!(space.free_bytes <= space.total_bytes && space.total_bytes > 0);
+}

@@ -1,0 +1,62 @@
+//! The engram server's entry point: flags in, exit code out.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use engram_server::config::{self, Outcome};
+use engram_server::{log, node, trace};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let read_file = |path: &Path| std::fs::read(path);
+    match config::parse(std::env::args_os().skip(1), std::env::vars_os(), &read_file) {
+        Outcome::Run { config, notices } => run(&config, &notices),
+        Outcome::Print { text, exit_code } => {
+            print!("{text}");
+            exit(exit_code)
+        }
+        Outcome::Fail(failure) => {
+            failure.notices.iter().for_each(config::Notice::log);
+            match failure.text {
+                Some(text) => eprint!("{text}"),
+                None => {
+                    log!(fatal, "discovery of the configuration failed", error = %failure.message)
+                }
+            }
+            exit(failure.exit_code)
+        }
+    }
+}
+
+fn run(config: &config::Config, notices: &[config::Notice]) -> ExitCode {
+    if let Err(error) = trace::init(&config.log) {
+        eprintln!("the log cannot be opened: {error}");
+        return exit(1);
+    }
+    notices.iter().for_each(config::Notice::log);
+    match node::run(config) {
+        Ok(signal) => end_by(signal),
+        Err(error) => {
+            log!(fatal, "engram does not start", error = %error);
+            exit(1)
+        }
+    }
+}
+
+/// Ends as etcd does: by the signal that stopped it, so that a supervisor sees it; as process 1,
+/// where signals have no default action, by success.
+fn end_by(signal: i32) -> ExitCode {
+    if std::process::id() == 1 {
+        return ExitCode::SUCCESS;
+    }
+    if let Err(error) = signal_hook::low_level::emulate_default_handler(signal) {
+        log!(warn, "could not end by the signal", signal = signal, error = %error);
+    }
+    ExitCode::FAILURE
+}
+
+fn exit(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}

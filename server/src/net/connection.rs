@@ -1,0 +1,174 @@
+//! One connection: which protocol it speaks, and serving it to its end.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::sync::watch;
+
+use super::coalesced::{Coalesced, Driven};
+use super::limits::{self, Limits};
+use super::{Handler, PeerInfo};
+
+/// How every HTTP/2 connection of a client begins (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Why a connection ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectionError {
+    #[error("the client did not say which protocol it speaks in time")]
+    Silent,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+}
+
+/// Serves a connection until it ends, or for `shutdown_grace` after `stop` became true.
+pub(super) async fn serve<IO, H>(
+    mut io: IO,
+    handler: H,
+    peer: PeerInfo,
+    limits: &Limits,
+    stop: watch::Receiver<bool>,
+) -> Result<(), ConnectionError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Handler,
+{
+    let sniffed = tokio::time::timeout(limits::FIRST_BYTES_TIMEOUT, read_first_bytes(&mut io));
+    let (first, is_http2) = sniffed.await.map_err(|_| ConnectionError::Silent)??;
+    let io = Coalesced::new(io, first);
+    let service = hyper::service::service_fn(move |request| {
+        let answer = handler.call(request, &peer);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let hyper_io = TokioIo::new(io.clone());
+    if is_http2 {
+        let connection = http2_builder(limits).serve_connection(hyper_io, service);
+        drive(Mapped(connection), io, limits.shutdown_grace, stop).await
+    } else {
+        let connection = http1_builder().serve_connection(hyper_io, service);
+        drive(Mapped(connection), io, limits.shutdown_grace, stop).await
+    }
+}
+
+/// Reads until it is clear whether the HTTP/2 preface begins here. The bytes read are returned.
+async fn read_first_bytes(io: &mut (impl AsyncRead + Unpin)) -> io::Result<(Vec<u8>, bool)> {
+    let mut first = Vec::with_capacity(PREFACE.len());
+    while first.len() < PREFACE.len() {
+        let mut chunk = [0; PREFACE.len()];
+        let room = PREFACE.len() - first.len();
+        let read = io.read(&mut chunk[..room]).await?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        first.extend_from_slice(&chunk[..read]);
+        if !PREFACE.starts_with(&first) {
+            return Ok((first, false));
+        }
+    }
+    Ok((first, true))
+}
+
+fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .max_frame_size(limits::FRAME_MAX)
+        .max_header_list_size(limits::HEADER_LIST_MAX)
+        .max_concurrent_streams(limits.streams_max)
+        .max_send_buf_size(limits::SEND_BUFFER_MAX)
+        .max_pending_accept_reset_streams(limits::PENDING_RESET_MAX)
+        .max_local_error_reset_streams(limits::LOCAL_RESET_MAX)
+        .keep_alive_interval(limits.keepalive_interval)
+        .keep_alive_timeout(limits.keepalive_timeout);
+    builder
+}
+
+fn http1_builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::FIRST_BYTES_TIMEOUT)
+        .max_buf_size(limits::HTTP1_BUFFER_MAX)
+        .keep_alive(true);
+    builder
+}
+
+async fn drive<C, IO>(
+    connection: Mapped<C>,
+    io: Coalesced<IO>,
+    grace: Duration,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), ConnectionError>
+where
+    C: Connection,
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut driven = Driven::new(connection, io);
+    tokio::select! {
+        biased;
+        ended = &mut driven => return ended,
+        // An error means that the sender is gone, which is the end as well.
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    Pin::new(&mut driven.connection().get_mut().0).begin_shutdown();
+    tokio::time::timeout(grace, driven).await.unwrap_or(Ok(()))
+}
+
+/// What both of hyper's connections can do.
+trait Connection: Future<Output = hyper::Result<()>> + Unpin {
+    /// Says goodbye; calls under way are finished.
+    fn begin_shutdown(self: Pin<&mut Self>);
+}
+
+impl<IO, S, E> Connection for http2::Connection<IO, S, E>
+where
+    http2::Connection<IO, S, E>: Future<Output = hyper::Result<()>> + Unpin,
+    IO: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: hyper::service::HttpService<hyper::body::Incoming>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::ResBody: http_body::Body + 'static,
+    <S::ResBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    E: hyper::rt::bounds::Http2ServerConnExec<S::Future, S::ResBody>,
+{
+    fn begin_shutdown(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<IO, S> Connection for http1::Connection<IO, S>
+where
+    http1::Connection<IO, S>: Future<Output = hyper::Result<()>> + Unpin,
+    IO: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: hyper::service::HttpService<hyper::body::Incoming>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::ResBody: http_body::Body + 'static,
+    <S::ResBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn begin_shutdown(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// A connection with this room's error.
+struct Mapped<C>(C);
+
+impl<C: Connection> Future for Mapped<C> {
+    type Output = Result<(), ConnectionError>;
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map_err(ConnectionError::Http)
+    }
+}

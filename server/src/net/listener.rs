@@ -1,0 +1,122 @@
+//! Listening sockets, TCP and Unix, behind one type.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
+
+use super::PeerAddress;
+
+/// How many connections the system holds that are not accepted yet (Go asks for the same).
+const BACKLOG: u32 = 4096;
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A TCP address; port 0 lets the system choose.
+    Tcp(SocketAddr),
+    /// A Unix socket's path.
+    Unix(PathBuf),
+}
+
+/// How to bind.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BindOptions {
+    /// Let other processes listen on the same port (`--socket-reuse-port`).
+    pub reuse_port: bool,
+}
+
+/// A bound socket. A Unix socket's file goes with it.
+pub struct Listener {
+    pub(super) socket: Socket,
+}
+
+pub(super) enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// An accepted connection, not bound to any runtime.
+pub(super) enum Accepted {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Listener {
+    /// Binds. Call it within a runtime; connections are queued by the system from here on and
+    /// accepted once the listener is served.
+    ///
+    /// # Errors
+    /// The address is taken (a Unix socket's: somebody answers on it) or not allowed.
+    pub(super) fn bind(address: &Address, options: BindOptions) -> io::Result<Listener> {
+        match address {
+            Address::Tcp(address) => bind_tcp(*address, options),
+            Address::Unix(path) => bind_unix(path),
+        }
+    }
+
+    /// The address bound, with the port the system chose. None for a Unix socket.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            Socket::Tcp(listener) => listener.local_addr().ok(),
+            Socket::Unix(..) => None,
+        }
+    }
+
+    pub(super) async fn accept(&self) -> io::Result<(Accepted, PeerAddress)> {
+        match &self.socket {
+            Socket::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok((Accepted::Tcp(stream.into_std()?), PeerAddress::Tcp(peer)))
+            }
+            Socket::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Accepted::Unix(stream.into_std()?), PeerAddress::Unix))
+            }
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr, options: BindOptions) -> io::Result<Listener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As Go and std do it: only connections in TIME_WAIT are passed over, never a listener.
+    socket.set_reuseaddr(true)?;
+    if options.reuse_port {
+        socket.set_reuseport(true)?;
+    }
+    socket.bind(address)?;
+    Ok(Listener { socket: Socket::Tcp(socket.listen(BACKLOG)?) })
+}
+
+fn bind_unix(path: &Path) -> io::Result<Listener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
+            std::fs::remove_file(path)?;
+        }
+        bound => return Ok(unix_listener(bound?, path)),
+    }
+    Ok(unix_listener(UnixListener::bind(path)?, path))
+}
+
+fn unix_listener(listener: UnixListener, path: &Path) -> Listener {
+    Listener { socket: Socket::Unix(listener, path.to_owned()) }
+}
+
+/// Whether `path` is a socket that a process left behind: nobody accepts on it.
+fn is_stale(path: &Path) -> bool {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    let refused = std::os::unix::net::UnixStream::connect(path)
+        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    is_socket && refused
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Socket::Unix(_, path) = &self.socket {
+            // Left behind, it is recognised as stale by the next start.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}

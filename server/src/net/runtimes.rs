@@ -1,0 +1,274 @@
+//! The connection threads, and the accept loops that hand connections round.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+
+use super::home::Inbox;
+use super::limits::Limits;
+use super::listener::{Accepted, Address, BindOptions, Listener};
+use super::{Handler, PeerAddress, PeerInfo, connection};
+
+/// How long an accept loop rests after the system refused it (no file descriptor left, …).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Something an operator may want to read. Calls are on connection threads: do not block.
+#[derive(Debug)]
+pub enum Notice {
+    /// A connection was closed unread: as many as allowed are open.
+    Refused {
+        /// Where it came from.
+        peer: PeerAddress,
+        /// How many are open.
+        open: usize,
+    },
+    /// The system refused to hand out a connection.
+    AcceptFailed(io::Error),
+    /// A connection ended in an error (the client's, mostly).
+    Ended {
+        /// Where it came from.
+        peer: PeerAddress,
+        /// What happened.
+        error: String,
+    },
+}
+
+/// What the connections amount to.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    open: AtomicUsize,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Traffic {
+    /// Connections open now.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Connections accepted so far.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Connections refused so far.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+/// The connection threads. Dropping them without [`Runtimes::shutdown`] leaves them running.
+pub struct Runtimes {
+    threads: Vec<Thread>,
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    /// Ends when the last connection and accept loop has dropped its sender.
+    ended: mpsc::Receiver<()>,
+    alive: mpsc::Sender<()>,
+}
+
+struct Thread {
+    join: JoinHandle<()>,
+    quit: oneshot::Sender<()>,
+}
+
+/// One runtime, as the accept loops see it.
+struct Runtime {
+    handle: Handle,
+    open: AtomicUsize,
+}
+
+struct Shared {
+    runtimes: Vec<Arc<Runtime>>,
+    limits: Limits,
+    traffic: Traffic,
+    notify: Box<dyn Fn(Notice) + Send + Sync>,
+}
+
+impl Runtimes {
+    /// Starts a thread for every inbox. `notify` gets what happens to connections.
+    ///
+    /// # Errors
+    /// The system refuses a thread or what a runtime needs.
+    pub fn start(
+        inboxes: Vec<Inbox>,
+        limits: Limits,
+        notify: impl Fn(Notice) + Send + Sync + 'static,
+    ) -> io::Result<Runtimes> {
+        assert!(!inboxes.is_empty(), "connections need a thread");
+        let mut threads = Vec::new();
+        let mut runtimes = Vec::new();
+        for (index, inbox) in inboxes.into_iter().enumerate() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let handle = runtime.handle().clone();
+            runtimes.push(Arc::new(Runtime { handle, open: AtomicUsize::new(0) }));
+            let (quit, quitting) = oneshot::channel();
+            let join = std::thread::Builder::new()
+                .name(format!("engram-io-{index}"))
+                .spawn(move || run(&runtime, inbox, quitting))?;
+            threads.push(Thread { join, quit });
+        }
+        let shared =
+            Shared { runtimes, limits, traffic: Traffic::default(), notify: Box::new(notify) };
+        let (stop, _) = watch::channel(false);
+        let (alive, ended) = mpsc::channel();
+        Ok(Runtimes { threads, shared: Arc::new(shared), stop, ended, alive })
+    }
+
+    /// Binds a listener. The system queues connections from here on.
+    ///
+    /// # Errors
+    /// See [`Listener`].
+    pub fn bind(&self, address: &Address, options: BindOptions) -> io::Result<Listener> {
+        let _within = self.shared.runtimes[0].handle.enter();
+        Listener::bind(address, options)
+    }
+
+    /// Serves a listener until shutdown.
+    pub fn serve<H: Handler + Sync>(&self, listener: Listener, handler: H) {
+        let accepting = Accepting {
+            listener,
+            handler,
+            shared: Arc::clone(&self.shared),
+            stop: self.stop.subscribe(),
+            alive: self.alive.clone(),
+        };
+        self.shared.runtimes[0].handle.spawn(accepting.run());
+    }
+
+    /// What the connections amount to.
+    pub fn traffic(&self) -> &Traffic {
+        &self.shared.traffic
+    }
+
+    /// Stops accepting, says goodbye to clients, waits for their calls within the limit's grace,
+    /// and ends the threads. Blocks; call it from a thread of no runtime.
+    pub fn shutdown(self) {
+        let Runtimes { threads, shared, stop, ended, alive } = self;
+        drop(alive);
+        stop.send_replace(true);
+        // Connections bound their own end by the grace; the margin is for a busy machine.
+        let _ = ended.recv_timeout(shared.limits.shutdown_grace + Duration::from_millis(200));
+        for thread in threads {
+            // The thread is gone already only if it panicked, which join tells.
+            let _ = thread.quit.send(());
+            thread.join.join().expect("a connection thread does not panic");
+        }
+    }
+}
+
+fn run(runtime: &tokio::runtime::Runtime, inbox: Inbox, quitting: oneshot::Receiver<()>) {
+    inbox.move_in();
+    runtime.spawn(inbox.run());
+    // Either the word to quit or, without it, the sender's end: it lives as long as `Runtimes`.
+    let _ = runtime.block_on(quitting);
+}
+
+struct Accepting<H> {
+    listener: Listener,
+    handler: H,
+    shared: Arc<Shared>,
+    stop: watch::Receiver<bool>,
+    alive: mpsc::Sender<()>,
+}
+
+impl<H: Handler + Sync> Accepting<H> {
+    async fn run(mut self) {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            // An error means that the sender is gone, which is the end as well.
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = self.accept_all() => {}
+        }
+    }
+
+    async fn accept_all(&mut self) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => self.hand_over(stream, peer),
+                Err(error) => {
+                    (self.shared.notify)(Notice::AcceptFailed(error));
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn hand_over(&self, stream: Accepted, peer: PeerAddress) {
+        let traffic = &self.shared.traffic;
+        let open = traffic.open();
+        if open >= self.shared.limits.connections_max {
+            traffic.refused.fetch_add(1, Ordering::Relaxed);
+            (self.shared.notify)(Notice::Refused { peer, open });
+            return;
+        }
+        traffic.accepted.fetch_add(1, Ordering::Relaxed);
+        let guard = Open::new(&self.shared, self.alive.clone());
+        let handle = guard.runtime.handle.clone();
+        let task = serve(stream, peer, self.handler.clone(), guard, self.stop.clone());
+        handle.spawn(task);
+    }
+}
+
+/// Counts a connection while it lives.
+struct Open {
+    shared: Arc<Shared>,
+    runtime: Arc<Runtime>,
+    _alive: mpsc::Sender<()>,
+}
+
+impl Open {
+    /// Chooses the thread with the fewest connections.
+    fn new(shared: &Arc<Shared>, alive: mpsc::Sender<()>) -> Open {
+        let least = shared.runtimes.iter().min_by_key(|r| r.open.load(Ordering::Relaxed));
+        let runtime = Arc::clone(least.expect("there is a connection thread"));
+        runtime.open.fetch_add(1, Ordering::Relaxed);
+        shared.traffic.open.fetch_add(1, Ordering::Relaxed);
+        Open { shared: Arc::clone(shared), runtime, _alive: alive }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.runtime.open.fetch_sub(1, Ordering::Relaxed);
+        self.shared.traffic.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn serve<H: Handler>(
+    stream: Accepted,
+    peer: PeerAddress,
+    handler: H,
+    open: Open,
+    stop: watch::Receiver<bool>,
+) {
+    let info = PeerInfo { address: peer };
+    let limits = &open.shared.limits;
+    let ended = match stream {
+        Accepted::Tcp(stream) => match tcp(stream) {
+            Ok(stream) => connection::serve(stream, handler, info, limits, stop).await,
+            Err(error) => Err(error.into()),
+        },
+        Accepted::Unix(stream) => match UnixStream::from_std(stream) {
+            Ok(stream) => connection::serve(stream, handler, info, limits, stop).await,
+            Err(error) => Err(error.into()),
+        },
+    };
+    if let Err(error) = ended {
+        (open.shared.notify)(Notice::Ended { peer, error: error.to_string() });
+    }
+}
+
+fn tcp(stream: std::net::TcpStream) -> io::Result<TcpStream> {
+    // Writes are gathered here, so that the system need not.
+    stream.set_nodelay(true)?;
+    TcpStream::from_std(stream)
+}

@@ -1,0 +1,447 @@
+//! The core as the edge sees it: each call handed to the room that does it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::lessor::Lessor;
+use super::sink::WatchHome;
+use crate::api::backend::{
+    Backend, HashKv, Header, LeaseReport, RangeCursor, ServeError, SnapshotSource, StatusReport,
+};
+use crate::home::Homes;
+use crate::metrics::Metrics;
+use crate::propose::{ProposeError, Proposer};
+use crate::raft::{ApplyStats, Consensus, Leadership, LogStore};
+use crate::read::{Cursor, Reader};
+use crate::snapshot;
+use crate::state::MemberRecord;
+use crate::store::Store;
+use crate::types::request::{self, LeaseGrant, Op};
+use crate::types::result::{self, Alarm, ApplyError, Outcome};
+use crate::types::{ClusterId, LeaseId, MemberId, Revision};
+use crate::watch::{Hub, WatchStream};
+
+/// Reads of at most this many keys run on the connection's thread, others on a thread for blocking
+/// work: about a quarter of a millisecond when values are cached.
+const INLINE_KEYS_MAX: i64 = 1000;
+/// Pieces of a snapshot made ahead of the client: 32 KiB each.
+const SNAPSHOT_PIECES_AHEAD: usize = 32;
+/// etcd's "never compacted" in HashKV's answer.
+const NEVER_COMPACTED: Revision = Revision(-1);
+/// How often a wait for physical compaction looks again.
+const COMPACTION_POLL: Duration = Duration::from_millis(2);
+
+/// What the edge is given.
+pub struct Core {
+    /// The cluster's id.
+    pub cluster: ClusterId,
+    /// This member's id.
+    pub member: MemberId,
+    /// The applied state.
+    pub store: Arc<Store>,
+    /// Reads of it.
+    pub reader: Reader,
+    /// The way to change it.
+    pub proposer: Proposer,
+    /// Consensus.
+    pub consensus: Consensus,
+    /// Who leads, kept up to date by the Raft thread.
+    pub leadership: Arc<LeadershipCell>,
+    /// Leases' deadlines.
+    pub lessor: Arc<Lessor>,
+    /// The watch hub.
+    pub hub: Arc<Hub>,
+    /// The connection threads' inboxes.
+    pub homes: Homes,
+    /// The log.
+    pub log: LogStore,
+    /// What the apply thread counts.
+    pub apply_stats: Arc<ApplyStats>,
+    /// The least time to live of a lease, seconds.
+    pub lease_ttl_min_seconds: i64,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Turns true when the member stops.
+    pub stopping: watch::Receiver<bool>,
+    /// The next id to try for a lease whose grantor chose none.
+    pub next_lease_id: AtomicU64,
+}
+
+/// Who leads, readable without a lock.
+#[derive(Debug, Default)]
+pub struct LeadershipCell {
+    term: AtomicU64,
+    leader: AtomicU64,
+    sole_voter: AtomicBool,
+    changes: AtomicU64,
+}
+
+impl LeadershipCell {
+    /// Takes over what consensus says.
+    pub fn set(&self, leadership: Leadership, sole_voter: bool) {
+        self.term.store(leadership.term, Ordering::Release);
+        let leader = leadership.leader.map_or(0, |member| member.0);
+        if self.leader.swap(leader, Ordering::AcqRel) != leader && leader != 0 {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+        }
+        self.sole_voter.store(sole_voter, Ordering::Release);
+    }
+
+    /// How often another leader was seen.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// The term.
+    pub fn term(&self) -> u64 {
+        self.term.load(Ordering::Acquire)
+    }
+
+    /// The leader, where one is known.
+    pub fn leader(&self) -> Option<MemberId> {
+        match self.leader.load(Ordering::Acquire) {
+            0 => None,
+            id => Some(MemberId(id)),
+        }
+    }
+
+    fn is_sole_voter(&self) -> bool {
+        self.sole_voter.load(Ordering::Acquire)
+    }
+}
+
+impl From<ProposeError> for ServeError {
+    fn from(error: ProposeError) -> ServeError {
+        match error {
+            ProposeError::TooManyRequests => ServeError::TooManyRequests,
+            ProposeError::NoSpace => ServeError::NoSpace,
+            ProposeError::NoLeader => ServeError::NoLeader,
+            ProposeError::Stopped => ServeError::Stopped,
+            ProposeError::Timeout => ServeError::Timeout,
+        }
+    }
+}
+
+/// Runs blocking work away from the connection threads.
+async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, ServeError> {
+    let task = tokio::task::spawn_blocking(work);
+    task.await
+        .map_err(|error| ServeError::Internal(format!("a read panicked: {error}")))
+}
+
+impl Core {
+    fn is_small(&self, query: &request::Range) -> bool {
+        query.range.is_single()
+            || query.count_only
+            || (1..=INLINE_KEYS_MAX).contains(&query.limit)
+            || self.store.read().mvcc.keys_total() <= INLINE_KEYS_MAX.unsigned_abs()
+    }
+
+    /// A positive id that no lease has: from the clock at start, counted up, so that ids of two
+    /// runs do not meet; a grant of one that exists fails and is asked for again by the client.
+    fn choose_lease_id(&self) -> LeaseId {
+        let id = self.next_lease_id.fetch_add(1, Ordering::Relaxed);
+        LeaseId((id & (u64::MAX >> 1)).max(1).cast_signed())
+    }
+}
+
+/// Hashes what is readable at `revision`. Blocks for as long as a scan of the store takes.
+fn hash_kv(store: &Store, revision: i64) -> Result<HashKv, ServeError> {
+    let state = store.read();
+    let head = state.mvcc.revision();
+    let mut plan = state.mvcc.hash_keep(Revision(revision))?;
+    // The view is taken under the lock that the plan was made under.
+    let found = store.engine().with_view(|scanner| {
+        drop(state);
+        scanner.records(&mut |record| plan.feed(&record));
+        plan.finish()
+    });
+    let compact_revision = match found.compact_revision {
+        Revision(0) => NEVER_COMPACTED,
+        compacted => compacted,
+    };
+    Ok(HashKv {
+        head,
+        hash: found.hash,
+        compact_revision,
+        hash_revision: found.hash_revision,
+    })
+}
+
+/// The edge's cursor over the reader's.
+pub struct PagedRange(Option<Cursor>, Revision);
+
+impl RangeCursor for PagedRange {
+    fn head(&self) -> Revision {
+        self.1
+    }
+
+    async fn next_page(&mut self, limit: usize) -> Result<result::Range, ApplyError> {
+        let mut cursor = self
+            .0
+            .take()
+            .expect("a page is asked for after the one before it");
+        if limit <= INLINE_KEYS_MAX.unsigned_abs() as usize {
+            let page = cursor.next_page(limit);
+            self.0 = Some(cursor);
+            return Ok(page);
+        }
+        let (cursor, page) = tokio::task::spawn_blocking(move || {
+            let page = cursor.next_page(limit);
+            (cursor, page)
+        })
+        .await
+        .expect("reading a page does not panic");
+        self.0 = Some(cursor);
+        Ok(page)
+    }
+}
+
+impl Backend for Core {
+    type Cursor = PagedRange;
+
+    fn header(&self) -> Header {
+        Header {
+            cluster: self.cluster,
+            member: self.member,
+            revision: self.store.revision(),
+            term: self.leadership.term(),
+        }
+    }
+
+    async fn propose(&self, op: Op) -> Result<Outcome, ServeError> {
+        Ok(self.proposer.propose(op).await?)
+    }
+
+    async fn lease_grant(&self, id: LeaseId, ttl_seconds: i64) -> Result<Outcome, ServeError> {
+        let id = if id == LeaseId::NONE {
+            self.choose_lease_id()
+        } else {
+            id
+        };
+        let ttl_seconds = ttl_seconds.max(self.lease_ttl_min_seconds);
+        Ok(self
+            .proposer
+            .propose(Op::LeaseGrant(LeaseGrant { id, ttl_seconds }))
+            .await?)
+    }
+
+    async fn read_barrier(&self) -> Result<(), ServeError> {
+        if self.leadership.is_sole_voter() {
+            // What is acknowledged is applied here, and nobody else can acknowledge anything.
+            return Ok(());
+        }
+        self.consensus
+            .read_barrier()
+            .await
+            .map_err(|_| ServeError::LeaderChanged)
+    }
+
+    async fn range(&self, query: &request::Range) -> Result<(Revision, result::Range), ApplyError> {
+        if self.is_small(query) {
+            return self.reader.range(query);
+        }
+        let (reader, query) = (self.reader.clone(), query.clone());
+        tokio::task::spawn_blocking(move || reader.range(&query))
+            .await
+            .expect("reading a range does not panic")
+    }
+
+    fn range_cursor(&self, query: request::Range) -> Result<PagedRange, ApplyError> {
+        let cursor = self.reader.cursor(query)?;
+        let head = cursor.head();
+        Ok(PagedRange(Some(cursor), head))
+    }
+
+    async fn read_txn(&self, txn: &request::Txn) -> Result<(Revision, result::Txn), ApplyError> {
+        self.reader.txn(txn)
+    }
+
+    async fn lease_keep_alive(&self, id: LeaseId) -> Result<i64, ServeError> {
+        self.read_barrier()
+            .await
+            .map_err(|_| ServeError::NotPrimaryLessor)?;
+        Ok(self.lessor.renew(id).unwrap_or(0))
+    }
+
+    async fn lease_time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseReport, ServeError> {
+        self.read_barrier().await?;
+        let state = self.store.read();
+        let (Some((granted_seconds, attached)), Some(remaining_seconds)) =
+            (state.leases.get(id), self.lessor.remaining(id))
+        else {
+            return Ok(LeaseReport {
+                remaining_seconds: -1,
+                ..LeaseReport::default()
+            });
+        };
+        let keys = if keys {
+            attached.cloned().collect()
+        } else {
+            Vec::new()
+        };
+        Ok(LeaseReport {
+            remaining_seconds,
+            granted_seconds,
+            keys,
+        })
+    }
+
+    async fn leases(&self) -> Result<Vec<LeaseId>, ServeError> {
+        self.read_barrier().await?;
+        Ok(self.lessor.by_expiry())
+    }
+
+    fn watch(&self) -> WatchStream {
+        let home = crate::home::current().map(|home| {
+            let homes = self.homes.clone();
+            Arc::new(WatchHome { homes, home }) as Arc<dyn crate::watch::Home>
+        });
+        self.hub.open(home)
+    }
+
+    fn members(&self) -> Vec<MemberRecord> {
+        self.store.read().members.iter().cloned().collect()
+    }
+
+    fn alarms(&self) -> Vec<Alarm> {
+        self.store.read().alarms.iter().collect()
+    }
+
+    fn leader(&self) -> Option<MemberId> {
+        self.leadership.leader()
+    }
+
+    fn is_learner(&self) -> bool {
+        self.store
+            .read()
+            .members
+            .get(self.member)
+            .is_some_and(|member| member.learner)
+    }
+
+    fn cluster_version(&self) -> Option<String> {
+        self.store.read().cluster_version.clone()
+    }
+
+    fn status(&self) -> StatusReport {
+        let leadership = self.consensus.leadership();
+        let bytes = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let size = self.store.engine().size_bytes().max(1);
+        let in_use = self.store.read().mvcc.logical_bytes().min(size);
+        StatusReport {
+            leader: leadership.leader,
+            raft_term: leadership.term,
+            raft_index: leadership.committed_index,
+            raft_applied_index: self.store.applied_index(),
+            db_size: bytes(size),
+            db_size_in_use: bytes(in_use),
+            db_size_quota: bytes(self.proposer.quota().limit_bytes()),
+            learner: self.is_learner(),
+        }
+    }
+
+    async fn defragment(&self) -> Result<(), ServeError> {
+        let engine = self.store.engine().clone();
+        blocking(move || {
+            engine.flush();
+            engine.reclaim();
+        })
+        .await
+    }
+
+    async fn hash(&self) -> Result<(Revision, u32), ServeError> {
+        let store = self.store.clone();
+        blocking(move || {
+            let mut hash = 0;
+            store.engine().with_view(|scanner| {
+                scanner.records(&mut |record| {
+                    hash = crc32c::crc32c_append(hash, &record.encoded);
+                    true
+                });
+            });
+            (store.revision(), hash)
+        })
+        .await
+    }
+
+    async fn hash_kv(&self, revision: i64) -> Result<HashKv, ServeError> {
+        let store = self.store.clone();
+        blocking(move || hash_kv(&store, revision)).await?
+    }
+
+    async fn compacted_physically(&self, revision: Revision) -> Result<(), ServeError> {
+        let mut stopping = self.stopping.clone();
+        loop {
+            let pending = {
+                let state = self.store.read();
+                state.compact_pending() && state.mvcc.compact_revision() <= revision
+            };
+            if !pending {
+                return Ok(());
+            }
+            tokio::select! {
+                _ = stopping.changed() => return Err(ServeError::Stopped),
+                () = tokio::time::sleep(COMPACTION_POLL) => {}
+            }
+        }
+    }
+
+    async fn snapshot(&self) -> Result<SnapshotSource, ServeError> {
+        let (pieces, receiver) = mpsc::channel(SNAPSHOT_PIECES_AHEAD);
+        let (begin, length) = oneshot::channel();
+        let engine = self.store.engine().clone();
+        let description = self.describe();
+        tokio::task::spawn_blocking(move || {
+            // The receiver is gone only if the client is.
+            let begin = |total| {
+                let _ = begin.send(total);
+            };
+            let send = |piece| pieces.blocking_send(Ok(piece)).is_ok();
+            if let Err(error) = snapshot::write(&engine, &description, begin, send) {
+                crate::log!(warn, "snapshot failed", error = %error);
+                let failure = ServeError::Internal(error.to_string());
+                drop(pieces.blocking_send(Err(failure)));
+            }
+        });
+        let failed = || ServeError::Internal("the snapshot could not be begun".into());
+        let total = length.await.map_err(|_| failed())?;
+        Ok(SnapshotSource {
+            total,
+            pieces: receiver,
+        })
+    }
+
+    async fn interrupted(&self, _require_leader: bool) -> ServeError {
+        let mut stopping = self.stopping.clone();
+        // An error means that the node is gone altogether.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+        ServeError::Stopped
+    }
+
+    fn metrics_text(&self) -> String {
+        self.metrics.render(super::gauges::families(self))
+    }
+}
+
+impl Core {
+    fn describe(&self) -> snapshot::Description {
+        let state = self.store.read();
+        let ids = |learner| {
+            let members = state
+                .members
+                .iter()
+                .filter(move |member| member.learner == learner);
+            members.map(|member| member.id).collect()
+        };
+        snapshot::Description {
+            voters: ids(false),
+            learners: ids(true),
+        }
+    }
+}

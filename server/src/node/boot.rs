@@ -1,0 +1,321 @@
+//! Opening a data directory: whose it is, its engine, its log, its state.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::space::{self, SpaceGuard};
+use super::{member_id, memory};
+use crate::config::{ClusterState, Config};
+use crate::fatal::end_process;
+use crate::fs::{self, DirLock, DirMode};
+use crate::metrics::Metrics;
+use crate::raft::LogStore;
+use crate::state::{Limits, LoadError, State};
+use crate::storage::{Engine, EngineOptions, Identity, IdentityError, OpenError};
+use crate::store::Store;
+use crate::types::{ClusterId, MemberId};
+use crate::wal;
+
+/// The store's directory in the data directory.
+const STORE_DIR: &str = "store";
+/// The log's directory in the data directory, unless `--wal-dir` names another.
+const WAL_DIR: &str = "wal";
+/// A segment of the log. Two exist from the start, so small volumes do.
+const SEGMENT_BYTES: u64 = 16 << 20;
+/// The directory that etcd keeps its data in.
+const ETCD_DIR: &str = "member";
+/// The value cache's default: the smaller of this and a quarter of the memory. Bytes.
+const VALUE_CACHE_DEFAULT: u64 = 512 << 20;
+
+/// Why a member does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] fs::DirError),
+    /// Another process uses it.
+    #[error(transparent)]
+    Lock(#[from] fs::LockError),
+    /// It holds an etcd's data.
+    #[error("{} holds data of etcd, which engram does not read: choose another --data-dir, or restore a snapshot of it", .0.display())]
+    EtcdData(PathBuf),
+    /// It holds files of somebody else.
+    #[error("{} is not empty and holds no data of engram (found {found}): choose another --data-dir", path.display())]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+        /// A file in it.
+        found: String,
+    },
+    /// It is another member's.
+    #[error(
+        "the data directory belongs to member {found} of cluster {found_cluster}, the flags name member {wanted} of cluster {wanted_cluster}: correct --initial-cluster, --initial-advertise-peer-urls and --initial-cluster-token, or choose another --data-dir"
+    )]
+    OtherMember {
+        /// Whose it is.
+        found: MemberId,
+        /// Of which cluster.
+        found_cluster: ClusterId,
+        /// Whom the flags name.
+        wanted: MemberId,
+        /// Of which cluster.
+        wanted_cluster: ClusterId,
+    },
+    /// Its identity cannot be told.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Its store is damaged.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// Its log is damaged.
+    #[error(transparent)]
+    Log(#[from] wal::RecoverError),
+    /// A record of its log is damaged.
+    #[error(transparent)]
+    Entry(#[from] crate::raft::EntryError),
+    /// Its log has lost its end.
+    #[error("the log ends at entry {last} but entry {applied} was applied: the log's last segment is missing; restore this member from the others or from a backup")]
+    LogBehindStore {
+        /// The last entry applied.
+        applied: u64,
+        /// The last entry in the log.
+        last: u64,
+    },
+    /// Its state is damaged.
+    #[error(transparent)]
+    State(#[from] LoadError),
+    /// Log and store do not fit each other, or consensus refuses the flags.
+    #[error(transparent)]
+    Consensus(#[from] crate::raft::StartError),
+    /// This build cannot do what the flags ask for.
+    #[error("{0}")]
+    Unsupported(&'static str),
+    /// A thread, signal or socket is not to be had.
+    #[error("{what}: {source}")]
+    System {
+        /// What was wanted.
+        what: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The first entries of a new cluster could not be written.
+    #[error("the new cluster could not be written to the log: {0}")]
+    FirstEntries(String),
+}
+
+/// A data directory, opened.
+pub struct Booted {
+    /// Holds the directory against a second process.
+    pub lock: DirLock,
+    /// Whose it is.
+    pub identity: Identity,
+    /// The first members, as the flags name them: id, name, peer URLs.
+    pub members: Vec<(MemberId, Vec<String>)>,
+    /// The applied state.
+    pub store: Arc<Store>,
+    /// The log.
+    pub log: LogStore,
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
+    /// Whether the log's disk has space.
+    pub space: Arc<SpaceGuard>,
+}
+
+/// Opens the data directory that `config` names, making it where it is not there.
+///
+/// # Errors
+/// See [`BootError`]; nothing that was there is changed then.
+pub fn open(config: &Config) -> Result<Booted, BootError> {
+    refuse_unsupported(config)?;
+    let started = Instant::now();
+    let dir = &config.data_dir;
+    let members = first_members(config);
+    refuse_foreign(dir)?;
+    make_private(dir)?;
+    let lock = DirLock::acquire(dir)?;
+    let identity = identify(config, dir, &members)?;
+    let metrics = Arc::new(Metrics::new());
+    let store = Arc::new(open_store(config, dir)?);
+    let wal_dir = config.wal_dir.clone().unwrap_or_else(|| dir.join(WAL_DIR));
+    make_private(&wal_dir)?;
+    let space = Arc::new(SpaceGuard::new(dir));
+    let (wal, recovered) = wal::open(&wal_dir, wal_options(config, space.clone()))?;
+    if let Some(cut) = &recovered.cut {
+        crate::log!(warn, "cut a torn write off the log's end", file = %cut.file.display(),
+            offset = cut.offset, bytes = cut.bytes);
+    }
+    let log = LogStore::new(wal, recovered, metrics.clone())?;
+    refuse_shorter_log(&store, &log)?;
+    crate::log!(info, "opened data directory", "data-dir" = %dir.display(),
+        "member-id" = %identity.member, "cluster-id" = %identity.cluster,
+        revision = store.revision().0, keys = store.read().mvcc.keys_total(), took = started.elapsed());
+    Ok(Booted { lock, identity, members, store, log, metrics, space })
+}
+
+fn make_private(dir: &Path) -> Result<(), BootError> {
+    match fs::create_private_dir(dir)? {
+        DirMode::Created | DirMode::Private => {}
+        DirMode::Tightened { from } => {
+            crate::log!(warn, "others could read the directory: made it private",
+                dir = %dir.display(), mode = format!("{from:o}"));
+        }
+        DirMode::Shared { mode } => {
+            crate::log!(warn, "the directory belongs to another user and others may read it",
+                dir = %dir.display(), mode = format!("{mode:o}"));
+        }
+    }
+    Ok(())
+}
+
+/// An entry that was applied was in the log, durably: a log that ends before it has lost its end
+/// (its youngest segment was deleted, or a backup of it was put back).
+fn refuse_shorter_log(store: &Store, log: &LogStore) -> Result<(), BootError> {
+    let (applied, last) = (store.applied_index(), log.last_index());
+    if applied > last {
+        return Err(BootError::LogBehindStore { applied, last });
+    }
+    Ok(())
+}
+
+/// What the flags ask for and this build does not do yet: said at once, never ignored.
+fn refuse_unsupported(config: &Config) -> Result<(), BootError> {
+    if config.cluster.initial.len() > 1 {
+        return Err(BootError::Unsupported(
+            "--initial-cluster names more than one member: this build of engram runs one member",
+        ));
+    }
+    if config.cluster.state == ClusterState::Existing {
+        return Err(BootError::Unsupported(
+            "--initial-cluster-state=existing: this build of engram cannot join a cluster",
+        ));
+    }
+    if config.cluster.discovery.is_asked_for() {
+        return Err(BootError::Unsupported(
+            "discovery is not part of this build of engram",
+        ));
+    }
+    if !config.client_tls.is_empty() || !config.peer_tls.is_empty() {
+        return Err(BootError::Unsupported(
+            "TLS flags are set: this build of engram serves without TLS only",
+        ));
+    }
+    Ok(())
+}
+
+fn refuse_foreign(dir: &Path) -> Result<(), BootError> {
+    let names = match fs::file_names(dir) {
+        Ok(names) => names,
+        // Not there, or not readable: making or locking it says so better.
+        Err(_) => return Ok(()),
+    };
+    let ours = |name: &String| {
+        name.starts_with("IDENTITY")
+            || name == STORE_DIR
+            || name == WAL_DIR
+            || name.starts_with("LOCK")
+            || name == space::FILE
+            || name == "lost+found"
+    };
+    if names.iter().any(|name| name == ETCD_DIR) {
+        return Err(BootError::EtcdData(dir.to_path_buf()));
+    }
+    match names.into_iter().find(|name| !ours(name)) {
+        Some(found) => Err(BootError::NotOurs {
+            path: dir.to_path_buf(),
+            found,
+        }),
+        None => Ok(()),
+    }
+}
+
+fn first_members(config: &Config) -> Vec<(MemberId, Vec<String>)> {
+    let mut members: Vec<(MemberId, Vec<String>)> = config
+        .cluster
+        .initial
+        .iter()
+        .map(|member| {
+            let urls: Vec<String> = member.peer_urls.iter().map(ToString::to_string).collect();
+            (member_id::member_id(&urls, &config.cluster.token), urls)
+        })
+        .collect();
+    members.sort();
+    members
+}
+
+fn identify(
+    config: &Config,
+    dir: &Path,
+    members: &[(MemberId, Vec<String>)],
+) -> Result<Identity, BootError> {
+    let ids: Vec<MemberId> = members.iter().map(|(id, _)| *id).collect();
+    let advertised: Vec<String> = config
+        .advertise
+        .peer
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let wanted = Identity {
+        cluster: member_id::cluster_id(&ids),
+        member: member_id::member_id(&advertised, &config.cluster.token),
+        incarnation: random_u64(),
+    };
+    match Identity::load(dir)? {
+        Some(found) if (found.cluster, found.member) == (wanted.cluster, wanted.member) => {
+            Ok(found)
+        }
+        Some(found) => Err(BootError::OtherMember {
+            found: found.member,
+            found_cluster: found.cluster,
+            wanted: wanted.member,
+            wanted_cluster: wanted.cluster,
+        }),
+        None => {
+            wanted.store(dir)?;
+            Ok(wanted)
+        }
+    }
+}
+
+/// A random number, from the hasher that the standard library seeds from the system.
+fn random_u64() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
+}
+
+fn open_store(config: &Config, dir: &Path) -> Result<Store, BootError> {
+    let quarter = memory::limit_bytes() / 4;
+    let cache = config
+        .limits
+        .value_cache_bytes
+        .unwrap_or(VALUE_CACHE_DEFAULT.min(quarter));
+    let limits = Limits {
+        value_cache_bytes: usize::try_from(cache).unwrap_or(usize::MAX),
+    };
+    let engine = Engine::open(&dir.join(STORE_DIR), EngineOptions::default())?;
+    let tables = engine.tables()?;
+    let state = State::load(limits, tables, |visit| engine.records(visit))?;
+    let applied = engine
+        .applied()?
+        .log_position
+        .map_or(0, |position| position.index);
+    Ok(Store::new(state, engine, applied))
+}
+
+fn wal_options(config: &Config, space: Arc<SpaceGuard>) -> wal::Options {
+    wal::Options {
+        sync: !config.unsafe_no_fsync,
+        on_fatal: Arc::new(|error| {
+            end_process(
+                error,
+                "once the disk is healthy, start again: nothing acknowledged is lost",
+            )
+        }),
+        on_space: Arc::new(move |found| space.found(found)),
+        segment_bytes: SEGMENT_BYTES,
+        ..wal::Options::default()
+    }
+}

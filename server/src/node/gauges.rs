@@ -1,0 +1,203 @@
+//! What is read from the core when `/metrics` is asked for.
+
+use std::sync::atomic::Ordering;
+
+use prometheus::proto::MetricFamily;
+
+use super::backend::Core;
+use crate::api::backend::Backend;
+use crate::config::{ENGRAM_VERSION, ETCD_VERSION};
+use crate::metrics::{count, gauge, info, total};
+
+/// The families of the core, now.
+pub fn families(core: &Core) -> Vec<MetricFamily> {
+    let mut families = server(core);
+    families.extend(store(core));
+    families.extend(watch(core));
+    families
+}
+
+fn server(core: &Core) -> Vec<MetricFamily> {
+    let status = core.status();
+    let has_leader = u64::from(status.leader.is_some());
+    let is_leader = u64::from(status.leader == Some(core.member));
+    let stats = &core.apply_stats;
+    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let member = core.member.to_string();
+    let version = core.cluster_version().unwrap_or_default();
+    let minor = version
+        .rsplit_once('.')
+        .map_or(version.as_str(), |(minor, _)| minor);
+    vec![
+        count(
+            "etcd_server_has_leader",
+            "Whether or not a leader exists. 1 is existence, 0 is not.",
+            has_leader,
+        ),
+        count(
+            "etcd_server_is_leader",
+            "Whether or not this member is a leader. 1 if is, 0 otherwise.",
+            is_leader,
+        ),
+        count(
+            "etcd_server_is_learner",
+            "Whether or not this member is a learner. 1 if is, 0 otherwise.",
+            u64::from(status.learner),
+        ),
+        total(
+            "etcd_server_leader_changes_seen_total",
+            "The number of leader changes seen.",
+            core.leadership.changes(),
+        ),
+        count(
+            "etcd_server_proposals_committed_total",
+            "The total number of consensus proposals committed.",
+            status.raft_index,
+        ),
+        count(
+            "etcd_server_proposals_applied_total",
+            "The total number of consensus proposals applied.",
+            status.raft_applied_index,
+        ),
+        count(
+            "etcd_server_proposals_pending",
+            "The current number of pending proposals to commit.",
+            core.proposer.pending() as u64,
+        ),
+        total(
+            "etcd_server_proposals_failed_total",
+            "The total number of failed proposals seen.",
+            core.proposer.failed(),
+        ),
+        total(
+            "etcd_server_slow_apply_total",
+            "The total number of slow apply requests (likely overloaded from slow disk).",
+            load(&stats.slow),
+        ),
+        total(
+            "engram_apply_operations_total",
+            "Operations applied.",
+            load(&stats.operations),
+        ),
+        total(
+            "engram_apply_entries_total",
+            "Raft entries applied; an entry carries a batch of operations.",
+            load(&stats.entries),
+        ),
+        gauge(
+            "engram_apply_seconds_total",
+            "Time spent applying.",
+            load(&stats.apply_micros) as f64 / 1e6,
+        ),
+        count(
+            "etcd_server_quota_backend_bytes",
+            "Current backend storage quota size in bytes.",
+            core.proposer.quota().limit_bytes(),
+        ),
+        info(
+            "etcd_server_id",
+            "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.",
+            &[("server_id", &member)],
+        ),
+        info(
+            "etcd_server_version",
+            "Which version is running. 1 for 'server_version' label with current version.",
+            &[("server_version", ETCD_VERSION)],
+        ),
+        info(
+            "engram_build_info",
+            "Which engram is running.",
+            &[("version", ENGRAM_VERSION)],
+        ),
+        info(
+            "etcd_cluster_version",
+            "Which version is running. 1 for 'cluster_version' label with current cluster version",
+            &[("cluster_version", minor)],
+        ),
+    ]
+}
+
+fn store(core: &Core) -> Vec<MetricFamily> {
+    let status = core.status();
+    let bytes = |value: i64| value.max(0).unsigned_abs();
+    let (keys, revision, compacted, leases, cached) = {
+        let state = core.store.read();
+        let mvcc = &state.mvcc;
+        (
+            mvcc.keys_total(),
+            mvcc.revision(),
+            mvcc.compact_revision(),
+            state.leases.len(),
+            mvcc.value_cache_bytes(),
+        )
+    };
+    vec![
+        count(
+            "etcd_mvcc_db_total_size_in_bytes",
+            "Total size of the underlying database physically allocated in bytes.",
+            bytes(status.db_size),
+        ),
+        count(
+            "etcd_mvcc_db_total_size_in_use_in_bytes",
+            "Total size of the underlying database logically in use in bytes.",
+            bytes(status.db_size_in_use),
+        ),
+        count(
+            "etcd_debugging_mvcc_keys_total",
+            "Total number of keys.",
+            keys,
+        ),
+        count(
+            "etcd_debugging_mvcc_current_revision",
+            "The current revision of store.",
+            bytes(revision.0),
+        ),
+        count(
+            "etcd_debugging_mvcc_compact_revision",
+            "The revision of the last compaction in store.",
+            bytes(compacted.0),
+        ),
+        count("engram_leases", "Leases that live.", leases as u64),
+        count(
+            "engram_value_cache_bytes",
+            "Bytes of current values kept in memory.",
+            cached as u64,
+        ),
+        count(
+            "engram_wal_bytes",
+            "Bytes of the write-ahead log on disk.",
+            core.log.bytes(),
+        ),
+    ]
+}
+
+fn watch(core: &Core) -> Vec<MetricFamily> {
+    let watch = core.hub.metrics();
+    vec![
+        count(
+            "etcd_debugging_mvcc_watcher_total",
+            "Total number of watchers.",
+            watch.watchers as u64,
+        ),
+        count(
+            "etcd_debugging_mvcc_watch_stream_total",
+            "Total number of watch streams.",
+            watch.streams as u64,
+        ),
+        count(
+            "etcd_debugging_mvcc_slow_watcher_total",
+            "Total number of unsynced slow watchers.",
+            watch.slow_watchers as u64,
+        ),
+        total(
+            "etcd_debugging_mvcc_events_total",
+            "Total number of events sent by this member.",
+            watch.events_total,
+        ),
+        count(
+            "etcd_debugging_mvcc_pending_events_total",
+            "Total number of pending events to be sent.",
+            watch.pending_events as u64,
+        ),
+    ]
+}

@@ -1,0 +1,157 @@
+//! Listeners and signals: the last to start, the first to stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::backend::Core;
+use super::boot::BootError;
+use crate::api::{self, Edge};
+use crate::config::{self, Config, ListenUrl};
+use crate::home::Inbox;
+use crate::net::{Address, BindOptions, Limits, Notice, Runtimes};
+
+/// The connection threads, by default: the kernel and the other threads need cores too.
+const IO_THREADS_DEFAULT_MAX: usize = 4;
+/// How long clients may take to finish at a stop. etcd's tests allow 1.5 s for all of it.
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
+/// "No ping" as a duration that is never reached.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How many connection threads to run: what `--io-threads` says, else half of the cores.
+pub fn thread_count(config: &Config) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    config
+        .limits
+        .io_threads
+        .unwrap_or_else(|| cores.div_ceil(2).min(IO_THREADS_DEFAULT_MAX))
+        .max(1)
+}
+
+/// What serves.
+pub struct Serving {
+    runtimes: Runtimes,
+}
+
+impl Serving {
+    /// Stops accepting, lets calls finish for a moment, ends the threads.
+    pub fn stop(self) {
+        self.runtimes.shutdown();
+    }
+}
+
+/// Binds every listener and begins to serve.
+///
+/// # Errors
+/// A socket is not to be had.
+pub fn start(config: &Config, core: &Arc<Core>, inboxes: Vec<Inbox>) -> Result<Serving, BootError> {
+    let system = |source| BootError::System {
+        what: "the connection threads".into(),
+        source,
+    };
+    let runtimes = Runtimes::start(inboxes, limits(config), log_notice).map_err(system)?;
+    let options = BindOptions {
+        reuse_port: config.listen.reuse_port,
+    };
+    let edge = Edge::new(core.clone(), edge_limits(config));
+    // All are bound before the first is served: a member serves whole or not at all.
+    let clients = config
+        .listen
+        .client
+        .iter()
+        .chain(&config.listen.client_http);
+    let clients = bind_all(&runtimes, clients, options)?;
+    let metrics = bind_all(&runtimes, &config.listen.metrics, options)?;
+    for (url, listener) in clients {
+        runtimes.serve(listener, edge.clone());
+        crate::log!(info, "serving client traffic", address = %url);
+    }
+    for (url, listener) in metrics {
+        runtimes.serve(listener, edge.metrics_only());
+        crate::log!(info, "serving metrics", address = %url);
+    }
+    Ok(Serving { runtimes })
+}
+
+fn bind_all<'a>(
+    runtimes: &Runtimes,
+    urls: impl IntoIterator<Item = &'a ListenUrl>,
+    options: BindOptions,
+) -> Result<Vec<(&'a ListenUrl, crate::net::Listener)>, BootError> {
+    urls.into_iter()
+        .map(|url| Ok((url, bind(runtimes, url, options)?)))
+        .collect()
+}
+
+fn bind(
+    runtimes: &Runtimes,
+    url: &ListenUrl,
+    options: BindOptions,
+) -> Result<crate::net::Listener, BootError> {
+    let failed = |source| BootError::System {
+        what: format!("listening on {url}"),
+        source,
+    };
+    let address = match &url.address {
+        config::Address::Socket(path) => Address::Unix(path.clone()),
+        config::Address::Tcp { host, port } => Address::Tcp(resolve(host, *port).map_err(failed)?),
+    };
+    runtimes.bind(&address, options).map_err(failed)
+}
+
+/// Flags name an address, nothing (all of them), or `localhost`.
+fn resolve(host: &str, port: u16) -> std::io::Result<SocketAddr> {
+    let host = match host {
+        "" => "0.0.0.0",
+        "localhost" => "127.0.0.1",
+        host => host,
+    };
+    let ip = host.parse().map_err(std::io::Error::other)?;
+    Ok(SocketAddr::new(ip, port))
+}
+
+fn limits(config: &Config) -> Limits {
+    let files = crate::fs::file_limit().unwrap_or(1024);
+    Limits {
+        // The other half is for the log, the store's files and peers.
+        connections_max: usize::try_from(files / 2).unwrap_or(usize::MAX),
+        streams_max: config.limits.concurrent_streams_max,
+        keepalive_interval: config.keepalive.interval.unwrap_or(NEVER),
+        keepalive_timeout: config.keepalive.timeout.unwrap_or(NEVER),
+        shutdown_grace: SHUTDOWN_GRACE,
+    }
+}
+
+fn edge_limits(config: &Config) -> api::Config {
+    api::Config {
+        max_request_bytes: usize::try_from(config.limits.request_bytes_max).unwrap_or(usize::MAX),
+        max_txn_ops: usize::try_from(config.limits.txn_ops_max).unwrap_or(usize::MAX),
+    }
+}
+
+fn log_notice(notice: Notice) {
+    crate::log!(debug, "connection", notice = ?notice);
+}
+
+/// Blocks until the process is told to stop, and returns the signal's number.
+///
+/// # Errors
+/// The system refuses to tell of signals.
+pub fn wait_for_signal() -> Result<i32, BootError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let system = |source| BootError::System {
+        what: "waiting for signals".into(),
+        source,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(system)?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
+        Ok(tokio::select! {
+            _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
+            _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+        })
+    })
+}

@@ -1,0 +1,118 @@
+//! Where the apply thread's results go: events to the watch hub, outcomes to the lessor and to the
+//! callers.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::backend::LeadershipCell;
+use super::lessor::Lessor;
+use crate::codec::entry::BatchHeader;
+use crate::home::{HomeId, Homes};
+use crate::propose::Proposer;
+use crate::raft::Applied;
+use crate::state::{Event, RevisionRecord, Values};
+use crate::store::Store;
+use crate::types::request::{Op, Range};
+use crate::types::result::Outcome;
+use crate::types::{ClusterId, KeyRange, MemberId, Revision, RevisionPair};
+use crate::watch::{HeaderSource, Home, Hub};
+
+/// See the module.
+pub struct Sink {
+    pub hub: Arc<Hub>,
+    pub proposer: Proposer,
+    pub lessor: Arc<Lessor>,
+}
+
+impl Applied for Sink {
+    fn events(&self, revision: Revision, events: Vec<Event>) {
+        self.hub.publish(revision, events);
+    }
+
+    fn outcomes(&self, header: &BatchHeader, ops: &[Op], outcomes: Vec<Outcome>) {
+        for (op, outcome) in ops.iter().zip(&outcomes) {
+            self.lessor.applied(op, outcome);
+        }
+        self.proposer.outcomes(header, ops, outcomes);
+    }
+}
+
+/// The applied state, as the watch hub reads it.
+pub struct WatchedStore(pub Arc<Store>);
+
+impl Values for WatchedStore {
+    fn get(&self, pair: RevisionPair) -> Option<RevisionRecord> {
+        self.0.engine().get(pair)
+    }
+
+    fn get_many(&self, pairs: &[RevisionPair]) -> Vec<Option<RevisionRecord>> {
+        self.0.engine().get_many(pairs)
+    }
+
+    fn scan(&self, from: RevisionPair, visit: &mut dyn FnMut(RevisionRecord) -> bool) {
+        self.0.engine().scan(from, visit);
+    }
+}
+
+impl crate::watch::Store for WatchedStore {
+    fn revision(&self) -> Revision {
+        self.0.revision()
+    }
+
+    fn compact_revision(&self) -> Revision {
+        self.0.read().mvcc.compact_revision()
+    }
+
+    fn previous(&self, key: &[u8], before: Revision) -> Option<bytes::Bytes> {
+        let range = KeyRange::single(bytes::Bytes::copy_from_slice(key));
+        let query = Range {
+            revision: before.0 - 1,
+            ..Range::all(range)
+        };
+        if query.revision <= 0 {
+            return None;
+        }
+        let reader = crate::read::Reader::new(self.0.clone());
+        let (_, found) = reader.range(&query).ok()?;
+        found
+            .items
+            .first()
+            .map(|item| bytes::Bytes::copy_from_slice(item.as_ref()))
+    }
+}
+
+/// The ids and the term of watch answers' headers.
+pub struct Headers {
+    pub cluster: ClusterId,
+    pub member: MemberId,
+    pub leadership: Arc<LeadershipCell>,
+}
+
+impl HeaderSource for Headers {
+    fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    fn member(&self) -> MemberId {
+        self.member
+    }
+
+    fn raft_term(&self) -> u64 {
+        self.leadership.term()
+    }
+}
+
+/// A connection thread, as the watch hub wakes it.
+pub struct WatchHome {
+    pub homes: Homes,
+    pub home: HomeId,
+}
+
+impl Home for WatchHome {
+    fn wake(&self, wakers: Vec<Waker>) {
+        self.homes.post(
+            self.home,
+            Box::new(move || wakers.into_iter().for_each(Waker::wake)),
+        );
+    }
+}

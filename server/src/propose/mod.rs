@@ -1,0 +1,261 @@
+//! Proposals: requests that change the store wait here, become one Raft entry together, and are
+//! answered when it is applied.
+//!
+//! Nothing waits on a timer to form a batch: while one batch is on its way to the log's disk, the
+//! next one gathers; when it is committed, whatever has gathered goes. One entry, one fdatasync,
+//! however many requests.
+//!
+//! Must never: retry a proposal (its outcome may be unknown), or answer before the entry is applied.
+//!
+//! Bounds: requests and bytes waiting ([`WAITING_MAX`], [`WAITING_BYTES_MAX`]; beyond them a request
+//! is refused), and requests and bytes of a batch ([`BATCH_MAX`], [`BATCH_BYTES_MAX`]).
+
+mod cost;
+mod quota;
+mod waits;
+
+pub use quota::Quota;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use crate::codec::entry::BatchHeader;
+use crate::home::Homes;
+use crate::raft::{Batch, Consensus, ProposeRefused};
+use crate::types::MemberId;
+use crate::types::request::{Alarm, AlarmType, Op};
+use crate::types::result::{Applied, Outcome};
+use waits::{Waiter, Waits};
+
+/// The most requests waiting for a batch. etcd refuses at 5,000 entries of backlog.
+const WAITING_MAX: usize = 20_000;
+/// The most bytes waiting for a batch.
+const WAITING_BYTES_MAX: usize = 256 << 20;
+/// The most requests of a batch.
+const BATCH_MAX: usize = 4096;
+/// The most bytes of a batch (one request may be larger alone).
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Why a proposal has no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Too much is waiting.
+    #[error("too many requests")]
+    TooManyRequests,
+    /// The quota is reached; the alarm is being raised.
+    #[error("database space exceeded")]
+    NoSpace,
+    /// Nobody known leads.
+    #[error("no leader")]
+    NoLeader,
+    /// The member is stopping.
+    #[error("server stopped")]
+    Stopped,
+    /// The request timeout passed. The outcome is unknown.
+    #[error("request timed out")]
+    Timeout,
+}
+
+/// Takes proposals from any thread. Clones share the queue.
+#[derive(Clone)]
+pub struct Proposer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    member: MemberId,
+    timeout: Duration,
+    quota: Quota,
+    queue: Mutex<Queue>,
+    filled: Notify,
+    waits: Waits,
+    failed: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<(Op, usize, Waiter)>,
+    bytes: usize,
+    stopped: bool,
+}
+
+impl Proposer {
+    /// A proposer for `member`, whose callers wait at most `timeout`.
+    pub fn new(member: MemberId, timeout: Duration, quota: Quota, homes: Homes) -> Proposer {
+        let shared = Shared {
+            member,
+            timeout,
+            quota,
+            queue: Mutex::default(),
+            filled: Notify::new(),
+            waits: Waits::new(homes),
+            failed: AtomicU64::new(0),
+        };
+        Proposer {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Has an operation decided and applied.
+    ///
+    /// # Errors
+    /// See [`ProposeError`]; only after `Timeout` and `Stopped` is the outcome unknown.
+    pub async fn propose(&self, op: Op) -> Result<Outcome, ProposeError> {
+        let cost = cost::cost(&op);
+        if !self.shared.quota.admits(cost) {
+            self.raise_no_space();
+            return Err(ProposeError::NoSpace);
+        }
+        let receiver = self.enqueue(op)?;
+        let outcome = match tokio::time::timeout(self.shared.timeout, receiver).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(ProposeError::Stopped),
+            Err(_) => Err(ProposeError::Timeout),
+        };
+        if outcome.is_err() {
+            self.shared.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    /// The quota, for whoever measures the store.
+    pub fn quota(&self) -> &Quota {
+        &self.shared.quota
+    }
+
+    /// Requests that wait for a batch or for its outcome.
+    pub fn pending(&self) -> usize {
+        self.shared.queue.lock().waiting.len() + self.shared.waits.len()
+    }
+
+    /// Proposals that had no outcome: refused by Raft, or timed out.
+    pub fn failed(&self) -> u64 {
+        self.shared.failed.load(Ordering::Relaxed)
+    }
+
+    fn enqueue(&self, op: Op) -> Result<oneshot::Receiver<waits::Reply>, ProposeError> {
+        let bytes = cost::bytes(&op);
+        let (waiter, receiver) = Waiter::new();
+        let mut queue = self.shared.queue.lock();
+        if queue.stopped {
+            return Err(ProposeError::Stopped);
+        }
+        if queue.waiting.len() >= WAITING_MAX || queue.bytes + bytes > WAITING_BYTES_MAX {
+            return Err(ProposeError::TooManyRequests);
+        }
+        let was_empty = queue.waiting.is_empty();
+        queue.bytes += bytes;
+        queue.waiting.push((op, bytes, waiter));
+        drop(queue);
+        if was_empty {
+            self.shared.filled.notify_one();
+        }
+        Ok(receiver)
+    }
+
+    /// Queues the NOSPACE alarm for this member; whoever asks next finds it raised. Raising it twice is raising it once.
+    pub fn raise_no_space(&self) {
+        if !self.shared.quota.begin_alarm() {
+            return;
+        }
+        crate::log!(warn, "alarm raised", alarm = "NOSPACE", member = %self.shared.member);
+        let alarm = Op::Alarm(Alarm::Activate(self.shared.member, AlarmType::NoSpace));
+        // Nobody waits for it: the receiver goes.
+        drop(self.enqueue(alarm));
+    }
+
+    /// Tells the callers of a batch what came of it. For the apply thread.
+    pub fn outcomes(&self, header: &BatchHeader, ops: &[Op], outcomes: Vec<Outcome>) {
+        for (op, outcome) in ops.iter().zip(&outcomes) {
+            if let (Op::Alarm(alarm), Ok(Applied::Alarm(_))) = (op, &outcome.result) {
+                self.shared.quota.alarm_changed(alarm);
+            }
+        }
+        if header.proposer == self.shared.member {
+            self.shared.waits.complete(header.sequence, outcomes);
+        }
+    }
+
+    /// Refuses what waits and what comes. The member is stopping.
+    pub fn stop(&self) {
+        let waiting = {
+            let mut queue = self.shared.queue.lock();
+            queue.stopped = true;
+            queue.bytes = 0;
+            std::mem::take(&mut queue.waiting)
+        };
+        self.shared.waits.refuse_all(ProposeError::Stopped);
+        let waiters = waiting.into_iter().map(|(_, _, waiter)| waiter).collect();
+        self.shared.waits.refuse(waiters, ProposeError::Stopped);
+        self.shared.filled.notify_one();
+    }
+
+    /// Sends batches to Raft, one at a time, until [`Proposer::stop`]. Runs on the Raft thread.
+    pub async fn run(&self, consensus: Consensus) {
+        // Sequences of two runs of one member must not meet: an old batch could be applied late.
+        let mut sequence = unix_now().as_nanos() as u64;
+        loop {
+            self.shared.filled.notified().await;
+            while let Some((ops, waiters)) = self.take_batch() {
+                sequence += 1;
+                self.send(&consensus, sequence, ops, waiters).await;
+            }
+            if self.shared.queue.lock().stopped {
+                return;
+            }
+        }
+    }
+
+    async fn send(&self, raft: &Consensus, sequence: u64, ops: Vec<Op>, waiters: Vec<Waiter>) {
+        let wall_ms = u64::try_from(unix_now().as_millis()).unwrap_or(u64::MAX);
+        let header = BatchHeader {
+            proposer: self.shared.member,
+            sequence,
+            wall_ms,
+        };
+        // Registered before it is sent: applying may come first.
+        self.shared.waits.register(sequence, waiters);
+        let refused = match raft.propose(Batch::new(header, ops)).await {
+            Ok(()) => return,
+            Err(ProposeRefused::NotLeader) => ProposeError::NoLeader,
+            Err(ProposeRefused::Stopped) => ProposeError::Stopped,
+        };
+        self.shared.waits.refuse_batch(sequence, refused);
+    }
+
+    fn take_batch(&self) -> Option<(Vec<Op>, Vec<Waiter>)> {
+        let mut queue = self.shared.queue.lock();
+        let mut bytes = 0;
+        let mut count = 0;
+        for (_, op_bytes, _) in queue.waiting.iter().take(BATCH_MAX) {
+            if count > 0 && bytes + op_bytes > BATCH_BYTES_MAX {
+                break;
+            }
+            bytes += op_bytes;
+            count += 1;
+        }
+        if count == 0 {
+            return None;
+        }
+        queue.bytes -= bytes;
+        let rest = queue.waiting.split_off(count);
+        let taken = std::mem::replace(&mut queue.waiting, rest);
+        drop(queue);
+        Some(
+            taken
+                .into_iter()
+                .map(|(op, _, waiter)| (op, waiter))
+                .unzip(),
+        )
+    }
+}
+
+fn unix_now() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}

@@ -1,0 +1,114 @@
+//! Who waits for which batch. Callers are answered grouped by the connection thread they live on,
+//! so that a batch of a hundred answers costs each thread one wake.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::ProposeError;
+use crate::home::{HomeId, Homes};
+use crate::types::result::Outcome;
+
+/// What a caller hears.
+pub type Reply = Result<Outcome, ProposeError>;
+
+/// A caller that waits.
+pub struct Waiter {
+    home: Option<HomeId>,
+    reply: oneshot::Sender<Reply>,
+}
+
+impl Waiter {
+    /// A waiter on the thread that calls this, and where it hears.
+    pub fn new() -> (Waiter, oneshot::Receiver<Reply>) {
+        let (reply, receiver) = oneshot::channel();
+        (
+            Waiter {
+                home: crate::home::current(),
+                reply,
+            },
+            receiver,
+        )
+    }
+}
+
+/// The batches under way: bounded by the proposer, which sends one at a time.
+pub struct Waits {
+    homes: Homes,
+    batches: Mutex<BTreeMap<u64, Vec<Waiter>>>,
+}
+
+impl Waits {
+    /// Nobody waits yet.
+    pub fn new(homes: Homes) -> Waits {
+        Waits {
+            homes,
+            batches: Mutex::default(),
+        }
+    }
+
+    /// How many callers wait.
+    pub fn len(&self) -> usize {
+        self.batches.lock().values().map(Vec::len).sum()
+    }
+
+    /// Registers the callers of a batch, in the order of its operations.
+    pub fn register(&self, sequence: u64, waiters: Vec<Waiter>) {
+        self.batches.lock().insert(sequence, waiters);
+    }
+
+    /// Answers the callers of a batch. A batch nobody waits for (it was refused, or is of an
+    /// earlier run) is no error.
+    pub fn complete(&self, sequence: u64, outcomes: Vec<Outcome>) {
+        let Some(waiters) = self.batches.lock().remove(&sequence) else {
+            return;
+        };
+        assert_eq!(
+            waiters.len(),
+            outcomes.len(),
+            "every operation of a batch has an outcome"
+        );
+        self.answer(waiters.into_iter().zip(outcomes.into_iter().map(Ok)));
+    }
+
+    /// Refuses a batch that was not taken.
+    pub fn refuse_batch(&self, sequence: u64, error: ProposeError) {
+        if let Some(waiters) = self.batches.lock().remove(&sequence) {
+            self.refuse(waiters, error);
+        }
+    }
+
+    /// Refuses everything under way.
+    pub fn refuse_all(&self, error: ProposeError) {
+        let batches = std::mem::take(&mut *self.batches.lock());
+        batches
+            .into_values()
+            .for_each(|waiters| self.refuse(waiters, error));
+    }
+
+    /// Refuses these.
+    pub fn refuse(&self, waiters: Vec<Waiter>, error: ProposeError) {
+        self.answer(waiters.into_iter().map(|waiter| (waiter, Err(error))));
+    }
+
+    fn answer(&self, replies: impl Iterator<Item = (Waiter, Reply)>) {
+        let mut by_home: BTreeMap<HomeId, Vec<(oneshot::Sender<Reply>, Reply)>> = BTreeMap::new();
+        for (waiter, reply) in replies {
+            match waiter.home {
+                Some(home) => by_home.entry(home).or_default().push((waiter.reply, reply)),
+                // A caller that has gone away is no error, here and below.
+                None => drop(waiter.reply.send(reply)),
+            }
+        }
+        for (home, replies) in by_home {
+            self.homes.post(home, Box::new(move || send_all(replies)));
+        }
+    }
+}
+
+fn send_all(replies: Vec<(oneshot::Sender<Reply>, Reply)>) {
+    for (sender, reply) in replies {
+        drop(sender.send(reply));
+    }
+}

@@ -1,0 +1,290 @@
+//! The apply thread: committed entries in, state changed, engine written, watchers told, callers
+//! answered, in that order.
+//!
+//! It is a thread of its own so that a transaction over a million keys, or an engine that stalls,
+//! stops no heartbeat. Between entries it reclaims what compaction superseded, a bounded step at a
+//! time, so that compaction never holds up a write for longer than one step.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use openraft::EntryPayload;
+use tokio::sync::oneshot;
+
+use super::{Batch, Entry, entry};
+use crate::codec::entry::BatchHeader;
+use crate::fatal::end_process;
+use crate::metrics::Metrics;
+use crate::state::{Effects, Event};
+use crate::storage::Applied as AppliedMark;
+use crate::store::Store;
+use crate::types::Revision;
+use crate::types::result::Outcome;
+
+/// Tasks that may wait for the thread. openraft has at most a few under way.
+const QUEUE_MAX: usize = 16;
+/// Revisions reclaimed a step: about a millisecond of work.
+const RECLAIM_STEP: usize = 1000;
+/// How long an idle thread waits before it looks at the engine's health.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Who wants to know what was applied.
+pub trait Applied: Send + Sync + 'static {
+    /// A batch was applied and its data written: events for the watchers, at the store's revision.
+    fn events(&self, revision: Revision, events: Vec<Event>);
+
+    /// The outcomes of a batch's operations, in order.
+    fn outcomes(
+        &self,
+        header: &BatchHeader,
+        ops: &[crate::types::request::Op],
+        outcomes: Vec<Outcome>,
+    );
+}
+
+/// What the apply thread counts.
+#[derive(Debug, Default)]
+pub struct ApplyStats {
+    /// Microseconds spent applying.
+    pub apply_micros: AtomicU64,
+    /// Entries applied.
+    pub entries: AtomicU64,
+    /// Operations applied.
+    pub operations: AtomicU64,
+    /// Entries that took longer than 100 ms (`--warning-apply-duration`).
+    pub slow: AtomicU64,
+}
+
+/// What the thread can be asked.
+pub(super) enum Task {
+    /// Apply these entries, in order.
+    Apply {
+        /// The entries.
+        entries: Vec<Entry>,
+        /// Told when done.
+        done: oneshot::Sender<()>,
+    },
+    /// Make everything applied durable.
+    Flush {
+        /// Told when done.
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// The way to the thread.
+#[derive(Clone)]
+pub(super) struct ApplyHandle {
+    tasks: SyncSender<Task>,
+}
+
+impl ApplyHandle {
+    /// Hands over a task and waits until it is done.
+    pub async fn run(&self, task: impl FnOnce(oneshot::Sender<()>) -> Task) -> io::Result<()> {
+        let stopped = || io::Error::other("the apply thread has stopped");
+        let (done, finished) = oneshot::channel();
+        self.tasks.try_send(task(done)).map_err(|_| stopped())?;
+        finished.await.map_err(|_| stopped())
+    }
+}
+
+/// The running thread. Dropping the handles of it ends it.
+pub struct ApplyThread {
+    tasks: SyncSender<Task>,
+    thread: JoinHandle<()>,
+    stats: Arc<ApplyStats>,
+}
+
+impl ApplyThread {
+    /// Starts the thread over a store.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(
+        store: Arc<Store>,
+        applied: Arc<dyn Applied>,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<ApplyThread> {
+        let (tasks, queue) = sync_channel(QUEUE_MAX);
+        let stats = Arc::new(ApplyStats::default());
+        let mark = store.engine().applied().map_err(io::Error::other)?;
+        let mut worker = Worker {
+            store,
+            applied,
+            mark,
+            stats: stats.clone(),
+            metrics,
+        };
+        let thread = std::thread::Builder::new()
+            .name("engram-apply".into())
+            .spawn(move || worker.run(&queue))?;
+        Ok(ApplyThread {
+            tasks,
+            thread,
+            stats,
+        })
+    }
+
+    pub(super) fn handle(&self) -> ApplyHandle {
+        ApplyHandle {
+            tasks: self.tasks.clone(),
+        }
+    }
+
+    /// What it counts.
+    pub fn stats(&self) -> Arc<ApplyStats> {
+        self.stats.clone()
+    }
+
+    /// Waits for the thread to end, once every handle is gone.
+    pub fn join(self) {
+        drop(self.tasks);
+        if self.thread.join().is_err() {
+            end_process("the apply thread panicked", PANIC_ADVICE);
+        }
+    }
+}
+
+const PANIC_ADVICE: &str =
+    "this is a bug: keep the data directory and the log, report it, and start the member again";
+
+struct Worker {
+    store: Arc<Store>,
+    applied: Arc<dyn Applied>,
+    mark: AppliedMark,
+    stats: Arc<ApplyStats>,
+    metrics: Arc<Metrics>,
+}
+
+impl Worker {
+    fn run(&mut self, queue: &Receiver<Task>) {
+        // A panic must not leave a half-applied batch behind a lock that others go on to use.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work(queue)));
+        if result.is_err() {
+            end_process("applying a committed entry panicked", PANIC_ADVICE);
+        }
+    }
+
+    fn work(&mut self, queue: &Receiver<Task>) {
+        loop {
+            let pending = self.store.read().compact_pending();
+            let task = match pending {
+                true => match queue.try_recv() {
+                    Ok(task) => Some(task),
+                    Err(TryRecvError::Empty) => None,
+                    Err(TryRecvError::Disconnected) => return,
+                },
+                false => match queue.recv_timeout(IDLE) {
+                    Ok(task) => Some(task),
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.store.engine().check_background_errors();
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => return,
+                },
+            };
+            match task {
+                Some(Task::Apply { entries, done }) => {
+                    entries.into_iter().for_each(|entry| self.apply(entry));
+                    // The receiver is gone only when openraft is shutting down.
+                    let _ = done.send(());
+                }
+                Some(Task::Flush { done }) => {
+                    self.store.engine().flush();
+                    let _ = done.send(());
+                }
+                None => {}
+            }
+            if pending {
+                self.reclaim();
+            }
+        }
+    }
+
+    fn apply(&mut self, entry: Entry) {
+        let started = Instant::now();
+        let position = entry::position(&entry.log_id);
+        let before = self.mark.log_position.map_or(0, |last| last.index);
+        assert!(
+            self.mark.log_position.is_none() || position.index == before + 1,
+            "I2: entry {} follows {before}",
+            position.index
+        );
+        self.mark.log_position = Some(position);
+        match entry.payload {
+            EntryPayload::Blank => self.write_mark(position.index),
+            EntryPayload::Membership(membership) => {
+                self.mark.membership_position = Some(position);
+                self.mark.membership = entry::encode_membership(&membership);
+                self.write_mark(position.index);
+            }
+            EntryPayload::Normal(batch) => self.apply_batch(&batch, position.index),
+        }
+        self.count(started);
+    }
+
+    fn write_mark(&self, index: u64) {
+        self.store.engine().write(&[], &self.mark);
+        self.store.publish(self.store.revision(), index);
+    }
+
+    fn apply_batch(&mut self, batch: &Batch, index: u64) {
+        let decoded = match batch.decoded() {
+            Ok(decoded) => decoded,
+            Err(error) => end_process(
+                format_args!("entry {index} of the log cannot be applied: {error}"),
+                "if a newer engram wrote it, start that version; else restore this member",
+            ),
+        };
+        let (header, ops) = &*decoded;
+        let mut effects = Effects::default();
+        let mut outcomes = Vec::with_capacity(ops.len());
+        let revision = {
+            let mut state = self.store.write();
+            for op in ops {
+                outcomes.push(state.apply(op, self.store.engine(), &mut effects));
+            }
+            let writing = Instant::now();
+            self.store.engine().write(&effects.changes, &self.mark);
+            self.metrics
+                .backend_commit
+                .observe(writing.elapsed().as_secs_f64());
+            state.batch_written();
+            state.mvcc.revision()
+        };
+        self.store.publish(revision, index);
+        self.stats
+            .operations
+            .fetch_add(ops.len() as u64, Ordering::Relaxed);
+        self.applied.events(revision, effects.events);
+        self.applied.outcomes(header, ops, outcomes);
+    }
+
+    fn reclaim(&self) {
+        let mut effects = Effects::default();
+        let mut state = self.store.write();
+        let done = state.compact_step(RECLAIM_STEP, &mut effects);
+        self.store.engine().write_unlogged(&effects.changes);
+        drop(state);
+        if done {
+            crate::log!(info, "finished scheduled compaction");
+        } else if effects.changes.is_empty() {
+            // A reader has pinned an old revision: look again in a while rather than spin.
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn count(&self, started: Instant) {
+        let took = started.elapsed();
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.stats.apply_micros.fetch_add(micros, Ordering::Relaxed);
+        self.stats.entries.fetch_add(1, Ordering::Relaxed);
+        if took > Duration::from_millis(100) {
+            self.stats.slow.fetch_add(1, Ordering::Relaxed);
+            crate::log!(warn, "apply request took too long", took = took);
+        }
+    }
+}

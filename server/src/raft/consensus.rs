@@ -1,0 +1,247 @@
+//! The node's handle to consensus.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::impls::ProgressResponder;
+use openraft::{Config, SnapshotPolicy};
+
+use super::apply::ApplyThread;
+use super::state_machine::StateMachine;
+use super::{Batch, LogStore, Peer, Raft, network};
+use crate::store::Store;
+use crate::types::MemberId;
+
+/// How consensus is run.
+#[derive(Clone, Debug)]
+pub struct ConsensusOptions {
+    /// This member.
+    pub member: MemberId,
+    /// `--heartbeat-interval`.
+    pub heartbeat: Duration,
+    /// `--election-timeout`.
+    pub election_timeout: Duration,
+    /// How many applied entries stay in the log for members that lag.
+    pub entries_kept: u64,
+}
+
+/// Why consensus does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The timing flags do not fit each other.
+    #[error("--heartbeat-interval and --election-timeout do not fit each other: {0}")]
+    Timing(String),
+    /// openraft cannot go on with what log and store hold.
+    #[error("consensus does not start: {0}; restore this member from the others or from a backup")]
+    Inconsistent(String),
+}
+
+/// Why a batch was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeRefused {
+    /// Another member leads, or none does.
+    #[error("not the leader")]
+    NotLeader,
+    /// Consensus has stopped.
+    #[error("consensus has stopped")]
+    Stopped,
+}
+
+/// Who leads, as this member sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The term.
+    pub term: u64,
+    /// The leader, where one is known.
+    pub leader: Option<MemberId>,
+    /// The last committed index known here.
+    pub committed_index: u64,
+}
+
+/// The handle. Clones share it. Lives on the Raft thread's runtime.
+#[derive(Clone)]
+pub struct Consensus {
+    raft: Raft,
+    member: MemberId,
+}
+
+impl Consensus {
+    /// Joins log, store and apply thread, and starts openraft on the current runtime. Returns once
+    /// what was committed before the last stop is applied.
+    ///
+    /// # Errors
+    /// The timing flags do not fit, or log and store do not fit each other.
+    pub async fn start(
+        options: &ConsensusOptions,
+        log: LogStore,
+        store: Arc<Store>,
+        apply: &ApplyThread,
+    ) -> Result<Consensus, StartError> {
+        let config = config(options)
+            .validate()
+            .map_err(|e| StartError::Timing(e.to_string()))?;
+        let machine = StateMachine::new(store, apply.handle());
+        let id = options.member.0;
+        let raft = Raft::new(id, Arc::new(config), network::NoPeers, log, machine)
+            .await
+            .map_err(|error| StartError::Inconsistent(error.to_string()))?;
+        Ok(Consensus {
+            raft,
+            member: options.member,
+        })
+    }
+
+    /// Makes this the first member of a new cluster.
+    ///
+    /// # Errors
+    /// The log is not empty.
+    pub async fn initialize(
+        &self,
+        members: BTreeMap<MemberId, Vec<String>>,
+    ) -> Result<(), StartError> {
+        let nodes: BTreeMap<u64, Peer> = members
+            .into_iter()
+            .map(|(id, peer_urls)| (id.0, Peer { peer_urls }))
+            .collect();
+        self.raft
+            .initialize(nodes)
+            .await
+            .map_err(|error| StartError::Inconsistent(error.to_string()))
+    }
+
+    /// Has the one voter of a cluster lead, and waits until it has applied everything in its log.
+    ///
+    /// # Errors
+    /// Consensus stopped, or it took longer than `timeout`.
+    pub async fn lead(&self, timeout: Duration) -> Result<(), StartError> {
+        let failed =
+            |error: openraft::metrics::WaitError| StartError::Inconsistent(error.to_string());
+        if !self.raft.is_leader() {
+            // Nobody else can win: waiting an election timeout would only delay the start.
+            let elected = self.raft.trigger().elect(false).await;
+            elected.map_err(|error| StartError::Inconsistent(error.to_string()))?;
+        }
+        let wait = self.raft.wait(Some(timeout));
+        wait.current_leader(self.member.0, "the only voter leads")
+            .await
+            .map_err(failed)?;
+        let wait = self.raft.wait(Some(timeout));
+        wait.metrics(
+            |m| {
+                let applied = m.last_applied.map(|id| id.index());
+                applied.is_some() && applied >= m.last_log_index
+            },
+            "the log is applied",
+        )
+        .await
+        .map_err(failed)?;
+        Ok(())
+    }
+
+    /// Hands a batch to Raft and returns once it is committed (and queued to be applied).
+    ///
+    /// # Errors
+    /// The batch was not taken. Where it may have been taken and its outcome is unknown, this does
+    /// not return: the callers' own timeouts answer them.
+    pub async fn propose(&self, batch: Batch) -> Result<(), ProposeRefused> {
+        let (responder, committed, completed) = ProgressResponder::new();
+        if self
+            .raft
+            .client_write_ff(batch, Some(responder))
+            .await
+            .is_err()
+        {
+            return Err(ProposeRefused::Stopped);
+        }
+        if committed.await.is_ok() {
+            return Ok(());
+        }
+        match completed.await {
+            Ok(Ok(_)) => Ok(()),
+            // Discarded: another leader overwrote the entry, so it is known not to have happened.
+            Ok(Err(
+                ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_),
+            )) => Err(ProposeRefused::NotLeader),
+            Ok(Err(_)) | Err(_) => Err(ProposeRefused::Stopped),
+        }
+    }
+
+    /// Flushes the store and drops the log below it (but for what lagging members may need).
+    ///
+    /// # Errors
+    /// Consensus has stopped.
+    pub async fn snapshot(&self) -> Result<(), ProposeRefused> {
+        self.raft
+            .trigger()
+            .snapshot()
+            .await
+            .map_err(|_| ProposeRefused::Stopped)
+    }
+
+    /// Confirms that this member still leads and has applied all it had committed at the call.
+    ///
+    /// # Errors
+    /// It does not lead (any more).
+    pub async fn read_barrier(&self) -> Result<(), ProposeRefused> {
+        match self
+            .raft
+            .ensure_linearizable(openraft::ReadPolicy::ReadIndex)
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(RaftError::APIError(_)) => Err(ProposeRefused::NotLeader),
+            Err(RaftError::Fatal(_)) => Err(ProposeRefused::Stopped),
+        }
+    }
+
+    /// Who leads.
+    pub fn leadership(&self) -> Leadership {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        Leadership {
+            term: metrics.current_term,
+            leader: metrics.current_leader.map(MemberId),
+            committed_index: metrics.local_committed.map_or(0, |id| id.index()),
+        }
+    }
+
+    /// Whether this member is the one voter: then what it has applied is all there is, and a read
+    /// needs no confirmation.
+    pub fn is_sole_voter(&self) -> bool {
+        let voters: BTreeSet<u64> = self.raft.voter_ids().collect();
+        voters.len() == 1 && voters.contains(&self.member.0)
+    }
+
+    /// Stops openraft.
+    pub async fn stop(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            crate::log!(warn, "consensus did not stop cleanly", error = %error);
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn config(options: &ConsensusOptions) -> Config {
+    let timeout = millis(options.election_timeout);
+    Config {
+        cluster_name: "engram".into(),
+        heartbeat_interval: millis(options.heartbeat),
+        // openraft waits a lease of `max` plus a random part between min and max: with these an
+        // election begins after 1.25 to 1.5 timeouts without a leader.
+        election_timeout_min: timeout / 2,
+        election_timeout_max: timeout * 3 / 4,
+        quorum_loss_probe_interval: Some(timeout * 2),
+        enable_pre_vote: Some(true),
+        allow_log_reversion: Some(false),
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: options.entries_kept,
+        purge_batch_size: 1,
+        ..Config::default()
+    }
+}

@@ -1,0 +1,156 @@
+//! Log entries, votes and log ids as bytes: `engram.raft.v1`, never a serialised Rust type.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use engram_proto::raft as pb;
+use openraft::EntryPayload;
+use openraft::vote::leader_id_std::CommittedLeaderId;
+use prost::Message;
+
+use super::{Batch, Entry, LogId, Membership, Peer, Vote};
+use crate::storage::LogPosition;
+
+/// Bytes in the log that no version of Engram has written.
+#[derive(Debug, thiserror::Error)]
+#[error("damaged log: {0} cannot be decoded; restore this member from the others or a backup")]
+pub struct EntryError(&'static str);
+
+/// Makes a log id.
+pub fn log_id(term: u64, index: u64) -> LogId {
+    LogId::new(CommittedLeaderId { term }, index)
+}
+
+/// openraft's log id as the store keeps it.
+pub fn position(log_id: &LogId) -> LogPosition {
+    LogPosition {
+        term: log_id.committed_leader_id().term,
+        index: log_id.index(),
+    }
+}
+
+/// Encodes an entry for the log.
+pub fn encode(entry: &Entry) -> Bytes {
+    let position = position(&entry.log_id);
+    let payload = match &entry.payload {
+        EntryPayload::Blank => pb::entry::Payload::Blank(pb::Blank {}),
+        EntryPayload::Normal(batch) => pb::entry::Payload::Batch(batch.encoded().clone()),
+        EntryPayload::Membership(membership) => {
+            pb::entry::Payload::Membership(membership_to_pb(membership))
+        }
+    };
+    let entry = pb::Entry {
+        term: position.term,
+        index: position.index,
+        payload: Some(payload),
+    };
+    entry.encode_to_vec().into()
+}
+
+/// Decodes an entry of the log. The batch in it stays encoded.
+pub fn decode(bytes: Bytes) -> Result<Entry, EntryError> {
+    let entry = pb::Entry::decode(bytes).map_err(|_| EntryError("an entry"))?;
+    let payload = match entry.payload.ok_or(EntryError("an entry's payload"))? {
+        pb::entry::Payload::Blank(_) => EntryPayload::Blank,
+        pb::entry::Payload::Batch(batch) => EntryPayload::Normal(Batch::from_encoded(batch)),
+        pb::entry::Payload::Membership(membership) => {
+            EntryPayload::Membership(membership_from_pb(membership)?)
+        }
+    };
+    Ok(Entry {
+        log_id: log_id(entry.term, entry.index),
+        payload,
+    })
+}
+
+/// Encodes a membership as the store keeps it.
+pub fn encode_membership(membership: &Membership) -> Bytes {
+    membership_to_pb(membership).encode_to_vec().into()
+}
+
+/// Decodes a membership.
+pub fn decode_membership(bytes: Bytes) -> Result<Membership, EntryError> {
+    let membership = pb::Membership::decode(bytes).map_err(|_| EntryError("a membership"))?;
+    membership_from_pb(membership)
+}
+
+fn membership_to_pb(membership: &Membership) -> pb::Membership {
+    let voters: BTreeSet<u64> = membership.voter_ids().collect();
+    let configs = membership
+        .get_joint_config()
+        .iter()
+        .map(|ids| pb::VoterSet {
+            ids: ids.iter().copied().collect(),
+        })
+        .collect();
+    let nodes = membership
+        .nodes()
+        .map(|(id, peer)| pb::Node {
+            id: *id,
+            peer_urls: peer.peer_urls.clone(),
+            learner: !voters.contains(id),
+        })
+        .collect();
+    pb::Membership { configs, nodes }
+}
+
+fn membership_from_pb(membership: pb::Membership) -> Result<Membership, EntryError> {
+    let configs = membership
+        .configs
+        .into_iter()
+        .map(|set| set.ids.into_iter().collect())
+        .collect();
+    let nodes: std::collections::BTreeMap<u64, Peer> = membership
+        .nodes
+        .into_iter()
+        .map(|node| {
+            (
+                node.id,
+                Peer {
+                    peer_urls: node.peer_urls,
+                },
+            )
+        })
+        .collect();
+    Membership::new(configs, nodes).map_err(|_| EntryError("a membership"))
+}
+
+/// Encodes a vote.
+pub fn encode_vote(vote: &Vote) -> Bytes {
+    let vote = pb::Vote {
+        term: vote.leader_id.term,
+        node: vote.leader_id.voted_for,
+        committed: vote.committed,
+    };
+    vote.encode_to_vec().into()
+}
+
+/// Decodes a vote.
+pub fn decode_vote(bytes: Bytes) -> Result<Vote, EntryError> {
+    let vote = pb::Vote::decode(bytes).map_err(|_| EntryError("a vote"))?;
+    let leader_id = openraft::impls::leader_id_std::LeaderId {
+        term: vote.term,
+        voted_for: vote.node,
+    };
+    Ok(Vote {
+        leader_id,
+        committed: vote.committed,
+    })
+}
+
+/// Encodes a log id.
+pub fn encode_log_id(log_id: &LogId) -> Bytes {
+    let position = position(log_id);
+    pb::LogId {
+        term: position.term,
+        index: position.index,
+    }
+    .encode_to_vec()
+    .into()
+}
+
+/// Decodes a log id.
+pub fn decode_log_id(bytes: Bytes) -> Result<LogId, EntryError> {
+    let id = pb::LogId::decode(bytes).map_err(|_| EntryError("a log id"))?;
+    Ok(log_id(id.term, id.index))
+}

@@ -1,0 +1,333 @@
+//! openraft's log store over the write-ahead log, with the recent entries in memory.
+//!
+//! openraft re-reads entries for applying and for replication; the recent ones come from memory
+//! (as decoded as they were appended), older ones from the log's segments.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use openraft::{EntryPayload, OptionalSend, RaftLogReader};
+use parking_lot::Mutex;
+
+use super::entry::{self, EntryError};
+use super::{Entry, LogId, TypeConfig, Vote};
+use crate::metrics::Metrics;
+use crate::wal::{Record, Recovered, Wal};
+
+/// The most bytes of recent entries held in memory. Followers that lag by less are served from it.
+const CACHE_BYTES_MAX: usize = 8 << 20;
+/// The most bytes one read of older entries returns.
+const READ_BYTES_MAX: usize = 4 << 20;
+
+/// See the module. Clones share the log.
+#[derive(Clone)]
+pub struct LogStore {
+    wal: Arc<Wal>,
+    tail: Arc<Mutex<Tail>>,
+    metrics: Arc<Metrics>,
+    appended: Arc<AtomicU64>,
+}
+
+/// What is known of the log without reading it.
+struct Tail {
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+    purged: Option<LogId>,
+    last: Option<LogId>,
+    recent: VecDeque<Entry>,
+    recent_bytes: usize,
+}
+
+impl LogStore {
+    /// Takes over a recovered log.
+    ///
+    /// # Errors
+    /// A record of the log cannot be decoded.
+    pub fn new(
+        wal: Wal,
+        recovered: Recovered,
+        metrics: Arc<Metrics>,
+    ) -> Result<LogStore, EntryError> {
+        let purged = recovered
+            .purged
+            .map(|(_, id)| entry::decode_log_id(id))
+            .transpose()?;
+        let last = recovered.last.map(|id| entry::log_id(id.term, id.index));
+        let tail = Tail {
+            vote: recovered.vote.map(entry::decode_vote).transpose()?,
+            committed: recovered.committed.map(entry::decode_log_id).transpose()?,
+            purged,
+            last: last.or(purged),
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+        };
+        Ok(LogStore {
+            wal: Arc::new(wal),
+            tail: Arc::new(Mutex::new(tail)),
+            metrics,
+            appended: Arc::default(),
+        })
+    }
+
+    /// Whether nothing was ever written to the log.
+    pub fn is_pristine(&self) -> bool {
+        let tail = self.tail.lock();
+        tail.vote.is_none() && tail.last.is_none()
+    }
+
+    /// The last entry's index; 0 in an empty log.
+    pub fn last_index(&self) -> u64 {
+        self.tail.lock().last.map_or(0, |id| id.index())
+    }
+
+    /// The log's bytes on disk.
+    pub fn bytes(&self) -> u64 {
+        self.wal.bytes()
+    }
+
+    /// Bytes of entries appended since the log was opened.
+    pub fn appended_bytes(&self) -> u64 {
+        self.appended.load(Ordering::Relaxed)
+    }
+
+    fn read(&self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        let cached_from = {
+            let tail = self.tail.lock();
+            let first = tail
+                .recent
+                .front()
+                .map_or(u64::MAX, |entry| entry.log_id.index());
+            if start >= first {
+                return Ok(tail.cached(start, end));
+            }
+            first
+        };
+        let records = self
+            .wal
+            .read(start..end.min(cached_from), READ_BYTES_MAX)
+            .map_err(io::Error::other)?;
+        let decode =
+            |record: crate::wal::Entry| entry::decode(record.payload).map_err(io::Error::other);
+        records.into_iter().map(decode).collect()
+    }
+
+    async fn append_synced(&self, record: Record) -> io::Result<()> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let flushed = move || {
+            // Whoever asked is gone only at a stop.
+            let _ = sender.send(());
+        };
+        self.wal.append(vec![record], true, Box::new(flushed));
+        receiver
+            .await
+            .map_err(|_| io::Error::other("the log was closed"))
+    }
+}
+
+impl Tail {
+    fn cached(&self, start: u64, end: u64) -> Vec<Entry> {
+        let first = self
+            .recent
+            .front()
+            .map_or(start, |entry| entry.log_id.index());
+        let skip = usize::try_from(start - first).unwrap_or(usize::MAX);
+        let take = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
+        self.recent.iter().skip(skip).take(take).cloned().collect()
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.last = Some(entry.log_id);
+        self.recent_bytes += entry_bytes(&entry);
+        self.recent.push_back(entry);
+        while self.recent_bytes > CACHE_BYTES_MAX && self.recent.len() > 1 {
+            self.pop_front();
+        }
+    }
+
+    fn pop_front(&mut self) {
+        if let Some(entry) = self.recent.pop_front() {
+            self.recent_bytes -= entry_bytes(&entry);
+        }
+    }
+
+    fn truncate_after(&mut self, last: Option<LogId>) {
+        let keep = last.map_or(0, |id| id.index() + 1);
+        while self
+            .recent
+            .back()
+            .is_some_and(|entry| entry.log_id.index() >= keep)
+        {
+            if let Some(entry) = self.recent.pop_back() {
+                self.recent_bytes -= entry_bytes(&entry);
+            }
+        }
+        self.last = last;
+    }
+
+    fn purge(&mut self, upto: LogId) {
+        while self
+            .recent
+            .front()
+            .is_some_and(|entry| entry.log_id.index() <= upto.index())
+        {
+            self.pop_front();
+        }
+        self.purged = Some(upto);
+        self.last = self.last.max(self.purged);
+    }
+}
+
+/// What an entry weighs in the cache: its bytes and a little for itself.
+fn entry_bytes(entry: &Entry) -> usize {
+    let payload = match &entry.payload {
+        EntryPayload::Normal(batch) => batch.encoded().len() * 2,
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    };
+    payload + 128
+}
+
+fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(start) => start.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(end) => end.saturating_add(1),
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    (start, end)
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let (start, end) = bounds(&range);
+        let mut entries: Vec<Entry> = Vec::new();
+        // A read of older entries is bounded in bytes, so a long range takes several.
+        loop {
+            let from = entries
+                .last()
+                .map_or(start, |entry: &Entry| entry.log_id.index() + 1);
+            if from >= end {
+                return Ok(entries);
+            }
+            let more = self.read(from, end)?;
+            if more.is_empty() {
+                return Ok(entries);
+            }
+            entries.extend(more);
+        }
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        self.read(start, end)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.tail.lock().vote)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = LogStore;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let tail = self.tail.lock();
+        Ok(LogState {
+            last_purged_log_id: tail.purged,
+            last_log_id: tail.last,
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> LogStore {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.append_synced(Record::Vote(entry::encode_vote(vote)))
+            .await?;
+        self.tail.lock().vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        // Rides on the next synced batch: losing it costs nothing but a later start of applying.
+        if let Some(id) = committed {
+            let record = Record::Committed(entry::encode_log_id(&id));
+            self.wal.append(vec![record], false, Box::new(|| {}));
+            self.tail.lock().committed = committed;
+        }
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(self.tail.lock().committed)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut records = Vec::new();
+        {
+            let mut tail = self.tail.lock();
+            for entry in entries {
+                let position = entry::position(&entry.log_id);
+                let payload: Bytes = entry::encode(&entry);
+                self.appended
+                    .fetch_add(payload.len() as u64, Ordering::Relaxed);
+                records.push(Record::Entry {
+                    index: position.index,
+                    term: position.term,
+                    payload,
+                });
+                tail.push(entry);
+            }
+        }
+        let (metrics, queued) = (self.metrics.clone(), Instant::now());
+        let flushed = move || {
+            metrics.wal_fsync.observe(queued.elapsed().as_secs_f64());
+            callback.io_completed(Ok(()));
+        };
+        self.wal.append(records, true, Box::new(flushed));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        // Ordered before what is appended next, and durable with it.
+        let index = last_log_id.map(|id| id.index());
+        self.wal.append(
+            vec![Record::TruncateAfter { index }],
+            false,
+            Box::new(|| {}),
+        );
+        self.tail.lock().truncate_after(last_log_id);
+        Ok(())
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        let record = Record::Purge {
+            index: log_id.index(),
+            payload: entry::encode_log_id(&log_id),
+        };
+        self.wal.append(vec![record], false, Box::new(|| {}));
+        self.tail.lock().purge(log_id);
+        Ok(())
+    }
+}

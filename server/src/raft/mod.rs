@@ -1,0 +1,55 @@
+//! Consensus: openraft behind a narrow door. The only room that names it.
+//!
+//! Owns the type configuration, the log store (over `wal`), the state machine adapter (over the
+//! apply thread), the network to peers and the node's handle ([`Consensus`]). A batch of requests
+//! goes in; when it is committed, the apply thread applies it and tells [`Applied`] the outcomes.
+//!
+//! Must never: look into a request, answer a client, or hold up openraft's core (votes, truncation
+//! and purging are quick; applying happens on a thread of its own).
+//!
+//! Invariants
+//! - I1: an entry is reported flushed only after the log's fdatasync.
+//! - I2: entries are applied in order, each index once: `index == applied + 1`, or the process ends.
+//! - I3: the log is purged only below what the engine has persisted.
+
+mod apply;
+mod batch;
+mod consensus;
+mod entry;
+mod log_store;
+mod network;
+mod state_machine;
+
+pub use apply::{Applied, ApplyStats, ApplyThread};
+pub use batch::Batch;
+pub use consensus::{Consensus, ConsensusOptions, Leadership, ProposeRefused, StartError};
+pub use entry::EntryError;
+pub use log_store::LogStore;
+
+use openraft::impls::leader_id_std;
+
+/// Where a member's peers reach it, as openraft's membership holds it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Its peer URLs.
+    pub peer_urls: Vec<String>,
+}
+
+openraft::declare_raft_types!(
+    /// openraft with a batch of requests an entry and standard leader ids (one leader a term).
+    /// Its defaults do for the rest: tokio, and a responder that tells of the commit.
+    pub TypeConfig:
+        D = Batch,
+        R = (),
+        NodeId = u64,
+        Node = Peer,
+        Term = u64,
+        LeaderId = leader_id_std::LeaderId<u64, u64>,
+);
+
+type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
+type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;
+type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
+type Membership = openraft::Membership<u64, Peer>;
+type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
+type Raft = openraft::Raft<TypeConfig, state_machine::StateMachine>;

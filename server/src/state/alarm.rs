@@ -1,0 +1,77 @@
+//! Raised alarms. NOSPACE refuses what grows the store, CORRUPT refuses every write.
+//!
+//! Owns the set; must never decide when to raise one (that is `propose`'s and the checks' matter).
+
+use std::collections::BTreeSet;
+
+use crate::types::MemberId;
+use crate::types::request::{self, AlarmType};
+use crate::types::result::{Alarm, ApplyError};
+
+use super::{Change, Effects};
+
+/// The alarms raised, by member and kind.
+#[derive(Debug, Default)]
+pub struct Alarms {
+    raised: BTreeSet<Alarm>,
+}
+
+impl Alarms {
+    pub(super) fn load(raised: Vec<Alarm>) -> Alarms {
+        Alarms {
+            raised: raised.into_iter().collect(),
+        }
+    }
+
+    /// The raised alarms, ascending by member, then kind.
+    pub fn iter(&self) -> impl Iterator<Item = Alarm> {
+        self.raised.iter().copied()
+    }
+
+    /// Whether any member has raised this kind.
+    pub fn is_raised(&self, alarm: AlarmType) -> bool {
+        self.raised.iter().any(|raised| raised.alarm == alarm)
+    }
+
+    /// Whether the alarms let `op` through. Alarm and membership changes always pass, so that an
+    /// operator can get out; CORRUPT wins over NOSPACE, as in etcd.
+    pub(super) fn admit(&self, op: &request::Op) -> Result<(), ApplyError> {
+        use request::Op;
+        let (writes, grows) = match op {
+            Op::Put(_) | Op::LeaseGrant(_) => (true, true),
+            Op::Txn(txn) => (true, txn.has_put()),
+            Op::DeleteRange(_) | Op::Compact(_) | Op::LeaseRevoke(_) => (true, false),
+            Op::Alarm(_) | Op::PublishMember { .. } | Op::Bootstrap { .. } => (false, false),
+            Op::SetClusterVersion(_) => (false, false),
+        };
+        if writes && self.is_raised(AlarmType::Corrupt) {
+            return Err(ApplyError::Corrupt);
+        }
+        if grows && self.is_raised(AlarmType::NoSpace) {
+            return Err(ApplyError::NoSpace);
+        }
+        Ok(())
+    }
+
+    /// Raises or clears. Answers the alarm concerned, as etcd does: raising one that is raised
+    /// already names it again, clearing one that is not raised names none.
+    pub(super) fn change(&mut self, change: request::Alarm, effects: &mut Effects) -> Vec<Alarm> {
+        match change {
+            request::Alarm::Activate(member, alarm) => {
+                if self.raised.insert(Alarm { member, alarm }) {
+                    effects.changes.push(Change::PutAlarm(member, alarm));
+                }
+                vec![Alarm { member, alarm }]
+            }
+            request::Alarm::Deactivate(member, alarm) => self.clear(member, alarm, effects),
+        }
+    }
+
+    fn clear(&mut self, member: MemberId, alarm: AlarmType, effects: &mut Effects) -> Vec<Alarm> {
+        if !self.raised.remove(&Alarm { member, alarm }) {
+            return Vec::new();
+        }
+        effects.changes.push(Change::DeleteAlarm(member, alarm));
+        vec![Alarm { member, alarm }]
+    }
+}

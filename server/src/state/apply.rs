@@ -1,0 +1,121 @@
+//! Dispatch of one operation of the log.
+//!
+//! Owns which room an operation goes to and the revision its answer carries. Every check comes
+//! before the first change, so that an error leaves nothing behind.
+
+use crate::types::result::{Applied, ApplyError, Outcome};
+use crate::types::{KeyRange, LeaseId, Revision, request};
+
+use super::mvcc::Writer;
+use super::{Change, Effects, State, Values, txn};
+
+impl State {
+    /// Applies one operation and appends what it leaves behind to `effects`. On an error nothing
+    /// has changed. `values` reads what earlier batches stored; what the current batch wrote is
+    /// found in the state itself until [`State::batch_written`].
+    ///
+    /// # Panics
+    /// The index names a revision that storage does not hold: the data directory is damaged.
+    pub fn apply(
+        &mut self,
+        op: &request::Op,
+        values: &dyn Values,
+        effects: &mut Effects,
+    ) -> Outcome {
+        let result = self
+            .alarms
+            .admit(op)
+            .and_then(|()| self.apply_admitted(op, values, effects));
+        Outcome {
+            revision: self.mvcc.revision(),
+            result,
+        }
+    }
+
+    fn apply_admitted(
+        &mut self,
+        op: &request::Op,
+        values: &dyn Values,
+        effects: &mut Effects,
+    ) -> Result<Applied, ApplyError> {
+        use request::Op;
+        match op {
+            Op::Put(put) => {
+                txn::check_put(self, put)?;
+                let mut writer = self.writer(values, effects);
+                let answer = txn::put(&mut writer, put);
+                writer.finish();
+                Ok(Applied::Put(answer))
+            }
+            Op::DeleteRange(delete) => {
+                let mut writer = self.writer(values, effects);
+                let answer = txn::delete_range(&mut writer, delete);
+                writer.finish();
+                Ok(Applied::DeleteRange(answer))
+            }
+            Op::Txn(txn) => txn::write(self, txn, values, effects).map(Applied::Txn),
+            Op::Compact(compact) => {
+                self.mvcc.compact(Revision(compact.revision), effects)?;
+                Ok(Applied::Done)
+            }
+            Op::LeaseGrant(grant) => {
+                self.leases.grant(grant.id, grant.ttl_seconds)?;
+                effects
+                    .changes
+                    .push(Change::PutLease(grant.id, grant.ttl_seconds));
+                Ok(Applied::LeaseGrant {
+                    id: grant.id,
+                    ttl_seconds: grant.ttl_seconds,
+                })
+            }
+            Op::LeaseRevoke(id) => self.revoke(*id, values, effects),
+            Op::Alarm(change) => Ok(Applied::Alarm(self.alarms.change(*change, effects))),
+            Op::PublishMember {
+                member,
+                incarnation,
+                attributes,
+            } => {
+                self.members
+                    .publish(*member, *incarnation, attributes, effects);
+                Ok(Applied::Done)
+            }
+            Op::Bootstrap { members } => {
+                self.members.bootstrap(members, effects);
+                Ok(Applied::Done)
+            }
+            Op::SetClusterVersion(version) => {
+                self.cluster_version = Some(version.clone());
+                effects
+                    .changes
+                    .push(Change::SetClusterVersion(version.clone()));
+                Ok(Applied::Done)
+            }
+        }
+    }
+
+    /// Deletes the lease and its keys, in key order and in one revision.
+    fn revoke(
+        &mut self,
+        id: LeaseId,
+        values: &dyn Values,
+        effects: &mut Effects,
+    ) -> Result<Applied, ApplyError> {
+        let keys = self.leases.keys(id)?;
+        let mut writer = self.writer(values, effects);
+        for key in keys {
+            writer.delete_range(&KeyRange::single(key));
+        }
+        writer.finish();
+        self.leases.remove(id);
+        effects.changes.push(Change::DeleteLease(id));
+        Ok(Applied::Done)
+    }
+
+    pub(super) fn writer<'a>(
+        &'a mut self,
+        values: &'a dyn Values,
+        effects: &'a mut Effects,
+    ) -> Writer<'a> {
+        Writer::new(&mut self.mvcc, &mut self.leases, values, effects)
+    }
+}

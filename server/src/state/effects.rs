@@ -1,0 +1,113 @@
+//! What applying an operation leaves behind: changes to write, events to publish. `state` itself
+//! does neither; the apply thread hands changes to `storage` in one atomic batch and, once they are
+//! in, events to the watch hub.
+
+use bytes::Bytes;
+
+use crate::types::request::{AlarmType, MemberAttributes};
+use crate::types::{LeaseId, MemberId, Revision, RevisionPair, Stored};
+
+/// One change of a key, as `storage` holds it: the history of the store is the sequence of these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevisionRecord {
+    /// When.
+    pub pair: RevisionPair,
+    /// Whether the key was deleted.
+    pub tombstone: bool,
+    /// The encoded `mvccpb.KeyValue` (of a tombstone: the key alone).
+    pub encoded: Bytes,
+}
+
+/// A change of what is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Adds a revision.
+    PutRevision(RevisionRecord),
+    /// Drops a superseded revision (compaction).
+    DeleteRevision(RevisionPair),
+    /// Sets the store's revision.
+    SetRevision(Revision),
+    /// A compaction was asked for at this revision.
+    SetCompactScheduled(Revision),
+    /// The garbage of the compaction at this revision is gone.
+    SetCompactFinished(Revision),
+    /// Adds a lease, seconds to live.
+    PutLease(LeaseId, i64),
+    /// Drops a lease.
+    DeleteLease(LeaseId),
+    /// Raises an alarm.
+    PutAlarm(MemberId, AlarmType),
+    /// Clears an alarm.
+    DeleteAlarm(MemberId, AlarmType),
+    /// Adds or replaces a member.
+    PutMember(MemberRecord),
+    /// Marks a member as removed for good: its id is never used again.
+    RemoveMember(MemberId),
+    /// Sets the cluster version ("3.7.0").
+    SetClusterVersion(String),
+}
+
+/// A member of the cluster as the store knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberRecord {
+    /// Its id.
+    pub id: MemberId,
+    /// The incarnation of its data directory, 0 until it has published itself.
+    pub incarnation: u64,
+    /// Where its peers reach it.
+    pub peer_urls: Vec<String>,
+    /// Whether it has no vote yet.
+    pub learner: bool,
+    /// What it tells of itself; empty until it has started.
+    pub attributes: MemberAttributes,
+}
+
+/// The value a key had before an event.
+#[derive(Clone, Debug)]
+pub enum Previous {
+    /// The key did not exist.
+    None,
+    /// The encoded key-value, at hand.
+    Known(Stored),
+    /// In storage, at this revision.
+    At(RevisionPair),
+}
+
+/// One change, as watchers see it.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// When.
+    pub pair: RevisionPair,
+    /// Whether the key was deleted.
+    pub tombstone: bool,
+    /// The key.
+    pub key: Bytes,
+    /// The encoded `mvccpb.KeyValue` of the event (of a delete: key and mod revision).
+    pub encoded: Bytes,
+    /// What was there before.
+    pub previous: Previous,
+}
+
+/// The effects of a batch, in order.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To be written, all or nothing.
+    pub changes: Vec<Change>,
+    /// To be published once written.
+    pub events: Vec<Event>,
+}
+
+/// Reads of stored revisions. An engine that cannot read ends the process (a damaged store is never
+/// papered over), so there is no error to return.
+pub trait Values {
+    /// The record at `pair`, or none where compaction has dropped it.
+    fn get(&self, pair: RevisionPair) -> Option<RevisionRecord>;
+
+    /// The records at `pairs`, in that order; cheaper than one by one when `pairs` ascend.
+    fn get_many(&self, pairs: &[RevisionPair]) -> Vec<Option<RevisionRecord>> {
+        pairs.iter().map(|pair| self.get(*pair)).collect()
+    }
+
+    /// Calls `visit` with every record from `from` on, ascending, until it returns false.
+    fn scan(&self, from: RevisionPair, visit: &mut dyn FnMut(RevisionRecord) -> bool);
+}

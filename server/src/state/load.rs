@@ -1,0 +1,107 @@
+//! Rebuilding the state from what storage held.
+
+use std::error::Error;
+
+use crate::types::result::Alarm;
+use crate::types::{KeyValueError, LeaseId, MemberId, Revision, RevisionPair};
+
+use super::effects::{MemberRecord, RevisionRecord};
+use super::mvcc::Loader;
+use super::{Alarms, Leases, Limits, Members, State};
+
+/// What storage holds beside the key-values.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    /// The store's revision, once it has written any.
+    pub revision: Option<Revision>,
+    /// The compaction last asked for; 0 is none.
+    pub compact_scheduled: Revision,
+    /// The compaction whose garbage is gone; 0 is none.
+    pub compact_finished: Revision,
+    /// Leases with their time to live in seconds.
+    pub leases: Vec<(LeaseId, i64)>,
+    /// Raised alarms.
+    pub alarms: Vec<Alarm>,
+    /// The members.
+    pub members: Vec<MemberRecord>,
+    /// Ids that once were members.
+    pub removed: Vec<MemberId>,
+    /// The cluster version ("3.7.0").
+    pub cluster_version: Option<String>,
+}
+
+/// Why the state could not be rebuilt. Every one but [`LoadError::Storage`] means that the data
+/// directory is damaged.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A record is not a key-value.
+    #[error(
+        "the record at revision {}.{} is damaged ({source}): replace this member, or restore it \
+         from a snapshot", pair.main, pair.sub
+    )]
+    Damaged {
+        /// Which.
+        pair: RevisionPair,
+        /// What is wrong with it.
+        source: KeyValueError,
+    },
+    /// A record without a key, or a put with a version below 1.
+    #[error(
+        "the record at revision {}.{} makes no sense: replace this member, or restore it from a \
+         snapshot", pair.main, pair.sub
+    )]
+    Nonsense {
+        /// Which.
+        pair: RevisionPair,
+    },
+    /// A record not above the one before it.
+    #[error("the record at revision {}.{} is out of order: replace this member", pair.main, pair.sub)]
+    OutOfOrder {
+        /// Which.
+        pair: RevisionPair,
+    },
+    /// A record or a compaction above the store's revision, which is written in the same batch.
+    #[error(
+        "revision {found} is stored but the store's revision is {revision}: replace this member, \
+         or restore it from a snapshot"
+    )]
+    BeyondRevision {
+        /// The revision that should not be there.
+        found: Revision,
+        /// The store's.
+        revision: Revision,
+    },
+    /// Storage could not be read.
+    #[error("storage cannot be read: {0}")]
+    Storage(Box<dyn Error + Send + Sync>),
+}
+
+impl State {
+    /// Rebuilds the state. `records` calls its argument with every stored record in ascending order
+    /// and passes its error on. Values of the newest revisions are kept as far as the budget goes.
+    ///
+    /// # Errors
+    /// Storage cannot be read, or holds what no store has written.
+    pub fn load(
+        limits: Limits,
+        tables: Tables,
+        mut records: impl FnMut(
+            &mut dyn FnMut(RevisionRecord) -> Result<(), LoadError>,
+        ) -> Result<(), LoadError>,
+    ) -> Result<State, LoadError> {
+        let mut loader = Loader::new(limits.value_cache_bytes, Leases::load(&tables.leases));
+        records(&mut |record| loader.feed(record))?;
+        let (mvcc, leases) = loader.finish(
+            tables.revision,
+            tables.compact_scheduled,
+            tables.compact_finished,
+        )?;
+        Ok(State {
+            mvcc,
+            leases,
+            alarms: Alarms::load(tables.alarms),
+            members: Members::load(tables.members, tables.removed),
+            cluster_version: tables.cluster_version,
+        })
+    }
+}

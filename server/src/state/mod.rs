@@ -1,0 +1,104 @@
+//! The store's deterministic core: what every member computes alike from the same log.
+//!
+//! Owns keys and their history (`mvcc`), leases, alarms, the member table, and what each operation
+//! does to them. Applying leaves [`Effects`]: changes for `storage`, events for the watch hub.
+//!
+//! Must never read a clock, randomness or a file, iterate a hash map, or wait. It is guarded by one
+//! lock outside: the apply thread writes, connection threads read.
+//!
+//! Invariants: an operation that fails changes nothing; two states that applied the same operations
+//! answer every request alike, however far each has come with reclaiming space; a state loaded from
+//! storage equals the one that wrote it.
+
+mod alarm;
+mod apply;
+pub mod effects;
+pub mod lease;
+mod load;
+mod member;
+pub mod mvcc;
+#[cfg(test)]
+mod tests;
+mod txn;
+
+pub use alarm::Alarms;
+pub use effects::{Change, Effects, Event, MemberRecord, Previous, RevisionRecord, Values};
+pub use lease::Leases;
+pub use load::{LoadError, Tables};
+pub use member::Members;
+pub use mvcc::{HashPlan, KeyValueHash, Mvcc, Plan, Slot};
+
+use crate::types::request;
+use crate::types::result::{self, ApplyError};
+
+/// Bounds on memory that do not change what is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How many bytes of current values are kept beside their keys (`--value-cache-bytes`).
+    pub value_cache_bytes: usize,
+}
+
+/// The whole of the replicated state.
+pub struct State {
+    /// Keys, values and their history.
+    pub mvcc: Mvcc,
+    /// Leases and the keys attached to them.
+    pub leases: Leases,
+    /// Raised alarms.
+    pub alarms: Alarms,
+    /// The cluster's members.
+    pub members: Members,
+    /// The version every member can speak ("3.7.0"), once agreed on.
+    pub cluster_version: Option<String>,
+}
+
+impl State {
+    /// An empty store, at revision 1.
+    pub fn new(limits: Limits) -> State {
+        State {
+            mvcc: Mvcc::new(limits.value_cache_bytes),
+            leases: Leases::default(),
+            alarms: Alarms::default(),
+            members: Members::default(),
+            cluster_version: None,
+        }
+    }
+
+    /// The batch's changes are in storage: forgets the overlay of unwritten records and brings the
+    /// value cache back to its budget.
+    pub fn batch_written(&mut self) {
+        self.mvcc.batch_written();
+    }
+
+    /// One step of reclaiming what compaction superseded: drops at most `max` revisions, oldest
+    /// first, and appends their deletion. Returns true when the scheduled compaction is done (then
+    /// its finished mark is appended too) or none is scheduled. Returns false without an effect
+    /// where a pinned revision stands in the way (see [`Mvcc::pin`]).
+    pub fn compact_step(&mut self, max: usize, effects: &mut Effects) -> bool {
+        self.mvcc.compact_step(max, effects)
+    }
+
+    /// Whether [`State::compact_step`] has work it can do now.
+    pub fn compact_pending(&self) -> bool {
+        self.mvcc.compact_pending()
+    }
+
+    /// Answers a read-only transaction, as [`State::apply`] would, without the log.
+    ///
+    /// # Errors
+    /// A range of the branch taken asks for a compacted or a future revision.
+    ///
+    /// # Panics
+    /// `txn` holds a write ([`request::Txn::is_read_only`] tells).
+    pub fn read_txn(
+        &self,
+        txn: &request::Txn,
+        values: &dyn Values,
+    ) -> Result<result::Txn, ApplyError> {
+        assert!(
+            txn.is_read_only(),
+            "a transaction that writes goes through the log"
+        );
+        txn::read(self, txn, values)
+    }
+}

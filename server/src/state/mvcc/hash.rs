@@ -1,0 +1,155 @@
+//! HashKV, bit-equal to etcd's: CRC-32C over the name of etcd's bucket, then over every record that
+//! a store compacted at the last compact revision holds up to the revision asked for.
+//!
+//! Depends on what a compaction leaves, never on how far reclaiming it has come.
+//!
+//! etcd's rules, restated. Above the compact revision every record counts. At or below it:
+//! - if some key exists at the revision asked for, exactly the versions visible at that revision;
+//! - if none does, etcd takes what it finds, which after a finished compaction is exactly the
+//!   versions visible at the compact revision, and a tombstone there, which is left out.
+
+use crate::types::result::ApplyError;
+use crate::types::{KeyRange, RangeEnd, Revision, RevisionPair};
+
+use super::super::effects::RevisionRecord;
+use super::Mvcc;
+
+/// The name of etcd's bucket for keys, with which its hash begins.
+const BUCKET_NAME: &[u8] = b"key";
+
+/// What a store hashes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyValueHash {
+    /// CRC-32C.
+    pub hash: u32,
+    /// The compact revision it was taken at; -1 if the store was never compacted, as in etcd.
+    pub compact_revision: Revision,
+    /// The revision hashed up to.
+    pub hash_revision: Revision,
+}
+
+/// A hash under way: which records count, and what they come to so far. Fed from a view of storage
+/// taken under the lock the plan was made under, for a later compaction may drop what it needs.
+#[derive(Debug)]
+pub struct HashPlan {
+    revision: Revision,
+    compacted: Revision,
+    /// The records that count at or below the compact revision, ascending, and how many have been
+    /// passed.
+    kept: Vec<RevisionPair>,
+    passed: usize,
+    /// What storage may not hold yet.
+    unwritten: Vec<RevisionRecord>,
+    last: Option<RevisionPair>,
+    crc: u32,
+}
+
+impl HashPlan {
+    /// Takes in the next record, ascending. Returns false once no further record can count.
+    pub fn feed(&mut self, record: &RevisionRecord) -> bool {
+        assert!(
+            self.last < Some(record.pair),
+            "records are fed in ascending order"
+        );
+        if record.pair.main > self.revision {
+            return false;
+        }
+        self.last = Some(record.pair);
+        if record.pair.main <= self.compacted && !self.keeps(record.pair) {
+            return true;
+        }
+        self.hash(record);
+        true
+    }
+
+    fn keeps(&mut self, pair: RevisionPair) -> bool {
+        while self.kept.get(self.passed).is_some_and(|kept| *kept < pair) {
+            self.passed += 1;
+        }
+        self.kept.get(self.passed) == Some(&pair)
+    }
+
+    fn hash(&mut self, record: &RevisionRecord) {
+        let mut key = [0u8; 18];
+        key[..8].copy_from_slice(&record.pair.main.0.to_be_bytes());
+        key[8] = b'_';
+        key[9..17].copy_from_slice(&u64::from(record.pair.sub).to_be_bytes());
+        key[17] = b't';
+        let len = if record.tombstone { 18 } else { 17 };
+        self.crc = crc32c::crc32c_append(self.crc, &key[..len]);
+        self.crc = crc32c::crc32c_append(self.crc, &record.encoded);
+    }
+
+    /// The hash, after the last record.
+    pub fn finish(mut self) -> KeyValueHash {
+        let unwritten = std::mem::take(&mut self.unwritten);
+        let last = self.last;
+        for record in unwritten.iter().filter(|record| Some(record.pair) > last) {
+            self.hash(record);
+        }
+        KeyValueHash {
+            hash: self.crc,
+            compact_revision: self.compacted,
+            hash_revision: self.revision,
+        }
+    }
+}
+
+impl Mvcc {
+    /// Begins a hash of everything up to `revision` (0 is the newest). Costs a walk of the index if
+    /// the store was ever compacted.
+    ///
+    /// # Errors
+    /// The revision is compacted or in the future.
+    pub fn hash_keep(&self, revision: Revision) -> Result<HashPlan, ApplyError> {
+        if revision > Revision(0) && revision < self.compacted {
+            return Err(ApplyError::Compacted);
+        }
+        if revision > self.revision {
+            return Err(ApplyError::FutureRevision);
+        }
+        let revision = if revision == Revision(0) {
+            self.revision
+        } else {
+            revision
+        };
+        let unwritten = self.unwritten.iter();
+        Ok(HashPlan {
+            revision,
+            compacted: self.compacted,
+            kept: self.kept_at(revision),
+            passed: 0,
+            unwritten: unwritten
+                .filter(|record| record.pair.main <= revision)
+                .cloned()
+                .collect(),
+            last: None,
+            crc: crc32c::crc32c(BUCKET_NAME),
+        })
+    }
+
+    /// The versions at or below the compact revision that count, ascending.
+    fn kept_at(&self, revision: Revision) -> Vec<RevisionPair> {
+        if revision < Revision(0) || self.compacted < Revision(0) {
+            return Vec::new();
+        }
+        let everything = KeyRange {
+            start: bytes::Bytes::new(),
+            end: RangeEnd::Unbounded,
+        };
+        let at = if self.count_at(&everything, revision) > 0 {
+            revision
+        } else {
+            self.compacted
+        };
+        let mut kept: Vec<RevisionPair> = self
+            .tree
+            .iter()
+            .filter_map(|entry| entry.at(at))
+            .map(|version| version.pair())
+            .filter(|pair| pair.main <= self.compacted)
+            .collect();
+        kept.sort_unstable();
+        kept
+    }
+}

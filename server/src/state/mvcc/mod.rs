@@ -1,0 +1,234 @@
+//! Keys, values and their history (multi-version concurrency control).
+//!
+//! Owns an index in memory over every key that a readable revision holds: an order-statistics tree
+//! with, for each key, its newest version (the value beside it while the cache has room) and the
+//! older ones that are still readable. Values not at hand are in `storage`, by revision.
+//!
+//! Must never read storage but through [`Values`], nor drop a revision that a readable or pinned
+//! revision needs.
+//!
+//! Invariants: the store's revision rises by one with every transaction that changes something; a
+//! key's versions ascend; the tree's weight is the number of keys that exist at the newest revision.
+
+mod cache;
+mod count;
+mod entry;
+mod hash;
+mod key_order;
+mod load;
+mod read;
+mod reclaim;
+pub mod tree;
+mod write;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::types::result::ApplyError;
+use crate::types::{Revision, RevisionPair};
+
+use super::effects::{Change, Effects, RevisionRecord, Values};
+use cache::ValueCache;
+use count::{ChangeLog, PageCounts};
+use entry::{Entry, Version};
+use reclaim::Superseded;
+use tree::OrderTree;
+
+pub use hash::{HashPlan, KeyValueHash};
+pub(in crate::state) use load::Loader;
+pub(in crate::state) use read::Found;
+pub use read::{Plan, Slot};
+pub(in crate::state) use write::Writer;
+
+/// What etcd reports as the compact revision of a store that was never compacted.
+const NEVER_COMPACTED: Revision = Revision(-1);
+
+/// The versioned key space.
+pub struct Mvcc {
+    tree: OrderTree<Entry>,
+    revision: Revision,
+    /// Reads below it are refused. [`NEVER_COMPACTED`] at first.
+    compacted: Revision,
+    /// Everything that the compaction at this revision superseded is gone.
+    reclaimed: Revision,
+    superseded: Superseded,
+    /// What the current batch wrote and storage does not hold yet, ascending.
+    unwritten: Vec<RevisionRecord>,
+    changes: ChangeLog,
+    page_counts: Mutex<PageCounts>,
+    pins: Mutex<BTreeMap<Revision, usize>>,
+    cache: ValueCache,
+    logical_bytes: u64,
+}
+
+impl Mvcc {
+    pub(super) fn new(value_cache_bytes: usize) -> Mvcc {
+        Mvcc {
+            tree: OrderTree::new(),
+            revision: Revision::EMPTY_STORE,
+            compacted: NEVER_COMPACTED,
+            reclaimed: NEVER_COMPACTED,
+            superseded: Superseded::default(),
+            unwritten: Vec::new(),
+            changes: ChangeLog::since(Revision::EMPTY_STORE),
+            page_counts: Mutex::new(PageCounts::default()),
+            pins: Mutex::new(BTreeMap::new()),
+            cache: ValueCache::new(value_cache_bytes),
+            logical_bytes: 0,
+        }
+    }
+
+    /// The newest revision.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The revision last compacted at; reads at it still work, below it they fail. 0 if the store
+    /// was never compacted ([`HashPlan`] alone reports etcd's -1 then).
+    pub fn compact_revision(&self) -> Revision {
+        self.compacted.max(Revision(0))
+    }
+
+    /// The revision up to which compaction has also reclaimed what it superseded; 0 if none.
+    /// [`Mvcc::compact_revision`] once a compaction is physically done.
+    pub fn compact_finished(&self) -> Revision {
+        self.reclaimed.max(Revision(0))
+    }
+
+    /// How many keys exist at the newest revision.
+    pub fn keys_total(&self) -> u64 {
+        self.tree.weight()
+    }
+
+    /// The bytes of every revision still held, keys and values as stored: what a store without any
+    /// overhead would need.
+    pub fn logical_bytes(&self) -> u64 {
+        self.logical_bytes
+    }
+
+    /// The bytes of values kept in memory.
+    pub fn value_cache_bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
+    /// Keeps `revision` readable through [`Mvcc::plan_pinned`] until [`Mvcc::unpin`], whatever is
+    /// compacted in the meantime. Pins are counted. New requests are still refused below the
+    /// compact revision.
+    ///
+    /// # Errors
+    /// The revision is compacted already (and not pinned), or in the future.
+    pub fn pin(&self, revision: Revision) -> Result<(), ApplyError> {
+        if revision > self.revision {
+            return Err(ApplyError::FutureRevision);
+        }
+        let mut pins = self.pins.lock();
+        if revision < self.compacted && !pins.contains_key(&revision) {
+            return Err(ApplyError::Compacted);
+        }
+        *pins.entry(revision).or_insert(0) += 1;
+        Ok(())
+    }
+
+    /// Gives up one pin of `revision`. Panics if it has none.
+    pub fn unpin(&self, revision: Revision) {
+        let mut pins = self.pins.lock();
+        let held = pins
+            .get_mut(&revision)
+            .expect("only a pinned revision is unpinned");
+        *held -= 1;
+        if *held == 0 {
+            pins.remove(&revision);
+        }
+    }
+
+    fn is_pinned(&self, revision: Revision) -> bool {
+        self.pins.lock().contains_key(&revision)
+    }
+
+    fn lowest_pin(&self) -> Option<Revision> {
+        self.pins.lock().keys().next().copied()
+    }
+
+    /// Whether the key exists at the newest revision.
+    pub(super) fn exists(&self, key: &[u8]) -> bool {
+        self.tree
+            .get(key)
+            .is_some_and(|entry| !entry.newest().is_tombstone())
+    }
+
+    /// Checks the revision a transaction's range asks for. Unlike a range on its own, where any
+    /// negative revision is the latest, one below the compact revision is refused here, even a
+    /// negative one (etcd's quirk).
+    pub(super) fn check_txn_revision(&self, revision: i64) -> Result<(), ApplyError> {
+        if revision == 0 {
+            return Ok(());
+        }
+        if revision > self.revision.0 {
+            return Err(ApplyError::FutureRevision);
+        }
+        if revision < self.compacted.0 {
+            return Err(ApplyError::Compacted);
+        }
+        Ok(())
+    }
+
+    /// Refuses reads below `revision` from now on, and schedules the reclaim.
+    ///
+    /// A never compacted store accepts a compaction at 0, as etcd does; it has no effect here, so
+    /// that "never compacted" survives a restart.
+    pub(super) fn compact(
+        &mut self,
+        revision: Revision,
+        effects: &mut Effects,
+    ) -> Result<(), ApplyError> {
+        if revision <= self.compacted {
+            return Err(ApplyError::Compacted);
+        }
+        if revision > self.revision {
+            return Err(ApplyError::FutureRevision);
+        }
+        if revision == Revision(0) {
+            return Ok(());
+        }
+        self.compacted = revision;
+        self.changes.forget_before(revision);
+        effects.changes.push(Change::SetCompactScheduled(revision));
+        Ok(())
+    }
+
+    pub(super) fn batch_written(&mut self) {
+        self.unwritten.clear();
+        self.cache.shrink(&mut self.tree);
+    }
+
+    /// The encoded key-value at `pair`, which the index says exists.
+    fn stored_at(&self, pair: RevisionPair, values: &dyn Values) -> Bytes {
+        match self.unwritten_at(pair) {
+            Some(record) => record.encoded.clone(),
+            None => present(pair, values.get(pair)),
+        }
+    }
+
+    fn unwritten_at(&self, pair: RevisionPair) -> Option<&RevisionRecord> {
+        let place = self
+            .unwritten
+            .binary_search_by_key(&pair, |record| record.pair)
+            .ok()?;
+        Some(&self.unwritten[place])
+    }
+}
+
+/// What storage answered for a revision that the index needs. There is nothing to serve instead of
+/// it, and a guess would be a lie: the process ends.
+fn present(pair: RevisionPair, record: Option<RevisionRecord>) -> Bytes {
+    let Some(record) = record else {
+        panic!(
+            "revision {}.{} is in the index but not in storage: the data directory is damaged. \
+             Replace this member, or restore it from a snapshot",
+            pair.main, pair.sub
+        );
+    };
+    record.encoded
+}

@@ -1,0 +1,263 @@
+//! Writing: one transaction's changes, all at one revision.
+
+use bytes::Bytes;
+
+use crate::types::{KeyRange, KeyValue, LeaseId, Revision, RevisionPair, Stored, request, result};
+
+use super::super::effects::{Change, Effects, Event, Previous, RevisionRecord, Values};
+use super::super::lease::Leases;
+use super::Mvcc;
+use super::entry::{Entry, Version};
+use crate::types::result::ApplyError;
+
+/// A record's key in etcd's store: 8 bytes main, '_', 8 bytes sub, and 't' in a tombstone.
+const RECORD_KEY_BYTES: usize = 17;
+
+/// A transaction under way. Its changes are in the index at once, at the store's next revision;
+/// [`Writer::finish`] makes that the store's revision. Nobody reads in between but the writer.
+pub(in crate::state) struct Writer<'a> {
+    mvcc: &'a mut Mvcc,
+    leases: &'a mut Leases,
+    values: &'a dyn Values,
+    effects: &'a mut Effects,
+    next: RevisionPair,
+}
+
+/// What a put did to the index.
+struct PutOutcome {
+    encoded: Bytes,
+    previous: Previous,
+    created: bool,
+    charge: (usize, usize),
+    superseded: Option<(Version, Stored)>,
+}
+
+impl<'a> Writer<'a> {
+    pub(in crate::state) fn new(
+        mvcc: &'a mut Mvcc,
+        leases: &'a mut Leases,
+        values: &'a dyn Values,
+        effects: &'a mut Effects,
+    ) -> Writer<'a> {
+        let next = RevisionPair {
+            main: mvcc.revision.next(),
+            sub: 0,
+        };
+        Writer {
+            mvcc,
+            leases,
+            values,
+            effects,
+            next,
+        }
+    }
+
+    /// The newest revision as the transaction sees it: the store's, plus one once it has written.
+    pub(in crate::state) fn revision(&self) -> Revision {
+        if self.next.sub > 0 {
+            self.next.main
+        } else {
+            self.mvcc.revision
+        }
+    }
+
+    /// Reads what the transaction sees.
+    pub(in crate::state) fn range(
+        &self,
+        query: &request::Range,
+    ) -> Result<result::Range, ApplyError> {
+        self.mvcc.range_at_head(query, self.revision(), self.values)
+    }
+
+    /// The encoded key-value of `key` as the transaction sees it.
+    pub(in crate::state) fn current(&self, key: &[u8]) -> Option<Bytes> {
+        let entry = self.mvcc.tree.get(key)?;
+        if entry.newest().is_tombstone() {
+            return None;
+        }
+        Some(match entry.stored().encoded() {
+            Some(encoded) => Bytes::copy_from_slice(encoded),
+            None => self.mvcc.stored_at(entry.newest().pair(), self.values),
+        })
+    }
+
+    /// Puts a key and attaches it to `lease`, which exists or is none.
+    pub(in crate::state) fn put(&mut self, key: &[u8], value: &[u8], lease: LeaseId) {
+        let pair = self.advance();
+        let outcome = self.mvcc.tree.update_or_insert(
+            key,
+            |entry| put_over(entry, key, value, lease, pair),
+            || put_new(key, value, lease, pair),
+        );
+        let PutOutcome {
+            encoded,
+            previous,
+            created,
+            charge,
+            superseded,
+        } = outcome;
+        self.mvcc.cache.recharge(charge.0, charge.1);
+        if let Some((version, key)) = superseded {
+            self.mvcc.superseded.supersede(version, pair.main, key);
+        }
+        if created {
+            self.mvcc.changes.created(pair.main, key);
+        }
+        self.leases.attach(key, lease);
+        self.record(pair, false, encoded.clone());
+        let key = key_slice(&encoded, key.len());
+        self.effects.events.push(Event {
+            pair,
+            tombstone: false,
+            key,
+            encoded,
+            previous,
+        });
+    }
+
+    /// Deletes the keys of a range in order and returns how many there were.
+    pub(in crate::state) fn delete_range(&mut self, range: &KeyRange) -> i64 {
+        let keys: Vec<Stored> = self
+            .mvcc
+            .live(range)
+            .map(|found| found.stored().clone())
+            .collect();
+        let deleted = i64::try_from(keys.len()).expect("the index counts in u32");
+        for stored in keys {
+            self.delete(stored.key());
+        }
+        deleted
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        let pair = self.advance();
+        let none = Revision(0);
+        let encoded = KeyValue::encode_parts(key, (none, none, 0), b"", LeaseId::NONE);
+        let tombstone = Version::tombstone(pair, record_bytes(&encoded, true));
+        let (previous, charge, superseded, queue_key) = self
+            .mvcc
+            .tree
+            .update(key, |entry| bury(entry, key, tombstone))
+            .expect("a key to delete is in the index");
+        self.mvcc.cache.recharge(charge, 0);
+        self.mvcc
+            .superseded
+            .supersede(superseded, pair.main, queue_key.clone());
+        self.mvcc.superseded.bury(pair, queue_key);
+        self.mvcc.changes.deleted(pair.main, key);
+        self.leases.attach(key, LeaseId::NONE);
+        self.record(pair, true, encoded);
+        let event = KeyValue::encode_parts(key, (none, pair.main, 0), b"", LeaseId::NONE);
+        let key = key_slice(&event, key.len());
+        self.effects.events.push(Event {
+            pair,
+            tombstone: true,
+            key,
+            encoded: event,
+            previous,
+        });
+    }
+
+    fn record(&mut self, pair: RevisionPair, tombstone: bool, encoded: Bytes) {
+        self.mvcc.logical_bytes += u64::from(record_bytes(&encoded, tombstone));
+        let record = RevisionRecord {
+            pair,
+            tombstone,
+            encoded,
+        };
+        self.mvcc.unwritten.push(record.clone());
+        self.effects.changes.push(Change::PutRevision(record));
+    }
+
+    fn advance(&mut self) -> RevisionPair {
+        let pair = self.next;
+        self.next.sub = pair
+            .sub
+            .checked_add(1)
+            .expect("a request touches fewer than 2^32 keys");
+        pair
+    }
+
+    /// Ends the transaction: if it has changed something, the store's revision rises by one.
+    pub(in crate::state) fn finish(self) {
+        if self.next.sub == 0 {
+            return;
+        }
+        self.mvcc.revision = self.next.main;
+        self.effects
+            .changes
+            .push(Change::SetRevision(self.next.main));
+    }
+}
+
+/// The size of a record as etcd stores it. A request bounds it far below 4 GiB.
+pub(super) fn record_bytes(encoded: &[u8], tombstone: bool) -> u32 {
+    let bytes = RECORD_KEY_BYTES + usize::from(tombstone) + encoded.len();
+    u32::try_from(bytes).expect("a record is far smaller than 4 GiB")
+}
+
+fn put_over(
+    entry: &mut Entry,
+    key: &[u8],
+    value: &[u8],
+    lease: LeaseId,
+    pair: RevisionPair,
+) -> PutOutcome {
+    let before = *entry.newest();
+    let created = before.is_tombstone();
+    let create = if created { pair.main } else { before.create() };
+    let version = before.version() + 1;
+    let encoded = KeyValue::encode_parts(key, (create, pair.main, version), value, lease);
+    let newest = Version::put(pair, create, version, record_bytes(&encoded, false));
+    let charged = entry.cached_bytes();
+    let (stored, queue_key) = entry.push(Stored::full(&encoded), newest);
+    PutOutcome {
+        encoded,
+        previous: previous_of(&before, stored),
+        created,
+        charge: (charged, entry.cached_bytes()),
+        superseded: Some((before, queue_key)),
+    }
+}
+
+fn put_new(key: &[u8], value: &[u8], lease: LeaseId, pair: RevisionPair) -> (Entry, PutOutcome) {
+    let encoded = KeyValue::encode_parts(key, (pair.main, pair.main, 1), value, lease);
+    let newest = Version::put(pair, pair.main, 1, record_bytes(&encoded, false));
+    let entry = Entry::new(Stored::full(&encoded), newest);
+    let charge = (0, entry.cached_bytes());
+    let outcome = PutOutcome {
+        encoded,
+        previous: Previous::None,
+        created: true,
+        charge,
+        superseded: None,
+    };
+    (entry, outcome)
+}
+
+/// Puts a tombstone on top. Returns what was there, the bytes it was charged, its version, and the
+/// key for the queue.
+fn bury(entry: &mut Entry, key: &[u8], tombstone: Version) -> (Previous, usize, Version, Stored) {
+    let before = *entry.newest();
+    let charged = entry.cached_bytes();
+    let (stored, queue_key) = entry.push(Stored::key_only(key), tombstone);
+    (previous_of(&before, stored), charged, before, queue_key)
+}
+
+fn previous_of(version: &Version, stored: Stored) -> Previous {
+    if version.is_tombstone() {
+        return Previous::None;
+    }
+    match stored.encoded() {
+        Some(_) => Previous::Known(stored),
+        None => Previous::At(version.pair()),
+    }
+}
+
+/// The key within an encoded key-value, sharing its memory. The key is the first field: a tag, its
+/// length, its bytes.
+fn key_slice(encoded: &Bytes, len: usize) -> Bytes {
+    let key = KeyValue::key_of(encoded).expect("a stored key-value begins with its key");
+    assert!(key.len() == len, "the key encoded is the key given");
+    encoded.slice_ref(key)
+}

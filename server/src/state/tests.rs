@@ -1,0 +1,15 @@
+//! Tests of the whole state: etcd's recorded answers, rules one by one, and random operations
+//! against a model that keeps everything and computes naively.
+
+mod fixture;
+mod golden;
+mod model;
+mod properties;
+mod reclaim;
+mod rules;
+
+/// Readers on every connection thread share the state with the apply thread.
+const _: () = {
+    const fn shared_between_threads<T: Send + Sync>() {}
+    shared_between_threads::<super::State>()
+};

@@ -1,0 +1,273 @@
+//! Rules that the recorded session does not show: alarms, leases, members, compares.
+
+use super::fixture::*;
+use crate::types::request::{
+    self, AlarmType, Compare, CompareResult, CompareTarget, MemberAttributes, Op, TxnOp,
+};
+use crate::types::result::{Applied, ApplyError};
+use crate::types::{LeaseId, MemberId, Revision};
+
+const ME: MemberId = MemberId(7);
+
+fn raise(machine: &mut Machine, alarm: AlarmType) {
+    machine
+        .run(Op::Alarm(request::Alarm::Activate(ME, alarm)))
+        .unwrap();
+}
+
+fn grant(id: i64) -> Op {
+    Op::LeaseGrant(request::LeaseGrant {
+        id: LeaseId(id),
+        ttl_seconds: 10,
+    })
+}
+
+fn txn(op: TxnOp) -> Op {
+    Op::Txn(request::Txn {
+        success: vec![],
+        failure: vec![op],
+        ..Default::default()
+    })
+}
+
+#[test]
+fn no_space_refuses_what_grows_and_lets_the_rest_through() {
+    let mut machine = Machine::new(0);
+    machine.put("a", "1").unwrap();
+    machine.put("a", "2").unwrap();
+    machine.run(grant(5)).unwrap();
+    raise(&mut machine, AlarmType::NoSpace);
+    for op in [
+        Op::Put(put("b", "1")),
+        txn(TxnOp::Put(put("b", "1"))),
+        grant(6),
+    ] {
+        assert_eq!(machine.run(op).err(), Some(ApplyError::NoSpace));
+    }
+    machine.delete("a", "").unwrap();
+    machine
+        .run(txn(TxnOp::DeleteRange(delete("a", ""))))
+        .unwrap();
+    machine.compact(2).unwrap();
+    machine.run(Op::LeaseRevoke(LeaseId(5))).unwrap();
+    let clear = Op::Alarm(request::Alarm::Deactivate(ME, AlarmType::NoSpace));
+    machine.run(clear).unwrap();
+    machine.put("b", "1").unwrap();
+}
+
+#[test]
+fn corrupt_refuses_every_write_and_no_alarm_or_member_change() {
+    let mut machine = Machine::new(0);
+    machine.put("a", "1").unwrap();
+    raise(&mut machine, AlarmType::NoSpace);
+    raise(&mut machine, AlarmType::Corrupt);
+    let compact = Op::Compact(request::Compact { revision: 2 });
+    let ops = [
+        Op::Put(put("b", "1")),
+        Op::DeleteRange(delete("a", "")),
+        txn(TxnOp::DeleteRange(delete("a", ""))),
+        compact,
+        grant(6),
+        Op::LeaseRevoke(LeaseId(6)),
+    ];
+    for op in ops {
+        assert_eq!(machine.run(op).err(), Some(ApplyError::Corrupt));
+    }
+    assert_eq!(machine.list(&all()), "a=1");
+    machine
+        .run(Op::SetClusterVersion("3.7.0".to_owned()))
+        .unwrap();
+    assert_eq!(machine.state.cluster_version.as_deref(), Some("3.7.0"));
+}
+
+#[test]
+fn an_alarm_is_named_when_raised_again_and_not_when_cleared_again() {
+    let mut machine = Machine::new(0);
+    raise(&mut machine, AlarmType::NoSpace);
+    let named = |answer| match answer {
+        Ok(Applied::Alarm(alarms)) => alarms.len(),
+        other => panic!("not an alarm: {other:?}"),
+    };
+    let up = Op::Alarm(request::Alarm::Activate(ME, AlarmType::NoSpace));
+    let down = Op::Alarm(request::Alarm::Deactivate(ME, AlarmType::NoSpace));
+    assert_eq!(named(machine.run(up)), 1);
+    assert_eq!(machine.storage.tables.alarms.len(), 1);
+    assert_eq!(machine.reloaded().alarms.iter().count(), 1);
+    assert_eq!(named(machine.run(down.clone())), 1);
+    assert_eq!(named(machine.run(down)), 0);
+    assert!(machine.storage.tables.alarms.is_empty());
+}
+
+#[test]
+fn a_put_moves_a_key_between_leases_and_detaches_it() {
+    let mut machine = Machine::new(0);
+    machine.grant(1).unwrap();
+    machine.grant(2).unwrap();
+    let attached =
+        |machine: &Machine, id: i64| machine.state.leases.get(LeaseId(id)).unwrap().1.count();
+    machine.put_leased("a", 1).unwrap();
+    machine.put_leased("a", 2).unwrap();
+    assert_eq!((attached(&machine, 1), attached(&machine, 2)), (0, 1));
+    let keep = request::Put {
+        ignore_lease: true,
+        ..put("a", "x")
+    };
+    machine.run(Op::Put(keep)).unwrap();
+    assert_eq!(machine.state.leases.lease_of(b"a"), LeaseId(2));
+    machine.put("a", "y").unwrap();
+    assert_eq!(attached(&machine, 2), 0);
+    machine.put_leased("a", 1).unwrap();
+    machine.delete("a", "").unwrap();
+    assert_eq!(attached(&machine, 1), 0);
+}
+
+#[test]
+fn a_revoked_lease_takes_its_keys_in_key_order_and_one_revision() {
+    let mut machine = Machine::new(0);
+    machine.grant(1).unwrap();
+    for key in ["c", "a", "b"] {
+        machine.put_leased(key, 1).unwrap();
+    }
+    let outcome = machine.apply(&Op::LeaseRevoke(LeaseId(1)));
+    assert_eq!(outcome.revision, Revision(5));
+    let events = machine.write();
+    assert!(
+        events
+            .iter()
+            .map(|event| &event.key[..])
+            .eq([&b"a"[..], b"b", b"c"])
+    );
+    assert!(
+        events
+            .iter()
+            .all(|event| event.tombstone && event.pair.main == Revision(5))
+    );
+    machine.grant(1).unwrap();
+    machine.run(Op::LeaseRevoke(LeaseId(1))).unwrap();
+    assert_eq!(
+        machine.revision(),
+        5,
+        "a lease without keys changes no revision"
+    );
+}
+
+#[test]
+fn an_absent_key_compares_as_zeros_and_never_by_value() {
+    let mut machine = Machine::new(0);
+    let mut holds = |target: CompareTarget, result: CompareResult| {
+        let compare = vec![Compare {
+            range: keys("none", ""),
+            result,
+            target,
+        }];
+        let txn = request::Txn {
+            compare,
+            ..Default::default()
+        };
+        match machine.run(Op::Txn(txn)) {
+            Ok(Applied::Txn(txn)) => txn.succeeded,
+            other => panic!("not a transaction: {other:?}"),
+        }
+    };
+    assert!(holds(CompareTarget::Version(0), CompareResult::Equal));
+    assert!(holds(CompareTarget::Mod(1), CompareResult::Less));
+    assert!(holds(CompareTarget::Lease(0), CompareResult::Equal));
+    assert!(!holds(
+        CompareTarget::Value(bytes::Bytes::new()),
+        CompareResult::Equal
+    ));
+    assert!(!holds(
+        CompareTarget::Value(bytes::Bytes::new()),
+        CompareResult::NotEqual
+    ));
+}
+
+#[test]
+fn a_failing_operation_late_in_a_transaction_leaves_nothing_of_the_earlier_ones() {
+    let mut machine = Machine::new(0);
+    let bad = request::Put {
+        lease: LeaseId(9),
+        ..put("b", "1")
+    };
+    let answer = machine.txn(vec![TxnOp::Put(put("a", "1")), TxnOp::Put(bad)]);
+    assert_eq!(answer.err(), Some(ApplyError::LeaseNotFound));
+    assert_eq!((machine.revision(), machine.list(&all()).as_str()), (1, ""));
+}
+
+#[test]
+fn a_negative_revision_is_the_latest_alone_but_below_a_compaction_in_a_transaction() {
+    let mut machine = Machine::new(0);
+    machine.put("a", "1").unwrap();
+    assert!(machine.txn(vec![TxnOp::Range(at(-1))]).is_ok());
+    assert_eq!(
+        machine.txn(vec![TxnOp::Range(at(-2))]).err(),
+        Some(ApplyError::Compacted)
+    );
+    machine.compact(2).unwrap();
+    assert_eq!(
+        machine.txn(vec![TxnOp::Range(at(-1))]).err(),
+        Some(ApplyError::Compacted)
+    );
+    assert!(machine.range(&at(-1)).is_ok());
+}
+
+#[test]
+fn a_read_only_transaction_answers_what_the_log_would() {
+    let mut machine = Machine::new(0);
+    machine.put("a", "1").unwrap();
+    let inner = request::Txn {
+        success: vec![TxnOp::Range(all())],
+        ..Default::default()
+    };
+    let txn = request::Txn {
+        success: vec![TxnOp::Txn(inner)],
+        ..Default::default()
+    };
+    let read = machine
+        .state
+        .read_txn(&txn, &machine.storage)
+        .map(Applied::Txn);
+    assert_eq!(show(&read), show(&machine.run(Op::Txn(txn))));
+}
+
+#[test]
+fn the_first_bootstrap_counts_and_a_wiped_member_is_not_heard() {
+    let mut machine = Machine::new(0);
+    let members = |id| vec![(MemberId(id), vec!["http://peer".to_owned()], false)];
+    machine
+        .run(Op::Bootstrap {
+            members: members(1),
+        })
+        .unwrap();
+    machine
+        .run(Op::Bootstrap {
+            members: members(2),
+        })
+        .unwrap();
+    let publish = |incarnation, name: &str| Op::PublishMember {
+        member: MemberId(1),
+        incarnation,
+        attributes: MemberAttributes {
+            name: name.to_owned(),
+            client_urls: vec![],
+        },
+    };
+    machine.run(publish(11, "first")).unwrap();
+    machine.run(publish(12, "wiped")).unwrap();
+    let stranger = Op::PublishMember {
+        member: MemberId(3),
+        incarnation: 1,
+        attributes: MemberAttributes::default(),
+    };
+    machine.run(stranger).unwrap();
+    let loaded = machine.reloaded();
+    for state in [&machine.state, &loaded] {
+        assert_eq!(state.members.len(), 1);
+        let member = state.members.get(MemberId(1)).unwrap();
+        assert_eq!(
+            (member.attributes.name.as_str(), member.incarnation),
+            ("first", 11)
+        );
+        assert!(!state.members.is_removed(MemberId(1)));
+    }
+}

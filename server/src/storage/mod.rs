@@ -1,0 +1,38 @@
+//! The applied state on disk.
+//!
+//! Owns the engine (RocksDB, its own write-ahead log off: the Raft log is the log) and the bytes of
+//! its keys and values. One `write` is one atomic batch of data, the applied log position, the
+//! membership and the revision: a crash leaves all of it or none. Nothing written is durable before
+//! a flush; the Raft log is purged only below what [`Engine::persisted`] reads back.
+//!
+//! Must never: decide anything (what to write is `state`'s decision), hold the only copy of
+//! something the log no longer has, or go on after an error of the engine (the process ends).
+
+mod identity;
+mod rocksdb;
+pub mod schema;
+
+pub use identity::{Identity, IdentityError};
+pub use rocksdb::{Engine, EngineOptions, OpenError, Scanner};
+
+use bytes::Bytes;
+
+/// A place in the Raft log, free of openraft.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogPosition {
+    /// The term of the leader that proposed the entry.
+    pub term: u64,
+    /// The entry's index.
+    pub index: u64,
+}
+
+/// How far the log has been applied, and the membership in force there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The last entry applied; none in an empty store.
+    pub log_position: Option<LogPosition>,
+    /// Where the membership was set.
+    pub membership_position: Option<LogPosition>,
+    /// The membership, encoded as `engram.raft.v1.Membership`; empty before the first.
+    pub membership: Bytes,
+}

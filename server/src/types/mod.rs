@@ -1,0 +1,16 @@
+//! The words every room shares: ids, revisions, key ranges, requests, results, stored key-values.
+//!
+//! Owns plain data and its codecs. Must never do IO, read a clock, or name tonic, openraft or
+//! RocksDB.
+
+mod ids;
+mod key_range;
+pub mod request;
+pub mod result;
+mod revision;
+mod stored;
+
+pub use ids::{ClusterId, LeaseId, MemberId};
+pub use key_range::{KeyRange, RangeEnd};
+pub use revision::{Revision, RevisionPair};
+pub use stored::{KeyValue, KeyValueError, Stored};

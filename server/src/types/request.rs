@@ -1,0 +1,297 @@
+//! Requests, decoded: what etcd's messages mean, free of the wire.
+//!
+//! `codec` is the one room that makes these from protobuf; a request that reached here is
+//! well-formed (no unknown enum value, no empty operation), but not yet valid in the store.
+
+use bytes::Bytes;
+
+use super::{KeyRange, LeaseId, MemberId};
+
+/// What a range is sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SortTarget {
+    /// The key (the order of the store).
+    #[default]
+    Key,
+    /// The version.
+    Version,
+    /// The create revision.
+    Create,
+    /// The mod revision.
+    Mod,
+    /// The value.
+    Value,
+}
+
+/// In which order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SortOrder {
+    /// Unsorted. With a target other than the key, the limit is applied first, in key order, and
+    /// what is left is sorted ascending (etcd's quirk).
+    #[default]
+    None,
+    /// Ascending.
+    Ascend,
+    /// Descending.
+    Descend,
+}
+
+/// `RangeRequest`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The keys asked for.
+    pub range: KeyRange,
+    /// The most key-values to return; 0 or less is no limit.
+    pub limit: i64,
+    /// The revision to read at; 0 or less is the latest.
+    pub revision: i64,
+    /// Sort order.
+    pub sort_order: SortOrder,
+    /// Sort target.
+    pub sort_target: SortTarget,
+    /// Whether the local state will do, however old.
+    pub serializable: bool,
+    /// Leave out values.
+    pub keys_only: bool,
+    /// Return the count alone.
+    pub count_only: bool,
+    /// Lowest mod revision to return; 0 is no bound.
+    pub min_mod_revision: i64,
+    /// Highest mod revision to return; 0 is no bound.
+    pub max_mod_revision: i64,
+    /// Lowest create revision to return; 0 is no bound.
+    pub min_create_revision: i64,
+    /// Highest create revision to return; 0 is no bound.
+    pub max_create_revision: i64,
+}
+
+impl Range {
+    /// All of `range` at the latest revision, with every option at its default.
+    pub fn all(range: KeyRange) -> Range {
+        Range {
+            range,
+            limit: 0,
+            revision: 0,
+            sort_order: SortOrder::None,
+            sort_target: SortTarget::Key,
+            serializable: false,
+            keys_only: false,
+            count_only: false,
+            min_mod_revision: 0,
+            max_mod_revision: 0,
+            min_create_revision: 0,
+            max_create_revision: 0,
+        }
+    }
+
+    /// Whether key-values are left out by their revisions.
+    pub fn has_revision_filter(&self) -> bool {
+        [
+            self.min_mod_revision,
+            self.max_mod_revision,
+            self.min_create_revision,
+            self.max_create_revision,
+        ]
+        .iter()
+        .any(|bound| *bound != 0)
+    }
+}
+
+/// `PutRequest`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Put {
+    /// The key; not empty.
+    pub key: Bytes,
+    /// The value.
+    pub value: Bytes,
+    /// The lease to attach; none detaches.
+    pub lease: LeaseId,
+    /// Return the previous key-value.
+    pub prev_kv: bool,
+    /// Keep the current value (the key must exist).
+    pub ignore_value: bool,
+    /// Keep the current lease (the key must exist).
+    pub ignore_lease: bool,
+}
+
+/// `DeleteRangeRequest`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteRange {
+    /// The keys to delete.
+    pub range: KeyRange,
+    /// Return the deleted key-values.
+    pub prev_kv: bool,
+}
+
+/// How a compare relates the stored value to the given one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompareResult {
+    /// `==`
+    Equal,
+    /// `>`
+    Greater,
+    /// `<`
+    Less,
+    /// `!=`
+    NotEqual,
+}
+
+/// What a compare looks at, with the value to compare to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CompareTarget {
+    /// The version.
+    Version(i64),
+    /// The create revision.
+    Create(i64),
+    /// The mod revision.
+    Mod(i64),
+    /// The value.
+    Value(Bytes),
+    /// The lease.
+    Lease(i64),
+}
+
+/// One `Compare`: holds if every key of the range satisfies it. An absent key compares as zeros,
+/// and never satisfies a compare of its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compare {
+    /// The keys looked at.
+    pub range: KeyRange,
+    /// The relation.
+    pub result: CompareResult,
+    /// The attribute and the value it is compared to.
+    pub target: CompareTarget,
+}
+
+/// One operation of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TxnOp {
+    /// Read.
+    Range(Range),
+    /// Write.
+    Put(Put),
+    /// Delete.
+    DeleteRange(DeleteRange),
+    /// A transaction within.
+    Txn(Txn),
+}
+
+/// `TxnRequest`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Txn {
+    /// All must hold for `success` to run; none given means they hold.
+    pub compare: Vec<Compare>,
+    /// Run if the compares hold.
+    pub success: Vec<TxnOp>,
+    /// Run otherwise.
+    pub failure: Vec<TxnOp>,
+}
+
+impl Txn {
+    /// Whether the transaction, whichever way it goes, writes nothing.
+    pub fn is_read_only(&self) -> bool {
+        self.success.iter().chain(&self.failure).all(|op| match op {
+            TxnOp::Range(_) => true,
+            TxnOp::Put(_) | TxnOp::DeleteRange(_) => false,
+            TxnOp::Txn(inner) => inner.is_read_only(),
+        })
+    }
+
+    /// Whether every read in it may be answered from local state.
+    pub fn is_serializable(&self) -> bool {
+        self.success.iter().chain(&self.failure).all(|op| match op {
+            TxnOp::Range(range) => range.serializable,
+            TxnOp::Put(_) | TxnOp::DeleteRange(_) => false,
+            TxnOp::Txn(inner) => inner.is_serializable(),
+        })
+    }
+
+    /// Whether either branch holds a put, which NOSPACE refuses.
+    pub fn has_put(&self) -> bool {
+        self.success.iter().chain(&self.failure).any(|op| match op {
+            TxnOp::Put(_) => true,
+            TxnOp::Range(_) | TxnOp::DeleteRange(_) => false,
+            TxnOp::Txn(inner) => inner.has_put(),
+        })
+    }
+}
+
+/// `CompactionRequest`. Whether the caller waits for the reclaim (`physical`) is the edge's matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compact {
+    /// Revisions below this one, superseded at it, may go.
+    pub revision: i64,
+}
+
+/// `LeaseGrantRequest`, with the id chosen (by the client, else by the proposer) and the time to
+/// live raised to the server's minimum by the proposer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseGrant {
+    /// The id; never [`LeaseId::NONE`].
+    pub id: LeaseId,
+    /// Time to live, seconds.
+    pub ttl_seconds: i64,
+}
+
+/// An alarm's kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AlarmType {
+    /// The store has reached its quota: puts and grants are refused.
+    NoSpace,
+    /// The member's data differs from the others': writes are refused.
+    Corrupt,
+}
+
+/// A change of an alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alarm {
+    /// Raise it for the member. Raising twice is once.
+    Activate(MemberId, AlarmType),
+    /// Clear it for the member.
+    Deactivate(MemberId, AlarmType),
+}
+
+/// What a member tells of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberAttributes {
+    /// Its name (`--name`).
+    pub name: String,
+    /// Where clients reach it.
+    pub client_urls: Vec<String>,
+}
+
+/// One operation of a Raft entry: everything that changes the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// A put.
+    Put(Put),
+    /// A delete.
+    DeleteRange(DeleteRange),
+    /// A transaction that may write.
+    Txn(Txn),
+    /// A compaction.
+    Compact(Compact),
+    /// A new lease.
+    LeaseGrant(LeaseGrant),
+    /// Revokes a lease and deletes its keys, in one revision.
+    LeaseRevoke(LeaseId),
+    /// Raises or clears an alarm.
+    Alarm(Alarm),
+    /// A member's attributes, published when it has started. Carries the data directory's random
+    /// incarnation, so that a wiped member cannot come back under its old id.
+    PublishMember {
+        /// Who.
+        member: MemberId,
+        /// The data directory's incarnation.
+        incarnation: u64,
+        /// What it tells.
+        attributes: MemberAttributes,
+    },
+    /// The cluster's first members: id, peer URLs, learner. Written once, by the bootstrap.
+    Bootstrap {
+        /// The members in ascending order of id.
+        members: Vec<(MemberId, Vec<String>, bool)>,
+    },
+    /// The version every member can speak ("3.7.0").
+    SetClusterVersion(String),
+}
