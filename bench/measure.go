@@ -151,25 +151,38 @@ func (b *bench) perCall(s *server, o offered) (sample, error) {
 	return sample{l.Server.CPUMicrosPerOp, l, ""}, nil
 }
 
-// perExpensiveCall makes as many calls as cost the server about sizes.cpuSeconds. A few calls
-// before, once a row and side, tell how many that is.
+// perExpensiveCall makes as many calls as cost the server about sizes.cpuSeconds. How many that is
+// is found once a row and side.
 func (b *bench) perExpensiveCall(name string, s *server, o offered) (sample, error) {
 	key := name + s.name
 	if b.counts[key] == 0 {
-		const few = 10
-		l, err := b.load(s, o.with("-total", few, "-warmup", 1), false)
+		count, err := b.countFor(s, o)
 		if err != nil {
 			return sample{}, err
 		}
-		tick := 1.0 / ticksPerSecond
-		each := max(l.Server.CPUSeconds, tick/2) / few
-		b.counts[key] = min(max(int(b.sizes.cpuSeconds/each), 3), expensiveCallsMax)
+		b.counts[key] = count
 	}
 	l, err := b.load(s, o.with("-total", b.counts[key], "-warmup", 1), false)
 	if err != nil {
 		return sample{}, err
 	}
 	return sample{l.Server.CPUMicrosPerOp, l, fmt.Sprintf("%d calls", l.Calls)}, nil
+}
+
+// countFor tries ten times as many calls until the server's clock sees them.
+func (b *bench) countFor(s *server, o offered) (int, error) {
+	const enough = 10.0 / ticksPerSecond
+	for calls := 10; calls < expensiveCallsMax; calls *= 10 {
+		l, err := b.load(s, o.with("-total", calls, "-warmup", 1), false)
+		if err != nil {
+			return 0, err
+		}
+		if l.Server.CPUSeconds >= enough {
+			each := l.Server.CPUSeconds / float64(calls)
+			return min(max(int(b.sizes.cpuSeconds/each), 3), expensiveCallsMax), nil
+		}
+	}
+	return expensiveCallsMax, nil
 }
 
 func measureBinary(b *bench, s *server) (sample, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -31,7 +32,7 @@ func (b *bench) report(results []result) string {
 	fmt.Fprintf(&t, "\n| workload | unit | etcd | Engram | etcd ÷ Engram | target | reached | load |\n")
 	fmt.Fprintf(&t, "|---|---|---:|---:|---:|---|---|---:|\n")
 	for _, r := range results {
-		fmt.Fprintln(&t, r.line())
+		fmt.Fprintln(&t, r.line(results))
 	}
 	fmt.Fprintf(&t, "\n*load*: the load average when the row began.\n\n## Every run\n\n")
 	fmt.Fprintf(&t, "Rate, latencies and the note are those of the median run.\n\n")
@@ -111,7 +112,8 @@ func fileSystem(dir string) string {
 	return kind
 }
 
-func (r result) line() string {
+// line is the row's line of the table; all are the results among which its goal may look.
+func (r result) line(all []result) string {
 	if r.err != nil {
 		return fmt.Sprintf("| %s | %s | | | | | **failed**: %s | %s |", r.row.title, r.row.unit,
 			strings.ReplaceAll(r.err.Error(), "\n", " "), r.load)
@@ -119,10 +121,7 @@ func (r result) line() string {
 	etcd, engram := median(r.samples[0]).value, median(r.samples[1]).value
 	target, reached := "–", "–"
 	if goal := r.row.goal; goal != nil {
-		target, reached = goal.text, "no"
-		if goal.reached(etcd, engram) {
-			reached = "yes"
-		}
+		target, reached = goal.text, goal.verdict(etcd, engram, all)
 	}
 	ratio := "–"
 	if engram > 0 {
@@ -130,6 +129,22 @@ func (r result) line() string {
 	}
 	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %s | %s |", r.row.title, r.row.unit,
 		figure(etcd), figure(engram), ratio, target, reached, r.load)
+}
+
+// verdict is yes or no, or a dash where the row to compare with was not measured.
+func (g *goal) verdict(etcd, engram float64, all []result) string {
+	other := etcd
+	if g.row != "" {
+		i := slices.IndexFunc(all, func(r result) bool { return r.row.name == g.row && r.err == nil })
+		if i < 0 {
+			return "–"
+		}
+		other = median(all[i].samples[1]).value
+	}
+	if g.reached(other, engram) {
+		return "yes"
+	}
+	return "no"
 }
 
 func (r result) detail(side string, samples []sample) string {

@@ -9,8 +9,8 @@ use engram_proto::etcdserverpb::lease_client::LeaseClient;
 use engram_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use engram_proto::etcdserverpb::watch_client::WatchClient;
 use engram_proto::etcdserverpb::{
-    DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, ResponseHeader, WatchCreateRequest,
-    WatchRequest, WatchResponse, watch_request,
+    DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, ResponseHeader,
+    WatchCreateRequest, WatchRequest, WatchResponse, watch_request,
 };
 use tonic::codegen::tokio_stream;
 use tonic::transport::{Channel, Endpoint};
@@ -45,7 +45,10 @@ impl Client {
         let endpoint = Endpoint::from_shared(format!("http://{address}"));
         let endpoint = endpoint.expect("a socket address makes a URL");
         let channel = endpoint.connect_timeout(CONNECT_LIMIT).timeout(CALL_LIMIT);
-        let channel = channel.connect().await.map_err(|error| format!("{error:?}"))?;
+        let channel = channel
+            .connect()
+            .await
+            .map_err(|error| format!("{error:?}"))?;
         Ok(Self::over(channel))
     }
 

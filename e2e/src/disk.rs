@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 /// If something cannot be read or written.
 pub fn copy_directory(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("creating a directory");
-    let mode = fs::metadata(from).expect("the directory to copy is there").permissions();
+    let mode = fs::metadata(from)
+        .expect("the directory to copy is there")
+        .permissions();
     fs::set_permissions(to, mode).expect("setting a mode");
     for entry in fs::read_dir(from).expect("the directory to copy can be read") {
         let entry = entry.expect("the directory to copy can be read");
@@ -40,13 +42,20 @@ fn copy_file(from: &Path, to: &Path) {
         }
         let bytes = &block[..count];
         if bytes.iter().any(|byte| *byte != 0) {
-            target.seek(SeekFrom::Start(length)).expect("seeking in a copy");
+            target
+                .seek(SeekFrom::Start(length))
+                .expect("seeking in a copy");
             target.write_all(bytes).expect("writing a copy");
         }
         length += u64::try_from(count).expect("a block is small");
     }
-    target.set_len(length).expect("setting the length of a copy");
-    let mode = source.metadata().expect("an open file has metadata").permissions();
+    target
+        .set_len(length)
+        .expect("setting the length of a copy");
+    let mode = source
+        .metadata()
+        .expect("an open file has metadata")
+        .permissions();
     target.set_permissions(mode).expect("setting a mode");
 }
 
@@ -94,7 +103,9 @@ impl SmallFileSystem {
     /// If the system refuses, which it does to all but root.
     pub fn mount(path: &Path, bytes: u64) -> Self {
         mount(path, &format!("size={bytes},mode=700"), 0);
-        Self { path: path.to_owned() }
+        Self {
+            path: path.to_owned(),
+        }
     }
 
     /// Makes it read-only.

@@ -168,8 +168,12 @@ pub fn send_raw(address: SocketAddr, bytes: &[u8], patience: Duration) -> Exchan
     let connection = TcpStream::connect_timeout(&address, CLOSE_LIMIT);
     let mut connection = connection.unwrap_or_else(|error| panic!("{address}: {error}"));
     let short = Some(Duration::from_millis(50));
-    connection.set_read_timeout(short).expect("a timeout can be set");
-    connection.set_write_timeout(Some(CLOSE_LIMIT)).expect("a timeout can be set");
+    connection
+        .set_read_timeout(short)
+        .expect("a timeout can be set");
+    connection
+        .set_write_timeout(Some(CLOSE_LIMIT))
+        .expect("a timeout can be set");
     // The server may hang up before it has read everything: that is an answer, not our error.
     let _ = connection.write_all(bytes);
     let deadline = Instant::now() + patience;
@@ -177,13 +181,26 @@ pub fn send_raw(address: SocketAddr, bytes: &[u8], patience: Duration) -> Exchan
     let mut block = [0; 16 * 1024];
     while Instant::now() < deadline {
         match connection.read(&mut block) {
-            Ok(0) => return Exchange { received, closed: true },
+            Ok(0) => {
+                return Exchange {
+                    received,
+                    closed: true,
+                };
+            }
             Ok(count) => received.extend(&block[..count]),
             Err(error) if is_timeout(&error) => {}
-            Err(_) => return Exchange { received, closed: true },
+            Err(_) => {
+                return Exchange {
+                    received,
+                    closed: true,
+                };
+            }
         }
     }
-    Exchange { received, closed: false }
+    Exchange {
+        received,
+        closed: false,
+    }
 }
 
 fn is_timeout(error: &std::io::Error) -> bool {

@@ -48,9 +48,7 @@ impl Random {
     /// Bytes that no compressor shortens.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
         let words = count.div_ceil(8);
-        let mut bytes: Vec<u8> = (0..words)
-            .flat_map(|_| self.bits().to_le_bytes())
-            .collect();
+        let mut bytes: Vec<u8> = (0..words).flat_map(|_| self.bits().to_le_bytes()).collect();
         bytes.truncate(count);
         bytes
     }

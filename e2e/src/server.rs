@@ -207,7 +207,10 @@ impl Server {
     /// If it runs already or cannot be started.
     pub fn launch_through(&mut self, program: &str, arguments: &[&str]) {
         let mut command = tools::command(Path::new(program));
-        command.args(arguments).arg(&self.binary).args(self.arguments());
+        command
+            .args(arguments)
+            .arg(&self.binary)
+            .args(self.arguments());
         self.launch_as(command);
     }
 
@@ -245,7 +248,10 @@ impl Server {
     /// If it ends or does not serve in time.
     pub fn must_become_ready(&mut self) {
         if let Err(status) = self.wait_ready() {
-            panic!("the server ended with {status} instead of serving:\n{}", self.last_words());
+            panic!(
+                "the server ended with {status} instead of serving:\n{}",
+                self.last_words()
+            );
         }
     }
 
@@ -263,7 +269,10 @@ impl Server {
                 return Err(status);
             }
         }
-        panic!("the server does not serve after {START_LIMIT:?}:\n{}", self.last_words());
+        panic!(
+            "the server does not serve after {START_LIMIT:?}:\n{}",
+            self.last_words()
+        );
     }
 
     /// How the process ended, if it does so within `limit`.
@@ -315,7 +324,10 @@ impl Server {
     pub fn must_refuse(&mut self) -> (i32, String) {
         self.launch();
         let Err(status) = self.wait_ready() else {
-            panic!("the server serves where it should have refused:\n{}", self.last_words());
+            panic!(
+                "the server serves where it should have refused:\n{}",
+                self.last_words()
+            );
         };
         let said = self.output();
         assert!(
@@ -323,8 +335,14 @@ impl Server {
             "the server was ended by a signal ({status}) instead of refusing:\n{said}"
         );
         let code = status.code().expect("it was not ended by a signal");
-        assert_ne!(code, 0, "a refusal has to be seen in the exit code:\n{said}");
-        assert!(!said.trim().is_empty(), "the server ended with {code} and said nothing");
+        assert_ne!(
+            code, 0,
+            "a refusal has to be seen in the exit code:\n{said}"
+        );
+        assert!(
+            !said.trim().is_empty(),
+            "the server ended with {code} and said nothing"
+        );
         (code, said)
     }
 

@@ -75,7 +75,8 @@ fn cache() -> PathBuf {
     if let Some(cache) = std::env::var_os("ENGRAM_CACHE") {
         return PathBuf::from(cache);
     }
-    let home = std::env::var_os("HOME").expect("HOME is not set: set ENGRAM_BIN and ENGRAM_TOOLS_BIN");
+    let home =
+        std::env::var_os("HOME").expect("HOME is not set: set ENGRAM_BIN and ENGRAM_TOOLS_BIN");
     Path::new(&home).join(".cache/engram")
 }
 
@@ -84,7 +85,10 @@ pub fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if ["ETCD", "ENGRAM_"].iter().any(|prefix| text.starts_with(prefix)) {
+        if ["ETCD", "ENGRAM_"]
+            .iter()
+            .any(|prefix| text.starts_with(prefix))
+        {
             command.env_remove(&name);
         }
     }
@@ -98,15 +102,22 @@ pub fn command(program: &Path) -> Command {
 /// If it cannot be started, or is not done after `limit` (it is killed then).
 pub fn run(command: &mut Command, limit: Duration) -> Finished {
     let started = Instant::now();
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     let mut child = child.unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
     let stdout = collect(child.stdout.take().expect("stdout is piped"));
     let stderr = collect(child.stderr.take().expect("stderr is piped"));
     let status = wait(&mut child, limit);
     if status.is_none() {
-        child.kill().expect("the child is there until it is waited for");
+        child
+            .kill()
+            .expect("the child is there until it is waited for");
     }
-    let ended = child.wait().expect("the child is there until it is waited for");
+    let ended = child
+        .wait()
+        .expect("the child is there until it is waited for");
     let finished = Finished {
         status: ended,
         stdout: stdout.join().expect("reading a pipe does not panic"),
@@ -125,7 +136,9 @@ pub fn run(command: &mut Command, limit: Duration) -> Finished {
 pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     let deadline = Instant::now() + limit;
     loop {
-        let status = child.try_wait().expect("the child is there until it is waited for");
+        let status = child
+            .try_wait()
+            .expect("the child is there until it is waited for");
         if status.is_some() || Instant::now() >= deadline {
             return status;
         }

@@ -125,7 +125,13 @@ impl<'a> Auditor<'a> {
             _ => 0,
         };
         let value = self.unique_value();
-        self.perform(Operation::Swap { guard, expected, other, value }).await
+        self.perform(Operation::Swap {
+            guard,
+            expected,
+            other,
+            value,
+        })
+        .await
     }
 
     /// Grants a lease, or hangs a key on it, or ends it.
@@ -134,7 +140,11 @@ impl<'a> Auditor<'a> {
             None => {
                 let lease = self.next_lease();
                 self.lease = Some(lease);
-                self.perform(Operation::Grant { lease, ttl: LONG_TTL }).await
+                self.perform(Operation::Grant {
+                    lease,
+                    ttl: LONG_TTL,
+                })
+                .await
             }
             Some(lease) if self.random.percent(30) => {
                 self.lease = None;
@@ -152,10 +162,17 @@ impl<'a> Auditor<'a> {
             return Ok(true);
         }
         let lease = self.next_lease();
-        if !self.perform(Operation::Grant { lease, ttl: SHORT_TTL }).await? {
+        if !self
+            .perform(Operation::Grant {
+                lease,
+                ttl: SHORT_TTL,
+            })
+            .await?
+        {
             return Ok(false);
         }
-        self.put(format!("lease/{}/{lease}", self.label), lease).await
+        self.put(format!("lease/{}/{lease}", self.label), lease)
+            .await
     }
 
     fn next_lease(&self) -> i64 {
@@ -203,7 +220,12 @@ impl<'a> Auditor<'a> {
 pub async fn send(client: &mut Client, operation: &Operation) -> Result<Option<Outcome>, Status> {
     match operation {
         Operation::Put { key, value, lease } => put(client, key, value, *lease).await,
-        Operation::Swap { guard, expected, other, value } => {
+        Operation::Swap {
+            guard,
+            expected,
+            other,
+            value,
+        } => {
             let request = swap_request(guard, *expected, other, value);
             let answer = client.kv.txn(request).await?.into_inner();
             Ok(Some(outcome_of_swap(&answer)))
@@ -216,7 +238,10 @@ pub async fn send(client: &mut Client, operation: &Operation) -> Result<Option<O
             }))
         }
         Operation::Grant { lease, ttl } => {
-            let request = LeaseGrantRequest { id: *lease, ttl: *ttl };
+            let request = LeaseGrantRequest {
+                id: *lease,
+                ttl: *ttl,
+            };
             client.lease.lease_grant(request).await?;
             Ok(Some(Outcome::Done))
         }
@@ -268,7 +293,9 @@ fn swap_request(guard: &str, expected: i64, other: &str, value: &str) -> TxnRequ
         target_union: Some(TargetUnion::ModRevision(expected)),
         ..Compare::default()
     };
-    let operation = |request| RequestOp { request: Some(request) };
+    let operation = |request| RequestOp {
+        request: Some(request),
+    };
     let put = |key| operation(request_op::Request::RequestPut(put_request(key, value, 0)));
     let read = RangeRequest {
         key: guard_key.into(),
@@ -286,7 +313,10 @@ fn outcome_of_swap(answer: &TxnResponse) -> Outcome {
     if answer.succeeded {
         return Outcome::Changed(revision);
     }
-    let first = answer.responses.first().and_then(|answer| answer.response.as_ref());
+    let first = answer
+        .responses
+        .first()
+        .and_then(|answer| answer.response.as_ref());
     match first {
         Some(response_op::Response::ResponseRange(range)) => {
             Outcome::Observed(revision, seen_in(range))

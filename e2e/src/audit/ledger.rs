@@ -57,7 +57,10 @@ pub struct Event {
 impl Event {
     /// The events of a watch response, in its order.
     pub fn all_of(response: &WatchResponse) -> Vec<Self> {
-        let known = response.events.iter().filter_map(|event| Some((event, event.kv.as_ref()?)));
+        let known = response
+            .events
+            .iter()
+            .filter_map(|event| Some((event, event.kv.as_ref()?)));
         let event = |(event, kv): (&engram_proto::mvccpb::Event, &KeyValue)| Self {
             revision: kv.mod_revision,
             change: Change::of_event(event.r#type(), kv),
@@ -144,7 +147,10 @@ impl Ledger {
         for group in events.chunk_by(|a, b| a.revision == b.revision) {
             let revision = group[0].revision;
             if revision != self.head + 1 {
-                return Err(format!("revision {revision} follows {} in the history", self.head));
+                return Err(format!(
+                    "revision {revision} follows {} in the history",
+                    self.head
+                ));
             }
             self.settle(group, &mut claims)?;
             self.replay(group)?;
@@ -197,7 +203,12 @@ impl Ledger {
         };
         match operation {
             Operation::Put { key, value, lease } => Ok(vec![put(key, value, *lease)]),
-            Operation::Swap { guard, expected, other, value } => {
+            Operation::Swap {
+                guard,
+                expected,
+                other,
+                value,
+            } => {
                 let modified = self.keys.get(guard).map_or(0, |version| version.modified);
                 if modified != *expected {
                     return Err(format!(
@@ -217,19 +228,34 @@ impl Ledger {
 
     /// The keys of a lease, in order.
     fn keys_of(&self, lease: i64) -> Vec<String> {
-        let attached = self.keys.iter().filter(|(_, version)| version.lease == lease);
+        let attached = self
+            .keys
+            .iter()
+            .filter(|(_, version)| version.lease == lease);
         attached.map(|(key, _)| key.clone()).collect()
     }
 
     fn must_be_an_expiry(&self, revision: i64, changes: &[&Change]) -> Result<(), String> {
-        let deleted: Vec<String> = changes.iter().map(|change| change.key().to_owned()).collect();
-        let all_deletes = changes.iter().all(|change| matches!(change, Change::Delete { .. }));
-        let lease = deleted.first().and_then(|key| self.keys.get(key)).map_or(0, |key| key.lease);
+        let deleted: Vec<String> = changes
+            .iter()
+            .map(|change| change.key().to_owned())
+            .collect();
+        let all_deletes = changes
+            .iter()
+            .all(|change| matches!(change, Change::Delete { .. }));
+        let lease = deleted
+            .first()
+            .and_then(|key| self.keys.get(key))
+            .map_or(0, |key| key.lease);
         let Some(known) = self.leases.get(&lease).filter(|_| all_deletes) else {
-            return Err(format!("revision {revision} holds {changes:?}, which nobody wrote"));
+            return Err(format!(
+                "revision {revision} holds {changes:?}, which nobody wrote"
+            ));
         };
         if known.ttl >= SHORT_TTL || known.granted.elapsed() < known.ttl {
-            return Err(format!("lease {lease} expired at revision {revision}, before its time"));
+            return Err(format!(
+                "lease {lease} expired at revision {revision}, before its time"
+            ));
         }
         match deleted == self.keys_of(lease) {
             true => Ok(()),
@@ -244,7 +270,9 @@ impl Ledger {
         for event in group {
             let before = self.keys.remove(event.change.key());
             if event.before != before {
-                return Err(format!("{event:?} tells what was before wrongly: it was {before:?}"));
+                return Err(format!(
+                    "{event:?} tells what was before wrongly: it was {before:?}"
+                ));
             }
             let Change::Put { key, value, lease } = &event.change else {
                 if before.is_none() {
@@ -253,7 +281,9 @@ impl Ledger {
                 continue;
             };
             let after = Version {
-                created: before.as_ref().map_or(event.revision, |before| before.created),
+                created: before
+                    .as_ref()
+                    .map_or(event.revision, |before| before.created),
                 modified: event.revision,
                 version: before.as_ref().map_or(0, |before| before.version) + 1,
                 value: value.clone(),
@@ -272,8 +302,10 @@ impl Ledger {
     /// # Errors
     /// The first key that differs.
     pub fn compare_keys(&self, read: &[KeyValue]) -> Result<(), String> {
-        let read: BTreeMap<String, Version> =
-            read.iter().map(|kv| (text(&kv.key), Version::of(kv))).collect();
+        let read: BTreeMap<String, Version> = read
+            .iter()
+            .map(|kv| (text(&kv.key), Version::of(kv)))
+            .collect();
         let names: BTreeSet<&String> = self.keys.keys().chain(read.keys()).collect();
         for name in names {
             let (held, found) = (self.keys.get(name), read.get(name));
@@ -298,7 +330,14 @@ impl Ledger {
             };
             let ttl = Duration::from_secs(u64::try_from(ttl).expect("times to live are positive"));
             let granted = record.sent;
-            self.leases.insert(lease, Lease { ttl, granted, standing });
+            self.leases.insert(
+                lease,
+                Lease {
+                    ttl,
+                    granted,
+                    standing,
+                },
+            );
         }
     }
 
@@ -344,13 +383,17 @@ impl Ledger {
         }
         // The keys of an expired lease may still be in the part of the history that was read.
         let held: BTreeSet<i64> = self.keys.values().map(|version| version.lease).collect();
-        self.leases.retain(|id, _| listed.contains(id) || held.contains(id));
+        self.leases
+            .retain(|id, _| listed.contains(id) || held.contains(id));
         Ok(())
     }
 
     /// The leases that will not expire by themselves.
     pub fn long_leases(&self) -> Vec<i64> {
-        let long = self.leases.iter().filter(|(_, lease)| lease.ttl >= SHORT_TTL);
+        let long = self
+            .leases
+            .iter()
+            .filter(|(_, lease)| lease.ttl >= SHORT_TTL);
         long.map(|(id, _)| *id).collect()
     }
 

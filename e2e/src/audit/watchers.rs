@@ -70,7 +70,9 @@ impl Watcher {
 
     /// Tells what really happened.
     pub fn expect(&mut self, events: &[Event]) {
-        let ours = events.iter().filter(|event| event.change.key().starts_with(&self.prefix));
+        let ours = events
+            .iter()
+            .filter(|event| event.change.key().starts_with(&self.prefix));
         self.expected.extend(ours.cloned());
     }
 
@@ -134,7 +136,11 @@ async fn watch_until_broken(
     };
     let opened = client.watch_range(create).await;
     let mut responses = opened.map_err(|status| status.to_string())?;
-    while let Some(response) = responses.message().await.map_err(|status| status.to_string())? {
+    while let Some(response) = responses
+        .message()
+        .await
+        .map_err(|status| status.to_string())?
+    {
         if let Err(sentence) = note(&response, shared) {
             *lock(&shared.failure) = Some(sentence);
             return Ok(());
@@ -165,6 +171,8 @@ fn note(response: &WatchResponse, shared: &Shared) -> Result<(), String> {
 pub fn end_of_prefix(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
     let last = end.last_mut().expect("the prefix is not empty");
-    *last = last.checked_add(1).expect("the prefix does not end in 0xff");
+    *last = last
+        .checked_add(1)
+        .expect("the prefix does not end in 0xff");
     end
 }

@@ -6,6 +6,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::api::{Api, Body, items, name, resource_version};
+use crate::process::RaiseOnDrop;
 
 const STABLE: usize = 300;
 const LIMIT: usize = 23;
@@ -20,6 +21,7 @@ pub fn pages_are_one_moment(api: Api, namespace: &str) {
     let stop = AtomicBool::new(false);
     let writes = AtomicUsize::new(0);
     thread::scope(|scope| {
+        let _end = RaiseOnDrop(&stop);
         let writer = scope.spawn(|| churn(api, &path, &stop, &writes));
         for _ in 0..WALKS {
             let before = writes.load(Ordering::Relaxed);
@@ -30,7 +32,6 @@ pub fn pages_are_one_moment(api: Api, namespace: &str) {
             );
             assert!(!writer.is_finished(), "the writer has failed");
         }
-        stop.store(true, Ordering::Relaxed);
     });
 }
 

@@ -32,7 +32,10 @@ fn serves(server: &Server) {
 fn expect<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, message: &str) {
     let status = answer.expect_err(message);
     assert_eq!(status.code(), code, "{status}");
-    assert!(status.message().contains(message), "{status} should say {message}");
+    assert!(
+        status.message().contains(message),
+        "{status} should say {message}"
+    );
 }
 
 #[test]
@@ -52,29 +55,47 @@ async fn ask_bad_requests(server: &Server) {
     let too_large = "etcdserver: request is too large";
     let put = client.kv.put(put_of(b"key", REQUEST_BYTES_MAX)).await;
     expect(put, Code::InvalidArgument, too_large);
-    let put = client.kv.put(put_of(&vec![b'k'; REQUEST_BYTES_MAX], 1)).await;
+    let put = client
+        .kv
+        .put(put_of(&vec![b'k'; REQUEST_BYTES_MAX], 1))
+        .await;
     expect(put, Code::InvalidArgument, too_large);
     let put = client.kv.put(put_of(b"key", REQUEST_BYTES_MAX - 100)).await;
     put.expect("a request just below the limit is taken");
     let put = client.kv.put(put_of(b"key", 3 << 20)).await;
-    expect(put, Code::ResourceExhausted, "grpc: received message larger than max (");
+    expect(
+        put,
+        Code::ResourceExhausted,
+        "grpc: received message larger than max (",
+    );
 
-    let operation = |request| RequestOp { request: Some(request) };
+    let operation = |request| RequestOp {
+        request: Some(request),
+    };
     let ranges = (0..129).map(|_| {
         operation(request_op::Request::RequestRange(RangeRequest {
             key: "k".into(),
             ..RangeRequest::default()
         }))
     });
-    let txn = TxnRequest { success: ranges.collect(), ..TxnRequest::default() };
+    let txn = TxnRequest {
+        success: ranges.collect(),
+        ..TxnRequest::default()
+    };
     let too_many = "etcdserver: too many operations in txn request";
     expect(client.kv.txn(txn).await, Code::InvalidArgument, too_many);
-    let delete = DeleteRangeRequest { key: "k".into(), ..DeleteRangeRequest::default() };
+    let delete = DeleteRangeRequest {
+        key: "k".into(),
+        ..DeleteRangeRequest::default()
+    };
     let twice = vec![
         operation(request_op::Request::RequestPut(put_of(b"k", 1))),
         operation(request_op::Request::RequestDeleteRange(delete)),
     ];
-    let txn = TxnRequest { success: twice, ..TxnRequest::default() };
+    let txn = TxnRequest {
+        success: twice,
+        ..TxnRequest::default()
+    };
     let duplicate = "etcdserver: duplicate key given in txn request";
     expect(client.kv.txn(txn).await, Code::InvalidArgument, duplicate);
     expect(
@@ -94,11 +115,15 @@ fn malformed_messages_and_unknown_methods_are_refused() {
 
 async fn ask_malformed(server: &Server) {
     let client = Client::connect(server.address()).await;
-    let call = |path: &'static str, message: Vec<u8>| {
-        http2::call(client.channel.clone(), path, message)
-    };
+    let call =
+        |path: &'static str, message: Vec<u8>| http2::call(client.channel.clone(), path, message);
     // A length beyond the end; a varint without end; a field number 0; a group that is not closed.
-    let broken: [&[u8]; 4] = [&[0x0a, 0x7f, 1], &[0x18, 0xff, 0xff], &[0x00, 1], &[0x0b, 0x08, 1]];
+    let broken: [&[u8]; 4] = [
+        &[0x0a, 0x7f, 1],
+        &[0x18, 0xff, 0xff],
+        &[0x00, 1],
+        &[0x0b, 0x08, 1],
+    ];
     let methods = [
         "/etcdserverpb.KV/Range",
         "/etcdserverpb.KV/Put",
@@ -113,7 +138,11 @@ async fn ask_malformed(server: &Server) {
         for message in broken {
             let answer = call(path, message.to_vec()).await;
             let status = answer.expect_err("a malformed message is refused");
-            assert_eq!(status.code(), Code::Internal, "{path} {message:x?}: {status}");
+            assert_eq!(
+                status.code(),
+                Code::Internal,
+                "{path} {message:x?}: {status}"
+            );
         }
     }
     // Transactions in transactions, deeper than any stack.
@@ -125,7 +154,9 @@ async fn ask_malformed(server: &Server) {
             break;
         }
     }
-    call("/etcdserverpb.KV/Txn", nested).await.expect_err("a bottomless transaction is refused");
+    call("/etcdserverpb.KV/Txn", nested)
+        .await
+        .expect_err("a bottomless transaction is refused");
 
     expect(
         call("/etcdserverpb.KV/Nope", Vec::new()).await,
@@ -138,7 +169,11 @@ async fn ask_malformed(server: &Server) {
         "unknown service no.such.Service",
     );
     let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-    expect(call(reflection, Vec::new()).await, Code::Unimplemented, "unknown service");
+    expect(
+        call(reflection, Vec::new()).await,
+        Code::Unimplemented,
+        "unknown service",
+    );
 }
 
 /// A protobuf field of bytes around `inner`.
@@ -174,31 +209,91 @@ fn broken_http2_costs_its_own_connection_and_nothing_else() {
         frame(frame_type::CONTINUATION, END_HEADERS, 1, &[]),
     ];
     let cases: Vec<(&str, Vec<u8>)> = vec![
-        ("garbage", b"\x00\xff\x13\x37 this is no protocol \r\n\r\n".repeat(100)),
+        (
+            "garbage",
+            b"\x00\xff\x13\x37 this is no protocol \r\n\r\n".repeat(100),
+        ),
         ("half a preface", PREFACE[..10].to_vec()),
         ("a preface and garbage", [PREFACE, &[0xa5; 500]].concat()),
-        ("a frame of 16 MiB", after(vec![0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1])),
-        ("DATA on stream 0", after(frame(frame_type::DATA, 0, 0, b"data"))),
-        ("DATA on an idle stream", after(frame(frame_type::DATA, END_STREAM, 9, b"data"))),
-        ("SETTINGS of 5 bytes", after(frame(frame_type::SETTINGS, 0, 0, &[0; 5]))),
-        ("PING of 3 bytes", after(frame(frame_type::PING, 0, 0, &[0; 3]))),
-        ("WINDOW_UPDATE of 0", after(frame(frame_type::WINDOW_UPDATE, 0, 0, &[0; 4]))),
-        ("an even stream", after(frame(frame_type::HEADERS, END_HEADERS, 2, &[0x82]))),
-        ("HPACK garbage", after(frame(frame_type::HEADERS, END_HEADERS, 1, &[0xff; 60]))),
-        ("CONTINUATION first", after(frame(frame_type::CONTINUATION, 0, 1, &[0x82]))),
+        (
+            "a frame of 16 MiB",
+            after(vec![0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1]),
+        ),
+        (
+            "DATA on stream 0",
+            after(frame(frame_type::DATA, 0, 0, b"data")),
+        ),
+        (
+            "DATA on an idle stream",
+            after(frame(frame_type::DATA, END_STREAM, 9, b"data")),
+        ),
+        (
+            "SETTINGS of 5 bytes",
+            after(frame(frame_type::SETTINGS, 0, 0, &[0; 5])),
+        ),
+        (
+            "PING of 3 bytes",
+            after(frame(frame_type::PING, 0, 0, &[0; 3])),
+        ),
+        (
+            "WINDOW_UPDATE of 0",
+            after(frame(frame_type::WINDOW_UPDATE, 0, 0, &[0; 4])),
+        ),
+        (
+            "an even stream",
+            after(frame(frame_type::HEADERS, END_HEADERS, 2, &[0x82])),
+        ),
+        (
+            "HPACK garbage",
+            after(frame(frame_type::HEADERS, END_HEADERS, 1, &[0xff; 60])),
+        ),
+        (
+            "CONTINUATION first",
+            after(frame(frame_type::CONTINUATION, 0, 1, &[0x82])),
+        ),
         ("an oversized header", after(oversized_header.concat())),
         ("endless CONTINUATION", after(endless_continuation())),
-        ("HTTP/1 garbage", b"GET /health HTTP/9.9\r\nno colon\r\n\r\n".to_vec()),
-        ("an endless HTTP/1 header", [b"GET / HTTP/1.1\r\nA: ", &huge.repeat(20)[..]].concat()),
-        ("a length beyond the body", grpc_call(range, &[], &[0, 0, 0, 0, 99, 1])),
-        ("a message of 4 GiB", grpc_call(range, &[], &[0, 0xff, 0xff, 0xff, 0xff, 1])),
-        ("compression nobody agreed on", grpc_call(range, &[], &[1, 0, 0, 0, 1, 1])),
+        (
+            "HTTP/1 garbage",
+            b"GET /health HTTP/9.9\r\nno colon\r\n\r\n".to_vec(),
+        ),
+        (
+            "an endless HTTP/1 header",
+            [b"GET / HTTP/1.1\r\nA: ", &huge.repeat(20)[..]].concat(),
+        ),
+        (
+            "a length beyond the body",
+            grpc_call(range, &[], &[0, 0, 0, 0, 99, 1]),
+        ),
+        (
+            "a message of 4 GiB",
+            grpc_call(range, &[], &[0, 0xff, 0xff, 0xff, 0xff, 1]),
+        ),
+        (
+            "compression nobody agreed on",
+            grpc_call(range, &[], &[1, 0, 0, 0, 1, 1]),
+        ),
         ("a body of one byte", grpc_call(range, &[], &[0])),
-        ("metadata that is no text", grpc_call(range, &[("token", b"\xff\xfe\x80")], &[0; 5])),
-        ("a control character", grpc_call(range, &[("token", b"a\x00b")], &[0; 5])),
-        ("bad binary metadata", grpc_call(range, &[("x-bin", b"*not base64*")], &[0; 5])),
-        ("an impossible timeout", grpc_call(range, &[("grpc-timeout", b"9999999999Y")], &[0; 5])),
-        ("a foreign content type", grpc_call(range, &[("content-type", b"text/x")], &[0; 5])),
+        (
+            "metadata that is no text",
+            grpc_call(range, &[("token", b"\xff\xfe\x80")], &[0; 5]),
+        ),
+        (
+            "a control character",
+            grpc_call(range, &[("token", b"a\x00b")], &[0; 5]),
+        ),
+        (
+            "bad binary metadata",
+            grpc_call(range, &[("x-bin", b"*not base64*")], &[0; 5]),
+        ),
+        (
+            "an impossible timeout",
+            grpc_call(range, &[("grpc-timeout", b"9999999999Y")], &[0; 5]),
+        ),
+        (
+            "a foreign content type",
+            grpc_call(range, &[("content-type", b"text/x")], &[0; 5]),
+        ),
     ];
     for (name, bytes) in cases {
         let exchange = send_raw(server.address(), &bytes, Duration::from_millis(300));
@@ -233,25 +328,57 @@ fn unknown_flags_and_bad_values_end_with_a_sentence() {
     let data_dir = scratch.path().join("data");
     let refused = |argument: &str, code: i32, sentence: &str| {
         let mut command = tools::command(&tools::engram());
-        command.arg(format!("--data-dir={}", data_dir.display())).args(argument.split(' '));
+        command
+            .arg(format!("--data-dir={}", data_dir.display()))
+            .args(argument.split(' '));
         let finished = tools::run(&mut command, tools::TOOL_LIMIT);
         let said = finished.text();
         assert_eq!(finished.status.code(), Some(code), "{argument}: {said}");
-        assert!(said.contains(sentence), "{argument} should say {sentence}: {said}");
+        assert!(
+            said.contains(sentence),
+            "{argument} should say {sentence}: {said}"
+        );
         assert!(!said.contains("panicked"), "{argument}: {said}");
-        assert!(!data_dir.exists(), "{argument}: a refused start made a data directory");
+        assert!(
+            !data_dir.exists(),
+            "{argument}: a refused start made a data directory"
+        );
     };
     let cases = [
         ("--nope", 2, "flag provided but not defined: -nope"),
-        ("--election-timeout=soon", 2, "invalid value \"soon\" for flag -election-timeout"),
-        ("--quota-backend-bytes=much", 2, "invalid value \"much\" for flag -quota-backend-bytes"),
-        ("--listen-client-urls=localhost", 2, "for flag -listen-client-urls"),
+        (
+            "--election-timeout=soon",
+            2,
+            "invalid value \"soon\" for flag -election-timeout",
+        ),
+        (
+            "--quota-backend-bytes=much",
+            2,
+            "invalid value \"much\" for flag -quota-backend-bytes",
+        ),
+        (
+            "--listen-client-urls=localhost",
+            2,
+            "for flag -listen-client-urls",
+        ),
         ("--feature-gates=NoSuchGate=true", 2, "NoSuchGate"),
         ("--data-dir", 2, "flag needs an argument: -data-dir"),
         ("stray", 1, "is not a valid flag"),
-        ("--heartbeat-interval=1000 --election-timeout=1000", 1, "election-timeout"),
-        ("--listen-client-urls=http://127.0.0.1:1", 1, "--advertise-client-urls is required"),
-        ("--auto-compaction-mode=sometimes", 1, "auto-compaction-mode"),
+        (
+            "--heartbeat-interval=1000 --election-timeout=1000",
+            1,
+            "election-timeout",
+        ),
+        (
+            "--listen-client-urls=http://127.0.0.1:1",
+            1,
+            "--advertise-client-urls is required",
+        ),
+        (
+            "--auto-compaction-mode=sometimes",
+            1,
+            "auto-compaction-mode",
+        ),
         ("--config-file=/no/such/file", 1, "/no/such/file"),
     ];
     for (argument, code, sentence) in cases {

@@ -68,7 +68,9 @@ struct Audit {
 impl Audit {
     fn begin(random: Random) -> Self {
         let runtime = client::runtime();
-        let server = Setup::engram().flag("--max-request-bytes=1572864").prepare();
+        let server = Setup::engram()
+            .flag("--max-request-bytes=1572864")
+            .prepare();
         let watcher = |prefix| Watcher::spawn(runtime.handle(), server.address(), prefix);
         let watchers = ["a/", "b/", "lease/", "a/1"].map(watcher).into();
         Self {
@@ -89,7 +91,11 @@ impl Audit {
     fn must<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T, String>) -> T {
         let result = step(self);
         result.unwrap_or_else(|sentence| {
-            panic!("round {}: {sentence}\n{}", self.round, self.server.last_words())
+            panic!(
+                "round {}: {sentence}\n{}",
+                self.round,
+                self.server.last_words()
+            )
         })
     }
 
@@ -130,10 +136,15 @@ impl Audit {
     /// Everything as it is now, and every event that led here.
     async fn read_history(&self) -> Result<(RangeResponse, Vec<Event>), String> {
         let mut client = Client::try_connect(self.server.address()).await?;
-        let all = client.everything().await.map_err(|status| status.to_string())?;
+        let all = client
+            .everything()
+            .await
+            .map_err(|status| status.to_string())?;
         let (from, head) = (self.ledger.head(), revision_of(all.header.as_ref()));
         if head < from {
-            return Err(format!("the store went back from revision {from} to {head}"));
+            return Err(format!(
+                "the store went back from revision {from} to {head}"
+            ));
         }
         let mut events = Vec::new();
         if head == from {
@@ -155,7 +166,9 @@ impl Audit {
             let response = next.map_err(|status| status.to_string())?;
             let response = response.ok_or("the watch ended")?;
             if response.canceled {
-                return Err(format!("the watch from {from} on was cancelled: {response:?}"));
+                return Err(format!(
+                    "the watch from {from} on was cancelled: {response:?}"
+                ));
             }
             events.extend(Event::all_of(&response));
         }
@@ -177,7 +190,10 @@ impl Audit {
             };
             let answer = client.get(key.as_str(), *revision).await;
             let answer = answer.map_err(|status| format!("{key} at {revision}: {status}"))?;
-            let seen = answer.kvs.first().map(|kv| (kv.mod_revision, text(&kv.value)));
+            let seen = answer
+                .kvs
+                .first()
+                .map(|kv| (kv.mod_revision, text(&kv.value)));
             if seen != Some((*revision, value.clone())) {
                 return Err(format!("{record:?} reads as {seen:?} at its revision"));
             }
@@ -188,7 +204,9 @@ impl Audit {
         }
         match client.get("a/00", compacted - 1).await {
             Err(status) if status.code() == Code::OutOfRange => Ok(()),
-            other => Err(format!("{compacted} was compacted, but before it: {other:?}")),
+            other => Err(format!(
+                "{compacted} was compacted, but before it: {other:?}"
+            )),
         }
     }
 
@@ -213,13 +231,20 @@ impl Audit {
         let outcome = send(client, &operation).await;
         let outcome = outcome.map_err(|status| format!("{operation:?}: {status}"))?;
         let outcome = outcome.expect("only puts on an expired lease have none");
-        Ok(Record { operation, floor, sent, outcome })
+        Ok(Record {
+            operation,
+            floor,
+            sent,
+            outcome,
+        })
     }
 
     /// Lets clients loose and kills the server among them.
     fn load_and_kill(&mut self) {
         let short = i64::try_from(self.ledger.short_leases()).expect("they are few");
-        self.board.short_leases.store(SHORT_LEASES_MAX - short, Ordering::SeqCst);
+        self.board
+            .short_leases
+            .store(SHORT_LEASES_MAX - short, Ordering::SeqCst);
         self.board.killed.store(false, Ordering::SeqCst);
         let address = self.server.address();
         let runtime = self.runtime.handle().clone();
@@ -236,15 +261,22 @@ impl Audit {
             let (client, board) = (client.clone(), self.board.clone());
             let random = self.random.fork();
             let label = format!("{}.{index}", self.round);
-            tasks.push(runtime.spawn(async move {
-                Auditor::new(client, &board, random, label).work().await
-            }));
+            tasks
+                .push(runtime.spawn(async move {
+                    Auditor::new(client, &board, random, label).work().await
+                }));
         }
         let compaction = self.compact_at_times(&connections[0]);
         let span = KILL_AFTER.end - KILL_AFTER.start;
-        thread::sleep(Duration::from_millis(KILL_AFTER.start + self.random.below(span)));
+        thread::sleep(Duration::from_millis(
+            KILL_AFTER.start + self.random.below(span),
+        ));
         self.board.killed.store(true, Ordering::SeqCst);
-        assert!(self.server.is_running(), "the server ended:\n{}", self.server.last_words());
+        assert!(
+            self.server.is_running(),
+            "the server ended:\n{}",
+            self.server.last_words()
+        );
         self.server.kill();
         for task in tasks {
             let ended = runtime.block_on(task).expect("a client does not panic");
@@ -254,7 +286,9 @@ impl Audit {
             });
         }
         if let Some(task) = compaction {
-            runtime.block_on(task).expect("the compaction does not panic");
+            runtime
+                .block_on(task)
+                .expect("the compaction does not panic");
         }
     }
 
@@ -305,7 +339,11 @@ impl Audit {
     }
 
     fn report(&self) {
-        println!("crash audit: {} rounds, {}", self.round, self.ledger.summary());
+        println!(
+            "crash audit: {} rounds, {}",
+            self.round,
+            self.ledger.summary()
+        );
         for watcher in &self.watchers {
             println!(
                 "  a watch resumed {} times, {} events as in the history",
@@ -313,6 +351,9 @@ impl Audit {
                 watcher.compared()
             );
         }
-        println!("  slowest restart: {:.2} s", self.restarts_slowest.as_secs_f64());
+        println!(
+            "  slowest restart: {:.2} s",
+            self.restarts_slowest.as_secs_f64()
+        );
     }
 }

@@ -45,13 +45,19 @@ fn a_damaged_log_loses_nothing_acknowledged_or_is_refused_with_advice() {
             }
             Err(status) => {
                 let said = server.output();
-                assert!(status.code().is_some_and(|code| code != 0), "{damage}: {status}\n{said}");
+                assert!(
+                    status.code().is_some_and(|code| code != 0),
+                    "{damage}: {status}\n{said}"
+                );
                 assert!(gives_advice(&said), "no advice after {damage}:\n{said}");
                 refused += 1;
             }
         }
         let said = server.output();
-        assert!(!said.contains("panicked"), "a panic after {damage}:\n{said}");
+        assert!(
+            !said.contains("panicked"),
+            "a panic after {damage}:\n{said}"
+        );
         server.kill();
     }
     println!("damaged log: {STARTS} starts, {served} served with everything, {refused} refused");
@@ -74,7 +80,10 @@ async fn count_missing(server: &Server, values: &[Vec<u8>]) -> usize {
     let mut client = Client::connect(server.address()).await;
     let mut missing = 0;
     for (index, value) in values.iter().enumerate() {
-        let read = client.get(format!("key/{index}"), 0).await.expect("a served read");
+        let read = client
+            .get(format!("key/{index}"), 0)
+            .await
+            .expect("a served read");
         missing += usize::from(read.kvs.first().is_none_or(|kv| kv.value != *value));
     }
     missing
@@ -93,7 +102,11 @@ fn damage_log(directory: &Path, start: u64, random: &mut Random) -> String {
         .filter(|path| path.is_file() && used_bytes(path) > 0)
         .collect();
     files.sort();
-    assert!(!files.is_empty(), "no file of {} holds anything", directory.display());
+    assert!(
+        !files.is_empty(),
+        "no file of {} holds anything",
+        directory.display()
+    );
     let choice = usize::try_from(random.below(files.len() as u64)).expect("they are few");
     let path = &files[choice];
     let length = fs::metadata(path).expect("the file is there").len();
@@ -104,12 +117,18 @@ fn damage_log(directory: &Path, start: u64, random: &mut Random) -> String {
         0 => {
             let cut = random.below(used);
             file.set_len(cut).expect("shortening");
-            format!("{} was cut to {cut} of {length} bytes ({used} used)", path.display())
+            format!(
+                "{} was cut to {cut} of {length} bytes ({used} used)",
+                path.display()
+            )
         }
         1 => {
             let cut = used + random.below((length - used).max(1));
             file.set_len(cut).expect("shortening");
-            format!("{} was cut behind its content, to {cut} of {length} bytes", path.display())
+            format!(
+                "{} was cut behind its content, to {cut} of {length} bytes",
+                path.display()
+            )
         }
         // Mostly in what was written; at times anywhere.
         2 => flip(&file, path, random.below(used), random),
@@ -121,13 +140,18 @@ fn damage_log(directory: &Path, start: u64, random: &mut Random) -> String {
 /// not reach the disk, which is another thing.
 fn flip(file: &fs::File, path: &Path, offset: u64, random: &mut Random) -> String {
     let mut byte = [0];
-    file.read_exact_at(&mut byte, offset).expect("reading a byte");
+    file.read_exact_at(&mut byte, offset)
+        .expect("reading a byte");
     let before = byte[0];
     while byte[0] == before || byte[0] == 0 {
         byte[0] = random.bytes(1)[0];
     }
     file.write_all_at(&byte, offset).expect("writing a byte");
-    format!("{}: byte {offset} became {:#04x} from {before:#04x}", path.display(), byte[0])
+    format!(
+        "{}: byte {offset} became {:#04x} from {before:#04x}",
+        path.display(),
+        byte[0]
+    )
 }
 
 /// Bytes up to the last one that is not zero.

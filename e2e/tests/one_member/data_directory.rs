@@ -22,14 +22,20 @@ fn is_more_than_etcd_promises() -> bool {
 
 fn refuses(server: &mut Server, sentence: &str) {
     let (_, said) = server.must_refuse();
-    assert!(said.contains(sentence), "it should say {sentence:?}:\n{said}");
+    assert!(
+        said.contains(sentence),
+        "it should say {sentence:?}:\n{said}"
+    );
     assert!(!said.contains("panicked"), "{said}");
 }
 
 fn refuses_unchanged(directory: &Path, sentence: &str) {
     let before = disk::fingerprint(directory);
     refuses(&mut Setup::engram().data_dir(directory).prepare(), sentence);
-    assert!(before == disk::fingerprint(directory), "a refused start changed the directory");
+    assert!(
+        before == disk::fingerprint(directory),
+        "a refused start changed the directory"
+    );
 }
 
 #[test]
@@ -45,8 +51,14 @@ fn files_of_somebody_else_are_left_alone() {
     refuses_unchanged(&directory, "choose another --data-dir");
     let file = scratch.path().join("file");
     fs::write(&file, "not a directory").expect("writing a file");
-    refuses(&mut Setup::engram().data_dir(&file).prepare(), "not a directory");
-    assert_eq!(fs::read_to_string(&file).expect("the file is there"), "not a directory");
+    refuses(
+        &mut Setup::engram().data_dir(&file).prepare(),
+        "not a directory",
+    );
+    assert_eq!(
+        fs::read_to_string(&file).expect("the file is there"),
+        "not a directory"
+    );
 }
 
 #[test]
@@ -124,13 +136,23 @@ fn flags_of_another_member_are_refused() {
     server.terminate();
     let before = disk::fingerprint(server.data_dir());
     let other = Setup::engram().data_dir(server.data_dir());
-    let mut other = other.flag("--initial-cluster-token=another-cluster").prepare();
+    let mut other = other
+        .flag("--initial-cluster-token=another-cluster")
+        .prepare();
     refuses(&mut other, "belongs to member");
-    assert!(before == disk::fingerprint(server.data_dir()), "a refused start changed the directory");
+    assert!(
+        before == disk::fingerprint(server.data_dir()),
+        "a refused start changed the directory"
+    );
     server.start();
     assert_eq!(server.etcdctl(&["get", "foo"]), "foo\nbar\n");
     // A name that the flags do not agree on.
-    let mut confused = Setup::engram().flag("--initial-cluster=somebody=http://127.0.0.1:1").prepare();
+    let mut confused = Setup::engram()
+        .flag("--initial-cluster=somebody=http://127.0.0.1:1")
+        .prepare();
     let (_, said) = confused.must_refuse();
-    assert!(said.contains("initial-cluster") || said.contains("initial cluster"), "{said}");
+    assert!(
+        said.contains("initial-cluster") || said.contains("initial cluster"),
+        "{said}"
+    );
 }

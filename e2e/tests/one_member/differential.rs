@@ -17,9 +17,17 @@ fn every_recorded_answer_of_etcd_is_given() {
     let server = Setup::engram().name("g1").start();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/etcd-3.7.3.txt");
     let mut goldens = tools::command(&tools::tool("goldens"));
-    goldens.arg("-check").arg(file).arg(server.address().to_string());
+    goldens
+        .arg("-check")
+        .arg(file)
+        .arg(server.address().to_string());
     let finished = tools::run(&mut goldens, tools::TOOL_LIMIT * 2);
-    assert!(finished.status.success(), "{}\n{}", finished.text(), server.last_words());
+    assert!(
+        finished.status.success(),
+        "{}\n{}",
+        finished.text(),
+        server.last_words()
+    );
     println!("{}", finished.stdout.trim());
 }
 
@@ -32,9 +40,19 @@ fn random_operations_are_answered_as_a_real_etcd_answers_them() {
     let server = Setup::engram().start();
     let mut differential = tools::command(&tools::tool("differential"));
     differential
-        .args(["-a", &etcd.address().to_string(), "-b", &server.address().to_string()])
+        .args([
+            "-a",
+            &etcd.address().to_string(),
+            "-b",
+            &server.address().to_string(),
+        ])
         .args(["-ops", &operations.to_string(), "-seed", &seed.to_string()]);
     let finished = tools::run(&mut differential, DIFFERENTIAL_LIMIT);
-    assert!(finished.status.success(), "{}\n{}", finished.text(), server.last_words());
+    assert!(
+        finished.status.success(),
+        "{}\n{}",
+        finished.text(),
+        server.last_words()
+    );
     println!("{}", finished.stdout.trim());
 }

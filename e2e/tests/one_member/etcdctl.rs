@@ -20,9 +20,15 @@ fn etcdctl_does_its_daily_work_on_the_server() {
     leases(&server);
     compact(&server);
     let defragmented = server.etcdctl(&["defrag"]);
-    assert!(defragmented.starts_with("Finished defragmenting"), "{defragmented}");
+    assert!(
+        defragmented.starts_with("Finished defragmenting"),
+        "{defragmented}"
+    );
     assert_eq!(server.etcdctl(&["alarm", "list"]), "");
-    assert_eq!(server.etcdctl(&["get", "foo", "--print-value-only"]), "changed\n");
+    assert_eq!(
+        server.etcdctl(&["get", "foo", "--print-value-only"]),
+        "changed\n"
+    );
     health_and_status(&server);
 }
 
@@ -31,7 +37,14 @@ fn health_and_status(server: &Server) {
     assert_eq!(health[0]["health"], true, "{health}");
     let table = server.etcdctl(&["endpoint", "status", "-w", "table"]);
     let address = server.address().to_string();
-    for column in ["ENDPOINT", "DB SIZE", "RAFT APPLIED INDEX", "3.7.3", "true", &address] {
+    for column in [
+        "ENDPOINT",
+        "DB SIZE",
+        "RAFT APPLIED INDEX",
+        "3.7.3",
+        "true",
+        &address,
+    ] {
         assert!(table.contains(column), "{column} is not in\n{table}");
     }
     let status = &server.etcdctl_json(&["endpoint", "status"])[0]["Status"];
@@ -48,18 +61,25 @@ fn health_and_status(server: &Server) {
     let member = &members["members"][0];
     assert_eq!(member["name"], "m1");
     assert_eq!(member["ID"], status["leader"]);
-    assert_eq!(member["clientURLs"], serde_json::json!([server.client_url()]));
+    assert_eq!(
+        member["clientURLs"],
+        serde_json::json!([server.client_url()])
+    );
     assert_eq!(member["peerURLs"], serde_json::json!([server.peer_url()]));
 }
 
 fn watch_sees_a_put(server: &Server) {
     let mut command = server.etcdctl_command();
-    command.args(["watch", "foo", "--rev=2"]).stdout(Stdio::piped());
+    command
+        .args(["watch", "foo", "--rev=2"])
+        .stdout(Stdio::piped());
     let mut watch = command.spawn().expect("etcdctl starts");
     let mut lines = BufReader::new(watch.stdout.take().expect("it is piped")).lines();
     let mut next_event = || -> Vec<String> {
         let lines = lines.by_ref().take(3);
-        lines.map(|line| line.expect("etcdctl writes text")).collect()
+        lines
+            .map(|line| line.expect("etcdctl writes text"))
+            .collect()
     };
     assert_eq!(next_event(), ["PUT", "foo", "bar"]);
     server.etcdctl(&["put", "foo", "again"]);
@@ -73,11 +93,16 @@ fn watch_sees_a_put(server: &Server) {
 
 fn transaction(server: &Server) {
     let mut command = server.etcdctl_command();
-    command.arg("txn").stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+        .arg("txn")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     let mut txn = command.spawn().expect("etcdctl starts");
     let text = "value(\"foo\") = \"bar\"\n\nput foo changed\nget foo\n\nget foo\n\n";
     let mut input = txn.stdin.take().expect("it is piped");
-    input.write_all(text.as_bytes()).expect("etcdctl reads its input");
+    input
+        .write_all(text.as_bytes())
+        .expect("etcdctl reads its input");
     drop(input);
     let output = txn.wait_with_output().expect("etcdctl ends");
     assert!(output.status.success());
@@ -92,13 +117,23 @@ fn leases(server: &Server) {
     let lease = format!("{id:x}");
     server.etcdctl(&["put", "leased", "value", &format!("--lease={lease}")]);
     let kept = server.etcdctl(&["lease", "keep-alive", "--once", &lease]);
-    assert_eq!(kept, format!("lease {lease:0>16} keepalived with TTL(300)\n"));
+    assert_eq!(
+        kept,
+        format!("lease {lease:0>16} keepalived with TTL(300)\n")
+    );
     let left = server.etcdctl_json(&["lease", "timetolive", &lease, "--keys"]);
     assert_eq!(left["granted-ttl"], 300);
-    assert!((295..=300).contains(&left["ttl"].as_i64().unwrap_or_default()), "{left}");
+    assert!(
+        (295..=300).contains(&left["ttl"].as_i64().unwrap_or_default()),
+        "{left}"
+    );
     assert_eq!(left["keys"], serde_json::json!(["bGVhc2Vk"]));
     let listed = server.etcdctl_json(&["lease", "list"]);
-    assert_eq!(listed["leases"], serde_json::json!([{ "id": id }]), "{listed}");
+    assert_eq!(
+        listed["leases"],
+        serde_json::json!([{ "id": id }]),
+        "{listed}"
+    );
     let revoked = server.etcdctl(&["lease", "revoke", &lease]);
     assert_eq!(revoked, format!("lease {lease:0>16} revoked\n"));
     assert_eq!(server.etcdctl(&["get", "leased"]), "");
@@ -113,7 +148,10 @@ fn compact(server: &Server) {
     assert!(!before.status.success());
     let text = "etcdserver: mvcc: required revision has been compacted";
     assert!(before.stderr.contains(text), "{}", before.stderr);
-    assert_eq!(server.etcdctl(&["get", "foo", &format!("--rev={revision}")]), "foo\nchanged\n");
+    assert_eq!(
+        server.etcdctl(&["get", "foo", &format!("--rev={revision}")]),
+        "foo\nchanged\n"
+    );
 }
 
 #[test]
@@ -125,18 +163,29 @@ fn a_real_etcd_serves_what_was_restored_from_a_snapshot_with_the_same_revisions(
     let snapshot = server.scratch().join("snap.db");
     let snapshot = snapshot.to_str().expect("the path is text");
     let saved = server.etcdctl(&["snapshot", "save", snapshot]);
-    assert!(saved.contains(&format!("Snapshot saved at {snapshot}")), "{saved}");
+    assert!(
+        saved.contains(&format!("Snapshot saved at {snapshot}")),
+        "{saved}"
+    );
 
     let status = tools::etcdutl(&["snapshot", "status", snapshot, "-w", "json"]);
     let status: Value = serde_json::from_str(&status).expect("etcdutl writes JSON");
     let everything = server.etcdctl_json(&["get", "", "--prefix"]);
     assert_eq!(status["revision"], everything["header"]["revision"]);
-    assert!(status["totalKey"].as_i64() >= everything["count"].as_i64(), "{status}");
+    assert!(
+        status["totalKey"].as_i64() >= everything["count"].as_i64(),
+        "{status}"
+    );
     assert_eq!(status["version"], "3.7.0");
 
     let same = restore(snapshot, &server.scratch().join("same"), &[]);
-    assert_eq!(same.etcdctl_json(&["get", "", "--prefix"])["kvs"], everything["kvs"]);
-    let revision = everything["header"]["revision"].as_i64().expect("a revision");
+    assert_eq!(
+        same.etcdctl_json(&["get", "", "--prefix"])["kvs"],
+        everything["kvs"]
+    );
+    let revision = everything["header"]["revision"]
+        .as_i64()
+        .expect("a revision");
     let history = hash_of(&same, revision);
     assert_eq!(history["hash"], hash["hash"], "{history} {hash}");
     assert_eq!(history["compact_revision"], hash["compact_revision"]);
@@ -153,7 +202,11 @@ fn a_real_etcd_serves_what_was_restored_from_a_snapshot_with_the_same_revisions(
     let bumped_to = read["header"]["revision"].as_i64().expect("a revision");
     assert!(bumped_to >= revision + 1000, "{bumped_to}");
     let old = bumped.try_etcdctl(&["get", "key/007", &format!("--rev={revision}")]);
-    assert!(old.stderr.contains("required revision has been compacted"), "{}", old.text());
+    assert!(
+        old.stderr.contains("required revision has been compacted"),
+        "{}",
+        old.text()
+    );
 }
 
 /// Keys with history: overwritten, deleted and made again, in transactions, on a lease; compacted
@@ -164,7 +217,8 @@ fn fill(server: &Server) {
     for round in 0..3 {
         for key in 0..KEYS {
             let value = "v".repeat(key * round * 7);
-            script += &format!("\nput key/{key:03} {round}{value}\nput pair/{key:03} {round}\n\n\n");
+            script +=
+                &format!("\nput key/{key:03} {round}{value}\nput pair/{key:03} {round}\n\n\n");
         }
     }
     for key in (0..KEYS).step_by(5) {
@@ -182,10 +236,15 @@ fn fill(server: &Server) {
 
 fn run_transaction(server: &Server, text: &str) {
     let mut command = server.etcdctl_command();
-    command.arg("txn").stdin(Stdio::piped()).stdout(Stdio::null());
+    command
+        .arg("txn")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null());
     let mut txn = command.spawn().expect("etcdctl starts");
     let mut input = txn.stdin.take().expect("it is piped");
-    input.write_all(text.as_bytes()).expect("etcdctl reads its input");
+    input
+        .write_all(text.as_bytes())
+        .expect("etcdctl reads its input");
     drop(input);
     assert!(txn.wait().expect("etcdctl ends").success(), "{text}");
 }

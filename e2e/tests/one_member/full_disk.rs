@@ -23,7 +23,9 @@ const RECOVERY_LIMIT: Duration = Duration::from_secs(30);
 #[test]
 fn the_quota_stops_writes_that_add_and_nothing_else_until_space_is_freed() {
     let _turn = turn::take("quota");
-    let server = Setup::engram().flag(format!("--quota-backend-bytes={QUOTA}")).start();
+    let server = Setup::engram()
+        .flag(format!("--quota-backend-bytes={QUOTA}"))
+        .start();
     let runtime = client::runtime();
     let (written, refusal) = runtime.block_on(fill(&server));
     assert_eq!(refusal.code(), Code::ResourceExhausted, "{refusal}");
@@ -44,11 +46,18 @@ fn the_quota_stops_writes_that_add_and_nothing_else_until_space_is_freed() {
     let revision = server.etcdctl_json(&["get", "any"])["header"]["revision"].to_string();
     server.etcdctl(&["compact", &revision, "--physical"]);
     server.etcdctl(&["defrag"]);
-    assert!(server.etcdctl(&["alarm", "disarm"]).contains("alarm:NOSPACE"));
+    assert!(
+        server
+            .etcdctl(&["alarm", "disarm"])
+            .contains("alarm:NOSPACE")
+    );
     assert_eq!(server.etcdctl(&["put", "small", "value"]), "OK\n");
     assert_eq!(server.etcdctl(&["alarm", "list"]), "");
     let (again, _) = runtime.block_on(fill(&server));
-    assert!(again * 2 > written, "{again} values fitted after the space was freed, {written} before");
+    assert!(
+        again * 2 > written,
+        "{again} values fitted after the space was freed, {written} before"
+    );
 }
 
 #[test]
@@ -76,7 +85,10 @@ fn a_full_disk_loses_nothing_and_is_served_again_after_space_is_freed() {
         Some(_) => {
             let text = said.to_lowercase();
             let clear = ["no space left", "disk is full", "out of space"];
-            assert!(clear.iter().any(|words| text.contains(words)), "no clear message:\n{said}");
+            assert!(
+                clear.iter().any(|words| text.contains(words)),
+                "no clear message:\n{said}"
+            );
         }
     }
 
@@ -112,7 +124,10 @@ fn serves_with_all(server: &Server, written: usize) {
     }
     let found = client::runtime().block_on(count_keys(server));
     // The write that failed may have happened.
-    assert!((written..=written + 1).contains(&found), "{written} were written, {found} are there");
+    assert!(
+        (written..=written + 1).contains(&found),
+        "{written} were written, {found} are there"
+    );
 }
 
 /// Writes values that no compression shortens until one is refused. Returns how many were taken,
@@ -121,7 +136,9 @@ async fn fill(server: &Server) -> (usize, Status) {
     let mut client = Client::connect(server.address()).await;
     let mut random = Random::new(7);
     for index in 0..WRITES_MAX {
-        let written = client.put(format!("fill/{index:05}"), random.bytes(VALUE_BYTES)).await;
+        let written = client
+            .put(format!("fill/{index:05}"), random.bytes(VALUE_BYTES))
+            .await;
         if let Err(status) = written {
             return (index, status);
         }
@@ -134,11 +151,17 @@ async fn count_keys(server: &Server) -> usize {
     let mut client = Client::connect(server.address()).await;
     let mut random = Random::new(7);
     for index in 0..WRITES_MAX {
-        let read = client.get(format!("fill/{index:05}"), 0).await.expect("a served read");
+        let read = client
+            .get(format!("fill/{index:05}"), 0)
+            .await
+            .expect("a served read");
         let Some(kv) = read.kvs.first() else {
             return index;
         };
-        assert!(kv.value == random.bytes(VALUE_BYTES), "the value of key {index} changed");
+        assert!(
+            kv.value == random.bytes(VALUE_BYTES),
+            "the value of key {index} changed"
+        );
     }
     WRITES_MAX
 }

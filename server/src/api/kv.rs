@@ -125,13 +125,15 @@ impl<B: Backend> Edge<B> {
             return Ok(Chunks::Last(frame));
         }
         let limit = usize::try_from(query.limit).ok().filter(|limit| *limit > 0);
+        // etcd's quirk: a negative limit is none for the first chunk too.
+        let keys = if query.limit < 0 { usize::MAX } else { FIRST_CHUNK_KEYS };
         let cursor = self.backend().range_cursor(query)?;
         Ok(Chunks::Reading(Box::new(Reading {
             edge: self,
             cursor,
             left: limit.unwrap_or(usize::MAX),
             sent: 0,
-            keys: FIRST_CHUNK_KEYS,
+            keys,
         })))
     }
 }

@@ -59,7 +59,12 @@ impl AsyncWrite for Hostile {
         let mut socket = self.0.lock();
         let at = socket.next;
         socket.next += 1;
-        match socket.steps.get(at).cloned().unwrap_or(Step::Take(usize::MAX)) {
+        match socket
+            .steps
+            .get(at)
+            .cloned()
+            .unwrap_or(Step::Take(usize::MAX))
+        {
             Step::Wait => {
                 socket.waiting = Some(cx.waker().clone());
                 Poll::Pending
@@ -141,7 +146,15 @@ impl Wake for Flag {
 /// Polls only when woken: a lost wake-up shows as a stall. Returns whether it ended.
 fn run(socket: &Hostile, polls: Vec<Vec<Vec<u8>>>, ends: bool) -> bool {
     let io = Coalesced::new(socket.clone(), Vec::new());
-    let mut driven = Driven::new(Talker { io: io.clone(), polls, at: (0, 0), ends }, io);
+    let mut driven = Driven::new(
+        Talker {
+            io: io.clone(),
+            polls,
+            at: (0, 0),
+            ends,
+        },
+        io,
+    );
     let flag = Arc::new(Flag(AtomicBool::new(true)));
     let waker = Waker::from(Arc::clone(&flag));
     let mut cx = Context::from_waker(&waker);
@@ -170,8 +183,11 @@ fn step() -> impl Strategy<Value = Step> {
 /// Writes of every class: small, past the threshold of copying, past the bound of the buffer.
 fn write() -> impl Strategy<Value = Vec<u8>> {
     let len = prop_oneof![6 => 0..300usize, 2 => 10_000..40_000usize, 1 => 100_000..200_000usize];
-    (len, any::<u8>())
-        .prop_map(|(len, seed)| (0..len).map(|at| seed.wrapping_add((at % 251) as u8)).collect())
+    (len, any::<u8>()).prop_map(|(len, seed)| {
+        (0..len)
+            .map(|at| seed.wrapping_add((at % 251) as u8))
+            .collect()
+    })
 }
 
 proptest! {
@@ -199,7 +215,8 @@ fn small_writes_of_one_poll_leave_in_one_send() {
     let socket = Hostile::default();
     let polls = vec![vec![vec![1; 100], vec![2; 50]], vec![vec![3; 30]]];
     assert!(!run(&socket, polls, false));
-    assert_eq!((socket.0.lock().writes, socket.0.lock().written.len()), (1, 180));
+    let socket = socket.0.lock();
+    assert_eq!((socket.writes, socket.written.len()), (1, 180));
 }
 
 #[test]
@@ -229,7 +246,12 @@ impl Handler for Echo {
         peer: &PeerInfo,
     ) -> impl Future<Output = http::Response<tonic::body::Body>> + Send + 'static + use<> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        let text = format!("{} {:?} {}", peer.address, request.version(), request.uri().path());
+        let text = format!(
+            "{} {:?} {}",
+            peer.address,
+            request.version(),
+            request.uri().path()
+        );
         async move {
             if request.uri().path() == "/slow" {
                 tokio::time::sleep(Duration::from_millis(150)).await;
@@ -271,16 +293,25 @@ fn both_protocols_share_a_port() {
     let (runtimes, _) = start(Limits::default());
     let address = listen(&runtimes);
     let answer = http1(std::net::TcpStream::connect(address).unwrap(), "/one");
-    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("HTTP/1.1 /one"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK") && answer.contains("HTTP/1.1 /one"),
+        "{answer}"
+    );
     let text = current_thread().block_on(http2(address, "/two"));
     assert!(text.ends_with("HTTP/2.0 /two"), "{text}");
     assert_eq!(runtimes.traffic().accepted(), 2);
     runtimes.shutdown();
-    assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens any more");
+    assert!(
+        std::net::TcpStream::connect(address).is_err(),
+        "nobody listens any more"
+    );
 }
 
 fn current_thread() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 async fn http2(address: std::net::SocketAddr, path: &str) -> String {
@@ -306,9 +337,15 @@ fn a_unix_socket_left_behind_is_taken_over_and_a_live_one_is_not() {
     let address = Address::Unix(path.clone());
     let listener = runtimes.bind(&address, BindOptions::default()).unwrap();
     runtimes.serve(listener, Echo::default());
-    let answer = http1(std::os::unix::net::UnixStream::connect(&path).unwrap(), "/unix");
+    let answer = http1(
+        std::os::unix::net::UnixStream::connect(&path).unwrap(),
+        "/unix",
+    );
     assert!(answer.contains("@ HTTP/1.1 /unix"), "{answer}");
-    let taken = runtimes.bind(&address, BindOptions::default()).err().unwrap();
+    let taken = runtimes
+        .bind(&address, BindOptions::default())
+        .err()
+        .unwrap();
     assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
     runtimes.shutdown();
     assert!(!path.exists(), "the socket's file goes with the listener");
@@ -321,17 +358,28 @@ fn a_unix_socket_left_behind_is_taken_over_and_a_live_one_is_not() {
 
 #[test]
 fn a_connection_too_many_is_closed_and_told_of() {
-    let (runtimes, notices) = start(Limits { connections_max: 1, ..Limits::default() });
+    let (runtimes, notices) = start(Limits {
+        connections_max: 1,
+        ..Limits::default()
+    });
     let address = listen(&runtimes);
     let mut first = std::net::TcpStream::connect(address).unwrap();
-    first.write_all(b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    first
+        .write_all(b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
     let mut chunk = [0; 64];
     assert!(first.read(&mut chunk).unwrap() > 0);
     let mut second = std::net::TcpStream::connect(address).unwrap();
     let refused = second.read(&mut chunk);
     assert!(matches!(refused, Ok(0)) || refused.is_err());
-    assert!(matches!(notices.lock()[..], [Notice::Refused { open: 1, .. }]));
-    assert_eq!((runtimes.traffic().open(), runtimes.traffic().refused()), (1, 1));
+    assert!(matches!(
+        notices.lock()[..],
+        [Notice::Refused { open: 1, .. }]
+    ));
+    assert_eq!(
+        (runtimes.traffic().open(), runtimes.traffic().refused()),
+        (1, 1)
+    );
     runtimes.shutdown();
 }
 
@@ -347,7 +395,11 @@ fn shutdown_lets_calls_finish_and_ends_idle_connections_in_bounded_time() {
     std::thread::sleep(Duration::from_millis(50));
     let begun = Instant::now();
     runtimes.shutdown();
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begun.elapsed()
+    );
     assert!(slow.join().unwrap().ends_with("/slow"));
     drop(idle);
 }
@@ -363,8 +415,13 @@ fn connections_are_spread_over_the_threads() {
             _: &PeerInfo,
         ) -> impl Future<Output = http::Response<tonic::body::Body>> + Send + 'static + use<>
         {
-            self.0.lock().push(std::thread::current().name().map(str::to_owned));
-            assert!(home::current().is_some(), "a connection thread knows which it is");
+            self.0
+                .lock()
+                .push(std::thread::current().name().map(str::to_owned));
+            assert!(
+                home::current().is_some(),
+                "a connection thread knows which it is"
+            );
             async { http::Response::new(tonic::body::Body::empty()) }
         }
     }
@@ -377,7 +434,9 @@ fn connections_are_spread_over_the_threads() {
     let mut held = Vec::new();
     for _ in 0..4 {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
         assert!(stream.read(&mut [0; 512]).unwrap() > 0);
         held.push(stream);
     }

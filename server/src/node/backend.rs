@@ -29,8 +29,6 @@ use crate::watch::{Hub, WatchStream};
 const INLINE_KEYS_MAX: i64 = 1000;
 /// Pieces of a snapshot made ahead of the client: 32 KiB each.
 const SNAPSHOT_PIECES_AHEAD: usize = 32;
-/// etcd's "never compacted" in HashKV's answer.
-const NEVER_COMPACTED: Revision = Revision(-1);
 /// How often a wait for physical compaction looks again.
 const COMPACTION_POLL: Duration = Duration::from_millis(2);
 
@@ -161,14 +159,10 @@ fn hash_kv(store: &Store, revision: i64) -> Result<HashKv, ServeError> {
         scanner.records(&mut |record| plan.feed(&record));
         plan.finish()
     });
-    let compact_revision = match found.compact_revision {
-        Revision(0) => NEVER_COMPACTED,
-        compacted => compacted,
-    };
     Ok(HashKv {
         head,
         hash: found.hash,
-        compact_revision,
+        compact_revision: found.compact_revision,
         hash_revision: found.hash_revision,
     })
 }

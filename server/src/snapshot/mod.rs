@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::state::Tables;
 use crate::storage::{Applied, Engine, OpenError, Scanner};
 use crate::types::request::AlarmType;
-use crate::types::{MemberId, Revision};
+use crate::types::MemberId;
 use bbolt::{Blob, BlobWriter, BucketSource, Closed, MemoryBucket, PairVisitor, SourceError};
 
 /// Why a snapshot failed.
@@ -127,14 +127,13 @@ fn fill(bucket: &mut MemoryBucket, tables: &Tables, applied: &Applied, about: &D
     match bucket.name.clone().as_slice() {
         etcd_schema::META => {
             let position = applied.log_position.unwrap_or_default();
-            let at = |revision: Revision| (revision.0 > 0).then_some(revision);
             let meta = etcd_schema::Meta {
                 consistent_index: position.index,
                 term: position.term,
                 voters: about.voters.clone(),
                 learners: about.learners.clone(),
-                scheduled_compaction: at(tables.compact_scheduled),
-                finished_compaction: at(tables.compact_finished),
+                scheduled_compaction: tables.compact_scheduled,
+                finished_compaction: tables.compact_finished,
             };
             for (key, value) in meta.pairs() {
                 bucket.put(key, value);

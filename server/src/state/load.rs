@@ -14,10 +14,10 @@ use super::{Alarms, Leases, Limits, Members, State};
 pub struct Tables {
     /// The store's revision, once it has written any.
     pub revision: Option<Revision>,
-    /// The compaction last asked for; 0 is none.
-    pub compact_scheduled: Revision,
-    /// The compaction whose garbage is gone; 0 is none.
-    pub compact_finished: Revision,
+    /// The compaction last asked for.
+    pub compact_scheduled: Option<Revision>,
+    /// The compaction whose garbage is gone.
+    pub compact_finished: Option<Revision>,
     /// Leases with their time to live in seconds.
     pub leases: Vec<(LeaseId, i64)>,
     /// Raised alarms.

@@ -358,8 +358,8 @@ fn add_row(tables: &mut Tables, key: &[u8], value: &[u8]) -> Result<(), SchemaEr
     match *table {
         FORMAT | APPLIED => {}
         REVISION => tables.revision = Some(Revision(schema::parse_i64(value)?)),
-        SCHEDULED => tables.compact_scheduled = Revision(schema::parse_i64(value)?),
-        FINISHED => tables.compact_finished = Revision(schema::parse_i64(value)?),
+        SCHEDULED => tables.compact_scheduled = Some(Revision(schema::parse_i64(value)?)),
+        FINISHED => tables.compact_finished = Some(Revision(schema::parse_i64(value)?)),
         CLUSTER_VERSION => {
             let version = String::from_utf8(value.to_vec());
             tables.cluster_version = Some(version.map_err(|_| SchemaError("the cluster version"))?);

@@ -1,7 +1,7 @@
 //! The pure core: watchers, their places in history, and the ring. Every method runs under the
 //! hub's lock, does no IO and waits for nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -71,6 +71,9 @@ struct Slot {
 struct Stream {
     mailbox: Arc<Mailbox>,
     watchers: BTreeMap<i64, usize>,
+    /// Ids of watchers that compaction has ended. As in etcd they stay taken, and the stream tells
+    /// no progress, until the client cancels them.
+    ended: BTreeSet<i64>,
     next_id: i64,
     /// Progress was asked for when the store was at this revision and the hub behind it.
     progress_owed: Option<Revision>,
@@ -127,6 +130,7 @@ impl Registry {
         let stream = Stream {
             mailbox,
             watchers: BTreeMap::new(),
+            ended: BTreeSet::new(),
             next_id: 0,
             progress_owed: None,
         };
@@ -189,8 +193,9 @@ impl Registry {
     /// Ends a watcher at its client's request: nothing queued for it is sent any more. False: there
     /// is none with this id.
     pub fn cancel(&mut self, key: StreamKey, id: i64) -> bool {
-        let Some(slot) = self.stream(key).watchers.remove(&id) else {
-            return false;
+        let stream = self.stream(key);
+        let Some(slot) = stream.watchers.remove(&id) else {
+            return stream.ended.remove(&id);
         };
         self.free_slot(slot).mute();
         true
@@ -296,7 +301,9 @@ impl Registry {
         assert!(slot.lagging, "only lagging watchers step");
         if slot.cursor < compacted {
             let key = slot.stream;
-            self.stream(key).watchers.remove(&watcher.id);
+            let stream = self.stream(key);
+            stream.watchers.remove(&watcher.id);
+            stream.ended.insert(watcher.id);
             self.free_slot(watcher.slot);
             return Step::Compacted;
         }
@@ -424,7 +431,7 @@ impl Registry {
                 .expect("a stream's watchers have slots");
             slot.has_everything_at(self.head)
         });
-        if stream.watchers.is_empty() || !up_to_date {
+        if stream.watchers.is_empty() || !stream.ended.is_empty() || !up_to_date {
             return;
         }
         let waker = stream
@@ -444,19 +451,22 @@ impl Stream {
     /// The id asked for, or the lowest one never chosen before that is free.
     fn choose_id(&mut self, wanted: i64) -> Result<i64, CreateError> {
         if wanted != AUTO_WATCH_ID {
-            let taken = self.watchers.contains_key(&wanted);
-            return if taken {
+            return if self.is_taken(wanted) {
                 Err(CreateError::DuplicateId)
             } else {
                 Ok(wanted)
             };
         }
-        while self.watchers.contains_key(&self.next_id) {
+        while self.is_taken(self.next_id) {
             self.next_id += 1;
         }
         let id = self.next_id;
         self.next_id += 1;
         Ok(id)
+    }
+
+    fn is_taken(&self, id: i64) -> bool {
+        self.watchers.contains_key(&id) || self.ended.contains(&id)
     }
 }
 

@@ -48,16 +48,13 @@ impl<'a> Claims<'a> {
                 Outcome::Unknown => claims.note_unknown(record),
             }
         }
-        claims.observations.sort_by_key(|observation| -observation.revision);
+        claims
+            .observations
+            .sort_by_key(|observation| -observation.revision);
         Ok(claims)
     }
 
-    fn note_change(
-        &mut self,
-        record: &'a Record,
-        revision: i64,
-        start: i64,
-    ) -> Result<(), String> {
+    fn note_change(&mut self, record: &'a Record, revision: i64, start: i64) -> Result<(), String> {
         if revision <= start {
             return Err(format!(
                 "revision {revision} was acknowledged for {record:?}, but it had been used before \
@@ -89,7 +86,12 @@ impl<'a> Claims<'a> {
             Operation::Get { key } | Operation::Delete { key } => key,
             other => return Err(format!("{other:?} shows no key")),
         };
-        self.observations.push(Observation { revision, key, seen, record });
+        self.observations.push(Observation {
+            revision,
+            key,
+            seen,
+            record,
+        });
         Ok(())
     }
 
@@ -145,7 +147,10 @@ impl<'a> Claims<'a> {
         keys_of: impl Fn(i64) -> Vec<String>,
     ) -> Option<&'a Record> {
         let deleted: Vec<&str> = changes.iter().map(|change| change.key()).collect();
-        let position = self.revokes.iter().position(|(lease, _)| keys_of(*lease) == deleted)?;
+        let position = self
+            .revokes
+            .iter()
+            .position(|(lease, _)| keys_of(*lease) == deleted)?;
         Some(self.revokes.swap_remove(position).1)
     }
 
@@ -191,14 +196,14 @@ impl<'a> Claims<'a> {
 /// An operation that says it changed nothing must have had a reason.
 fn must_have_done_nothing(record: &Record, held: Option<&Version>) -> Result<(), String> {
     let wrong = match &record.operation {
-        Operation::Swap { expected, .. } => {
-            held.map_or(0, |version| version.modified) == *expected
-        }
+        Operation::Swap { expected, .. } => held.map_or(0, |version| version.modified) == *expected,
         Operation::Delete { .. } => held.is_some(),
         _ => false,
     };
     match wrong {
-        true => Err(format!("{record:?} changed nothing, but the key was {held:?}")),
+        true => Err(format!(
+            "{record:?} changed nothing, but the key was {held:?}"
+        )),
         false => Ok(()),
     }
 }

@@ -71,15 +71,24 @@ fn a_lost_write_is_found() {
 
 #[test]
 fn a_revision_with_other_content_is_found() {
-    let records = [put("a", "one", Outcome::Changed(2)), put("b", "two", Outcome::Unknown)];
+    let records = [
+        put("a", "one", Outcome::Changed(2)),
+        put("b", "two", Outcome::Unknown),
+    ];
     assert!(verdict(&[created(2, "b", "two")], &records).starts_with("revision 2 holds"));
 }
 
 #[test]
 fn a_revision_acknowledged_twice_is_found() {
-    let records = [put("a", "one", Outcome::Changed(2)), put("b", "two", Outcome::Changed(2))];
+    let records = [
+        put("a", "one", Outcome::Changed(2)),
+        put("b", "two", Outcome::Changed(2)),
+    ];
     let said = verdict(&[created(2, "a", "one")], &records);
-    assert!(said.starts_with("revision 2 was acknowledged twice"), "{said}");
+    assert!(
+        said.starts_with("revision 2 was acknowledged twice"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -112,7 +121,12 @@ fn a_write_of_nobody_is_found() {
 
 #[test]
 fn a_stale_read_is_found() {
-    let mut read = record(Operation::Get { key: "a".to_owned() }, Outcome::Observed(1, None));
+    let mut read = record(
+        Operation::Get {
+            key: "a".to_owned(),
+        },
+        Outcome::Observed(1, None),
+    );
     read.floor = 2;
     let records = [put("a", "one", Outcome::Changed(2)), read];
     assert!(verdict(&[created(2, "a", "one")], &records).starts_with("a stale answer"));
@@ -121,7 +135,12 @@ fn a_stale_read_is_found() {
 #[test]
 fn a_read_of_what_was_not_there_is_found() {
     let seen = Some((2, "other".to_owned()));
-    let read = record(Operation::Get { key: "a".to_owned() }, Outcome::Observed(2, seen));
+    let read = record(
+        Operation::Get {
+            key: "a".to_owned(),
+        },
+        Outcome::Observed(2, seen),
+    );
     let records = [put("a", "one", Outcome::Changed(2)), read];
     assert!(verdict(&[created(2, "a", "one")], &records).contains("was shown"));
 }
@@ -148,7 +167,13 @@ fn a_key_that_differs_from_the_history_is_found() {
 #[test]
 fn a_lease_that_vanished_is_found() {
     let mut ledger = Ledger::new();
-    let grant = record(Operation::Grant { lease: 7, ttl: 3600 }, Outcome::Done);
+    let grant = record(
+        Operation::Grant {
+            lease: 7,
+            ttl: 3600,
+        },
+        Outcome::Done,
+    );
     ledger.judge(&[], &[grant]).unwrap();
     assert_eq!(ledger.compare_leases(&BTreeSet::from([7])), Ok(()));
     assert!(ledger.compare_leases(&BTreeSet::from([7, 8])).is_err());

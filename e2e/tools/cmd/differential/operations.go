@@ -219,6 +219,11 @@ func (d *duel) compactInvalid() error {
 	case 3:
 		request.Revision = -d.Int64N(3)
 	}
+	if request.Revision == 0 && d.compacted == 0 {
+		// etcd takes this one, stores the hash of nothing under revision 0, and from then on answers
+		// HashKV of the latest revision, which is asked for as 0, with it: a bug we do not copy.
+		request.Revision = -1
+	}
 	_, err := d.ask(unary(d, "Compact", request, pb.KVClient.Compact, kvOf))
 	return err
 }

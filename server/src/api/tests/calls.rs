@@ -42,11 +42,17 @@ fn range_of(key: &str, end: &str) -> pb::RangeRequest {
 
 fn put_of(key: &str, len: usize) -> pb::PutRequest {
     let (key, value) = (key.to_owned().into(), vec![b'x'; len].into());
-    pb::PutRequest { key, value, ..pb::PutRequest::default() }
+    pb::PutRequest {
+        key,
+        value,
+        ..pb::PutRequest::default()
+    }
 }
 
 fn put_op(key: &str) -> pb::RequestOp {
-    pb::RequestOp { request: Some(OpRequest::RequestPut(put_of(key, 1))) }
+    pb::RequestOp {
+        request: Some(OpRequest::RequestPut(put_of(key, 1))),
+    }
 }
 
 #[test]
@@ -55,32 +61,71 @@ fn refusals_have_etcds_codes_and_texts() {
     server.calls(async |channel| {
         let invalid = |text: &str| (Code::InvalidArgument, format!("etcdserver: {text}"));
         let mut kv = KvClient::new(channel.clone());
-        assert_eq!(refusal(kv.range(range_of("", "")).await), invalid("key is not provided"));
-        let sorted = pb::RangeRequest { sort_order: 9, ..range_of("a", "") };
-        assert_eq!(refusal(kv.range(sorted).await), invalid("invalid sort option"));
-        assert_eq!(refusal(kv.put(put_of("", 1)).await), invalid("key is not provided"));
-        let valued = pb::PutRequest { ignore_value: true, ..put_of("q", 1) };
+        assert_eq!(
+            refusal(kv.range(range_of("", "")).await),
+            invalid("key is not provided")
+        );
+        let sorted = pb::RangeRequest {
+            sort_order: 9,
+            ..range_of("a", "")
+        };
+        assert_eq!(
+            refusal(kv.range(sorted).await),
+            invalid("invalid sort option")
+        );
+        assert_eq!(
+            refusal(kv.put(put_of("", 1)).await),
+            invalid("key is not provided")
+        );
+        let valued = pb::PutRequest {
+            ignore_value: true,
+            ..put_of("q", 1)
+        };
         assert_eq!(refusal(kv.put(valued).await), invalid("value is provided"));
-        let future = pb::RangeRequest { revision: 99_999, ..range_of("a", "") };
+        let future = pb::RangeRequest {
+            revision: 99_999,
+            ..range_of("a", "")
+        };
         let text = "etcdserver: mvcc: required revision is a future revision".to_owned();
         assert_eq!(refusal(kv.range(future).await), (Code::OutOfRange, text));
-        let duplicate =
-            pb::TxnRequest { success: vec![put_op("x"), put_op("x")], ..Default::default() };
+        let duplicate = pb::TxnRequest {
+            success: vec![put_op("x"), put_op("x")],
+            ..Default::default()
+        };
         let text = "duplicate key given in txn request";
         assert_eq!(refusal(kv.txn(duplicate).await), invalid(text));
         let many = (0..129).map(|n| put_op(&n.to_string())).collect();
-        let many = pb::TxnRequest { success: many, ..Default::default() };
+        let many = pb::TxnRequest {
+            success: many,
+            ..Default::default()
+        };
         let text = "too many operations in txn request";
         assert_eq!(refusal(kv.txn(many).await), invalid(text));
         let mut lease = LeaseClient::new(channel.clone());
-        let long = pb::LeaseGrantRequest { ttl: 9_000_000_001, id: 0 };
+        let long = pb::LeaseGrantRequest {
+            ttl: 9_000_000_001,
+            id: 0,
+        };
         let text = "etcdserver: too large lease TTL".to_owned();
-        assert_eq!(refusal(lease.lease_grant(long).await), (Code::OutOfRange, text));
+        assert_eq!(
+            refusal(lease.lease_grant(long).await),
+            (Code::OutOfRange, text)
+        );
         let text = "etcdserver: requested lease not found".to_owned();
         let revoke = pb::LeaseRevokeRequest { id: 999 };
-        assert_eq!(refusal(lease.lease_revoke(revoke).await), (Code::NotFound, text));
+        assert_eq!(
+            refusal(lease.lease_revoke(revoke).await),
+            (Code::NotFound, text)
+        );
     });
-    assert!(server.fake.proposed.lock().iter().all(|op| matches!(op, Op::LeaseRevoke(_))));
+    assert!(
+        server
+            .fake
+            .proposed
+            .lock()
+            .iter()
+            .all(|op| matches!(op, Op::LeaseRevoke(_)))
+    );
 }
 
 #[test]
@@ -122,14 +167,21 @@ fn answers_carry_their_headers() {
     let server = Server::start();
     server.calls(async |channel| {
         let mut kv = KvClient::new(channel.clone());
-        let limited = pb::RangeRequest { limit: 3, ..range_of("k", "l") };
+        let limited = pb::RangeRequest {
+            limit: 3,
+            ..range_of("k", "l")
+        };
         let range = kv.range(limited).await.unwrap().into_inner();
         assert_eq!((range.header, range.kvs.len()), (Some(header(9)), 3));
         assert_eq!((range.more, range.count), (true, 128));
         assert_eq!(range.kvs[0].key.as_ref(), b"k000");
         let put = kv.put(put_of("a", 1)).await.unwrap().into_inner();
         assert_eq!(put.header, Some(header(10)));
-        let txn = kv.txn(pb::TxnRequest::default()).await.unwrap().into_inner();
+        let txn = kv
+            .txn(pb::TxnRequest::default())
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!((txn.header, txn.succeeded), (Some(header(9)), true));
         let mut cluster = ClusterClient::new(channel);
         let list = pb::MemberListRequest { linearizable: true };
@@ -151,7 +203,11 @@ fn large_answers_arrive_whole() {
 }
 
 async fn chunks(channel: &Channel, query: pb::RangeRequest) -> Vec<pb::RangeResponse> {
-    let mut stream = KvClient::new(channel.clone()).range_stream(query).await.unwrap().into_inner();
+    let mut stream = KvClient::new(channel.clone())
+        .range_stream(query)
+        .await
+        .unwrap()
+        .into_inner();
     let mut chunks = Vec::new();
     while let Some(chunk) = stream.message().await.unwrap() {
         chunks.push(chunk.range_response.expect("every message holds a range"));
@@ -161,7 +217,12 @@ async fn chunks(channel: &Channel, query: pb::RangeRequest) -> Vec<pb::RangeResp
 
 fn shape(chunks: &[pb::RangeResponse]) -> Vec<(usize, bool, bool, i64)> {
     let of = |chunk: &pb::RangeResponse| {
-        (chunk.kvs.len(), chunk.header.is_some(), chunk.more, chunk.count)
+        (
+            chunk.kvs.len(),
+            chunk.header.is_some(),
+            chunk.more,
+            chunk.count,
+        )
     };
     chunks.iter().map(of).collect()
 }
@@ -172,12 +233,27 @@ fn range_streams_come_in_etcds_chunks() {
     server.calls(async |channel| {
         let all = chunks(&channel, range_of("k", "l")).await;
         let quiet = |len| (len, false, false, 0);
-        assert_eq!(shape(&all), [quiet(10), quiet(20), quiet(40), (58, true, false, 128)]);
+        assert_eq!(
+            shape(&all),
+            [quiet(10), quiet(20), quiet(40), (58, true, false, 128)]
+        );
         assert_eq!(all[3].header, Some(header(9)));
-        let limited = pb::RangeRequest { limit: 25, ..range_of("k", "l") };
-        assert_eq!(shape(&chunks(&channel, limited).await), [quiet(10), (15, true, true, 128)]);
-        let count = pb::RangeRequest { count_only: true, ..range_of("k", "l") };
-        assert_eq!(shape(&chunks(&channel, count).await), [(0, true, false, 128)]);
+        let limited = pb::RangeRequest {
+            limit: 25,
+            ..range_of("k", "l")
+        };
+        assert_eq!(
+            shape(&chunks(&channel, limited).await),
+            [quiet(10), (15, true, true, 128)]
+        );
+        let count = pb::RangeRequest {
+            count_only: true,
+            ..range_of("k", "l")
+        };
+        assert_eq!(
+            shape(&chunks(&channel, count).await),
+            [(0, true, false, 128)]
+        );
         let empty = chunks(&channel, range_of("z", "zz")).await;
         assert_eq!(shape(&empty), [(0, true, false, 0)]);
     });
@@ -189,19 +265,37 @@ fn range_streams_refuse_what_etcd_refuses() {
     server.calls(async |channel| {
         let ask = async |query| -> Result<(), Status> {
             let mut kv = KvClient::new(channel.clone());
-            kv.range_stream(query).await?.into_inner().message().await.map(drop)
+            kv.range_stream(query)
+                .await?
+                .into_inner()
+                .message()
+                .await
+                .map(drop)
         };
-        let sorted = pb::RangeRequest { sort_order: 2, sort_target: 3, ..range_of("k", "l") };
+        let sorted = pb::RangeRequest {
+            sort_order: 2,
+            sort_target: 3,
+            ..range_of("k", "l")
+        };
         let text = "RangeStream does not support custom sort orders".to_owned();
         assert_eq!(refusal(ask(sorted).await), (Code::Unimplemented, text));
-        let filtered = pb::RangeRequest { min_mod_revision: 2, ..range_of("k", "l") };
+        let filtered = pb::RangeRequest {
+            min_mod_revision: 2,
+            ..range_of("k", "l")
+        };
         let text = "RangeStream does not support revision filters".to_owned();
         assert_eq!(refusal(ask(filtered).await), (Code::Unimplemented, text));
-        let compacted = pb::RangeRequest { revision: 3, ..range_of("k", "l") };
+        let compacted = pb::RangeRequest {
+            revision: 3,
+            ..range_of("k", "l")
+        };
         let text = "etcdserver: mvcc: required revision has been compacted".to_owned();
         assert_eq!(refusal(ask(compacted).await), (Code::OutOfRange, text));
         let text = "etcdserver: key is not provided".to_owned();
-        assert_eq!(refusal(ask(range_of("", "")).await), (Code::InvalidArgument, text));
+        assert_eq!(
+            refusal(ask(range_of("", "")).await),
+            (Code::InvalidArgument, text)
+        );
     });
 }
 
@@ -209,12 +303,33 @@ fn range_streams_refuse_what_etcd_refuses() {
 fn a_deadline_ends_a_call_that_is_stuck() {
     let server = Server::start();
     server.fake.stuck.store(true, Ordering::SeqCst);
-    server.calls(async |channel| {
-        let mut request = Request::new(put_of("a", 1));
-        request.metadata_mut().insert("grpc-timeout", "30m".parse().unwrap());
-        let refused = refusal(KvClient::new(channel).put(request).await);
-        assert_eq!(refused.0, Code::DeadlineExceeded);
+    // tonic's own client gives up by itself, so the deadline is sent by hand.
+    let status = server.client.block_on(async {
+        let stream = tokio::net::TcpStream::connect(server.address)
+            .await
+            .unwrap();
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let message = put_of("a", 1).encode_to_vec();
+        let len = u32::try_from(message.len()).unwrap().to_be_bytes();
+        let body = [&[0], &len[..], &message].concat();
+        let request = http::Request::post("http://x/etcdserverpb.KV/Put")
+            .header("content-type", "application/grpc")
+            .header("grpc-timeout", "30m")
+            .body(http_body_util::Full::<Bytes>::from(body))
+            .unwrap();
+        Status::from_header_map(sender.send_request(request).await.unwrap().headers()).unwrap()
     });
+    let text = "context deadline exceeded";
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::DeadlineExceeded, text)
+    );
+    assert_eq!(server.fake.waiting.load(Ordering::SeqCst), 0);
 }
 
 #[test]
@@ -223,7 +338,9 @@ fn without_a_leader_calls_that_require_one_are_refused_and_streams_end() {
     server.calls(async |channel| {
         let requiring = |message| {
             let mut request = Request::new(message);
-            request.metadata_mut().insert("hasleader", "true".parse().unwrap());
+            request
+                .metadata_mut()
+                .insert("hasleader", "true".parse().unwrap());
             request
         };
         let text = "etcdserver: no leader".to_owned();
@@ -233,16 +350,32 @@ fn without_a_leader_calls_that_require_one_are_refused_and_streams_end() {
             Some((receiver.recv().await?, receiver))
         });
         let mut request = Request::new(Box::pin(receiver));
-        request.metadata_mut().insert("hasleader", "true".parse().unwrap());
-        sender.send(pb::LeaseKeepAliveRequest { id: 77 }).await.unwrap();
+        request
+            .metadata_mut()
+            .insert("hasleader", "true".parse().unwrap());
+        sender
+            .send(pb::LeaseKeepAliveRequest { id: 77 })
+            .await
+            .unwrap();
         let mut stream = lease.lease_keep_alive(request).await.unwrap().into_inner();
         let first = stream.message().await.unwrap().unwrap();
-        assert_eq!((first.header, first.id, first.ttl), (Some(header(9)), 77, 100));
-        sender.send(pb::LeaseKeepAliveRequest { id: 999 }).await.unwrap();
+        assert_eq!(
+            (first.header, first.id, first.ttl),
+            (Some(header(9)), 77, 100)
+        );
+        sender
+            .send(pb::LeaseKeepAliveRequest { id: 999 })
+            .await
+            .unwrap();
         assert_eq!(stream.message().await.unwrap().unwrap().ttl, 0);
         server.fake.leaderless.store(true, Ordering::SeqCst);
-        assert_eq!(refusal(stream.message().await), (Code::Unavailable, text.clone()));
-        let put = KvClient::new(channel.clone()).put(requiring(put_of("a", 1))).await;
+        assert_eq!(
+            refusal(stream.message().await),
+            (Code::Unavailable, text.clone())
+        );
+        let put = KvClient::new(channel.clone())
+            .put(requiring(put_of("a", 1)))
+            .await;
         assert_eq!(refusal(put), (Code::Unavailable, text));
         assert!(KvClient::new(channel).put(put_of("a", 1)).await.is_ok());
     });
@@ -252,10 +385,26 @@ fn without_a_leader_calls_that_require_one_are_refused_and_streams_end() {
 fn the_cores_refusals_keep_their_texts() {
     let server = Server::start();
     let cases = [
-        (ServeError::TooManyRequests, Code::Unknown, "etcdserver: too many requests"),
-        (ServeError::Timeout, Code::Unavailable, "etcdserver: request timed out"),
-        (ServeError::NoSpace, Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
-        (ServeError::LeaderChanged, Code::Unavailable, "etcdserver: leader changed"),
+        (
+            ServeError::TooManyRequests,
+            Code::Unknown,
+            "etcdserver: too many requests",
+        ),
+        (
+            ServeError::Timeout,
+            Code::Unavailable,
+            "etcdserver: request timed out",
+        ),
+        (
+            ServeError::NoSpace,
+            Code::ResourceExhausted,
+            "etcdserver: mvcc: database space exceeded",
+        ),
+        (
+            ServeError::LeaderChanged,
+            Code::Unavailable,
+            "etcdserver: leader changed",
+        ),
     ];
     server.calls(async |channel| {
         for (error, code, text) in cases {
@@ -263,9 +412,22 @@ fn the_cores_refusals_keep_their_texts() {
             let refused = refusal(KvClient::new(channel.clone()).put(put_of("a", 1)).await);
             assert_eq!(refused, (code, text.to_owned()));
         }
-        let serializable = pb::RangeRequest { serializable: true, ..range_of("k", "l") };
-        assert!(KvClient::new(channel.clone()).range(serializable).await.is_ok());
-        assert!(KvClient::new(channel).range(range_of("k", "l")).await.is_err());
+        let serializable = pb::RangeRequest {
+            serializable: true,
+            ..range_of("k", "l")
+        };
+        assert!(
+            KvClient::new(channel.clone())
+                .range(serializable)
+                .await
+                .is_ok()
+        );
+        assert!(
+            KvClient::new(channel)
+                .range(range_of("k", "l"))
+                .await
+                .is_err()
+        );
     });
 }
 
@@ -281,7 +443,10 @@ fn a_learner_serves_little() {
         assert_eq!(refusal(kv.range(range_of("k", "l")).await), refused);
         let stream = kv.range_stream(range_of("k", "l")).await;
         assert_eq!(refusal(stream.map(drop)), refused);
-        let serializable = pb::RangeRequest { serializable: true, ..range_of("k", "l") };
+        let serializable = pb::RangeRequest {
+            serializable: true,
+            ..range_of("k", "l")
+        };
         assert!(kv.range(serializable).await.is_ok());
         let mut maintenance = MaintenanceClient::new(channel);
         assert!(maintenance.status(pb::StatusRequest {}).await.is_ok());
@@ -309,10 +474,19 @@ fn a_snapshot_counts_down_to_its_digest() {
 fn watch_requests_reach_the_hub_and_its_frames_come_back() {
     let server = Server::start();
     server.calls(async |channel| {
-        let create = pb::WatchCreateRequest { key: "a".into(), watch_id: 5, ..Default::default() };
+        let create = pb::WatchCreateRequest {
+            key: "a".into(),
+            watch_id: 5,
+            ..Default::default()
+        };
         let cancel = pb::WatchCancelRequest { watch_id: 5 };
-        let requests = [RequestUnion::CreateRequest(create), RequestUnion::CancelRequest(cancel)]
-            .map(|request| pb::WatchRequest { request_union: Some(request) });
+        let requests = [
+            RequestUnion::CreateRequest(create),
+            RequestUnion::CancelRequest(cancel),
+        ]
+        .map(|request| pb::WatchRequest {
+            request_union: Some(request),
+        });
         let requests = futures_util::stream::iter(requests);
         let stream = WatchClient::new(channel).watch(requests).await;
         let mut stream = stream.unwrap().into_inner();
@@ -330,9 +504,15 @@ fn what_is_not_of_this_release_answers_as_etcd_does_where_nothing_changes() {
     server.calls(async |channel| {
         let failed = |text: &str| (Code::FailedPrecondition, format!("etcdserver: {text}"));
         let mut auth = AuthClient::new(channel.clone());
-        let status = auth.auth_status(pb::AuthStatusRequest {}).await.unwrap().into_inner();
+        let status = auth
+            .auth_status(pb::AuthStatusRequest {})
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!((status.header, status.auth_revision), (Some(header(9)), 1));
-        let user = auth.user_get(pb::AuthUserGetRequest { name: "u".into() }).await;
+        let user = auth
+            .user_get(pb::AuthUserGetRequest { name: "u".into() })
+            .await;
         assert_eq!(refusal(user), failed("user name not found"));
         let password = pb::AuthUserAddRequest {
             name: "u".into(),
@@ -340,7 +520,10 @@ fn what_is_not_of_this_release_answers_as_etcd_does_where_nothing_changes() {
             ..Default::default()
         };
         let text = "bcrypt: password length exceeds 72 bytes".to_owned();
-        assert_eq!(refusal(auth.user_add(password).await), (Code::Unknown, text));
+        assert_eq!(
+            refusal(auth.user_add(password).await),
+            (Code::Unknown, text)
+        );
         let enable = auth.auth_enable(pb::AuthEnableRequest {}).await;
         assert_eq!(refusal(enable), failed("root user does not exist"));
         let mut cluster = ClusterClient::new(channel.clone());
@@ -353,11 +536,15 @@ fn what_is_not_of_this_release_answers_as_etcd_does_where_nothing_changes() {
         assert_eq!(refused, (Code::InvalidArgument, text));
         let refused = refusal(cluster.member_add(add("http://127.0.0.1:32380")).await);
         assert_eq!(refused, failed("Peer URLs already exists"));
-        let remove = pb::MemberRemoveRequest { id: HEADER.member.0 };
+        let remove = pb::MemberRemoveRequest {
+            id: HEADER.member.0,
+        };
         let text = "etcdserver: re-configuration failed due to not enough started members";
         let refused = refusal(cluster.member_remove(remove).await);
         assert_eq!(refused, (Code::Unknown, text.to_owned()));
-        let promote = pb::MemberPromoteRequest { id: HEADER.member.0 };
+        let promote = pb::MemberPromoteRequest {
+            id: HEADER.member.0,
+        };
         let text = "can only promote a learner member";
         assert_eq!(refusal(cluster.member_promote(promote).await), failed(text));
         downgrades(MaintenanceClient::new(channel)).await;
@@ -365,18 +552,39 @@ fn what_is_not_of_this_release_answers_as_etcd_does_where_nothing_changes() {
 }
 
 async fn downgrades(mut maintenance: MaintenanceClient<Channel>) {
-    let ask = |action, version: &str| pb::DowngradeRequest { action, version: version.into() };
+    let ask = |action, version: &str| pb::DowngradeRequest {
+        action,
+        version: version.into(),
+    };
     let invalid = |text: &str| (Code::InvalidArgument, format!("etcdserver: {text}"));
-    let valid = maintenance.downgrade(ask(0, "3.6")).await.unwrap().into_inner();
-    assert_eq!((valid.header, valid.version.as_str()), (Some(header(9)), "3.7"));
+    let valid = maintenance
+        .downgrade(ask(0, "3.6"))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (valid.header, valid.version.as_str()),
+        (Some(header(9)), "3.7")
+    );
     let text = "invalid downgrade target version";
-    assert_eq!(refusal(maintenance.downgrade(ask(0, "3.5")).await), invalid(text));
+    assert_eq!(
+        refusal(maintenance.downgrade(ask(0, "3.5")).await),
+        invalid(text)
+    );
     let text = "wrong downgrade target version format";
-    assert_eq!(refusal(maintenance.downgrade(ask(0, "x")).await), invalid(text));
+    assert_eq!(
+        refusal(maintenance.downgrade(ask(0, "x")).await),
+        invalid(text)
+    );
     assert!(maintenance.downgrade(ask(2, "")).await.is_ok());
     let text = "etcdserver: unknown method".to_owned();
-    assert_eq!(refusal(maintenance.downgrade(ask(9, "")).await), (Code::Unknown, text));
-    let transferee = maintenance.move_leader(pb::MoveLeaderRequest { target_id: 1 }).await;
+    assert_eq!(
+        refusal(maintenance.downgrade(ask(9, "")).await),
+        (Code::Unknown, text)
+    );
+    let transferee = maintenance
+        .move_leader(pb::MoveLeaderRequest { target_id: 1 })
+        .await;
     let text = "etcdserver: bad leader transferee".to_owned();
     assert_eq!(refusal(transferee), (Code::FailedPrecondition, text));
 }
@@ -386,14 +594,23 @@ fn every_unary_row_answers_garbage_with_an_error_or_an_answer() {
     let server = Server::start();
     server.calls(async |channel| {
         for row in ROWS.iter().filter(|row| row.kind == Kind::Unary) {
-            for message in [&b""[..], b"\x0a\x05ab", b"\x08\x96\x01", b"\x1a\x03\x0a\x01x"] {
+            for message in [
+                &b""[..],
+                b"\x0a\x05ab",
+                b"\x08\x96\x01",
+                b"\x1a\x03\x0a\x01x",
+            ] {
                 let answer = raw_call(&channel, row.path, Bytes::from_static(message)).await;
                 if let Err(status) = answer {
                     assert_ne!(status.code(), Code::Cancelled, "{}: {status}", row.path);
                 }
             }
         }
-        assert!(raw_call(&channel, "/grpc.health.v1.Health/Check", Bytes::new()).await.is_ok());
+        assert!(
+            raw_call(&channel, "/grpc.health.v1.Health/Check", Bytes::new())
+                .await
+                .is_ok()
+        );
     });
 }
 
@@ -402,7 +619,9 @@ fn compressed_requests_are_refused_as_in_etcd() {
     let server = Server::start();
     server.calls(async |channel| {
         let mut request = Request::new(Bytes::from(put_of("a", 1).encode_to_vec()));
-        request.metadata_mut().insert("grpc-encoding", "gzip".parse().unwrap());
+        request
+            .metadata_mut()
+            .insert("grpc-encoding", "gzip".parse().unwrap());
         let mut client = tonic::client::Grpc::new(channel);
         client.ready().await.unwrap();
         let path = http::uri::PathAndQuery::from_static("/etcdserverpb.KV/Put");

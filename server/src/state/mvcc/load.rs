@@ -165,27 +165,21 @@ impl Loader {
     pub(in crate::state) fn finish(
         self,
         revision: Option<Revision>,
-        scheduled: Revision,
-        finished: Revision,
+        scheduled: Option<Revision>,
+        finished: Option<Revision>,
     ) -> Result<(Mvcc, Leases), LoadError> {
         let found = self
             .last
             .main
-            .max(scheduled)
-            .max(finished)
+            .max(scheduled.unwrap_or_default())
+            .max(finished.unwrap_or_default())
             .max(Revision::EMPTY_STORE);
         let revision = revision.unwrap_or(found);
         if found > revision && found > Revision::EMPTY_STORE {
             return Err(LoadError::BeyondRevision { found, revision });
         }
         let revision = revision.max(Revision::EMPTY_STORE);
-        let mark = |at: Revision| {
-            if at > Revision(0) {
-                at
-            } else {
-                NEVER_COMPACTED
-            }
-        };
+        let mark = |at: Option<Revision>| at.unwrap_or(NEVER_COMPACTED);
         let Loader {
             mut mvcc,
             leases,

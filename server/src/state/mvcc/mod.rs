@@ -176,8 +176,8 @@ impl Mvcc {
 
     /// Refuses reads below `revision` from now on, and schedules the reclaim.
     ///
-    /// A never compacted store accepts a compaction at 0, as etcd does; it has no effect here, so
-    /// that "never compacted" survives a restart.
+    /// A never compacted store accepts a compaction at 0, as etcd does: it drops nothing, but the
+    /// store is no longer one that was never compacted.
     pub(super) fn compact(
         &mut self,
         revision: Revision,
@@ -188,9 +188,6 @@ impl Mvcc {
         }
         if revision > self.revision {
             return Err(ApplyError::FutureRevision);
-        }
-        if revision == Revision(0) {
-            return Ok(());
         }
         self.compacted = revision;
         self.changes.forget_before(revision);

@@ -213,7 +213,11 @@ fn put_over(
     let (stored, queue_key) = entry.push(Stored::full(&encoded), newest);
     PutOutcome {
         encoded,
-        previous: previous_of(&before, stored),
+        previous: if created {
+            Previous::None
+        } else {
+            previous_of(entry, &before, stored, pair.main)
+        },
         created,
         charge: (charged, entry.cached_bytes()),
         superseded: Some((before, queue_key)),
@@ -241,16 +245,23 @@ fn bury(entry: &mut Entry, key: &[u8], tombstone: Version) -> (Previous, usize, 
     let before = *entry.newest();
     let charged = entry.cached_bytes();
     let (stored, queue_key) = entry.push(Stored::key_only(key), tombstone);
-    (previous_of(&before, stored), charged, before, queue_key)
+    let previous = previous_of(entry, &before, stored, tombstone.main());
+    (previous, charged, before, queue_key)
 }
 
-fn previous_of(version: &Version, stored: Stored) -> Previous {
-    if version.is_tombstone() {
+/// What watchers hear was there before: the key's value before the transaction, even where the
+/// transaction itself has changed the key already.
+fn previous_of(entry: &Entry, before: &Version, stored: Stored, main: Revision) -> Previous {
+    if before.main() == main {
+        let earlier = entry.at(Revision(main.0 - 1));
+        return earlier.map_or(Previous::None, |version| Previous::At(version.pair()));
+    }
+    if before.is_tombstone() {
         return Previous::None;
     }
     match stored.encoded() {
         Some(_) => Previous::Known(stored),
-        None => Previous::At(version.pair()),
+        None => Previous::At(before.pair()),
     }
 }
 

@@ -46,8 +46,8 @@ impl Storage {
                 );
             }
             Change::SetRevision(revision) => tables.revision = Some(revision),
-            Change::SetCompactScheduled(at) => tables.compact_scheduled = at,
-            Change::SetCompactFinished(at) => tables.compact_finished = at,
+            Change::SetCompactScheduled(at) => tables.compact_scheduled = Some(at),
+            Change::SetCompactFinished(at) => tables.compact_finished = Some(at),
             Change::PutLease(id, ttl) => tables.leases.push((id, ttl)),
             Change::DeleteLease(id) => tables.leases.retain(|(lease, _)| *lease != id),
             Change::PutAlarm(member, alarm) => tables.alarms.push(result::Alarm { member, alarm }),
