@@ -23,7 +23,7 @@ var (
 	}
 	quickSizes = sizes{
 		runs: 1, calls: 20_000, keys: 100_000, manyKeys: 200_000, watchPuts: 500,
-		cpuSeconds: 1, steady: 8, idle: 15, updateRounds: 5, updates: 20_000,
+		cpuSeconds: 1, steady: 6, idle: 15, updateRounds: 5, updates: 10_000,
 	}
 )
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -229,6 +229,7 @@ impl Server {
             Stdio::from(file.expect("creating an output file"))
         };
         command.stdout(output("stdout")).stderr(output("stderr"));
+        die_with_this_thread(&mut command);
         let child = command.spawn();
         self.child = Some(child.unwrap_or_else(|error| panic!("{command:?}: {error}")));
     }
@@ -401,6 +402,20 @@ impl Drop for Server {
         }
         self.kill();
     }
+}
+
+/// Has the kernel kill the child when the thread that starts it ends, so that a test that is itself
+/// killed leaves no server behind.
+fn die_with_this_thread(command: &mut Command) {
+    let ask = || {
+        // SAFETY: one system call with numbers for arguments, allowed between fork and exec.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the closure allocates nothing and takes no lock.
+    unsafe { command.pre_exec(ask) };
 }
 
 /// Sends a signal to a process that this one started.

@@ -1,6 +1,6 @@
 //! Kill -9 under load, again and again, in one data directory; the books must balance each time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
@@ -31,6 +31,8 @@ const SHORT_LEASES_MAX: i64 = 8;
 const LONG_LEASES_MAX: usize = 64;
 /// How long watchers may take to catch up, and leases to expire, at the end.
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
+/// A long audit says now and then how far it is. Rounds.
+const PROGRESS_EVERY: u64 = 100;
 const READ_LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
@@ -40,9 +42,12 @@ fn nothing_acknowledged_is_lost_and_no_watch_skips_when_the_server_is_killed_und
     let mut audit = Audit::begin(Random::new(Random::seed_from("ENGRAM_CRASH_SEED")));
     for round in 1..=rounds {
         audit.round = round;
-        audit.restart();
-        audit.must(|audit| audit.balance());
-        audit.load_and_kill();
+        audit.timed("restarts", Audit::restart);
+        audit.timed("books", |audit| audit.must(|audit| audit.balance()));
+        audit.timed("load", Audit::load_and_kill);
+        if round % PROGRESS_EVERY == 0 {
+            audit.report();
+        }
     }
     audit.restart();
     audit.must(|audit| audit.balance());
@@ -63,6 +68,7 @@ struct Audit {
     compacted: Arc<AtomicI64>,
     round: u64,
     restarts_slowest: Duration,
+    times: BTreeMap<&'static str, Duration>,
 }
 
 impl Audit {
@@ -84,7 +90,14 @@ impl Audit {
             compacted: Arc::default(),
             round: 0,
             restarts_slowest: Duration::ZERO,
+            times: BTreeMap::new(),
         }
+    }
+
+    fn timed(&mut self, what: &'static str, step: impl FnOnce(&mut Self)) {
+        let started = Instant::now();
+        step(self);
+        *self.times.entry(what).or_default() += started.elapsed();
     }
 
     /// Fails the test with the round; the server keeps its directory then.

@@ -103,9 +103,7 @@ impl Model {
         if revision > self.revision {
             return Err(ApplyError::FutureRevision);
         }
-        if revision > 0 {
-            self.compacted = revision;
-        }
+        self.compacted = revision;
         Ok(Applied::Done)
     }
 

@@ -180,7 +180,6 @@ async fn a_compacted_start_is_created_then_canceled_without_a_revision() {
     let canceled = next(&mut stream).await;
     assert!(canceled.canceled && !canceled.created && canceled.cancel_reason.is_empty());
     assert_eq!((revision_of(&canceled), canceled.compact_revision), (0, 4));
-    stream.handle(Request::Cancel(0));
     stream.handle(Request::Create(Create {
         start_revision: 4,
         ..create("a", "")
@@ -191,6 +190,41 @@ async fn a_compacted_start_is_created_then_canceled_without_a_revision() {
         told(&next(&mut stream).await),
         [put(4, "a", "3"), put(5, "a", "4")]
     );
+}
+
+#[tokio::test]
+async fn an_id_that_compaction_ended_stays_taken_and_silences_progress_until_it_is_cancelled() {
+    let world = world();
+    for value in ["1", "2", "3", "4"] {
+        world.put("a", value);
+    }
+    world.store.compact(Revision(4));
+    let mut stream = world.hub.open(None);
+    stream.handle(Request::Create(Create {
+        start_revision: 3,
+        watch_id: 7,
+        ..create("a", "")
+    }));
+    assert!(next(&mut stream).await.created);
+    assert!(next(&mut stream).await.canceled);
+    stream.handle(Request::Create(create("b", "")));
+    assert!(next(&mut stream).await.created);
+    stream.handle(Request::Progress);
+    stream.handle(Request::Create(Create {
+        watch_id: 7,
+        ..create("a", "")
+    }));
+    let refused = next(&mut stream).await;
+    assert!(refused.created && refused.canceled && refused.watch_id == NO_WATCHER);
+    stream.handle(Request::Cancel(7));
+    let canceled = next(&mut stream).await;
+    assert!(canceled.canceled && canceled.watch_id == 7 && revision_of(&canceled) == 5);
+    stream.handle(Request::Progress);
+    let progress = next(&mut stream).await;
+    assert!(progress.watch_id == NO_WATCHER && progress.events.is_empty() && !progress.canceled);
+    stream.handle(Request::Cancel(7));
+    stream.handle(Request::Progress);
+    assert_eq!(next(&mut stream).await.watch_id, NO_WATCHER, "an unknown id has no reply");
 }
 
 #[tokio::test]
