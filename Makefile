@@ -48,7 +48,7 @@ unit: ## Unit and property tests
 
 .PHONY: one-member
 one-member: tools ## One member against the real etcd's clients and answers
-	@$(call timed,one member,$(CARGO) test --release -p engram-e2e --test one_member --test api --test durability --test bad_input -- --test-threads=1)
+	@$(call timed,one member,$(CARGO) test --release -p engram-e2e --test one_member -- --nocapture --test-threads=1)
 
 .PHONY: kubernetes
 kubernetes: tools ## The real kube-apiserver and kube-controller-manager on one member
@@ -59,7 +59,7 @@ test: build check unit one-member kubernetes ## What proves the product on one m
 
 .PHONY: crash
 crash: build tools ## 2,000 kills under load, each audited (hours)
-	ENGRAM_CRASH_ROUNDS=2000 $(CARGO) test --release -p engram-e2e --test durability crash -- --nocapture
+	ENGRAM_CRASH_ROUNDS=2000 $(CARGO) test --release -p engram-e2e --test one_member crash_audit -- --nocapture
 
 .PHONY: bench
 bench: build tools ## Side by side with the real etcd; writes bench/RESULTS.md (an hour)

@@ -24,9 +24,9 @@ impl<B: Backend> Edge<B> {
                 enabled: false,
                 auth_revision: FIRST_AUTH_REVISION,
             })),
-            Rpc::AuthDisable => {
-                Ok(Frame::from(&pb::AuthDisableResponse { header: Some(self.header_message()) }))
-            }
+            Rpc::AuthDisable => Ok(Frame::from(&pb::AuthDisableResponse {
+                header: Some(self.header_message()),
+            })),
             Rpc::UserList => Ok(Frame::from(&pb::AuthUserListResponse {
                 header: Some(self.header_message()),
                 users: Vec::new(),

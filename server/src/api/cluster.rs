@@ -34,7 +34,12 @@ impl<B: Backend> Edge<B> {
         if urls.is_empty() || urls.iter().any(|url| ListenUrl::parse(url).is_err()) {
             return Err(Refusal::MEMBER_BAD_URLS);
         }
-        if self.backend().members().iter().any(|member| shares_url(member, urls)) {
+        if self
+            .backend()
+            .members()
+            .iter()
+            .any(|member| shares_url(member, urls))
+        {
             return Err(Refusal::PEER_URL_EXISTS);
         }
         Err(Refusal::not_served(SERVICE, "MemberAdd"))

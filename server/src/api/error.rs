@@ -20,11 +20,17 @@ pub struct Refusal {
 
 impl Refusal {
     const fn fixed(code: Code, text: &'static str) -> Refusal {
-        Refusal { code, text: Cow::Borrowed(text) }
+        Refusal {
+            code,
+            text: Cow::Borrowed(text),
+        }
     }
 
     fn told(code: Code, text: String) -> Refusal {
-        Refusal { code, text: Cow::Owned(text) }
+        Refusal {
+            code,
+            text: Cow::Owned(text),
+        }
     }
 
     /// The code, for the metrics.
@@ -189,7 +195,10 @@ impl Refusal {
 
     /// Bytes that are not the message they should be.
     pub fn undecodable(error: &prost::DecodeError) -> Refusal {
-        Refusal::told(Code::Internal, format!("grpc: error unmarshalling request: {error}"))
+        Refusal::told(
+            Code::Internal,
+            format!("grpc: error unmarshalling request: {error}"),
+        )
     }
 
     /// The connection broke while the request was read.

@@ -50,7 +50,11 @@ where
             break;
         }
     }
-    let whole = if rest.is_empty() { first } else { joined(&first, &rest) };
+    let whole = if rest.is_empty() {
+        first
+    } else {
+        joined(&first, &rest)
+    };
     let len = message_len(&whole, max)?.ok_or(Refusal::NO_REQUEST)?;
     if whole.len() < PREFIX_LEN + len {
         return Err(Refusal::NO_REQUEST);
@@ -81,10 +85,16 @@ fn message_len(bytes: &Bytes, max: usize) -> Result<Option<usize>, Refusal> {
 /// A successful unary answer.
 pub(super) fn answer(frame: Frame) -> Response<Body> {
     let (first, more) = frame.into_pieces();
-    let body = UnaryBody { first: Some(first), more, trailers: true };
+    let body = UnaryBody {
+        first: Some(first),
+        more,
+        trailers: true,
+    };
     let mut response = Response::new(Body::new(body));
     let content_type = HeaderValue::from_static("application/grpc");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, content_type);
     response
 }
 

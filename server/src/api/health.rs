@@ -22,15 +22,23 @@ pub(super) fn check(message: Bytes) -> Result<Frame, Refusal> {
 /// Tells the health once; it does not change as long as there is a connection to tell it on.
 pub(super) fn watch(mut requests: Requests) -> Answers {
     let first = async move {
-        let message = next_request(&mut requests).await?.ok_or(Refusal::NO_REQUEST)?;
+        let message = next_request(&mut requests)
+            .await?
+            .ok_or(Refusal::NO_REQUEST)?;
         let wanted: HealthCheckRequest = decode(message)?;
         let known = wanted.service.is_empty();
-        let health = if known { ServingStatus::Serving } else { ServingStatus::ServiceUnknown };
+        let health = if known {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::ServiceUnknown
+        };
         Ok(Outgoing::Frame(status(health)))
     };
     Box::pin(stream::once(first).chain(stream::pending()))
 }
 
 fn status(status: ServingStatus) -> Frame {
-    Frame::from(&HealthCheckResponse { status: status.into() })
+    Frame::from(&HealthCheckResponse {
+        status: status.into(),
+    })
 }

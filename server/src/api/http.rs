@@ -43,7 +43,9 @@ impl<B: Backend> Edge<B> {
         // As Go's handlers: metrics and variables take any method.
         if request.method != Method::GET && !matches!(path, "/metrics" | "/debug/vars") {
             let mut refused = error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
-            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+            refused
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("GET"));
             return refused;
         }
         let query = Query::parse(request.uri.query().unwrap_or_default());
@@ -95,7 +97,11 @@ impl<B: Backend> Edge<B> {
                 "lead": status.leader.map(id).unwrap_or_else(|| "0".into()),
             },
         });
-        page(StatusCode::OK, "application/json; charset=utf-8", variables.to_string())
+        page(
+            StatusCode::OK,
+            "application/json; charset=utf-8",
+            variables.to_string(),
+        )
     }
 
     async fn health(&self, query: &Query<'_>) -> Response<Body> {
@@ -133,7 +139,11 @@ impl<B: Backend> Edge<B> {
             self.backend().read_barrier().await?;
         }
         let key = KeyRange::single(bytes::Bytes::from_static(b"\0"));
-        let query = Range { limit: 1, keys_only: true, ..Range::all(key) };
+        let query = Range {
+            limit: 1,
+            keys_only: true,
+            ..Range::all(key)
+        };
         Ok(self.backend().range(&query).await?.0)
     }
 
@@ -153,7 +163,11 @@ impl<B: Backend> Edge<B> {
         if !well {
             return error(StatusCode::SERVICE_UNAVAILABLE, &report);
         }
-        let report = if query.first("verbose").is_some() { report } else { String::new() };
+        let report = if query.first("verbose").is_some() {
+            report
+        } else {
+            String::new()
+        };
         let mut answer = page(StatusCode::OK, PLAIN, report + "ok\n");
         no_sniffing(&mut answer);
         answer
@@ -166,9 +180,10 @@ impl<B: Backend> Edge<B> {
                 let corrupt = alarms.iter().any(|alarm| alarm.alarm == AlarmType::Corrupt);
                 corrupt.then(|| "alarm activated: CORRUPT".into())
             }
-            "non_learner" => {
-                self.backend().is_learner().then(|| "not supported for learner".into())
-            }
+            "non_learner" => self
+                .backend()
+                .is_learner()
+                .then(|| "not supported for learner".into()),
             read => {
                 let tried = self.try_read(read == "serializable_read").await;
                 tried.err().map(|refusal| refusal.to_string())
@@ -194,7 +209,9 @@ fn page(status: StatusCode, content_type: &'static str, text: String) -> Respons
     let body = http_body_util::Full::new(bytes::Bytes::from(text));
     let mut response = Response::new(Body::new(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -207,7 +224,9 @@ fn error(status: StatusCode, text: &str) -> Response<Body> {
 
 fn no_sniffing(response: &mut Response<Body>) {
     let value = HeaderValue::from_static("nosniff");
-    response.headers_mut().insert(http::header::X_CONTENT_TYPE_OPTIONS, value);
+    response
+        .headers_mut()
+        .insert(http::header::X_CONTENT_TYPE_OPTIONS, value);
 }
 
 /// A URL's query. None of the values known here needs unescaping.
@@ -216,7 +235,11 @@ struct Query<'a>(Vec<(&'a str, &'a str)>);
 impl<'a> Query<'a> {
     fn parse(text: &'a str) -> Query<'a> {
         let pairs = text.split('&').filter(|pair| !pair.is_empty());
-        Query(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect())
+        Query(
+            pairs
+                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                .collect(),
+        )
     }
 
     fn first(&self, name: &str) -> Option<&'a str> {
@@ -225,6 +248,9 @@ impl<'a> Query<'a> {
 
     fn all(&self, name: &str) -> BTreeSet<&'a str> {
         let named = self.0.iter().filter(|pair| pair.0 == name);
-        named.map(|pair| pair.1).filter(|value| !value.is_empty()).collect()
+        named
+            .map(|pair| pair.1)
+            .filter(|value| !value.is_empty())
+            .collect()
     }
 }

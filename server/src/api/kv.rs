@@ -34,7 +34,9 @@ impl<B: Backend> Edge<B> {
         let put = request::put(decode(message)?)?;
         self.check_size(len)?;
         let (revision, applied) = self.propose(Op::Put(put)).await?;
-        let Applied::Put(put) = applied else { unreachable!("a put answers as a put") };
+        let Applied::Put(put) = applied else {
+            unreachable!("a put answers as a put")
+        };
         Ok(answer::put(&self.header(revision), &put))
     }
 
@@ -70,9 +72,14 @@ impl<B: Backend> Edge<B> {
 
     pub(super) async fn compact(&self, message: Bytes) -> Result<Frame, Refusal> {
         let wanted: pb::CompactionRequest = decode(message)?;
-        self.propose(Op::Compact(Compact { revision: wanted.revision })).await?;
+        self.propose(Op::Compact(Compact {
+            revision: wanted.revision,
+        }))
+        .await?;
         if wanted.physical {
-            self.backend().compacted_physically(Revision(wanted.revision)).await?;
+            self.backend()
+                .compacted_physically(Revision(wanted.revision))
+                .await?;
         }
         Ok(answer::header_only(&self.header_now()))
     }
@@ -82,11 +89,18 @@ impl<B: Backend> Edge<B> {
         if grant.ttl > LEASE_TTL_MAX {
             return Err(Refusal::LEASE_TTL_TOO_LARGE);
         }
-        let outcome = self.backend().lease_grant(LeaseId(grant.id), grant.ttl).await?;
+        let outcome = self
+            .backend()
+            .lease_grant(LeaseId(grant.id), grant.ttl)
+            .await?;
         let Applied::LeaseGrant { id, ttl_seconds } = outcome.result? else {
             unreachable!("a grant answers as a grant")
         };
-        Ok(answer::lease(&self.header(outcome.revision), id, ttl_seconds))
+        Ok(answer::lease(
+            &self.header(outcome.revision),
+            id,
+            ttl_seconds,
+        ))
     }
 
     /// Has an operation applied: the store's revision after it, and what it answered.
@@ -105,7 +119,9 @@ impl<B: Backend> Edge<B> {
     /// The range in chunks at one revision; header, `more` and `count` are in the last one.
     pub(super) fn range_stream(self, mut requests: Requests) -> Answers {
         let opening = async move {
-            let message = next_request(&mut requests).await?.ok_or(Refusal::NO_REQUEST)?;
+            let message = next_request(&mut requests)
+                .await?
+                .ok_or(Refusal::NO_REQUEST)?;
             self.open_range_stream(message).await
         };
         let states = stream::unfold(Chunks::Opening(Box::pin(opening)), Chunks::next);
@@ -120,13 +136,20 @@ impl<B: Backend> Edge<B> {
         }
         if query.count_only {
             let (head, found) = self.backend().range(&query).await?;
-            let count = result::Range { count: found.count, ..result::Range::default() };
+            let count = result::Range {
+                count: found.count,
+                ..result::Range::default()
+            };
             let frame = answer::range_chunk(Some(&self.header(head)), &count);
             return Ok(Chunks::Last(frame));
         }
         let limit = usize::try_from(query.limit).ok().filter(|limit| *limit > 0);
         // etcd's quirk: a negative limit is none for the first chunk too.
-        let keys = if query.limit < 0 { usize::MAX } else { FIRST_CHUNK_KEYS };
+        let keys = if query.limit < 0 {
+            usize::MAX
+        } else {
+            FIRST_CHUNK_KEYS
+        };
         let cursor = self.backend().range_cursor(query)?;
         Ok(Chunks::Reading(Box::new(Reading {
             edge: self,
@@ -202,7 +225,10 @@ impl<B: Backend> Reading<B> {
         self.left -= read;
         let remaining = page.count;
         let last = !page.more || self.left == 0;
-        let mut chunk = result::Range { items: page.items, ..result::Range::default() };
+        let mut chunk = result::Range {
+            items: page.items,
+            ..result::Range::default()
+        };
         if last {
             chunk.more = page.more;
             chunk.count = self.sent + remaining;
@@ -213,7 +239,11 @@ impl<B: Backend> Reading<B> {
         assert!(read > 0, "a page with more behind it is not empty");
         self.sent += i64::try_from(read).expect("a page's length fits");
         let frame = answer::range_chunk(None, &chunk);
-        self.keys = next_keys(asked, frame.message_len(), self.edge.config().max_request_bytes);
+        self.keys = next_keys(
+            asked,
+            frame.message_len(),
+            self.edge.config().max_request_bytes,
+        );
         Ok((frame, Chunks::Reading(self)))
     }
 }

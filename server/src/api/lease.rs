@@ -21,7 +21,10 @@ impl<B: Backend> Edge<B> {
 
     pub(super) async fn lease_time_to_live(&self, message: Bytes) -> Result<Frame, Refusal> {
         let wanted: pb::LeaseTimeToLiveRequest = decode(message)?;
-        let report = self.backend().lease_time_to_live(LeaseId(wanted.id), wanted.keys).await?;
+        let report = self
+            .backend()
+            .lease_time_to_live(LeaseId(wanted.id), wanted.keys)
+            .await?;
         let response = pb::LeaseTimeToLiveResponse {
             header: Some(self.header_message()),
             id: wanted.id,
@@ -37,7 +40,10 @@ impl<B: Backend> Edge<B> {
         let leases = self.backend().leases().await?;
         let response = pb::LeaseLeasesResponse {
             header: Some(self.header_message()),
-            leases: leases.into_iter().map(|id| pb::LeaseStatus { id: id.0 }).collect(),
+            leases: leases
+                .into_iter()
+                .map(|id| pb::LeaseStatus { id: id.0 })
+                .collect(),
         };
         Ok(Frame::from(&response))
     }

@@ -52,7 +52,9 @@ impl<B: Backend> Edge<B> {
 
     async fn change_alarm(&self, alarm: Alarm) -> Result<Vec<result::Alarm>, Refusal> {
         let (_, applied) = self.propose(Op::Alarm(alarm)).await?;
-        let Applied::Alarm(changed) = applied else { unreachable!("an alarm answers as an alarm") };
+        let Applied::Alarm(changed) = applied else {
+            unreachable!("an alarm answers as an alarm")
+        };
         Ok(changed)
     }
 
@@ -92,14 +94,23 @@ impl<B: Backend> Edge<B> {
     pub(super) async fn hash(&self, message: Bytes) -> Result<Frame, Refusal> {
         let pb::HashRequest {} = decode(message)?;
         let (revision, hash) = self.backend().hash().await?;
-        let header = pb::ResponseHeader { revision: revision.0, ..self.header_message() };
-        Ok(Frame::from(&pb::HashResponse { header: Some(header), hash }))
+        let header = pb::ResponseHeader {
+            revision: revision.0,
+            ..self.header_message()
+        };
+        Ok(Frame::from(&pb::HashResponse {
+            header: Some(header),
+            hash,
+        }))
     }
 
     pub(super) async fn hash_kv(&self, message: Bytes) -> Result<Frame, Refusal> {
         let wanted: pb::HashKvRequest = decode(message)?;
         let hashed = self.backend().hash_kv(wanted.revision).await?;
-        let header = pb::ResponseHeader { revision: hashed.head.0, ..self.header_message() };
+        let header = pb::ResponseHeader {
+            revision: hashed.head.0,
+            ..self.header_message()
+        };
         let response = pb::HashKvResponse {
             header: Some(header),
             hash: hashed.hash,
@@ -117,7 +128,10 @@ impl<B: Backend> Edge<B> {
             return Err(Refusal::NOT_LEADER);
         }
         let members = self.backend().members();
-        if !members.iter().any(|member| member.id == target && !member.learner) {
+        if !members
+            .iter()
+            .any(|member| member.id == target && !member.learner)
+        {
             return Err(Refusal::BAD_LEADER_TRANSFEREE);
         }
         if target != this {
@@ -171,15 +185,20 @@ impl<B: Backend> Edge<B> {
     pub(super) fn snapshot(self, mut requests: Requests) -> Answers {
         let version = self.storage_version().unwrap_or_default();
         let opening = async move {
-            let message = next_request(&mut requests).await?.ok_or(Refusal::NO_REQUEST)?;
+            let message = next_request(&mut requests)
+                .await?
+                .ok_or(Refusal::NO_REQUEST)?;
             let pb::SnapshotRequest {} = decode(message)?;
             Ok::<_, Refusal>(self.backend().snapshot().await?)
         };
         let start = Sending::Opening(Box::pin(opening));
-        Box::pin(stream::unfold((start, version), |(sending, version)| async move {
-            let (answer, next) = sending.next(&version).await?;
-            Some((answer.map(Outgoing::Frame), (next, version)))
-        }))
+        Box::pin(stream::unfold(
+            (start, version),
+            |(sending, version)| async move {
+                let (answer, next) = sending.next(&version).await?;
+                Some((answer.map(Outgoing::Frame), (next, version)))
+            },
+        ))
     }
 }
 
@@ -240,7 +259,9 @@ impl Sending {
             None => return Some((Err(Refusal::SNAPSHOT_BROKEN), Sending::Done)),
         };
         let len = if digest { 0 } else { piece.len() as u64 };
-        let remaining_bytes = left.checked_sub(len).expect("the pieces are as long as announced");
+        let remaining_bytes = left
+            .checked_sub(len)
+            .expect("the pieces are as long as announced");
         let message = pb::SnapshotResponse {
             header: None,
             remaining_bytes,
@@ -271,7 +292,10 @@ mod tests {
 
     #[test]
     fn an_alarm_reads_as_in_etcds_status() {
-        let alarm = result::Alarm { member: MemberId(7), alarm: AlarmType::NoSpace };
+        let alarm = result::Alarm {
+            member: MemberId(7),
+            alarm: AlarmType::NoSpace,
+        };
         assert_eq!(alarm_text(&alarm), "memberID:7 alarm:NOSPACE");
     }
 }

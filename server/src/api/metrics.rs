@@ -111,37 +111,60 @@ impl Metrics {
 
     pub(super) fn client_version(&self, kind: Kind, name: &str) {
         let count = |version: &Version| {
-            let counter = if kind == Kind::Unary { &version.unary } else { &version.stream };
+            let counter = if kind == Kind::Unary {
+                &version.unary
+            } else {
+                &version.stream
+            };
             counter.fetch_add(1, Relaxed);
         };
         if let Some(version) = self.versions.read().iter().find(|v| *v.name == *name) {
             return count(version);
         }
         let mut versions = self.versions.write();
-        let name = if versions.len() < VERSIONS_MAX { name } else { "other" };
+        let name = if versions.len() < VERSIONS_MAX {
+            name
+        } else {
+            "other"
+        };
         if let Some(version) = versions.iter().find(|v| *v.name == *name) {
             return count(version);
         }
-        versions.push(Version { name: name.into(), ..Version::default() });
+        versions.push(Version {
+            name: name.into(),
+            ..Version::default()
+        });
         count(versions.last().expect("pushed just now"));
     }
 
     pub(super) fn health(&self, healthy: bool) {
-        let counter = if healthy { &self.health_successes } else { &self.health_failures };
+        let counter = if healthy {
+            &self.health_successes
+        } else {
+            &self.health_failures
+        };
         counter.fetch_add(1, Relaxed);
     }
 
     pub(super) fn checked(&self, of: &str, name: &str, healthy: bool) {
-        let check = self.checks.iter().find(|check| check.of == of && check.name == name);
+        let check = self
+            .checks
+            .iter()
+            .find(|check| check.of == of && check.name == name);
         let check = check.expect("every check has its counters");
         check.last.store(u64::from(healthy), Relaxed);
-        let counter = if healthy { &check.successes } else { &check.errors };
+        let counter = if healthy {
+            &check.successes
+        } else {
+            &check.errors
+        };
         counter.fetch_add(1, Relaxed);
     }
 
     /// Appends everything in Prometheus' text format.
     pub fn render(&self, out: &mut String) {
-        self.write(out).expect("a string takes what is written to it");
+        self.write(out)
+            .expect("a string takes what is written to it");
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
@@ -179,9 +202,11 @@ impl Metrics {
     fn write_calls(&self, out: &mut String) -> std::fmt::Result {
         type Count = fn(&Call) -> &AtomicU64;
         let families: [(&str, &str, Count); 3] = [
-            ("grpc_server_started_total", "Total number of RPCs started on the server.", |call| {
-                &call.started
-            }),
+            (
+                "grpc_server_started_total",
+                "Total number of RPCs started on the server.",
+                |call| &call.started,
+            ),
             (
                 "grpc_server_msg_received_total",
                 "Total number of RPC stream messages received on the server.",
@@ -225,7 +250,12 @@ impl Metrics {
 
     fn write_versions(&self, out: &mut String) -> std::fmt::Result {
         let name = "etcd_server_client_requests_total";
-        head(out, name, "The total number of client requests per client version.", "counter")?;
+        head(
+            out,
+            name,
+            "The total number of client requests per client version.",
+            "counter",
+        )?;
         for version in self.versions.read().iter() {
             let escaped = escape(&version.name);
             for (kind, counter) in [("unary", &version.unary), ("stream", &version.stream)] {
@@ -243,13 +273,27 @@ impl Metrics {
 
     fn write_checks(&self, out: &mut String) -> std::fmt::Result {
         let name = "etcd_server_healthcheck";
-        head(out, name, "The result of each kind of healthcheck.", "gauge")?;
+        head(
+            out,
+            name,
+            "The result of each kind of healthcheck.",
+            "gauge",
+        )?;
         for check in &self.checks {
             let value = check.last.load(Relaxed);
-            writeln!(out, "{name}{{name=\"{}\",type=\"{}\"}} {value}", check.name, check.of)?;
+            writeln!(
+                out,
+                "{name}{{name=\"{}\",type=\"{}\"}} {value}",
+                check.name, check.of
+            )?;
         }
         let name = "etcd_server_healthchecks_total";
-        head(out, name, "The total number of each kind of healthcheck.", "counter")?;
+        head(
+            out,
+            name,
+            "The total number of each kind of healthcheck.",
+            "counter",
+        )?;
         for check in &self.checks {
             for (status, counter) in [("success", &check.successes), ("error", &check.errors)] {
                 writeln!(
@@ -271,5 +315,8 @@ fn head(out: &mut String, name: &str, help: &str, kind: &str) -> std::fmt::Resul
 
 /// A label's value, with what the format reserves escaped.
 fn escape(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }

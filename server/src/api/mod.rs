@@ -63,7 +63,10 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Config {
-        Config { max_request_bytes: 3 << 19, max_txn_ops: 128 }
+        Config {
+            max_request_bytes: 3 << 19,
+            max_txn_ops: 128,
+        }
     }
 }
 
@@ -136,7 +139,12 @@ impl<B: Backend> Edge<B> {
     /// An edge of `backend`.
     pub fn new(backend: Arc<B>, config: Config) -> Edge<B> {
         let metrics = Arc::new(Metrics::new());
-        Edge(Arc::new(Shared { backend, config, table: Table::new(), metrics }))
+        Edge(Arc::new(Shared {
+            backend,
+            config,
+            table: Table::new(),
+            metrics,
+        }))
     }
 
     /// The edge of `--listen-metrics-urls`.
@@ -159,12 +167,25 @@ impl<B: Backend> Edge<B> {
 
     /// The header of an answer that has a revision of its own.
     fn header(&self, revision: Revision) -> Header {
-        Header { revision, ..self.header_now() }
+        Header {
+            revision,
+            ..self.header_now()
+        }
     }
 
     fn header_now(&self) -> Header {
-        let backend::Header { cluster, member, revision, term } = self.backend().header();
-        Header { cluster, member, revision, term }
+        let backend::Header {
+            cluster,
+            member,
+            revision,
+            term,
+        } = self.backend().header();
+        Header {
+            cluster,
+            member,
+            revision,
+            term,
+        }
     }
 
     fn header_message(&self) -> pb::ResponseHeader {
@@ -179,7 +200,10 @@ impl<B: Backend> Edge<B> {
 
     /// The header of the member list's answers, in which etcd names no revision.
     fn header_without_revision(&self) -> pb::ResponseHeader {
-        pb::ResponseHeader { revision: 0, ..self.header_message() }
+        pb::ResponseHeader {
+            revision: 0,
+            ..self.header_message()
+        }
     }
 
     fn require_voter(&self) -> Result<(), Refusal> {
@@ -298,8 +322,15 @@ impl<B: Backend> Edge<B> {
             let answers = self.open_stream(row, requests);
             Box::pin(until(answers, interruption))
         });
-        let codec = ByteCodec { metrics: Arc::clone(&metrics), row: at };
-        let once = Once { open: Some(open), metrics, row: at };
+        let codec = ByteCodec {
+            metrics: Arc::clone(&metrics),
+            row: at,
+        };
+        let once = Once {
+            open: Some(open),
+            metrics,
+            row: at,
+        };
         let mut grpc = tonic::server::Grpc::new(codec).max_decoding_message_size(max);
         grpc.streaming(once, request).await
     }
@@ -328,7 +359,9 @@ impl<B: Backend> Edge<B> {
             return interrupted.boxed();
         };
         let interrupted = tokio::time::timeout(deadline, interrupted);
-        interrupted.map(|ended| ended.unwrap_or(Refusal::DEADLINE_EXCEEDED)).boxed()
+        interrupted
+            .map(|ended| ended.unwrap_or(Refusal::DEADLINE_EXCEEDED))
+            .boxed()
     }
 }
 
@@ -339,14 +372,18 @@ fn until(
 ) -> impl futures_util::Stream<Item = Result<streams::Outgoing, Refusal>> + Send {
     let interrupted = interruption.into_stream().map(Err);
     // The stream ends with its answers: an interruption that never comes must not keep it open.
-    let marked = answers.map(Some).chain(stream::once(std::future::ready(None)));
+    let marked = answers
+        .map(Some)
+        .chain(stream::once(std::future::ready(None)));
     stream::select(marked, interrupted.map(Some))
         .take_while(|next| std::future::ready(next.is_some()))
         .filter_map(std::future::ready)
 }
 
 fn requires_leader(headers: &HeaderMap) -> bool {
-    headers.get("hasleader").is_some_and(|value| value == "true")
+    headers
+        .get("hasleader")
+        .is_some_and(|value| value == "true")
 }
 
 /// No compression is installed, as in etcd.
@@ -354,6 +391,8 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
     match headers.get("grpc-encoding") {
         None => Ok(()),
         Some(value) if value == "identity" => Ok(()),
-        Some(value) => Err(Refusal::unknown_encoding(&String::from_utf8_lossy(value.as_bytes()))),
+        Some(value) => Err(Refusal::unknown_encoding(&String::from_utf8_lossy(
+            value.as_bytes(),
+        ))),
     }
 }

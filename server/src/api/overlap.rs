@@ -90,8 +90,11 @@ impl Deletes {
 
     fn insert(&mut self, mut start: Bytes, mut end: Bytes) {
         // Whatever touches the new interval is melted into it; each interval melts once.
-        while let Some((other_start, other_end)) =
-            self.0.range::<Bytes, _>(..=&end).next_back().map(|(s, e)| (s.clone(), e.clone()))
+        while let Some((other_start, other_end)) = self
+            .0
+            .range::<Bytes, _>(..=&end)
+            .next_back()
+            .map(|(s, e)| (s.clone(), e.clone()))
         {
             if other_end < start {
                 break;
@@ -104,7 +107,10 @@ impl Deletes {
     }
 
     fn covers(&self, key: &Bytes) -> bool {
-        self.0.range::<Bytes, _>(..=key).next_back().is_some_and(|(_, end)| key < end)
+        self.0
+            .range::<Bytes, _>(..=key)
+            .next_back()
+            .is_some_and(|(_, end)| key < end)
     }
 
     fn join(&mut self, other: Deletes) {
@@ -133,15 +139,27 @@ mod tests {
 
     fn delete(key: &'static str, end: &'static str) -> TxnOp {
         let range = KeyRange::from_request(key.into(), end.into());
-        TxnOp::DeleteRange(DeleteRange { range, prev_kv: false })
+        TxnOp::DeleteRange(DeleteRange {
+            range,
+            prev_kv: false,
+        })
     }
 
     fn nested(success: Vec<TxnOp>, failure: Vec<TxnOp>) -> TxnOp {
-        TxnOp::Txn(Txn { compare: vec![], success, failure })
+        TxnOp::Txn(Txn {
+            compare: vec![],
+            success,
+            failure,
+        })
     }
 
     fn refused(success: Vec<TxnOp>) -> bool {
-        check(&Txn { compare: vec![], success, failure: vec![] }).is_err()
+        check(&Txn {
+            compare: vec![],
+            success,
+            failure: vec![],
+        })
+        .is_err()
     }
 
     #[test]
@@ -151,9 +169,19 @@ mod tests {
         assert!(refused(vec![delete("d", "z"), put("x")]));
         assert!(!refused(vec![delete("d", "x"), put("x")]));
         assert!(refused(vec![nested(vec![put("x")], vec![]), put("x")]));
-        assert!(refused(vec![delete("a", "z"), nested(vec![], vec![put("x")])]));
-        assert!(refused(vec![nested(vec![delete("a", "z")], vec![]), put("x")]));
-        let txn = Txn { compare: vec![], success: vec![], failure: vec![put("x"), put("x")] };
+        assert!(refused(vec![
+            delete("a", "z"),
+            nested(vec![], vec![put("x")])
+        ]));
+        assert!(refused(vec![
+            nested(vec![delete("a", "z")], vec![]),
+            put("x")
+        ]));
+        let txn = Txn {
+            compare: vec![],
+            success: vec![],
+            failure: vec![put("x"), put("x")],
+        };
         assert_eq!(check(&txn), Err(Refusal::DUPLICATE_KEY));
     }
 

@@ -32,7 +32,10 @@ pub(super) type Requests = Streaming<Bytes>;
 
 /// The next request of a stream; none when the client has finished sending.
 pub(super) async fn next_request(requests: &mut Requests) -> Result<Option<Bytes>, Refusal> {
-    requests.message().await.map_err(|status| Refusal::of_stream(&status))
+    requests
+        .message()
+        .await
+        .map_err(|status| Refusal::of_stream(&status))
 }
 
 /// Our codec: bytes in, bytes out. Counts messages.
@@ -72,7 +75,9 @@ impl Encoder for ByteCodec {
         self.metrics.sent(self.row, len);
         out.reserve(len);
         match item {
-            Outgoing::Frame(frame) => frame.message_pieces().for_each(|piece| out.put_slice(piece)),
+            Outgoing::Frame(frame) => frame
+                .message_pieces()
+                .for_each(|piece| out.put_slice(piece)),
             Outgoing::Watch(frame) => frame.write_to(out),
         }
         Ok(())
@@ -114,10 +119,17 @@ impl StreamingService<Bytes> for Once {
     type Future = Ready<Result<Response<Counted>, Status>>;
 
     fn call(&mut self, request: Request<Requests>) -> Self::Future {
-        let open = self.open.take().expect("tonic calls a streaming service once a request");
+        let open = self
+            .open
+            .take()
+            .expect("tonic calls a streaming service once a request");
         let answers = open(request.into_inner());
-        let counted =
-            Counted { answers, metrics: Arc::clone(&self.metrics), row: self.row, ended: None };
+        let counted = Counted {
+            answers,
+            metrics: Arc::clone(&self.metrics),
+            row: self.row,
+            ended: None,
+        };
         ready(Ok(Response::new(counted)))
     }
 }
@@ -154,6 +166,7 @@ impl Stream for Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         // Dropped before its end: the client has gone.
-        self.metrics.handled(self.row, self.ended.unwrap_or(Code::Cancelled));
+        self.metrics
+            .handled(self.row, self.ended.unwrap_or(Code::Cancelled));
     }
 }

@@ -159,7 +159,11 @@ pub struct Table(HashMap<&'static str, usize>);
 impl Table {
     /// All of them.
     pub fn new() -> Table {
-        let rows: HashMap<_, _> = ROWS.iter().enumerate().map(|(at, row)| (row.path, at)).collect();
+        let rows: HashMap<_, _> = ROWS
+            .iter()
+            .enumerate()
+            .map(|(at, row)| (row.path, at))
+            .collect();
         assert_eq!(rows.len(), ROWS.len(), "every call has a path of its own");
         Table(rows)
     }
@@ -171,7 +175,10 @@ impl Table {
 
     /// Whether a path names a service that is known.
     pub fn knows_service(path: &str) -> bool {
-        let service = path.trim_start_matches('/').rsplit_once('/').map(|(service, _)| service);
+        let service = path
+            .trim_start_matches('/')
+            .rsplit_once('/')
+            .map(|(service, _)| service);
         service.is_some_and(|service| ROWS.iter().any(|row| row.service == service))
     }
 }

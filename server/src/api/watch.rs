@@ -26,7 +26,11 @@ struct Call {
 
 impl<B: Backend> Edge<B> {
     pub(super) fn watch(self, requests: Requests) -> Answers {
-        let call = Call { watch: self.backend().watch(), requests, open: true };
+        let call = Call {
+            watch: self.backend().watch(),
+            requests,
+            open: true,
+        };
         Box::pin(stream::unfold(Some(call), |call| async move {
             let mut call = call?;
             match call.next().await {

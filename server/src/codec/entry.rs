@@ -63,7 +63,10 @@ pub enum DecodeError {
 
 /// Encodes one operation, to be put into a batch.
 pub fn encode_op(op: &Op) -> Bytes {
-    let message = raft::Op { request: Some(op_request(op)), ..raft::Op::default() };
+    let message = raft::Op {
+        request: Some(op_request(op)),
+        ..raft::Op::default()
+    };
     Bytes::from(message.encode_to_vec())
 }
 
@@ -72,22 +75,26 @@ fn op_request(op: &Op) -> Request {
         Op::Put(put) => Request::Put(proto::put(put)),
         Op::DeleteRange(delete) => Request::DeleteRange(proto::delete_range(delete)),
         Op::Txn(txn) => Request::Txn(proto::txn(txn)),
-        Op::Compact(compact) => {
-            Request::Compact(pb::CompactionRequest { revision: compact.revision, physical: false })
-        }
-        Op::LeaseGrant(grant) => {
-            Request::LeaseGrant(pb::LeaseGrantRequest { ttl: grant.ttl_seconds, id: grant.id.0 })
-        }
+        Op::Compact(compact) => Request::Compact(pb::CompactionRequest {
+            revision: compact.revision,
+            physical: false,
+        }),
+        Op::LeaseGrant(grant) => Request::LeaseGrant(pb::LeaseGrantRequest {
+            ttl: grant.ttl_seconds,
+            id: grant.id.0,
+        }),
         Op::LeaseRevoke(id) => Request::LeaseRevoke(pb::LeaseRevokeRequest { id: id.0 }),
         Op::Alarm(alarm) => Request::Alarm(alarm_request(*alarm)),
-        Op::PublishMember { member, incarnation, attributes } => {
-            Request::PublishMember(raft::PublishMember {
-                member: member.0,
-                incarnation: *incarnation,
-                name: attributes.name.clone(),
-                client_urls: attributes.client_urls.clone(),
-            })
-        }
+        Op::PublishMember {
+            member,
+            incarnation,
+            attributes,
+        } => Request::PublishMember(raft::PublishMember {
+            member: member.0,
+            incarnation: *incarnation,
+            name: attributes.name.clone(),
+            client_urls: attributes.client_urls.clone(),
+        }),
         Op::Bootstrap { members } => Request::Bootstrap(raft::Bootstrap {
             members: members
                 .iter()
@@ -107,7 +114,11 @@ fn alarm_request(alarm: Alarm) -> pb::AlarmRequest {
         Alarm::Activate(member, kind) => (1, member, kind),
         Alarm::Deactivate(member, kind) => (2, member, kind),
     };
-    pb::AlarmRequest { action, member_id: member.0, alarm: proto::alarm_type(kind) }
+    pb::AlarmRequest {
+        action,
+        member_id: member.0,
+        alarm: proto::alarm_type(kind),
+    }
 }
 
 /// How many bytes an encoded operation takes in a batch.
@@ -126,7 +137,8 @@ pub fn join_batch(header: &BatchHeader, encoded_ops: &[Bytes]) -> Bytes {
     };
     let ops: usize = encoded_ops.iter().map(len_in_batch).sum();
     let mut out = BytesMut::with_capacity(head.encoded_len() + ops);
-    head.encode(&mut out).expect("the buffer has room for the batch's head");
+    head.encode(&mut out)
+        .expect("the buffer has room for the batch's head");
     for op in encoded_ops {
         out.put_u8(OPS_TAG);
         put_varint(&mut out, op.len());
@@ -156,33 +168,47 @@ pub fn encode_batch(header: &BatchHeader, ops: &[Op]) -> Bytes {
 pub fn decode_batch(bytes: Bytes) -> Result<(BatchHeader, Vec<Op>), DecodeError> {
     let batch = raft::Batch::decode(bytes)?;
     if batch.apply_version != APPLY_VERSION {
-        return Err(DecodeError::UnknownVersion { found: batch.apply_version });
+        return Err(DecodeError::UnknownVersion {
+            found: batch.apply_version,
+        });
     }
     let header = BatchHeader {
         proposer: MemberId(batch.proposer),
         sequence: batch.sequence,
         wall_ms: batch.wall_ms,
     };
-    let ops = batch.ops.into_iter().map(decode_op).collect::<Result<_, _>>()?;
+    let ops = batch
+        .ops
+        .into_iter()
+        .map(decode_op)
+        .collect::<Result<_, _>>()?;
     Ok((header, ops))
 }
 
 fn decode_op(op: raft::Op) -> Result<Op, DecodeError> {
-    let request = op.request.ok_or(DecodeError::UnknownOperation("it has no known field"))?;
+    let request = op
+        .request
+        .ok_or(DecodeError::UnknownOperation("it has no known field"))?;
     Ok(match request {
         Request::Put(put) => Op::Put(request::put(put)?),
         Request::DeleteRange(delete) => Op::DeleteRange(request::delete_range(delete)?),
         Request::Txn(txn) => Op::Txn(request::txn(txn, usize::MAX)?),
-        Request::Compact(compact) => Op::Compact(Compact { revision: compact.revision }),
-        Request::LeaseGrant(grant) => {
-            Op::LeaseGrant(LeaseGrant { id: LeaseId(grant.id), ttl_seconds: grant.ttl })
-        }
+        Request::Compact(compact) => Op::Compact(Compact {
+            revision: compact.revision,
+        }),
+        Request::LeaseGrant(grant) => Op::LeaseGrant(LeaseGrant {
+            id: LeaseId(grant.id),
+            ttl_seconds: grant.ttl,
+        }),
         Request::LeaseRevoke(revoke) => Op::LeaseRevoke(LeaseId(revoke.id)),
         Request::Alarm(alarm) => Op::Alarm(decode_alarm(&alarm)?),
         Request::PublishMember(publish) => Op::PublishMember {
             member: MemberId(publish.member),
             incarnation: publish.incarnation,
-            attributes: MemberAttributes { name: publish.name, client_urls: publish.client_urls },
+            attributes: MemberAttributes {
+                name: publish.name,
+                client_urls: publish.client_urls,
+            },
         },
         Request::Bootstrap(bootstrap) => Op::Bootstrap {
             members: bootstrap
@@ -205,6 +231,8 @@ fn decode_alarm(alarm: &pb::AlarmRequest) -> Result<Alarm, DecodeError> {
     match alarm.action {
         1 => Ok(Alarm::Activate(member, kind)),
         2 => Ok(Alarm::Deactivate(member, kind)),
-        _ => Err(DecodeError::UnknownOperation("an alarm action of unknown kind")),
+        _ => Err(DecodeError::UnknownOperation(
+            "an alarm action of unknown kind",
+        )),
     }
 }

@@ -33,7 +33,10 @@ impl Frame {
 
     /// The message's pieces without the prefix.
     pub fn message_pieces(&self) -> impl Iterator<Item = &[u8]> {
-        let first = self.first.get(PREFIX_LEN..).expect("a frame begins with its prefix");
+        let first = self
+            .first
+            .get(PREFIX_LEN..)
+            .expect("a frame begins with its prefix");
         std::iter::once(first).chain(self.more.iter().map(AsRef::as_ref))
     }
 }
@@ -76,7 +79,13 @@ impl FrameWriter {
         let mut buffer = BytesMut::with_capacity(PREFIX_LEN + len - spliced);
         buffer.put_u8(0);
         buffer.put_u32(wire_len);
-        FrameWriter { buffer, first: None, more: Vec::new(), len, spliced: 0 }
+        FrameWriter {
+            buffer,
+            first: None,
+            more: Vec::new(),
+            len,
+            spliced: 0,
+        }
     }
 
     pub(super) fn varint(&mut self, mut value: u64) {
@@ -163,7 +172,11 @@ impl FrameWriter {
             PREFIX_LEN + self.len,
             "a message has the length it was announced with"
         );
-        Frame { first, more: self.more, len: self.len }
+        Frame {
+            first,
+            more: self.more,
+            len: self.len,
+        }
     }
 }
 
@@ -180,7 +193,13 @@ impl<M: prost::Message> From<&M> for Frame {
         let mut buffer = BytesMut::with_capacity(PREFIX_LEN + len);
         buffer.put_u8(0);
         buffer.put_u32(wire_len);
-        message.encode(&mut buffer).expect("the buffer has room for the message");
-        Frame { first: buffer.freeze(), more: Vec::new(), len }
+        message
+            .encode(&mut buffer)
+            .expect("the buffer has room for the message");
+        Frame {
+            first: buffer.freeze(),
+            more: Vec::new(),
+            len,
+        }
     }
 }

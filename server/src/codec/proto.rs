@@ -89,7 +89,9 @@ fn txn_op(op: &TxnOp) -> pb::RequestOp {
         TxnOp::DeleteRange(inner) => Request::RequestDeleteRange(delete_range(inner)),
         TxnOp::Txn(inner) => Request::RequestTxn(txn(inner)),
     };
-    pb::RequestOp { request: Some(request) }
+    pb::RequestOp {
+        request: Some(request),
+    }
 }
 
 fn compare(compare: &Compare) -> pb::Compare {
@@ -124,7 +126,10 @@ pub fn alarm_type(alarm: AlarmType) -> i32 {
 
 /// A raised alarm.
 pub fn alarm(alarm: Alarm) -> pb::AlarmMember {
-    pb::AlarmMember { member_id: alarm.member.0, alarm: alarm_type(alarm.alarm) }
+    pb::AlarmMember {
+        member_id: alarm.member.0,
+        alarm: alarm_type(alarm.alarm),
+    }
 }
 
 /// A member as the member list shows it.

@@ -110,7 +110,10 @@ pub fn delete_range(message: pb::DeleteRangeRequest) -> Result<DeleteRange, Inva
         return Err(Invalid::EmptyKey);
     }
     let range = KeyRange::from_request(message.key, message.range_end);
-    Ok(DeleteRange { range, prev_kv: message.prev_kv })
+    Ok(DeleteRange {
+        range,
+        prev_kv: message.prev_kv,
+    })
 }
 
 /// Translates a transaction of at most `operations_max` operations. A nested one has what its
@@ -127,7 +130,11 @@ fn nested_txn(
     operations_max: usize,
     depth_left: usize,
 ) -> Result<Txn, Invalid> {
-    let used = message.compare.len().max(message.success.len()).max(message.failure.len());
+    let used = message
+        .compare
+        .len()
+        .max(message.success.len())
+        .max(message.failure.len());
     if used > operations_max || depth_left == 0 {
         return Err(Invalid::TooManyOperations);
     }
@@ -136,12 +143,19 @@ fn nested_txn(
     }
     let left = operations_max - used;
     let branch = |operations: Vec<pb::RequestOp>| {
-        operations.into_iter().map(|op| txn_op(op, left, depth_left)).collect::<Result<Vec<_>, _>>()
+        operations
+            .into_iter()
+            .map(|op| txn_op(op, left, depth_left))
+            .collect::<Result<Vec<_>, _>>()
     };
     let success = branch(message.success)?;
     let failure = branch(message.failure)?;
     let compare = message.compare.into_iter().filter_map(compare).collect();
-    Ok(Txn { compare, success, failure })
+    Ok(Txn {
+        compare,
+        success,
+        failure,
+    })
 }
 
 fn txn_op(op: pb::RequestOp, operations_max: usize, depth_left: usize) -> Result<TxnOp, Invalid> {
@@ -162,7 +176,11 @@ fn compare(message: pb::Compare) -> Option<Compare> {
     let range = KeyRange::from_request(message.key, message.range_end);
     let value = message.target_union;
     let target = match message.target {
-        0 => CompareTarget::Version(if let Some(TargetUnion::Version(v)) = value { v } else { 0 }),
+        0 => CompareTarget::Version(if let Some(TargetUnion::Version(v)) = value {
+            v
+        } else {
+            0
+        }),
         1 => CompareTarget::Create(match value {
             Some(TargetUnion::CreateRevision(v)) => v,
             _ => 0,
@@ -175,7 +193,11 @@ fn compare(message: pb::Compare) -> Option<Compare> {
             Some(TargetUnion::Value(v)) => v,
             _ => Bytes::new(),
         }),
-        4 => CompareTarget::Lease(if let Some(TargetUnion::Lease(v)) = value { v } else { 0 }),
+        4 => CompareTarget::Lease(if let Some(TargetUnion::Lease(v)) = value {
+            v
+        } else {
+            0
+        }),
         _ => return unknown_target(range, message.result),
     };
     let result = match message.result {
@@ -185,13 +207,21 @@ fn compare(message: pb::Compare) -> Option<Compare> {
         3 => CompareResult::NotEqual,
         _ => return unknown_relation(range, &target),
     };
-    Some(Compare { range, result, target })
+    Some(Compare {
+        range,
+        result,
+        target,
+    })
 }
 
 /// Zero compared to zero: only the three relations that exclude equality fail.
 fn unknown_target(range: KeyRange, result: i32) -> Option<Compare> {
     let never = CompareTarget::Version(i64::MIN);
-    matches!(result, 1..=3).then_some(Compare { range, result: CompareResult::Less, target: never })
+    matches!(result, 1..=3).then_some(Compare {
+        range,
+        result: CompareResult::Less,
+        target: never,
+    })
 }
 
 /// Always holds, but for the value of a key that is not there.

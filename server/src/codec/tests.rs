@@ -26,13 +26,19 @@ fn key() -> impl Strategy<Value = Bytes> {
 }
 
 fn key_range() -> impl Strategy<Value = KeyRange> {
-    (key(), prop_oneof![Just(Bytes::new()), Just(Bytes::from_static(b"\0")), key()])
+    (
+        key(),
+        prop_oneof![Just(Bytes::new()), Just(Bytes::from_static(b"\0")), key()],
+    )
         .prop_map(|(start, end)| KeyRange::from_request(start, end))
 }
 
 fn range() -> impl Strategy<Value = Range> {
-    let order =
-        prop_oneof![Just(SortOrder::None), Just(SortOrder::Ascend), Just(SortOrder::Descend)];
+    let order = prop_oneof![
+        Just(SortOrder::None),
+        Just(SortOrder::Ascend),
+        Just(SortOrder::Descend)
+    ];
     let target = prop_oneof![
         Just(SortTarget::Key),
         Just(SortTarget::Version),
@@ -64,7 +70,11 @@ fn put() -> impl Strategy<Value = Put> {
         Put {
             key,
             value: if flags[1] { Bytes::new() } else { value },
-            lease: if flags[2] { LeaseId::NONE } else { LeaseId(lease) },
+            lease: if flags[2] {
+                LeaseId::NONE
+            } else {
+                LeaseId(lease)
+            },
             prev_kv: flags[0],
             ignore_value: flags[1],
             ignore_lease: flags[2],
@@ -104,11 +114,26 @@ fn txn() -> impl Strategy<Value = Txn> {
         delete().prop_map(TxnOp::DeleteRange)
     ];
     let op = leaf.prop_recursive(4, 24, 4, |inner| {
-        (vec(compare(), 0..3), vec(inner.clone(), 0..4), vec(inner, 0..4))
-            .prop_map(|(compare, success, failure)| TxnOp::Txn(Txn { compare, success, failure }))
+        (
+            vec(compare(), 0..3),
+            vec(inner.clone(), 0..4),
+            vec(inner, 0..4),
+        )
+            .prop_map(|(compare, success, failure)| {
+                TxnOp::Txn(Txn {
+                    compare,
+                    success,
+                    failure,
+                })
+            })
     });
-    (vec(compare(), 0..4), vec(op.clone(), 0..5), vec(op, 0..5))
-        .prop_map(|(compare, success, failure)| Txn { compare, success, failure })
+    (vec(compare(), 0..4), vec(op.clone(), 0..5), vec(op, 0..5)).prop_map(
+        |(compare, success, failure)| Txn {
+            compare,
+            success,
+            failure,
+        },
+    )
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -136,12 +161,18 @@ fn op() -> impl Strategy<Value = Op> {
             Op::PublishMember {
                 member: MemberId(id),
                 incarnation: n,
-                attributes: MemberAttributes { name, client_urls: urls },
+                attributes: MemberAttributes {
+                    name,
+                    client_urls: urls,
+                },
             }
         }),
         vec((any::<u64>(), vec(text, 0..3), any::<bool>()), 0..3).prop_map(|members| {
             Op::Bootstrap {
-                members: members.into_iter().map(|(id, urls, l)| (MemberId(id), urls, l)).collect(),
+                members: members
+                    .into_iter()
+                    .map(|(id, urls, l)| (MemberId(id), urls, l))
+                    .collect(),
             }
         }),
         text.prop_map(Op::SetClusterVersion),
@@ -150,7 +181,12 @@ fn op() -> impl Strategy<Value = Op> {
 
 fn header() -> impl Strategy<Value = Header> {
     (any::<u64>(), any::<u64>(), 1..i64::MAX, any::<u64>()).prop_map(|(c, m, revision, term)| {
-        Header { cluster: ClusterId(c), member: MemberId(m), revision: Revision(revision), term }
+        Header {
+            cluster: ClusterId(c),
+            member: MemberId(m),
+            revision: Revision(revision),
+            term,
+        }
     })
 }
 
@@ -181,7 +217,11 @@ fn key_value() -> impl Strategy<Value = KeyValue> {
 
 fn item() -> impl Strategy<Value = Item> {
     (key_value(), any::<bool>()).prop_map(|(kv, stored)| {
-        if stored { Item::Stored(Stored::full(&kv.encode())) } else { Item::Encoded(kv.encode()) }
+        if stored {
+            Item::Stored(Stored::full(&kv.encode()))
+        } else {
+            Item::Encoded(kv.encode())
+        }
     })
 }
 
@@ -190,13 +230,21 @@ fn revision() -> impl Strategy<Value = Revision> {
 }
 
 fn range_result() -> impl Strategy<Value = result::Range> {
-    (vec(item(), 0..6), any::<bool>(), any::<i64>(), revision())
-        .prop_map(|(items, more, count, revision)| result::Range { revision, items, more, count })
+    (vec(item(), 0..6), any::<bool>(), any::<i64>(), revision()).prop_map(
+        |(items, more, count, revision)| result::Range {
+            revision,
+            items,
+            more,
+            count,
+        },
+    )
 }
 
 fn put_result() -> impl Strategy<Value = result::Put> {
-    (proptest::option::of(key_value()), revision())
-        .prop_map(|(kv, revision)| result::Put { revision, prev_kv: kv.map(|kv| kv.encode()) })
+    (proptest::option::of(key_value()), revision()).prop_map(|(kv, revision)| result::Put {
+        revision,
+        prev_kv: kv.map(|kv| kv.encode()),
+    })
 }
 
 fn delete_result() -> impl Strategy<Value = result::DeleteRange> {
@@ -217,11 +265,16 @@ fn txn_result() -> impl Strategy<Value = result::Txn> {
     ];
     let op = leaf.prop_recursive(5, 24, 4, |inner| {
         (any::<bool>(), vec(inner, 0..4)).prop_map(|(succeeded, responses)| {
-            result::TxnOp::Txn(result::Txn { succeeded, responses })
+            result::TxnOp::Txn(result::Txn {
+                succeeded,
+                responses,
+            })
         })
     });
-    (any::<bool>(), vec(op, 0..5))
-        .prop_map(|(succeeded, responses)| result::Txn { succeeded, responses })
+    (any::<bool>(), vec(op, 0..5)).prop_map(|(succeeded, responses)| result::Txn {
+        succeeded,
+        responses,
+    })
 }
 
 fn pb_kv(encoded: &[u8]) -> mvccpb::KeyValue {
@@ -231,14 +284,21 @@ fn pb_kv(encoded: &[u8]) -> mvccpb::KeyValue {
 fn pb_range(header: Option<pb::ResponseHeader>, range: &result::Range) -> pb::RangeResponse {
     pb::RangeResponse {
         header,
-        kvs: range.items.iter().map(|item| pb_kv(item.as_ref())).collect(),
+        kvs: range
+            .items
+            .iter()
+            .map(|item| pb_kv(item.as_ref()))
+            .collect(),
         more: range.more,
         count: range.count,
     }
 }
 
 fn pb_put(header: pb::ResponseHeader, put: &result::Put) -> pb::PutResponse {
-    pb::PutResponse { header: Some(header), prev_kv: put.prev_kv.as_deref().map(pb_kv) }
+    pb::PutResponse {
+        header: Some(header),
+        prev_kv: put.prev_kv.as_deref().map(pb_kv),
+    }
 }
 
 fn pb_delete(header: pb::ResponseHeader, delete: &result::DeleteRange) -> pb::DeleteRangeResponse {
@@ -263,7 +323,9 @@ fn pb_txn(header: pb::ResponseHeader, txn: &result::Txn) -> pb::TxnResponse {
             Response::ResponseTxn(pb_txn(pb::ResponseHeader::default(), inner))
         }
     };
-    let wrapped = |op| pb::ResponseOp { response: Some(response(op)) };
+    let wrapped = |op| pb::ResponseOp {
+        response: Some(response(op)),
+    };
     pb::TxnResponse {
         header: Some(header),
         succeeded: txn.succeeded,
@@ -272,7 +334,10 @@ fn pb_txn(header: pb::ResponseHeader, txn: &result::Txn) -> pb::TxnResponse {
 }
 
 fn inner_header(revision: Revision) -> pb::ResponseHeader {
-    pb::ResponseHeader { revision: revision.0, ..pb::ResponseHeader::default() }
+    pb::ResponseHeader {
+        revision: revision.0,
+        ..pb::ResponseHeader::default()
+    }
 }
 
 fn wire(frame: Frame) -> Vec<u8> {
@@ -369,40 +434,67 @@ fn large_values_are_sent_from_where_they_lie() {
         ..Default::default()
     };
     let encoded = kv.encode();
-    let items = vec![Item::Encoded(encoded.clone()), Item::Stored(Stored::full(&encoded))];
+    let items = vec![
+        Item::Encoded(encoded.clone()),
+        Item::Stored(Stored::full(&encoded)),
+    ];
     let frame = answer::range(
         &Header::default(),
-        &result::Range { revision: Revision(2), items, more: false, count: 2 },
+        &result::Range {
+            revision: Revision(2),
+            items,
+            more: false,
+            count: 2,
+        },
     );
     let (first, more) = frame.into_pieces();
     assert!(first.len() < 32, "the head holds no value");
-    assert!(more.into_iter().any(|piece| piece.as_ptr() == encoded.as_ptr()));
+    assert!(
+        more.into_iter()
+            .any(|piece| piece.as_ptr() == encoded.as_ptr())
+    );
 }
 
 #[test]
 fn a_frame_begins_with_its_length() {
-    let frame = answer::header_only(&Header { revision: Revision(5), ..Header::default() });
+    let frame = answer::header_only(&Header {
+        revision: Revision(5),
+        ..Header::default()
+    });
     assert_eq!(frame.message_len(), 4);
-    assert_eq!(frame.message_pieces().collect::<Vec<_>>().concat(), [0x0a, 2, 0x18, 5]);
+    assert_eq!(
+        frame.message_pieces().collect::<Vec<_>>().concat(),
+        [0x0a, 2, 0x18, 5]
+    );
     assert_eq!(wire(frame), [0, 0, 0, 0, 4, 0x0a, 2, 0x18, 5]);
     assert_eq!(PREFIX_LEN, 5);
 }
 
 #[test]
 fn an_unknown_apply_version_is_named_with_the_way_out() {
-    let batch = raft::Batch { apply_version: 2, ..Default::default() };
+    let batch = raft::Batch {
+        apply_version: 2,
+        ..Default::default()
+    };
     let error = decode_batch(batch.encode_to_vec().into()).unwrap_err();
     assert!(matches!(error, DecodeError::UnknownVersion { found: 2 }));
     assert!(error.to_string().contains("upgrade this member"));
 }
 
 fn request_op(request: pb::request_op::Request) -> pb::RequestOp {
-    pb::RequestOp { request: Some(request) }
+    pb::RequestOp {
+        request: Some(request),
+    }
 }
 
 fn pb_puts(count: usize) -> Vec<pb::RequestOp> {
-    let put = |n: usize| pb::PutRequest { key: format!("{n}").into(), ..Default::default() };
-    (0..count).map(|n| request_op(pb::request_op::Request::RequestPut(put(n)))).collect()
+    let put = |n: usize| pb::PutRequest {
+        key: format!("{n}").into(),
+        ..Default::default()
+    };
+    (0..count)
+        .map(|n| request_op(pb::request_op::Request::RequestPut(put(n))))
+        .collect()
 }
 
 fn pb_nested(inner: pb::TxnRequest) -> pb::RequestOp {
@@ -413,8 +505,17 @@ fn pb_nested(inner: pb::TxnRequest) -> pb::RequestOp {
 fn a_nested_transaction_has_what_its_parent_leaves_of_the_operations() {
     let of = |count, nested: usize| {
         let mut success = pb_puts(count);
-        success.push(pb_nested(pb::TxnRequest { success: pb_puts(nested), ..Default::default() }));
-        request::txn(pb::TxnRequest { success, ..Default::default() }, 128)
+        success.push(pb_nested(pb::TxnRequest {
+            success: pb_puts(nested),
+            ..Default::default()
+        }));
+        request::txn(
+            pb::TxnRequest {
+                success,
+                ..Default::default()
+            },
+            128,
+        )
     };
     assert!(of(125, 2).is_ok());
     assert_eq!(of(127, 2), Err(Invalid::TooManyOperations));
@@ -429,13 +530,25 @@ fn mistakes_answer_in_etcds_order() {
         success: vec![pb::RequestOp::default()],
         failure: vec![],
     };
-    assert_eq!(request::txn(broken.clone(), 0), Err(Invalid::TooManyOperations));
+    assert_eq!(
+        request::txn(broken.clone(), 0),
+        Err(Invalid::TooManyOperations)
+    );
     assert_eq!(request::txn(broken.clone(), 9), Err(Invalid::EmptyKey));
-    let no_compare = pb::TxnRequest { compare: vec![], ..broken };
+    let no_compare = pb::TxnRequest {
+        compare: vec![],
+        ..broken
+    };
     assert_eq!(request::txn(no_compare, 9), Err(Invalid::EmptyOperation));
-    let range = pb::RangeRequest { sort_order: 9, ..Default::default() };
+    let range = pb::RangeRequest {
+        sort_order: 9,
+        ..Default::default()
+    };
     assert_eq!(request::range(range.clone()), Err(Invalid::EmptyKey));
-    let keyed = pb::RangeRequest { key: "a".into(), ..range };
+    let keyed = pb::RangeRequest {
+        key: "a".into(),
+        ..range
+    };
     assert_eq!(request::range(keyed), Err(Invalid::SortOption));
     let put = pb::PutRequest {
         key: "a".into(),
@@ -447,22 +560,34 @@ fn mistakes_answer_in_etcds_order() {
     };
     assert_eq!(request::put(put.clone()), Err(Invalid::ValueProvided));
     assert_eq!(
-        request::put(pb::PutRequest { value: Bytes::new(), ..put }),
+        request::put(pb::PutRequest {
+            value: Bytes::new(),
+            ..put
+        }),
         Err(Invalid::LeaseProvided)
     );
 }
 
 #[test]
 fn what_is_admitted_at_the_deepest_comes_back_from_the_log() {
-    let mut message = pb::TxnRequest { success: pb_puts(1), ..Default::default() };
+    let mut message = pb::TxnRequest {
+        success: pb_puts(1),
+        ..Default::default()
+    };
     for _ in 1..request::TXN_DEPTH_MAX {
-        message = pb::TxnRequest { success: vec![pb_nested(message)], ..Default::default() };
+        message = pb::TxnRequest {
+            success: vec![pb_nested(message)],
+            ..Default::default()
+        };
     }
     let txn = request::txn(message.clone(), 128).unwrap();
     let ops = [Op::Txn(txn)];
     let (_, back) = decode_batch(encode_batch(&BatchHeader::default(), &ops)).unwrap();
     assert_eq!(back, ops);
-    let deeper = pb::TxnRequest { success: vec![pb_nested(message)], ..Default::default() };
+    let deeper = pb::TxnRequest {
+        success: vec![pb_nested(message)],
+        ..Default::default()
+    };
     assert_eq!(request::txn(deeper, 128), Err(Invalid::TooManyOperations));
 }
 
@@ -476,16 +601,32 @@ fn compares_of_unknown_kind_mean_what_etcd_makes_of_them() {
             target_union: value,
             ..Default::default()
         };
-        let message = pb::TxnRequest { compare: vec![compare], ..Default::default() };
-        request::txn(message, 9).unwrap().compare.pop().map(|c| (c.result, c.target))
+        let message = pb::TxnRequest {
+            compare: vec![compare],
+            ..Default::default()
+        };
+        request::txn(message, 9)
+            .unwrap()
+            .compare
+            .pop()
+            .map(|c| (c.result, c.target))
     };
     // Zero equals zero: holds always, so it is left out; anything else never does.
     assert_eq!(of(9, 0, None), None);
-    assert_eq!(of(9, 1, None), Some((CompareResult::Less, CompareTarget::Version(i64::MIN))));
+    assert_eq!(
+        of(9, 1, None),
+        Some((CompareResult::Less, CompareTarget::Version(i64::MIN)))
+    );
     // An unknown relation holds, but a value has to be there.
     assert_eq!(of(0, 7, None), None);
-    assert_eq!(of(3, 7, None), Some((CompareResult::Greater, CompareTarget::Version(0))));
+    assert_eq!(
+        of(3, 7, None),
+        Some((CompareResult::Greater, CompareTarget::Version(0)))
+    );
     // A value of another type than the target counts as zero.
     let lease = Some(pb::compare::TargetUnion::Lease(4));
-    assert_eq!(of(0, 0, lease), Some((CompareResult::Equal, CompareTarget::Version(0))));
+    assert_eq!(
+        of(0, 0, lease),
+        Some((CompareResult::Equal, CompareTarget::Version(0)))
+    );
 }

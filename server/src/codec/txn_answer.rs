@@ -17,7 +17,10 @@ fn inner_header(op: &TxnOp) -> Header {
         TxnOp::DeleteRange(delete) => delete.revision,
         TxnOp::Txn(_) => return Header::default(),
     };
-    Header { revision, ..Header::default() }
+    Header {
+        revision,
+        ..Header::default()
+    }
 }
 
 pub(super) fn encode(header: &Header, result: &Txn) -> Frame {

@@ -49,7 +49,13 @@ struct Gather<IO> {
 impl<IO: AsyncRead + AsyncWrite + Unpin> Coalesced<IO> {
     /// Wraps `io`. `replay` is read first: the bytes that were consumed to look at them.
     pub fn new(io: IO, replay: Vec<u8>) -> Coalesced<IO> {
-        let gather = Gather { io, replay, replayed: 0, buffer: Vec::new(), sent: 0 };
+        let gather = Gather {
+            io,
+            replay,
+            replayed: 0,
+            buffer: Vec::new(),
+            sent: 0,
+        };
         Coalesced(Arc::new(Mutex::new(gather)))
     }
 
@@ -198,7 +204,11 @@ pub(super) struct Driven<C, IO> {
 
 impl<C, IO> Driven<C, IO> {
     pub(super) fn new(connection: C, io: Coalesced<IO>) -> Driven<C, IO> {
-        Driven { connection: Box::pin(connection), io, deferred: false }
+        Driven {
+            connection: Box::pin(connection),
+            io,
+            deferred: false,
+        }
     }
 
     pub(super) fn connection(&mut self) -> Pin<&mut C> {

@@ -169,6 +169,8 @@ impl<C: Connection> Future for Mapped<C> {
         mut self: Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx).map_err(ConnectionError::Http)
+        Pin::new(&mut self.0)
+            .poll(cx)
+            .map_err(ConnectionError::Http)
     }
 }

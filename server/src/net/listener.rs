@@ -80,14 +80,20 @@ impl Listener {
 }
 
 fn bind_tcp(address: SocketAddr, options: BindOptions) -> io::Result<Listener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
     // As Go and std do it: only connections in TIME_WAIT are passed over, never a listener.
     socket.set_reuseaddr(true)?;
     if options.reuse_port {
         socket.set_reuseport(true)?;
     }
     socket.bind(address)?;
-    Ok(Listener { socket: Socket::Tcp(socket.listen(BACKLOG)?) })
+    Ok(Listener {
+        socket: Socket::Tcp(socket.listen(BACKLOG)?),
+    })
 }
 
 fn bind_unix(path: &Path) -> io::Result<Listener> {
@@ -101,7 +107,9 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
 }
 
 fn unix_listener(listener: UnixListener, path: &Path) -> Listener {
-    Listener { socket: Socket::Unix(listener, path.to_owned()) }
+    Listener {
+        socket: Socket::Unix(listener, path.to_owned()),
+    }
 }
 
 /// Whether `path` is a socket that a process left behind: nobody accepts on it.

@@ -107,20 +107,35 @@ impl Runtimes {
         let mut threads = Vec::new();
         let mut runtimes = Vec::new();
         for (index, inbox) in inboxes.into_iter().enumerate() {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             let handle = runtime.handle().clone();
-            runtimes.push(Arc::new(Runtime { handle, open: AtomicUsize::new(0) }));
+            runtimes.push(Arc::new(Runtime {
+                handle,
+                open: AtomicUsize::new(0),
+            }));
             let (quit, quitting) = oneshot::channel();
             let join = std::thread::Builder::new()
                 .name(format!("engram-io-{index}"))
                 .spawn(move || run(&runtime, inbox, quitting))?;
             threads.push(Thread { join, quit });
         }
-        let shared =
-            Shared { runtimes, limits, traffic: Traffic::default(), notify: Box::new(notify) };
+        let shared = Shared {
+            runtimes,
+            limits,
+            traffic: Traffic::default(),
+            notify: Box::new(notify),
+        };
         let (stop, _) = watch::channel(false);
         let (alive, ended) = mpsc::channel();
-        Ok(Runtimes { threads, shared: Arc::new(shared), stop, ended, alive })
+        Ok(Runtimes {
+            threads,
+            shared: Arc::new(shared),
+            stop,
+            ended,
+            alive,
+        })
     }
 
     /// Binds a listener. The system queues connections from here on.
@@ -152,7 +167,13 @@ impl Runtimes {
     /// Stops accepting, says goodbye to clients, waits for their calls within the limit's grace,
     /// and ends the threads. Blocks; call it from a thread of no runtime.
     pub fn shutdown(self) {
-        let Runtimes { threads, shared, stop, ended, alive } = self;
+        let Runtimes {
+            threads,
+            shared,
+            stop,
+            ended,
+            alive,
+        } = self;
         drop(alive);
         stop.send_replace(true);
         // Connections bound their own end by the grace; the margin is for a busy machine.
@@ -160,7 +181,10 @@ impl Runtimes {
         for thread in threads {
             // The thread is gone already only if it panicked, which join tells.
             let _ = thread.quit.send(());
-            thread.join.join().expect("a connection thread does not panic");
+            thread
+                .join
+                .join()
+                .expect("a connection thread does not panic");
         }
     }
 }
@@ -228,11 +252,18 @@ struct Open {
 impl Open {
     /// Chooses the thread with the fewest connections.
     fn new(shared: &Arc<Shared>, alive: mpsc::Sender<()>) -> Open {
-        let least = shared.runtimes.iter().min_by_key(|r| r.open.load(Ordering::Relaxed));
+        let least = shared
+            .runtimes
+            .iter()
+            .min_by_key(|r| r.open.load(Ordering::Relaxed));
         let runtime = Arc::clone(least.expect("there is a connection thread"));
         runtime.open.fetch_add(1, Ordering::Relaxed);
         shared.traffic.open.fetch_add(1, Ordering::Relaxed);
-        Open { shared: Arc::clone(shared), runtime, _alive: alive }
+        Open {
+            shared: Arc::clone(shared),
+            runtime,
+            _alive: alive,
+        }
     }
 }
 
@@ -263,7 +294,10 @@ async fn serve<H: Handler>(
         },
     };
     if let Err(error) = ended {
-        (open.shared.notify)(Notice::Ended { peer, error: error.to_string() });
+        (open.shared.notify)(Notice::Ended {
+            peer,
+            error: error.to_string(),
+        });
     }
 }
 

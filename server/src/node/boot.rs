@@ -76,7 +76,9 @@ pub enum BootError {
     #[error(transparent)]
     Entry(#[from] crate::raft::EntryError),
     /// Its log has lost its end.
-    #[error("the log ends at entry {last} but entry {applied} was applied: the log's last segment is missing; restore this member from the others or from a backup")]
+    #[error(
+        "the log ends at entry {last} but entry {applied} was applied: the log's last segment is missing; restore this member from the others or from a backup"
+    )]
     LogBehindStore {
         /// The last entry applied.
         applied: u64,
@@ -151,7 +153,15 @@ pub fn open(config: &Config) -> Result<Booted, BootError> {
     crate::log!(info, "opened data directory", "data-dir" = %dir.display(),
         "member-id" = %identity.member, "cluster-id" = %identity.cluster,
         revision = store.revision().0, keys = store.read().mvcc.keys_total(), took = started.elapsed());
-    Ok(Booted { lock, identity, members, store, log, metrics, space })
+    Ok(Booted {
+        lock,
+        identity,
+        members,
+        store,
+        log,
+        metrics,
+        space,
+    })
 }
 
 fn make_private(dir: &Path) -> Result<(), BootError> {

@@ -197,7 +197,7 @@ fn watch(core: &Core) -> Vec<MetricFamily> {
         count(
             "etcd_debugging_mvcc_pending_events_total",
             "Total number of pending events to be sent.",
-            watch.pending_events as u64,
+            watch.pending_events,
         ),
     ]
 }

@@ -13,8 +13,8 @@ use super::backend::{Core, LeadershipCell};
 use super::boot::{BootError, Booted};
 use super::compactor::Schedule;
 use super::lessor::Lessor;
-use super::space::SpaceGuard;
 use super::sink::{Headers, Sink, WatchedStore};
+use super::space::SpaceGuard;
 use crate::config::{Config, ETCD_VERSION};
 use crate::fs::DirLock;
 use crate::home::Homes;
@@ -76,7 +76,15 @@ impl RaftThread {
         booted: Booted,
         homes: Homes,
     ) -> Result<(Core, RaftThread), BootError> {
-        let Booted { lock, identity, members, store, log, metrics, space } = booted;
+        let Booted {
+            lock,
+            identity,
+            members,
+            store,
+            log,
+            metrics,
+            space,
+        } = booted;
         let alarm = store.read().alarms.is_raised(AlarmType::NoSpace);
         let quota = Quota::new(config.limits.quota_backend_bytes, alarm);
         quota.measured(store.engine().size_bytes());
@@ -121,7 +129,7 @@ impl RaftThread {
             proposer: proposer.clone(),
             lessor: lessor.clone(),
             leadership: leadership.clone(),
-            auto_compaction: config.compaction.auto.clone(),
+            auto_compaction: config.compaction.auto,
             space,
         };
         let (stop, stopping) = channel(false);

@@ -31,7 +31,10 @@ impl SpaceGuard {
                 None
             }
         };
-        SpaceGuard { reserve: Mutex::new(reserve), exhausted: AtomicBool::new(false) }
+        SpaceGuard {
+            reserve: Mutex::new(reserve),
+            exhausted: AtomicBool::new(false),
+        }
     }
 
     /// Whether the disk was found full and has not been found to have space since.
@@ -44,8 +47,11 @@ impl SpaceGuard {
         let mut reserve = self.reserve.lock();
         let changed = match space {
             Space::Exhausted => {
-                crate::log!(error, "the log's disk is full: raising NOSPACE; free space, then \
-                    compact and disarm the alarm");
+                crate::log!(
+                    error,
+                    "the log's disk is full: raising NOSPACE; free space, then \
+                    compact and disarm the alarm"
+                );
                 self.exhausted.store(true, Ordering::Relaxed);
                 reserve.as_mut().map_or(Ok(()), Reserve::release)
             }

@@ -13,8 +13,8 @@ use bytes::Bytes;
 
 use crate::state::Tables;
 use crate::storage::{Applied, Engine, OpenError, Scanner};
-use crate::types::request::AlarmType;
 use crate::types::MemberId;
+use crate::types::request::AlarmType;
 use bbolt::{Blob, BlobWriter, BucketSource, Closed, MemoryBucket, PairVisitor, SourceError};
 
 /// Why a snapshot failed.

@@ -100,7 +100,12 @@ impl RangeCursor for Cursor {
         let count = self.items.len() as i64;
         let items: Vec<_> = self.items.by_ref().take(limit).collect();
         let more = self.items.len() > 0;
-        Ok(result::Range { items, more, count, ..result::Range::default() })
+        Ok(result::Range {
+            items,
+            more,
+            count,
+            ..result::Range::default()
+        })
     }
 }
 
@@ -161,14 +166,23 @@ impl Backend for Fake {
             _ => Ok(Applied::Done),
         };
         self.proposed.lock().push(op);
-        Ok(Outcome { revision: Revision(10), result })
+        Ok(Outcome {
+            revision: Revision(10),
+            result,
+        })
     }
 
     async fn lease_grant(&self, id: LeaseId, ttl_seconds: i64) -> Result<Outcome, ServeError> {
         self.gate().await?;
         let id = if id == LeaseId::NONE { LeaseId(77) } else { id };
-        let granted = Applied::LeaseGrant { id, ttl_seconds: ttl_seconds.max(2) };
-        Ok(Outcome { revision: Revision(9), result: Ok(granted) })
+        let granted = Applied::LeaseGrant {
+            id,
+            ttl_seconds: ttl_seconds.max(2),
+        };
+        Ok(Outcome {
+            revision: Revision(9),
+            result: Ok(granted),
+        })
     }
 
     async fn read_barrier(&self) -> Result<(), ServeError> {
@@ -184,25 +198,45 @@ impl Backend for Fake {
             items.truncate(limit);
         }
         let more = (items.len() as i64) < count;
-        Ok((HEADER.revision, result::Range { items, more, count, ..result::Range::default() }))
+        Ok((
+            HEADER.revision,
+            result::Range {
+                items,
+                more,
+                count,
+                ..result::Range::default()
+            },
+        ))
     }
 
     fn range_cursor(&self, query: request::Range) -> Result<Cursor, ApplyError> {
         self.check(&query)?;
-        Ok(Cursor { items: self.items(&query).into_iter() })
+        Ok(Cursor {
+            items: self.items(&query).into_iter(),
+        })
     }
 
     async fn read_txn(&self, _: &request::Txn) -> Result<(Revision, result::Txn), ApplyError> {
-        let txn = result::Txn { succeeded: true, responses: Vec::new() };
+        let txn = result::Txn {
+            succeeded: true,
+            responses: Vec::new(),
+        };
         Ok((HEADER.revision, txn))
     }
 
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<i64, ServeError> {
-        if id == LeaseId(77) { Ok(100) } else { Err(ServeError::LeaseNotFound) }
+        if id == LeaseId(77) {
+            Ok(100)
+        } else {
+            Err(ServeError::LeaseNotFound)
+        }
     }
 
     async fn lease_time_to_live(&self, _: LeaseId, _: bool) -> Result<LeaseReport, ServeError> {
-        Ok(LeaseReport { remaining_seconds: -1, ..LeaseReport::default() })
+        Ok(LeaseReport {
+            remaining_seconds: -1,
+            ..LeaseReport::default()
+        })
     }
 
     async fn leases(&self) -> Result<Vec<LeaseId>, ServeError> {
@@ -216,7 +250,11 @@ impl Backend for Fake {
 
     fn members(&self) -> Vec<MemberRecord> {
         let peer_urls = vec!["http://127.0.0.1:32380".to_owned()];
-        vec![MemberRecord { id: HEADER.member, peer_urls, ..MemberRecord::default() }]
+        vec![MemberRecord {
+            id: HEADER.member,
+            peer_urls,
+            ..MemberRecord::default()
+        }]
     }
 
     fn alarms(&self) -> Vec<Alarm> {
@@ -236,7 +274,11 @@ impl Backend for Fake {
     }
 
     fn status(&self) -> StatusReport {
-        StatusReport { leader: self.leader(), db_size: 36_864, ..StatusReport::default() }
+        StatusReport {
+            leader: self.leader(),
+            db_size: 36_864,
+            ..StatusReport::default()
+        }
     }
 
     async fn defragment(&self) -> Result<(), ServeError> {
@@ -249,7 +291,12 @@ impl Backend for Fake {
 
     async fn hash_kv(&self, _: i64) -> Result<HashKv, ServeError> {
         let (head, hash_revision) = (HEADER.revision, HEADER.revision);
-        Ok(HashKv { head, hash: 2_752_915_358, compact_revision: Revision(4), hash_revision })
+        Ok(HashKv {
+            head,
+            hash: 2_752_915_358,
+            compact_revision: Revision(4),
+            hash_revision,
+        })
     }
 
     async fn compacted_physically(&self, _: Revision) -> Result<(), ServeError> {
@@ -261,7 +308,10 @@ impl Backend for Fake {
         for len in [32_768, 4096, 32] {
             sender.try_send(Ok(Bytes::from(vec![1; len]))).unwrap();
         }
-        Ok(SnapshotSource { total: 36_864, pieces })
+        Ok(SnapshotSource {
+            total: 36_864,
+            pieces,
+        })
     }
 
     async fn interrupted(&self, require_leader: bool) -> ServeError {

@@ -34,8 +34,16 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let fake = Arc::new(Fake::default());
         runtimes.serve(listener, Edge::new(Arc::clone(&fake), Config::default()));
-        let client = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Server { runtimes: Some(runtimes), address, fake, client }
+        let client = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        Server {
+            runtimes: Some(runtimes),
+            address,
+            fake,
+            client,
+        }
     }
 
     /// Runs a client's calls.
@@ -99,7 +107,10 @@ async fn raw_call(channel: &Channel, path: &'static str, message: Bytes) -> Resu
     let mut client = tonic::client::Grpc::new(channel.clone());
     client.ready().await.unwrap();
     let path = http::uri::PathAndQuery::from_static(path);
-    Ok(client.unary(tonic::Request::new(message), path, Raw).await?.into_inner())
+    Ok(client
+        .unary(tonic::Request::new(message), path, Raw)
+        .await?
+        .into_inner())
 }
 
 /// The code and the text of a refusal.

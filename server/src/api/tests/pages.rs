@@ -32,12 +32,18 @@ fn get(server: &Server, path: &str) -> (u16, String) {
 #[test]
 fn a_healthy_member_says_so() {
     let server = Server::start();
-    assert_eq!(get(&server, "/health"), (200, r#"{"health":"true","reason":""}"#.into()));
+    assert_eq!(
+        get(&server, "/health"),
+        (200, r#"{"health":"true","reason":""}"#.into())
+    );
     assert_eq!(get(&server, "/livez"), (200, "ok\n".into()));
     let verbose = "[+]data_corruption ok\n[+]serializable_read ok\n[+]linearizable_read ok\n\
                    [+]non_learner ok\nok\n";
     assert_eq!(get(&server, "/readyz?verbose"), (200, verbose.into()));
-    assert_eq!(get(&server, "/readyz/linearizable_read"), (200, "ok\n".into()));
+    assert_eq!(
+        get(&server, "/readyz/linearizable_read"),
+        (200, "ok\n".into())
+    );
     let (code, body) = get(&server, "/version");
     let versions: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!((code, &versions["etcdserver"]), (200, &"3.7.3".into()));
@@ -47,7 +53,12 @@ fn a_healthy_member_says_so() {
 #[test]
 fn alarms_make_a_member_unhealthy_unless_excluded() {
     let server = Server::start();
-    let alarm = |alarm| vec![Alarm { member: HEADER.member, alarm }];
+    let alarm = |alarm| {
+        vec![Alarm {
+            member: HEADER.member,
+            alarm,
+        }]
+    };
     *server.fake.alarms.lock() = alarm(AlarmType::NoSpace);
     let sick = "{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"}\n";
     assert_eq!(get(&server, "/health"), (503, sick.into()));
@@ -56,7 +67,10 @@ fn alarms_make_a_member_unhealthy_unless_excluded() {
     *server.fake.alarms.lock() = alarm(AlarmType::Corrupt);
     let (code, body) = get(&server, "/readyz");
     assert_eq!(code, 503);
-    assert!(body.starts_with("[-]data_corruption failed: alarm activated: CORRUPT\n"), "{body}");
+    assert!(
+        body.starts_with("[-]data_corruption failed: alarm activated: CORRUPT\n"),
+        "{body}"
+    );
     assert_eq!(get(&server, "/readyz?exclude=data_corruption").0, 200);
 }
 
@@ -66,7 +80,11 @@ fn without_a_leader_only_local_checks_pass() {
     server.fake.leaderless.store(true, Ordering::SeqCst);
     *server.fake.refuses.lock() = Some(ServeError::Timeout);
     let (code, body) = get(&server, "/health");
-    assert_eq!((code, body.contains("RAFT NO LEADER")), (503, true), "{body}");
+    assert_eq!(
+        (code, body.contains("RAFT NO LEADER")),
+        (503, true),
+        "{body}"
+    );
     assert_eq!(get(&server, "/health?serializable=true").0, 200);
     assert_eq!(get(&server, "/livez").0, 200);
     let (code, body) = get(&server, "/readyz");
@@ -81,8 +99,18 @@ fn other_methods_and_pages_are_refused() {
     assert_eq!((code, body.as_str()), (405, "Method Not Allowed\n"));
     assert!(head.to_lowercase().contains("allow: get"), "{head}");
     assert_eq!(ask(&server, "POST", "/readyz").0, 405);
-    for path in ["/", "/v2/keys", "/v3/kv/range", "/readyz/nothing", "/livez/non_learner"] {
-        assert_eq!(get(&server, path), (404, "404 page not found\n".into()), "{path}");
+    for path in [
+        "/",
+        "/v2/keys",
+        "/v3/kv/range",
+        "/readyz/nothing",
+        "/livez/non_learner",
+    ] {
+        assert_eq!(
+            get(&server, path),
+            (404, "404 page not found\n".into()),
+            "{path}"
+        );
     }
 }
 
@@ -97,21 +125,41 @@ fn metrics_count_calls_and_begin_at_zero() {
     };
     server.calls(async |channel| {
         let mut kv = KvClient::new(channel);
-        let put = pb::PutRequest { key: "a".into(), ..Default::default() };
+        let put = pb::PutRequest {
+            key: "a".into(),
+            ..Default::default()
+        };
         assert!(kv.put(put).await.is_ok());
         assert!(kv.put(pb::PutRequest::default()).await.is_err());
     });
     let (code, body) = get(&server, "/metrics");
     assert_eq!(code, 200);
     let has = |line: String| assert!(body.contains(&line), "{line}\n{body}");
-    has(format!("{} 2\n", line("grpc_server_started_total", "Put", "")));
-    has(format!("{} 1\n", line("grpc_server_msg_sent_total", "Put", "")));
-    has(format!("{} 1\n", line("grpc_server_handled_total", "Put", "grpc_code=\"OK\",")));
+    has(format!(
+        "{} 2\n",
+        line("grpc_server_started_total", "Put", "")
+    ));
+    has(format!(
+        "{} 1\n",
+        line("grpc_server_msg_sent_total", "Put", "")
+    ));
+    has(format!(
+        "{} 1\n",
+        line("grpc_server_handled_total", "Put", "grpc_code=\"OK\",")
+    ));
     let invalid = "grpc_code=\"InvalidArgument\",";
-    has(format!("{} 1\n", line("grpc_server_handled_total", "Put", invalid)));
-    has(format!("{} 0\n", line("grpc_server_started_total", "Txn", "")));
+    has(format!(
+        "{} 1\n",
+        line("grpc_server_handled_total", "Put", invalid)
+    ));
+    has(format!(
+        "{} 0\n",
+        line("grpc_server_started_total", "Txn", "")
+    ));
     has("etcd_server_has_leader 1\n".into());
-    has("etcd_server_client_requests_total{client_api_version=\"unknown\",type=\"unary\"} 2".into());
+    has(
+        "etcd_server_client_requests_total{client_api_version=\"unknown\",type=\"unary\"} 2".into(),
+    );
     let help_lines = body.lines().filter(|line| line.starts_with("# TYPE"));
     let mut names: Vec<_> = help_lines.collect();
     let all = names.len();

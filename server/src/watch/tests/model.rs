@@ -305,7 +305,10 @@ impl Client {
         let watcher = watcher.expect("only watchers that were asked for are answered");
         if watcher.ended {
             // What compaction ended is cancelled once more, if its client asks for that.
-            assert!(watcher.canceled && response.canceled, "nothing follows the end");
+            assert!(
+                watcher.canceled && response.canceled,
+                "nothing follows the end"
+            );
             assert!(watcher.compacted && !response.created && response.compact_revision == 0);
             watcher.compacted = false;
             return;

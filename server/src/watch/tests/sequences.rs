@@ -224,7 +224,11 @@ async fn an_id_that_compaction_ended_stays_taken_and_silences_progress_until_it_
     assert!(progress.watch_id == NO_WATCHER && progress.events.is_empty() && !progress.canceled);
     stream.handle(Request::Cancel(7));
     stream.handle(Request::Progress);
-    assert_eq!(next(&mut stream).await.watch_id, NO_WATCHER, "an unknown id has no reply");
+    assert_eq!(
+        next(&mut stream).await.watch_id,
+        NO_WATCHER,
+        "an unknown id has no reply"
+    );
 }
 
 #[tokio::test]
