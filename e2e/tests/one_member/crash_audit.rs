@@ -364,9 +364,7 @@ impl Audit {
                 watcher.compared()
             );
         }
-        println!(
-            "  slowest restart: {:.2} s",
-            self.restarts_slowest.as_secs_f64()
-        );
+        let slowest = self.restarts_slowest;
+        println!("  time: {:.1?}; slowest restart {slowest:.2?}", self.times);
     }
 }

@@ -93,13 +93,14 @@ impl<B: Backend> Handler for Edge<B> {
         _peer: &PeerInfo,
     ) -> impl Future<Output = Response<Body>> + Send + 'static + use<B> {
         let edge = self.clone();
-        async move {
+        // Boxed: the connection copies the future it is given, and once more to spawn it.
+        Box::pin(async move {
             if is_grpc(&request) {
                 return edge.grpc(request).await;
             }
             let (parts, _) = request.into_parts();
-            edge.http(&parts, false).await
-        }
+            Box::pin(edge.http(&parts, false)).await
+        })
     }
 }
 
@@ -222,7 +223,9 @@ impl<B: Backend> Edge<B> {
         self.metrics().started(at);
         match ROWS[at].kind {
             Kind::Unary => self.unary(at, request).await,
-            Kind::ServerStream | Kind::BidiStream => self.streaming(at, request).await,
+            // Boxed, like every rare call below: a call's future is copied as it is spawned, and
+            // these would make the hot ones' as large as the largest of them.
+            Kind::ServerStream | Kind::BidiStream => Box::pin(self.streaming(at, request)).await,
         }
     }
 
@@ -284,23 +287,23 @@ impl<B: Backend> Edge<B> {
             Rpc::Put => self.put(message).await,
             Rpc::DeleteRange => self.delete_range(message).await,
             Rpc::Txn => self.txn(message).await,
-            Rpc::Compact => self.compact(message).await,
-            Rpc::LeaseGrant => self.lease_grant(message).await,
-            Rpc::LeaseRevoke => self.lease_revoke(message).await,
-            Rpc::LeaseTimeToLive => self.lease_time_to_live(message).await,
-            Rpc::LeaseLeases => self.lease_leases(message).await,
-            Rpc::MemberList => self.member_list(message).await,
+            Rpc::Compact => Box::pin(self.compact(message)).await,
+            Rpc::LeaseGrant => Box::pin(self.lease_grant(message)).await,
+            Rpc::LeaseRevoke => Box::pin(self.lease_revoke(message)).await,
+            Rpc::LeaseTimeToLive => Box::pin(self.lease_time_to_live(message)).await,
+            Rpc::LeaseLeases => Box::pin(self.lease_leases(message)).await,
+            Rpc::MemberList => Box::pin(self.member_list(message)).await,
             Rpc::MemberAdd => self.member_add(message),
             Rpc::MemberRemove => self.member_remove(message),
             Rpc::MemberUpdate => self.member_update(message),
             Rpc::MemberPromote => self.member_promote(message),
-            Rpc::Alarm => self.alarm(message).await,
+            Rpc::Alarm => Box::pin(self.alarm(message)).await,
             Rpc::Status => self.status(message),
-            Rpc::Defragment => self.defragment(message).await,
-            Rpc::Hash => self.hash(message).await,
-            Rpc::HashKv => self.hash_kv(message).await,
+            Rpc::Defragment => Box::pin(self.defragment(message)).await,
+            Rpc::Hash => Box::pin(self.hash(message)).await,
+            Rpc::HashKv => Box::pin(self.hash_kv(message)).await,
             Rpc::MoveLeader => self.move_leader(message),
-            Rpc::Downgrade => self.downgrade(message).await,
+            Rpc::Downgrade => Box::pin(self.downgrade(message)).await,
             Rpc::HealthCheck => health::check(message),
             rpc if row.service == "etcdserverpb.Auth" => self.auth(rpc, message),
             _ => Err(Refusal::not_served(row.service, row.method)),

@@ -74,18 +74,20 @@ pub struct LeadershipCell {
     term: AtomicU64,
     leader: AtomicU64,
     sole_voter: AtomicBool,
+    learner: AtomicBool,
     changes: AtomicU64,
 }
 
 impl LeadershipCell {
     /// Takes over what consensus says.
-    pub fn set(&self, leadership: Leadership, sole_voter: bool) {
+    pub fn set(&self, leadership: Leadership, sole_voter: bool, learner: bool) {
         self.term.store(leadership.term, Ordering::Release);
         let leader = leadership.leader.map_or(0, |member| member.0);
         if self.leader.swap(leader, Ordering::AcqRel) != leader && leader != 0 {
             self.changes.fetch_add(1, Ordering::Relaxed);
         }
         self.sole_voter.store(sole_voter, Ordering::Release);
+        self.learner.store(learner, Ordering::Release);
     }
 
     /// How often another leader was seen.
@@ -104,6 +106,10 @@ impl LeadershipCell {
             0 => None,
             id => Some(MemberId(id)),
         }
+    }
+
+    fn is_learner(&self) -> bool {
+        self.learner.load(Ordering::Acquire)
     }
 
     fn is_sole_voter(&self) -> bool {
@@ -209,7 +215,12 @@ impl Backend for Core {
     }
 
     async fn propose(&self, op: Op) -> Result<Outcome, ServeError> {
-        Ok(self.proposer.propose(op).await?)
+        let frees = matches!(op, Op::Alarm(_));
+        let outcome = self.proposer.propose(op).await?;
+        if frees {
+            self.measure();
+        }
+        Ok(outcome)
     }
 
     async fn lease_grant(&self, id: LeaseId, ttl_seconds: i64) -> Result<Outcome, ServeError> {
@@ -312,11 +323,7 @@ impl Backend for Core {
     }
 
     fn is_learner(&self) -> bool {
-        self.store
-            .read()
-            .members
-            .get(self.member)
-            .is_some_and(|member| member.learner)
+        self.leadership.is_learner()
     }
 
     fn cluster_version(&self) -> Option<String> {
@@ -346,7 +353,9 @@ impl Backend for Core {
             engine.flush();
             engine.reclaim();
         })
-        .await
+        .await?;
+        self.measure();
+        Ok(())
     }
 
     async fn hash(&self) -> Result<(Revision, u32), ServeError> {
@@ -424,6 +433,13 @@ impl Backend for Core {
 }
 
 impl Core {
+    /// Has the quota reckon with the space that the caller was just told is free.
+    fn measure(&self) {
+        self.proposer
+            .quota()
+            .measured(self.store.engine().size_bytes());
+    }
+
     fn describe(&self) -> snapshot::Description {
         let state = self.store.read();
         let ids = |learner| {

@@ -1,6 +1,7 @@
 //! Opening a data directory: whose it is, its engine, its log, its state.
 
 use std::io;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,12 +27,17 @@ const WAL_DIR: &str = "wal";
 const SEGMENT_BYTES: u64 = 16 << 20;
 /// The directory that etcd keeps its data in.
 const ETCD_DIR: &str = "member";
+/// Encoded entries that the log itself keeps for readers, bytes.
+const WAL_CACHE_BYTES: usize = 1 << 20;
 /// The value cache's default: the smaller of this and a quarter of the memory. Bytes.
 const VALUE_CACHE_DEFAULT: u64 = 512 << 20;
 
 /// Why a member does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
+    /// The flags do not describe a cluster with this member in it.
+    #[error(transparent)]
+    Bootstrap(#[from] crate::config::BootstrapError),
     /// The data directory cannot be used.
     #[error(transparent)]
     Directory(#[from] fs::DirError),
@@ -135,6 +141,10 @@ pub fn open(config: &Config) -> Result<Booted, BootError> {
     let dir = &config.data_dir;
     let members = first_members(config);
     refuse_foreign(dir)?;
+    if Identity::load(dir)?.is_none() {
+        // Before anything is made: a corrected start finds nothing in its way.
+        config.verify_bootstrap(&resolve)?;
+    }
     make_private(dir)?;
     let lock = DirLock::acquire(dir)?;
     let identity = identify(config, dir, &members)?;
@@ -162,6 +172,12 @@ pub fn open(config: &Config) -> Result<Booted, BootError> {
         metrics,
         space,
     })
+}
+
+/// The first address of a host name, as the system tells it.
+fn resolve(host: &str) -> Option<IpAddr> {
+    let mut addresses = (host, 0).to_socket_addrs().ok()?;
+    addresses.next().map(|address| address.ip())
 }
 
 fn make_private(dir: &Path) -> Result<(), BootError> {
@@ -326,6 +342,8 @@ fn wal_options(config: &Config, space: Arc<SpaceGuard>) -> wal::Options {
         }),
         on_space: Arc::new(move |found| space.found(found)),
         segment_bytes: SEGMENT_BYTES,
+        // The log store above it keeps the recent entries already, decoded.
+        cache_bytes: WAL_CACHE_BYTES,
         ..wal::Options::default()
     }
 }

@@ -246,8 +246,14 @@ impl Duties {
             consensus.initialize(members).await?;
         }
         consensus.lead(LEAD_TIMEOUT).await?;
+        let learner = self
+            .store
+            .read()
+            .members
+            .get(self.member)
+            .is_some_and(|m| m.learner);
         self.leadership
-            .set(consensus.leadership(), consensus.is_sole_voter());
+            .set(consensus.leadership(), consensus.is_sole_voter(), learner);
         tokio::spawn({
             let (proposer, consensus) = (self.proposer.clone(), consensus.clone());
             async move { proposer.run(consensus).await }

@@ -36,7 +36,7 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         EngineOptions {
-            write_buffer_bytes: 32 << 20,
+            write_buffer_bytes: 16 << 20,
             block_cache_bytes: 32 << 20,
         }
     }

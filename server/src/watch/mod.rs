@@ -115,7 +115,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             stream_queue_bytes: 4 << 20,
-            ring_bytes: 64 << 20,
+            ring_bytes: 16 << 20,
             history_revisions_max: 1000,
             history_bytes_max: 1 << 20,
             fragment_bytes: (3 << 19) + (1 << 19),

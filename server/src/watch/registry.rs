@@ -318,7 +318,7 @@ impl Registry {
                 to: head,
             };
         }
-        let (events, next) = read_ring(&self.ring, watcher, slot.cursor, head, config);
+        let (events, next) = read_ring(&self.ring, watcher, (slot.cursor, head), compacted, config);
         slot.cursor = next;
         Step::Recent(events, head)
     }
@@ -497,11 +497,13 @@ impl Wakes {
     }
 }
 
+/// What a watcher wants of the ring between two revisions. The value before an event is told as
+/// long as the revision before it is readable, whatever the ring still remembers.
 fn read_ring(
     ring: &Ring,
     watcher: &Watcher,
-    from: Revision,
-    head: Revision,
+    (from, head): (Revision, Revision),
+    compacted: Revision,
     config: &Config,
 ) -> (Vec<Arc<Published>>, Revision) {
     let mut gathering = Gathering::new(config, RING_LOOKED_MAX);
@@ -511,7 +513,12 @@ fn read_ring(
             next = event.pair.main;
             break;
         }
-        if watcher.wants(event) {
+        if !watcher.wants(event) {
+            continue;
+        }
+        if watcher.prev_kv && event.pair.main <= compacted {
+            gathering.add(event.preceded_by(None));
+        } else {
             gathering.add(event.clone());
         }
     }
