@@ -141,8 +141,9 @@ pub fn open(config: &Config) -> Result<Booted, BootError> {
     let dir = &config.data_dir;
     let members = first_members(config);
     refuse_foreign(dir)?;
-    if Identity::load(dir)?.is_none() {
-        // Before anything is made: a corrected start finds nothing in its way.
+    if !matches!(Identity::load(dir), Ok(Some(_))) {
+        // Before anything is made: a corrected start finds nothing in its way. A directory that
+        // cannot be read says so better below.
         config.verify_bootstrap(&resolve)?;
     }
     make_private(dir)?;
