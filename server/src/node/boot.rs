@@ -322,7 +322,9 @@ fn open_store(config: &Config, dir: &Path) -> Result<Store, BootError> {
     let limits = Limits {
         value_cache_bytes: usize::try_from(cache).unwrap_or(usize::MAX),
     };
-    let engine = Engine::open(&dir.join(STORE_DIR), EngineOptions::default())?;
+    let store_dir = dir.join(STORE_DIR);
+    make_private(&store_dir)?;
+    let engine = Engine::open(&store_dir, EngineOptions::default())?;
     let tables = engine.tables()?;
     let state = State::load(limits, tables, |visit| engine.records(visit))?;
     let applied = engine

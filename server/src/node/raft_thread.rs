@@ -16,6 +16,7 @@ use super::lessor::Lessor;
 use super::sink::{Headers, Sink, WatchedStore};
 use super::space::SpaceGuard;
 use crate::config::{Config, ETCD_VERSION};
+use crate::fatal::end_process;
 use crate::fs::DirLock;
 use crate::home::Homes;
 use crate::propose::{Proposer, Quota};
@@ -26,15 +27,17 @@ use crate::types::request::{AlarmType, Compact, MemberAttributes, Op};
 use crate::types::{LeaseId, MemberId};
 use crate::watch::{self, Hub};
 
-/// How often the store's size is measured for the quota.
-const MEASURE_EVERY: Duration = Duration::from_millis(100);
+/// How often consensus, the store's size and the log's length are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Every how many looks the size of a store that nobody writes to is measured.
+const IDLE_LOOKS: u64 = 10;
 /// How often leases are looked at, and how many are revoked at once. Source: etcd's lessor revokes
 /// up to 1,000 a second, in steps of 500 ms.
 const EXPIRE_EVERY: Duration = Duration::from_millis(500);
 /// The most leases revoked a step: one batch.
 const EXPIRE_MAX: usize = 4000;
 /// A log that grew by this much since the last flush is cut: bounds disk use and replay. Bytes.
-const LOG_GROWTH_MAX: u64 = 128 << 20;
+const LOG_GROWTH_MAX: u64 = 64 << 20;
 /// The most applied entries kept in the log. `--snapshot-catchup-entries` counts requests; an entry
 /// here carries up to thousands of them.
 const ENTRIES_KEPT_MAX: u64 = 500;
@@ -178,6 +181,14 @@ impl RaftThread {
     }
 }
 
+/// What the looks remember: bytes appended to the log when it was last cut, and when the store was
+/// last measured.
+struct LogWatch {
+    cut_at: u64,
+    measured_at: Option<u64>,
+    looks: u64,
+}
+
 type Started = Result<Consensus, BootError>;
 
 fn spawn(
@@ -316,25 +327,21 @@ impl Duties {
     }
 
     async fn tick(&self, consensus: Consensus) {
-        let mut measure = tokio::time::interval(MEASURE_EVERY);
+        let mut look = tokio::time::interval(LOOK_EVERY);
         let mut expire = tokio::time::interval(EXPIRE_EVERY);
+        let mut watch = LogWatch {
+            cut_at: self.log.appended_bytes(),
+            measured_at: None,
+            looks: 0,
+        };
         let mut schedule = Schedule::new(&self.auto_compaction);
         let mut compact_at = schedule
             .as_ref()
             .map(|schedule| Instant::now() + schedule.interval());
-        let mut log_bytes = self.log.appended_bytes();
         loop {
             tokio::select! {
-                _ = measure.tick() => {
-                    self.proposer.quota().measured(self.store.engine().size_bytes());
-                    if self.space.is_exhausted() {
-                        self.proposer.raise_no_space();
-                    }
-                    let appended = self.log.appended_bytes();
-                    if appended.saturating_sub(log_bytes) > LOG_GROWTH_MAX {
-                        log_bytes = appended;
-                        self.cut_log(&consensus).await;
-                    }
+                _ = look.tick() => {
+                    self.look(&consensus, &mut watch).await;
                     if let (Some(at), Some(schedule)) = (compact_at, schedule.as_mut())
                         && Instant::now() >= at
                     {
@@ -344,6 +351,32 @@ impl Duties {
                 }
                 _ = expire.tick() => self.revoke_expired(),
             }
+        }
+    }
+
+    /// Looks after consensus, the disk and the log's length.
+    async fn look(&self, consensus: &Consensus, watch: &mut LogWatch) {
+        if let Some(failure) = consensus.failure() {
+            end_process(
+                failure,
+                "start again; if it comes back, restore this member",
+            );
+        }
+        if self.space.is_exhausted() {
+            self.proposer.raise_no_space();
+        }
+        let appended = self.log.appended_bytes();
+        watch.looks += 1;
+        // An idle member is measured less often: asking the engine costs more than looking.
+        if watch.measured_at != Some(appended) || watch.looks % IDLE_LOOKS == 0 {
+            watch.measured_at = Some(appended);
+            self.proposer
+                .quota()
+                .measured(self.store.engine().size_bytes());
+        }
+        if appended.saturating_sub(watch.cut_at) > LOG_GROWTH_MAX {
+            watch.cut_at = appended;
+            self.cut_log(consensus).await;
         }
     }
 

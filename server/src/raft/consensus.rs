@@ -208,6 +208,14 @@ impl Consensus {
         }
     }
 
+    /// Why openraft has stopped by itself, if it has: it could not read its log, or found itself in
+    /// a state it does not know. It takes nothing more then.
+    pub fn failure(&self) -> Option<String> {
+        let metrics = self.raft.metrics();
+        let running = &metrics.borrow_watched().running_state;
+        running.as_ref().err().map(ToString::to_string)
+    }
+
     /// Whether this member is the one voter: then what it has applied is all there is, and a read
     /// needs no confirmation.
     pub fn is_sole_voter(&self) -> bool {
