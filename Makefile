@@ -46,9 +46,12 @@ check: ## Formatting and lints
 unit: ## Unit and property tests
 	@$(call timed,unit tests,$(CARGO) test --release --workspace --lib --bins)
 
+# CI repeats one seed, so that a red run means a change; `make differential` takes new ones.
+ENGRAM_DIFF_SEED ?= 514673994528715412
+
 .PHONY: one-member
 one-member: tools ## One member against the real etcd's clients and answers
-	@$(call timed,one member,$(CARGO) test --release -p engram-e2e --test one_member -- --nocapture --test-threads=1)
+	@$(call timed,one member,ENGRAM_DIFF_SEED=$(ENGRAM_DIFF_SEED) $(CARGO) test --release -p engram-e2e --test one_member -- --nocapture --test-threads=1)
 
 .PHONY: kubernetes
 kubernetes: tools ## The real kube-apiserver and kube-controller-manager on one member
@@ -56,6 +59,10 @@ kubernetes: tools ## The real kube-apiserver and kube-controller-manager on one 
 
 .PHONY: test
 test: build check unit one-member kubernetes ## What proves the product on one machine
+
+.PHONY: differential
+differential: build tools ## Random operations against a real etcd, a new seed each time (endless: stop it)
+	while $(CARGO) test --release -p engram-e2e --test one_member random_operations -- --nocapture; do :; done
 
 .PHONY: crash
 crash: build tools ## 2,000 kills under load, each audited (hours)

@@ -368,7 +368,7 @@ impl Duties {
         let appended = self.log.appended_bytes();
         watch.looks += 1;
         // An idle member is measured less often: asking the engine costs more than looking.
-        if watch.measured_at != Some(appended) || watch.looks % IDLE_LOOKS == 0 {
+        if watch.measured_at != Some(appended) || watch.looks.is_multiple_of(IDLE_LOOKS) {
             watch.measured_at = Some(appended);
             self.proposer
                 .quota()
