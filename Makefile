@@ -65,7 +65,7 @@ differential: build tools ## Random operations against a real etcd, a new seed e
 	while $(CARGO) test --release -p engram-e2e --test one_member random_operations -- --nocapture; do :; done
 
 .PHONY: crash
-crash: build tools ## 2,000 kills under load, each audited (hours)
+crash: build tools ## 2,000 kills under load, each audited (half an hour)
 	ENGRAM_CRASH_ROUNDS=2000 $(CARGO) test --release -p engram-e2e --test one_member crash_audit -- --nocapture
 
 .PHONY: bench
