@@ -31,6 +31,7 @@ mod watch;
 pub use metrics::Metrics;
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 
 use ::http::{HeaderMap, Request, Response};
@@ -231,7 +232,8 @@ impl<B: Backend> Edge<B> {
 
     async fn unary(self, at: usize, request: Request<Incoming>) -> Response<Body> {
         let deadline = framing::deadline(request.headers());
-        let answering = self.answer_unary(at, request);
+        // Pinned where it is made: what is timed is a reference, not a copy of it.
+        let answering = pin!(self.answer_unary(at, request));
         let answered = match deadline {
             None => answering.await,
             Some(deadline) => tokio::time::timeout(deadline, answering)

@@ -19,7 +19,7 @@ use crate::config::{Config, ETCD_VERSION};
 use crate::fatal::end_process;
 use crate::fs::DirLock;
 use crate::home::Homes;
-use crate::propose::{Proposer, Quota};
+use crate::propose::{self, Proposer, Quota};
 use crate::raft::{ApplyThread, Consensus, ConsensusOptions, LogStore};
 use crate::read::Reader;
 use crate::store::Store;
@@ -327,6 +327,7 @@ impl Duties {
     }
 
     async fn tick(&self, consensus: Consensus) {
+        let mut sweep = tokio::time::interval(propose::SWEEP_EVERY);
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut expire = tokio::time::interval(EXPIRE_EVERY);
         let mut watch = LogWatch {
@@ -350,6 +351,7 @@ impl Duties {
                     }
                 }
                 _ = expire.tick() => self.revoke_expired(),
+                _ = sweep.tick() => self.proposer.sweep(),
             }
         }
     }
