@@ -282,20 +282,11 @@ impl Duties {
 
     /// Writes the first entries of a new cluster, and this member's attributes where they changed.
     async fn publish(&self) -> Result<(), BootError> {
-        let (has_members, version, known) = {
+        let (version, known) = {
             let state = self.store.read();
             let known = state.members.get(self.member).cloned();
-            (
-                !state.members.is_empty(),
-                state.cluster_version.clone(),
-                known,
-            )
+            (state.cluster_version.clone(), known)
         };
-        if !has_members {
-            let members = self.first_members.iter().cloned();
-            let members = members.map(|(id, urls)| (id, urls, false)).collect();
-            self.write(Op::Bootstrap { members }).await?;
-        }
         let is_published = known.is_some_and(|member| {
             member.attributes == self.attributes && member.incarnation == self.incarnation
         });

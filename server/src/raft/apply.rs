@@ -19,7 +19,7 @@ use super::{Batch, Entry, entry};
 use crate::codec::entry::BatchHeader;
 use crate::fatal::end_process;
 use crate::metrics::Metrics;
-use crate::state::{Effects, Event};
+use crate::state::{Effects, Event, MemberNode};
 use crate::storage::Applied as AppliedMark;
 use crate::store::Store;
 use crate::types::Revision;
@@ -37,6 +37,9 @@ const IDLE: Duration = Duration::from_secs(1);
 pub trait Applied: Send + Sync + 'static {
     /// A batch was applied and its data written: events for the watchers, at the store's revision.
     fn events(&self, revision: Revision, events: Vec<Event>);
+
+    /// A Raft configuration was applied: the member table is that of it.
+    fn members_changed(&self);
 
     /// The outcomes of a batch's operations, in order.
     fn outcomes(
@@ -220,11 +223,21 @@ impl Worker {
             EntryPayload::Membership(membership) => {
                 self.mark.membership_position = Some(position);
                 self.mark.membership = entry::encode_membership(&membership);
-                self.write_mark(position.index);
+                self.reconfigure(&entry::members(&membership), position.index);
             }
             EntryPayload::Normal(batch) => self.apply_batch(&batch, position.index),
         }
         self.count(started);
+    }
+
+    fn reconfigure(&self, nodes: &[MemberNode], index: u64) {
+        let mut effects = Effects::default();
+        let mut state = self.store.write();
+        state.reconfigure(nodes, &mut effects);
+        self.store.engine().write(&effects.changes, &self.mark);
+        drop(state);
+        self.store.publish(self.store.revision(), index);
+        self.applied.members_changed();
     }
 
     fn write_mark(&self, index: u64) {

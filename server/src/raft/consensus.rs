@@ -104,7 +104,16 @@ impl Consensus {
     ) -> Result<(), StartError> {
         let nodes: BTreeMap<u64, Peer> = members
             .into_iter()
-            .map(|(id, peer_urls)| (id.0, Peer { peer_urls }))
+            .map(|(id, peer_urls)| {
+                let pending_voter = false;
+                (
+                    id.0,
+                    Peer {
+                        peer_urls,
+                        pending_voter,
+                    },
+                )
+            })
             .collect();
         self.raft
             .initialize(nodes)

@@ -33,6 +33,8 @@ use openraft::impls::leader_id_std;
 pub struct Peer {
     /// Its peer URLs.
     pub peer_urls: Vec<String>,
+    /// A learner that shall vote as soon as it has caught up.
+    pub pending_voter: bool,
 }
 
 openraft::declare_raft_types!(

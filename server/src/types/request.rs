@@ -287,11 +287,6 @@ pub enum Op {
         /// What it tells.
         attributes: MemberAttributes,
     },
-    /// The cluster's first members: id, peer URLs, learner. Written once, by the bootstrap.
-    Bootstrap {
-        /// The members in ascending order of id.
-        members: Vec<(MemberId, Vec<String>, bool)>,
-    },
     /// The version every member can speak ("3.7.0").
     SetClusterVersion(String),
 }
