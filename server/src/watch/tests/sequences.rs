@@ -6,6 +6,16 @@ fn world() -> World {
     World::new(Config::default())
 }
 
+/// `a` put four times, at revisions 2 to 5, with what is below revision 4 compacted.
+fn four_puts_compacted_at_four() -> World {
+    let world = world();
+    for value in ["1", "2", "3", "4"] {
+        world.put("a", value);
+    }
+    world.store.compact(Revision(4));
+    world
+}
+
 fn put(revision: i64, key: &str, value: &str) -> (i64, String, Option<String>) {
     (revision, key.to_owned(), Some(value.to_owned()))
 }
@@ -165,11 +175,7 @@ async fn cancel_is_answered_once_and_stops_what_was_queued() {
 
 #[tokio::test]
 async fn a_compacted_start_is_created_then_canceled_without_a_revision() {
-    let world = world();
-    for value in ["1", "2", "3", "4"] {
-        world.put("a", value);
-    }
-    world.store.compact(Revision(4));
+    let world = four_puts_compacted_at_four();
     let mut stream = world.hub.open(None);
     stream.handle(Request::Create(Create {
         start_revision: 3,
@@ -194,11 +200,7 @@ async fn a_compacted_start_is_created_then_canceled_without_a_revision() {
 
 #[tokio::test]
 async fn an_id_that_compaction_ended_stays_taken_and_silences_progress_until_it_is_cancelled() {
-    let world = world();
-    for value in ["1", "2", "3", "4"] {
-        world.put("a", value);
-    }
-    world.store.compact(Revision(4));
+    let world = four_puts_compacted_at_four();
     let mut stream = world.hub.open(None);
     stream.handle(Request::Create(Create {
         start_revision: 3,
