@@ -333,8 +333,7 @@ impl Backend for Core {
     fn status(&self) -> StatusReport {
         let leadership = self.consensus.leadership();
         let bytes = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let size = self.store.engine().size_bytes().max(1);
-        let in_use = self.store.read().mvcc.logical_bytes().min(size);
+        let (size, in_use) = self.store.size_and_in_use_bytes();
         StatusReport {
             leader: leadership.leader,
             raft_term: leadership.term,
@@ -348,12 +347,8 @@ impl Backend for Core {
     }
 
     async fn defragment(&self) -> Result<(), ServeError> {
-        let engine = self.store.engine().clone();
-        blocking(move || {
-            engine.flush();
-            engine.reclaim();
-        })
-        .await?;
+        let store = self.store.clone();
+        blocking(move || store.defragment()).await?;
         self.measure();
         Ok(())
     }

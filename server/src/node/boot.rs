@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::space::{self, SpaceGuard};
-use super::{member_id, memory};
+use super::{defragment, member_id, memory};
 use crate::config::{ClusterState, Config};
 use crate::fatal::end_process;
 use crate::fs::{self, DirLock, DirMode};
@@ -151,6 +151,7 @@ pub fn open(config: &Config) -> Result<Booted, BootError> {
     let identity = identify(config, dir, &members)?;
     let metrics = Arc::new(Metrics::new());
     let store = Arc::new(open_store(config, dir)?);
+    defragment::at_boot(&store, config.bootstrap_defrag_threshold_megabytes);
     let wal_dir = config.wal_dir.clone().unwrap_or_else(|| dir.join(WAL_DIR));
     make_private(&wal_dir)?;
     let space = Arc::new(SpaceGuard::new(dir));
