@@ -7,15 +7,16 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::lessor::Lessor;
+use super::pages::{INLINE_KEYS_MAX, PagedRange};
 use super::sink::WatchHome;
 use crate::api::backend::{
-    Backend, HashKv, Header, LeaseReport, RangeCursor, ServeError, SnapshotSource, StatusReport,
+    Backend, HashKv, Header, LeaseReport, ServeError, SnapshotSource, StatusReport,
 };
 use crate::home::Homes;
 use crate::metrics::Metrics;
 use crate::propose::{ProposeError, Proposer};
 use crate::raft::{ApplyStats, Consensus, Leadership, LogStore};
-use crate::read::{Cursor, Reader};
+use crate::read::Reader;
 use crate::snapshot;
 use crate::state::MemberRecord;
 use crate::store::Store;
@@ -24,9 +25,6 @@ use crate::types::result::{self, Alarm, ApplyError, Outcome};
 use crate::types::{ClusterId, LeaseId, MemberId, Revision};
 use crate::watch::{Hub, WatchStream};
 
-/// Reads of at most this many keys run on the connection's thread, others on a thread for blocking
-/// work: about a quarter of a millisecond when values are cached.
-const INLINE_KEYS_MAX: i64 = 1000;
 /// Pieces of a snapshot made ahead of the client: 32 KiB each.
 const SNAPSHOT_PIECES_AHEAD: usize = 32;
 /// How often a wait for physical compaction looks again.
@@ -173,35 +171,6 @@ fn hash_kv(store: &Store, revision: i64) -> Result<HashKv, ServeError> {
     })
 }
 
-/// The edge's cursor over the reader's.
-pub struct PagedRange(Option<Cursor>, Revision);
-
-impl RangeCursor for PagedRange {
-    fn head(&self) -> Revision {
-        self.1
-    }
-
-    async fn next_page(&mut self, limit: usize) -> Result<result::Range, ApplyError> {
-        let mut cursor = self
-            .0
-            .take()
-            .expect("a page is asked for after the one before it");
-        if limit <= INLINE_KEYS_MAX.unsigned_abs() as usize {
-            let page = cursor.next_page(limit);
-            self.0 = Some(cursor);
-            return Ok(page);
-        }
-        let (cursor, page) = tokio::task::spawn_blocking(move || {
-            let page = cursor.next_page(limit);
-            (cursor, page)
-        })
-        .await
-        .expect("reading a page does not panic");
-        self.0 = Some(cursor);
-        Ok(page)
-    }
-}
-
 impl Backend for Core {
     type Cursor = PagedRange;
 
@@ -258,9 +227,7 @@ impl Backend for Core {
     }
 
     fn range_cursor(&self, query: request::Range) -> Result<PagedRange, ApplyError> {
-        let cursor = self.reader.cursor(query)?;
-        let head = cursor.head();
-        Ok(PagedRange(Some(cursor), head))
+        Ok(PagedRange::new(self.reader.cursor(query)?))
     }
 
     async fn read_txn(&self, txn: &request::Txn) -> Result<(Revision, result::Txn), ApplyError> {

@@ -13,6 +13,7 @@ mod gauges;
 mod lessor;
 mod member_id;
 mod memory;
+mod pages;
 mod raft_thread;
 mod serve;
 mod sink;

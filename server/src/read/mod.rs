@@ -5,8 +5,10 @@
 //! read of many values.
 
 mod cursor;
+mod pin;
 
 pub use cursor::Cursor;
+pub use pin::Pin;
 
 use std::sync::Arc;
 
@@ -80,7 +82,7 @@ impl Reader {
             i64::MAX
         };
         loop {
-            let page = cursor.next_page(WHOLE_MAX.min(left).unsigned_abs() as usize);
+            let page = cursor.next_page(WHOLE_MAX.min(left).unsigned_abs() as usize)?;
             if whole.items.is_empty() {
                 whole.count = page.count;
             }
