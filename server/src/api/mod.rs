@@ -13,6 +13,7 @@
 mod auth;
 pub mod backend;
 mod cluster;
+mod durations;
 pub mod error;
 mod framing;
 mod health;
@@ -45,6 +46,7 @@ use crate::codec::answer::Header;
 use crate::net::{Handler, PeerInfo};
 use crate::types::Revision;
 use backend::Backend;
+use durations::Started;
 use error::Refusal;
 use streams::{Answers, ByteCodec, Once, Open, Requests};
 use table::{Kind, ROWS, Row, Rpc, Table};
@@ -59,6 +61,8 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// `--max-txn-ops`.
     pub max_txn_ops: usize,
+    /// `--metrics=extensive`: histograms of how long calls take.
+    pub extensive_metrics: bool,
 }
 
 impl Default for Config {
@@ -66,6 +70,7 @@ impl Default for Config {
         Config {
             max_request_bytes: 3 << 19,
             max_txn_ops: 128,
+            extensive_metrics: false,
         }
     }
 }
@@ -139,7 +144,7 @@ fn decode<M: prost::Message + Default>(message: Bytes) -> Result<M, Refusal> {
 impl<B: Backend> Edge<B> {
     /// An edge of `backend`.
     pub fn new(backend: Arc<B>, config: Config) -> Edge<B> {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new(config.extensive_metrics));
         Edge(Arc::new(Shared {
             backend,
             config,
@@ -231,13 +236,17 @@ impl<B: Backend> Edge<B> {
 
     async fn unary(self, at: usize, request: Request<Incoming>) -> Response<Body> {
         let deadline = framing::deadline(request.headers());
-        let answering = self.answer_unary(at, request);
+        let mut arrived = None;
+        let answering = self.answer_unary(at, request, &mut arrived);
         let answered = match deadline {
             None => answering.await,
             Some(deadline) => tokio::time::timeout(deadline, answering)
                 .await
                 .unwrap_or(Err(Refusal::DEADLINE_EXCEEDED)),
         };
+        if let Some(arrived) = arrived {
+            self.metrics().timed(at, arrived);
+        }
         match answered {
             Ok(frame) => {
                 self.metrics().sent(at, frame.message_len());
@@ -251,13 +260,20 @@ impl<B: Backend> Edge<B> {
         }
     }
 
-    async fn answer_unary(&self, at: usize, request: Request<Incoming>) -> Result<Frame, Refusal> {
+    /// `arrived` is set once the request is there, and stays where this is dropped.
+    async fn answer_unary(
+        &self,
+        at: usize,
+        request: Request<Incoming>,
+        arrived: &mut Option<Started>,
+    ) -> Result<Frame, Refusal> {
         let row = &ROWS[at];
         let (parts, body) = request.into_parts();
         check_encoding(&parts.headers)?;
         let max = self.config().max_request_bytes + MESSAGE_OVERHEAD;
         let message = framing::read_unary(body, max).await?;
         self.metrics().received(at, message.len());
+        *arrived = Some(self.metrics().clock());
         self.admit(row, &parts.headers)?;
         self.dispatch(row, message).await
     }
@@ -312,10 +328,12 @@ impl<B: Backend> Edge<B> {
 
     async fn streaming(self, at: usize, request: Request<Incoming>) -> Response<Body> {
         let row = &ROWS[at];
+        let started = self.metrics().clock();
         let admitted =
             check_encoding(request.headers()).and_then(|()| self.admit(row, request.headers()));
         if let Err(refusal) = admitted {
             self.metrics().handled(at, refusal.code());
+            self.metrics().timed(at, started);
             return refusal.into_status().into_http();
         }
         let metrics = Arc::clone(&self.0.metrics);
@@ -333,6 +351,7 @@ impl<B: Backend> Edge<B> {
             open: Some(open),
             metrics,
             row: at,
+            started,
         };
         let mut grpc = tonic::server::Grpc::new(codec).max_decoding_message_size(max);
         grpc.streaming(once, request).await
