@@ -10,6 +10,7 @@
 //!   `--max-request-bytes` and 512 KiB.
 //! - Checks come in etcd's order, so that the first mistake answers as it does there.
 
+mod arrival;
 mod auth;
 pub mod backend;
 mod cluster;
@@ -23,6 +24,8 @@ mod lease;
 mod maintenance;
 mod metrics;
 mod overlap;
+mod request_stats;
+mod request_text;
 mod streams;
 pub mod table;
 #[cfg(test)]
@@ -33,6 +36,7 @@ pub use metrics::Metrics;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::http::{HeaderMap, Request, Response};
 use bytes::Bytes;
@@ -43,10 +47,10 @@ use tonic::body::Body;
 
 use crate::codec::Frame;
 use crate::codec::answer::Header;
-use crate::net::{Handler, PeerInfo};
+use crate::net::{Handler, PeerAddress, PeerInfo};
 use crate::types::Revision;
+use arrival::Arrival;
 use backend::Backend;
-use durations::Started;
 use error::Refusal;
 use streams::{Answers, ByteCodec, Once, Open, Requests};
 use table::{Kind, ROWS, Row, Rpc, Table};
@@ -61,6 +65,10 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// `--max-txn-ops`.
     pub max_txn_ops: usize,
+    /// `--warning-unary-request-duration`: a unary call that takes longer is logged.
+    pub warning_unary_request: Duration,
+    /// `--warning-apply-duration`: a read that takes longer is logged and counted as a slow apply.
+    pub warning_apply: Duration,
     /// `--metrics=extensive`: histograms of how long calls take.
     pub extensive_metrics: bool,
 }
@@ -70,6 +78,8 @@ impl Default for Config {
         Config {
             max_request_bytes: 3 << 19,
             max_txn_ops: 128,
+            warning_unary_request: Duration::from_millis(300),
+            warning_apply: Duration::from_millis(100),
             extensive_metrics: false,
         }
     }
@@ -95,13 +105,14 @@ impl<B: Backend> Handler for Edge<B> {
     fn call(
         &self,
         request: Request<Incoming>,
-        _peer: &PeerInfo,
+        peer: &PeerInfo,
     ) -> impl Future<Output = Response<Body>> + Send + 'static + use<B> {
         let edge = self.clone();
+        let peer = peer.address;
         // Boxed: the connection copies the future it is given, and once more to spawn it.
         Box::pin(async move {
             if is_grpc(&request) {
-                return edge.grpc(request).await;
+                return edge.grpc(request, peer).await;
             }
             let (parts, _) = request.into_parts();
             Box::pin(edge.http(&parts, false)).await
@@ -219,7 +230,7 @@ impl<B: Backend> Edge<B> {
         Ok(())
     }
 
-    async fn grpc(self, request: Request<Incoming>) -> Response<Body> {
+    async fn grpc(self, request: Request<Incoming>, peer: PeerAddress) -> Response<Body> {
         let path = request.uri().path();
         let Some(at) = self.0.table.find(path) else {
             let refusal = Refusal::unknown_method(path, Table::knows_service(path));
@@ -227,14 +238,19 @@ impl<B: Backend> Edge<B> {
         };
         self.metrics().started(at);
         match ROWS[at].kind {
-            Kind::Unary => self.unary(at, request).await,
+            Kind::Unary => self.unary(at, request, peer).await,
             // Boxed, like every rare call below: a call's future is copied as it is spawned, and
             // these would make the hot ones' as large as the largest of them.
             Kind::ServerStream | Kind::BidiStream => Box::pin(self.streaming(at, request)).await,
         }
     }
 
-    async fn unary(self, at: usize, request: Request<Incoming>) -> Response<Body> {
+    async fn unary(
+        self,
+        at: usize,
+        request: Request<Incoming>,
+        peer: PeerAddress,
+    ) -> Response<Body> {
         let deadline = framing::deadline(request.headers());
         let mut arrived = None;
         let answering = self.answer_unary(at, request, &mut arrived);
@@ -245,7 +261,7 @@ impl<B: Backend> Edge<B> {
                 .unwrap_or(Err(Refusal::DEADLINE_EXCEEDED)),
         };
         if let Some(arrived) = arrived {
-            self.metrics().timed(at, arrived);
+            self.account(at, peer, &arrived, &answered);
         }
         match answered {
             Ok(frame) => {
@@ -265,7 +281,7 @@ impl<B: Backend> Edge<B> {
         &self,
         at: usize,
         request: Request<Incoming>,
-        arrived: &mut Option<Started>,
+        arrived: &mut Option<Arrival>,
     ) -> Result<Frame, Refusal> {
         let row = &ROWS[at];
         let (parts, body) = request.into_parts();
@@ -273,7 +289,7 @@ impl<B: Backend> Edge<B> {
         let max = self.config().max_request_bytes + MESSAGE_OVERHEAD;
         let message = framing::read_unary(body, max).await?;
         self.metrics().received(at, message.len());
-        *arrived = Some(self.metrics().clock());
+        *arrived = Some(Arrival::now(&message, self.metrics().clock()));
         self.admit(row, &parts.headers)?;
         self.dispatch(row, message).await
     }

@@ -398,6 +398,10 @@ impl Core {
     /// Has the quota reckon with the space that the caller was just told is free.
     fn measure(&self) {
         self.proposer
+    fn slow_read(&self) {
+        self.apply_stats.slow.fetch_add(1, Ordering::Relaxed);
+    }
+
             .quota()
             .measured(self.store.engine().size_bytes());
     }

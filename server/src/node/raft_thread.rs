@@ -114,12 +114,12 @@ impl RaftThread {
             proposer: proposer.clone(),
             lessor: lessor.clone(),
         };
-        let apply = ApplyThread::start(store.clone(), Arc::new(sink), metrics.clone()).map_err(
-            |source| BootError::System {
+        let warning = config.warning_apply_duration;
+        let apply = ApplyThread::start(store.clone(), Arc::new(sink), metrics.clone(), warning)
+            .map_err(|source| BootError::System {
                 what: "the apply thread".into(),
                 source,
-            },
-        )?;
+            })?;
         let apply_stats = apply.stats();
         let duties = Duties {
             member: identity.member,

@@ -56,7 +56,7 @@ pub struct ApplyStats {
     pub entries: AtomicU64,
     /// Operations applied.
     pub operations: AtomicU64,
-    /// Entries that took longer than 100 ms (`--warning-apply-duration`).
+    /// Entries, and reads, that took longer than `--warning-apply-duration`.
     pub slow: AtomicU64,
 }
 
@@ -100,7 +100,8 @@ pub struct ApplyThread {
 }
 
 impl ApplyThread {
-    /// Starts the thread over a store.
+    /// Starts the thread over a store. An entry that takes longer than `warning` to apply is logged
+    /// and counted as slow.
     ///
     /// # Errors
     /// The system has no thread to give.
@@ -108,6 +109,7 @@ impl ApplyThread {
         store: Arc<Store>,
         applied: Arc<dyn Applied>,
         metrics: Arc<Metrics>,
+        warning: Duration,
     ) -> io::Result<ApplyThread> {
         let (tasks, queue) = sync_channel(QUEUE_MAX);
         let stats = Arc::new(ApplyStats::default());
@@ -118,6 +120,7 @@ impl ApplyThread {
             mark,
             stats: stats.clone(),
             metrics,
+            warning,
         };
         let thread = std::thread::Builder::new()
             .name("engram-apply".into())
@@ -158,6 +161,7 @@ struct Worker {
     mark: AppliedMark,
     stats: Arc<ApplyStats>,
     metrics: Arc<Metrics>,
+    warning: Duration,
 }
 
 impl Worker {
@@ -224,7 +228,7 @@ impl Worker {
             }
             EntryPayload::Normal(batch) => self.apply_batch(&batch, position.index),
         }
-        self.count(started);
+        self.count(started, position.index);
     }
 
     fn write_mark(&self, index: u64) {
@@ -278,14 +282,15 @@ impl Worker {
         }
     }
 
-    fn count(&self, started: Instant) {
+    fn count(&self, started: Instant, index: u64) {
         let took = started.elapsed();
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.stats.apply_micros.fetch_add(micros, Ordering::Relaxed);
         self.stats.entries.fetch_add(1, Ordering::Relaxed);
-        if took > Duration::from_millis(100) {
+        if took > self.warning {
             self.stats.slow.fetch_add(1, Ordering::Relaxed);
-            crate::log!(warn, "apply request took too long", took = took);
+            crate::log!(warn, "apply request took too long", took = took,
+                "expected-duration" = self.warning, prefix = "", index = index);
         }
     }
 }
