@@ -86,6 +86,44 @@ async fn only_watchers_that_ask_get_the_value_before() {
 }
 
 #[tokio::test]
+async fn a_value_before_that_memory_lacks_is_read_once_and_elsewhere() {
+    let world = world();
+    // The store tells the value before revision 3 by its place only.
+    world.put("k", "1");
+    let mut streams = [world.hub.open(None), world.hub.open(None)];
+    for stream in &mut streams {
+        stream.handle(Request::Create(Create {
+            prev_kv: true,
+            ..create("k", "")
+        }));
+        next(stream).await;
+    }
+    world.put("k", "2");
+    world.put("k", "3");
+    let here = std::thread::current().id();
+    for stream in &mut streams {
+        stream.handle(Request::Progress);
+        assert_eq!(
+            poll(stream),
+            None,
+            "storage is not read while the stream is polled"
+        );
+    }
+    for stream in &mut streams {
+        for (revision, value, before) in [(3, "2", "1"), (4, "3", "2")] {
+            let response = next(stream).await;
+            assert_eq!(told(&response), [put(revision, "k", value)]);
+            assert_eq!(value_before(&response.events[0]).as_deref(), Some(before));
+        }
+        let progress = next(stream).await;
+        assert_eq!((progress.watch_id, revision_of(&progress)), (-1, 4));
+    }
+    let readers = std::mem::take(&mut world.store.0.lock().readers);
+    assert_eq!(readers.len(), 1, "two streams share one read");
+    assert_ne!(readers[0], here);
+}
+
+#[tokio::test]
 async fn refused_watchers_are_created_and_canceled_at_once() {
     let world = world();
     let mut stream = world.hub.open(None);
