@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::lessor::Lessor;
 use super::pages::{INLINE_KEYS_MAX, PagedRange};
 use super::sink::WatchHome;
+use super::{defragment, read_index};
 use crate::api::backend::{
     Backend, HashKv, Header, LeaseReport, ServeError, SnapshotSource, StatusReport,
 };
@@ -210,10 +211,11 @@ impl Backend for Core {
             // What is acknowledged is applied here, and nobody else can acknowledge anything.
             return Ok(());
         }
-        self.consensus
-            .read_barrier()
-            .await
-            .map_err(|_| ServeError::LeaderChanged)
+        let confirmation = async {
+            let confirmed = self.consensus.read_barrier().await;
+            confirmed.map_err(|_| ServeError::LeaderChanged)
+        };
+        read_index::counted(&self.metrics.operations, confirmation).await
     }
 
     async fn range(&self, query: &request::Range) -> Result<(Revision, result::Range), ApplyError> {
@@ -314,15 +316,16 @@ impl Backend for Core {
     }
 
     async fn defragment(&self) -> Result<(), ServeError> {
-        let store = self.store.clone();
-        blocking(move || store.defragment()).await?;
+        let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        blocking(move || defragment::measured(&store, &metrics.operations)).await?;
         self.measure();
         Ok(())
     }
 
     async fn hash(&self) -> Result<(Revision, u32), ServeError> {
-        let store = self.store.clone();
+        let (store, metrics) = (self.store.clone(), self.metrics.clone());
         blocking(move || {
+            let _timed = metrics.operations.hash_seconds.start_timer();
             let mut hash = 0;
             store.engine().with_view(|scanner| {
                 scanner.records(&mut |record| {
@@ -336,8 +339,12 @@ impl Backend for Core {
     }
 
     async fn hash_kv(&self, revision: i64) -> Result<HashKv, ServeError> {
-        let store = self.store.clone();
-        blocking(move || hash_kv(&store, revision)).await?
+        let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        blocking(move || {
+            let _timed = metrics.operations.hash_rev_seconds.start_timer();
+            hash_kv(&store, revision)
+        })
+        .await?
     }
 
     async fn compacted_physically(&self, revision: Revision) -> Result<(), ServeError> {
@@ -362,7 +369,9 @@ impl Backend for Core {
         let (begin, length) = oneshot::channel();
         let engine = self.store.engine().clone();
         let description = self.describe();
+        let metrics = self.metrics.clone();
         tokio::task::spawn_blocking(move || {
+            let _timed = metrics.operations.snapshot_seconds.start_timer();
             // The receiver is gone only if the client is.
             let begin = |total| {
                 let _ = begin.send(total);
@@ -389,6 +398,10 @@ impl Backend for Core {
         ServeError::Stopped
     }
 
+    fn slow_read(&self) {
+        self.apply_stats.slow.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn metrics_text(&self) -> String {
         self.metrics.render(super::gauges::families(self))
     }
@@ -398,10 +411,6 @@ impl Core {
     /// Has the quota reckon with the space that the caller was just told is free.
     fn measure(&self) {
         self.proposer
-    fn slow_read(&self) {
-        self.apply_stats.slow.fetch_add(1, Ordering::Relaxed);
-    }
-
             .quota()
             .measured(self.store.engine().size_bytes());
     }

@@ -1,16 +1,25 @@
-//! Defragmenting at start: `--bootstrap-defrag-threshold-megabytes`.
+//! Defragmenting: when a client asks, and at start (`--bootstrap-defrag-threshold-megabytes`).
 
 use std::time::Instant;
 
+use crate::metrics::Operations;
 use crate::store::Store;
 
 /// Bytes of etcd's megabyte.
 const MEGABYTE: u64 = 1 << 20;
 
+/// Gives deleted space back, measured. Blocks until it is done.
+pub fn measured(store: &Store, operations: &Operations) {
+    let _timed = operations.defrag_seconds.start_timer();
+    operations.defrag_inflight.inc();
+    store.defragment();
+    operations.defrag_inflight.dec();
+}
+
 /// Gives deleted space back before the member serves, where more than `threshold_megabytes` of it
 /// can be: the store's size beyond what is readable, as etcd reckons. 0 is off. It takes as long as
 /// rewriting the store's files does.
-pub fn at_boot(store: &Store, threshold_megabytes: u64) {
+pub fn at_boot(store: &Store, threshold_megabytes: u64, operations: &Operations) {
     if threshold_megabytes == 0 {
         return;
     }
@@ -27,7 +36,7 @@ pub fn at_boot(store: &Store, threshold_megabytes: u64) {
         return;
     }
     let started = Instant::now();
-    store.defragment();
+    measured(store, operations);
     crate::log!(
         info,
         "finished defragmenting",
@@ -40,6 +49,7 @@ pub fn at_boot(store: &Store, threshold_megabytes: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
     use crate::store::fixture::Scratch;
 
     /// What compression cannot shorten, so that sizes are what was written.
@@ -72,15 +82,20 @@ mod tests {
             "{before} {in_use}"
         );
 
-        at_boot(&scratch.store, 0);
-        at_boot(&scratch.store, 100);
+        let metrics = Metrics::new();
+        let at_boot = |threshold| at_boot(&scratch.store, threshold, &metrics.operations);
+        at_boot(0);
+        at_boot(100);
         assert_eq!(
             scratch.store.size_and_in_use_bytes().0,
             before,
             "not worth the work"
         );
-        at_boot(&scratch.store, 5);
+        at_boot(5);
         let (after, _) = scratch.store.size_and_in_use_bytes();
         assert!(after < MEGABYTE, "{after} bytes are left of {before}");
+        let operations = &metrics.operations;
+        assert_eq!(operations.defrag_seconds.get_sample_count(), 1);
+        assert_eq!(operations.defrag_inflight.get(), 0);
     }
 }

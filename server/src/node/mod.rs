@@ -15,6 +15,7 @@ mod member_id;
 mod memory;
 mod pages;
 mod raft_thread;
+mod read_index;
 mod serve;
 mod sink;
 mod space;
