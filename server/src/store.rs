@@ -103,7 +103,7 @@ pub mod fixture {
 
     impl Scratch {
         /// An empty store.
-        pub fn new() -> Scratch {
+        pub fn empty() -> Scratch {
             let dir = tempfile::tempdir().unwrap();
             let engine = Engine::open(dir.path(), EngineOptions::default()).unwrap();
             let limits = Limits {

@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn space_is_given_back_where_enough_can_be() {
-        let scratch = Scratch::new();
+        let scratch = Scratch::empty();
         for round in 1..=100 {
             scratch.put("key", &noise(round));
         }

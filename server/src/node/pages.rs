@@ -139,7 +139,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_client_reads_stays_readable() {
-        let scratch = Scratch::new();
+        let scratch = Scratch::empty();
         let mut pages = first_page(&scratch, FOR_EVER).await;
         supersede(&scratch);
         assert!(!scratch.reclaim_step(), "what is being read was reclaimed");
@@ -149,7 +149,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_never_reads_holds_up_compaction_for_so_long_only() {
-        let scratch = Scratch::new();
+        let scratch = Scratch::empty();
         let mut pages = first_page(&scratch, SHORTLY).await;
         supersede(&scratch);
         // Nobody polls the stream meanwhile.
@@ -159,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_client_goes_on_where_nothing_is_compacted() {
-        let scratch = Scratch::new();
+        let scratch = Scratch::empty();
         let mut pages = first_page(&scratch, SHORTLY).await;
         let pinned = pages.head;
         let unpinned = async {
@@ -175,7 +175,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_goes_away_holds_up_nothing() {
-        let scratch = Scratch::new();
+        let scratch = Scratch::empty();
         let pages = first_page(&scratch, FOR_EVER).await;
         supersede(&scratch);
         assert!(!scratch.reclaim_step());
