@@ -97,7 +97,7 @@ impl RaftThread {
             quota,
             homes.clone(),
         );
-        let lessor = Arc::new(Lessor::new());
+        let lessor = Arc::new(Lessor::new(metrics.clone()));
         let leadership = Arc::new(LeadershipCell::default());
         let headers = Headers {
             cluster: identity.cluster,
@@ -114,12 +114,12 @@ impl RaftThread {
             proposer: proposer.clone(),
             lessor: lessor.clone(),
         };
-        let apply = ApplyThread::start(store.clone(), Arc::new(sink), metrics.clone()).map_err(
-            |source| BootError::System {
+        let warning = config.warning_apply_duration;
+        let apply = ApplyThread::start(store.clone(), Arc::new(sink), metrics.clone(), warning)
+            .map_err(|source| BootError::System {
                 what: "the apply thread".into(),
                 source,
-            },
-        )?;
+            })?;
         let apply_stats = apply.stats();
         let duties = Duties {
             member: identity.member,
@@ -397,12 +397,16 @@ impl Duties {
     }
 
     fn spawn_proposal(&self, what: &'static str, op: Op, lease: Option<LeaseId>) {
-        let proposer = self.proposer.clone();
+        let (proposer, lessor) = (self.proposer.clone(), self.lessor.clone());
         tokio::spawn(async move {
-            if let Err(error) = proposer.propose(op).await {
-                let lease = lease.unwrap_or_default();
-                crate::log!(warn, "a duty of the leader failed and is tried again", what = what,
-                    lease = %lease, error = %error);
+            match (proposer.propose(op).await, lease) {
+                (Ok(outcome), Some(_)) if outcome.result.is_ok() => lessor.count_expired(),
+                (Ok(_), _) => {}
+                (Err(error), lease) => {
+                    let lease = lease.unwrap_or_default();
+                    crate::log!(warn, "a duty of the leader failed and is tried again",
+                        what = what, lease = %lease, error = %error);
+                }
             }
         });
     }

@@ -13,6 +13,7 @@
 //! - I3: the log is purged only below what the engine has persisted.
 
 mod apply;
+mod apply_stats;
 mod batch;
 mod consensus;
 mod entry;
@@ -20,7 +21,8 @@ mod log_store;
 mod network;
 mod state_machine;
 
-pub use apply::{Applied, ApplyStats, ApplyThread};
+pub use apply::{Applied, ApplyThread};
+pub use apply_stats::ApplyStats;
 pub use batch::Batch;
 pub use consensus::{Consensus, ConsensusOptions, Leadership, ProposeRefused, StartError};
 pub use entry::EntryError;

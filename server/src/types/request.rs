@@ -242,6 +242,16 @@ pub enum AlarmType {
     Corrupt,
 }
 
+impl AlarmType {
+    /// The name as etcd's clients, pages and metrics have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            AlarmType::NoSpace => "NOSPACE",
+            AlarmType::Corrupt => "CORRUPT",
+        }
+    }
+}
+
 /// A change of an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alarm {
