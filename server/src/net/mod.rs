@@ -17,7 +17,7 @@
 mod coalesced;
 mod connection;
 pub mod home;
-mod limits;
+pub(crate) mod limits;
 mod listener;
 mod runtimes;
 #[cfg(test)]
@@ -30,6 +30,9 @@ pub use runtimes::{Notice, Runtimes, Traffic};
 
 use std::future::Future;
 use std::net::SocketAddr;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,26 @@ impl std::fmt::Display for PeerAddress {
 pub struct PeerInfo {
     /// Where the connection comes from.
     pub address: PeerAddress,
+}
+
+/// Serves one connection on the current runtime until it ends, or for the limits' grace after `stop`
+/// became true: for listeners whose connections live on another thread than the connection threads.
+///
+/// # Errors
+/// How it ended before its time, in words.
+pub(crate) async fn serve_connection<IO, H>(
+    io: IO,
+    handler: H,
+    peer: PeerInfo,
+    limits: &Limits,
+    stop: watch::Receiver<bool>,
+) -> Result<(), String>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Handler,
+{
+    let served = connection::serve(io, handler, peer, limits, stop).await;
+    served.map_err(|error| error.to_string())
 }
 
 /// What answers requests. A clone is made for every connection.

@@ -8,6 +8,7 @@
 mod backend;
 mod boot;
 mod compactor;
+mod directory;
 mod gauges;
 mod lessor;
 mod member_id;

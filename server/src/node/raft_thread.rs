@@ -12,6 +12,7 @@ use tokio::sync::watch::{Receiver, Sender, channel};
 use super::backend::{Core, LeadershipCell};
 use super::boot::{BootError, Booted};
 use super::compactor::Schedule;
+use super::directory::MemberDirectory;
 use super::lessor::Lessor;
 use super::sink::{Headers, Sink, WatchedStore};
 use super::space::SpaceGuard;
@@ -19,8 +20,9 @@ use crate::config::{Config, ETCD_VERSION};
 use crate::fatal::end_process;
 use crate::fs::DirLock;
 use crate::home::Homes;
+use crate::peer::{self, Clients, Local, PlainTcp};
 use crate::propose::{Proposer, Quota};
-use crate::raft::{ApplyThread, Consensus, ConsensusOptions, LogStore};
+use crate::raft::{ApplyThread, Consensus, ConsensusOptions, LogStore, Peers};
 use crate::read::Reader;
 use crate::store::Store;
 use crate::types::request::{AlarmType, Compact, MemberAttributes, Op};
@@ -55,8 +57,8 @@ pub struct RaftThread {
 /// What the thread works with.
 #[derive(Clone)]
 struct Duties {
-    member: MemberId,
-    incarnation: u64,
+    local: Local,
+    peer_limits: peer::Limits,
     first_members: Vec<(MemberId, Vec<String>)>,
     attributes: MemberAttributes,
     options: ConsensusOptions,
@@ -122,8 +124,12 @@ impl RaftThread {
         )?;
         let apply_stats = apply.stats();
         let duties = Duties {
-            member: identity.member,
-            incarnation: identity.incarnation,
+            local: Local {
+                cluster: identity.cluster,
+                member: identity.member,
+                incarnation: identity.incarnation,
+            },
+            peer_limits: peer_limits(config),
             first_members: members,
             attributes: attributes(config),
             options: consensus_options(config, identity.member),
@@ -250,8 +256,14 @@ impl Duties {
 
     async fn begin(&self, apply: &ApplyThread) -> Started {
         let is_new = self.log.is_pristine();
-        let consensus =
-            Consensus::start(&self.options, self.log.clone(), self.store.clone(), apply).await?;
+        let consensus = Consensus::start(
+            &self.options,
+            self.log.clone(),
+            self.store.clone(),
+            apply,
+            self.peers(),
+        )
+        .await?;
         if is_new {
             let members: BTreeMap<_, _> = self.first_members.iter().cloned().collect();
             consensus.initialize(members).await?;
@@ -261,7 +273,7 @@ impl Duties {
             .store
             .read()
             .members
-            .get(self.member)
+            .get(self.local.member)
             .is_some_and(|m| m.learner);
         self.leadership
             .set(consensus.leadership(), consensus.is_sole_voter(), learner);
@@ -275,6 +287,13 @@ impl Duties {
         Ok(consensus)
     }
 
+    /// The connections to peers, which live on this thread.
+    fn peers(&self) -> Peers {
+        let directory = MemberDirectory::new(self.local, self.store.clone());
+        let clients = Clients::new(Arc::new(directory), Arc::new(PlainTcp), self.peer_limits);
+        Peers::new(clients, self.local.member)
+    }
+
     /// Renewals of the last run are unknown: leases live an election timeout longer than granted.
     fn extend_ms(&self) -> u64 {
         u64::try_from(self.options.election_timeout.as_millis()).unwrap_or(u64::MAX)
@@ -284,7 +303,7 @@ impl Duties {
     async fn publish(&self) -> Result<(), BootError> {
         let (has_members, version, known) = {
             let state = self.store.read();
-            let known = state.members.get(self.member).cloned();
+            let known = state.members.get(self.local.member).cloned();
             (
                 !state.members.is_empty(),
                 state.cluster_version.clone(),
@@ -297,10 +316,10 @@ impl Duties {
             self.write(Op::Bootstrap { members }).await?;
         }
         let is_published = known.is_some_and(|member| {
-            member.attributes == self.attributes && member.incarnation == self.incarnation
+            member.attributes == self.attributes && member.incarnation == self.local.incarnation
         });
         if !is_published {
-            let (member, incarnation) = (self.member, self.incarnation);
+            let (member, incarnation) = (self.local.member, self.local.incarnation);
             let attributes = self.attributes.clone();
             self.write(Op::PublishMember {
                 member,
@@ -434,6 +453,11 @@ fn consensus_options(config: &Config, member: MemberId) -> ConsensusOptions {
         election_timeout: config.raft.election_timeout,
         entries_kept: config.raft.snapshot_catchup_entries.min(ENTRIES_KEPT_MAX),
     }
+}
+
+fn peer_limits(config: &Config) -> peer::Limits {
+    let request_bytes = usize::try_from(config.limits.request_bytes_max).unwrap_or(usize::MAX);
+    peer::Limits::for_requests_of(request_bytes)
 }
 
 fn watch_config(config: &Config) -> watch::Config {

@@ -8,10 +8,11 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::impls::ProgressResponder;
 use openraft::{Config, SnapshotPolicy};
+use tokio::sync::Semaphore;
 
 use super::apply::ApplyThread;
 use super::state_machine::StateMachine;
-use super::{Batch, LogStore, Peer, Raft, network};
+use super::{Batch, LogStore, Peer, Peers, Raft};
 use crate::store::Store;
 use crate::types::MemberId;
 
@@ -64,13 +65,15 @@ pub struct Leadership {
 /// The handle. Clones share it. Lives on the Raft thread's runtime.
 #[derive(Clone)]
 pub struct Consensus {
-    raft: Raft,
+    pub(super) raft: Raft,
     member: MemberId,
+    /// One permit: snapshots are received one at a time.
+    pub(super) receiving: Arc<Semaphore>,
 }
 
 impl Consensus {
-    /// Joins log, store and apply thread, and starts openraft on the current runtime. Returns once
-    /// what was committed before the last stop is applied.
+    /// Joins log, store, apply thread and the network to peers, and starts openraft on the current
+    /// runtime. Returns once what was committed before the last stop is applied.
     ///
     /// # Errors
     /// The timing flags do not fit, or log and store do not fit each other.
@@ -79,18 +82,20 @@ impl Consensus {
         log: LogStore,
         store: Arc<Store>,
         apply: &ApplyThread,
+        peers: Peers,
     ) -> Result<Consensus, StartError> {
         let config = config(options)
             .validate()
             .map_err(|e| StartError::Timing(e.to_string()))?;
         let machine = StateMachine::new(store, apply.handle());
         let id = options.member.0;
-        let raft = Raft::new(id, Arc::new(config), network::NoPeers, log, machine)
+        let raft = Raft::new(id, Arc::new(config), peers, log, machine)
             .await
             .map_err(|error| StartError::Inconsistent(error.to_string()))?;
         Ok(Consensus {
             raft,
             member: options.member,
+            receiving: Arc::new(Semaphore::new(1)),
         })
     }
 

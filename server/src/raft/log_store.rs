@@ -23,8 +23,11 @@ use crate::wal::{Record, Recovered, Wal};
 
 /// The most bytes of recent entries held in memory. Followers that lag by less are served from it.
 const CACHE_BYTES_MAX: usize = 8 << 20;
-/// The most bytes one read of older entries returns.
-const READ_BYTES_MAX: usize = 4 << 20;
+/// What an entry takes beside its batch. Bytes.
+const ENTRY_OVERHEAD: usize = 128;
+/// The most bytes of entries that one read returns, unless the first is larger by itself: what one
+/// append to a follower carries.
+const READ_BYTES_MAX: usize = crate::peer::APPEND_BYTES_MAX;
 
 /// See the module. Clones share the log.
 #[derive(Clone)]
@@ -105,7 +108,7 @@ impl LogStore {
                 .front()
                 .map_or(u64::MAX, |entry| entry.log_id.index());
             if start >= first {
-                return Ok(tail.cached(start, end));
+                return Ok(tail.cached(start, end, READ_BYTES_MAX));
             }
             first
         };
@@ -132,14 +135,23 @@ impl LogStore {
 }
 
 impl Tail {
-    fn cached(&self, start: u64, end: u64) -> Vec<Entry> {
+    /// The entries from `start` to before `end`: at least one where there is one, then as many as
+    /// fit `bytes_max`.
+    fn cached(&self, start: u64, end: u64, bytes_max: usize) -> Vec<Entry> {
         let first = self
             .recent
             .front()
             .map_or(start, |entry| entry.log_id.index());
         let skip = usize::try_from(start - first).unwrap_or(usize::MAX);
         let take = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
-        self.recent.iter().skip(skip).take(take).cloned().collect()
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            let is_first = bytes == 0;
+            bytes += payload_bytes(entry) + ENTRY_OVERHEAD;
+            is_first || bytes <= bytes_max
+        };
+        let wanted = self.recent.iter().skip(skip).take(take);
+        wanted.take_while(fits).cloned().collect()
     }
 
     fn push(&mut self, entry: Entry) {
@@ -184,13 +196,16 @@ impl Tail {
     }
 }
 
-/// What an entry weighs in the cache: its bytes and a little for itself.
+/// What an entry weighs in the cache: its bytes, what they decode to, and a little for itself.
 fn entry_bytes(entry: &Entry) -> usize {
-    let payload = match &entry.payload {
-        EntryPayload::Normal(batch) => batch.encoded().len() * 2,
+    payload_bytes(entry) * 2 + ENTRY_OVERHEAD
+}
+
+fn payload_bytes(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(batch) => batch.encoded().len(),
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,
-    };
-    payload + 128
+    }
 }
 
 fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
@@ -214,7 +229,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     ) -> Result<Vec<Entry>, io::Error> {
         let (start, end) = bounds(&range);
         let mut entries: Vec<Entry> = Vec::new();
-        // A read of older entries is bounded in bytes, so a long range takes several.
+        // A read is bounded in bytes, so a long range takes several.
         loop {
             let from = entries
                 .last()

@@ -16,15 +16,23 @@ mod apply;
 mod batch;
 mod consensus;
 mod entry;
+mod incoming;
 mod log_store;
 mod network;
+mod outgoing;
+mod serve;
 mod state_machine;
+#[cfg(test)]
+mod tests;
+mod wire;
 
 pub use apply::{Applied, ApplyStats, ApplyThread};
 pub use batch::Batch;
 pub use consensus::{Consensus, ConsensusOptions, Leadership, ProposeRefused, StartError};
 pub use entry::EntryError;
 pub use log_store::LogStore;
+pub use network::Peers;
+pub use state_machine::SnapshotData;
 
 use openraft::impls::leader_id_std;
 

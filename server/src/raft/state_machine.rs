@@ -14,15 +14,21 @@ use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 
 use super::apply::{ApplyHandle, Task};
 use super::{Entry, LogId, StoredMembership, TypeConfig, entry};
+use crate::snapshot::transfer::{Checkpoint, Received};
 use crate::store::Store;
 
 /// The most entries handed to the apply thread at once.
 const ENTRIES_MAX: usize = 256;
 
-/// A snapshot is the store itself: making one flushes it. What a follower would receive is a
-/// checkpoint made when it asks, not a file kept ready.
-#[derive(Clone, Copy, Debug)]
-pub struct SnapshotData;
+/// A snapshot is the store itself: making one flushes it. What a follower receives is a checkpoint
+/// made when it needs one, not a file kept ready.
+#[derive(Debug)]
+pub enum SnapshotData {
+    /// To be sent to a follower.
+    Sending(Arc<Checkpoint>),
+    /// Received from the leader, to be installed.
+    Received(Received),
+}
 
 /// See the module.
 pub struct StateMachine {
@@ -116,7 +122,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         };
         Ok(Some(Snapshot {
             meta,
-            snapshot: SnapshotData,
+            snapshot: SnapshotData::Sending(Arc::default()),
         }))
     }
 }
@@ -139,7 +145,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         };
         Ok(Snapshot {
             meta,
-            snapshot: SnapshotData,
+            snapshot: SnapshotData::Sending(Arc::default()),
         })
     }
 }

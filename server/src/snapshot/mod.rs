@@ -6,6 +6,7 @@
 
 pub mod bbolt;
 pub mod etcd_schema;
+pub mod transfer;
 
 use std::ops::ControlFlow;
 
