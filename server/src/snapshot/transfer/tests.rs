@@ -19,7 +19,7 @@ fn record(main: i64) -> RevisionRecord {
     let value: Vec<u8> = (0..64u64)
         .flat_map(|n| {
             (n + 1)
-                .wrapping_mul(main.unsigned_abs() * 0x9e37_79b9_7f4a_7c15)
+                .wrapping_mul(main.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15))
                 .to_be_bytes()
         })
         .collect();
