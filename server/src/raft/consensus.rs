@@ -64,7 +64,7 @@ pub struct Leadership {
 /// The handle. Clones share it. Lives on the Raft thread's runtime.
 #[derive(Clone)]
 pub struct Consensus {
-    raft: Raft,
+    pub(super) raft: Raft,
     member: MemberId,
 }
 
@@ -83,11 +83,13 @@ impl Consensus {
         let config = config(options)
             .validate()
             .map_err(|e| StartError::Timing(e.to_string()))?;
-        let machine = StateMachine::new(store, apply.handle());
+        let machine = StateMachine::new(store, apply.handle(), log.clone());
+        let serving = machine.serving();
         let id = options.member.0;
         let raft = Raft::new(id, Arc::new(config), network::NoPeers, log, machine)
             .await
             .map_err(|error| StartError::Inconsistent(error.to_string()))?;
+        serving.begin();
         Ok(Consensus {
             raft,
             member: options.member,
@@ -141,11 +143,11 @@ impl Consensus {
         Ok(())
     }
 
-    /// Hands a batch to Raft and returns once it is committed (and queued to be applied).
+    /// Hands a batch to Raft and returns once it is committed (and queued to be applied), or once
+    /// its outcome will never be known here: then the callers' own timeouts answer them.
     ///
     /// # Errors
-    /// The batch was not taken. Where it may have been taken and its outcome is unknown, this does
-    /// not return: the callers' own timeouts answer them.
+    /// The batch was not taken.
     pub async fn propose(&self, batch: Batch) -> Result<(), ProposeRefused> {
         let (responder, committed, completed) = ProgressResponder::new();
         if self
@@ -161,10 +163,10 @@ impl Consensus {
         }
         match completed.await {
             Ok(Ok(_)) => Ok(()),
-            // Discarded: another leader overwrote the entry, so it is known not to have happened.
-            Ok(Err(
-                ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_),
-            )) => Err(ProposeRefused::NotLeader),
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeRefused::NotLeader),
+            // Discarded: another leader overwrote the entry, or a snapshot that was installed here
+            // covers it, and then it may have happened. To say that it did not would be a guess.
+            Ok(Err(ClientWriteError::LogEntryDiscarded(_))) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(ProposeRefused::Stopped),
         }
     }

@@ -18,13 +18,17 @@ mod consensus;
 mod entry;
 mod log_store;
 mod network;
+mod snapshot;
 mod state_machine;
+#[cfg(test)]
+mod tests;
 
 pub use apply::{Applied, ApplyStats, ApplyThread};
 pub use batch::Batch;
 pub use consensus::{Consensus, ConsensusOptions, Leadership, ProposeRefused, StartError};
 pub use entry::EntryError;
 pub use log_store::LogStore;
+pub use snapshot::SnapshotData;
 
 use openraft::impls::leader_id_std;
 

@@ -12,8 +12,7 @@ use openraft::raft::{
 use openraft::type_config::alias::SnapshotOf;
 use openraft::{AnyError, OptionalSend};
 
-use super::state_machine::SnapshotData;
-use super::{Peer, TypeConfig, Vote};
+use super::{Peer, SnapshotData, TypeConfig, Vote};
 
 /// Makes connections to peers.
 #[derive(Clone, Copy, Debug)]
