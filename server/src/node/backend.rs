@@ -160,7 +160,8 @@ fn hash_kv(store: &Store, revision: i64) -> Result<HashKv, ServeError> {
     let head = state.mvcc.revision();
     let mut plan = state.mvcc.hash_keep(Revision(revision))?;
     // The view is taken under the lock that the plan was made under.
-    let found = store.engine().with_view(|scanner| {
+    let engine = store.engine();
+    let found = engine.with_view(|scanner| {
         drop(state);
         scanner.records(&mut |record| plan.feed(&record));
         plan.finish()
@@ -348,7 +349,7 @@ impl Backend for Core {
     }
 
     async fn defragment(&self) -> Result<(), ServeError> {
-        let engine = self.store.engine().clone();
+        let engine = self.store.engine();
         blocking(move || {
             engine.flush();
             engine.reclaim();
@@ -398,7 +399,7 @@ impl Backend for Core {
     async fn snapshot(&self) -> Result<SnapshotSource, ServeError> {
         let (pieces, receiver) = mpsc::channel(SNAPSHOT_PIECES_AHEAD);
         let (begin, length) = oneshot::channel();
-        let engine = self.store.engine().clone();
+        let engine = self.store.engine();
         let description = self.describe();
         tokio::task::spawn_blocking(move || {
             // The receiver is gone only if the client is.

@@ -14,13 +14,14 @@ use crate::fs::{self, DirLock, DirMode};
 use crate::metrics::Metrics;
 use crate::raft::LogStore;
 use crate::state::{Limits, LoadError, State};
-use crate::storage::{Engine, EngineOptions, Identity, IdentityError, OpenError};
+use crate::storage::{
+    Engine, EngineOptions, Identity, IdentityError, LogPosition, OpenError, Place, PlaceError,
+    place,
+};
 use crate::store::Store;
 use crate::types::{ClusterId, MemberId};
 use crate::wal;
 
-/// The store's directory in the data directory.
-const STORE_DIR: &str = "store";
 /// The log's directory in the data directory, unless `--wal-dir` names another.
 const WAL_DIR: &str = "wal";
 /// A segment of the log. Two exist from the start, so small volumes do.
@@ -72,6 +73,9 @@ pub enum BootError {
     /// Its identity cannot be told.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// Which store counts cannot be told.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// Its store is damaged.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -150,7 +154,9 @@ pub fn open(config: &Config) -> Result<Booted, BootError> {
     let lock = DirLock::acquire(dir)?;
     let identity = identify(config, dir, &members)?;
     let metrics = Arc::new(Metrics::new());
-    let store = Arc::new(open_store(config, dir)?);
+    let (place, installed) = Place::find(dir)?;
+    remove_leftovers(&place)?;
+    let store = Arc::new(open_store(config, &place)?);
     let wal_dir = config.wal_dir.clone().unwrap_or_else(|| dir.join(WAL_DIR));
     make_private(&wal_dir)?;
     let space = Arc::new(SpaceGuard::new(dir));
@@ -160,6 +166,7 @@ pub fn open(config: &Config) -> Result<Booted, BootError> {
             offset = cut.offset, bytes = cut.bytes);
     }
     let log = LogStore::new(wal, recovered, metrics.clone())?;
+    finish_install(installed, &store, &log)?;
     refuse_shorter_log(&store, &log)?;
     crate::log!(info, "opened data directory", "data-dir" = %dir.display(),
         "member-id" = %identity.member, "cluster-id" = %identity.cluster,
@@ -206,6 +213,41 @@ fn refuse_shorter_log(store: &Store, log: &LogStore) -> Result<(), BootError> {
     Ok(())
 }
 
+/// What other stores, transfers and checkpoints a crash left.
+fn remove_leftovers(place: &Place) -> Result<(), BootError> {
+    place.clean().map_err(|source| BootError::System {
+        what: "removing what a snapshot left behind".into(),
+        source,
+    })
+}
+
+/// The log is purged after a snapshot is in force. A crash between leaves a log that ends before the
+/// store: as long as nothing was applied after the snapshot, the log has lost nothing, and begins
+/// after it.
+fn finish_install(
+    installed: Option<LogPosition>,
+    store: &Store,
+    log: &LogStore,
+) -> Result<(), BootError> {
+    let Some(installed) = installed else {
+        return Ok(());
+    };
+    if store.applied_index() != installed.index || log.last_index() >= installed.index {
+        return Ok(());
+    }
+    crate::log!(
+        info,
+        "the log begins after the snapshot that was installed last",
+        index = installed.index,
+        last = log.last_index()
+    );
+    log.begin_after(installed)
+        .map_err(|source| BootError::System {
+            what: "the log's new beginning".into(),
+            source,
+        })
+}
+
 /// What the flags ask for and this build does not do yet: said at once, never ignored.
 fn refuse_unsupported(config: &Config) -> Result<(), BootError> {
     if config.cluster.initial.len() > 1 {
@@ -239,7 +281,7 @@ fn refuse_foreign(dir: &Path) -> Result<(), BootError> {
     };
     let ours = |name: &String| {
         name.starts_with("IDENTITY")
-            || name == STORE_DIR
+            || place::is_ours(name)
             || name == WAL_DIR
             || name.starts_with("LOCK")
             || name == space::FILE
@@ -313,7 +355,7 @@ fn random_u64() -> u64 {
         .finish()
 }
 
-fn open_store(config: &Config, dir: &Path) -> Result<Store, BootError> {
+fn open_store(config: &Config, place: &Place) -> Result<Store, BootError> {
     let quarter = memory::limit_bytes() / 4;
     let cache = config
         .limits
@@ -322,7 +364,7 @@ fn open_store(config: &Config, dir: &Path) -> Result<Store, BootError> {
     let limits = Limits {
         value_cache_bytes: usize::try_from(cache).unwrap_or(usize::MAX),
     };
-    let store_dir = dir.join(STORE_DIR);
+    let store_dir = place.dir();
     make_private(&store_dir)?;
     let engine = Engine::open(&store_dir, EngineOptions::default())?;
     let tables = engine.tables()?;

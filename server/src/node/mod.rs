@@ -5,17 +5,17 @@
 //! (what was committed is replayed) → leader → first entries of a new cluster → listeners last.
 //! Must never decide anything about data: whatever it starts does.
 
-mod backend;
-mod boot;
+pub(crate) mod backend;
+pub(crate) mod boot;
 mod compactor;
 mod directory;
 mod gauges;
-mod lessor;
+pub(crate) mod lessor;
 mod member_id;
 mod memory;
 mod raft_thread;
 mod serve;
-mod sink;
+pub(crate) mod sink;
 mod space;
 
 pub use backend::Core;

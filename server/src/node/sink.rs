@@ -12,7 +12,7 @@ use crate::propose::Proposer;
 use crate::raft::Applied;
 use crate::state::{Event, RevisionRecord, Values};
 use crate::store::Store;
-use crate::types::request::{Op, Range};
+use crate::types::request::{AlarmType, Op, Range};
 use crate::types::result::Outcome;
 use crate::types::{ClusterId, KeyRange, MemberId, Revision, RevisionPair};
 use crate::watch::{HeaderSource, Home, Hub};
@@ -25,6 +25,18 @@ pub struct Sink {
 }
 
 impl Applied for Sink {
+    fn replaced(&self, store: &Store) {
+        let raised = {
+            let state = store.read();
+            self.lessor.replaced(&state.leases);
+            state.alarms.is_raised(AlarmType::NoSpace)
+        };
+        let quota = self.proposer.quota();
+        quota.alarm_is(raised);
+        quota.measured(store.engine().size_bytes());
+        self.hub.reset(store.revision());
+    }
+
     fn events(&self, revision: Revision, events: Vec<Event>) {
         self.hub.publish(revision, events);
     }
@@ -42,15 +54,15 @@ pub struct WatchedStore(pub Arc<Store>);
 
 impl Values for WatchedStore {
     fn get(&self, pair: RevisionPair) -> Option<RevisionRecord> {
-        self.0.engine().get(pair)
+        self.0.get(pair)
     }
 
     fn get_many(&self, pairs: &[RevisionPair]) -> Vec<Option<RevisionRecord>> {
-        self.0.engine().get_many(pairs)
+        self.0.get_many(pairs)
     }
 
     fn scan(&self, from: RevisionPair, visit: &mut dyn FnMut(RevisionRecord) -> bool) {
-        self.0.engine().scan(from, visit);
+        self.0.scan(from, visit);
     }
 }
 

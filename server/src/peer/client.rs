@@ -1,6 +1,5 @@
 //! Calls to other members.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,85 +9,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt};
-use parking_lot::Mutex;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tonic::{Response, Status};
 
 use super::append::{AppendTurns, Appending, Requests};
-use super::dial::Dial;
-use super::link::{Channel, Link, Route};
+use super::channel::Channel;
+use super::link::{Link, Route};
 use super::message::peer_client::PeerClient;
 use super::message::{self, AppendRequest, SnapshotPart};
-use super::{CallError, Directory, Limits, limits};
+use super::{CallError, Limits, Refusal, limits};
 use crate::types::{LeaseId, MemberId, Revision};
-
-/// The connections to all peers. Clones share them.
-#[derive(Clone)]
-pub struct Clients(Arc<Shared>);
-
-struct Shared {
-    directory: Arc<dyn Directory>,
-    dial: Arc<dyn Dial>,
-    limits: Limits,
-    runtime: Handle,
-    peers: Mutex<HashMap<MemberId, Client>>,
-}
-
-impl Clients {
-    /// No connections yet. Those to come live on the runtime that this is called on, whatever
-    /// thread the calls are made from.
-    pub fn new(directory: Arc<dyn Directory>, dial: Arc<dyn Dial>, limits: Limits) -> Clients {
-        Clients(Arc::new(Shared {
-            directory,
-            dial,
-            limits,
-            runtime: Handle::current(),
-            peers: Mutex::default(),
-        }))
-    }
-
-    /// The way to a member. Its URLs are those given last; connections that stand are kept.
-    pub fn member(&self, id: MemberId, urls: &[String]) -> Client {
-        let mut peers = self.0.peers.lock();
-        let client = peers.entry(id).or_insert_with(|| self.connect_to(id));
-        let mut known = client.route.urls.lock();
-        if *known != urls {
-            *known = urls.to_vec();
-        }
-        drop(known);
-        client.clone()
-    }
-
-    /// The way to whatever member answers at one of these URLs: to ask who the members are.
-    pub fn anyone(&self, urls: &[String]) -> Client {
-        let client = self.connect_to(MemberId(0));
-        *client.route.urls.lock() = urls.to_vec();
-        client
-    }
-
-    /// Lets the connections of a member go that was removed.
-    pub fn forget(&self, id: MemberId) {
-        self.0.peers.lock().remove(&id);
-    }
-
-    fn connect_to(&self, target: MemberId) -> Client {
-        let route = Arc::new(Route {
-            target,
-            urls: Mutex::default(),
-            dial: self.0.dial.clone(),
-            directory: self.0.directory.clone(),
-            runtime: self.0.runtime.clone(),
-        });
-        Client {
-            replication: Link::new(route.clone(), "replication"),
-            control: Link::new(route.clone(), "control"),
-            bulk: Link::new(route.clone(), "snapshots"),
-            route,
-            message_bytes: self.0.limits.message_bytes,
-        }
-    }
-}
 
 /// The parts of a snapshot. A type of its own, because the compiler cannot prove of a call with a
 /// boxed stream in it that it may move between threads.
@@ -113,6 +43,25 @@ pub struct Client {
 }
 
 impl Client {
+    /// No connections yet.
+    pub(super) fn new(route: Arc<Route>, limits: Limits) -> Client {
+        Client {
+            replication: Link::new(route.clone(), "replication"),
+            control: Link::new(route.clone(), "control"),
+            bulk: Link::new(route.clone(), "snapshots"),
+            route,
+            message_bytes: limits.message_bytes,
+        }
+    }
+
+    /// Sets where the member is reached. Connections that stand are kept.
+    pub(super) fn set_urls(&self, urls: &[String]) {
+        let mut known = self.route.urls.lock();
+        if *known != urls {
+            *known = urls.to_vec();
+        }
+    }
+
     /// The member.
     pub fn target(&self) -> MemberId {
         self.route.target
@@ -151,7 +100,7 @@ impl Client {
         let opening = async {
             let mut client = self.client(link).await?;
             let answers = client.append(requests).await;
-            answers.map_err(|status| self.failed(&status))
+            answers.map_err(|status| self.failed(link, &status))
         };
         let limit = limits::ANSWER_STALL_MAX;
         let opened = tokio::time::timeout(limit, opening).await;
@@ -195,10 +144,10 @@ impl Client {
         &self,
         parts: BoxStream<'static, SnapshotPart>,
     ) -> Result<message::SnapshotAnswer, CallError> {
+        let _hung_up = self.bulk.for_a_while();
         let mut client = self.client(&self.bulk).await?;
         let answered = client.install_snapshot(Parts(parts)).await;
-        self.bulk.hang_up();
-        let answered = answered.map_err(|status| self.failed(&status))?;
+        let answered = answered.map_err(|status| self.failed(&self.bulk, &status))?;
         Ok(answered.into_inner())
     }
 
@@ -329,7 +278,7 @@ impl Client {
         let calling = async {
             let client = self.client(link).await?;
             let answered = call(client).await;
-            let answered = answered.map_err(|status| self.failed(&status))?;
+            let answered = answered.map_err(|status| self.failed(link, &status))?;
             Ok(answered.into_inner())
         };
         let answered = tokio::time::timeout(limit, calling).await;
@@ -345,11 +294,15 @@ impl Client {
     }
 
     /// Reads a status; the directory is told of refusals.
-    fn failed(&self, status: &Status) -> CallError {
+    fn failed(&self, link: &Link, status: &Status) -> CallError {
         let error = CallError::from_status(status);
-        if let CallError::Refused(refusal) = error {
-            self.route.directory.refused(self.target(), refusal);
+        let CallError::Refused(refusal) = error else {
+            return error;
+        };
+        if let Refusal::OtherCluster | Refusal::OtherTarget | Refusal::TargetReplaced = refusal {
+            link.wrong_number();
         }
+        self.route.directory.refused(self.target(), refusal);
         error
     }
 }

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 /// Bytes of entries in one append. An entry that is larger by itself goes alone.
 pub const APPEND_BYTES_MAX: usize = 4 << 20;
-/// Bytes of a file in one piece of a snapshot.
-pub const PIECE_BYTES_MAX: usize = 512 << 10;
 /// Appends on their way that are not answered yet. openraft's receiving side takes as many.
 pub(super) const UNANSWERED_MAX: usize = 64;
 /// Bytes of them; one append is always let through.

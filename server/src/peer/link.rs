@@ -3,16 +3,11 @@
 //! Dialling is a task of its own: a caller that gives up (a heartbeat waits less than a TLS
 //! handshake may take) does not undo it.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use http::{Request, Response, Uri};
-use hyper::body::Incoming;
+use http::Uri;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
@@ -20,9 +15,10 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tonic::body::Body;
 
+use super::channel::Channel;
 use super::dial::{BoxedIo, Dial};
 use super::limits;
-use super::{CallError, Directory, handshake};
+use super::{CallError, Directory};
 use crate::types::MemberId;
 
 /// What the links of a peer share.
@@ -122,13 +118,28 @@ impl Link {
     }
 
     /// Lets the connection go once its calls have ended.
-    pub(super) fn hang_up(&self) {
+    fn hang_up(&self) {
+        self.leave(|_| State::idle());
+    }
+
+    /// Hangs up when what is returned is dropped.
+    pub(super) fn for_a_while(self: &Arc<Link>) -> ForAWhile {
+        ForAWhile(self.clone())
+    }
+
+    /// Whoever answers is not the member that is meant: an address changed hands. The next dial
+    /// resolves names anew and begins with the next URL.
+    pub(super) fn wrong_number(&self) {
+        self.leave(|open| State::failed(open.failures, "another member answers there"));
+    }
+
+    fn leave(&self, next: impl FnOnce(&Open) -> State) {
         self.state.send_if_modified(|state| {
-            let is_up = matches!(state, State::Up(_));
-            if is_up {
-                *state = State::idle();
-            }
-            is_up
+            let State::Up(open) = state else {
+                return false;
+            };
+            *state = next(open);
+            true
         });
     }
 
@@ -157,13 +168,15 @@ impl Link {
         }
     }
 
-    /// Tries the URLs in turn.
+    /// Tries the URLs in turn, after a failure beginning with another one.
     async fn dial(&self) {
         let failures = match &*self.state.borrow() {
             State::Dialling { failures } => *failures,
             State::Down { .. } | State::Up(_) => 0,
         };
-        let urls = self.route.urls.lock().clone();
+        let mut urls = self.route.urls.lock().clone();
+        let first = usize::try_from(failures).unwrap_or(0) % urls.len().max(1);
+        urls.rotate_left(first);
         let mut why = String::from("it has no peer URL");
         for url in &urls {
             match self.connect(url, failures).await {
@@ -201,6 +214,15 @@ impl Link {
             answered: Arc::default(),
             failures,
         })
+    }
+}
+
+/// See [`Link::for_a_while`].
+pub(super) struct ForAWhile(Arc<Link>);
+
+impl Drop for ForAWhile {
+    fn drop(&mut self) {
+        self.0.hang_up();
     }
 }
 
@@ -251,41 +273,4 @@ fn http2() -> Builder<TokioExecutor> {
         .keep_alive_timeout(limits::PING_TIMEOUT)
         .keep_alive_while_idle(true);
     builder
-}
-
-/// A way to make calls over a connection. Clones share it.
-#[derive(Clone)]
-pub(super) struct Channel {
-    sender: SendRequest<Body>,
-    answered: Arc<AtomicBool>,
-    route: Arc<Route>,
-}
-
-impl fmt::Debug for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Channel(to {})", self.route.target)
-    }
-}
-
-impl tower_service::Service<Request<Body>> for Channel {
-    type Response = Response<Incoming>;
-    type Error = hyper::Error;
-    type Future = BoxFuture<'static, Result<Response<Incoming>, hyper::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
-        self.sender.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let route = &self.route;
-        handshake::introduce(request.headers_mut(), &*route.directory, route.target);
-        let answering = self.sender.send_request(request);
-        let answered = self.answered.clone();
-        let noted = answering.inspect(move |result| {
-            if result.is_ok() {
-                answered.store(true, Ordering::Relaxed);
-            }
-        });
-        noted.boxed()
-    }
 }

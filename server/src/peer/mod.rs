@@ -15,7 +15,9 @@
 //! - P2: appends are answered in their order, and what is unanswered is bounded in count and bytes.
 
 mod append;
+mod channel;
 mod client;
+mod clients;
 mod dial;
 mod error;
 mod handshake;
@@ -27,11 +29,12 @@ mod server;
 pub(crate) mod tests;
 
 pub use append::{AppendTurns, Appending};
-pub use client::{Client, Clients};
+pub use client::Client;
+pub use clients::Clients;
 pub use dial::{BoxedIo, Connection, Dial, PlainTcp};
 pub use error::CallError;
 pub use handshake::{PROTOCOL, Refusal};
-pub use limits::{APPEND_BYTES_MAX, Limits, PIECE_BYTES_MAX};
+pub use limits::{APPEND_BYTES_MAX, Limits};
 pub use server::{Server, serve};
 
 /// The messages, plain data: what members say to each other.

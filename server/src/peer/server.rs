@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::body::Body;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tower_service::Service as _;
 
 use super::error::{declined, refused};
@@ -248,16 +248,21 @@ fn answer<T>(answered: Result<T, pb::Declined>) -> Answer<T> {
     answered.map(Response::new).map_err(declined)
 }
 
+/// A connection that broke is nothing; a message that this member does not take will come again.
+fn log_broken(status: &Status) {
+    match status.code() {
+        Code::OutOfRange => {
+            crate::log!(warn, "a peer's message is too large for this member: give \
+            all members the same --max-request-bytes", error = %status)
+        }
+        _ => crate::log!(debug, "a peer's stream broke", error = %status),
+    }
+}
+
 /// The messages up to where the stream ends or breaks: what came before is worth as much either way.
 fn whole_messages<M: Send + 'static>(messages: Streaming<M>) -> BoxStream<'static, M> {
     messages
-        .map(|message| {
-            message
-                .inspect_err(|status| {
-                    crate::log!(debug, "a peer's stream broke", error = %status);
-                })
-                .ok()
-        })
+        .map(|message| message.inspect_err(log_broken).ok())
         .take_while(|message| std::future::ready(message.is_some()))
         .filter_map(std::future::ready)
         .boxed()

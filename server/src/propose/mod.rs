@@ -220,7 +220,8 @@ impl Proposer {
         // Registered before it is sent: applying may come first.
         self.shared.waits.register(sequence, waiters);
         let refused = match raft.propose(Batch::new(header, ops)).await {
-            Ok(()) => return,
+            // Not known what became of it: the callers' own timeouts answer them.
+            Ok(()) | Err(ProposeRefused::Unknown) => return,
             Err(ProposeRefused::NotLeader) => ProposeError::NoLeader,
             Err(ProposeRefused::Stopped) => ProposeError::Stopped,
         };

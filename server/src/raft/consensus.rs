@@ -43,9 +43,12 @@ pub enum StartError {
 /// Why a batch was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeRefused {
-    /// Another member leads, or none does.
+    /// Another member leads, or none does. It is known not to have happened.
     #[error("not the leader")]
     NotLeader,
+    /// It was sent, and what became of it is not known.
+    #[error("the outcome is unknown")]
+    Unknown,
     /// Consensus has stopped.
     #[error("consensus has stopped")]
     Stopped,
@@ -87,11 +90,13 @@ impl Consensus {
         let config = config(options)
             .validate()
             .map_err(|e| StartError::Timing(e.to_string()))?;
-        let machine = StateMachine::new(store, apply.handle());
+        let machine = StateMachine::new(store, apply.handle(), log.clone());
+        let serving = machine.serving();
         let id = options.member.0;
         let raft = Raft::new(id, Arc::new(config), peers, log, machine)
             .await
             .map_err(|error| StartError::Inconsistent(error.to_string()))?;
+        serving.begin();
         Ok(Consensus {
             raft,
             member: options.member,
@@ -149,8 +154,7 @@ impl Consensus {
     /// Hands a batch to Raft and returns once it is committed (and queued to be applied).
     ///
     /// # Errors
-    /// The batch was not taken. Where it may have been taken and its outcome is unknown, this does
-    /// not return: the callers' own timeouts answer them.
+    /// The batch was not taken, or what became of it is not known.
     pub async fn propose(&self, batch: Batch) -> Result<(), ProposeRefused> {
         let (responder, committed, completed) = ProgressResponder::new();
         if self
@@ -166,10 +170,10 @@ impl Consensus {
         }
         match completed.await {
             Ok(Ok(_)) => Ok(()),
-            // Discarded: another leader overwrote the entry, so it is known not to have happened.
-            Ok(Err(
-                ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_),
-            )) => Err(ProposeRefused::NotLeader),
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeRefused::NotLeader),
+            // Another leader overwrote the entry, or a snapshot that was installed here covers it, and
+            // then it may have happened. To say that it did not would be a guess.
+            Ok(Err(ClientWriteError::LogEntryDiscarded(_))) => Err(ProposeRefused::Unknown),
             Ok(Err(_)) | Err(_) => Err(ProposeRefused::Stopped),
         }
     }

@@ -9,8 +9,8 @@ use openraft::type_config::alias::SnapshotMetaOf;
 
 use super::wire::{self, WireError};
 use super::{TypeConfig, Vote};
+use crate::peer::CallError;
 use crate::peer::message::{SnapshotPart, SnapshotPiece, snapshot_part::Part};
-use crate::peer::{CallError, PIECE_BYTES_MAX};
 use crate::snapshot::transfer::{Incoming, Piece, Received};
 
 /// How long the sender may send nothing.
@@ -31,13 +31,10 @@ pub(super) enum ReceiveError {
     /// The first part is not the beginning, a later one is.
     #[error("the snapshot's parts are out of order")]
     OutOfOrder,
-    /// A piece is larger than pieces are.
-    #[error("a piece of {0} bytes is too large")]
-    PieceTooLarge(usize),
     /// A part makes no sense.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// It could not be written, or a piece is damaged.
+    /// It could not be written, or a piece is damaged, too large or not one that may come now.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -61,7 +58,7 @@ pub(super) async fn receive(parts: &mut Parts, dir: &Path) -> Result<Received, R
     loop {
         match next(parts).await? {
             Part::Piece(piece) => {
-                let piece = checked(piece)?;
+                let piece = read_piece(piece);
                 incoming = blocking(move || {
                     incoming.accept(&piece)?;
                     Ok(incoming)
@@ -81,17 +78,14 @@ async fn next(parts: &mut Parts) -> Result<Part, ReceiveError> {
     Ok(part.part.ok_or(WireError::Missing("part"))?)
 }
 
-fn checked(piece: SnapshotPiece) -> Result<Piece, ReceiveError> {
-    if piece.data.len() > PIECE_BYTES_MAX {
-        return Err(ReceiveError::PieceTooLarge(piece.data.len()));
-    }
-    Ok(Piece {
+fn read_piece(piece: SnapshotPiece) -> Piece {
+    Piece {
         file: piece.file,
         offset: piece.offset,
         data: piece.data,
         crc32c: piece.crc32c,
         end_of_file: piece.end_of_file,
-    })
+    }
 }
 
 /// Runs what blocks where it may. A panic in it goes on here.

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use super::entry::{self, EntryError};
 use super::{Entry, LogId, TypeConfig, Vote};
 use crate::metrics::Metrics;
+use crate::storage::LogPosition;
 use crate::wal::{Record, Recovered, Wal};
 
 /// The most bytes of recent entries held in memory. Followers that lag by less are served from it.
@@ -88,6 +89,47 @@ impl LogStore {
     /// The last entry's index; 0 in an empty log.
     pub fn last_index(&self) -> u64 {
         self.tail.lock().last.map_or(0, |id| id.index())
+    }
+
+    /// The index up to which the log was purged; 0 where it was not.
+    pub fn purged_index(&self) -> u64 {
+        self.tail.lock().purged.map_or(0, |id| id.index())
+    }
+
+    /// Makes everything appended so far durable, also what rides on a later append.
+    ///
+    /// # Errors
+    /// The log was closed.
+    pub async fn sync(&self) -> io::Result<()> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let flushed = move || {
+            // Whoever asked is gone only at a stop.
+            let _ = sender.send(());
+        };
+        self.wal.append(Vec::new(), true, Box::new(flushed));
+        receiver
+            .await
+            .map_err(|_| io::Error::other("the log was closed"))
+    }
+
+    /// Finishes what a crash interrupted: a snapshot that ends with `installed` is in force, but
+    /// the log still ends before it. Durable on return; blocks. For the start.
+    ///
+    /// # Errors
+    /// The log was closed.
+    pub fn begin_after(&self, installed: LogPosition) -> io::Result<()> {
+        let log_id = entry::log_id(installed.term, installed.index);
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let flushed = move || {
+            // It waits below.
+            let _ = sender.send(());
+        };
+        self.wal
+            .append(vec![purge_record(&log_id)], true, Box::new(flushed));
+        self.tail.lock().purge(log_id);
+        receiver
+            .recv()
+            .map_err(|_| io::Error::other("the log was closed"))
     }
 
     /// The log's bytes on disk.
@@ -193,6 +235,13 @@ impl Tail {
         }
         self.purged = Some(upto);
         self.last = self.last.max(self.purged);
+    }
+}
+
+fn purge_record(log_id: &LogId) -> Record {
+    Record::Purge {
+        index: log_id.index(),
+        payload: entry::encode_log_id(log_id),
     }
 }
 
@@ -337,11 +386,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
-        let record = Record::Purge {
-            index: log_id.index(),
-            payload: entry::encode_log_id(&log_id),
-        };
-        self.wal.append(vec![record], false, Box::new(|| {}));
+        self.wal
+            .append(vec![purge_record(&log_id)], false, Box::new(|| {}));
         self.tail.lock().purge(log_id);
         Ok(())
     }

@@ -21,6 +21,7 @@ mod log_store;
 mod network;
 mod outgoing;
 mod serve;
+mod snapshot;
 mod state_machine;
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,7 @@ pub use consensus::{Consensus, ConsensusOptions, Leadership, ProposeRefused, Sta
 pub use entry::EntryError;
 pub use log_store::LogStore;
 pub use network::Peers;
-pub use state_machine::SnapshotData;
+pub use snapshot::SnapshotData;
 
 use openraft::impls::leader_id_std;
 

@@ -21,9 +21,8 @@ use openraft::raft::{
 use openraft::type_config::alias::SnapshotOf;
 use openraft::{OptionalSend, base::BoxStream};
 
-use super::state_machine::SnapshotData;
 use super::wire::{self, WireError};
-use super::{Peer, TypeConfig, Vote, outgoing};
+use super::{Peer, SnapshotData, TypeConfig, Vote, outgoing};
 use crate::peer::{AppendTurns, Appending, CallError, Client, Clients};
 use crate::types::MemberId;
 

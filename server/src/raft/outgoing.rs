@@ -9,11 +9,11 @@ use openraft::type_config::alias::SnapshotOf;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::state_machine::SnapshotData;
-use super::{TypeConfig, Vote, entry, wire};
+use super::{SnapshotData, TypeConfig, Vote, entry, wire};
 use crate::peer::message::{SnapshotDone, SnapshotPart, SnapshotPiece, snapshot_part::Part};
 use crate::peer::{CallError, Client};
-use crate::snapshot::transfer::{Checkpoint, Outgoing, Piece};
+use crate::snapshot::transfer::{Outgoing, Piece};
+use crate::storage::Checkpoint;
 
 /// Pieces read ahead of the connection.
 const PIECES_AHEAD: usize = 4;
@@ -27,9 +27,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Why a snapshot was not sent.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SendError {
-    /// The snapshot is one that was received, not one to send.
-    #[error("the snapshot is none to be sent")]
-    NotOurs,
+    /// No checkpoint could be made (the log says why), so there is nothing to send.
+    #[error("there is no checkpoint to be sent")]
+    Nothing,
     /// The receiver did not take or install it.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -48,7 +48,7 @@ pub(super) async fn send(
     snapshot: SnapshotOf<TypeConfig, SnapshotData>,
 ) -> Result<Vote, SendError> {
     let SnapshotData::Sending(checkpoint) = snapshot.snapshot else {
-        return Err(SendError::NotOurs);
+        return Err(SendError::Nothing);
     };
     let begin = wire::snapshot_begin(vote, &snapshot.meta);
     let progress = Arc::new(Mutex::new(Progress {
@@ -109,7 +109,7 @@ fn parts(
 }
 
 /// Reads until the end, or until nobody listens any more.
-fn read_all(checkpoint: &Checkpoint, sender: &mpsc::Sender<Part>) -> io::Result<()> {
+fn read_all(checkpoint: &Arc<Checkpoint>, sender: &mpsc::Sender<Part>) -> io::Result<()> {
     let mut outgoing = Outgoing::open(checkpoint)?;
     while let Some(piece) = outgoing.next_piece()? {
         if sender.blocking_send(Part::Piece(message(piece))).is_err() {

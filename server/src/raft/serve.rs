@@ -8,8 +8,7 @@ use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::storage::Snapshot;
 
 use super::incoming::{self, Parts, ReceiveError};
-use super::state_machine::SnapshotData;
-use super::{Batch, Consensus, ProposeRefused, entry, wire};
+use super::{Batch, Consensus, ProposeRefused, SnapshotData, entry, wire};
 use crate::peer::CallError;
 use crate::peer::Declined;
 use crate::peer::message::{
@@ -104,12 +103,13 @@ impl Consensus {
     /// stop every member.
     ///
     /// # Errors
-    /// It makes no sense, another member leads, consensus stopped.
+    /// It makes no sense, or another member leads: it was not taken. `TimedOut`: it may have been.
     pub async fn serve_propose(&self, batch: Bytes) -> Result<(), Declined> {
         let batch = Batch::parse(batch).map_err(invalid)?;
         self.propose(batch).await.map_err(|refused| match refused {
             ProposeRefused::NotLeader => Declined::NotLeader,
-            ProposeRefused::Stopped => Declined::Stopped,
+            // Consensus may have taken it before it stopped.
+            ProposeRefused::Unknown | ProposeRefused::Stopped => Declined::TimedOut,
         })
     }
 

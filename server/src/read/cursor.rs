@@ -4,51 +4,37 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::store::Store;
+use crate::store::{Pin, Store};
 use crate::types::request::Range;
 use crate::types::result::{self, ApplyError, Item};
 use crate::types::{KeyRange, KeyValue, RangeEnd, Revision};
 
 /// See the module. While it lives, compaction keeps what its revision needs.
 pub struct Cursor {
-    store: Arc<Store>,
+    pin: Pin,
     query: Range,
-    pinned: Revision,
-    head: Revision,
 }
 
 impl Cursor {
     /// Pins the revision asked for (or the latest) and begins at the range's first key.
-    pub(super) fn new(store: Arc<Store>, mut query: Range) -> Result<Cursor, ApplyError> {
-        let (pinned, head) = {
-            let state = store.read();
-            query.limit = 1;
-            // Asks for one key to have the revision checked as every read checks it.
-            let plan = state.mvcc.plan(&query)?;
-            state.mvcc.pin(plan.revision)?;
-            (plan.revision, plan.head)
-        };
-        query.revision = pinned.0;
-        Ok(Cursor {
-            store,
-            query,
-            pinned,
-            head,
-        })
+    pub(super) fn new(store: &Arc<Store>, mut query: Range) -> Result<Cursor, ApplyError> {
+        let pin = store.pin(&query)?;
+        query.revision = pin.revision().0;
+        Ok(Cursor { pin, query })
     }
 
     /// The store's revision when the cursor was made.
     pub fn head(&self) -> Revision {
-        self.head
+        self.pin.head()
     }
 
     /// The next key-values, at most `limit` (> 0). `more`: whether the range holds keys beyond
     /// these; `count`: how many it holds from the page's first key on.
     pub fn next_page(&mut self, limit: usize) -> result::Range {
         self.query.limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
-        let plan = self.store.read().mvcc.plan_pinned(&self.query);
+        let (plan, engine) = self.pin.plan(&self.query);
         let page = plan
-            .resolve(self.store.engine())
+            .resolve(&engine)
             .expect("a pinned revision is not reclaimed");
         if let Some(last) = page.items.last() {
             self.query.range = after(last, &self.query.range.end);
@@ -70,11 +56,5 @@ fn after(item: &Item, end: &RangeEnd) -> KeyRange {
     KeyRange {
         start: start.into(),
         end,
-    }
-}
-
-impl Drop for Cursor {
-    fn drop(&mut self) {
-        self.store.read().mvcc.unpin(self.pinned);
     }
 }

@@ -41,7 +41,7 @@ impl Reader {
     pub fn range(&self, query: &Range) -> Result<(Revision, result::Range), ApplyError> {
         if !Plan::serves(query) {
             let state = self.store.read();
-            let range = state.mvcc.range(query, self.store.engine())?;
+            let range = state.mvcc.range(query, &*self.store)?;
             return Ok((state.mvcc.revision(), range));
         }
         let whole = query.range.is_single()
@@ -59,12 +59,12 @@ impl Reader {
         for _ in 0..PLAN_TRIES {
             let plan = self.store.read().mvcc.plan(query)?;
             let head = plan.head;
-            if let Some(range) = plan.resolve(self.store.engine()) {
+            if let Some(range) = plan.resolve(&*self.store) {
                 return Ok((head, range));
             }
         }
         let state = self.store.read();
-        let range = state.mvcc.range(query, self.store.engine())?;
+        let range = state.mvcc.range(query, &*self.store)?;
         Ok((state.mvcc.revision(), range))
     }
 
@@ -98,7 +98,7 @@ impl Reader {
     /// # Errors
     /// The revision asked for is compacted or in the future.
     pub fn cursor(&self, query: Range) -> Result<Cursor, ApplyError> {
-        Cursor::new(self.store.clone(), query)
+        Cursor::new(&self.store, query)
     }
 
     /// Answers a transaction that only reads.
@@ -107,7 +107,7 @@ impl Reader {
     /// A revision asked for is compacted or in the future.
     pub fn txn(&self, txn: &Txn) -> Result<(Revision, result::Txn), ApplyError> {
         let state: &State = &self.store.read();
-        let answer = state.read_txn(txn, self.store.engine())?;
+        let answer = state.read_txn(txn, &*self.store)?;
         Ok((state.mvcc.revision(), answer))
     }
 }

@@ -1,172 +1,97 @@
-//! A snapshot between members: a directory of files, sent in pieces and received into another one.
+//! The store's files from one member to another, in pieces.
 //!
-//! Minimal: what the transport needs to be built and tested.
+//! [`Outgoing`] reads the files of a checkpoint, [`Incoming`] writes them into a directory of its
+//! own, and what is complete is [`Received`]: a store that opens, of which `install` makes this
+//! member's. Both block and hold one piece in memory. A transfer that is interrupted or damaged is
+//! begun anew; dropping either side removes what it had.
+//!
+//! Must never: trust a name, a length or an order that comes from outside; leave a directory that
+//! could be taken for a store before it is whole.
 
-use std::io;
-use std::path::{Path, PathBuf};
+mod incoming;
+mod outgoing;
+#[cfg(test)]
+mod tests;
+
+pub use incoming::{Incoming, Received};
+pub use outgoing::Outgoing;
 
 use bytes::Bytes;
 
-use crate::fs::{self, DataFile};
-
-/// Bytes of one piece.
-const PIECE_BYTES: u64 = 512 << 10;
-
-/// A directory whose files do not change.
-#[derive(Debug, Default)]
-pub struct Checkpoint {
-    /// Where it is; none: there is nothing to send.
-    dir: Option<PathBuf>,
-}
-
-impl Checkpoint {
-    /// The checkpoint in a directory.
-    pub fn of_dir(dir: &Path) -> Checkpoint {
-        Checkpoint {
-            dir: Some(dir.to_owned()),
-        }
-    }
-}
+/// The most bytes of a file in one piece.
+pub const PIECE_BYTES_MAX: usize = 512 << 10;
 
 /// A part of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// The file's name.
+    /// The file's name, without any directory.
     pub file: String,
-    /// Where the data begins in it.
+    /// Where in the file the data begins. The pieces of a file come in order, without gaps.
     pub offset: u64,
-    /// The data, at most 512 KiB.
+    /// The data, at most [`PIECE_BYTES_MAX`]; empty only in an empty file.
     pub data: Bytes,
-    /// The data's checksum.
+    /// [`Piece::checksum`] of the others.
     pub crc32c: u32,
-    /// Whether the file ends here.
+    /// Whether the file ends with it.
     pub end_of_file: bool,
 }
 
-/// A checkpoint being sent. Its methods block.
-pub struct Outgoing {
-    dir: PathBuf,
-    names: std::vec::IntoIter<String>,
-    current: Option<(String, DataFile, u64)>,
-}
-
-impl Outgoing {
-    /// Begins at the first file.
-    ///
-    /// # Errors
-    /// The directory cannot be read.
-    pub fn open(checkpoint: &Checkpoint) -> io::Result<Outgoing> {
-        let dir = checkpoint.dir.clone().unwrap_or_default();
-        let mut names = match &checkpoint.dir {
-            Some(dir) => fs::file_names(dir)?,
-            None => Vec::new(),
-        };
-        names.sort();
-        Ok(Outgoing {
-            dir,
-            names: names.into_iter(),
-            current: None,
-        })
-    }
-
-    /// The next piece; none after the last.
-    ///
-    /// # Errors
-    /// A file cannot be read.
-    pub fn next_piece(&mut self) -> io::Result<Option<Piece>> {
-        let (name, file, offset) = match self.current.take() {
-            Some(current) => current,
-            None => match self.names.next() {
-                Some(name) => {
-                    let file = DataFile::open_to_read(&self.dir.join(&name))?;
-                    (name, file, 0)
-                }
-                None => return Ok(None),
-            },
-        };
-        let left = file.bytes()?.saturating_sub(offset);
-        let length = left.min(PIECE_BYTES);
-        let mut data = vec![0; usize::try_from(length).unwrap_or_default()];
-        file.read_exact_at(&mut data, offset)?;
-        let piece = Piece {
-            file: name.clone(),
+impl Piece {
+    /// A piece with its checksum.
+    pub fn new(file: &str, offset: u64, data: Bytes, end_of_file: bool) -> Piece {
+        let mut piece = Piece {
+            file: file.to_owned(),
             offset,
-            crc32c: crc32c::crc32c(&data),
-            data: data.into(),
-            end_of_file: length == left,
+            data,
+            crc32c: 0,
+            end_of_file,
         };
-        if !piece.end_of_file {
-            self.current = Some((name, file, offset + length));
-        }
-        Ok(Some(piece))
+        piece.crc32c = piece.checksum();
+        piece
+    }
+
+    /// CRC-32C over the data, then the name, the offset (8 bytes, big endian) and the end mark (one
+    /// byte): a piece that is put elsewhere is as damaged as one whose data changed.
+    pub fn checksum(&self) -> u32 {
+        let mut crc = crc32c::crc32c(&self.data);
+        crc = crc32c::crc32c_append(crc, self.file.as_bytes());
+        crc = crc32c::crc32c_append(crc, &self.offset.to_be_bytes());
+        crc32c::crc32c_append(crc, &[u8::from(self.end_of_file)])
     }
 }
 
-/// A snapshot being received. Its methods block.
-pub struct Incoming {
-    dir: PathBuf,
-    current: Option<(String, DataFile, u64)>,
+/// Why a transfer is refused. Reaches the transport as an `io::Error` of the kind `InvalidData`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// Its checksum is another.
+    #[error("a piece of {0:?} was damaged on its way")]
+    Damaged(String),
+    /// No store has a file of that name.
+    #[error("{0:?} is no file of a store")]
+    Name(String),
+    /// It does not follow the piece before it.
+    #[error("a piece of {file:?} at {offset} does not follow {expected}")]
+    Order {
+        /// Its file.
+        file: String,
+        /// Its offset.
+        offset: u64,
+        /// What should have come.
+        expected: String,
+    },
+    /// More than any store.
+    #[error("the snapshot is too large: {0}")]
+    TooLarge(&'static str),
+    /// It ended within a file.
+    #[error("the snapshot ends within {0:?}")]
+    Unfinished(String),
+    /// The files make up no store.
+    #[error("what was received is no store: {0}")]
+    NoStore(String),
 }
 
-/// A snapshot that was received.
-#[derive(Debug)]
-pub struct Received {
-    /// Where its files are.
-    pub dir: PathBuf,
-}
-
-impl Incoming {
-    /// Begins in a directory, which is made.
-    ///
-    /// # Errors
-    /// It cannot be made.
-    pub fn begin(dir: &Path) -> io::Result<Incoming> {
-        fs::create_private_dir(dir).map_err(io::Error::other)?;
-        Ok(Incoming {
-            dir: dir.to_owned(),
-            current: None,
-        })
-    }
-
-    /// Writes a piece.
-    ///
-    /// # Errors
-    /// It is damaged, does not follow the one before, or cannot be written.
-    pub fn accept(&mut self, piece: &Piece) -> io::Result<()> {
-        let invalid = |why| io::Error::new(io::ErrorKind::InvalidData, why);
-        if crc32c::crc32c(&piece.data) != piece.crc32c {
-            return Err(invalid("a piece is damaged"));
-        }
-        if piece.file.contains('/') || piece.file.starts_with('.') {
-            return Err(invalid("a piece's file has a name that leads elsewhere"));
-        }
-        let (name, file, offset) = match self.current.take() {
-            Some(current) => current,
-            None => {
-                let file = DataFile::create(&self.dir.join(&piece.file))?;
-                (piece.file.clone(), file, 0)
-            }
-        };
-        if name != piece.file || offset != piece.offset {
-            return Err(invalid("a piece does not follow the one before"));
-        }
-        file.write_all_at(&piece.data, offset)?;
-        if piece.end_of_file {
-            return file.sync_data();
-        }
-        self.current = Some((name, file, offset + piece.data.len() as u64));
-        Ok(())
-    }
-
-    /// Ends the transfer.
-    ///
-    /// # Errors
-    /// The last file is not whole, or the directory cannot be synced.
-    pub fn finish(self) -> io::Result<Received> {
-        if self.current.is_some() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        fs::sync_dir(&self.dir)?;
-        Ok(Received { dir: self.dir })
+impl From<TransferError> for std::io::Error {
+    fn from(error: TransferError) -> std::io::Error {
+        std::io::Error::new(std::io::ErrorKind::InvalidData, error)
     }
 }

@@ -140,6 +140,8 @@ impl AsyncWrite for Cuttable {
 struct Deaf;
 
 impl Applied for Deaf {
+    fn replaced(&self, _: &Store) {}
+
     fn events(&self, _: Revision, _: Vec<state::Event>) {}
 
     fn outcomes(&self, _: &BatchHeader, _: &[Op], _: Vec<crate::types::result::Outcome>) {}
