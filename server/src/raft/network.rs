@@ -39,6 +39,13 @@ const RETRY_AFTER: [Duration; 4] = [
     Duration::from_millis(400),
 ];
 
+/// The same for a snapshot: each try makes a checkpoint of the store first.
+const RESEND_AFTER: [Duration; 3] = [
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
+
 /// Makes the connections to peers.
 pub struct Peers {
     clients: Clients,
@@ -71,15 +78,21 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
     async fn new_heartbeat_client(&mut self, target: u64, node: &Peer) -> PeerNetwork {
         self.network(target, node, Purpose::Heartbeats)
     }
+
+    async fn new_snapshot_client(&mut self, target: u64, node: &Peer) -> PeerNetwork {
+        self.network(target, node, Purpose::Snapshots)
+    }
 }
 
-/// What a client of a peer appends.
+/// What a client of a peer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     /// Entries, pipelined.
     Replication,
     /// One empty append at a time, on the connection that no entry delays.
     Heartbeats,
+    /// Nothing: it sends snapshots.
+    Snapshots,
 }
 
 /// The way to one peer.
@@ -253,8 +266,13 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
     }
 
     fn backoff(&self) -> Option<Backoff> {
-        let last = Duration::from_secs(1);
-        let pauses = RETRY_AFTER.into_iter().chain(std::iter::repeat(last));
+        let (first, last) = match self.purpose {
+            Purpose::Snapshots => (&RESEND_AFTER[..], Duration::from_secs(5)),
+            Purpose::Replication | Purpose::Heartbeats => {
+                (&RETRY_AFTER[..], Duration::from_secs(1))
+            }
+        };
+        let pauses = first.iter().copied().chain(std::iter::repeat(last));
         Some(Backoff::new(pauses))
     }
 }

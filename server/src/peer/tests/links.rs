@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
 use super::fake::{Book, CALLER, Pair, SERVED, listen};
-use crate::peer::{BoxedIo, CallError, Clients, Dial, Limits, PlainTcp};
+use crate::peer::{BoxedIo, CallError, Clients, Dial, Limits, PlainTcp, Refusal};
+use crate::types::MemberId;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -39,6 +40,22 @@ async fn urls_are_tried_in_turn() {
     let urls = [nowhere().await, pair.url.clone()];
     let client = pair.clients.member(SERVED, &urls);
     assert_eq!(client.read_index(LIMIT).await, Ok(7));
+}
+
+#[tokio::test]
+async fn a_url_at_which_another_member_answers_is_left_for_the_next() {
+    let (pair, other) = (Pair::start().await, Pair::start().await);
+    other.served.local.lock().member = MemberId(0xe);
+    let urls = [other.url.clone(), pair.url.clone()];
+    let client = pair.clients.member(SERVED, &urls);
+    let refused = Err(CallError::Refused(Refusal::OtherTarget));
+    assert_eq!(client.read_index(LIMIT).await, refused);
+    let begun = Instant::now();
+    while client.read_index(LIMIT).await != Ok(7) {
+        assert!(begun.elapsed() < LIMIT, "the other URL is not tried");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(pair.caller.refusals.lock().len(), 1);
 }
 
 #[tokio::test]

@@ -1,35 +1,30 @@
 //! Members of a cluster, each with its directories, its listener and its connections.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::io;
-use std::path::Path;
-use std::pin::Pin;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
-use parking_lot::Mutex;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::partition::{Partition, PartitionedDial};
 use crate::codec::entry::BatchHeader;
 use crate::metrics::Metrics;
 use crate::peer::message::{self, AppendRequest, AppendResponse};
 use crate::peer::tests::{Book, listen};
-use crate::peer::{
-    BoxedIo, CallError, Clients, Connection, Declined, Dial, Limits, PeerHandler, PlainTcp, Server,
-    serve,
-};
+use crate::peer::{CallError, Clients, Declined, Dial, Limits, PeerHandler, Server, serve};
 use crate::raft::{
     Applied, ApplyThread, Batch, Consensus, ConsensusOptions, LogStore, Peers, ProposeRefused,
 };
-use crate::state::{self, State};
-use crate::storage::{Engine, EngineOptions};
+use crate::state;
+use crate::storage::place::incoming_dir;
 use crate::store::Store;
 use crate::types::request::{Op, Put};
 use crate::types::{LeaseId, MemberId, Revision};
@@ -37,104 +32,11 @@ use crate::wal;
 
 /// How long anything may take before a test has failed.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Proposals that wait for each other's commit at once.
+const AT_ONCE: usize = 64;
 const HEARTBEAT: Duration = Duration::from_millis(50);
-const ELECTION_TIMEOUT: Duration = Duration::from_millis(400);
-
-/// Which members cannot reach which.
-#[derive(Default)]
-pub struct Partition {
-    cut: Mutex<HashSet<MemberId>>,
-    changed: Notify,
-}
-
-impl Partition {
-    /// Cuts a member off: its connections break and no new ones are made.
-    pub fn isolate(&self, member: MemberId) {
-        self.cut.lock().insert(member);
-        self.changed.notify_waiters();
-    }
-
-    /// Lets everybody reach everybody.
-    pub fn heal(&self) {
-        self.cut.lock().clear();
-    }
-
-    fn separates(&self, pair: [MemberId; 2]) -> bool {
-        let cut = self.cut.lock();
-        pair.iter().any(|member| cut.contains(member))
-    }
-}
-
-/// Dials for one member, within what the partition allows.
-struct PartitionedDial {
-    from: MemberId,
-    ids: BTreeMap<String, MemberId>,
-    partition: Arc<Partition>,
-}
-
-impl Dial for PartitionedDial {
-    fn dial<'a>(
-        &'a self,
-        url: &'a str,
-    ) -> Pin<Box<dyn Future<Output = io::Result<BoxedIo>> + Send + 'a>> {
-        Box::pin(async move {
-            let pair = [self.from, self.ids[url]];
-            if self.partition.separates(pair) {
-                return Err(io::ErrorKind::HostUnreachable.into());
-            }
-            let io = PlainTcp.dial(url).await?;
-            let partition = self.partition.clone();
-            let cut = Box::pin(async move {
-                loop {
-                    let changed = partition.changed.notified();
-                    if partition.separates(pair) {
-                        return;
-                    }
-                    changed.await;
-                }
-            });
-            Ok(Box::new(Cuttable { io, cut }) as BoxedIo)
-        })
-    }
-}
-
-/// A connection that breaks when its two ends are separated.
-struct Cuttable {
-    io: Box<dyn Connection>,
-    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
-}
-
-impl AsyncRead for Cuttable {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.cut.as_mut().poll(cx).is_ready() {
-            self.cut = Box::pin(std::future::ready(()));
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Cuttable {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
+/// Without a leader an election begins after 1.25 times this.
+pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// Nobody wants to know what was applied.
 struct Deaf;
@@ -150,6 +52,7 @@ impl Applied for Deaf {
 /// What a member of these tests does for its peers: consensus, nothing else.
 struct Served {
     consensus: Consensus,
+    incoming: PathBuf,
 }
 
 impl PeerHandler for Served {
@@ -166,9 +69,9 @@ impl PeerHandler for Served {
 
     async fn install_snapshot(
         &self,
-        _: BoxStream<'static, Result<message::SnapshotPart, CallError>>,
+        parts: BoxStream<'static, Result<message::SnapshotPart, CallError>>,
     ) -> Result<message::SnapshotAnswer, Declined> {
-        Err(Declined::Busy)
+        self.consensus.serve_snapshot(parts, &self.incoming).await
     }
 
     async fn transfer_leader(
@@ -240,27 +143,14 @@ pub struct Member {
     _dir: TempDir,
 }
 
-/// A store in a directory, empty or as it was left.
-pub fn open_store(dir: &Path) -> Arc<Store> {
-    let dir = dir.join("store");
-    crate::fs::create_private_dir(&dir).expect("a temporary directory");
-    let engine = Engine::open(&dir, EngineOptions::default()).expect("a store");
-    let limits = state::Limits {
-        value_cache_bytes: 1 << 20,
-    };
-    let tables = engine.tables().expect("readable tables");
-    let state = State::load(limits, tables, |visit| engine.records(visit)).expect("a sound state");
-    let position = engine.applied().expect("a readable mark").log_position;
-    Arc::new(Store::new(state, engine, position.map_or(0, |p| p.index)))
-}
-
 /// A log in a directory. It is not synced: these tests cut connections, not the power.
 pub fn open_log(dir: &Path) -> LogStore {
     let dir = dir.join("wal");
     crate::fs::create_private_dir(&dir).expect("a temporary directory");
     let options = wal::Options {
         sync: false,
-        segment_bytes: 4 << 20,
+        // The largest entry fits.
+        segment_bytes: 16 << 20,
         cache_bytes: 1 << 20,
         ..wal::Options::default()
     };
@@ -275,7 +165,10 @@ impl Member {
         dial: Arc<dyn Dial>,
     ) -> Member {
         let dir = TempDir::new().expect("a temporary directory");
-        let (store, log) = (open_store(dir.path()), open_log(dir.path()));
+        let (store, log) = (
+            Arc::new(super::open_store(dir.path())),
+            open_log(dir.path()),
+        );
         let metrics = Arc::new(Metrics::new());
         let apply = ApplyThread::start(store.clone(), Arc::new(Deaf), metrics).expect("a thread");
         let book = Book::of(id);
@@ -295,6 +188,7 @@ impl Member {
             .expect("consensus starts");
         let served = Served {
             consensus: consensus.clone(),
+            incoming: incoming_dir(dir.path()),
         };
         let (stop, stopping) = watch::channel(false);
         let server = Server::new(Arc::new(served), book, Limits::default());
@@ -457,16 +351,35 @@ pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Proposes on a member until it is taken, as long as the outcome of refusals is known.
-pub async fn propose(member: &Member, batch: Batch) -> Result<(), ProposeRefused> {
-    let proposed = tokio::time::timeout(PATIENCE, member.consensus.propose(batch));
-    proposed.await.expect("a quorum confirms it in time")
+/// Proposes on a leader until it is taken. One that was elected a moment ago refuses until it has
+/// heard from a quorum.
+pub async fn propose(leader: &Member, batch: Batch) -> Result<(), ProposeRefused> {
+    let begun = Instant::now();
+    loop {
+        let proposed = tokio::time::timeout(PATIENCE, leader.consensus.propose(batch.clone()));
+        match proposed.await.expect("a quorum confirms it in time") {
+            Err(ProposeRefused::NotLeader) if begun.elapsed() < PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Proposes a batch for each number, many at a time.
+pub async fn write(leader: &Member, sequences: Range<u64>, value: &Bytes) {
+    let proposals = stream::iter(sequences).map(|n| propose(leader, batch(n, value)));
+    let mut proposals = proposals.buffered(AT_ONCE);
+    while let Some(proposed) = proposals.next().await {
+        proposed.expect("it leads all the while");
+    }
 }
 
 /// A checksum over everything a store holds.
 fn hash(store: &Store) -> u32 {
     let mut hash = 0;
-    store.engine().with_view(|scanner| {
+    let engine = store.engine();
+    engine.with_view(|scanner| {
         scanner.records(&mut |record| {
             hash = crc32c::crc32c_append(hash, &record.encoded);
             true

@@ -7,6 +7,7 @@ mod elections;
 mod install;
 mod log_reads;
 mod openraft;
+mod partition;
 mod proxy;
 mod readers;
 mod replication;

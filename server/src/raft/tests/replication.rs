@@ -4,27 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 
-use super::cluster::{Cluster, PATIENCE, batch, propose};
+use super::cluster::{Cluster, PATIENCE, batch, eventually, propose, write};
 use super::proxy::{self, Scissors};
-
-/// Proposals that wait for each other's commit at once.
-const AT_ONCE: usize = 64;
-
-async fn write(cluster: &Cluster, count: u64, value: &Bytes) {
-    let leader = cluster.leader().await;
-    let proposals = stream::iter(0..count).map(|n| propose(leader, batch(n, value)));
-    let mut proposals = proposals.buffered(AT_ONCE);
-    while let Some(proposed) = proposals.next().await {
-        proposed.expect("it leads all the while");
-    }
-}
 
 #[tokio::test]
 async fn ten_thousand_batches_reach_every_member() {
     let cluster = Cluster::start(3).await;
-    write(&cluster, 10_000, &Bytes::from(vec![b'v'; 256])).await;
+    write(
+        cluster.leader().await,
+        0..10_000,
+        &Bytes::from(vec![b'v'; 256]),
+    )
+    .await;
     cluster.converge().await;
     assert_eq!(cluster.members[0].store.read().mvcc.keys_total(), 1000);
     cluster.stop().await;
@@ -49,7 +41,7 @@ async fn a_follower_whose_connections_are_cut_catches_up() {
     if leader.id.0 == 3 {
         let trigger = leader.consensus.raft.trigger();
         trigger.transfer_leader(1).await.expect("it runs");
-        super::cluster::eventually("another member leads", || {
+        eventually("another member leads", || {
             cluster.members[0]
                 .consensus
                 .leadership()
@@ -59,7 +51,12 @@ async fn a_follower_whose_connections_are_cut_catches_up() {
         })
         .await;
     }
-    write(&cluster, 2000, &Bytes::from(vec![b'v'; 2048])).await;
+    write(
+        cluster.leader().await,
+        0..2000,
+        &Bytes::from(vec![b'v'; 2048]),
+    )
+    .await;
     let cuts = scissors.cuts.load(Ordering::Relaxed);
     assert!(cuts >= 3, "only {cuts} connections were cut");
     scissors.blunt.store(true, Ordering::Relaxed);
@@ -71,7 +68,12 @@ async fn a_follower_whose_connections_are_cut_catches_up() {
 async fn large_batches_delay_no_heartbeat() {
     let cluster = Cluster::start(3).await;
     let before = cluster.leader().await.consensus.leadership().term;
-    write(&cluster, 48, &Bytes::from(vec![b'v'; 1 << 20])).await;
+    write(
+        cluster.leader().await,
+        0..48,
+        &Bytes::from(vec![b'v'; 1 << 20]),
+    )
+    .await;
     cluster.converge().await;
     assert_eq!(cluster.leader().await.consensus.leadership().term, before);
     cluster.stop().await;
@@ -85,6 +87,28 @@ async fn an_entry_larger_than_an_append_goes_alone() {
     let leader = cluster.leader().await;
     let proposed = tokio::time::timeout(PATIENCE, propose(leader, batch(0, &value))).await;
     proposed.expect("in time").expect("it leads");
+    cluster.converge().await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_member_that_was_away_for_longer_than_the_log_takes_a_snapshot() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let away = cluster.members.iter().find(|member| member.id != leader.id);
+    let away = away.expect("two follow");
+    cluster.partition.isolate(away.id);
+    let seen = away.log.last_index();
+    write(leader, 0..300, &Bytes::from(vec![b'v'; 2048])).await;
+    leader.consensus.snapshot().await.expect("it runs");
+    eventually("the log is cut", || leader.log.purged_index() > seen).await;
+    cluster.partition.heal();
+    cluster.converge().await;
+    assert!(
+        away.log.purged_index() > seen,
+        "it took the log, not a snapshot"
+    );
+    write(cluster.leader().await, 300..310, &Bytes::new()).await;
     cluster.converge().await;
     cluster.stop().await;
 }

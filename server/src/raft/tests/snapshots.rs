@@ -1,20 +1,21 @@
 //! A snapshot from one member to another, up to where it can be installed.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use openraft::type_config::alias::SnapshotMetaOf;
 use tempfile::TempDir;
 
+use super::Member;
 use crate::peer::CallError;
 use crate::peer::message::{
     SnapshotBegin, SnapshotDone, SnapshotPart, SnapshotPiece, snapshot_part::Part,
 };
 use crate::raft::incoming::{self, Parts, ReceiveError};
 use crate::raft::{Membership, Peer, StoredMembership, TypeConfig, Vote, entry, wire};
-use crate::snapshot::transfer::Received;
+use crate::snapshot::transfer::{PIECE_BYTES_MAX, Piece, Received};
+use crate::storage::place::incoming_dir;
 
 fn meta() -> SnapshotMetaOf<TypeConfig> {
     let nodes: BTreeMap<_, _> = [1, 2, 3]
@@ -36,14 +37,18 @@ fn begin() -> SnapshotBegin {
     wire::snapshot_begin(&Vote::new_committed(3, 1), &meta())
 }
 
-fn piece(data: Bytes) -> Part {
+fn part(piece: Piece) -> Part {
     Part::Piece(SnapshotPiece {
-        file: "000001.sst".into(),
-        offset: 0,
-        crc32c: crc32c::crc32c(&data),
-        data,
-        end_of_file: true,
+        file: piece.file,
+        offset: piece.offset,
+        data: piece.data,
+        crc32c: piece.crc32c,
+        end_of_file: piece.end_of_file,
     })
+}
+
+fn any_piece() -> Piece {
+    Piece::new("000001.sst", 0, Bytes::from_static(b"data"), true)
 }
 
 async fn receive(parts: Vec<Part>) -> (TempDir, Result<Received, ReceiveError>) {
@@ -52,11 +57,10 @@ async fn receive(parts: Vec<Part>) -> (TempDir, Result<Received, ReceiveError>) 
         .into_iter()
         .map(|part| Ok::<_, CallError>(SnapshotPart { part: Some(part) }));
     let mut parts: Parts = stream::iter(parts.collect::<Vec<_>>()).boxed();
-    let target: PathBuf = dir.path().join("incoming");
     let received = match incoming::beginning(&mut parts).await {
         Ok((vote, received_meta)) => {
             assert_eq!((vote, received_meta), (Vote::new_committed(3, 1), meta()));
-            incoming::receive(&mut parts, &target).await
+            incoming::receive(&mut parts, &incoming_dir(dir.path())).await
         }
         Err(error) => Err(error),
     };
@@ -64,42 +68,45 @@ async fn receive(parts: Vec<Part>) -> (TempDir, Result<Received, ReceiveError>) 
 }
 
 #[tokio::test]
-async fn pieces_become_files() {
-    let data = Bytes::from(vec![7; 1000]);
-    let parts = vec![
-        Part::Begin(begin()),
-        piece(data.clone()),
-        Part::Done(SnapshotDone {}),
-    ];
+async fn the_pieces_of_a_store_become_one() {
+    let sender = Member::new();
+    sender.apply(&super::history(7, 20)).await;
+    let (_, checkpoint) = sender.snapshot().await;
+    let pieces = super::pieces(&checkpoint).into_iter().map(part);
+    let mut parts = vec![Part::Begin(begin())];
+    parts.extend(pieces);
+    parts.push(Part::Done(SnapshotDone {}));
     let (_dir, received) = receive(parts).await;
     let received = received.expect("it is whole");
-    let _ = (received, data);
+    let applied = received.contents().applied.log_position;
+    assert_eq!(applied.map(|position| position.index), Some(19));
 }
 
 #[tokio::test]
 async fn what_is_not_whole_is_not_received() {
-    let data = || piece(Bytes::from_static(b"data"));
-    let (_dir, early) = receive(vec![Part::Begin(begin()), data()]).await;
+    let piece = || part(any_piece());
+    let (_dir, early) = receive(vec![Part::Begin(begin()), piece()]).await;
     assert!(matches!(early, Err(ReceiveError::EndedEarly)), "{early:?}");
-    let (_dir, headless) = receive(vec![data(), Part::Done(SnapshotDone {})]).await;
-    assert!(
-        matches!(headless, Err(ReceiveError::OutOfOrder)),
-        "{headless:?}"
-    );
-    let twice = vec![Part::Begin(begin()), data(), Part::Begin(begin())];
-    let (_dir, twice) = receive(twice).await;
-    assert!(matches!(twice, Err(ReceiveError::OutOfOrder)), "{twice:?}");
+    for parts in [
+        vec![piece(), Part::Done(SnapshotDone {})],
+        vec![Part::Begin(begin()), piece(), Part::Begin(begin())],
+    ] {
+        let (_dir, refused) = receive(parts).await;
+        assert!(
+            matches!(refused, Err(ReceiveError::OutOfOrder)),
+            "{refused:?}"
+        );
+    }
 }
 
 #[tokio::test]
 async fn damaged_and_oversized_pieces_are_refused() {
-    let Part::Piece(mut damaged) = piece(Bytes::from_static(b"data")) else {
-        unreachable!("it is a piece");
-    };
+    let mut damaged = any_piece();
     damaged.crc32c ^= 1;
-    let (_dir, refused) = receive(vec![Part::Begin(begin()), Part::Piece(damaged)]).await;
-    assert!(matches!(refused, Err(ReceiveError::Io(_))), "{refused:?}");
-    let large = piece(Bytes::from(vec![0; (512 << 10) + 1]));
-    let (_dir, refused) = receive(vec![Part::Begin(begin()), large]).await;
-    assert!(matches!(refused, Err(ReceiveError::Io(_))), "{refused:?}");
+    let data = Bytes::from(vec![0; PIECE_BYTES_MAX + 1]);
+    let large = Piece::new("000001.sst", 0, data, true);
+    for piece in [damaged, large] {
+        let (_dir, refused) = receive(vec![Part::Begin(begin()), part(piece)]).await;
+        assert!(matches!(refused, Err(ReceiveError::Io(_))), "{refused:?}");
+    }
 }
