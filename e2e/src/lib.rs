@@ -13,6 +13,7 @@
 //!   `e2e/tools/build.sh` fills it (default `~/.cache/engram/tools/bin`).
 
 pub mod audit;
+pub mod certificates;
 pub mod client;
 pub mod disk;
 pub mod http2;

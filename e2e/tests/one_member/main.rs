@@ -12,3 +12,4 @@ mod differential;
 mod etcdctl;
 mod full_disk;
 mod stop_and_settings;
+mod tls;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::space::{self, SpaceGuard};
-use super::{member_id, memory};
+use super::{member_id, memory, tls};
 use crate::config::{ClusterState, Config};
 use crate::fatal::end_process;
 use crate::fs::{self, DirLock, DirMode};
@@ -97,6 +97,9 @@ pub enum BootError {
     /// Log and store do not fit each other, or consensus refuses the flags.
     #[error(transparent)]
     Consensus(#[from] crate::raft::StartError),
+    /// TLS files do not do what the flags ask of them.
+    #[error(transparent)]
+    Tls(#[from] crate::net::tls::TlsError),
     /// This build cannot do what the flags ask for.
     #[error("{0}")]
     Unsupported(&'static str),
@@ -223,11 +226,6 @@ fn refuse_unsupported(config: &Config) -> Result<(), BootError> {
             "discovery is not part of this build of engram",
         ));
     }
-    if !config.client_tls.is_empty() || !config.peer_tls.is_empty() {
-        return Err(BootError::Unsupported(
-            "TLS flags are set: this build of engram serves without TLS only",
-        ));
-    }
     Ok(())
 }
 
@@ -243,6 +241,7 @@ fn refuse_foreign(dir: &Path) -> Result<(), BootError> {
             || name == WAL_DIR
             || name.starts_with("LOCK")
             || name == space::FILE
+            || name == tls::FIXTURES_DIR
             || name == "lost+found"
     };
     if names.iter().any(|name| name == ETCD_DIR) {

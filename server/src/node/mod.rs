@@ -1,8 +1,9 @@
 //! The composition root: opens a data directory, starts the threads, joins the rooms, serves, and
 //! takes it all down again in the opposite order.
 //!
-//! Boot: data directory and its lock → engine → log (recovery) → state loaded → apply thread → Raft
-//! (what was committed is replayed) → leader → first entries of a new cluster → listeners last.
+//! Boot: data directory and its lock → engine → log (recovery) → state loaded → TLS files → apply
+//! thread → Raft (what was committed is replayed) → leader → first entries of a new cluster →
+//! listeners last.
 //! Must never decide anything about data: whatever it starts does.
 
 mod backend;
@@ -16,6 +17,7 @@ mod raft_thread;
 mod serve;
 mod sink;
 mod space;
+mod tls;
 
 pub use backend::Core;
 pub use boot::BootError;
@@ -31,10 +33,12 @@ use raft_thread::RaftThread;
 /// It could not start: the error says what is in the way and what to do.
 pub fn run(config: &Config) -> Result<i32, BootError> {
     let booted = boot::open(config)?;
+    let tls = tls::Tls::open(config)?;
+    tls.register(booted.metrics.registry());
     let (homes, inboxes) = crate::home::Homes::new(serve::thread_count(config));
     let (core, raft) = RaftThread::start(config, booted, homes.clone())?;
     let core = Arc::new(core);
-    let serving = serve::start(config, &core, inboxes)?;
+    let serving = serve::start(config, &core, inboxes, &tls)?;
     crate::log!(info, "ready to serve client requests");
     let signal = serve::wait_for_signal()?;
     crate::log!(info, "received signal; shutting down", signal = signal);
