@@ -9,6 +9,9 @@ use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 use crate::config::{Config, ListenUrl, TlsFiles};
 use crate::net::tls::{Acceptor, Connector, Side, TlsError, self_signed};
 
+#[cfg(test)]
+mod tests;
+
 /// Where certificates are that this member made itself, in its data directory, as in etcd.
 pub const FIXTURES_DIR: &str = "fixtures";
 /// The label of connections that this member makes to others.

@@ -228,15 +228,16 @@ fn a_server_makes_its_own_certificate_and_keeps_it() {
 }
 
 #[test]
-fn one_port_serves_with_tls_and_without() {
+fn listeners_with_tls_and_without_stand_side_by_side() {
     let _turn = turn::take("TLS and plain");
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let authority = Authority::new(scratch.path());
     let own = authority.issue("server", 1);
     let mut server = Setup::engram().prepare();
     let address = server.address();
+    let only_tls = SocketAddr::from(([127, 0, 0, 1], ports::free()));
     server.add_flag(format!(
-        "--listen-client-urls=http://{address},https://{address}"
+        "--listen-client-urls=http://{address},https://{address},https://{only_tls}"
     ));
     server.add_flag(format!("--advertise-client-urls=https://{address}"));
     server.add_flag(format!("--cert-file={}", own.certificate.display()));
@@ -248,6 +249,19 @@ fn one_port_serves_with_tls_and_without() {
     };
     must(&mut etcdctl(&server, &trusting), &["put", "foo", "bar"]);
     assert_eq!(server.etcdctl(&["get", "foo"]), "foo\nbar\n");
+    let at = |url: &str| {
+        let mut command = tools::command(&tools::tool("etcdctl"));
+        command.arg(format!("--endpoints={url}"));
+        command.args(trusting.arguments());
+        command
+    };
+    let over_tls = must(
+        &mut at(&format!("https://{only_tls}")),
+        &["put", "foo", "tls"],
+    );
+    assert_eq!(over_tls, "OK\n");
+    must_fail(&mut at(&format!("http://{only_tls}")), &["get", "foo"]);
+    assert_eq!(server.etcdctl(&["get", "foo"]), "foo\ntls\n");
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub struct Acceptor {
 
 struct Shared {
     side: Side,
-    served: Reloading<Served>,
+    served: Arc<Reloading<Served>>,
     /// Whether the other end's address is compared with its certificate.
     verifies_address: bool,
     failed: AtomicU64,
@@ -73,7 +73,7 @@ impl Acceptor {
             move |contents: &PerFile<Option<Content>>| serve(side, &settings, &choice, contents);
         let shared = Shared {
             side,
-            served: Reloading::open(side.name(), paths(files), build)?,
+            served: Arc::new(Reloading::open(side.name(), paths(files), build)?),
             verifies_address: side == Side::Peer && !files.skip_client_san_verification,
             failed: AtomicU64::new(0),
         };
@@ -129,8 +129,13 @@ impl Acceptor {
             return Err(HandshakeError::Busy);
         };
         let deadline = tokio::time::Instant::now() + self.timeout;
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.shared.served.current().config));
-        let accepting = acceptor.accept(socket).into_fallible();
+        let accepting = async {
+            let config = Arc::clone(&self.shared.served.fresh().await.config);
+            TlsAcceptor::from(config)
+                .accept(socket)
+                .into_fallible()
+                .await
+        };
         let stream = match tokio::time::timeout_at(deadline, accepting).await {
             Err(_) => return Err(HandshakeError::TimedOut),
             Ok(Ok(stream)) => stream,
@@ -172,9 +177,9 @@ impl Acceptor {
         self.shared.served.look();
     }
 
-    /// When the certificate that is shown ends, seconds since 1970.
+    /// When the certificate that is shown ends, seconds since 1970. May read the files anew.
     pub fn certificate_ends(&self) -> i64 {
-        self.shared.served.current().ends
+        self.shared.served.fresh_blocking().ends
     }
 
     /// Handshakes that failed so far.

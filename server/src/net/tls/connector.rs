@@ -73,8 +73,10 @@ impl Connector {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
         };
         let name = server_name(&url.address)?;
-        let connector = TlsConnector::from(Arc::clone(&dialed.current().config));
-        let shaking = connector.connect(name, socket);
+        let shaking = async {
+            let config = Arc::clone(&dialed.fresh().await.config);
+            TlsConnector::from(config).connect(name, socket).await
+        };
         let stream = within(HANDSHAKE_TIMEOUT, "the TLS handshake", shaking).await;
         Ok(Stream::Tls(Box::new(TlsStream::from(
             stream.map_err(worded)?,

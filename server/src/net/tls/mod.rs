@@ -27,7 +27,7 @@ mod reload;
 mod rules;
 mod self_signed;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use acceptor::{Acceptor, PENDING_HANDSHAKES_MAX, Secured};
 pub use connector::{CONNECT_TIMEOUT, Connector};

@@ -86,11 +86,34 @@ impl<T> Reloading<T> {
         })
     }
 
-    /// The value, of files not older than a second.
-    pub(super) fn current(&self) -> Arc<T> {
-        if self.state.lock().looked_at.elapsed() >= LOOK_EVERY {
+    /// The value, of files not older than a second. A file system that hangs holds up one caller,
+    /// not the connections of its thread.
+    pub(super) async fn fresh(self: &Arc<Self>) -> Arc<T>
+    where
+        T: Send + Sync + 'static,
+    {
+        if self.is_due() {
+            let this = Arc::clone(self);
+            // It fails only where the runtime ends, and the connection with it.
+            let _ = tokio::task::spawn_blocking(move || this.look()).await;
+        }
+        self.last()
+    }
+
+    /// The same without a runtime; the caller waits for the disk.
+    pub(super) fn fresh_blocking(&self) -> Arc<T> {
+        if self.is_due() {
             self.look();
         }
+        self.last()
+    }
+
+    fn is_due(&self) -> bool {
+        let state = self.state.lock();
+        !state.looking && state.looked_at.elapsed() >= LOOK_EVERY
+    }
+
+    fn last(&self) -> Arc<T> {
         Arc::clone(&self.state.lock().value)
     }
 
@@ -99,7 +122,7 @@ impl<T> Reloading<T> {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Looks at the files now. The lock is not held meanwhile: a slow disk delays one handshake.
+    /// Looks at the files now, unless somebody does already. The lock is not held meanwhile.
     pub(super) fn look(&self) {
         let before = {
             let mut state = self.state.lock();

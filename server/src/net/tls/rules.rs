@@ -71,6 +71,17 @@ fn read(certificate: &CertificateDer<'_>) -> Result<PeerIdentity, Error> {
     PeerIdentity::read(certificate).map_err(|_| CertificateError::BadEncoding.into())
 }
 
+/// An authority of a known name with another key (one made anew, say) is an unknown one, as in Go;
+/// webpki calls it a bad signature.
+fn unknown_authority(error: Error) -> Error {
+    match error {
+        Error::InvalidCertificate(CertificateError::BadSignature) => {
+            CertificateError::UnknownIssuer.into()
+        }
+        other => other,
+    }
+}
+
 /// Verifies clients: the chain as rustls does it, then the rules.
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
@@ -91,7 +102,8 @@ impl ClientCertVerifier for ClientVerifier {
     ) -> Result<ClientCertVerified, Error> {
         let verified = self
             .chain
-            .verify_client_cert(end_entity, intermediates, now)?;
+            .verify_client_cert(end_entity, intermediates, now)
+            .map_err(unknown_authority)?;
         self.rules.check(end_entity, intermediates)?;
         Ok(verified)
     }
@@ -152,13 +164,9 @@ impl ServerCertVerifier for ServerVerifier {
     ) -> Result<ServerCertVerified, Error> {
         match &self.chain {
             ServerChain::Verified(chain) => {
-                chain.verify_server_cert(
-                    end_entity,
-                    intermediates,
-                    server_name,
-                    ocsp_response,
-                    now,
-                )?;
+                chain
+                    .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+                    .map_err(unknown_authority)?;
             }
             ServerChain::Nobody => return Err(CertificateError::UnknownIssuer.into()),
             ServerChain::Anybody => {}

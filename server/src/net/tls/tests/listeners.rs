@@ -2,11 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::mpsc;
 
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use parking_lot::Mutex;
 
 use super::*;
 use crate::home::Homes;
@@ -40,15 +39,14 @@ impl Handler for WhoAmI {
 
 struct Served {
     runtimes: Runtimes,
-    notices: Arc<Mutex<Vec<Notice>>>,
+    notices: mpsc::Receiver<Notice>,
     address: SocketAddr,
 }
 
 fn serve(security: Security) -> Served {
     let (_, inboxes) = Homes::new(2);
-    let notices = Arc::new(Mutex::new(Vec::new()));
-    let sink = Arc::clone(&notices);
-    let notify = move |notice| sink.lock().push(notice);
+    let (sender, notices) = mpsc::channel();
+    let notify = move |notice| drop(sender.send(notice));
     let runtimes = Runtimes::start(inboxes, Limits::default(), notify).unwrap();
     let any = Address::Tcp("127.0.0.1:0".parse().unwrap());
     let listener = runtimes.bind(&any, BindOptions::default()).unwrap();
@@ -132,15 +130,13 @@ fn a_tls_client_of_a_plain_port_reads_an_end() {
     let mut said = Vec::new();
     stream.read_to_end(&mut said).expect("an end, not a reset");
     assert_eq!(said, b"");
-    let Served {
-        runtimes, notices, ..
-    } = served;
-    runtimes.shutdown();
-    let notices = notices.lock();
+    drop(stream);
+    let notice = served.notices.recv_timeout(LIMIT).unwrap();
     assert!(
-        matches!(&notices[..], [Notice::Ended { error, .. }] if error.contains("speaks TLS")),
-        "{notices:?}"
+        matches!(&notice, Notice::Ended { error, .. } if error.contains("speaks TLS")),
+        "{notice:?}"
     );
+    served.runtimes.shutdown();
 }
 
 #[test]
@@ -152,15 +148,15 @@ fn a_handshake_that_fails_is_told_of() {
     stream
         .read_to_end(&mut Vec::new())
         .expect("an end, not a reset");
-    served.runtimes.shutdown();
-    let notices = served.notices.lock();
-    let [Notice::HandshakeFailed { side, error, .. }] = &notices[..] else {
-        panic!("{notices:?}");
+    drop(stream);
+    let notice = served.notices.recv_timeout(LIMIT).unwrap();
+    let Notice::HandshakeFailed { side, error, .. } = notice else {
+        panic!("{notice:?}");
     };
-    assert_eq!(*side, Side::Client);
-    assert!(
-        error
-            .to_string()
-            .contains("does not look like a TLS handshake")
+    assert_eq!(side, Side::Client);
+    assert_eq!(
+        error.to_string(),
+        "tls: first record does not look like a TLS handshake"
     );
+    served.runtimes.shutdown();
 }

@@ -37,7 +37,7 @@ fn policy() -> TlsPolicy {
 }
 
 /// A certificate authority with a directory for its files.
-struct Authority {
+pub(crate) struct Authority {
     directory: TempDir,
     issuer: Issuer<'static, KeyPair>,
     bundle: String,
@@ -45,11 +45,11 @@ struct Authority {
 
 /// What a certificate is to say.
 #[derive(Clone)]
-struct Wanted<'a> {
-    common_name: &'a str,
-    names: &'a [&'a str],
-    serial: u64,
-    ended: bool,
+pub(crate) struct Wanted<'a> {
+    pub(crate) common_name: &'a str,
+    pub(crate) names: &'a [&'a str],
+    pub(crate) serial: u64,
+    pub(crate) ended: bool,
 }
 
 impl Default for Wanted<'_> {
@@ -64,7 +64,7 @@ impl Default for Wanted<'_> {
 }
 
 impl Authority {
-    fn new() -> Authority {
+    pub(crate) fn new() -> Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params
@@ -81,12 +81,12 @@ impl Authority {
         authority
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Writes `<name>.pem` and `<name>-key.pem`.
-    fn issue(&self, name: &str, wanted: &Wanted<'_>) -> (PathBuf, PathBuf) {
+    pub(crate) fn issue(&self, name: &str, wanted: &Wanted<'_>) -> (PathBuf, PathBuf) {
         let names: Vec<String> = wanted.names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -190,7 +190,7 @@ async fn accept_one(
 
 /// Both ends' outcome of one connection; the client's after its first read, since in TLS 1.3 only
 /// that tells whether its certificate was accepted. An accepted client is sent `hello`.
-async fn meet(
+pub(crate) async fn meet(
     acceptor: &Acceptor,
     connector: &Connector,
 ) -> (Result<Secured, HandshakeError>, io::Result<Stream>) {
@@ -212,7 +212,7 @@ async fn meet(
     tokio::time::timeout(LIMIT, both).await.unwrap()
 }
 
-fn text<T>(outcome: Result<T, impl ToString>) -> String {
+pub(crate) fn text<T>(outcome: Result<T, impl ToString>) -> String {
     match outcome {
         Ok(_) => "it was let in".to_owned(),
         Err(error) => error.to_string(),
