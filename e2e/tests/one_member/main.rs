@@ -13,3 +13,4 @@ mod etcdctl;
 mod full_disk;
 mod stop_and_settings;
 mod tls;
+mod watched_over;

@@ -249,6 +249,9 @@ pub trait Backend: Send + Sync + 'static {
     /// requires a leader, there has been none for three election timeouts. Pending otherwise.
     fn interrupted(&self, require_leader: bool) -> impl Future<Output = ServeError> + Send;
 
+    /// A read took longer than `--warning-apply-duration`: to be counted with what was slow to apply.
+    fn slow_read(&self);
+
     /// `/metrics`, in Prometheus' text format.
     fn metrics_text(&self) -> String;
 }

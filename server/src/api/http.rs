@@ -122,7 +122,7 @@ impl<B: Backend> Edge<B> {
     /// Why the member is not healthy, where it is not.
     async fn sickness(&self, excluded: &BTreeSet<&str>, serializable: bool) -> Option<String> {
         let alarms = self.backend().alarms();
-        let names = alarms.iter().map(|alarm| alarm_name(alarm.alarm));
+        let names = alarms.iter().map(|alarm| alarm.alarm.name());
         if let Some(name) = names.into_iter().find(|name| !excluded.contains(name)) {
             return Some(format!("ALARM {name}"));
         }
@@ -189,13 +189,6 @@ impl<B: Backend> Edge<B> {
                 tried.err().map(|refusal| refusal.to_string())
             }
         }
-    }
-}
-
-fn alarm_name(alarm: AlarmType) -> &'static str {
-    match alarm {
-        AlarmType::NoSpace => "NOSPACE",
-        AlarmType::Corrupt => "CORRUPT",
     }
 }
 

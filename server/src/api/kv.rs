@@ -5,11 +5,12 @@ use engram_proto::etcdserverpb as pb;
 use futures_util::stream;
 
 use super::backend::{Backend, RangeCursor};
+use super::durations::RequestType;
 use super::error::Refusal;
 use super::streams::{Answers, Outgoing, Requests, next_request};
 use super::{Edge, decode, overlap};
 use crate::codec::{Frame, answer, request};
-use crate::types::request::{Compact, Op, Range, SortOrder, SortTarget};
+use crate::types::request::{Compact, Op, Range, SortOrder, SortTarget, Txn};
 use crate::types::result::{self, Applied};
 use crate::types::{LeaseId, Revision};
 
@@ -21,12 +22,23 @@ const LEASE_TTL_MAX: i64 = 9_000_000_000;
 impl<B: Backend> Edge<B> {
     pub(super) async fn range(&self, message: Bytes) -> Result<Frame, Refusal> {
         let query = request::range(decode(message)?)?;
+        let started = self.metrics().clock();
+        let read = self.read_range(&query).await;
+        self.metrics()
+            .answered(Some(RequestType::Range), started, read.is_ok());
+        let (head, found) = read?;
+        Ok(answer::range(&self.header(head), &found))
+    }
+
+    async fn read_range(&self, query: &Range) -> Result<(Revision, result::Range), Refusal> {
         if !query.serializable {
             self.require_voter()?;
             self.backend().read_barrier().await?;
         }
-        let (head, found) = self.backend().range(&query).await?;
-        Ok(answer::range(&self.header(head), &found))
+        let started = self.metrics().clock();
+        let read = self.backend().range(query).await;
+        self.metrics().ranged(started, read.is_ok());
+        Ok(read?)
     }
 
     pub(super) async fn put(&self, message: Bytes) -> Result<Frame, Refusal> {
@@ -56,10 +68,11 @@ impl<B: Backend> Edge<B> {
         let txn = request::txn(decode(message)?, self.config().max_txn_ops)?;
         overlap::check(&txn)?;
         if txn.is_read_only() {
-            if !txn.is_serializable() {
-                self.backend().read_barrier().await?;
-            }
-            let (head, found) = self.backend().read_txn(&txn).await?;
+            let started = self.metrics().clock();
+            let read = self.read_txn(&txn).await;
+            self.metrics()
+                .answered(Some(RequestType::ReadonlyTxn), started, read.is_ok());
+            let (head, found) = read?;
             return Ok(answer::txn(&self.header(head), &found));
         }
         self.check_size(len)?;
@@ -68,6 +81,13 @@ impl<B: Backend> Edge<B> {
             unreachable!("a transaction answers as a transaction")
         };
         Ok(answer::txn(&self.header(revision), &txn))
+    }
+
+    async fn read_txn(&self, txn: &Txn) -> Result<(Revision, result::Txn), Refusal> {
+        if !txn.is_serializable() {
+            self.backend().read_barrier().await?;
+        }
+        Ok(self.backend().read_txn(txn).await?)
     }
 
     pub(super) async fn compact(&self, message: Bytes) -> Result<Frame, Refusal> {
@@ -89,10 +109,14 @@ impl<B: Backend> Edge<B> {
         if grant.ttl > LEASE_TTL_MAX {
             return Err(Refusal::LEASE_TTL_TOO_LARGE);
         }
-        let outcome = self
+        let started = self.metrics().clock();
+        let granted = self
             .backend()
             .lease_grant(LeaseId(grant.id), grant.ttl)
-            .await?;
+            .await;
+        self.metrics()
+            .answered(Some(RequestType::LeaseGrant), started, granted.is_ok());
+        let outcome = granted?;
         let Applied::LeaseGrant { id, ttl_seconds } = outcome.result? else {
             unreachable!("a grant answers as a grant")
         };
@@ -105,7 +129,11 @@ impl<B: Backend> Edge<B> {
 
     /// Has an operation applied: the store's revision after it, and what it answered.
     pub(super) async fn propose(&self, op: Op) -> Result<(Revision, Applied), Refusal> {
-        let outcome = self.backend().propose(op).await?;
+        let (request, started) = (RequestType::of(&op), self.metrics().clock());
+        let proposed = self.backend().propose(op).await;
+        // What applying answered is a success of the request, as etcd counts it.
+        self.metrics().answered(request, started, proposed.is_ok());
+        let outcome = proposed?;
         Ok((outcome.revision, outcome.result?))
     }
 

@@ -204,11 +204,7 @@ impl<B: Backend> Edge<B> {
 
 /// As Go's prototext has it.
 fn alarm_text(alarm: &result::Alarm) -> String {
-    let name = match alarm.alarm {
-        AlarmType::NoSpace => "NOSPACE",
-        AlarmType::Corrupt => "CORRUPT",
-    };
-    format!("memberID:{} alarm:{name}", alarm.member.0)
+    format!("memberID:{} alarm:{}", alarm.member.0, alarm.alarm.name())
 }
 
 /// Major and minor of a version, of which the patch may be missing ("3.6").

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use parking_lot::RwLock;
 use tonic::Code;
 
+use super::durations::{Durations, RequestType, Started};
 use super::table::{Kind, ROWS};
 
 /// How many client versions are told apart; further ones are counted together. The client chooses
@@ -66,10 +67,12 @@ pub struct Metrics {
     health_successes: AtomicU64,
     health_failures: AtomicU64,
     checks: Vec<Check>,
+    /// Only with `--metrics=extensive`.
+    durations: Option<Durations>,
 }
 
 impl Metrics {
-    pub(super) fn new() -> Metrics {
+    pub(super) fn new(extensive: bool) -> Metrics {
         let check = |(of, name)| Check {
             of,
             name,
@@ -85,11 +88,31 @@ impl Metrics {
             health_successes: AtomicU64::new(0),
             health_failures: AtomicU64::new(0),
             checks: super::http::CHECKS.iter().copied().map(check).collect(),
+            durations: extensive.then(Durations::new),
         }
     }
 
     pub(super) fn started(&self, row: usize) {
         self.calls[row].started.fetch_add(1, Relaxed);
+    }
+
+    /// Begins to time a call, where calls are timed.
+    pub(super) fn clock(&self) -> Started {
+        Durations::start(self.durations.as_ref())
+    }
+
+    /// A call has ended: its handling took from `started` until now.
+    pub(super) fn timed(&self, row: usize, started: Started) {
+        if let Some(durations) = &self.durations {
+            durations.handled(row, started);
+        }
+    }
+
+    /// The core has answered a request.
+    pub(super) fn answered(&self, request: Option<RequestType>, started: Started, success: bool) {
+        if let (Some(durations), Some(request)) = (&self.durations, request) {
+            durations.answered(request, started, success);
+        }
     }
 
     /// A message of `len` bytes came in.
@@ -107,6 +130,13 @@ impl Metrics {
     pub(super) fn handled(&self, row: usize, code: Code) {
         let code = usize::try_from(i32::from(code)).expect("gRPC's codes are not negative");
         self.calls[row].handled[code].fetch_add(1, Relaxed);
+    }
+
+    /// A range was read from the store.
+    pub(super) fn ranged(&self, started: Started, success: bool) {
+        if let Some(durations) = &self.durations {
+            durations.ranged(started, success);
+        }
     }
 
     pub(super) fn client_version(&self, kind: Kind, name: &str) {
@@ -196,7 +226,11 @@ impl Metrics {
             writeln!(out, "{name} {}", value.load(Relaxed))?;
         }
         self.write_versions(out)?;
-        self.write_checks(out)
+        self.write_checks(out)?;
+        match &self.durations {
+            Some(durations) => durations.write(out),
+            None => Ok(()),
+        }
     }
 
     fn write_calls(&self, out: &mut String) -> std::fmt::Result {
@@ -309,7 +343,8 @@ impl Metrics {
     }
 }
 
-fn head(out: &mut String, name: &str, help: &str, kind: &str) -> std::fmt::Result {
+/// What comes before a family's samples.
+pub(super) fn head(out: &mut String, name: &str, help: &str, kind: &str) -> std::fmt::Result {
     writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")
 }
 

@@ -10,9 +10,11 @@
 //!   `--max-request-bytes` and 512 KiB.
 //! - Checks come in etcd's order, so that the first mistake answers as it does there.
 
+mod arrival;
 mod auth;
 pub mod backend;
 mod cluster;
+mod durations;
 pub mod error;
 mod framing;
 mod health;
@@ -22,6 +24,8 @@ mod lease;
 mod maintenance;
 mod metrics;
 mod overlap;
+mod request_stats;
+mod request_text;
 mod streams;
 pub mod table;
 #[cfg(test)]
@@ -31,7 +35,9 @@ mod watch;
 pub use metrics::Metrics;
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::http::{HeaderMap, Request, Response};
 use bytes::Bytes;
@@ -42,8 +48,9 @@ use tonic::body::Body;
 
 use crate::codec::Frame;
 use crate::codec::answer::Header;
-use crate::net::{Handler, PeerInfo};
+use crate::net::{Handler, PeerAddress, PeerInfo};
 use crate::types::Revision;
+use arrival::Arrival;
 use backend::Backend;
 use error::Refusal;
 use streams::{Answers, ByteCodec, Once, Open, Requests};
@@ -59,6 +66,12 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// `--max-txn-ops`.
     pub max_txn_ops: usize,
+    /// `--warning-unary-request-duration`: a unary call that takes longer is logged.
+    pub warning_unary_request: Duration,
+    /// `--warning-apply-duration`: a read that takes longer is logged and counted as a slow apply.
+    pub warning_apply: Duration,
+    /// `--metrics=extensive`: histograms of how long calls take.
+    pub extensive_metrics: bool,
 }
 
 impl Default for Config {
@@ -66,6 +79,9 @@ impl Default for Config {
         Config {
             max_request_bytes: 3 << 19,
             max_txn_ops: 128,
+            warning_unary_request: Duration::from_millis(300),
+            warning_apply: Duration::from_millis(100),
+            extensive_metrics: false,
         }
     }
 }
@@ -90,13 +106,14 @@ impl<B: Backend> Handler for Edge<B> {
     fn call(
         &self,
         request: Request<Incoming>,
-        _peer: &PeerInfo,
+        peer: &PeerInfo,
     ) -> impl Future<Output = Response<Body>> + Send + 'static + use<B> {
         let edge = self.clone();
+        let peer = peer.address;
         // Boxed: the connection copies the future it is given, and once more to spawn it.
         Box::pin(async move {
             if is_grpc(&request) {
-                return edge.grpc(request).await;
+                return edge.grpc(request, peer).await;
             }
             let (parts, _) = request.into_parts();
             Box::pin(edge.http(&parts, false)).await
@@ -139,7 +156,7 @@ fn decode<M: prost::Message + Default>(message: Bytes) -> Result<M, Refusal> {
 impl<B: Backend> Edge<B> {
     /// An edge of `backend`.
     pub fn new(backend: Arc<B>, config: Config) -> Edge<B> {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new(config.extensive_metrics));
         Edge(Arc::new(Shared {
             backend,
             config,
@@ -214,7 +231,7 @@ impl<B: Backend> Edge<B> {
         Ok(())
     }
 
-    async fn grpc(self, request: Request<Incoming>) -> Response<Body> {
+    async fn grpc(self, request: Request<Incoming>, peer: PeerAddress) -> Response<Body> {
         let path = request.uri().path();
         let Some(at) = self.0.table.find(path) else {
             let refusal = Refusal::unknown_method(path, Table::knows_service(path));
@@ -222,22 +239,34 @@ impl<B: Backend> Edge<B> {
         };
         self.metrics().started(at);
         match ROWS[at].kind {
-            Kind::Unary => self.unary(at, request).await,
+            Kind::Unary => self.unary(at, request, peer).await,
             // Boxed, like every rare call below: a call's future is copied as it is spawned, and
             // these would make the hot ones' as large as the largest of them.
             Kind::ServerStream | Kind::BidiStream => Box::pin(self.streaming(at, request)).await,
         }
     }
 
-    async fn unary(self, at: usize, request: Request<Incoming>) -> Response<Body> {
+    async fn unary(
+        self,
+        at: usize,
+        request: Request<Incoming>,
+        peer: PeerAddress,
+    ) -> Response<Body> {
         let deadline = framing::deadline(request.headers());
-        let answering = self.answer_unary(at, request);
-        let answered = match deadline {
-            None => answering.await,
-            Some(deadline) => tokio::time::timeout(deadline, answering)
-                .await
-                .unwrap_or(Err(Refusal::DEADLINE_EXCEEDED)),
+        let mut arrived = None;
+        let answered = {
+            // Pinned where it is made: what is timed is a reference, not a copy of it.
+            let answering = pin!(self.answer_unary(at, request, &mut arrived));
+            match deadline {
+                None => answering.await,
+                Some(deadline) => tokio::time::timeout(deadline, answering)
+                    .await
+                    .unwrap_or(Err(Refusal::DEADLINE_EXCEEDED)),
+            }
         };
+        if let Some(arrived) = arrived {
+            self.account(at, peer, &arrived, &answered);
+        }
         match answered {
             Ok(frame) => {
                 self.metrics().sent(at, frame.message_len());
@@ -251,13 +280,20 @@ impl<B: Backend> Edge<B> {
         }
     }
 
-    async fn answer_unary(&self, at: usize, request: Request<Incoming>) -> Result<Frame, Refusal> {
+    /// `arrived` is set once the request is there, and stays where this is dropped.
+    async fn answer_unary(
+        &self,
+        at: usize,
+        request: Request<Incoming>,
+        arrived: &mut Option<Arrival>,
+    ) -> Result<Frame, Refusal> {
         let row = &ROWS[at];
         let (parts, body) = request.into_parts();
         check_encoding(&parts.headers)?;
         let max = self.config().max_request_bytes + MESSAGE_OVERHEAD;
         let message = framing::read_unary(body, max).await?;
         self.metrics().received(at, message.len());
+        *arrived = Some(Arrival::now(&message, self.metrics().clock()));
         self.admit(row, &parts.headers)?;
         self.dispatch(row, message).await
     }
@@ -312,10 +348,12 @@ impl<B: Backend> Edge<B> {
 
     async fn streaming(self, at: usize, request: Request<Incoming>) -> Response<Body> {
         let row = &ROWS[at];
+        let started = self.metrics().clock();
         let admitted =
             check_encoding(request.headers()).and_then(|()| self.admit(row, request.headers()));
         if let Err(refusal) = admitted {
             self.metrics().handled(at, refusal.code());
+            self.metrics().timed(at, started);
             return refusal.into_status().into_http();
         }
         let metrics = Arc::clone(&self.0.metrics);
@@ -333,6 +371,7 @@ impl<B: Backend> Edge<B> {
             open: Some(open),
             metrics,
             row: at,
+            started,
         };
         let mut grpc = tonic::server::Grpc::new(codec).max_decoding_message_size(max);
         grpc.streaming(once, request).await

@@ -11,6 +11,7 @@ use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder
 use tonic::server::StreamingService;
 use tonic::{Code, Request, Response, Status};
 
+use super::durations::Started;
 use super::error::Refusal;
 use super::metrics::Metrics;
 use crate::codec::Frame;
@@ -111,6 +112,7 @@ pub(super) struct Once {
     pub(super) open: Option<Open>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) row: usize,
+    pub(super) started: Started,
 }
 
 impl StreamingService<Bytes> for Once {
@@ -128,6 +130,7 @@ impl StreamingService<Bytes> for Once {
             answers,
             metrics: Arc::clone(&self.metrics),
             row: self.row,
+            started: self.started,
             ended: None,
         };
         ready(Ok(Response::new(counted)))
@@ -139,6 +142,7 @@ pub(super) struct Counted {
     answers: Answers,
     metrics: Arc<Metrics>,
     row: usize,
+    started: Started,
     ended: Option<Code>,
 }
 
@@ -168,5 +172,6 @@ impl Drop for Counted {
         // Dropped before its end: the client has gone.
         self.metrics
             .handled(self.row, self.ended.unwrap_or(Code::Cancelled));
+        self.metrics.timed(self.row, self.started);
     }
 }

@@ -95,16 +95,6 @@ fn op_request(op: &Op) -> Request {
             name: attributes.name.clone(),
             client_urls: attributes.client_urls.clone(),
         }),
-        Op::Bootstrap { members } => Request::Bootstrap(raft::Bootstrap {
-            members: members
-                .iter()
-                .map(|(id, peer_urls, learner)| raft::Node {
-                    id: id.0,
-                    peer_urls: peer_urls.clone(),
-                    learner: *learner,
-                })
-                .collect(),
-        }),
         Op::SetClusterVersion(version) => Request::ClusterVersion(version.clone()),
     }
 }
@@ -209,13 +199,6 @@ fn decode_op(op: raft::Op) -> Result<Op, DecodeError> {
                 name: publish.name,
                 client_urls: publish.client_urls,
             },
-        },
-        Request::Bootstrap(bootstrap) => Op::Bootstrap {
-            members: bootstrap
-                .members
-                .into_iter()
-                .map(|node| (MemberId(node.id), node.peer_urls, node.learner))
-                .collect(),
         },
         Request::ClusterVersion(version) => Op::SetClusterVersion(version),
     })

@@ -167,14 +167,6 @@ fn op() -> impl Strategy<Value = Op> {
                 },
             }
         }),
-        vec((any::<u64>(), vec(text, 0..3), any::<bool>()), 0..3).prop_map(|members| {
-            Op::Bootstrap {
-                members: members
-                    .into_iter()
-                    .map(|(id, urls, l)| (MemberId(id), urls, l))
-                    .collect(),
-            }
-        }),
         text.prop_map(Op::SetClusterVersion),
     ]
 }

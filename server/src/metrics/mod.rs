@@ -5,11 +5,16 @@
 //! when it is asked for (sizes, revisions, counts) is not kept twice: `node` makes it a family at
 //! the scrape. Must never cost a hot path more than an atomic addition.
 
+mod operations;
 mod process;
+
+pub use operations::Operations;
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Registry, TextEncoder};
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder,
+};
 
 /// What is measured as it happens.
 pub struct Metrics {
@@ -18,6 +23,8 @@ pub struct Metrics {
     pub wal_fsync: Histogram,
     /// `etcd_disk_backend_commit_duration_seconds`: one atomic batch into the engine.
     pub backend_commit: Histogram,
+    /// What is rare.
+    pub operations: Operations,
 }
 
 impl Metrics {
@@ -45,10 +52,12 @@ impl Metrics {
             "etcd_disk_backend_commit_duration_seconds",
             "The latency distributions of commit called by backend.",
         );
+        let operations = Operations::new(&registry);
         Metrics {
             registry,
             wal_fsync,
             backend_commit,
+            operations,
         }
     }
 
@@ -109,6 +118,24 @@ pub fn info(name: &str, help: &str, labels: &[(&str, &str)]) -> MetricFamily {
     let gauge = IntGauge::with_opts(options).expect("valid names");
     gauge.set(1);
     only(gauge.collect())
+}
+
+/// A gauge of 1 for each set of labels' values; no family where there are none.
+pub fn marks(
+    name: &str,
+    help: &str,
+    labels: &[&str],
+    values: &[[String; 2]],
+) -> Option<MetricFamily> {
+    if values.is_empty() {
+        return None;
+    }
+    let options = prometheus::Opts::new(name, help);
+    let gauges = IntGaugeVec::new(options, labels).expect("valid names");
+    for values in values {
+        gauges.with_label_values(values).set(1);
+    }
+    Some(only(gauges.collect()))
 }
 
 fn only(mut families: Vec<MetricFamily>) -> MetricFamily {

@@ -7,15 +7,17 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::lessor::Lessor;
+use super::pages::{INLINE_KEYS_MAX, PagedRange};
 use super::sink::WatchHome;
+use super::{defragment, read_index};
 use crate::api::backend::{
-    Backend, HashKv, Header, LeaseReport, RangeCursor, ServeError, SnapshotSource, StatusReport,
+    Backend, HashKv, Header, LeaseReport, ServeError, SnapshotSource, StatusReport,
 };
 use crate::home::Homes;
 use crate::metrics::Metrics;
 use crate::propose::{ProposeError, Proposer};
 use crate::raft::{ApplyStats, Consensus, Leadership, LogStore};
-use crate::read::{Cursor, Reader};
+use crate::read::Reader;
 use crate::snapshot;
 use crate::state::MemberRecord;
 use crate::store::Store;
@@ -24,9 +26,6 @@ use crate::types::result::{self, Alarm, ApplyError, Outcome};
 use crate::types::{ClusterId, LeaseId, MemberId, Revision};
 use crate::watch::{Hub, WatchStream};
 
-/// Reads of at most this many keys run on the connection's thread, others on a thread for blocking
-/// work: about a quarter of a millisecond when values are cached.
-const INLINE_KEYS_MAX: i64 = 1000;
 /// Pieces of a snapshot made ahead of the client: 32 KiB each.
 const SNAPSHOT_PIECES_AHEAD: usize = 32;
 /// How often a wait for physical compaction looks again.
@@ -173,35 +172,6 @@ fn hash_kv(store: &Store, revision: i64) -> Result<HashKv, ServeError> {
     })
 }
 
-/// The edge's cursor over the reader's.
-pub struct PagedRange(Option<Cursor>, Revision);
-
-impl RangeCursor for PagedRange {
-    fn head(&self) -> Revision {
-        self.1
-    }
-
-    async fn next_page(&mut self, limit: usize) -> Result<result::Range, ApplyError> {
-        let mut cursor = self
-            .0
-            .take()
-            .expect("a page is asked for after the one before it");
-        if limit <= INLINE_KEYS_MAX.unsigned_abs() as usize {
-            let page = cursor.next_page(limit);
-            self.0 = Some(cursor);
-            return Ok(page);
-        }
-        let (cursor, page) = tokio::task::spawn_blocking(move || {
-            let page = cursor.next_page(limit);
-            (cursor, page)
-        })
-        .await
-        .expect("reading a page does not panic");
-        self.0 = Some(cursor);
-        Ok(page)
-    }
-}
-
 impl Backend for Core {
     type Cursor = PagedRange;
 
@@ -241,10 +211,11 @@ impl Backend for Core {
             // What is acknowledged is applied here, and nobody else can acknowledge anything.
             return Ok(());
         }
-        self.consensus
-            .read_barrier()
-            .await
-            .map_err(|_| ServeError::LeaderChanged)
+        let confirmation = async {
+            let confirmed = self.consensus.read_barrier().await;
+            confirmed.map_err(|_| ServeError::LeaderChanged)
+        };
+        read_index::counted(&self.metrics.operations, confirmation).await
     }
 
     async fn range(&self, query: &request::Range) -> Result<(Revision, result::Range), ApplyError> {
@@ -258,9 +229,7 @@ impl Backend for Core {
     }
 
     fn range_cursor(&self, query: request::Range) -> Result<PagedRange, ApplyError> {
-        let cursor = self.reader.cursor(query)?;
-        let head = cursor.head();
-        Ok(PagedRange(Some(cursor), head))
+        Ok(PagedRange::new(self.reader.cursor(query)?))
     }
 
     async fn read_txn(&self, txn: &request::Txn) -> Result<(Revision, result::Txn), ApplyError> {
@@ -333,8 +302,7 @@ impl Backend for Core {
     fn status(&self) -> StatusReport {
         let leadership = self.consensus.leadership();
         let bytes = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let size = self.store.engine().size_bytes().max(1);
-        let in_use = self.store.read().mvcc.logical_bytes().min(size);
+        let (size, in_use) = self.store.size_and_in_use_bytes();
         StatusReport {
             leader: leadership.leader,
             raft_term: leadership.term,
@@ -348,19 +316,16 @@ impl Backend for Core {
     }
 
     async fn defragment(&self) -> Result<(), ServeError> {
-        let engine = self.store.engine().clone();
-        blocking(move || {
-            engine.flush();
-            engine.reclaim();
-        })
-        .await?;
+        let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        blocking(move || defragment::measured(&store, &metrics.operations)).await?;
         self.measure();
         Ok(())
     }
 
     async fn hash(&self) -> Result<(Revision, u32), ServeError> {
-        let store = self.store.clone();
+        let (store, metrics) = (self.store.clone(), self.metrics.clone());
         blocking(move || {
+            let _timed = metrics.operations.hash_seconds.start_timer();
             let mut hash = 0;
             store.engine().with_view(|scanner| {
                 scanner.records(&mut |record| {
@@ -374,8 +339,12 @@ impl Backend for Core {
     }
 
     async fn hash_kv(&self, revision: i64) -> Result<HashKv, ServeError> {
-        let store = self.store.clone();
-        blocking(move || hash_kv(&store, revision)).await?
+        let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        blocking(move || {
+            let _timed = metrics.operations.hash_rev_seconds.start_timer();
+            hash_kv(&store, revision)
+        })
+        .await?
     }
 
     async fn compacted_physically(&self, revision: Revision) -> Result<(), ServeError> {
@@ -400,7 +369,9 @@ impl Backend for Core {
         let (begin, length) = oneshot::channel();
         let engine = self.store.engine().clone();
         let description = self.describe();
+        let metrics = self.metrics.clone();
         tokio::task::spawn_blocking(move || {
+            let _timed = metrics.operations.snapshot_seconds.start_timer();
             // The receiver is gone only if the client is.
             let begin = |total| {
                 let _ = begin.send(total);
@@ -425,6 +396,10 @@ impl Backend for Core {
         // An error means that the node is gone altogether.
         let _ = stopping.wait_for(|stopping| *stopping).await;
         ServeError::Stopped
+    }
+
+    fn slow_read(&self) {
+        self.apply_stats.slow.fetch_add(1, Ordering::Relaxed);
     }
 
     fn metrics_text(&self) -> String {

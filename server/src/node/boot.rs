@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::space::{self, SpaceGuard};
-use super::{member_id, memory, tls};
+use super::{defragment, member_id, memory, tls};
 use crate::config::{ClusterState, Config};
 use crate::fatal::end_process;
 use crate::fs::{self, DirLock, DirMode};
@@ -153,7 +153,12 @@ pub fn open(config: &Config) -> Result<Booted, BootError> {
     let lock = DirLock::acquire(dir)?;
     let identity = identify(config, dir, &members)?;
     let metrics = Arc::new(Metrics::new());
+    let gates = config.feature_gates.all();
+    let gates = gates.map(|(name, stage, on)| (name, stage.name(), on));
+    metrics.operations.features(gates);
     let store = Arc::new(open_store(config, dir)?);
+    let threshold = config.bootstrap_defrag_threshold_megabytes;
+    defragment::at_boot(&store, threshold, &metrics.operations);
     let wal_dir = config.wal_dir.clone().unwrap_or_else(|| dir.join(WAL_DIR));
     make_private(&wal_dir)?;
     let space = Arc::new(SpaceGuard::new(dir));

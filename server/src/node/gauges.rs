@@ -7,12 +7,14 @@ use prometheus::proto::MetricFamily;
 use super::backend::Core;
 use crate::api::backend::Backend;
 use crate::config::{ENGRAM_VERSION, ETCD_VERSION};
-use crate::metrics::{count, gauge, info, total};
+use crate::metrics::{count, gauge, info, marks, total};
 
 /// The families of the core, now.
 pub fn families(core: &Core) -> Vec<MetricFamily> {
     let mut families = server(core);
     families.extend(store(core));
+    families.extend(operations(core));
+    families.extend(alarms(core));
     families.extend(watch(core));
     families
 }
@@ -169,6 +171,57 @@ fn store(core: &Core) -> Vec<MetricFamily> {
             core.log.bytes(),
         ),
     ]
+}
+
+fn operations(core: &Core) -> Vec<MetricFamily> {
+    let stats = &core.apply_stats;
+    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    vec![
+        total(
+            "etcd_mvcc_put_total",
+            "Total number of puts seen by this member.",
+            load(&stats.puts),
+        ),
+        total(
+            "etcd_mvcc_delete_total",
+            "Total number of deletes seen by this member.",
+            load(&stats.deletes),
+        ),
+        total(
+            "etcd_mvcc_txn_total",
+            "Total number of txns seen by this member.",
+            load(&stats.txns),
+        ),
+        total(
+            "etcd_mvcc_range_total",
+            "Total number of ranges seen by this member.",
+            core.reader.ranges() + load(&stats.ranges),
+        ),
+        count(
+            "etcd_debugging_mvcc_total_put_size_in_bytes",
+            "The total size of put kv pairs seen by this member.",
+            load(&stats.put_bytes),
+        ),
+        count(
+            "etcd_disk_wal_write_bytes_total",
+            "Total number of bytes written in WAL.",
+            core.log.appended_bytes(),
+        ),
+    ]
+}
+
+fn alarms(core: &Core) -> Option<MetricFamily> {
+    let alarms: Vec<_> = core
+        .alarms()
+        .iter()
+        .map(|raised| [raised.member.to_string(), raised.alarm.name().into()])
+        .collect();
+    marks(
+        "etcd_debugging_server_alarms",
+        "Alarms for every member in cluster. 1 for 'server_id' label with current ID. 2 for 'alarm_type' label with type of this alarm",
+        &["server_id", "alarm_type"],
+        &alarms,
+    )
 }
 
 fn watch(core: &Core) -> Vec<MetricFamily> {

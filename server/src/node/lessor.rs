@@ -1,9 +1,11 @@
 //! The lessor: leases' deadlines, kept by the leader alone, with the clock that the core lacks.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::metrics::Metrics;
 use crate::state::Leases;
 use crate::state::lease::Deadlines;
 use crate::types::LeaseId;
@@ -12,14 +14,16 @@ use crate::types::result::{Applied, Outcome};
 
 /// See the module.
 pub struct Lessor {
+    metrics: Arc<Metrics>,
     started: Instant,
     deadlines: Mutex<Option<Deadlines>>,
 }
 
 impl Lessor {
     /// A lessor that does not lead yet.
-    pub fn new() -> Lessor {
+    pub fn new(metrics: Arc<Metrics>) -> Lessor {
         Lessor {
+            metrics,
             started: Instant::now(),
             deadlines: Mutex::new(None),
         }
@@ -39,23 +43,41 @@ impl Lessor {
 
     /// Takes note of what was applied.
     pub fn applied(&self, op: &Op, outcome: &Outcome) {
-        let mut guard = self.deadlines.lock();
-        let Some(deadlines) = guard.as_mut() else {
-            return;
-        };
+        let operations = &self.metrics.operations;
         match (op, &outcome.result) {
             (_, Ok(Applied::LeaseGrant { id, ttl_seconds })) => {
-                deadlines.granted(*id, *ttl_seconds, self.now_ms());
+                operations.leases_granted.inc();
+                operations.lease_ttl_seconds.observe(*ttl_seconds as f64);
+                self.change(|deadlines| deadlines.granted(*id, *ttl_seconds, self.now_ms()));
             }
-            (Op::LeaseRevoke(id), Ok(_)) => deadlines.revoked(*id),
+            (Op::LeaseRevoke(id), Ok(_)) => {
+                operations.leases_revoked.inc();
+                self.change(|deadlines| deadlines.revoked(*id));
+            }
             _ => {}
         }
+    }
+
+    /// Changes the deadlines, where this member keeps them.
+    fn change(&self, change: impl FnOnce(&mut Deadlines)) {
+        if let Some(deadlines) = self.deadlines.lock().as_mut() {
+            change(deadlines);
+        }
+    }
+
+    /// A lease that had expired was revoked.
+    pub fn count_expired(&self) {
+        self.metrics.operations.leases_expired.inc();
     }
 
     /// Renews a lease: its time to live, or none where there is no such lease (any more).
     pub fn renew(&self, id: LeaseId) -> Option<i64> {
         let now = self.now_ms();
-        self.deadlines.lock().as_mut()?.renew(id, now)
+        let renewed = self.deadlines.lock().as_mut()?.renew(id, now);
+        if renewed.is_some() {
+            self.metrics.operations.leases_renewed.inc();
+        }
+        renewed
     }
 
     /// Seconds that a lease has left.

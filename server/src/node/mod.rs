@@ -9,11 +9,14 @@
 mod backend;
 mod boot;
 mod compactor;
+mod defragment;
 mod gauges;
 mod lessor;
 mod member_id;
 mod memory;
+mod pages;
 mod raft_thread;
+mod read_index;
 mod serve;
 mod sink;
 mod space;

@@ -19,7 +19,7 @@ use crate::config::{Config, ETCD_VERSION};
 use crate::fatal::end_process;
 use crate::fs::DirLock;
 use crate::home::Homes;
-use crate::propose::{Proposer, Quota};
+use crate::propose::{self, Proposer, Quota};
 use crate::raft::{ApplyThread, Consensus, ConsensusOptions, LogStore};
 use crate::read::Reader;
 use crate::store::Store;
@@ -97,7 +97,7 @@ impl RaftThread {
             quota,
             homes.clone(),
         );
-        let lessor = Arc::new(Lessor::new());
+        let lessor = Arc::new(Lessor::new(metrics.clone()));
         let leadership = Arc::new(LeadershipCell::default());
         let headers = Headers {
             cluster: identity.cluster,
@@ -114,12 +114,12 @@ impl RaftThread {
             proposer: proposer.clone(),
             lessor: lessor.clone(),
         };
-        let apply = ApplyThread::start(store.clone(), Arc::new(sink), metrics.clone()).map_err(
-            |source| BootError::System {
+        let warning = config.warning_apply_duration;
+        let apply = ApplyThread::start(store.clone(), Arc::new(sink), metrics.clone(), warning)
+            .map_err(|source| BootError::System {
                 what: "the apply thread".into(),
                 source,
-            },
-        )?;
+            })?;
         let apply_stats = apply.stats();
         let duties = Duties {
             member: identity.member,
@@ -282,20 +282,11 @@ impl Duties {
 
     /// Writes the first entries of a new cluster, and this member's attributes where they changed.
     async fn publish(&self) -> Result<(), BootError> {
-        let (has_members, version, known) = {
+        let (version, known) = {
             let state = self.store.read();
             let known = state.members.get(self.member).cloned();
-            (
-                !state.members.is_empty(),
-                state.cluster_version.clone(),
-                known,
-            )
+            (state.cluster_version.clone(), known)
         };
-        if !has_members {
-            let members = self.first_members.iter().cloned();
-            let members = members.map(|(id, urls)| (id, urls, false)).collect();
-            self.write(Op::Bootstrap { members }).await?;
-        }
         let is_published = known.is_some_and(|member| {
             member.attributes == self.attributes && member.incarnation == self.incarnation
         });
@@ -327,6 +318,7 @@ impl Duties {
     }
 
     async fn tick(&self, consensus: Consensus) {
+        let mut sweep = tokio::time::interval(propose::SWEEP_EVERY);
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut expire = tokio::time::interval(EXPIRE_EVERY);
         let mut watch = LogWatch {
@@ -350,6 +342,7 @@ impl Duties {
                     }
                 }
                 _ = expire.tick() => self.revoke_expired(),
+                _ = sweep.tick() => self.proposer.sweep(),
             }
         }
     }
@@ -404,12 +397,16 @@ impl Duties {
     }
 
     fn spawn_proposal(&self, what: &'static str, op: Op, lease: Option<LeaseId>) {
-        let proposer = self.proposer.clone();
+        let (proposer, lessor) = (self.proposer.clone(), self.lessor.clone());
         tokio::spawn(async move {
-            if let Err(error) = proposer.propose(op).await {
-                let lease = lease.unwrap_or_default();
-                crate::log!(warn, "a duty of the leader failed and is tried again", what = what,
-                    lease = %lease, error = %error);
+            match (proposer.propose(op).await, lease) {
+                (Ok(outcome), Some(_)) if outcome.result.is_ok() => lessor.count_expired(),
+                (Ok(_), _) => {}
+                (Err(error), lease) => {
+                    let lease = lease.unwrap_or_default();
+                    crate::log!(warn, "a duty of the leader failed and is tried again",
+                        what = what, lease = %lease, error = %error);
+                }
             }
         });
     }

@@ -8,7 +8,7 @@ use super::backend::Core;
 use super::boot::BootError;
 use super::tls::Tls;
 use crate::api::{self, Edge};
-use crate::config::{self, Config, ListenUrl};
+use crate::config::{self, Config, ListenUrl, MetricsDetail};
 use crate::home::Inbox;
 use crate::net::tls::{Acceptor, HandshakeError, Side};
 use crate::net::{Address, BindOptions, Limits, Listener, Notice, Runtimes, Security};
@@ -173,6 +173,9 @@ fn edge_limits(config: &Config) -> api::Config {
     api::Config {
         max_request_bytes: usize::try_from(config.limits.request_bytes_max).unwrap_or(usize::MAX),
         max_txn_ops: usize::try_from(config.limits.txn_ops_max).unwrap_or(usize::MAX),
+        warning_unary_request: config.warning_unary_request_duration,
+        warning_apply: config.warning_apply_duration,
+        extensive_metrics: config.http.metrics == MetricsDetail::Extensive,
     }
 }
 

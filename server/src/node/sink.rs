@@ -29,6 +29,8 @@ impl Applied for Sink {
         self.hub.publish(revision, events);
     }
 
+    fn members_changed(&self) {}
+
     fn outcomes(&self, header: &BatchHeader, ops: &[Op], outcomes: Vec<Outcome>) {
         for (op, outcome) in ops.iter().zip(&outcomes) {
             self.lessor.applied(op, outcome);

@@ -2,10 +2,13 @@
 //! answered when it is applied.
 //!
 //! Nothing waits on a timer to form a batch: while one batch is on its way to the log's disk, the
-//! next one gathers; when it is committed, whatever has gathered goes. One entry, one fdatasync,
+//! next one gathers; when it is applied, whatever has gathered goes. One entry, one fdatasync,
 //! however many requests.
 //!
 //! Must never: retry a proposal (its outcome may be unknown), or answer before the entry is applied.
+//!
+//! A caller waits a bounded time: the Raft thread sweeps through those who wait ([`SWEEP_EVERY`]).
+//! A timer for every one of them would cost each more than its place in the batch does.
 //!
 //! Bounds: requests and bytes waiting ([`WAITING_MAX`], [`WAITING_BYTES_MAX`]; beyond them a request
 //! is refused), and requests and bytes of a batch ([`BATCH_MAX`], [`BATCH_BYTES_MAX`]).
@@ -35,6 +38,8 @@ use waits::{Waiter, Waits};
 const WAITING_MAX: usize = 20_000;
 /// The most bytes waiting for a batch.
 const WAITING_BYTES_MAX: usize = 256 << 20;
+/// How often callers are swept through: how late a timeout may be.
+pub const SWEEP_EVERY: Duration = Duration::from_millis(100);
 /// The most requests of a batch.
 const BATCH_MAX: usize = 4096;
 /// The most bytes of a batch (one request may be larger alone).
@@ -68,7 +73,9 @@ pub struct Proposer {
 
 struct Shared {
     member: MemberId,
-    timeout: Duration,
+    /// Sweeps a caller waits through before it gives up.
+    patience: u64,
+    sweeps: AtomicU64,
     quota: Quota,
     queue: Mutex<Queue>,
     filled: Notify,
@@ -88,7 +95,9 @@ impl Proposer {
     pub fn new(member: MemberId, timeout: Duration, quota: Quota, homes: Homes) -> Proposer {
         let shared = Shared {
             member,
-            timeout,
+            patience: u64::try_from(timeout.as_millis() / SWEEP_EVERY.as_millis())
+                .unwrap_or(u64::MAX),
+            sweeps: AtomicU64::new(0),
             quota,
             queue: Mutex::default(),
             filled: Notify::new(),
@@ -111,11 +120,7 @@ impl Proposer {
             return Err(ProposeError::NoSpace);
         }
         let receiver = self.enqueue(op)?;
-        let outcome = match tokio::time::timeout(self.shared.timeout, receiver).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(ProposeError::Stopped),
-            Err(_) => Err(ProposeError::Timeout),
-        };
+        let outcome = receiver.await.unwrap_or(Err(ProposeError::Stopped));
         if outcome.is_err() {
             self.shared.failed.fetch_add(1, Ordering::Relaxed);
         }
@@ -139,7 +144,8 @@ impl Proposer {
 
     fn enqueue(&self, op: Op) -> Result<oneshot::Receiver<waits::Reply>, ProposeError> {
         let bytes = cost::bytes(&op);
-        let (waiter, receiver) = Waiter::new();
+        let now = self.shared.sweeps.load(Ordering::Relaxed);
+        let (waiter, receiver) = Waiter::new(now.saturating_add(self.shared.patience));
         let mut queue = self.shared.queue.lock();
         if queue.stopped {
             return Err(ProposeError::Stopped);
@@ -168,6 +174,30 @@ impl Proposer {
         drop(self.enqueue(alarm));
     }
 
+    /// Refuses the callers that have waited their time. For the Raft thread, every
+    /// [`SWEEP_EVERY`].
+    pub fn sweep(&self) {
+        let sweep = self.shared.sweeps.fetch_add(1, Ordering::Relaxed) + 1;
+        self.shared.waits.give_up(sweep);
+        let late: Vec<Waiter> = {
+            let mut queue = self.shared.queue.lock();
+            // In the order they came: the first that may wait on ends it.
+            let mut count = 0;
+            let mut bytes = 0;
+            for (_, op_bytes, waiter) in &queue.waiting {
+                if !waiter.gives_up(sweep) {
+                    break;
+                }
+                count += 1;
+                bytes += op_bytes;
+            }
+            queue.bytes -= bytes;
+            let late = queue.waiting.drain(..count);
+            late.map(|(_, _, waiter)| waiter).collect()
+        };
+        self.shared.waits.refuse(late, ProposeError::Timeout);
+    }
+
     /// Tells the callers of a batch what came of it. For the apply thread.
     pub fn outcomes(&self, header: &BatchHeader, ops: &[Op], outcomes: Vec<Outcome>) {
         for (op, outcome) in ops.iter().zip(&outcomes) {
@@ -189,7 +219,7 @@ impl Proposer {
             std::mem::take(&mut queue.waiting)
         };
         self.shared.waits.refuse_all(ProposeError::Stopped);
-        let waiters = waiting.into_iter().map(|(_, _, waiter)| waiter).collect();
+        let waiters = waiting.into_iter().map(|(_, _, waiter)| waiter);
         self.shared.waits.refuse(waiters, ProposeError::Stopped);
         self.shared.filled.notify_one();
     }

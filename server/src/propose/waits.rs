@@ -16,27 +16,37 @@ pub type Reply = Result<Outcome, ProposeError>;
 /// A caller that waits.
 pub struct Waiter {
     home: Option<HomeId>,
+    /// The last sweep that will find it still waiting.
+    until_sweep: u64,
     reply: oneshot::Sender<Reply>,
 }
 
 impl Waiter {
-    /// A waiter on the thread that calls this, and where it hears.
-    pub fn new() -> (Waiter, oneshot::Receiver<Reply>) {
+    /// A waiter on the thread that calls this, which gives up after sweep `until_sweep`, and where
+    /// it hears.
+    pub fn new(until_sweep: u64) -> (Waiter, oneshot::Receiver<Reply>) {
         let (reply, receiver) = oneshot::channel();
         (
             Waiter {
                 home: crate::home::current(),
+                until_sweep,
                 reply,
             },
             receiver,
         )
+    }
+
+    /// Whether it has waited as long as it may at sweep `sweep`.
+    pub fn gives_up(&self, sweep: u64) -> bool {
+        self.until_sweep < sweep
     }
 }
 
 /// The batches under way: bounded by the proposer, which sends one at a time.
 pub struct Waits {
     homes: Homes,
-    batches: Mutex<BTreeMap<u64, Vec<Waiter>>>,
+    /// In the order of the batch's operations; `None` is one that gave up.
+    batches: Mutex<BTreeMap<u64, Vec<Option<Waiter>>>>,
 }
 
 impl Waits {
@@ -55,6 +65,7 @@ impl Waits {
 
     /// Registers the callers of a batch, in the order of its operations.
     pub fn register(&self, sequence: u64, waiters: Vec<Waiter>) {
+        let waiters = waiters.into_iter().map(Some).collect();
         self.batches.lock().insert(sequence, waiters);
     }
 
@@ -69,13 +80,23 @@ impl Waits {
             outcomes.len(),
             "every operation of a batch has an outcome"
         );
-        self.answer(waiters.into_iter().zip(outcomes.into_iter().map(Ok)));
+        let replies = waiters.into_iter().zip(outcomes.into_iter().map(Ok));
+        self.answer(replies.filter_map(|(waiter, reply)| Some((waiter?, reply))));
+    }
+
+    /// Refuses the callers that have waited as long as they may. Their operations go on.
+    pub fn give_up(&self, sweep: u64) {
+        let mut late = Vec::new();
+        for waiter in self.batches.lock().values_mut().flatten() {
+            late.extend(waiter.take_if(|waiter| waiter.gives_up(sweep)));
+        }
+        self.refuse(late, ProposeError::Timeout);
     }
 
     /// Refuses a batch that was not taken.
     pub fn refuse_batch(&self, sequence: u64, error: ProposeError) {
         if let Some(waiters) = self.batches.lock().remove(&sequence) {
-            self.refuse(waiters, error);
+            self.refuse(waiters.into_iter().flatten(), error);
         }
     }
 
@@ -84,11 +105,11 @@ impl Waits {
         let batches = std::mem::take(&mut *self.batches.lock());
         batches
             .into_values()
-            .for_each(|waiters| self.refuse(waiters, error));
+            .for_each(|waiters| self.refuse(waiters.into_iter().flatten(), error));
     }
 
     /// Refuses these.
-    pub fn refuse(&self, waiters: Vec<Waiter>, error: ProposeError) {
+    pub fn refuse(&self, waiters: impl IntoIterator<Item = Waiter>, error: ProposeError) {
         self.answer(waiters.into_iter().map(|waiter| (waiter, Err(error))));
     }
 

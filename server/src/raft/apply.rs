@@ -7,19 +7,19 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use openraft::EntryPayload;
 use tokio::sync::oneshot;
 
-use super::{Batch, Entry, entry};
+use super::{ApplyStats, Batch, Entry, entry};
 use crate::codec::entry::BatchHeader;
 use crate::fatal::end_process;
 use crate::metrics::Metrics;
-use crate::state::{Effects, Event};
+use crate::state::{Change, Effects, Event, MemberNode};
 use crate::storage::Applied as AppliedMark;
 use crate::store::Store;
 use crate::types::Revision;
@@ -38,6 +38,9 @@ pub trait Applied: Send + Sync + 'static {
     /// A batch was applied and its data written: events for the watchers, at the store's revision.
     fn events(&self, revision: Revision, events: Vec<Event>);
 
+    /// A Raft configuration was applied: the member table is that of it.
+    fn members_changed(&self);
+
     /// The outcomes of a batch's operations, in order.
     fn outcomes(
         &self,
@@ -45,19 +48,6 @@ pub trait Applied: Send + Sync + 'static {
         ops: &[crate::types::request::Op],
         outcomes: Vec<Outcome>,
     );
-}
-
-/// What the apply thread counts.
-#[derive(Debug, Default)]
-pub struct ApplyStats {
-    /// Microseconds spent applying.
-    pub apply_micros: AtomicU64,
-    /// Entries applied.
-    pub entries: AtomicU64,
-    /// Operations applied.
-    pub operations: AtomicU64,
-    /// Entries that took longer than 100 ms (`--warning-apply-duration`).
-    pub slow: AtomicU64,
 }
 
 /// What the thread can be asked.
@@ -100,7 +90,8 @@ pub struct ApplyThread {
 }
 
 impl ApplyThread {
-    /// Starts the thread over a store.
+    /// Starts the thread over a store. An entry that takes longer than `warning` to apply is logged
+    /// and counted as slow.
     ///
     /// # Errors
     /// The system has no thread to give.
@@ -108,6 +99,7 @@ impl ApplyThread {
         store: Arc<Store>,
         applied: Arc<dyn Applied>,
         metrics: Arc<Metrics>,
+        warning: Duration,
     ) -> io::Result<ApplyThread> {
         let (tasks, queue) = sync_channel(QUEUE_MAX);
         let stats = Arc::new(ApplyStats::default());
@@ -118,6 +110,8 @@ impl ApplyThread {
             mark,
             stats: stats.clone(),
             metrics,
+            warning,
+            reclaiming_since: None,
         };
         let thread = std::thread::Builder::new()
             .name("engram-apply".into())
@@ -158,6 +152,9 @@ struct Worker {
     mark: AppliedMark,
     stats: Arc<ApplyStats>,
     metrics: Arc<Metrics>,
+    warning: Duration,
+    /// When the compaction under way began to be reclaimed.
+    reclaiming_since: Option<Instant>,
 }
 
 impl Worker {
@@ -220,11 +217,21 @@ impl Worker {
             EntryPayload::Membership(membership) => {
                 self.mark.membership_position = Some(position);
                 self.mark.membership = entry::encode_membership(&membership);
-                self.write_mark(position.index);
+                self.reconfigure(&entry::members(&membership), position.index);
             }
             EntryPayload::Normal(batch) => self.apply_batch(&batch, position.index),
         }
-        self.count(started);
+        self.count(started, position.index);
+    }
+
+    fn reconfigure(&self, nodes: &[MemberNode], index: u64) {
+        let mut effects = Effects::default();
+        let mut state = self.store.write();
+        state.reconfigure(nodes, &mut effects);
+        self.store.engine().write(&effects.changes, &self.mark);
+        drop(state);
+        self.store.publish(self.store.revision(), index);
+        self.applied.members_changed();
     }
 
     fn write_mark(&self, index: u64) {
@@ -257,35 +264,65 @@ impl Worker {
             state.mvcc.revision()
         };
         self.store.publish(revision, index);
-        self.stats
-            .operations
-            .fetch_add(ops.len() as u64, Ordering::Relaxed);
+        self.stats.applied(ops, &outcomes);
         self.applied.events(revision, effects.events);
         self.applied.outcomes(header, ops, outcomes);
     }
 
-    fn reclaim(&self) {
+    fn reclaim(&mut self) {
+        let started = Instant::now();
+        let since = *self.reclaiming_since.get_or_insert(started);
         let mut effects = Effects::default();
         let mut state = self.store.write();
         let done = state.compact_step(RECLAIM_STEP, &mut effects);
         self.store.engine().write_unlogged(&effects.changes);
         drop(state);
+        self.count_reclaimed(&effects.changes, started.elapsed());
         if done {
-            crate::log!(info, "finished scheduled compaction");
+            self.finish_reclaiming(since.elapsed());
         } else if effects.changes.is_empty() {
             // A reader has pinned an old revision: look again in a while rather than spin.
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    fn count(&self, started: Instant) {
+    fn count_reclaimed(&self, changes: &[Change], paused: Duration) {
+        let operations = &self.metrics.operations;
+        let dropped = |change: &&Change| matches!(change, Change::DeleteRevision(_));
+        let keys = changes.iter().filter(dropped).count();
+        operations.compaction_keys.inc_by(keys as u64);
+        operations.compaction_pause_ms.observe(millis(paused));
+    }
+
+    fn finish_reclaiming(&mut self, took: Duration) {
+        crate::log!(info, "finished scheduled compaction", took = took);
+        self.reclaiming_since = None;
+        let operations = &self.metrics.operations;
+        operations.compaction_total_ms.observe(millis(took));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = i64::try_from(now.unwrap_or_default().as_secs());
+        operations.compaction_last.set(now.unwrap_or(i64::MAX));
+    }
+
+    fn count(&self, started: Instant, index: u64) {
         let took = started.elapsed();
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.stats.apply_micros.fetch_add(micros, Ordering::Relaxed);
         self.stats.entries.fetch_add(1, Ordering::Relaxed);
-        if took > Duration::from_millis(100) {
+        if took > self.warning {
             self.stats.slow.fetch_add(1, Ordering::Relaxed);
-            crate::log!(warn, "apply request took too long", took = took);
+            crate::log!(
+                warn,
+                "apply request took too long",
+                took = took,
+                "expected-duration" = self.warning,
+                prefix = "",
+                index = index
+            );
         }
     }
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }

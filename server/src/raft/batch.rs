@@ -39,6 +39,11 @@ impl Batch {
         &self.encoded
     }
 
+    /// Keeps the bytes only, and frees what the requests hold of the buffers they came in.
+    pub fn forget_decoded(&mut self) {
+        self.decoded = None;
+    }
+
     /// What it holds.
     ///
     /// # Errors

@@ -9,7 +9,9 @@ use openraft::vote::leader_id_std::CommittedLeaderId;
 use prost::Message;
 
 use super::{Batch, Entry, LogId, Membership, Peer, Vote};
+use crate::state::MemberNode;
 use crate::storage::LogPosition;
+use crate::types::MemberId;
 
 /// Bytes in the log that no version of Engram has written.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +76,20 @@ pub fn decode_membership(bytes: Bytes) -> Result<Membership, EntryError> {
     membership_from_pb(membership)
 }
 
+/// The members that a membership names, ascending by id. A voter to be is no learner: that is how
+/// it was added, and what clients are told.
+pub fn members(membership: &Membership) -> Vec<MemberNode> {
+    let voters: BTreeSet<u64> = membership.voter_ids().collect();
+    membership
+        .nodes()
+        .map(|(id, peer)| MemberNode {
+            id: MemberId(*id),
+            peer_urls: peer.peer_urls.clone(),
+            learner: !voters.contains(id) && !peer.pending_voter,
+        })
+        .collect()
+}
+
 fn membership_to_pb(membership: &Membership) -> pb::Membership {
     let voters: BTreeSet<u64> = membership.voter_ids().collect();
     let configs = membership
@@ -89,6 +105,7 @@ fn membership_to_pb(membership: &Membership) -> pb::Membership {
             id: *id,
             peer_urls: peer.peer_urls.clone(),
             learner: !voters.contains(id),
+            pending_voter: peer.pending_voter,
         })
         .collect();
     pb::Membership { configs, nodes }
@@ -108,6 +125,7 @@ fn membership_from_pb(membership: pb::Membership) -> Result<Membership, EntryErr
                 node.id,
                 Peer {
                     peer_urls: node.peer_urls,
+                    pending_voter: node.pending_voter,
                 },
             )
         })

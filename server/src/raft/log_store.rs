@@ -23,6 +23,9 @@ use crate::wal::{Record, Recovered, Wal};
 
 /// The most bytes of recent entries held in memory. Followers that lag by less are served from it.
 const CACHE_BYTES_MAX: usize = 8 << 20;
+/// The newest entries that stay decoded: what the apply thread still has before it. Followers need
+/// only the bytes, and an entry applied later than that is decoded again.
+const DECODED_MAX: usize = 8;
 /// The most bytes one read of older entries returns.
 const READ_BYTES_MAX: usize = 4 << 20;
 
@@ -146,6 +149,11 @@ impl Tail {
         self.last = Some(entry.log_id);
         self.recent_bytes += entry_bytes(&entry);
         self.recent.push_back(entry);
+        if let Some(applied) = self.recent.len().checked_sub(DECODED_MAX + 1)
+            && let EntryPayload::Normal(batch) = &mut self.recent[applied].payload
+        {
+            batch.forget_decoded();
+        }
         while self.recent_bytes > CACHE_BYTES_MAX && self.recent.len() > 1 {
             self.pop_front();
         }
@@ -187,7 +195,7 @@ impl Tail {
 /// What an entry weighs in the cache: its bytes and a little for itself.
 fn entry_bytes(entry: &Entry) -> usize {
     let payload = match &entry.payload {
-        EntryPayload::Normal(batch) => batch.encoded().len() * 2,
+        EntryPayload::Normal(batch) => batch.encoded().len(),
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,
     };
     payload + 128

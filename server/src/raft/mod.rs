@@ -13,6 +13,7 @@
 //! - I3: the log is purged only below what the engine has persisted.
 
 mod apply;
+mod apply_stats;
 mod batch;
 mod consensus;
 mod entry;
@@ -20,7 +21,8 @@ mod log_store;
 mod network;
 mod state_machine;
 
-pub use apply::{Applied, ApplyStats, ApplyThread};
+pub use apply::{Applied, ApplyThread};
+pub use apply_stats::ApplyStats;
 pub use batch::Batch;
 pub use consensus::{Consensus, ConsensusOptions, Leadership, ProposeRefused, StartError};
 pub use entry::EntryError;
@@ -33,6 +35,8 @@ use openraft::impls::leader_id_std;
 pub struct Peer {
     /// Its peer URLs.
     pub peer_urls: Vec<String>,
+    /// A learner that shall vote as soon as it has caught up.
+    pub pending_voter: bool,
 }
 
 openraft::declare_raft_types!(

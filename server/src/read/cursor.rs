@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Pin;
 use crate::store::Store;
 use crate::types::request::Range;
 use crate::types::result::{self, ApplyError, Item};
 use crate::types::{KeyRange, KeyValue, RangeEnd, Revision};
 
-/// See the module. While it lives, compaction keeps what its revision needs.
+/// See the module. While it lives, or its pin where that was taken from it, compaction keeps what
+/// its revision needs.
 pub struct Cursor {
     store: Arc<Store>,
     query: Range,
-    pinned: Revision,
+    pin: Option<Pin>,
     head: Revision,
 }
 
@@ -29,10 +31,11 @@ impl Cursor {
             (plan.revision, plan.head)
         };
         query.revision = pinned.0;
+        let pin = Some(Pin::held(&store, pinned));
         Ok(Cursor {
             store,
             query,
-            pinned,
+            pin,
             head,
         })
     }
@@ -42,9 +45,20 @@ impl Cursor {
         self.head
     }
 
+    /// Hands over what keeps the revision readable between pages, to somebody who bounds for how
+    /// long. Once that is dropped, a page may answer that the revision is compacted.
+    pub fn take_pin(&mut self) -> Option<Pin> {
+        self.pin.take()
+    }
+
     /// The next key-values, at most `limit` (> 0). `more`: whether the range holds keys beyond
     /// these; `count`: how many it holds from the page's first key on.
-    pub fn next_page(&mut self, limit: usize) -> result::Range {
+    ///
+    /// # Errors
+    /// The pin was given up and the revision is compacted since.
+    pub fn next_page(&mut self, limit: usize) -> Result<result::Range, ApplyError> {
+        // Held while this page is read, whoever gives up the cursor's own meanwhile.
+        let _page = Pin::new(&self.store, Revision(self.query.revision))?;
         self.query.limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
         let plan = self.store.read().mvcc.plan_pinned(&self.query);
         let page = plan
@@ -53,7 +67,7 @@ impl Cursor {
         if let Some(last) = page.items.last() {
             self.query.range = after(last, &self.query.range.end);
         }
-        page
+        Ok(page)
     }
 }
 
@@ -70,11 +84,5 @@ fn after(item: &Item, end: &RangeEnd) -> KeyRange {
     KeyRange {
         start: start.into(),
         end,
-    }
-}
-
-impl Drop for Cursor {
-    fn drop(&mut self) {
-        self.store.read().mvcc.unpin(self.pinned);
     }
 }

@@ -5,10 +5,13 @@
 //! read of many values.
 
 mod cursor;
+mod pin;
 
 pub use cursor::Cursor;
+pub use pin::Pin;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::state::{Plan, State};
 use crate::store::Store;
@@ -26,12 +29,21 @@ const PLAN_TRIES: usize = 3;
 #[derive(Clone)]
 pub struct Reader {
     store: Arc<Store>,
+    ranges: Arc<AtomicU64>,
 }
 
 impl Reader {
     /// A reader of `store`.
     pub fn new(store: Arc<Store>) -> Reader {
-        Reader { store }
+        Reader {
+            store,
+            ranges: Arc::default(),
+        }
+    }
+
+    /// Ranges read so far, whole or by page, those in read-only transactions included.
+    pub fn ranges(&self) -> u64 {
+        self.ranges.load(Ordering::Relaxed)
     }
 
     /// Answers a range, with the store's revision at that moment.
@@ -39,6 +51,7 @@ impl Reader {
     /// # Errors
     /// The revision asked for is compacted or in the future.
     pub fn range(&self, query: &Range) -> Result<(Revision, result::Range), ApplyError> {
+        self.ranges.fetch_add(1, Ordering::Relaxed);
         if !Plan::serves(query) {
             let state = self.store.read();
             let range = state.mvcc.range(query, self.store.engine())?;
@@ -72,7 +85,7 @@ impl Reader {
         if query.sort_order == SortOrder::Descend {
             return self.range_at_once(query);
         }
-        let mut cursor = self.cursor(query.clone())?;
+        let mut cursor = Cursor::new(self.store.clone(), query.clone())?;
         let mut whole = result::Range::default();
         let mut left = if query.limit > 0 {
             query.limit
@@ -80,7 +93,7 @@ impl Reader {
             i64::MAX
         };
         loop {
-            let page = cursor.next_page(WHOLE_MAX.min(left).unsigned_abs() as usize);
+            let page = cursor.next_page(WHOLE_MAX.min(left).unsigned_abs() as usize)?;
             if whole.items.is_empty() {
                 whole.count = page.count;
             }
@@ -98,6 +111,7 @@ impl Reader {
     /// # Errors
     /// The revision asked for is compacted or in the future.
     pub fn cursor(&self, query: Range) -> Result<Cursor, ApplyError> {
+        self.ranges.fetch_add(1, Ordering::Relaxed);
         Cursor::new(self.store.clone(), query)
     }
 
@@ -108,6 +122,16 @@ impl Reader {
     pub fn txn(&self, txn: &Txn) -> Result<(Revision, result::Txn), ApplyError> {
         let state: &State = &self.store.read();
         let answer = state.read_txn(txn, self.store.engine())?;
+        self.ranges
+            .fetch_add(range_count(&answer), Ordering::Relaxed);
         Ok((state.mvcc.revision(), answer))
     }
+}
+
+fn range_count(txn: &result::Txn) -> u64 {
+    let count = |answer: &result::TxnOp| match answer {
+        result::TxnOp::Txn(inner) => range_count(inner),
+        _ => 1,
+    };
+    txn.responses.iter().map(count).sum()
 }

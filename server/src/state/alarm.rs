@@ -41,8 +41,7 @@ impl Alarms {
             Op::Put(_) | Op::LeaseGrant(_) => (true, true),
             Op::Txn(txn) => (true, txn.has_put()),
             Op::DeleteRange(_) | Op::Compact(_) | Op::LeaseRevoke(_) => (true, false),
-            Op::Alarm(_) | Op::PublishMember { .. } | Op::Bootstrap { .. } => (false, false),
-            Op::SetClusterVersion(_) => (false, false),
+            Op::Alarm(_) | Op::PublishMember { .. } | Op::SetClusterVersion(_) => (false, false),
         };
         if writes && self.is_raised(AlarmType::Corrupt) {
             return Err(ApplyError::Corrupt);

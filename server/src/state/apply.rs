@@ -7,7 +7,7 @@ use crate::types::result::{Applied, ApplyError, Outcome};
 use crate::types::{KeyRange, LeaseId, Revision, request};
 
 use super::mvcc::Writer;
-use super::{Change, Effects, State, Values, txn};
+use super::{Change, Effects, MemberNode, State, Values, txn};
 
 impl State {
     /// Applies one operation and appends what it leaves behind to `effects`. On an error nothing
@@ -79,10 +79,6 @@ impl State {
                     .publish(*member, *incarnation, attributes, effects);
                 Ok(Applied::Done)
             }
-            Op::Bootstrap { members } => {
-                self.members.bootstrap(members, effects);
-                Ok(Applied::Done)
-            }
             Op::SetClusterVersion(version) => {
                 self.cluster_version = Some(version.clone());
                 effects
@@ -91,6 +87,12 @@ impl State {
                 Ok(Applied::Done)
             }
         }
+    }
+
+    /// Takes over the members that a Raft configuration names, in the entry that names them: the
+    /// table never differs from who votes.
+    pub fn reconfigure(&mut self, nodes: &[MemberNode], effects: &mut Effects) {
+        self.members.reconfigure(nodes, effects);
     }
 
     /// Deletes the lease and its keys, in key order and in one revision.

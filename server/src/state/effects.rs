@@ -47,6 +47,17 @@ pub enum Change {
     SetClusterVersion(String),
 }
 
+/// A member as a Raft configuration names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberNode {
+    /// Its id.
+    pub id: MemberId,
+    /// Where its peers reach it.
+    pub peer_urls: Vec<String>,
+    /// Whether it is a learner: it has no vote, and is not about to get one.
+    pub learner: bool,
+}
+
 /// A member of the cluster as the store knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemberRecord {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::types::MemberId;
 use crate::types::request::MemberAttributes;
 
-use super::{Change, Effects, MemberRecord};
+use super::{Change, Effects, MemberNode, MemberRecord};
 
 /// The cluster's members.
 #[derive(Debug, Default)]
@@ -43,6 +43,11 @@ impl Members {
         self.table.len()
     }
 
+    /// The ids that were members once.
+    pub fn removed(&self) -> impl Iterator<Item = MemberId> {
+        self.removed.iter().copied()
+    }
+
     /// Whether the cluster has not been bootstrapped yet.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
@@ -53,25 +58,32 @@ impl Members {
         self.removed.contains(&id)
     }
 
-    /// Writes the first members. A second bootstrap changes nothing: whoever proposed it lost the
-    /// race, and the table is already that of the winner.
-    pub(super) fn bootstrap(
-        &mut self,
-        members: &[(MemberId, Vec<String>, bool)],
-        effects: &mut Effects,
-    ) {
-        if !self.table.is_empty() {
-            return;
+    /// Takes over the members that a Raft configuration names. Who is named no more is removed for
+    /// good.
+    pub(super) fn reconfigure(&mut self, nodes: &[MemberNode], effects: &mut Effects) {
+        let named: BTreeSet<MemberId> = nodes.iter().map(|node| node.id).collect();
+        let gone: Vec<MemberId> = self.table.keys().copied().collect();
+        for id in gone.into_iter().filter(|id| !named.contains(id)) {
+            self.table.remove(&id);
+            self.removed.insert(id);
+            effects.changes.push(Change::RemoveMember(id));
         }
-        for (id, peer_urls, learner) in members {
-            let record = MemberRecord {
-                id: *id,
-                peer_urls: peer_urls.clone(),
-                learner: *learner,
-                ..MemberRecord::default()
-            };
+        for node in nodes {
+            self.name(node, effects);
+        }
+    }
+
+    fn name(&mut self, node: &MemberNode, effects: &mut Effects) {
+        let before = self.table.get(&node.id);
+        let record = MemberRecord {
+            id: node.id,
+            peer_urls: node.peer_urls.clone(),
+            learner: node.learner,
+            ..before.cloned().unwrap_or_default()
+        };
+        if before != Some(&record) {
             effects.changes.push(Change::PutMember(record.clone()));
-            self.table.insert(*id, record);
+            self.table.insert(node.id, record);
         }
     }
 

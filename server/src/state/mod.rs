@@ -22,7 +22,9 @@ mod tests;
 mod txn;
 
 pub use alarm::Alarms;
-pub use effects::{Change, Effects, Event, MemberRecord, Previous, RevisionRecord, Values};
+pub use effects::{
+    Change, Effects, Event, MemberNode, MemberRecord, Previous, RevisionRecord, Values,
+};
 pub use lease::Leases;
 pub use load::{LoadError, Tables};
 pub use member::Members;

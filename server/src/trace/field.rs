@@ -4,9 +4,10 @@ use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::GoDuration;
+use super::timestamp::append_timestamp;
 
 /// A value that a log line can carry.
 pub trait Field {
@@ -61,6 +62,15 @@ impl Field for PathBuf {
 impl Field for Duration {
     fn encode(&self, line: &mut Vec<u8>) {
         append_display(line, &GoDuration(*self));
+    }
+}
+
+/// As the line's own `ts`.
+impl Field for SystemTime {
+    fn encode(&self, line: &mut Vec<u8>) {
+        line.push(b'"');
+        append_timestamp(line, self.duration_since(UNIX_EPOCH).unwrap_or_default());
+        line.push(b'"');
     }
 }
 

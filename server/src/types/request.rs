@@ -242,6 +242,16 @@ pub enum AlarmType {
     Corrupt,
 }
 
+impl AlarmType {
+    /// The name as etcd's clients, pages and metrics have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            AlarmType::NoSpace => "NOSPACE",
+            AlarmType::Corrupt => "CORRUPT",
+        }
+    }
+}
+
 /// A change of an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alarm {
@@ -286,11 +296,6 @@ pub enum Op {
         incarnation: u64,
         /// What it tells.
         attributes: MemberAttributes,
-    },
-    /// The cluster's first members: id, peer URLs, learner. Written once, by the bootstrap.
-    Bootstrap {
-        /// The members in ascending order of id.
-        members: Vec<(MemberId, Vec<String>, bool)>,
     },
     /// The version every member can speak ("3.7.0").
     SetClusterVersion(String),

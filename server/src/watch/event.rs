@@ -7,8 +7,10 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::sync::OnceCell;
 
 use super::Store;
+use super::before::away;
 use super::protobuf::{field_len, put_length};
 use crate::state::{Event, Previous};
 use crate::types::{RevisionPair, Stored};
@@ -60,7 +62,8 @@ pub(super) struct Published {
     encoded: Bytes,
     before: Before,
     plain: OnceLock<Wire>,
-    with_before: OnceLock<Wire>,
+    /// Awaited by those who need it while somebody reads the value before.
+    with_before: OnceCell<Wire>,
 }
 
 /// An encoded event: one piece, or several where copying would cost more than sending pieces.
@@ -102,7 +105,7 @@ impl Published {
             encoded,
             before,
             plain: OnceLock::new(),
-            with_before: OnceLock::new(),
+            with_before: OnceCell::new(),
         })
     }
 
@@ -118,16 +121,38 @@ impl Published {
         OVERHEAD_BYTES + self.key.len() + 3 * self.encoded.len() + 2 * self.before.len()
     }
 
-    /// Makes the encoding, unless it is there. May read one record from storage, the first time.
-    /// Returns its length.
-    pub fn prepare(&self, with_before: bool, store: &dyn Store) -> usize {
-        let wire = if with_before {
-            self.with_before
-                .get_or_init(|| self.encode(self.read_before(store)))
-        } else {
-            self.plain.get_or_init(|| self.encode(None))
+    /// Whether the encoding with the value before has to wait for [`Published::fetch_before`].
+    pub fn lacks_before(&self) -> bool {
+        !self.with_before.initialized() && self.before_in_memory().is_none()
+    }
+
+    /// Reads the value before from storage and makes the encoding with it, unless somebody has or
+    /// does. Must run within a tokio runtime.
+    pub async fn fetch_before(self: &Arc<Published>, store: &Arc<dyn Store>) {
+        let read = || {
+            let (event, store) = (self.clone(), store.clone());
+            away(move || event.encode(event.read_before(&*store)))
         };
-        wire.len()
+        self.with_before.get_or_init(read).await;
+    }
+
+    /// Makes the encoding, unless it is there. Returns its length. The value before must be in
+    /// memory, or have been fetched.
+    pub fn prepare(&self, with_before: bool) -> usize {
+        if !with_before {
+            return self.plain.get_or_init(|| self.encode(None)).len();
+        }
+        if let Some(wire) = self.with_before.get() {
+            return wire.len();
+        }
+        let before = self
+            .before_in_memory()
+            .expect("what memory lacks is fetched before");
+        let wire = self.encode(before);
+        let len = wire.len();
+        // Another stream may have been quicker, with the same bytes.
+        drop(self.with_before.set(wire));
+        len
     }
 
     /// Writes the encoding. [`Published::prepare`] must have been called for it.
@@ -157,24 +182,31 @@ impl Published {
     }
 
     fn prepared(&self, with_before: bool) -> &Wire {
-        let cell = if with_before {
-            &self.with_before
+        let wire = if with_before {
+            self.with_before.get()
         } else {
-            &self.plain
+            self.plain.get()
         };
-        cell.get()
-            .expect("an event is encoded before its response is made")
+        wire.expect("an event is encoded before its response is made")
+    }
+
+    /// The value before, where it is known without storage: that there was none, too.
+    fn before_in_memory(&self) -> Option<Option<Bytes>> {
+        match &self.before {
+            Before::Nothing => Some(None),
+            Before::Read(bytes) => Some(Some(bytes.clone())),
+            Before::Kept(stored) => {
+                stored.encoded()?;
+                Some(Some(Bytes::from_owner(stored.clone())))
+            }
+            Before::At(_) => None,
+        }
     }
 
     fn read_before(&self, store: &dyn Store) -> Option<Bytes> {
         match &self.before {
-            Before::Nothing => None,
-            Before::Read(bytes) => Some(bytes.clone()),
             Before::At(pair) => store.get(*pair).map(|record| record.encoded),
-            Before::Kept(stored) if stored.encoded().is_some() => {
-                Some(Bytes::from_owner(stored.clone()))
-            }
-            Before::Kept(_) => store.previous(&self.key, self.pair.main),
+            _ => store.previous(&self.key, self.pair.main),
         }
     }
 

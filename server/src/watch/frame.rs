@@ -3,9 +3,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::HeaderSource;
 use super::event::EventList;
 use super::protobuf::{number_len, put_length, put_number};
-use super::{HeaderSource, Store};
 use crate::types::Revision;
 
 const TAG_HEADER: u8 = 0x0a;
@@ -85,13 +85,12 @@ impl WatchFrame {
         events: EventList,
         with_before: bool,
         headers: &dyn HeaderSource,
-        store: &dyn Store,
     ) -> WatchFrame {
         let head = head.encode(headers);
         let events_len: usize = events
             .as_slice()
             .iter()
-            .map(|event| event.prepare(with_before, store))
+            .map(|event| event.prepare(with_before))
             .sum();
         WatchFrame {
             len: head.len() + events_len,
@@ -109,13 +108,12 @@ impl WatchFrame {
         with_before: bool,
         limit: usize,
         headers: &dyn HeaderSource,
-        store: &dyn Store,
     ) -> WatchFrame {
         head.fragment = true;
         let mut len = head.encode(headers).len();
         let mut count = 0;
         for event in events.as_slice() {
-            len += event.prepare(with_before, store);
+            len += event.prepare(with_before);
             if count > 0 && len >= limit {
                 break;
             }
@@ -123,7 +121,7 @@ impl WatchFrame {
         }
         let first = events.take_first(count);
         head.fragment = !events.as_slice().is_empty();
-        WatchFrame::events(head, first, with_before, headers, store)
+        WatchFrame::events(head, first, with_before, headers)
     }
 
     /// The message's length.
@@ -159,12 +157,11 @@ pub(super) fn response_len(
     events: &EventList,
     with_before: bool,
     headers: &dyn HeaderSource,
-    store: &dyn Store,
 ) -> usize {
     let events_len: usize = events
         .as_slice()
         .iter()
-        .map(|event| event.prepare(with_before, store))
+        .map(|event| event.prepare(with_before))
         .sum();
     head.encode(headers).len() + events_len
 }

@@ -6,9 +6,9 @@
 //! call, gives it the client's requests and sends the [`WatchFrame`]s that come out.
 //!
 //! Must never: name gRPC or protobuf message types (frames are bytes written by hand), write to
-//! the store, let one stream hold up another or the apply thread, read storage under a lock, or
-//! scan it on a thread that serves connections (one point read for a `prev_kv` that is not cached
-//! is what such a thread may do).
+//! the store, let one stream hold up another or the apply thread, or read storage under a lock or on
+//! a thread that serves connections or applies: history and a `prev_kv` that is not cached are read
+//! on threads for blocking work, and the stream's later responses wait for it.
 //!
 //! Invariants:
 //! - A watcher gets every event of its range from its start revision on, once, in order; the events
@@ -23,6 +23,7 @@
 //!
 //! Lock order: the registry, then a stream's queue. Storage is read under neither.
 
+mod before;
 mod event;
 mod frame;
 mod history;
@@ -57,7 +58,7 @@ pub const NO_WATCHER: i64 = -1;
 pub const AUTO_WATCH_ID: i64 = 0;
 
 /// What the hub reads of the store. Called from connection threads (the two revisions, which must
-/// be cheap, and point reads of what was there before an event) and from blocking threads (scans).
+/// be cheap) and from blocking threads (scans, and point reads of what was there before an event).
 pub trait Store: Values + Send + Sync + 'static {
     /// The store's revision: never behind what was published.
     fn revision(&self) -> Revision;

@@ -8,13 +8,14 @@ use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
+use super::before::{self, Fetching};
 use super::event::{EventList, Published};
 use super::frame::{Head, WatchFrame, response_len};
 use super::history::{Past, read_storage};
@@ -44,6 +45,8 @@ pub struct WatchStream {
     controls: usize,
     lagging: VecDeque<Arc<Watcher>>,
     reading: Option<Reading>,
+    /// What the first of `ready` waits for.
+    fetching: Option<Fetching>,
     notified: Vec<Arc<Watcher>>,
     timer: Option<Interval>,
     tally: Tally,
@@ -89,6 +92,7 @@ impl WatchStream {
             controls: 0,
             lagging: VecDeque::new(),
             reading: None,
+            fetching: None,
             notified: Vec::new(),
             timer: None,
             tally: Tally::default(),
@@ -126,8 +130,15 @@ impl WatchStream {
     /// runtime.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<WatchFrame> {
         loop {
+            // Nothing overtakes a response that waits for what was there before its events.
+            if self.poll_fetching(cx).is_pending() {
+                return Poll::Pending;
+            }
             if let Some(frame) = self.pop() {
                 return Poll::Ready(frame);
+            }
+            if self.fetching.is_some() {
+                continue;
             }
             self.poll_timer(cx);
             self.poll_reading(cx);
@@ -142,6 +153,30 @@ impl WatchStream {
             }
             return Poll::Pending;
         }
+    }
+
+    fn poll_fetching(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(fetching) = &mut self.fetching {
+            ready!(fetching.as_mut().poll(cx));
+            self.fetching = None;
+        }
+        Poll::Ready(())
+    }
+
+    /// Begins to read what the next response needs of storage. False: it needs nothing.
+    fn begin_fetching(&mut self) -> bool {
+        self.fetching = match self.ready.front() {
+            Some(
+                Ready::Queued(Item::Events {
+                    watcher, events, ..
+                })
+                | Ready::Past {
+                    watcher, events, ..
+                },
+            ) if watcher.prev_kv && !watcher.muted() => before::fetch(&self.hub.store, events),
+            _ => None,
+        };
+        self.fetching.is_some()
     }
 
     fn create(&mut self, mut create: Create) {
@@ -219,8 +254,11 @@ impl WatchStream {
     }
 
     fn pop(&mut self) -> Option<WatchFrame> {
-        while let Some(ready) = self.ready.pop_front() {
-            match ready {
+        loop {
+            if self.begin_fetching() {
+                return None;
+            }
+            match self.ready.pop_front()? {
                 Ready::Control(head) => {
                     self.controls -= 1;
                     return Some(WatchFrame::control(&head, &*self.hub.headers));
@@ -248,7 +286,6 @@ impl WatchStream {
                 }
             }
         }
-        None
     }
 
     fn pop_queued(&mut self, item: Item) -> Option<WatchFrame> {
@@ -285,7 +322,7 @@ impl WatchStream {
         rest: bool,
     ) -> WatchFrame {
         watcher.events_sent();
-        let (headers, store) = (&*self.hub.headers, &*self.hub.store);
+        let headers = &*self.hub.headers;
         let (limit, prev_kv) = (self.hub.config.fragment_bytes, watcher.prev_kv);
         let mut head = Head {
             revision,
@@ -294,11 +331,11 @@ impl WatchStream {
         };
         let whole = !watcher.fragment
             || events.as_slice().len() < 2
-            || response_len(&head, &events, prev_kv, headers, store) < limit;
+            || response_len(&head, &events, prev_kv, headers) < limit;
         if whole && !rest {
-            return WatchFrame::events(&head, events, prev_kv, headers, store);
+            return WatchFrame::events(&head, events, prev_kv, headers);
         }
-        let frame = WatchFrame::fragment(&mut head, &mut events, prev_kv, limit, headers, store);
+        let frame = WatchFrame::fragment(&mut head, &mut events, prev_kv, limit, headers);
         if !events.as_slice().is_empty() {
             self.ready.push_front(Ready::Rest {
                 watcher,

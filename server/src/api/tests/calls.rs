@@ -19,6 +19,7 @@ use tonic::{Code, Request, Status};
 
 use super::fake::HEADER;
 use super::{Server, raw_call, refusal};
+use crate::api::Config;
 use crate::api::backend::ServeError;
 use crate::api::table::{Kind, ROWS};
 use crate::types::request::Op;
@@ -296,6 +297,32 @@ fn range_streams_refuse_what_etcd_refuses() {
             refusal(ask(range_of("", "")).await),
             (Code::InvalidArgument, text)
         );
+    });
+}
+
+#[test]
+fn reads_that_take_long_are_counted_as_slow_and_writes_are_not() {
+    let slow = Config {
+        warning_apply: Duration::from_millis(20),
+        ..Config::default()
+    };
+    let server = Server::with(slow);
+    *server.fake.delay.lock() = Duration::from_millis(100);
+    server.calls(async |channel| {
+        let mut kv = KvClient::new(channel);
+        assert!(kv.put(put_of("a", 1)).await.is_ok());
+        assert_eq!(server.fake.slow_reads.load(Ordering::SeqCst), 0);
+        assert!(kv.range(range_of("k", "l")).await.is_ok());
+        assert_eq!(server.fake.slow_reads.load(Ordering::SeqCst), 1);
+        let read = pb::RequestOp {
+            request: Some(pb::request_op::Request::RequestRange(range_of("k", "l"))),
+        };
+        let txn = pb::TxnRequest {
+            success: vec![read],
+            ..Default::default()
+        };
+        assert!(kv.txn(txn).await.is_ok());
+        assert_eq!(server.fake.slow_reads.load(Ordering::SeqCst), 2);
     });
 }
 

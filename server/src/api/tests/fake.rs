@@ -35,6 +35,10 @@ pub(super) struct Fake {
     pub(super) stuck: AtomicBool,
     /// How many calls are stuck.
     pub(super) waiting: AtomicUsize,
+    /// How long proposals and barriers take.
+    pub(super) delay: Mutex<std::time::Duration>,
+    /// Reads told of as slow.
+    pub(super) slow_reads: AtomicUsize,
     /// The size of values.
     pub(super) value_len: Mutex<usize>,
 }
@@ -82,6 +86,10 @@ impl Fake {
             self.waiting.fetch_add(1, Ordering::SeqCst);
             let _leaving = Leaving(&self.waiting);
             std::future::pending::<()>().await;
+        }
+        let delay = *self.delay.lock();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
         }
         self.refuses.lock().clone().map_or(Ok(()), Err)
     }
@@ -319,6 +327,10 @@ impl Backend for Fake {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         ServeError::NoLeader
+    }
+
+    fn slow_read(&self) {
+        self.slow_reads.fetch_add(1, Ordering::SeqCst);
     }
 
     fn metrics_text(&self) -> String {

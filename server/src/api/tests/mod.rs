@@ -27,13 +27,17 @@ struct Server {
 
 impl Server {
     fn start() -> Server {
+        Server::with(Config::default())
+    }
+
+    fn with(config: Config) -> Server {
         let (_, inboxes) = Homes::new(1);
         let runtimes = Runtimes::start(inboxes, Limits::default(), |_| {}).unwrap();
         let any = Address::Tcp("127.0.0.1:0".parse().unwrap());
         let listener = runtimes.bind(&any, BindOptions::default()).unwrap();
         let address = listener.local_addr().unwrap();
         let fake = Arc::new(Fake::default());
-        runtimes.serve(listener, Edge::new(Arc::clone(&fake), Config::default()));
+        runtimes.serve(listener, Edge::new(Arc::clone(&fake), config));
         let client = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -8,6 +8,7 @@ use pb::kv_client::KvClient;
 
 use super::Server;
 use super::fake::HEADER;
+use crate::api::Config;
 use crate::api::backend::ServeError;
 use crate::types::request::AlarmType;
 use crate::types::result::Alarm;
@@ -165,4 +166,69 @@ fn metrics_count_calls_and_begin_at_zero() {
     let all = names.len();
     names.dedup();
     assert_eq!(names.len(), all, "a family is told of once");
+}
+
+#[test]
+fn extensive_metrics_tell_how_long_calls_took() {
+    let extensive = Config {
+        extensive_metrics: true,
+        ..Config::default()
+    };
+    let server = Server::with(extensive);
+    server.calls(async |channel| {
+        let mut kv = KvClient::new(channel);
+        let put = |key: &'static str| pb::PutRequest {
+            key: key.into(),
+            ..Default::default()
+        };
+        assert!(kv.put(put("a")).await.is_ok());
+        assert!(kv.put(put("")).await.is_err());
+        let range = pb::RangeRequest {
+            key: "k".into(),
+            range_end: "l".into(),
+            ..Default::default()
+        };
+        let mut chunks = kv.range_stream(range).await.unwrap().into_inner();
+        while chunks.message().await.unwrap().is_some() {}
+        assert!(kv.txn(pb::TxnRequest::default()).await.is_ok());
+    });
+    let (_, body) = get(&server, "/metrics");
+    let has = |line: &str| assert!(body.contains(line), "{line}\n{body}");
+    has("# TYPE grpc_server_handling_seconds histogram\n");
+    let name = "grpc_server_handling_seconds";
+    let labels = |method, kind| {
+        format!("grpc_method=\"{method}\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"{kind}\"")
+    };
+    let (put, stream) = (
+        labels("Put", "unary"),
+        labels("RangeStream", "server_stream"),
+    );
+    has(&format!("{name}_bucket{{{put},le=\"10\"}} 2\n"));
+    has(&format!("{name}_count{{{put}}} 2\n"));
+    has(&format!("{name}_count{{{stream}}} 1\n"));
+    has(&format!(
+        "{name}_count{{{}}} 0\n",
+        labels("DeleteRange", "unary")
+    ));
+    let name = "etcd_server_request_duration_seconds";
+    has(&format!(
+        "{name}_count{{success=\"true\",type=\"Put\"}} 1\n"
+    ));
+    has(&format!(
+        "{name}_count{{success=\"true\",type=\"ReadonlyTxn\"}} 1\n"
+    ));
+}
+
+#[test]
+fn basic_metrics_time_nothing() {
+    let server = Server::start();
+    server.calls(async |channel| {
+        let range = pb::RangeRequest {
+            key: "a".into(),
+            ..Default::default()
+        };
+        assert!(KvClient::new(channel).range(range).await.is_ok());
+    });
+    let (_, body) = get(&server, "/metrics");
+    assert!(!body.contains("_seconds"), "{body}");
 }

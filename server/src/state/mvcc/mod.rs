@@ -143,7 +143,8 @@ impl Mvcc {
         }
     }
 
-    fn is_pinned(&self, revision: Revision) -> bool {
+    /// Whether somebody keeps `revision` from being reclaimed.
+    pub fn is_pinned(&self, revision: Revision) -> bool {
         self.pins.lock().contains_key(&revision)
     }
 

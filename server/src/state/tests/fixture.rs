@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-use crate::state::{Change, Effects, Event, Limits, RevisionRecord, State, Tables, Values};
+use crate::state::{
+    Change, Effects, Event, Limits, MemberNode, RevisionRecord, State, Tables, Values,
+};
 use crate::types::request::{self, Op, TxnOp};
 use crate::types::result::{self, Applied, ApplyError, Outcome};
 use crate::types::{KeyRange, KeyValue, LeaseId, Revision, RevisionPair};
@@ -60,7 +62,10 @@ impl Storage {
                 tables.members.retain(|member| member.id != record.id);
                 tables.members.push(record);
             }
-            Change::RemoveMember(id) => tables.removed.push(id),
+            Change::RemoveMember(id) => {
+                tables.members.retain(|member| member.id != id);
+                tables.removed.push(id);
+            }
             Change::SetClusterVersion(version) => tables.cluster_version = Some(version),
         }
     }
@@ -107,6 +112,11 @@ impl Machine {
         let outcome = self.apply(&op);
         self.write();
         outcome.result
+    }
+
+    pub fn reconfigure(&mut self, nodes: &[MemberNode]) {
+        self.state.reconfigure(nodes, &mut self.batch);
+        self.write();
     }
 
     pub fn put(&mut self, key: &str, value: &str) -> Result<Applied, ApplyError> {

@@ -1,6 +1,7 @@
 //! Rules that the recorded session does not show: alarms, leases, members, compares.
 
 use super::fixture::*;
+use crate::state::MemberNode;
 use crate::types::request::{
     self, AlarmType, Compare, CompareResult, CompareTarget, MemberAttributes, Op, TxnOp,
 };
@@ -230,44 +231,57 @@ fn a_read_only_transaction_answers_what_the_log_would() {
     assert_eq!(show(&read), show(&machine.run(Op::Txn(txn))));
 }
 
-#[test]
-fn the_first_bootstrap_counts_and_a_wiped_member_is_not_heard() {
-    let mut machine = Machine::new(0);
-    let members = |id| vec![(MemberId(id), vec!["http://peer".to_owned()], false)];
-    machine
-        .run(Op::Bootstrap {
-            members: members(1),
-        })
-        .unwrap();
-    machine
-        .run(Op::Bootstrap {
-            members: members(2),
-        })
-        .unwrap();
-    let publish = |incarnation, name: &str| Op::PublishMember {
-        member: MemberId(1),
+fn node(id: u64, learner: bool) -> MemberNode {
+    MemberNode {
+        id: MemberId(id),
+        peer_urls: vec![format!("http://peer-{id}")],
+        learner,
+    }
+}
+
+fn publish(id: u64, incarnation: u64, name: &str) -> Op {
+    Op::PublishMember {
+        member: MemberId(id),
         incarnation,
         attributes: MemberAttributes {
             name: name.to_owned(),
             client_urls: vec![],
         },
-    };
-    machine.run(publish(11, "first")).unwrap();
-    machine.run(publish(12, "wiped")).unwrap();
-    let stranger = Op::PublishMember {
-        member: MemberId(3),
-        incarnation: 1,
-        attributes: MemberAttributes::default(),
-    };
-    machine.run(stranger).unwrap();
+    }
+}
+
+#[test]
+fn members_are_those_of_the_configuration_and_a_wiped_one_is_not_heard() {
+    let mut machine = Machine::new(0);
+    machine.reconfigure(&[node(1, false), node(2, true)]);
+    machine.run(publish(1, 11, "first")).unwrap();
+    machine.run(publish(1, 12, "wiped")).unwrap();
+    machine.run(publish(3, 1, "stranger")).unwrap();
+    machine.reconfigure(&[node(1, false), node(2, false)]);
     let loaded = machine.reloaded();
     for state in [&machine.state, &loaded] {
-        assert_eq!(state.members.len(), 1);
+        assert_eq!(state.members.len(), 2);
         let member = state.members.get(MemberId(1)).unwrap();
         assert_eq!(
             (member.attributes.name.as_str(), member.incarnation),
             ("first", 11)
         );
+        assert!(!state.members.get(MemberId(2)).unwrap().learner);
         assert!(!state.members.is_removed(MemberId(1)));
+    }
+}
+
+#[test]
+fn a_member_no_longer_named_is_removed_for_good() {
+    let mut machine = Machine::new(0);
+    machine.reconfigure(&[node(1, false), node(2, false)]);
+    machine.run(publish(2, 21, "second")).unwrap();
+    machine.reconfigure(&[node(1, false)]);
+    machine.run(publish(2, 21, "second")).unwrap();
+    let loaded = machine.reloaded();
+    for state in [&machine.state, &loaded] {
+        assert!(state.members.get(MemberId(2)).is_none());
+        assert!(state.members.is_removed(MemberId(2)));
+        assert_eq!(state.members.removed().collect::<Vec<_>>(), [MemberId(2)]);
     }
 }

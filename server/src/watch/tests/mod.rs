@@ -33,6 +33,8 @@ struct Inner {
     revision: Revision,
     compacted: Revision,
     scans: usize,
+    /// Who read values: point reads alone.
+    readers: Vec<std::thread::ThreadId>,
 }
 
 impl Memory {
@@ -143,7 +145,9 @@ impl Inner {
 
 impl Values for Memory {
     fn get(&self, pair: RevisionPair) -> Option<RevisionRecord> {
-        self.0.lock().records.get(&pair).cloned()
+        let mut inner = self.0.lock();
+        inner.readers.push(std::thread::current().id());
+        inner.records.get(&pair).cloned()
     }
 
     fn scan(&self, from: RevisionPair, visit: &mut dyn FnMut(RevisionRecord) -> bool) {

@@ -6,6 +6,16 @@ fn world() -> World {
     World::new(Config::default())
 }
 
+/// `a` put four times, at revisions 2 to 5, with what is below revision 4 compacted.
+fn four_puts_compacted_at_four() -> World {
+    let world = world();
+    for value in ["1", "2", "3", "4"] {
+        world.put("a", value);
+    }
+    world.store.compact(Revision(4));
+    world
+}
+
 fn put(revision: i64, key: &str, value: &str) -> (i64, String, Option<String>) {
     (revision, key.to_owned(), Some(value.to_owned()))
 }
@@ -73,6 +83,44 @@ async fn only_watchers_that_ask_get_the_value_before() {
         assert_eq!(value_before(&plain.events[0]), None);
         assert_eq!(value_before(&full.events[0]).as_deref(), before);
     }
+}
+
+#[tokio::test]
+async fn a_value_before_that_memory_lacks_is_read_once_and_elsewhere() {
+    let world = world();
+    // The store tells the value before revision 3 by its place only.
+    world.put("k", "1");
+    let mut streams = [world.hub.open(None), world.hub.open(None)];
+    for stream in &mut streams {
+        stream.handle(Request::Create(Create {
+            prev_kv: true,
+            ..create("k", "")
+        }));
+        next(stream).await;
+    }
+    world.put("k", "2");
+    world.put("k", "3");
+    let here = std::thread::current().id();
+    for stream in &mut streams {
+        stream.handle(Request::Progress);
+        assert_eq!(
+            poll(stream),
+            None,
+            "storage is not read while the stream is polled"
+        );
+    }
+    for stream in &mut streams {
+        for (revision, value, before) in [(3, "2", "1"), (4, "3", "2")] {
+            let response = next(stream).await;
+            assert_eq!(told(&response), [put(revision, "k", value)]);
+            assert_eq!(value_before(&response.events[0]).as_deref(), Some(before));
+        }
+        let progress = next(stream).await;
+        assert_eq!((progress.watch_id, revision_of(&progress)), (-1, 4));
+    }
+    let readers = std::mem::take(&mut world.store.0.lock().readers);
+    assert_eq!(readers.len(), 1, "two streams share one read");
+    assert_ne!(readers[0], here);
 }
 
 #[tokio::test]
@@ -165,11 +213,7 @@ async fn cancel_is_answered_once_and_stops_what_was_queued() {
 
 #[tokio::test]
 async fn a_compacted_start_is_created_then_canceled_without_a_revision() {
-    let world = world();
-    for value in ["1", "2", "3", "4"] {
-        world.put("a", value);
-    }
-    world.store.compact(Revision(4));
+    let world = four_puts_compacted_at_four();
     let mut stream = world.hub.open(None);
     stream.handle(Request::Create(Create {
         start_revision: 3,
@@ -194,11 +238,7 @@ async fn a_compacted_start_is_created_then_canceled_without_a_revision() {
 
 #[tokio::test]
 async fn an_id_that_compaction_ended_stays_taken_and_silences_progress_until_it_is_cancelled() {
-    let world = world();
-    for value in ["1", "2", "3", "4"] {
-        world.put("a", value);
-    }
-    world.store.compact(Revision(4));
+    let world = four_puts_compacted_at_four();
     let mut stream = world.hub.open(None);
     stream.handle(Request::Create(Create {
         start_revision: 3,

@@ -1,0 +1,185 @@
+//! A range read page by page for a client that takes its time: what it keeps from being compacted,
+//! and for how long.
+
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+use crate::api::backend::RangeCursor;
+use crate::read::Cursor;
+use crate::types::Revision;
+use crate::types::result::{self, ApplyError};
+
+/// Reads of at most this many keys run on the connection's thread, others on a thread for blocking
+/// work: about a quarter of a millisecond when values are cached.
+pub(super) const INLINE_KEYS_MAX: i64 = 1000;
+/// How long a paged range keeps its revision from being reclaimed. A client that has not finished
+/// by then goes on as long as nobody compacts the revision, and is told "compacted" when somebody
+/// has, as etcd tells it at once. Ten gigabytes take less at 200 MB/s; and a client that stopped
+/// reading holds up compaction for no longer than this, whether or not its stream is ever polled.
+const PIN_MAX: Duration = Duration::from_secs(60);
+
+/// The edge's cursor over the reader's.
+pub struct PagedRange {
+    /// Absent while a page is read elsewhere.
+    cursor: Option<Cursor>,
+    head: Revision,
+    pin_max: Duration,
+    /// The task that holds the pin; none before the first page, which is read at once.
+    pin: Option<AbortHandle>,
+}
+
+impl PagedRange {
+    /// Pages of `cursor`. Must be used within a tokio runtime that has timers.
+    pub fn new(cursor: Cursor) -> PagedRange {
+        PagedRange::pinned_for(PIN_MAX, cursor)
+    }
+
+    fn pinned_for(pin_max: Duration, cursor: Cursor) -> PagedRange {
+        PagedRange {
+            head: cursor.head(),
+            cursor: Some(cursor),
+            pin_max,
+            pin: None,
+        }
+    }
+
+    /// Has the pin end with its time or with this, whichever is sooner. A task of its own, because
+    /// a stream whose client does not read is not polled.
+    fn bound_pin(&mut self) {
+        let Some(pin) = self.cursor.as_mut().and_then(Cursor::take_pin) else {
+            return;
+        };
+        let pin_max = self.pin_max;
+        let task = tokio::spawn(async move {
+            tokio::time::sleep(pin_max).await;
+            drop(pin);
+        });
+        self.pin = Some(task.abort_handle());
+    }
+}
+
+impl RangeCursor for PagedRange {
+    fn head(&self) -> Revision {
+        self.head
+    }
+
+    async fn next_page(&mut self, limit: usize) -> Result<result::Range, ApplyError> {
+        let mut cursor = self
+            .cursor
+            .take()
+            .expect("a page is asked for after the one before it");
+        let page = if limit <= INLINE_KEYS_MAX.unsigned_abs() as usize {
+            let page = cursor.next_page(limit);
+            self.cursor = Some(cursor);
+            page
+        } else {
+            let read = tokio::task::spawn_blocking(move || (cursor.next_page(limit), cursor));
+            let (page, cursor) = read.await.expect("reading a page does not panic");
+            self.cursor = Some(cursor);
+            page
+        }?;
+        if page.more {
+            self.bound_pin();
+        }
+        Ok(page)
+    }
+}
+
+impl Drop for PagedRange {
+    fn drop(&mut self) {
+        if let Some(pin) = &self.pin {
+            pin.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::Reader;
+    use crate::store::fixture::Scratch;
+    use crate::types::KeyRange;
+    use crate::types::request::Range;
+
+    const FOR_EVER: Duration = Duration::from_secs(3600);
+    const SHORTLY: Duration = Duration::from_millis(20);
+
+    /// Ten keys, of which the first page has two.
+    async fn first_page(scratch: &Scratch, pin_max: Duration) -> PagedRange {
+        for key in 0..10 {
+            scratch.put(&format!("k{key}"), b"old");
+        }
+        let query = Range::all(KeyRange::from_request("k".into(), "l".into()));
+        let cursor = Reader::new(scratch.store.clone()).cursor(query).unwrap();
+        let mut pages = PagedRange::pinned_for(pin_max, cursor);
+        let page = pages.next_page(2).await.unwrap();
+        assert_eq!((page.items.len(), page.count, page.more), (2, 10, true));
+        pages
+    }
+
+    /// Replaces every key and compacts what the page's revision needs.
+    fn supersede(scratch: &Scratch) {
+        for key in 0..10 {
+            scratch.put(&format!("k{key}"), b"new");
+        }
+        scratch.compact(scratch.store.revision());
+    }
+
+    /// Waits until compaction has reclaimed everything.
+    async fn reclaimed(scratch: &Scratch) {
+        let all = async {
+            while !scratch.reclaim_step() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(10), all).await;
+        waited.expect("nothing is pinned any more");
+    }
+
+    #[tokio::test]
+    async fn what_a_client_reads_stays_readable() {
+        let scratch = Scratch::empty();
+        let mut pages = first_page(&scratch, FOR_EVER).await;
+        supersede(&scratch);
+        assert!(!scratch.reclaim_step(), "what is being read was reclaimed");
+        let page = pages.next_page(10).await.unwrap();
+        assert_eq!((page.items.len(), page.count, page.more), (8, 8, false));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_reads_holds_up_compaction_for_so_long_only() {
+        let scratch = Scratch::empty();
+        let mut pages = first_page(&scratch, SHORTLY).await;
+        supersede(&scratch);
+        // Nobody polls the stream meanwhile.
+        reclaimed(&scratch).await;
+        assert_eq!(pages.next_page(2).await.err(), Some(ApplyError::Compacted));
+    }
+
+    #[tokio::test]
+    async fn a_slow_client_goes_on_where_nothing_is_compacted() {
+        let scratch = Scratch::empty();
+        let mut pages = first_page(&scratch, SHORTLY).await;
+        let pinned = pages.head;
+        let unpinned = async {
+            while scratch.store.read().mvcc.is_pinned(pinned) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(10), unpinned).await;
+        waited.expect("the pin ends");
+        let page = pages.next_page(10).await.unwrap();
+        assert_eq!((page.items.len(), page.count, page.more), (8, 8, false));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_away_holds_up_nothing() {
+        let scratch = Scratch::empty();
+        let pages = first_page(&scratch, FOR_EVER).await;
+        supersede(&scratch);
+        assert!(!scratch.reclaim_step());
+        drop(pages);
+        reclaimed(&scratch).await;
+    }
+}
