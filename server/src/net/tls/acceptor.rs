@@ -224,11 +224,13 @@ fn serve(
     };
     let provider = &choice.provider;
     let (pair, ends) = certified_key(certificate, key, provider)?;
+    // Also where nobody is asked for a certificate: a file that is given has to be good.
+    let rules = rules(files, contents)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(&choice.versions)?;
     let builder = match client_roots(side, files, contents)? {
         None => builder.with_no_client_auth(),
-        Some(roots) => builder.with_client_cert_verifier(verifier(roots, files, choice, contents)?),
+        Some(roots) => builder.with_client_cert_verifier(verifier(roots, rules, choice)?),
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
@@ -268,15 +270,14 @@ fn client_roots(
 
 fn verifier(
     roots: RootCertStore,
-    files: &TlsFiles,
+    rules: Rules,
     choice: &Choice,
-    contents: &PerFile<Option<Content>>,
 ) -> Result<Arc<ClientVerifier>, TlsError> {
     let provider = Arc::clone(&choice.provider);
     let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
     Ok(Arc::new(ClientVerifier {
         chain: chain.map_err(|error| rustls::Error::General(error.to_string()))?,
-        rules: rules(files, contents)?,
+        rules,
     }))
 }
 

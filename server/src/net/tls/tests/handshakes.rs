@@ -114,6 +114,11 @@ async fn a_list_that_cannot_be_read_lets_nobody_in() {
     assert!(matches!(start(&files), Err(TlsError::Read { .. })));
     std::fs::write(authority.path("crl"), "no list").unwrap();
     assert!(matches!(start(&files), Err(TlsError::Content { .. })));
+    let mut asking_nobody = files.clone();
+    asking_nobody.trusted_ca = None;
+    asking_nobody.client_cert_auth = false;
+    let started = start(&asking_nobody);
+    assert!(matches!(started, Err(TlsError::Content { .. })));
     let mut padded = authority.revoke(&[1]).der().to_vec();
     padded.push(0);
     std::fs::write(authority.path("crl"), padded).unwrap();
