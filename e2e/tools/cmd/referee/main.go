@@ -9,8 +9,8 @@
 // that any server can be judged.
 //
 // It checks that the operations are strictly serializable (porcupine with etcd's model), and that
-// every watch was ordered, unique, atomic, reliable, resumable and bookmarkable. On a failure it
-// leaves DIR/history.html and exits with 1.
+// every watch was ordered, unique, atomic, reliable, resumable and bookmarkable; it exits with 1 where
+// that is not so. Operations that are not serializable are drawn in DIR/history.html.
 package main
 
 import (
@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/anishathalye/porcupine"
 	"go.etcd.io/etcd/tests/v3/robustness/model"
 	"go.etcd.io/etcd/tests/v3/robustness/report"
 	"go.etcd.io/etcd/tests/v3/robustness/validate"
@@ -59,9 +60,13 @@ func judge(dir string) error {
 	// A transaction over two keys has two events of one revision.
 	config := validate.Config{ExpectRevisionUnique: false}
 	result := validate.ValidateAndReturnVisualize(logger, config, reports, persisted, searchMax)
-	if err := result.Error(); err != nil {
+	if err := result.Linearization.Error(); err != nil {
 		page := filepath.Join(dir, "history.html")
-		return errors.Join(err, result.Linearization.Visualize(logger, page))
+		linearization := result.Linearization
+		return errors.Join(err, porcupine.VisualizePath(linearization.Model, linearization.Info, page))
+	}
+	if err := result.Error(); err != nil {
+		return err
 	}
 	operations, events := 0, 0
 	for _, client := range reports {
