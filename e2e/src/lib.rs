@@ -17,6 +17,7 @@ pub mod client;
 pub mod disk;
 pub mod http2;
 pub mod ports;
+pub mod proxy;
 pub mod random;
 pub mod server;
 pub mod tools;
