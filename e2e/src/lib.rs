@@ -13,7 +13,9 @@
 //!   `e2e/tools/build.sh` fills it (default `~/.cache/engram/tools/bin`).
 
 pub mod audit;
+pub mod authority;
 pub mod client;
+pub mod cluster;
 pub mod disk;
 pub mod http2;
 pub mod ports;
