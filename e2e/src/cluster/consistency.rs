@@ -13,7 +13,7 @@ const HASH_LIMIT: Duration = Duration::from_secs(60);
 
 impl Cluster {
     /// Waits until the members that are awake hold the same keys and history at the newest
-    /// revision; returns that revision.
+    /// revision; returns that revision. There must be no learner among them: it would refuse.
     ///
     /// # Panics
     /// If they do not in time, with each one's hash.

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::observer::{Observer, Post, Watch};
 use super::timeline::Timeline;
-use super::worker::{Board, Worker};
+use super::worker::{Board, Worker, first_read};
 use super::{Clock, Operation, order, promises, referee};
 use crate::client::Client;
 use crate::cluster::Cluster;
@@ -38,6 +38,7 @@ pub const FLAGS: [&str; 1] = ["--watch-progress-notify-interval=500ms"];
 pub struct Recording {
     board: Arc<Board>,
     seed: u64,
+    first: Operation,
     workers: Vec<JoinHandle<Vec<Operation>>>,
     observers: Vec<JoinHandle<Vec<Watch>>>,
     visitors: Vec<JoinHandle<Vec<Watch>>>,
@@ -50,7 +51,6 @@ pub struct Recording {
 impl Recording {
     /// Begins on an empty cluster; every client pauses for `pace` after each operation.
     pub fn begin(cluster: &Cluster, seed: u64, pace: Duration) -> Self {
-        let _guard = cluster.runtime().enter();
         let mut random = Random::new(seed);
         let board = Arc::new(Board {
             clock: Clock::start(),
@@ -59,37 +59,15 @@ impl Recording {
             next_client: AtomicUsize::new(0),
             addresses: cluster.addresses(),
         });
+        let first = cluster.wait_for(END_LIMIT, "the first read", || {
+            cluster.runtime().block_on(first_read(&board))
+        });
+        let _guard = cluster.runtime().enter();
         let (ended, end) = watch::channel(false);
         let seen: Vec<Arc<AtomicI64>> = board.addresses.iter().map(|_| Arc::default()).collect();
-        let workers = (0..WORKERS).map(|number| {
-            let worker = Worker::new(board.clone(), random.fork(), number, pace);
-            tokio::spawn(worker.work())
-        });
-        let workers = workers.collect();
-        let observers = seen.iter().enumerate().map(|(member, seen)| {
-            let post = Post {
-                watcher: member,
-                member,
-                address: board.addresses[member],
-                key: None,
-                start: 1,
-            };
-            let observer = Observer::new(post, board.clock, seen.clone());
-            tokio::spawn(observer.observe(until(end.clone())))
-        });
-        let observers = observers.collect();
-        let visitors = (0..VISITORS).map(|number| {
-            let number = seen.len() + number;
-            let visits = visit(
-                board.clone(),
-                random.fork(),
-                number,
-                seen.clone(),
-                end.clone(),
-            );
-            tokio::spawn(visits)
-        });
-        let visitors = visitors.collect();
+        let workers = spawn_workers(&board, &mut random, pace);
+        let observers = spawn_observers(&board, &seen, &end);
+        let visitors = spawn_visitors(&board, &mut random, &seen, &end);
         let compacted = Arc::new(AtomicI64::new(0));
         let compactor = tokio::spawn(compact(
             board.clone(),
@@ -100,6 +78,7 @@ impl Recording {
         Self {
             board,
             seed,
+            first,
             workers,
             observers,
             visitors,
@@ -140,7 +119,8 @@ impl Recording {
         self.board.stop.store(true, Ordering::Relaxed);
         self.compactor.abort();
         let done = |task: JoinHandle<Vec<Operation>>| runtime.block_on(task).expect("no panic");
-        let history: Vec<Vec<Operation>> = self.workers.into_iter().map(done).collect();
+        let mut history: Vec<Vec<Operation>> = self.workers.into_iter().map(done).collect();
+        history.push(vec![self.first]);
         let last = cluster.wait_for(END_LIMIT, "a linearizable read after the recording", || {
             cluster.revision(cluster.awake()[0])
         });
@@ -161,6 +141,52 @@ impl Recording {
             self.compacted.load(Ordering::SeqCst),
         )
     }
+}
+
+fn spawn_workers(
+    board: &Arc<Board>,
+    random: &mut Random,
+    pace: Duration,
+) -> Vec<JoinHandle<Vec<Operation>>> {
+    let spawn = |number| {
+        let worker = Worker::new(board.clone(), random.fork(), number, pace);
+        tokio::spawn(worker.work())
+    };
+    (0..WORKERS).map(spawn).collect()
+}
+
+/// One a member, each of every key.
+fn spawn_observers(
+    board: &Board,
+    seen: &[Arc<AtomicI64>],
+    end: &watch::Receiver<bool>,
+) -> Vec<JoinHandle<Vec<Watch>>> {
+    let spawn = |(member, seen): (usize, &Arc<AtomicI64>)| {
+        let post = Post {
+            watcher: member,
+            member,
+            address: board.addresses[member],
+            key: None,
+            start: 1,
+        };
+        let observer = Observer::new(post, board.clock, seen.clone());
+        tokio::spawn(observer.observe(until(end.clone())))
+    };
+    seen.iter().enumerate().map(spawn).collect()
+}
+
+fn spawn_visitors(
+    board: &Arc<Board>,
+    random: &mut Random,
+    seen: &[Arc<AtomicI64>],
+    end: &watch::Receiver<bool>,
+) -> Vec<JoinHandle<Vec<Watch>>> {
+    let spawn = |number: usize| {
+        let (random, seen) = (random.fork(), seen.to_vec());
+        let watcher = seen.len() + number;
+        tokio::spawn(visit(board.clone(), random, watcher, seen, end.clone()))
+    };
+    (0..VISITORS).map(spawn).collect()
 }
 
 async fn until(mut end: watch::Receiver<bool>) {
@@ -240,6 +266,9 @@ fn judge(
     last: i64,
     compacted: i64,
 ) -> Result<(), String> {
+    // What the checks below find wrong has to be on disk already.
+    let nothing = Timeline::default();
+    referee::write(scratch.path(), &nothing, history, watches, None);
     let timeline = Timeline::merge(watches, last)?;
     referee::write(scratch.path(), &timeline, history, watches, None);
     let all: Vec<Operation> = history.iter().flatten().cloned().collect();

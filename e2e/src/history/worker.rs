@@ -35,6 +35,26 @@ pub struct Board {
     pub addresses: Vec<SocketAddr>,
 }
 
+/// A read before anything else, which shows that the store was empty: the referee's model begins
+/// there. `None` if it was not served.
+pub async fn first_read(board: &Board) -> Option<Operation> {
+    let member = 0;
+    let mut connection = Client::lazy(board.addresses[member]);
+    let key = "key/0".to_owned();
+    let action = Action::Get { key };
+    let call = board.clock.now();
+    let outcome = perform(&mut connection, &action).await;
+    let operation = Operation {
+        client: board.next_client.fetch_add(1, Ordering::Relaxed),
+        member,
+        action,
+        call,
+        back: board.clock.now(),
+        outcome,
+    };
+    operation.answer().is_some().then_some(operation)
+}
+
 /// One worker.
 pub struct Worker {
     board: Arc<Board>,
@@ -76,9 +96,6 @@ impl Worker {
 
     /// Works until told to stop; returns the history.
     pub async fn work(mut self) -> Vec<Operation> {
-        // Referees want to see that the store was empty; nobody has written before the first read.
-        let key = self.shared_key();
-        self.perform(Action::Get { key }).await;
         while !self.board.stop.load(Ordering::Relaxed) {
             let action = self.choose();
             self.perform(action).await;

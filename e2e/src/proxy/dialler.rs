@@ -16,7 +16,7 @@ pub fn place_of(local: u16, remote: u16, processes: &BTreeMap<u32, usize>) -> Op
 
 /// The socket's inode, from the lines `sl local_address rem_address st tx:rx tr:tm retrnsmt uid
 /// timeout inode …` of `/proc/net/tcp`, whose addresses are in hexadecimal.
-fn inode_of<'a>(table: &'a str, local: u16, remote: u16) -> Option<&'a str> {
+fn inode_of(table: &str, local: u16, remote: u16) -> Option<&str> {
     let (local, remote) = (format!(":{local:04X}"), format!(":{remote:04X}"));
     table.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();

@@ -115,8 +115,8 @@ fn a_snapshot_is_restorable(cluster: &Cluster) {
 }
 
 fn compaction_is_everywhere(cluster: &Cluster) {
-    let foo = cluster.etcdctl_json(&["get", "foo"]);
-    let revision = foo["header"]["revision"].as_i64().expect("a revision");
+    let read = cluster.etcdctl_json(&["get", "foo"]);
+    let revision = read["header"]["revision"].as_i64().expect("a revision");
     at(cluster, 1, &["compact", &revision.to_string()]);
     for place in 0..3 {
         let mut command = cluster.etcdctl_command(&[place]);

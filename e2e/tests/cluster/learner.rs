@@ -52,6 +52,9 @@ fn a_learner_joins_a_gigabyte_under_load() {
     cluster.must(is_allowed, || {
         format!("puts became slower than {SLOWDOWN_MAX} times: p99 {joining:?} after {steady:?}")
     });
+    // A learner serves no hash.
+    let leader = cluster.wait_for_leader(LEADER_LIMIT).place;
+    cluster.promote(leader, cluster.member_id(place));
     cluster.must_hold_the_same();
 }
 
