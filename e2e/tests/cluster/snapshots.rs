@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use engram_e2e::cluster::{Cluster, LEADER_LIMIT, Plan};
 use engram_e2e::load::{Load, all_are_there};
-use engram_e2e::turn;
+use engram_e2e::{tools, turn};
 
 use crate::ci_or_full;
 
@@ -29,11 +29,8 @@ fn a_member_that_was_away_catches_up_by_snapshot_and_log() {
         (load.acknowledged() >= goal).then_some(())
     });
     let revision = cluster.revision(leader).expect("a read at the leader");
-    cluster
-        .etcdctl_command(&[leader])
-        .args(["compact", &revision.to_string()])
-        .status()
-        .expect("it runs");
+    let mut compact = cluster.etcdctl_command(&[leader]);
+    tools::must_succeed(compact.args(["compact", &revision.to_string()]));
 
     let started = Instant::now();
     cluster.restart(away);
