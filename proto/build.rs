@@ -1,5 +1,7 @@
 //! Compiles the protos with protox (pure Rust: no protoc to install).
 
+use std::path::PathBuf;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let protos = [
         "etcd/api/kv.proto",
@@ -11,7 +13,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "engram/store/v1/store.proto",
         "grpc/health/v1/health.proto",
     ];
-    for proto in protos {
+    let peer = "engram/peer/v1/peer.proto";
+    for proto in protos.iter().chain([&peer]) {
         println!("cargo:rerun-if-changed={proto}");
     }
     let descriptors = protox::compile(protos, ["."])?;
@@ -20,5 +23,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_server(false)
         .build_transport(false)
         .compile_fds(descriptors)?;
+    // Members serve each other through the generated server; clients are served by the edge's own
+    // table. In a directory of its own, so that the messages it imports are generated once.
+    let out = PathBuf::from(std::env::var("OUT_DIR")?).join("peer");
+    std::fs::create_dir_all(&out)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .build_transport(false)
+        .out_dir(out)
+        .compile_fds(protox::compile([peer], ["."])?)?;
     Ok(())
 }

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use engram_proto::etcdserverpb::cluster_client::ClusterClient;
 use engram_proto::etcdserverpb::kv_client::KvClient;
 use engram_proto::etcdserverpb::lease_client::LeaseClient;
 use engram_proto::etcdserverpb::maintenance_client::MaintenanceClient;
@@ -32,6 +33,8 @@ pub struct Client {
     pub lease: LeaseClient<Channel>,
     /// Status, alarms, hashes.
     pub maintenance: MaintenanceClient<Channel>,
+    /// Members.
+    pub cluster: ClusterClient<Channel>,
     /// The connection itself.
     pub channel: Channel,
 }
@@ -61,12 +64,22 @@ impl Client {
         connected.unwrap_or_else(|error| panic!("no connection to {address}: {error}"))
     }
 
+    /// Clients that connect when they are first used, and again whenever the connection is lost.
+    /// Must be called within a runtime.
+    pub fn lazy(address: SocketAddr) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"));
+        let endpoint = endpoint.expect("a socket address makes a URL");
+        let channel = endpoint.connect_timeout(CONNECT_LIMIT).timeout(CALL_LIMIT);
+        Self::over(channel.connect_lazy())
+    }
+
     fn over(channel: Channel) -> Self {
         Self {
             kv: KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
             watch: WatchClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
             lease: LeaseClient::new(channel.clone()),
             maintenance: MaintenanceClient::new(channel.clone()),
+            cluster: ClusterClient::new(channel.clone()),
             channel,
         }
     }

@@ -13,10 +13,16 @@
 //!   `e2e/tools/build.sh` fills it (default `~/.cache/engram/tools/bin`).
 
 pub mod audit;
+pub mod authority;
+pub mod certificates;
 pub mod client;
+pub mod cluster;
 pub mod disk;
+pub mod history;
 pub mod http2;
+pub mod load;
 pub mod ports;
+pub mod proxy;
 pub mod random;
 pub mod server;
 pub mod tools;

@@ -1,7 +1,8 @@
 //! A server process: started, watched, killed, started again in the same directory.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -15,6 +16,8 @@ use crate::{ports, tools};
 pub const START_LIMIT: Duration = Duration::from_secs(40);
 /// How long a stop may take before the test fails.
 pub const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// How long the metrics may take.
+const METRICS_LIMIT: Duration = Duration::from_secs(10);
 /// What etcd logs when it serves, and what scripts wait for.
 const READY: &str = "ready to serve client requests";
 
@@ -103,6 +106,7 @@ impl Setup {
             client_port: ports::free(),
             peer_port: ports::free(),
             data_dir,
+            starts: 0,
             scratch: Some(scratch),
             child: None,
         }
@@ -119,6 +123,8 @@ pub struct Server {
     client_port: u16,
     peer_port: u16,
     data_dir: PathBuf,
+    /// How often it was launched.
+    starts: u32,
     /// Taken only to keep it after a failure.
     scratch: Option<TempDir>,
     child: Option<Child>,
@@ -138,6 +144,16 @@ impl Server {
     /// The URL of the peer listener.
     pub fn peer_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.peer_port)
+    }
+
+    /// Where the peer listener is: what a gate of [`crate::proxy`] forwards to.
+    pub fn peer_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.peer_port))
+    }
+
+    /// The member's name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The member's data directory.
@@ -218,10 +234,13 @@ impl Server {
         assert!(self.child.is_none(), "the server runs already");
         let variables = self.environment.iter().map(|(name, value)| (name, value));
         command.envs(variables);
+        self.starts += 1;
         for name in ["stdout", "stderr"] {
             let path = self.scratch().join(name);
             if path.exists() {
-                fs::rename(&path, path.with_extension("before")).expect("renaming an output file");
+                // Every life's output is kept: a failure may have its cause several restarts ago.
+                let kept = path.with_extension(format!("{:03}", self.starts - 1));
+                fs::rename(&path, kept).expect("renaming an output file");
             }
         }
         let output = |name| {
@@ -289,6 +308,11 @@ impl Server {
         self.child.is_some() && self.ended_within(Duration::ZERO).is_none()
     }
 
+    /// Whether it was started and nobody has seen it end.
+    pub fn has_process(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// Kills it, as a power cut would if the disk kept what it was told to keep.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -345,6 +369,20 @@ impl Server {
             "the server ended with {code} and said nothing"
         );
         (code, said)
+    }
+
+    /// What the client listener answers on `/metrics`: Prometheus' text format.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn metrics(&self) -> String {
+        let asked = TcpStream::connect(self.address()).and_then(|mut stream| {
+            stream.set_read_timeout(Some(METRICS_LIMIT))?;
+            stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).map(|_| text)
+        });
+        asked.unwrap_or_else(|error| panic!("no metrics of {}: {error}", self.name))
     }
 
     /// All that the process of the last start has printed.

@@ -9,6 +9,8 @@
 mod api;
 #[path = "kubernetes/cluster.rs"]
 mod cluster;
+#[path = "kubernetes/failover.rs"]
+mod failover;
 #[path = "kubernetes/paging.rs"]
 mod paging;
 #[path = "kubernetes/process.rs"]

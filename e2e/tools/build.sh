@@ -33,7 +33,8 @@ kubectl k8s.io/kubernetes/cmd/kubectl $kube_flags"
 own_programs="
 goldens ./cmd/goldens
 differential ./cmd/differential
-load ./cmd/load"
+load ./cmd/load
+referee ./cmd/referee"
 
 die() {
   echo "build.sh: $*" >&2

@@ -1,5 +1,5 @@
 //! Generated code only: etcd's v3 messages and clients, the standard health check, and Engram's
-//! own Raft and store messages. The protos beside this crate's sources say what each field means.
+//! own Raft, peer and store messages. The protos beside this crate's sources say what each field means.
 
 #![allow(missing_docs, clippy::all, rustdoc::all)]
 
@@ -30,6 +30,11 @@ pub mod health {
 }
 
 pub mod engram {
+    pub mod peer {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/peer/engram.peer.v1.rs"));
+        }
+    }
     pub mod raft {
         pub mod v1 {
             tonic::include_proto!("engram.raft.v1");
@@ -42,6 +47,8 @@ pub mod engram {
     }
 }
 
+/// What members say to each other.
+pub use engram::peer::v1 as peer;
 /// What a Raft log entry holds.
 pub use engram::raft::v1 as raft;
 /// What the store keeps beside the revisions.

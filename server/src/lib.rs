@@ -22,6 +22,7 @@ pub mod home;
 pub mod metrics;
 pub mod net;
 pub mod node;
+pub mod peer;
 pub mod propose;
 pub mod raft;
 pub mod read;

@@ -45,9 +45,16 @@ fn run(config: &config::Config, notices: &[config::Notice]) -> ExitCode {
     }
     notices.iter().for_each(config::Notice::log);
     match node::run(config) {
-        Ok(signal) => end_by(signal),
+        Ok(node::Ended::Signal(signal)) => end_by(signal),
+        Ok(node::Ended::Removed) => {
+            log!(
+                warn,
+                "the member has been permanently removed from the cluster: its data directory is of no use to it any more"
+            );
+            exit(0)
+        }
         Err(error) => {
-            log!(fatal, "engram does not start", error = %error);
+            log!(fatal, "engram does not run", error = %error);
             exit(1)
         }
     }

@@ -4,21 +4,40 @@
 //! The apply thread writes under the lock: index and engine change together, so that a reader who
 //! holds it never meets a revision whose value the engine does not have yet. Readers hold it for
 //! index work only and read values from the engine after letting go.
+//!
+//! An installed snapshot replaces both at once. A plan made before and resolved after is right all
+//! the same: what a revision holds is the same in every store, or the revision is compacted there
+//! and the read is planned anew. Only a *pinned* read needs what compaction drops: it goes on with
+//! the state and the engine that it began with ([`Pin`]).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::state::State;
+use crate::state::{Plan, RevisionRecord, State, Values};
 use crate::storage::Engine;
-use crate::types::Revision;
+use crate::types::request::Range;
+use crate::types::result::ApplyError;
+use crate::types::{Revision, RevisionPair};
 
-/// See the module.
+/// See the module. Lock order: state, then engine or replaced.
 pub struct Store {
     state: RwLock<State>,
-    engine: Engine,
+    engine: RwLock<Engine>,
+    /// How many snapshots were installed. Changes under the state's lock.
+    generation: AtomicU64,
+    /// Replaced ones that a pinned read goes on with.
+    replaced: Mutex<Vec<Arc<Replaced>>>,
     revision: AtomicI64,
     applied_index: AtomicU64,
+}
+
+/// A state and its engine that are not the store's any more. Nothing changes them.
+pub struct Replaced {
+    generation: u64,
+    state: State,
+    engine: Engine,
 }
 
 impl Store {
@@ -28,7 +47,9 @@ impl Store {
         let applied_index = AtomicU64::new(applied_index);
         Store {
             state: RwLock::new(state),
-            engine,
+            engine: RwLock::new(engine),
+            generation: AtomicU64::new(0),
+            replaced: Mutex::default(),
             revision,
             applied_index,
         }
@@ -44,9 +65,9 @@ impl Store {
         self.state.write()
     }
 
-    /// The engine.
-    pub fn engine(&self) -> &Engine {
-        &self.engine
+    /// The engine. A clone of an engine that is replaced goes on reading what it held.
+    pub fn engine(&self) -> Engine {
+        self.engine.read().clone()
     }
 
     /// The store's revision, without the lock. Never ahead of what a reader finds.
@@ -57,7 +78,7 @@ impl Store {
     /// What the store takes on disk and in memtables, and what of it is readable; bytes. The second
     /// is never above the first: compression can make what is stored smaller than what is read.
     pub fn size_and_in_use_bytes(&self) -> (u64, u64) {
-        let size = self.engine.size_bytes().max(1);
+        let size = self.engine().size_bytes().max(1);
         let in_use = self.read().mvcc.logical_bytes().min(size);
         (size, in_use)
     }
@@ -65,8 +86,9 @@ impl Store {
     /// Gives the space of what was deleted back to the file system. Readers and writers go on; the
     /// caller is blocked until it is done.
     pub fn defragment(&self) {
-        self.engine.flush();
-        self.engine.reclaim();
+        let engine = self.engine();
+        engine.flush();
+        engine.reclaim();
     }
 
     /// The index of the last entry applied.
@@ -78,6 +100,132 @@ impl Store {
     pub fn publish(&self, revision: Revision, applied_index: u64) {
         self.revision.store(revision.0, Ordering::Release);
         self.applied_index.store(applied_index, Ordering::Release);
+    }
+
+    /// Puts a snapshot's state and engine in the place of the store's, in one step, and tells how
+    /// far the store is now. For the apply thread.
+    ///
+    /// The old ones are returned to be dropped where it holds nobody up; the old engine's directory
+    /// goes once the last read of it has ended.
+    pub fn replace(&self, state: State, engine: Engine, applied_index: u64) -> Arc<Replaced> {
+        let revision = state.mvcc.revision();
+        let mut current = self.state.write();
+        let old_state = std::mem::replace(&mut *current, state);
+        let old_engine = std::mem::replace(&mut *self.engine.write(), engine);
+        old_engine.condemn();
+        let old = Arc::new(Replaced {
+            generation: self.generation.fetch_add(1, Ordering::Relaxed),
+            state: old_state,
+            engine: old_engine,
+        });
+        if old.state.mvcc.has_pins() {
+            self.replaced.lock().push(old.clone());
+        }
+        drop(current);
+        self.publish(revision, applied_index);
+        old
+    }
+
+    /// Pins the revision that `query` asks for (or the latest): see [`Pin`].
+    ///
+    /// # Errors
+    /// The revision is compacted or in the future.
+    pub fn pin(self: &Arc<Store>, query: &Range) -> Result<Pin, ApplyError> {
+        let state = self.read();
+        // Asks for one key to have the revision checked as every read checks it.
+        let one = Range {
+            limit: 1,
+            ..query.clone()
+        };
+        let plan = state.mvcc.plan(&one)?;
+        state.mvcc.pin(plan.revision)?;
+        Ok(Pin {
+            store: self.clone(),
+            generation: self.generation.load(Ordering::Relaxed),
+            revision: plan.revision,
+            head: plan.head,
+        })
+    }
+
+    /// Calls `read` with the state of a generation and its engine.
+    fn with_generation<R>(&self, generation: u64, read: impl FnOnce(&State, Engine) -> R) -> R {
+        let current = self.state.read();
+        if self.generation.load(Ordering::Relaxed) == generation {
+            return read(&current, self.engine());
+        }
+        drop(current);
+        let replaced = {
+            let all = self.replaced.lock();
+            let found = all.iter().find(|old| old.generation == generation);
+            found.expect("kept while it has pins").clone()
+        };
+        read(&replaced.state, replaced.engine.clone())
+    }
+
+    fn forget_unpinned(&self) {
+        let mut gone = Vec::new();
+        self.replaced.lock().retain(|old| {
+            let keep = old.state.mvcc.has_pins();
+            if !keep {
+                gone.push(old.clone());
+            }
+            keep
+        });
+        // Freed here, outside of the lock.
+        drop(gone);
+    }
+}
+
+/// What the engine in force holds. Each call asks the engine of that moment.
+impl Values for Store {
+    fn get(&self, pair: RevisionPair) -> Option<RevisionRecord> {
+        self.engine().get(pair)
+    }
+
+    fn get_many(&self, pairs: &[RevisionPair]) -> Vec<Option<RevisionRecord>> {
+        self.engine().get_many(pairs)
+    }
+
+    fn scan(&self, from: RevisionPair, visit: &mut dyn FnMut(RevisionRecord) -> bool) {
+        self.engine().scan(from, visit);
+    }
+}
+
+/// A revision that stays readable while this lives, whatever is compacted or installed meanwhile.
+pub struct Pin {
+    store: Arc<Store>,
+    generation: u64,
+    revision: Revision,
+    head: Revision,
+}
+
+impl Pin {
+    /// The revision pinned.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The store's revision when it was pinned.
+    pub fn head(&self) -> Revision {
+        self.head
+    }
+
+    /// Plans a plain range at the pinned revision (`query` names it), with the engine that resolves
+    /// the plan.
+    pub fn plan(&self, query: &Range) -> (Plan, Engine) {
+        self.store
+            .with_generation(self.generation, |state, engine| {
+                (state.mvcc.plan_pinned(query), engine)
+            })
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.store.with_generation(self.generation, |state, _| {
+            state.mvcc.unpin(self.revision);
+        });
+        self.store.forget_unpinned();
     }
 }
 
@@ -120,9 +268,9 @@ pub mod fixture {
         /// Applies an operation.
         pub fn apply(&self, op: &Op) -> Outcome {
             let mut effects = Effects::default();
-            let mut state = self.store.write();
-            let outcome = state.apply(op, self.store.engine(), &mut effects);
             let engine = self.store.engine();
+            let mut state = self.store.write();
+            let outcome = state.apply(op, &engine, &mut effects);
             engine.write(&effects.changes, &Applied::default());
             state.batch_written();
             let revision = state.mvcc.revision();

@@ -23,18 +23,24 @@ use crate::process::{Program, cpu_seconds, wait_for};
 /// The apiserver needs about ten seconds on two idle cores.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
-/// The control plane. Dropping it ends its programs and removes its files, or keeps the files
-/// where the test failed.
-pub struct Cluster {
+/// Kubernetes' own programs. Dropping it ends them and removes their files, or keeps the files where
+/// the test failed.
+pub struct ControlPlane {
     // Clients first: they are ended first.
     proxy: Program,
     controllers: Program,
     apiserver: Program,
+    ports: Ports,
+    files: Files,
+}
+
+/// A control plane on one member.
+pub struct Cluster {
+    // The client first: it is ended first.
+    plane: ControlPlane,
     datastore: Server,
     /// CPU seconds of the datastore's processes that were killed.
     datastore_before: f64,
-    ports: Ports,
-    files: Files,
 }
 
 struct Ports {
@@ -66,9 +72,10 @@ impl Drop for Files {
     }
 }
 
-impl Cluster {
-    /// Starts everything, and waits until the apiserver says that it is ready.
-    pub fn start() -> Cluster {
+impl ControlPlane {
+    /// Starts everything on the datastore that `etcd_flags` of the apiserver name, and waits until
+    /// the apiserver says that it is ready.
+    pub fn start(etcd_flags: &[String]) -> ControlPlane {
         let files = Files {
             dir: TempDir::new().expect("make a directory"),
         };
@@ -77,10 +84,8 @@ impl Cluster {
             controllers: ports::free(),
             proxy: ports::free(),
         };
-        let datastore = Setup::engram().start();
-
         let token = write_credentials(&files);
-        let mut apiserver = start_apiserver(&files, &ports, &datastore);
+        let mut apiserver = start_apiserver(&files, &ports, etcd_flags);
         wait_for("the apiserver's certificate", START_LIMIT, || {
             apiserver.must_run();
             files.path("pki/apiserver.key").exists().then_some(())
@@ -92,12 +97,10 @@ impl Cluster {
         let proxy = Program::start("kubectl proxy", &mut command, files.log("proxy"));
         wait_ready(&mut apiserver, Api { port: ports.proxy });
         let controllers = start_controllers(&files, &ports);
-        Cluster {
+        ControlPlane {
             proxy,
             controllers,
             apiserver,
-            datastore,
-            datastore_before: 0.0,
             ports,
             files,
         }
@@ -108,22 +111,6 @@ impl Cluster {
         Api {
             port: self.ports.proxy,
         }
-    }
-
-    /// Kills the datastore as a power failure of its process would.
-    pub fn kill_datastore(&mut self) {
-        assert!(
-            self.datastore.is_running(),
-            "{}",
-            self.datastore.last_words()
-        );
-        self.datastore_before += cpu_seconds(self.datastore.pid());
-        self.datastore.kill();
-    }
-
-    /// Starts the datastore on what it left, and waits until it serves.
-    pub fn restart_datastore(&mut self) {
-        self.datastore.start();
     }
 
     /// Starts the controller manager again where it gave up its lock and left, as a kubelet
@@ -147,6 +134,56 @@ impl Cluster {
         output(&mut command, input)
     }
 
+    /// Fails the test if a program has ended that should run.
+    pub fn must_run(&mut self) {
+        self.proxy.must_run();
+        self.apiserver.must_run();
+    }
+}
+
+impl Cluster {
+    /// Starts everything, and waits until the apiserver says that it is ready.
+    pub fn start() -> Cluster {
+        let datastore = Setup::engram().start();
+        let servers = format!("--etcd-servers={}", datastore.client_url());
+        Cluster {
+            plane: ControlPlane::start(&[servers]),
+            datastore,
+            datastore_before: 0.0,
+        }
+    }
+
+    /// The apiserver's API.
+    pub fn api(&self) -> Api {
+        self.plane.api()
+    }
+
+    /// Kills the datastore as a power failure of its process would.
+    pub fn kill_datastore(&mut self) {
+        assert!(
+            self.datastore.is_running(),
+            "{}",
+            self.datastore.last_words()
+        );
+        self.datastore_before += cpu_seconds(self.datastore.pid());
+        self.datastore.kill();
+    }
+
+    /// Starts the datastore on what it left, and waits until it serves.
+    pub fn restart_datastore(&mut self) {
+        self.datastore.start();
+    }
+
+    /// [`ControlPlane::revive_controllers`].
+    pub fn revive_controllers(&mut self) -> bool {
+        self.plane.revive_controllers()
+    }
+
+    /// Runs kubectl with `input`, and returns what it prints.
+    pub fn kubectl(&self, args: &[&str], input: &str) -> String {
+        self.plane.kubectl(args, input)
+    }
+
     /// Every key below `prefix` in the datastore, as etcdctl sees them.
     pub fn stored_keys(&self, prefix: &str) -> Vec<String> {
         let keys = self
@@ -163,15 +200,14 @@ impl Cluster {
         let datastore = self.datastore_before + cpu_seconds(self.datastore.pid());
         [
             datastore,
-            self.apiserver.cpu_seconds(),
-            self.controllers.cpu_seconds(),
+            self.plane.apiserver.cpu_seconds(),
+            self.plane.controllers.cpu_seconds(),
         ]
     }
 
     /// Fails the test if a program has ended that should run.
     pub fn must_run(&mut self) {
-        self.proxy.must_run();
-        self.apiserver.must_run();
+        self.plane.must_run();
         assert!(
             self.datastore.is_running(),
             "{}",
@@ -187,9 +223,9 @@ fn wait_ready(program: &mut Program, api: Api) {
     });
 }
 
-fn start_apiserver(files: &Files, ports: &Ports, datastore: &Server) -> Program {
+fn start_apiserver(files: &Files, ports: &Ports, etcd_flags: &[String]) -> Program {
     let mut command = Command::new(tool("kube-apiserver"));
-    command.arg(format!("--etcd-servers={}", datastore.client_url()));
+    command.args(etcd_flags);
     command.args([
         "--bind-address=127.0.0.1",
         &format!("--secure-port={}", ports.apiserver),

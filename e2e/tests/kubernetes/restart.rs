@@ -23,11 +23,11 @@ const HTTP_CREATED: u16 = 201;
 
 /// What the writer knows.
 #[derive(Default)]
-struct Ledger {
+pub struct Ledger {
     /// In the order of the acknowledgements.
-    acknowledged: Vec<(String, u64)>,
+    pub acknowledged: Vec<(String, u64)>,
     /// Writes that failed: whether they happened is not known.
-    unknown: BTreeSet<String>,
+    pub unknown: BTreeSet<String>,
 }
 
 /// Kills and restarts the datastore under a client that creates config maps below `namespace`.
@@ -68,7 +68,8 @@ pub fn nothing_is_lost(cluster: &mut Cluster, namespace: &str) {
     check_watch(&watch, &ledger);
 }
 
-fn write(api: Api, path: &str, writer: &str, stop: &AtomicBool, ledger: &Mutex<Ledger>) {
+/// Creates config maps until told to stop, and notes what it is told.
+pub fn write(api: Api, path: &str, writer: &str, stop: &AtomicBool, ledger: &Mutex<Ledger>) {
     for number in 0.. {
         if stop.load(Ordering::Relaxed) {
             return;
@@ -97,7 +98,8 @@ fn write(api: Api, path: &str, writer: &str, stop: &AtomicBool, ledger: &Mutex<L
     }
 }
 
-fn check_state(api: Api, path: &str, ledger: &Ledger) {
+/// Everything acknowledged is there as it was acknowledged, and nothing else.
+pub fn check_state(api: Api, path: &str, ledger: &Ledger) {
     let list = api.get(path);
     let there: BTreeMap<&str, u64> = items(&list)
         .iter()
@@ -123,7 +125,8 @@ fn check_state(api: Api, path: &str, ledger: &Ledger) {
     }
 }
 
-fn check_watch(watch: &Watcher, ledger: &Ledger) {
+/// A watch tells of every write once, in order.
+pub fn check_watch(watch: &Watcher, ledger: &Ledger) {
     let missing = || {
         let events = watch.events();
         let seen: BTreeSet<&str> = events.iter().map(|event| event.name.as_str()).collect();

@@ -12,4 +12,5 @@ mod differential;
 mod etcdctl;
 mod full_disk;
 mod stop_and_settings;
+mod tls;
 mod watched_over;

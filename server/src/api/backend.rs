@@ -85,6 +85,84 @@ pub enum ServeError {
     Internal(String),
 }
 
+/// A change of the membership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberChange {
+    /// A new member.
+    Add {
+        /// Its id, new for ever.
+        id: MemberId,
+        /// Where its peers reach it.
+        peer_urls: Vec<String>,
+        /// Whether it stays without a vote until it is promoted.
+        learner: bool,
+    },
+    /// A member goes, for good.
+    Remove {
+        /// Which.
+        id: MemberId,
+    },
+    /// A member is reached elsewhere.
+    Update {
+        /// Which.
+        id: MemberId,
+        /// Where.
+        peer_urls: Vec<String>,
+    },
+    /// A learner gets its vote.
+    Promote {
+        /// Which.
+        id: MemberId,
+    },
+}
+
+/// Why the membership was not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemberError {
+    /// The id is, or was, a member's.
+    #[error("the id is taken")]
+    Exists,
+    /// Another member has that peer URL.
+    #[error("the peer URL is another member's")]
+    UrlExists,
+    /// No such member.
+    #[error("no such member")]
+    NotFound,
+    /// It votes already.
+    #[error("not a learner")]
+    NotLearner,
+    /// It lacks too much of the log for a vote.
+    #[error("the learner is not in sync with the leader")]
+    LearnerNotReady,
+    /// No more learners at a time.
+    #[error("too many learners")]
+    TooManyLearners,
+    /// A member is down that the cluster would need.
+    #[error("the cluster is not healthy")]
+    Unhealthy,
+    /// Too few have started.
+    #[error("not enough started members")]
+    NotEnoughStarted,
+    /// Leadership cannot go there.
+    #[error("leadership cannot go to that member")]
+    BadTransferee,
+    /// Only the leader can do this.
+    #[error("not the leader")]
+    NotLeader,
+    /// It took too long; whether it happens is unknown.
+    #[error("request timed out")]
+    Timeout,
+    /// Handing leadership over took too long.
+    #[error("leader transfer took too long")]
+    TransferTimeout,
+    /// The member is shutting down.
+    #[error("server stopped")]
+    Stopped,
+    /// Consensus refuses it, which the checks before should have prevented.
+    #[error("{0}")]
+    Internal(String),
+}
+
 /// The answer of `LeaseTimeToLive`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeaseReport {
@@ -211,6 +289,18 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The members, ascending by id.
     fn members(&self) -> Vec<MemberRecord>;
+
+    /// An id for a member with these peer URLs, unlike any before.
+    fn choose_member_id(&self, peer_urls: &[String]) -> MemberId;
+
+    /// Changes the members; who they are then.
+    fn change_members(
+        &self,
+        change: MemberChange,
+    ) -> impl Future<Output = Result<Vec<MemberRecord>, MemberError>> + Send;
+
+    /// Hands leadership to a member; returns once it leads. Only the leader can.
+    fn move_leader(&self, to: MemberId) -> impl Future<Output = Result<(), MemberError>> + Send;
 
     /// The alarms raised.
     fn alarms(&self) -> Vec<Alarm>;

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use tonic::{Code, Status};
 
-use super::backend::ServeError;
+use super::backend::{MemberError, ServeError};
 use crate::codec::Invalid;
 use crate::types::result::ApplyError;
 
@@ -92,6 +92,19 @@ refusals! {
     MEMBER_NOT_FOUND = NotFound, "etcdserver: member not found";
     /// The member votes already.
     MEMBER_NOT_LEARNER = FailedPrecondition, "etcdserver: can only promote a learner member";
+    /// The id is, or was, a member's.
+    MEMBER_EXISTS = FailedPrecondition, "etcdserver: member ID already exist";
+    /// The learner lacks too much of the log.
+    LEARNER_NOT_READY = FailedPrecondition,
+        "etcdserver: can only promote a learner member which is in sync with leader";
+    /// No more learners at a time.
+    TOO_MANY_LEARNERS =
+        FailedPrecondition, "etcdserver: too many learner members in cluster";
+    /// A member is down that the cluster would need.
+    UNHEALTHY = Unavailable, "etcdserver: unhealthy cluster";
+    /// Handing leadership over took too long.
+    TIMEOUT_LEADER_TRANSFER =
+        Unavailable, "etcdserver: request timed out, leader transfer took too long";
     /// Larger than `--max-request-bytes`.
     REQUEST_TOO_LARGE = InvalidArgument, "etcdserver: request is too large";
     /// Too much waits. etcd answers it as Unknown.
@@ -235,6 +248,27 @@ impl From<ApplyError> for Refusal {
             ApplyError::LeaseExists => Refusal::LEASE_EXISTS,
             ApplyError::NoSpace => Refusal::NO_SPACE,
             ApplyError::Corrupt => Refusal::CORRUPT,
+        }
+    }
+}
+
+impl From<MemberError> for Refusal {
+    fn from(error: MemberError) -> Refusal {
+        match error {
+            MemberError::Exists => Refusal::MEMBER_EXISTS,
+            MemberError::UrlExists => Refusal::PEER_URL_EXISTS,
+            MemberError::NotFound => Refusal::MEMBER_NOT_FOUND,
+            MemberError::NotLearner => Refusal::MEMBER_NOT_LEARNER,
+            MemberError::LearnerNotReady => Refusal::LEARNER_NOT_READY,
+            MemberError::TooManyLearners => Refusal::TOO_MANY_LEARNERS,
+            MemberError::Unhealthy => Refusal::UNHEALTHY,
+            MemberError::NotEnoughStarted => Refusal::MEMBER_NOT_ENOUGH_STARTED,
+            MemberError::BadTransferee => Refusal::BAD_LEADER_TRANSFEREE,
+            MemberError::NotLeader => Refusal::NOT_LEADER,
+            MemberError::Timeout => Refusal::TIMEOUT,
+            MemberError::TransferTimeout => Refusal::TIMEOUT_LEADER_TRANSFER,
+            MemberError::Stopped => Refusal::STOPPED,
+            MemberError::Internal(text) => Refusal::told(Code::Internal, text),
         }
     }
 }

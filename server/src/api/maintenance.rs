@@ -120,7 +120,7 @@ impl<B: Backend> Edge<B> {
         Ok(Frame::from(&response))
     }
 
-    pub(super) fn move_leader(&self, message: Bytes) -> Result<Frame, Refusal> {
+    pub(super) async fn move_leader(&self, message: Bytes) -> Result<Frame, Refusal> {
         let wanted: pb::MoveLeaderRequest = decode(message)?;
         let target = MemberId(wanted.target_id);
         let this = self.backend().header().member;
@@ -134,9 +134,7 @@ impl<B: Backend> Edge<B> {
         {
             return Err(Refusal::BAD_LEADER_TRANSFEREE);
         }
-        if target != this {
-            return Err(Refusal::not_served(SERVICE, "MoveLeader"));
-        }
+        self.backend().move_leader(target).await?;
         Ok(Frame::from(&pb::MoveLeaderResponse::default()))
     }
 

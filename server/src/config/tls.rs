@@ -205,7 +205,21 @@ fn check_pairs(tls: &TlsFiles) -> Result<(), String> {
              cert: {cert}]"
         ));
     }
+    let (names, hosts) = (&tls.allowed_common_names, &tls.allowed_hostnames);
+    if !names.is_empty() && !hosts.is_empty() {
+        return Err(format!(
+            "AllowedCNs and AllowedHostnames are mutually exclusive (cns={}, hostnames={})",
+            quote_all(names),
+            quote_all(hosts)
+        ));
+    }
     Ok(())
+}
+
+/// As Go prints a list of strings with `%q`.
+fn quote_all(texts: &[String]) -> String {
+    let quoted: Vec<String> = texts.iter().map(|text| quote(text)).collect();
+    format!("[{}]", quoted.join(" "))
 }
 
 fn show_address(url: &ListenUrl) -> String {

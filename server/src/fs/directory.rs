@@ -113,6 +113,39 @@ pub fn file_names(dir: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// Names and lengths of the files of a directory, directories in it left out. Names that are not
+/// UTF-8 are left out as well.
+pub fn file_sizes(dir: &Path) -> io::Result<Vec<(String, u64)>> {
+    let mut sizes = Vec::new();
+    for name in file_names(dir)? {
+        let metadata = fs::symlink_metadata(dir.join(&name))?;
+        if metadata.is_file() {
+            sizes.push((name, metadata.len()));
+        }
+    }
+    Ok(sizes)
+}
+
+/// Removes a directory with all that is in it; nothing to remove is no error. Not durable before its
+/// parent is synced: what a crash leaves is to be removed again.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a directory (mode 0700) that must not exist yet: of several that try, one succeeds. Its
+/// parent must exist. Not durable before the parent is synced.
+pub fn claim_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(PRIVATE).create(path)
+}
+
+/// Whether there is a directory at `path`.
+pub fn is_dir(path: &Path) -> bool {
+    path.is_dir()
+}
+
 /// The directory that holds `path`'s name; the working directory for a bare name.
 pub(super) fn parent_of(path: &Path) -> &Path {
     match path.parent() {

@@ -20,8 +20,12 @@ mod reserve;
 mod tests;
 
 pub use data_file::DataFile;
-pub use directory::{DirError, DirMode, create_private_dir, file_names};
+pub use directory::{
+    DirError, DirMode, claim_dir, create_private_dir, file_names, file_sizes, is_dir, remove_tree,
+};
 pub use durable::{remove_durably, rename_durably, sync_dir, write_durably};
 pub use lock::{DirLock, LockError};
-pub use read::{file_limit, open_file_count, read_if_exists, read_text};
+pub use read::{
+    Stamp, file_limit, open_file_count, read_at_most, read_if_exists, read_text, stamp,
+};
 pub use reserve::{DiskSpace, Reserve, is_out_of_space, space};

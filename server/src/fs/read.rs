@@ -1,7 +1,56 @@
 //! Reads of whole small files.
 
-use std::io;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+
+/// What tells one state of a file from another without reading it. A file that is replaced has
+/// another inode, one that is written in place another time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// When the file was last written or renamed over, seconds since 1970.
+    pub fn changed_seconds(&self) -> i64 {
+        self.changed.0.max(self.modified.0)
+    }
+}
+
+/// The state of a file, with symbolic links followed: a link that is switched is a change.
+///
+/// # Errors
+/// There is no such file, or it may not be looked at.
+pub fn stamp(path: &Path) -> io::Result<Stamp> {
+    let metadata = std::fs::metadata(path)?;
+    Ok(Stamp {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        bytes: metadata.size(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    })
+}
+
+/// The bytes of a file that has at most `bytes_max` of them.
+///
+/// # Errors
+/// It cannot be read, or is larger.
+pub fn read_at_most(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        let reason = format!("the file has more than {bytes_max} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
+    }
+    Ok(bytes)
+}
 
 /// The file's bytes; none where there is no such file.
 ///

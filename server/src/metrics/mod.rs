@@ -5,9 +5,11 @@
 //! when it is asked for (sizes, revisions, counts) is not kept twice: `node` makes it a family at
 //! the scrape. Must never cost a hot path more than an atomic addition.
 
+mod network;
 mod operations;
 mod process;
 
+pub use network::{Network, Transfer};
 pub use operations::Operations;
 
 use prometheus::core::Collector;
@@ -25,6 +27,8 @@ pub struct Metrics {
     pub backend_commit: Histogram,
     /// What is rare.
     pub operations: Operations,
+    /// What goes between members.
+    pub network: Network,
 }
 
 impl Metrics {
@@ -53,11 +57,13 @@ impl Metrics {
             "The latency distributions of commit called by backend.",
         );
         let operations = Operations::new(&registry);
+        let network = Network::new(&registry);
         Metrics {
             registry,
             wal_fsync,
             backend_commit,
             operations,
+            network,
         }
     }
 
@@ -86,6 +92,14 @@ impl Default for Metrics {
     fn default() -> Metrics {
         Metrics::new()
     }
+}
+
+/// Registers what was made.
+fn add<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let collector = made.expect("a valid name");
+    let registered = registry.register(Box::new(collector.clone()));
+    registered.expect("a name of its own");
+    collector
 }
 
 /// A gauge with the value it has now.

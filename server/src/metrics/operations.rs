@@ -1,11 +1,12 @@
 //! Operations that are rare enough to be timed and counted where they happen: maintenance,
 //! compaction, leases, the confirmation of reads.
 
-use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry,
     exponential_buckets,
 };
+
+use super::add;
 
 /// See the module. Names, texts and buckets are etcd's.
 pub struct Operations {
@@ -150,11 +151,4 @@ impl Operations {
             gauge.set(i64::from(on));
         }
     }
-}
-
-fn add<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
-    let collector = made.expect("a valid name");
-    let registered = registry.register(Box::new(collector.clone()));
-    registered.expect("a name of its own");
-    collector
 }

@@ -6,7 +6,8 @@
 //! - Bytes leave in the order they were written; a large write carries what was gathered before it.
 //! - What is gathered is bounded: beyond [`GATHER_MAX`] a write waits for the socket.
 //! - Whenever something is gathered and the task is not queued already, the socket's readiness to
-//!   write will wake it.
+//!   write will wake it. The same holds for what the layer below has taken and not sent (TLS keeps
+//!   a record that the socket has no room for).
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -44,6 +45,8 @@ struct Gather<IO> {
     replayed: usize,
     buffer: Vec<u8>,
     sent: usize,
+    /// The layer below was written to and not flushed since.
+    unflushed: bool,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Coalesced<IO> {
@@ -55,6 +58,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Coalesced<IO> {
             replayed: 0,
             buffer: Vec::new(),
             sent: 0,
+            unflushed: false,
         };
         Coalesced(Arc::new(Mutex::new(gather)))
     }
@@ -62,6 +66,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Coalesced<IO> {
     /// How many bytes wait to be sent.
     pub fn gathered(&self) -> usize {
         self.0.lock().gathered()
+    }
+
+    /// Whether anything has to be done before all that was written is on its way.
+    fn is_behind(&self) -> bool {
+        let gather = self.0.lock();
+        gather.gathered() > 0 || gather.unflushed
     }
 
     /// Sends what is gathered. Pending while the socket takes no more; it wakes the task then.
@@ -84,7 +94,12 @@ impl<IO: AsyncWrite + Unpin> Gather<IO> {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.unflushed = true;
             self.advance(written);
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            self.unflushed = false;
         }
         Poll::Ready(Ok(()))
     }
@@ -135,6 +150,7 @@ impl<IO: AsyncWrite + Unpin> Gather<IO> {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.unflushed = true;
             self.advance(written.min(gathered));
             if written > gathered {
                 return Poll::Ready(Ok(written - gathered));
@@ -232,11 +248,11 @@ where
             let _ = self.io.poll_drain(cx);
             return polled;
         }
-        if gathered == 0 {
+        if gathered == 0 && !self.io.is_behind() {
             self.deferred = false;
             return Poll::Pending;
         }
-        if !self.deferred && gathered < LARGE {
+        if !self.deferred && (1..LARGE).contains(&gathered) {
             // The handlers that this poll spawned run before the task's next turn: what they answer
             // at once leaves in the same send.
             self.deferred = true;

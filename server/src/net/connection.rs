@@ -13,16 +13,22 @@ use tokio::sync::watch;
 
 use super::coalesced::{Coalesced, Driven};
 use super::limits::{self, Limits};
-use super::{Handler, PeerInfo};
+use super::{Handler, PeerInfo, farewell};
 
 /// How every HTTP/2 connection of a client begins (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How every TLS connection of a client begins: a record of its handshake. No HTTP begins so.
+pub(super) const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Why a connection ended before its time.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
     #[error("the client did not say which protocol it speaks in time")]
     Silent,
+    #[error("the client speaks TLS, and this listener does not")]
+    UnexpectedTls,
+    #[error(transparent)]
+    Handshake(#[from] super::tls::HandshakeError),
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
@@ -43,6 +49,10 @@ where
 {
     let sniffed = tokio::time::timeout(limits::FIRST_BYTES_TIMEOUT, read_first_bytes(&mut io));
     let (first, is_http2) = sniffed.await.map_err(|_| ConnectionError::Silent)??;
+    if first.first() == Some(&TLS_HANDSHAKE) {
+        farewell::close(io).await;
+        return Err(ConnectionError::UnexpectedTls);
+    }
     let io = Coalesced::new(io, first);
     let service = hyper::service::service_fn(move |request| {
         let answer = handler.call(request, &peer);

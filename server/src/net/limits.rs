@@ -34,15 +34,15 @@ impl Default for Limits {
 /// headers.
 pub(super) const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a client may send on a stream before it is read: a request fits.
-pub(super) const STREAM_WINDOW: u32 = 1 << 20;
+pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
 /// The same for the connection.
-pub(super) const CONNECTION_WINDOW: u32 = 16 << 20;
+pub(crate) const CONNECTION_WINDOW: u32 = 16 << 20;
 /// The largest frame accepted.
-pub(super) const FRAME_MAX: u32 = 64 << 10;
+pub(crate) const FRAME_MAX: u32 = 64 << 10;
 /// The largest header list accepted (etcd: 16 MiB; a bearer token fits many times).
-pub(super) const HEADER_LIST_MAX: u32 = 64 << 10;
+pub(crate) const HEADER_LIST_MAX: u32 = 64 << 10;
 /// What is queued for a stream that its client does not read.
-pub(super) const SEND_BUFFER_MAX: usize = 256 << 10;
+pub(crate) const SEND_BUFFER_MAX: usize = 256 << 10;
 /// Streams that the client reset before they were accepted (CVE-2023-44487).
 pub(super) const PENDING_RESET_MAX: usize = 20;
 /// Streams that this side had to reset for the client's errors (RUSTSEC-2024-0332).

@@ -7,8 +7,9 @@
 //!   it was given to, so nothing about it is contended (measured: 1.3 to 1.5 times less CPU a call
 //!   than a work-stealing runtime).
 //! - What a connection has to say is gathered and leaves in one send a poll ([`Coalesced`]).
-//! - Everything is bounded: connections, the wait for a preface, header lists, windows, resets,
-//!   send buffers, the shutdown.
+//! - Everything is bounded: connections, handshakes, the wait for a preface, header lists, windows,
+//!   resets, send buffers, the shutdown.
+//! - TLS is below the gathering: what leaves in one send is one record, up to its 16 KiB.
 //!
 //! Not enforced, unlike etcd: the client's minimum interval between keepalive pings (GOAWAY
 //! "too_many_pings"): hyper answers pings itself and does not tell of them. Answering costs one
@@ -16,20 +17,30 @@
 
 mod coalesced;
 mod connection;
+mod farewell;
 pub mod home;
-mod limits;
+pub(crate) mod limits;
 mod listener;
 mod runtimes;
+mod security;
+mod stream;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 
 pub use coalesced::Coalesced;
 pub use limits::Limits;
 pub use listener::{Address, BindOptions, Listener};
 pub use runtimes::{Notice, Runtimes, Traffic};
+pub use security::Security;
+pub use stream::{Socket, Stream};
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +65,43 @@ impl std::fmt::Display for PeerAddress {
 pub struct PeerInfo {
     /// Where the connection comes from.
     pub address: PeerAddress,
+    /// Whether it is encrypted.
+    pub is_tls: bool,
+    /// Out of the certificate that it presented and that was verified, if one was asked for.
+    pub identity: Option<Arc<tls::PeerIdentity>>,
+}
+
+/// Serves one connection on the current runtime until it ends, or for the limits' grace after `stop`
+/// became true: for listeners whose connections live on another thread than the connection threads.
+///
+/// # Errors
+/// How it ended before its time, in words.
+pub(crate) async fn serve_connection<IO, H>(
+    io: IO,
+    handler: H,
+    peer: PeerInfo,
+    limits: &Limits,
+    stop: watch::Receiver<bool>,
+) -> Result<(), String>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Handler,
+{
+    let served = connection::serve(io, handler, peer, limits, stop).await;
+    served.map_err(|error| error.to_string())
+}
+
+/// Does the handshake of a connection that another thread than the connection threads accepted.
+///
+/// # Errors
+/// Why it was refused, in words.
+pub(crate) async fn secure(
+    socket: Socket,
+    peer: PeerAddress,
+    security: &Security,
+) -> Result<(Stream, PeerInfo), String> {
+    let secured = security::secure(socket, peer, security).await;
+    secured.map_err(|error| error.to_string())
 }
 
 /// What answers requests. A clone is made for every connection.

@@ -7,14 +7,16 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
+use super::connection::{self, ConnectionError};
 use super::home::Inbox;
 use super::limits::Limits;
 use super::listener::{Accepted, Address, BindOptions, Listener};
-use super::{Handler, PeerAddress, PeerInfo, connection};
+use super::security::{Security, open_stream};
+use super::tls::{HandshakeError, Side};
+use super::{Handler, PeerAddress};
 
 /// How long an accept loop rests after the system refused it (no file descriptor left, …).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -31,6 +33,15 @@ pub enum Notice {
     },
     /// The system refused to hand out a connection.
     AcceptFailed(io::Error),
+    /// A connection was refused in its TLS handshake.
+    HandshakeFailed {
+        /// Where it came from.
+        peer: PeerAddress,
+        /// Whose connections the listener takes.
+        side: Side,
+        /// Why, in Go's words where it has some.
+        error: HandshakeError,
+    },
     /// A connection ended in an error (the client's, mostly).
     Ended {
         /// Where it came from.
@@ -147,10 +158,21 @@ impl Runtimes {
         Listener::bind(address, options)
     }
 
-    /// Serves a listener until shutdown.
+    /// Serves a listener without TLS until shutdown.
     pub fn serve<H: Handler + Sync>(&self, listener: Listener, handler: H) {
+        self.serve_secured(listener, Security::Plain, handler);
+    }
+
+    /// Serves a listener until shutdown.
+    pub fn serve_secured<H: Handler + Sync>(
+        &self,
+        listener: Listener,
+        security: Security,
+        handler: H,
+    ) {
         let accepting = Accepting {
             listener,
+            security: security.for_listener(),
             handler,
             shared: Arc::clone(&self.shared),
             stop: self.stop.subscribe(),
@@ -198,6 +220,7 @@ fn run(runtime: &tokio::runtime::Runtime, inbox: Inbox, quitting: oneshot::Recei
 
 struct Accepting<H> {
     listener: Listener,
+    security: Security,
     handler: H,
     shared: Arc<Shared>,
     stop: watch::Receiver<bool>,
@@ -237,8 +260,14 @@ impl<H: Handler + Sync> Accepting<H> {
         traffic.accepted.fetch_add(1, Ordering::Relaxed);
         let guard = Open::new(&self.shared, self.alive.clone());
         let handle = guard.runtime.handle.clone();
-        let task = serve(stream, peer, self.handler.clone(), guard, self.stop.clone());
-        handle.spawn(task);
+        let connection = Connection {
+            accepted: stream,
+            peer,
+            security: self.security.clone(),
+            open: guard,
+            stop: self.stop.clone(),
+        };
+        handle.spawn(connection.serve(self.handler.clone()));
     }
 }
 
@@ -274,35 +303,54 @@ impl Drop for Open {
     }
 }
 
-async fn serve<H: Handler>(
-    stream: Accepted,
+/// A connection on its thread.
+struct Connection {
+    accepted: Accepted,
     peer: PeerAddress,
-    handler: H,
+    security: Security,
     open: Open,
     stop: watch::Receiver<bool>,
-) {
-    let info = PeerInfo { address: peer };
-    let limits = &open.shared.limits;
-    let ended = match stream {
-        Accepted::Tcp(stream) => match tcp(stream) {
-            Ok(stream) => connection::serve(stream, handler, info, limits, stop).await,
-            Err(error) => Err(error.into()),
-        },
-        Accepted::Unix(stream) => match UnixStream::from_std(stream) {
-            Ok(stream) => connection::serve(stream, handler, info, limits, stop).await,
-            Err(error) => Err(error.into()),
-        },
-    };
-    if let Err(error) = ended {
-        (open.shared.notify)(Notice::Ended {
+}
+
+impl Connection {
+    async fn serve<H: Handler>(self, handler: H) {
+        let Connection {
+            accepted,
             peer,
-            error: error.to_string(),
-        });
+            security,
+            open,
+            mut stop,
+        } = self;
+        let opened = tokio::select! {
+            opened = open_stream(accepted, peer, &security) => opened,
+            // No call is under way before the handshake is done.
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        let ended = match opened {
+            Ok((stream, info)) => {
+                connection::serve(stream, handler, info, &open.shared.limits, stop).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            (open.shared.notify)(notice(peer, &security, error));
+        }
     }
 }
 
-fn tcp(stream: std::net::TcpStream) -> io::Result<TcpStream> {
-    // Writes are gathered here, so that the system need not.
-    stream.set_nodelay(true)?;
-    TcpStream::from_std(stream)
+fn notice(peer: PeerAddress, security: &Security, error: ConnectionError) -> Notice {
+    match (error, security) {
+        (
+            ConnectionError::Handshake(error),
+            Security::Tls(acceptor) | Security::Either(acceptor),
+        ) => Notice::HandshakeFailed {
+            peer,
+            side: acceptor.side(),
+            error,
+        },
+        (error, _) => Notice::Ended {
+            peer,
+            error: error.to_string(),
+        },
+    }
 }

@@ -1,22 +1,31 @@
 //! The core as the edge sees it: each call handed to the room that does it.
 
+use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::barrier::Barrier;
+use super::door::Door;
+use super::fence::Fence;
+use super::leadership::LeadershipCell;
 use super::lessor::Lessor;
+use super::membership::Membership;
 use super::pages::{INLINE_KEYS_MAX, PagedRange};
+use super::peers::PeerCalls;
 use super::sink::WatchHome;
-use super::{defragment, read_index};
+use super::{defragment, member_id, peer_service, read_index, reads};
 use crate::api::backend::{
-    Backend, HashKv, Header, LeaseReport, ServeError, SnapshotSource, StatusReport,
+    Backend, HashKv, Header, LeaseReport, MemberChange, MemberError, ServeError, SnapshotSource,
+    StatusReport,
 };
 use crate::home::Homes;
 use crate::metrics::Metrics;
+use crate::peer::CallError;
 use crate::propose::{ProposeError, Proposer};
-use crate::raft::{ApplyStats, Consensus, Leadership, LogStore};
+use crate::raft::{ApplyStats, LogStore};
 use crate::read::Reader;
 use crate::snapshot;
 use crate::state::MemberRecord;
@@ -43,8 +52,18 @@ pub struct Core {
     pub reader: Reader,
     /// The way to change it.
     pub proposer: Proposer,
-    /// Consensus.
-    pub consensus: Consensus,
+    /// The Raft thread's door.
+    pub door: Door,
+    /// Where linearizable reads wait.
+    pub barrier: Barrier,
+    /// Closed where this member's data is known to be wrong.
+    pub fence: Arc<Fence>,
+    /// Changes of the membership.
+    pub membership: Membership,
+    /// How long a request may take, and a forwarded one.
+    pub request_timeout: Duration,
+    /// A stream that requires a leader ends when none has led for so long.
+    pub leaderless_max: Duration,
     /// Who leads, kept up to date by the Raft thread.
     pub leadership: Arc<LeadershipCell>,
     /// Leases' deadlines.
@@ -67,61 +86,11 @@ pub struct Core {
     pub next_lease_id: AtomicU64,
 }
 
-/// Who leads, readable without a lock.
-#[derive(Debug, Default)]
-pub struct LeadershipCell {
-    term: AtomicU64,
-    leader: AtomicU64,
-    sole_voter: AtomicBool,
-    learner: AtomicBool,
-    changes: AtomicU64,
-}
-
-impl LeadershipCell {
-    /// Takes over what consensus says.
-    pub fn set(&self, leadership: Leadership, sole_voter: bool, learner: bool) {
-        self.term.store(leadership.term, Ordering::Release);
-        let leader = leadership.leader.map_or(0, |member| member.0);
-        if self.leader.swap(leader, Ordering::AcqRel) != leader && leader != 0 {
-            self.changes.fetch_add(1, Ordering::Relaxed);
-        }
-        self.sole_voter.store(sole_voter, Ordering::Release);
-        self.learner.store(learner, Ordering::Release);
-    }
-
-    /// How often another leader was seen.
-    pub fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Relaxed)
-    }
-
-    /// The term.
-    pub fn term(&self) -> u64 {
-        self.term.load(Ordering::Acquire)
-    }
-
-    /// The leader, where one is known.
-    pub fn leader(&self) -> Option<MemberId> {
-        match self.leader.load(Ordering::Acquire) {
-            0 => None,
-            id => Some(MemberId(id)),
-        }
-    }
-
-    fn is_learner(&self) -> bool {
-        self.learner.load(Ordering::Acquire)
-    }
-
-    fn is_sole_voter(&self) -> bool {
-        self.sole_voter.load(Ordering::Acquire)
-    }
-}
-
 impl From<ProposeError> for ServeError {
     fn from(error: ProposeError) -> ServeError {
         match error {
             ProposeError::TooManyRequests => ServeError::TooManyRequests,
             ProposeError::NoSpace => ServeError::NoSpace,
-            ProposeError::NoLeader => ServeError::NoLeader,
             ProposeError::Stopped => ServeError::Stopped,
             ProposeError::Timeout => ServeError::Timeout,
         }
@@ -138,6 +107,26 @@ async fn blocking<R: Send + 'static>(
 }
 
 impl Core {
+    /// Asks the leader, waiting for one to be known, on the Raft thread.
+    async fn ask_leader<T, Asked>(
+        &self,
+        ask: impl FnOnce(PeerCalls, MemberId, Duration) -> Asked + Send + 'static,
+    ) -> Result<T, ServeError>
+    where
+        T: Send + 'static,
+        Asked: Future<Output = Result<T, CallError>> + Send + 'static,
+    {
+        let (peers, leadership) = (self.door.peers.clone(), self.leadership.clone());
+        let limit = self.request_timeout;
+        let asked = self.door.run(async move {
+            let known = tokio::time::timeout(limit, leadership.leader_known()).await;
+            let leader = known.map_err(|_| ServeError::Timeout)?;
+            let answered = ask(peers, leader, limit).await;
+            answered.map_err(|_| ServeError::Timeout)
+        });
+        asked.await?
+    }
+
     fn is_small(&self, query: &request::Range) -> bool {
         query.range.is_single()
             || query.count_only
@@ -153,25 +142,6 @@ impl Core {
     }
 }
 
-/// Hashes what is readable at `revision`. Blocks for as long as a scan of the store takes.
-fn hash_kv(store: &Store, revision: i64) -> Result<HashKv, ServeError> {
-    let state = store.read();
-    let head = state.mvcc.revision();
-    let mut plan = state.mvcc.hash_keep(Revision(revision))?;
-    // The view is taken under the lock that the plan was made under.
-    let found = store.engine().with_view(|scanner| {
-        drop(state);
-        scanner.records(&mut |record| plan.feed(&record));
-        plan.finish()
-    });
-    Ok(HashKv {
-        head,
-        hash: found.hash,
-        compact_revision: found.compact_revision,
-        hash_revision: found.hash_revision,
-    })
-}
-
 impl Backend for Core {
     type Cursor = PagedRange;
 
@@ -185,6 +155,9 @@ impl Backend for Core {
     }
 
     async fn propose(&self, op: Op) -> Result<Outcome, ServeError> {
+        if !matches!(op, Op::Alarm(_)) {
+            self.fence.pass()?;
+        }
         let frees = matches!(op, Op::Alarm(_));
         let outcome = self.proposer.propose(op).await?;
         if frees {
@@ -207,18 +180,16 @@ impl Backend for Core {
     }
 
     async fn read_barrier(&self) -> Result<(), ServeError> {
+        self.fence.pass()?;
         if self.leadership.is_sole_voter() {
             // What is acknowledged is applied here, and nobody else can acknowledge anything.
             return Ok(());
         }
-        let confirmation = async {
-            let confirmed = self.consensus.read_barrier().await;
-            confirmed.map_err(|_| ServeError::LeaderChanged)
-        };
-        read_index::counted(&self.metrics.operations, confirmation).await
+        read_index::counted(&self.metrics.operations, self.barrier.pass()).await
     }
 
     async fn range(&self, query: &request::Range) -> Result<(Revision, result::Range), ApplyError> {
+        self.fence.pass()?;
         if self.is_small(query) {
             return self.reader.range(query);
         }
@@ -229,46 +200,51 @@ impl Backend for Core {
     }
 
     fn range_cursor(&self, query: request::Range) -> Result<PagedRange, ApplyError> {
+        self.fence.pass()?;
         Ok(PagedRange::new(self.reader.cursor(query)?))
     }
 
     async fn read_txn(&self, txn: &request::Txn) -> Result<(Revision, result::Txn), ApplyError> {
+        self.fence.pass()?;
         self.reader.txn(txn)
     }
 
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<i64, ServeError> {
-        self.read_barrier()
-            .await
-            .map_err(|_| ServeError::NotPrimaryLessor)?;
-        Ok(self.lessor.renew(id).unwrap_or(0))
+        if self.leadership.leads() {
+            let lost = |_| ServeError::NotPrimaryLessor;
+            self.barrier.pass().await.map_err(lost)?;
+            return Ok(self.lessor.renew(id).unwrap_or(0));
+        }
+        let ask = move |peers: PeerCalls, leader, limit| async move {
+            peers.lease_keep_alive(leader, id, limit).await
+        };
+        self.ask_leader(ask).await
     }
 
     async fn lease_time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseReport, ServeError> {
-        self.read_barrier().await?;
-        let state = self.store.read();
-        let (Some((granted_seconds, attached)), Some(remaining_seconds)) =
-            (state.leases.get(id), self.lessor.remaining(id))
-        else {
-            return Ok(LeaseReport {
-                remaining_seconds: -1,
-                ..LeaseReport::default()
-            });
+        if self.leadership.leads() {
+            self.barrier.pass().await?;
+            return Ok(reads::lease_report(&self.store, &self.lessor, id, keys));
+        }
+        let ask = move |peers: PeerCalls, leader, limit| async move {
+            peers.lease_time_to_live(leader, id, keys, limit).await
         };
-        let keys = if keys {
-            attached.cloned().collect()
-        } else {
-            Vec::new()
-        };
+        let found = self.ask_leader(ask).await?;
         Ok(LeaseReport {
-            remaining_seconds,
-            granted_seconds,
-            keys,
+            remaining_seconds: found.ttl,
+            granted_seconds: found.granted_ttl,
+            keys: found.keys,
         })
     }
 
     async fn leases(&self) -> Result<Vec<LeaseId>, ServeError> {
-        self.read_barrier().await?;
-        Ok(self.lessor.by_expiry())
+        if self.leadership.leads() {
+            self.barrier.pass().await?;
+            return Ok(self.lessor.by_expiry());
+        }
+        let ask =
+            |peers: PeerCalls, leader, limit| async move { peers.leases(leader, limit).await };
+        self.ask_leader(ask).await
     }
 
     fn watch(&self) -> WatchStream {
@@ -281,6 +257,42 @@ impl Backend for Core {
 
     fn members(&self) -> Vec<MemberRecord> {
         self.store.read().members.iter().cloned().collect()
+    }
+
+    fn choose_member_id(&self, peer_urls: &[String]) -> MemberId {
+        member_id::new_member_id(peer_urls, SystemTime::now())
+    }
+
+    async fn change_members(&self, change: MemberChange) -> Result<Vec<MemberRecord>, MemberError> {
+        let (door, membership) = (self.door.clone(), self.membership.clone());
+        let (leadership, limit) = (self.leadership.clone(), self.request_timeout);
+        let changing = self.door.run(async move {
+            let known = tokio::time::timeout(limit, leadership.leader_known()).await;
+            let leader = known.map_err(|_| MemberError::Timeout)?;
+            if leadership.leads() {
+                return membership.change(&door.consensus, change).await;
+            }
+            let change = peer_service::change_message(change);
+            let changed = door.peers.change_members(leader, change, limit).await;
+            let members = changed.map_err(peer_service::member_error)?;
+            Ok(members
+                .into_iter()
+                .map(peer_service::from_message)
+                .collect())
+        });
+        changing.await.map_err(|_| MemberError::Stopped)?
+    }
+
+    async fn move_leader(&self, to: MemberId) -> Result<(), MemberError> {
+        let (consensus, leadership) = (self.door.consensus.clone(), self.leadership.clone());
+        let limit = self.request_timeout;
+        let moving = self.door.run(async move {
+            let asked = consensus.hand_over(to).await;
+            asked.map_err(MemberError::from)?;
+            let moved = tokio::time::timeout(limit, leadership.led_by(to)).await;
+            moved.map_err(|_| MemberError::TransferTimeout)
+        });
+        moving.await.map_err(|_| MemberError::Stopped)?
     }
 
     fn alarms(&self) -> Vec<Alarm> {
@@ -300,7 +312,7 @@ impl Backend for Core {
     }
 
     fn status(&self) -> StatusReport {
-        let leadership = self.consensus.leadership();
+        let leadership = self.door.consensus.leadership();
         let bytes = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let (size, in_use) = self.store.size_and_in_use_bytes();
         StatusReport {
@@ -340,11 +352,11 @@ impl Backend for Core {
 
     async fn hash_kv(&self, revision: i64) -> Result<HashKv, ServeError> {
         let (store, metrics) = (self.store.clone(), self.metrics.clone());
-        blocking(move || {
+        let hashed = blocking(move || {
             let _timed = metrics.operations.hash_rev_seconds.start_timer();
-            hash_kv(&store, revision)
-        })
-        .await?
+            reads::hash_kv(&store, revision)
+        });
+        Ok(hashed.await??)
     }
 
     async fn compacted_physically(&self, revision: Revision) -> Result<(), ServeError> {
@@ -367,7 +379,7 @@ impl Backend for Core {
     async fn snapshot(&self) -> Result<SnapshotSource, ServeError> {
         let (pieces, receiver) = mpsc::channel(SNAPSHOT_PIECES_AHEAD);
         let (begin, length) = oneshot::channel();
-        let engine = self.store.engine().clone();
+        let engine = self.store.engine();
         let description = self.describe();
         let metrics = self.metrics.clone();
         tokio::task::spawn_blocking(move || {
@@ -391,11 +403,20 @@ impl Backend for Core {
         })
     }
 
-    async fn interrupted(&self, _require_leader: bool) -> ServeError {
+    async fn interrupted(&self, require_leader: bool) -> ServeError {
         let mut stopping = self.stopping.clone();
-        // An error means that the node is gone altogether.
-        let _ = stopping.wait_for(|stopping| *stopping).await;
-        ServeError::Stopped
+        let leaderless = async {
+            match require_leader {
+                true => self.leadership.leaderless_for(self.leaderless_max).await,
+                false => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // An error means that the node is gone altogether.
+            _ = stopping.wait_for(|stopping| *stopping) => ServeError::Stopped,
+            () = leaderless => ServeError::NoLeader,
+            () = self.fence.closed() => ServeError::Apply(ApplyError::Corrupt),
+        }
     }
 
     fn slow_read(&self) {

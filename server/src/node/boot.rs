@@ -1,26 +1,28 @@
 //! Opening a data directory: whose it is, its engine, its log, its state.
 
 use std::io;
-use std::net::{IpAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::identity::{self, FirstMember};
 use super::space::{self, SpaceGuard};
-use super::{defragment, member_id, memory};
+use super::{defragment, memory, tls};
 use crate::config::{ClusterState, Config};
 use crate::fatal::end_process;
 use crate::fs::{self, DirLock, DirMode};
 use crate::metrics::Metrics;
+use crate::peer::Dial;
 use crate::raft::LogStore;
 use crate::state::{Limits, LoadError, State};
-use crate::storage::{Engine, EngineOptions, Identity, IdentityError, OpenError};
+use crate::storage::{
+    Engine, EngineOptions, Identity, IdentityError, LogPosition, OpenError, Place, PlaceError,
+    place,
+};
 use crate::store::Store;
 use crate::types::{ClusterId, MemberId};
 use crate::wal;
 
-/// The store's directory in the data directory.
-const STORE_DIR: &str = "store";
 /// The log's directory in the data directory, unless `--wal-dir` names another.
 const WAL_DIR: &str = "wal";
 /// A segment of the log. Two exist from the start, so small volumes do.
@@ -69,9 +71,37 @@ pub enum BootError {
         /// Of which cluster.
         wanted_cluster: ClusterId,
     },
+    /// This member had a data directory once.
+    #[error(
+        "member {0} has already been bootstrapped: its data directory was lost or is not this one, and without what it promised it must not vote; on another member run `etcdctl member remove {0}` and `etcdctl member add`, then start this one with an empty --data-dir and --initial-cluster-state=existing"
+    )]
+    AlreadyBootstrapped(MemberId),
+    /// Nobody told who the members of the cluster to join are.
+    #[error(
+        "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs: {0}"
+    )]
+    NobodyToJoin(String),
+    /// The flags and the cluster to join name other members.
+    #[error(
+        "error validating peerURLs: {0}: --initial-cluster must name the members that `etcdctl member list` shows, and this one as `etcdctl member add` printed it"
+    )]
+    OtherMembers(String),
+    /// This member's data differs from the others'.
+    #[error(
+        "{0} found data inconsistency with peers: remove this member and add it anew with an empty --data-dir"
+    )]
+    Inconsistent(MemberId),
+    /// The cluster knows this member by another data directory.
+    #[error(
+        "{0}; on another member run `etcdctl member remove` and `etcdctl member add`, then start this one with an empty --data-dir and --initial-cluster-state=existing"
+    )]
+    Replaced(crate::peer::Refusal),
     /// Its identity cannot be told.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// Which store counts cannot be told.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// Its store is damaged.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -97,6 +127,9 @@ pub enum BootError {
     /// Log and store do not fit each other, or consensus refuses the flags.
     #[error(transparent)]
     Consensus(#[from] crate::raft::StartError),
+    /// TLS files do not do what the flags ask of them.
+    #[error(transparent)]
+    Tls(#[from] crate::net::tls::TlsError),
     /// This build cannot do what the flags ask for.
     #[error("{0}")]
     Unsupported(&'static str),
@@ -119,8 +152,10 @@ pub struct Booted {
     pub lock: DirLock,
     /// Whose it is.
     pub identity: Identity,
-    /// The first members, as the flags name them: id, name, peer URLs.
-    pub members: Vec<(MemberId, Vec<String>)>,
+    /// The first members of a cluster that this member forms; none where it joins one.
+    pub first_members: Vec<FirstMember>,
+    /// Where a snapshot from the leader is received.
+    pub incoming: PathBuf,
     /// The applied state.
     pub store: Arc<Store>,
     /// The log.
@@ -135,25 +170,27 @@ pub struct Booted {
 ///
 /// # Errors
 /// See [`BootError`]; nothing that was there is changed then.
-pub fn open(config: &Config) -> Result<Booted, BootError> {
+pub fn open(config: &Config, dial: &Arc<dyn Dial>) -> Result<Booted, BootError> {
     refuse_unsupported(config)?;
     let started = Instant::now();
     let dir = &config.data_dir;
-    let members = first_members(config);
     refuse_foreign(dir)?;
-    if !matches!(Identity::load(dir), Ok(Some(_))) {
+    let chosen = match Identity::load(dir) {
+        Ok(Some(_)) => None,
         // Before anything is made: a corrected start finds nothing in its way. A directory that
         // cannot be read says so better below.
-        config.verify_bootstrap(&resolve)?;
-    }
+        Ok(None) | Err(_) => Some(identity::choose(config, dial)?),
+    };
     make_private(dir)?;
     let lock = DirLock::acquire(dir)?;
-    let identity = identify(config, dir, &members)?;
+    let identity = identify(config, dir, chosen, dial)?;
     let metrics = Arc::new(Metrics::new());
     let gates = config.feature_gates.all();
     let gates = gates.map(|(name, stage, on)| (name, stage.name(), on));
     metrics.operations.features(gates);
-    let store = Arc::new(open_store(config, dir)?);
+    let (place, installed) = Place::find(dir)?;
+    remove_leftovers(&place)?;
+    let store = Arc::new(open_store(config, &place)?);
     let threshold = config.bootstrap_defrag_threshold_megabytes;
     defragment::at_boot(&store, threshold, &metrics.operations);
     let wal_dir = config.wal_dir.clone().unwrap_or_else(|| dir.join(WAL_DIR));
@@ -165,25 +202,27 @@ pub fn open(config: &Config) -> Result<Booted, BootError> {
             offset = cut.offset, bytes = cut.bytes);
     }
     let log = LogStore::new(wal, recovered, metrics.clone())?;
+    finish_install(installed, &store, &log)?;
     refuse_shorter_log(&store, &log)?;
+    if config.cluster.force_new_cluster {
+        force_new_cluster(config, &identity, &store, &log)?;
+    }
     crate::log!(info, "opened data directory", "data-dir" = %dir.display(),
         "member-id" = %identity.member, "cluster-id" = %identity.cluster,
         revision = store.revision().0, keys = store.read().mvcc.keys_total(), took = started.elapsed());
     Ok(Booted {
         lock,
         identity,
-        members,
+        first_members: match config.cluster.state {
+            ClusterState::New => identity::first_members(config),
+            ClusterState::Existing => Vec::new(),
+        },
+        incoming: place::incoming_dir(dir),
         store,
         log,
         metrics,
         space,
     })
-}
-
-/// The first address of a host name, as the system tells it.
-fn resolve(host: &str) -> Option<IpAddr> {
-    let mut addresses = (host, 0).to_socket_addrs().ok()?;
-    addresses.next().map(|address| address.ip())
 }
 
 fn make_private(dir: &Path) -> Result<(), BootError> {
@@ -211,26 +250,74 @@ fn refuse_shorter_log(store: &Store, log: &LogStore) -> Result<(), BootError> {
     Ok(())
 }
 
+/// What other stores, transfers and checkpoints a crash left.
+fn remove_leftovers(place: &Place) -> Result<(), BootError> {
+    place.clean().map_err(|source| BootError::System {
+        what: "removing what a snapshot left behind".into(),
+        source,
+    })
+}
+
+/// The log is purged after a snapshot is in force. A crash between leaves a log that ends before the
+/// store: as long as nothing was applied after the snapshot, the log has lost nothing, and begins
+/// after it.
+fn finish_install(
+    installed: Option<LogPosition>,
+    store: &Store,
+    log: &LogStore,
+) -> Result<(), BootError> {
+    let Some(installed) = installed else {
+        return Ok(());
+    };
+    if store.applied_index() != installed.index || log.last_index() >= installed.index {
+        return Ok(());
+    }
+    crate::log!(
+        info,
+        "the log begins after the snapshot that was installed last",
+        index = installed.index,
+        last = log.last_index()
+    );
+    log.begin_after(installed)
+        .map_err(|source| BootError::System {
+            what: "the log's new beginning".into(),
+            source,
+        })
+}
+
+/// Makes this member the only one, keeping its data.
+fn force_new_cluster(
+    config: &Config,
+    identity: &Identity,
+    store: &Store,
+    log: &LogStore,
+) -> Result<(), BootError> {
+    if log.is_pristine() {
+        return Ok(());
+    }
+    let known = store.read().members.get(identity.member).cloned();
+    let peer_urls = match known {
+        Some(member) => member.peer_urls,
+        None => config
+            .advertise
+            .peer
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+    };
+    crate::log!(warn, "--force-new-cluster: this member goes on alone", member = %identity.member);
+    let forced = log.make_sole(identity.member, peer_urls);
+    forced.map_err(|source| BootError::System {
+        what: "the log's new configuration".into(),
+        source,
+    })
+}
+
 /// What the flags ask for and this build does not do yet: said at once, never ignored.
 fn refuse_unsupported(config: &Config) -> Result<(), BootError> {
-    if config.cluster.initial.len() > 1 {
-        return Err(BootError::Unsupported(
-            "--initial-cluster names more than one member: this build of engram runs one member",
-        ));
-    }
-    if config.cluster.state == ClusterState::Existing {
-        return Err(BootError::Unsupported(
-            "--initial-cluster-state=existing: this build of engram cannot join a cluster",
-        ));
-    }
     if config.cluster.discovery.is_asked_for() {
         return Err(BootError::Unsupported(
             "discovery is not part of this build of engram",
-        ));
-    }
-    if !config.client_tls.is_empty() || !config.peer_tls.is_empty() {
-        return Err(BootError::Unsupported(
-            "TLS flags are set: this build of engram serves without TLS only",
         ));
     }
     Ok(())
@@ -244,10 +331,11 @@ fn refuse_foreign(dir: &Path) -> Result<(), BootError> {
     };
     let ours = |name: &String| {
         name.starts_with("IDENTITY")
-            || name == STORE_DIR
+            || place::is_ours(name)
             || name == WAL_DIR
             || name.starts_with("LOCK")
             || name == space::FILE
+            || name == tls::FIXTURES_DIR
             || name == "lost+found"
     };
     if names.iter().any(|name| name == ETCD_DIR) {
@@ -262,63 +350,24 @@ fn refuse_foreign(dir: &Path) -> Result<(), BootError> {
     }
 }
 
-fn first_members(config: &Config) -> Vec<(MemberId, Vec<String>)> {
-    let mut members: Vec<(MemberId, Vec<String>)> = config
-        .cluster
-        .initial
-        .iter()
-        .map(|member| {
-            let urls: Vec<String> = member.peer_urls.iter().map(ToString::to_string).collect();
-            (member_id::member_id(&urls, &config.cluster.token), urls)
-        })
-        .collect();
-    members.sort();
-    members
-}
-
+/// The identity of the directory, which is given the chosen one where it has none.
 fn identify(
     config: &Config,
     dir: &Path,
-    members: &[(MemberId, Vec<String>)],
+    chosen: Option<Identity>,
+    dial: &Arc<dyn Dial>,
 ) -> Result<Identity, BootError> {
-    let ids: Vec<MemberId> = members.iter().map(|(id, _)| *id).collect();
-    let advertised: Vec<String> = config
-        .advertise
-        .peer
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    let wanted = Identity {
-        cluster: member_id::cluster_id(&ids),
-        member: member_id::member_id(&advertised, &config.cluster.token),
-        incarnation: random_u64(),
-    };
-    match Identity::load(dir)? {
-        Some(found) if (found.cluster, found.member) == (wanted.cluster, wanted.member) => {
-            Ok(found)
-        }
-        Some(found) => Err(BootError::OtherMember {
-            found: found.member,
-            found_cluster: found.cluster,
-            wanted: wanted.member,
-            wanted_cluster: wanted.cluster,
-        }),
-        None => {
-            wanted.store(dir)?;
-            Ok(wanted)
-        }
+    if let Some(found) = Identity::load(dir)? {
+        identity::refuse_other(config, &found)?;
+        return Ok(found);
     }
+    // Nothing is chosen only where somebody has emptied the directory a moment ago.
+    let identity = chosen.map_or_else(|| identity::choose(config, dial), Ok)?;
+    identity.store(dir)?;
+    Ok(identity)
 }
 
-/// A random number, from the hasher that the standard library seeds from the system.
-fn random_u64() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new()
-        .build_hasher()
-        .finish()
-}
-
-fn open_store(config: &Config, dir: &Path) -> Result<Store, BootError> {
+fn open_store(config: &Config, place: &Place) -> Result<Store, BootError> {
     let quarter = memory::limit_bytes() / 4;
     let cache = config
         .limits
@@ -327,7 +376,7 @@ fn open_store(config: &Config, dir: &Path) -> Result<Store, BootError> {
     let limits = Limits {
         value_cache_bytes: usize::try_from(cache).unwrap_or(usize::MAX),
     };
-    let store_dir = dir.join(STORE_DIR);
+    let store_dir = place.dir();
     make_private(&store_dir)?;
     let engine = Engine::open(&store_dir, EngineOptions::default())?;
     let tables = engine.tables()?;

@@ -41,6 +41,20 @@ impl Lessor {
         *self.deadlines.lock() = Some(deadlines);
     }
 
+    /// Another member leads: the deadlines are its matter.
+    pub fn demote(&self) {
+        *self.deadlines.lock() = None;
+    }
+
+    /// A snapshot took the place of the leases that the table was made of. Only a leader has a table,
+    /// and a leader gets no snapshots, so there is none by now, or it belongs to a term that is over.
+    pub fn replaced(&self, leases: &Leases) {
+        let mut guard = self.deadlines.lock();
+        if guard.is_some() {
+            *guard = Some(Deadlines::promote(leases, self.now_ms(), 0));
+        }
+    }
+
     /// Takes note of what was applied.
     pub fn applied(&self, op: &Op, outcome: &Outcome) {
         let operations = &self.metrics.operations;

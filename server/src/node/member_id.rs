@@ -2,6 +2,8 @@
 //!
 //! Source: `computeMemberID` and `genID` of etcd's membership package.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use sha1::{Digest, Sha1};
 
 use crate::types::{ClusterId, MemberId};
@@ -16,6 +18,12 @@ pub fn member_id(peer_urls: &[String], token: &str) -> MemberId {
     }
     hash.update(token.as_bytes());
     MemberId(first_eight(&hash.finalize()))
+}
+
+/// The id of a member added later: of its sorted peer URLs and the second it is added in.
+pub fn new_member_id(peer_urls: &[String], now: SystemTime) -> MemberId {
+    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    member_id(peer_urls, &seconds.to_string())
 }
 
 /// The cluster's id: of the ids of its first members.

@@ -1,24 +1,41 @@
 //! The composition root: opens a data directory, starts the threads, joins the rooms, serves, and
 //! takes it all down again in the opposite order.
 //!
-//! Boot: data directory and its lock → engine → log (recovery) → state loaded → apply thread → Raft
-//! (what was committed is replayed) → leader → first entries of a new cluster → listeners last.
+//! Boot: data directory and its lock → engine → log (recovery) → state loaded → TLS files → apply
+//! thread → Raft (what was committed is replayed) → leader → first entries of a new cluster →
+//! listeners last.
 //! Must never decide anything about data: whatever it starts does.
 
-mod backend;
-mod boot;
+pub(crate) mod backend;
+mod barrier;
+pub(crate) mod boot;
 mod compactor;
+mod corruption;
+mod counted_dial;
 mod defragment;
+pub(crate) mod directory;
+mod door;
+mod duties;
+pub(crate) mod fence;
 mod gauges;
-mod lessor;
+mod identity;
+mod join;
+pub(crate) mod leadership;
+pub(crate) mod lessor;
 mod member_id;
+mod membership;
 mod memory;
 mod pages;
+mod peer_service;
+mod peers;
 mod raft_thread;
 mod read_index;
+mod reads;
+mod route;
 mod serve;
-mod sink;
+pub(crate) mod sink;
 mod space;
+mod tls;
 
 pub use backend::Core;
 pub use boot::BootError;
@@ -26,24 +43,50 @@ pub use boot::BootError;
 use std::sync::Arc;
 
 use crate::config::Config;
-use raft_thread::RaftThread;
+use crate::peer::Refusal;
+use raft_thread::{Outside, RaftThread};
+use serve::Stop;
 
-/// Runs a member until it is told to stop by SIGTERM or SIGINT, whose number it returns.
+/// How a member's run came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop, by this signal.
+    Signal(i32),
+    /// It was removed from the cluster.
+    Removed,
+}
+
+/// Runs a member until it is told to stop by SIGTERM or SIGINT, or until it is removed.
 ///
 /// # Errors
-/// It could not start: the error says what is in the way and what to do.
-pub fn run(config: &Config) -> Result<i32, BootError> {
-    let booted = boot::open(config)?;
+/// It could not start, or is no member: the error says what is in the way and what to do.
+pub fn run(config: &Config) -> Result<Ended, BootError> {
+    let asking = tls::PeerDial::before_start(config)?;
+    let booted = boot::open(config, &asking)?;
+    let tls = tls::Tls::open(config)?;
+    tls.register(booted.metrics.registry());
     let (homes, inboxes) = crate::home::Homes::new(serve::thread_count(config));
-    let (core, raft) = RaftThread::start(config, booted, homes.clone())?;
+    let outside = Outside {
+        homes,
+        listeners: serve::bind_peers(config, &tls)?,
+        dial: tls.dial(),
+    };
+    let (core, raft) = RaftThread::start(config, booted, outside)?;
     let core = Arc::new(core);
-    let serving = serve::start(config, &core, inboxes)?;
+    let serving = serve::start(config, &core, inboxes, &tls)?;
     crate::log!(info, "ready to serve client requests");
-    let signal = serve::wait_for_signal()?;
-    crate::log!(info, "received signal; shutting down", signal = signal);
+    let stop = serve::wait_for_stop(raft.expelled())?;
+    if let Stop::Signal(signal) = stop {
+        crate::log!(info, "received signal; shutting down", signal = signal);
+        raft.hand_over();
+    }
     raft.announce_stop();
     serving.stop();
     drop(core);
     raft.stop();
-    Ok(signal)
+    match stop {
+        Stop::Signal(signal) => Ok(Ended::Signal(signal)),
+        Stop::Expelled(Refusal::SenderRemoved) => Ok(Ended::Removed),
+        Stop::Expelled(refusal) => Err(BootError::Replaced(refusal)),
+    }
 }

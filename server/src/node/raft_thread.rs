@@ -1,107 +1,149 @@
-//! The Raft thread: consensus, the proposer's batches, and the member's periodic duties.
+//! The Raft thread: consensus, the connections to peers, the proposer's batches, and the member's
+//! periodic duties.
 
-use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::sync::watch::{Receiver, Sender, channel};
 
-use super::backend::{Core, LeadershipCell};
+use super::backend::Core;
+use super::barrier::Barrier;
 use super::boot::{BootError, Booted};
-use super::compactor::Schedule;
+use super::corruption::Checks;
+use super::counted_dial::CountedDial;
+use super::directory::MemberDirectory;
+use super::door::Door;
+use super::duties::Duties;
+use super::fence::Fence;
+use super::identity::FirstMember;
+use super::leadership::LeadershipCell;
 use super::lessor::Lessor;
+use super::membership::{Membership, Rules};
+use super::peer_service::PeerService;
+use super::peers::PeerCalls;
+use super::route::LeaderRoute;
+use super::serve::PeerListener;
 use super::sink::{Headers, Sink, WatchedStore};
 use super::space::SpaceGuard;
 use crate::config::{Config, ETCD_VERSION};
-use crate::fatal::end_process;
 use crate::fs::DirLock;
 use crate::home::Homes;
-use crate::propose::{self, Proposer, Quota};
-use crate::raft::{ApplyThread, Consensus, ConsensusOptions, LogStore};
+use crate::peer::{self, Clients, Dial, Local, Refusal};
+use crate::propose::{Proposer, Quota};
+use crate::raft::{ApplyThread, Consensus, ConsensusOptions, LogStore, Peers};
 use crate::read::Reader;
 use crate::store::Store;
-use crate::types::request::{AlarmType, Compact, MemberAttributes, Op};
-use crate::types::{LeaseId, MemberId};
+use crate::types::MemberId;
+use crate::types::request::{AlarmType, MemberAttributes};
 use crate::watch::{self, Hub};
 
-/// How often consensus, the store's size and the log's length are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Every how many looks the size of a store that nobody writes to is measured.
-const IDLE_LOOKS: u64 = 10;
-/// How often leases are looked at, and how many are revoked at once. Source: etcd's lessor revokes
-/// up to 1,000 a second, in steps of 500 ms.
-const EXPIRE_EVERY: Duration = Duration::from_millis(500);
-/// The most leases revoked a step: one batch.
-const EXPIRE_MAX: usize = 4000;
-/// A log that grew by this much since the last flush is cut: bounds disk use and replay. Bytes.
-const LOG_GROWTH_MAX: u64 = 64 << 20;
 /// The most applied entries kept in the log. `--snapshot-catchup-entries` counts requests; an entry
 /// here carries up to thousands of them.
 const ENTRIES_KEPT_MAX: u64 = 500;
 /// How long a member that was alone when it stopped may take to replay its log and lead again.
 const LEAD_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How long a start waits for the cluster to know this member before clients are served anyway.
+/// Source: etcd's `--experimental-wait-cluster-ready-timeout`.
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the thread is given beside the opened data directory.
+pub struct Outside {
+    /// The connection threads' inboxes.
+    pub homes: Homes,
+    /// Where peers connect.
+    pub listeners: Vec<PeerListener>,
+    /// How peers are connected to.
+    pub dial: Arc<dyn Dial>,
+}
 
 /// The running thread.
 pub struct RaftThread {
     thread: JoinHandle<()>,
     stop: Sender<bool>,
     proposer: Proposer,
+    door: Door,
+    leadership: Arc<LeadershipCell>,
+    expelled: Receiver<Option<Refusal>>,
+    election_timeout: Duration,
     _lock: DirLock,
 }
 
-/// What the thread works with.
-#[derive(Clone)]
-struct Duties {
-    member: MemberId,
-    incarnation: u64,
-    first_members: Vec<(MemberId, Vec<String>)>,
-    attributes: MemberAttributes,
+/// What the thread begins with.
+struct Beginning {
+    local: Local,
     options: ConsensusOptions,
+    first_members: Vec<FirstMember>,
+    listeners: Vec<PeerListener>,
+    incoming: PathBuf,
+    dial: Arc<dyn Dial>,
+    directory: Arc<MemberDirectory>,
+    limits: peer::Limits,
+    rules: Rules,
+    request_timeout: Duration,
+    attributes: MemberAttributes,
     store: Arc<Store>,
     log: LogStore,
     proposer: Proposer,
     lessor: Arc<Lessor>,
     leadership: Arc<LeadershipCell>,
+    barrier: Barrier,
     auto_compaction: crate::config::AutoCompaction,
+    checks: Checks,
+    snapshot_count: u64,
     space: Arc<SpaceGuard>,
 }
 
 impl RaftThread {
-    /// Starts consensus and waits until this member leads and has published itself.
+    /// Starts consensus. Returns once this member has published itself: at once where it is alone,
+    /// else when the cluster knows it, or after [`READY_TIMEOUT`].
     ///
     /// # Errors
     /// See [`BootError`].
     pub fn start(
         config: &Config,
         booted: Booted,
-        homes: Homes,
+        outside: Outside,
     ) -> Result<(Core, RaftThread), BootError> {
         let Booted {
             lock,
             identity,
-            members,
+            first_members,
+            incoming,
             store,
             log,
             metrics,
             space,
         } = booted;
+        let local = Local {
+            cluster: identity.cluster,
+            member: identity.member,
+            incarnation: identity.incarnation,
+        };
+        let Outside {
+            homes,
+            listeners,
+            dial,
+        } = outside;
         let alarm = store.read().alarms.is_raised(AlarmType::NoSpace);
         let quota = Quota::new(config.limits.quota_backend_bytes, alarm);
         quota.measured(store.engine().size_bytes());
-        let proposer = Proposer::new(
-            identity.member,
-            config.request_timeout(),
-            quota,
-            homes.clone(),
-        );
+        let request_timeout = config.request_timeout();
+        let proposer = Proposer::new(local.member, request_timeout, quota, homes.clone());
         let lessor = Arc::new(Lessor::new(metrics.clone()));
-        let leadership = Arc::new(LeadershipCell::default());
+        let leadership = Arc::new(LeadershipCell::new(local.member));
+        let directory = Arc::new(MemberDirectory::new(local, store.clone()));
+        let barrier = Barrier::new(leadership.clone(), request_timeout);
+        let fence = Arc::new(Fence::new(local.member, &store.read().alarms));
         let headers = Headers {
-            cluster: identity.cluster,
-            member: identity.member,
+            cluster: local.cluster,
+            member: local.member,
             leadership: leadership.clone(),
         };
         let hub = Hub::new(
@@ -113,6 +155,9 @@ impl RaftThread {
             hub: hub.clone(),
             proposer: proposer.clone(),
             lessor: lessor.clone(),
+            directory: directory.clone(),
+            fence: fence.clone(),
+            store: store.clone(),
         };
         let warning = config.warning_apply_duration;
         let apply = ApplyThread::start(store.clone(), Arc::new(sink), metrics.clone(), warning)
@@ -121,49 +166,103 @@ impl RaftThread {
                 source,
             })?;
         let apply_stats = apply.stats();
-        let duties = Duties {
-            member: identity.member,
-            incarnation: identity.incarnation,
-            first_members: members,
+        let election_timeout = config.raft.election_timeout;
+        let request_bytes = usize::try_from(config.limits.request_bytes_max);
+        let beginning = Beginning {
+            local,
+            options: consensus_options(config, local.member),
+            first_members,
+            listeners,
+            incoming,
+            dial,
+            directory: directory.clone(),
+            limits: peer::Limits::for_requests_of(request_bytes.unwrap_or(usize::MAX)),
+            rules: rules(config),
+            request_timeout,
             attributes: attributes(config),
-            options: consensus_options(config, identity.member),
             store: store.clone(),
             log: log.clone(),
             proposer: proposer.clone(),
             lessor: lessor.clone(),
             leadership: leadership.clone(),
+            barrier: barrier.clone(),
             auto_compaction: config.compaction.auto,
+            checks: checks(config),
+            snapshot_count: config.raft.snapshot_count,
             space,
         };
         let (stop, stopping) = channel(false);
-        let (thread, consensus) = spawn(duties, apply, stopping.clone())?;
+        let (thread, (door, membership)) = spawn(beginning, apply, stopping.clone())?;
         let core = Core {
-            cluster: identity.cluster,
-            member: identity.member,
+            cluster: local.cluster,
+            member: local.member,
             reader: Reader::new(store.clone()),
             store,
             proposer: proposer.clone(),
-            consensus,
-            leadership,
+            door: door.clone(),
+            barrier,
+            membership,
+            fence,
+            request_timeout,
+            leaderless_max: leaderless_max(election_timeout),
+            leadership: leadership.clone(),
             lessor,
             hub,
             homes,
             log,
-            lease_ttl_min_seconds: lease_ttl_min(config.raft.election_timeout),
+            lease_ttl_min_seconds: lease_ttl_min(election_timeout),
             metrics,
             apply_stats,
             stopping,
-            next_lease_id: AtomicU64::new(first_lease_id(identity.member)),
+            next_lease_id: AtomicU64::new(first_lease_id(local.member)),
         };
-        Ok((
-            core,
-            RaftThread {
-                thread,
-                stop,
-                proposer,
-                _lock: lock,
-            },
-        ))
+        let thread = RaftThread {
+            thread,
+            stop,
+            proposer,
+            door,
+            leadership,
+            expelled: directory.expelled(),
+            election_timeout,
+            _lock: lock,
+        };
+        Ok((core, thread))
+    }
+
+    /// Tells when this member is one no more, and why.
+    pub fn expelled(&self) -> Receiver<Option<Refusal>> {
+        self.expelled.clone()
+    }
+
+    /// Hands leadership to another voter where this member leads, and waits until that one leads:
+    /// an election timeout at most. Clients are still served meanwhile.
+    pub fn hand_over(&self) {
+        let Some(to) = self.successor() else {
+            return;
+        };
+        let (sender, handed) = mpsc::channel();
+        let (door, leadership) = (self.door.clone(), self.leadership.clone());
+        drop(self.door.spawn(async move {
+            if door.consensus.hand_over(to).await.is_ok() {
+                leadership.led_by(to).await;
+            }
+            // Whoever waited may have given up.
+            let _ = sender.send(());
+        }));
+        match handed.recv_timeout(self.election_timeout) {
+            Ok(()) => crate::log!(info, "handed leadership over", to = %to),
+            Err(_) => crate::log!(warn, "leadership was not taken over in time", to = %to),
+        }
+    }
+
+    fn successor(&self) -> Option<MemberId> {
+        if !self.leadership.leads() {
+            return None;
+        }
+        self.door
+            .consensus
+            .replication()
+            .successor(self.election_timeout)
     }
 
     /// Tells streams to end and refuses new proposals.
@@ -181,21 +280,14 @@ impl RaftThread {
     }
 }
 
-/// What the looks remember: bytes appended to the log when it was last cut, and when the store was
-/// last measured.
-struct LogWatch {
-    cut_at: u64,
-    measured_at: Option<u64>,
-    looks: u64,
-}
-
-type Started = Result<Consensus, BootError>;
+/// What the rest of the member gets of the thread.
+type Begun = (Door, Membership);
 
 fn spawn(
-    duties: Duties,
+    beginning: Beginning,
     apply: ApplyThread,
     stopping: Receiver<bool>,
-) -> Result<(JoinHandle<()>, Consensus), BootError> {
+) -> Result<(JoinHandle<()>, Begun), BootError> {
     let system = |source| BootError::System {
         what: "the raft thread".into(),
         source,
@@ -208,13 +300,13 @@ fn spawn(
     let thread = std::thread::Builder::new()
         .name("engram-raft".into())
         .spawn(move || {
-            runtime.block_on(duties.run(&apply, stopping, started));
+            run(&runtime, beginning, &apply, stopping, started);
             drop(runtime);
             apply.join();
         })
         .map_err(system)?;
     match starting.blocking_recv() {
-        Ok(Ok(consensus)) => Ok((thread, consensus)),
+        Ok(Ok(begun)) => Ok((thread, begun)),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(BootError::FirstEntries(
             "the raft thread ended early".into(),
@@ -222,193 +314,148 @@ fn spawn(
     }
 }
 
-impl Duties {
-    async fn run(
-        self,
-        apply: &ApplyThread,
-        mut stopping: Receiver<bool>,
-        started: oneshot::Sender<Started>,
-    ) {
-        let consensus = match self.begin(apply).await {
-            Ok(consensus) => consensus,
+fn run(
+    runtime: &Runtime,
+    beginning: Beginning,
+    apply: &ApplyThread,
+    mut stopping: Receiver<bool>,
+    started: oneshot::Sender<Result<Begun, BootError>>,
+) {
+    runtime.block_on(async {
+        let duties = match beginning.begin(apply, &stopping).await {
+            Ok(duties) => duties,
             Err(error) => {
                 // The starter waits for this; it cannot be gone.
                 drop(started.send(Err(error)));
                 return;
             }
         };
-        drop(started.send(Ok(consensus.clone())));
-        let duties = self.clone();
-        let raft = consensus.clone();
+        drop(started.send(Ok((duties.door.clone(), duties.membership.clone()))));
         tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => {}
-            () = duties.tick(raft) => {}
+            () = duties.tick() => {}
         }
-        self.proposer.stop();
-        consensus.stop().await;
-    }
+        duties.proposer.stop();
+        duties.door.consensus.stop().await;
+    });
+}
 
-    async fn begin(&self, apply: &ApplyThread) -> Started {
-        let is_new = self.log.is_pristine();
-        let consensus =
-            Consensus::start(&self.options, self.log.clone(), self.store.clone(), apply).await?;
-        if is_new {
-            let members: BTreeMap<_, _> = self.first_members.iter().cloned().collect();
+impl Beginning {
+    /// Starts everything that lives on this thread.
+    async fn begin(
+        mut self,
+        apply: &ApplyThread,
+        stopping: &Receiver<bool>,
+    ) -> Result<Duties, BootError> {
+        let dial = Arc::new(CountedDial {
+            dial: self.dial.clone(),
+            store: self.store.clone(),
+            metrics: self.log.metrics().clone(),
+        });
+        let clients = Clients::new(self.directory.clone(), dial, self.limits);
+        let network = Peers::new(
+            clients.clone(),
+            self.local.member,
+            self.log.metrics().clone(),
+        );
+        let (log, store) = (self.log.clone(), self.store.clone());
+        let is_new = log.is_pristine();
+        let consensus = Consensus::start(&self.options, log, store, apply, network).await?;
+        if is_new && !self.first_members.is_empty() {
+            let members = self.first_members.iter().cloned().collect();
             consensus.initialize(members).await?;
         }
-        consensus.lead(LEAD_TIMEOUT).await?;
-        let learner = self
-            .store
-            .read()
-            .members
-            .get(self.member)
-            .is_some_and(|m| m.learner);
-        self.leadership
-            .set(consensus.leadership(), consensus.is_sole_voter(), learner);
-        tokio::spawn({
-            let (proposer, consensus) = (self.proposer.clone(), consensus.clone());
-            async move { proposer.run(consensus).await }
-        });
-        self.publish().await?;
-        self.lessor
-            .promote(&self.store.read().leases, self.extend_ms());
-        Ok(consensus)
-    }
-
-    /// Renewals of the last run are unknown: leases live an election timeout longer than granted.
-    fn extend_ms(&self) -> u64 {
-        u64::try_from(self.options.election_timeout.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// Writes the first entries of a new cluster, and this member's attributes where they changed.
-    async fn publish(&self) -> Result<(), BootError> {
-        let (version, known) = {
-            let state = self.store.read();
-            let known = state.members.get(self.member).cloned();
-            (state.cluster_version.clone(), known)
-        };
-        let is_published = known.is_some_and(|member| {
-            member.attributes == self.attributes && member.incarnation == self.incarnation
-        });
-        if !is_published {
-            let (member, incarnation) = (self.member, self.incarnation);
-            let attributes = self.attributes.clone();
-            self.write(Op::PublishMember {
-                member,
-                incarnation,
-                attributes,
-            })
-            .await?;
+        let duties = self.duties(consensus.clone(), clients);
+        let listeners = std::mem::take(&mut self.listeners);
+        self.serve_peers(listeners, &duties, stopping)?;
+        if consensus.is_sole_voter() {
+            consensus.lead(LEAD_TIMEOUT).await?;
         }
-        let ours = cluster_version();
-        if version.as_ref() != Some(&ours) {
-            self.write(Op::SetClusterVersion(ours)).await?;
+        duties.observe();
+        duties.spawn_tasks(LeaderRoute {
+            leadership: self.leadership.clone(),
+            consensus,
+            peers: duties.door.peers.clone(),
+            limit: self.request_timeout,
+        });
+        let published = tokio::time::timeout(READY_TIMEOUT, duties.publish()).await;
+        if published.is_err() {
+            crate::log!(
+                warn,
+                "the cluster does not know this member yet: serving all the same",
+                waited = READY_TIMEOUT
+            );
+            let duties = duties.clone();
+            tokio::spawn(async move { duties.publish().await });
+        }
+        if self.checks.at_start
+            && duties
+                .comparison()
+                .compare()
+                .await
+                .suspects(self.local.member)
+        {
+            return Err(BootError::Inconsistent(self.local.member));
+        }
+        Ok(duties)
+    }
+
+    fn duties(&self, consensus: Consensus, clients: Clients) -> Duties {
+        let peers = PeerCalls::new(clients, self.store.clone());
+        let membership = Membership::new(
+            self.local.member,
+            self.store.clone(),
+            self.leadership.clone(),
+            self.rules,
+        );
+        Duties {
+            local: self.local,
+            attributes: self.attributes.clone(),
+            cluster_version: cluster_version(),
+            election_timeout: self.options.election_timeout,
+            snapshot_count: self.snapshot_count,
+            store: self.store.clone(),
+            log: self.log.clone(),
+            proposer: self.proposer.clone(),
+            lessor: self.lessor.clone(),
+            leadership: self.leadership.clone(),
+            barrier: self.barrier.clone(),
+            membership,
+            auto_compaction: self.auto_compaction,
+            checks: self.checks,
+            space: self.space.clone(),
+            door: Door::of_this_thread(consensus, peers),
+        }
+    }
+
+    fn serve_peers(
+        &self,
+        listeners: Vec<PeerListener>,
+        duties: &Duties,
+        stopping: &Receiver<bool>,
+    ) -> Result<(), BootError> {
+        let service = PeerService {
+            local: self.local,
+            consensus: duties.door.consensus.clone(),
+            store: self.store.clone(),
+            leadership: self.leadership.clone(),
+            lessor: self.lessor.clone(),
+            barrier: self.barrier.clone(),
+            membership: duties.membership.clone(),
+            metrics: self.log.metrics().clone(),
+            incoming: self.incoming.clone(),
+        };
+        let server = peer::Server::new(Arc::new(service), self.directory.clone(), self.limits);
+        for bound in listeners {
+            let listener = TcpListener::from_std(bound.listener);
+            let listener = listener.map_err(|source| BootError::System {
+                what: "listening to peers".into(),
+                source,
+            })?;
+            let serving = peer::serve(listener, bound.security, server.clone(), stopping.clone());
+            tokio::spawn(serving);
         }
         Ok(())
-    }
-
-    async fn write(&self, op: Op) -> Result<(), BootError> {
-        match self.proposer.propose(op).await {
-            Ok(outcome) => match outcome.result {
-                Ok(_) => Ok(()),
-                Err(error) => Err(BootError::FirstEntries(error.to_string())),
-            },
-            Err(error) => Err(BootError::FirstEntries(error.to_string())),
-        }
-    }
-
-    async fn tick(&self, consensus: Consensus) {
-        let mut sweep = tokio::time::interval(propose::SWEEP_EVERY);
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        let mut expire = tokio::time::interval(EXPIRE_EVERY);
-        let mut watch = LogWatch {
-            cut_at: self.log.appended_bytes(),
-            measured_at: None,
-            looks: 0,
-        };
-        let mut schedule = Schedule::new(&self.auto_compaction);
-        let mut compact_at = schedule
-            .as_ref()
-            .map(|schedule| Instant::now() + schedule.interval());
-        loop {
-            tokio::select! {
-                _ = look.tick() => {
-                    self.look(&consensus, &mut watch).await;
-                    if let (Some(at), Some(schedule)) = (compact_at, schedule.as_mut())
-                        && Instant::now() >= at
-                    {
-                        compact_at = Some(at + schedule.interval());
-                        self.auto_compact(schedule);
-                    }
-                }
-                _ = expire.tick() => self.revoke_expired(),
-                _ = sweep.tick() => self.proposer.sweep(),
-            }
-        }
-    }
-
-    /// Looks after consensus, the disk and the log's length.
-    async fn look(&self, consensus: &Consensus, watch: &mut LogWatch) {
-        if let Some(failure) = consensus.failure() {
-            end_process(
-                failure,
-                "start again; if it comes back, restore this member",
-            );
-        }
-        if self.space.is_exhausted() {
-            self.proposer.raise_no_space();
-        }
-        let appended = self.log.appended_bytes();
-        watch.looks += 1;
-        // An idle member is measured less often: asking the engine costs more than looking.
-        if watch.measured_at != Some(appended) || watch.looks.is_multiple_of(IDLE_LOOKS) {
-            watch.measured_at = Some(appended);
-            self.proposer
-                .quota()
-                .measured(self.store.engine().size_bytes());
-        }
-        if appended.saturating_sub(watch.cut_at) > LOG_GROWTH_MAX {
-            watch.cut_at = appended;
-            self.cut_log(consensus).await;
-        }
-    }
-
-    async fn cut_log(&self, consensus: &Consensus) {
-        if consensus.snapshot().await.is_err() {
-            crate::log!(warn, "the log could not be cut: consensus has stopped");
-        }
-    }
-
-    /// Revokes what has expired; the next look finds what could not be revoked now.
-    fn revoke_expired(&self) {
-        for id in self.lessor.expired(EXPIRE_MAX) {
-            self.spawn_proposal("revoking an expired lease", Op::LeaseRevoke(id), Some(id));
-        }
-    }
-
-    fn auto_compact(&self, schedule: &mut Schedule) {
-        if let Some(revision) = schedule.tick(self.store.revision()) {
-            crate::log!(info, "starting auto compaction", revision = revision.0);
-            let op = Op::Compact(Compact {
-                revision: revision.0,
-            });
-            self.spawn_proposal("auto compaction", op, None);
-        }
-    }
-
-    fn spawn_proposal(&self, what: &'static str, op: Op, lease: Option<LeaseId>) {
-        let (proposer, lessor) = (self.proposer.clone(), self.lessor.clone());
-        tokio::spawn(async move {
-            match (proposer.propose(op).await, lease) {
-                (Ok(outcome), Some(_)) if outcome.result.is_ok() => lessor.count_expired(),
-                (Ok(_), _) => {}
-                (Err(error), lease) => {
-                    let lease = lease.unwrap_or_default();
-                    crate::log!(warn, "a duty of the leader failed and is tried again",
-                        what = what, lease = %lease, error = %error);
-                }
-            }
-        });
     }
 }
 
@@ -431,6 +478,30 @@ fn consensus_options(config: &Config, member: MemberId) -> ConsensusOptions {
         election_timeout: config.raft.election_timeout,
         entries_kept: config.raft.snapshot_catchup_entries.min(ENTRIES_KEPT_MAX),
     }
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules {
+        strict: config.cluster.strict_reconfig_check,
+        learners_max: config.cluster.learners_max,
+        silence_max: config.raft.election_timeout,
+        timeout: config.request_timeout(),
+    }
+}
+
+fn checks(config: &Config) -> Checks {
+    let compacted = config.feature_gates.enabled("CompactHashCheck");
+    Checks {
+        at_start: config.feature_gates.enabled("InitialCorruptCheck"),
+        every: config.corruption.check_time,
+        after_compactions: compacted.then_some(config.corruption.compact_hash_check_time),
+    }
+}
+
+/// How long a stream that requires a leader lives without one. Source: etcd's
+/// `maxNoLeaderCnt` (3) times an election timeout.
+fn leaderless_max(election_timeout: Duration) -> Duration {
+    election_timeout * 3
 }
 
 fn watch_config(config: &Config) -> watch::Config {

@@ -1,15 +1,20 @@
 //! Listeners and signals: the last to start, the first to stop.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::backend::Core;
 use super::boot::BootError;
+use super::tls::Tls;
 use crate::api::{self, Edge};
 use crate::config::{self, Config, ListenUrl, MetricsDetail};
 use crate::home::Inbox;
-use crate::net::{Address, BindOptions, Limits, Notice, Runtimes};
+use crate::net::tls::{Acceptor, HandshakeError, Side};
+use crate::net::{Address, BindOptions, Limits, Listener, Notice, Runtimes, Security};
+use crate::peer::Refusal;
 
 /// The connection threads, by default: the kernel and the other threads need cores too.
 const IO_THREADS_DEFAULT_MAX: usize = 4;
@@ -44,7 +49,12 @@ impl Serving {
 ///
 /// # Errors
 /// A socket is not to be had.
-pub fn start(config: &Config, core: &Arc<Core>, inboxes: Vec<Inbox>) -> Result<Serving, BootError> {
+pub fn start(
+    config: &Config,
+    core: &Arc<Core>,
+    inboxes: Vec<Inbox>,
+    tls: &Tls,
+) -> Result<Serving, BootError> {
     let system = |source| BootError::System {
         what: "the connection threads".into(),
         source,
@@ -54,40 +64,80 @@ pub fn start(config: &Config, core: &Arc<Core>, inboxes: Vec<Inbox>) -> Result<S
         reuse_port: config.listen.reuse_port,
     };
     let edge = Edge::new(core.clone(), edge_limits(config));
+    let acceptor = tls.client.as_ref();
     // All are bound before the first is served: a member serves whole or not at all.
-    let clients = config
-        .listen
-        .client
-        .iter()
-        .chain(&config.listen.client_http);
-    let clients = bind_all(&runtimes, clients, options)?;
-    let metrics = bind_all(&runtimes, &config.listen.metrics, options)?;
-    for (url, listener) in clients {
-        runtimes.serve(listener, edge.clone());
-        crate::log!(info, "serving client traffic", address = %url);
+    let listen = &config.listen;
+    let clients = listen.client.iter().chain(&listen.client_http);
+    let clients = bind_all(&runtimes, clients, acceptor, options)?;
+    let metrics = bind_all(&runtimes, &listen.metrics, acceptor, options)?;
+    for bound in clients {
+        let message = bound.message();
+        runtimes.serve_secured(bound.listener, bound.security, edge.clone());
+        crate::log!(info, message, address = %bound.url);
     }
-    for (url, listener) in metrics {
-        runtimes.serve(listener, edge.metrics_only());
-        crate::log!(info, "serving metrics", address = %url);
+    for bound in metrics {
+        runtimes.serve_secured(bound.listener, bound.security, edge.metrics_only());
+        crate::log!(info, "serving metrics", address = %bound.url);
     }
     Ok(Serving { runtimes })
 }
 
+/// A listener that is about to be served.
+struct Bound<'a> {
+    url: &'a ListenUrl,
+    listener: Listener,
+    security: Security,
+}
+
+impl Bound<'_> {
+    /// What etcd logs when it serves it.
+    fn message(&self) -> &'static str {
+        match self.security {
+            Security::Plain => "serving client traffic insecurely; this is strongly discouraged!",
+            Security::Tls(_) => "serving client traffic securely",
+            Security::Either(_) => "serving client traffic securely and insecurely",
+        }
+    }
+}
+
+/// One listener an address: `http` and `https` may share one, as in etcd.
 fn bind_all<'a>(
     runtimes: &Runtimes,
     urls: impl IntoIterator<Item = &'a ListenUrl>,
+    acceptor: Option<&Acceptor>,
     options: BindOptions,
-) -> Result<Vec<(&'a ListenUrl, crate::net::Listener)>, BootError> {
-    urls.into_iter()
-        .map(|url| Ok((url, bind(runtimes, url, options)?)))
-        .collect()
+) -> Result<Vec<Bound<'a>>, BootError> {
+    let urls: Vec<&ListenUrl> = urls.into_iter().collect();
+    let mut bound: Vec<Bound<'a>> = Vec::new();
+    for url in &urls {
+        if bound.iter().any(|other| other.url.address == url.address) {
+            continue;
+        }
+        bound.push(Bound {
+            url,
+            listener: bind(runtimes, url, options)?,
+            security: security(&urls, url, acceptor),
+        });
+    }
+    Ok(bound)
 }
 
-fn bind(
-    runtimes: &Runtimes,
-    url: &ListenUrl,
-    options: BindOptions,
-) -> Result<crate::net::Listener, BootError> {
+/// What the URLs of one address ask for together.
+fn security(urls: &[&ListenUrl], url: &ListenUrl, acceptor: Option<&Acceptor>) -> Security {
+    let same = || urls.iter().filter(|other| other.address == url.address);
+    if !same().any(|url| url.scheme.is_tls()) {
+        return Security::Plain;
+    }
+    let acceptor = acceptor
+        .expect("there is an acceptor where a URL has TLS")
+        .clone();
+    match same().all(|url| url.scheme.is_tls()) {
+        true => Security::Tls(acceptor),
+        false => Security::Either(acceptor),
+    }
+}
+
+fn bind(runtimes: &Runtimes, url: &ListenUrl, options: BindOptions) -> Result<Listener, BootError> {
     let failed = |source| BootError::System {
         what: format!("listening on {url}"),
         source,
@@ -133,14 +183,86 @@ fn edge_limits(config: &Config) -> api::Config {
 }
 
 fn log_notice(notice: Notice) {
-    crate::log!(debug, "connection", notice = ?notice);
+    match notice {
+        // Load balancers knock like this all day: etcd says it at debug level as well.
+        Notice::HandshakeFailed {
+            peer,
+            error: error @ HandshakeError::Gone,
+            ..
+        } => crate::log!(debug, "rejected connection", "remote-addr" = %peer, error = %error),
+        Notice::HandshakeFailed { peer, side, error } => {
+            crate::log!(warn, rejected(side), "remote-addr" = %peer, error = %error);
+        }
+        notice => crate::log!(debug, "connection", notice = ?notice),
+    }
 }
 
-/// Blocks until the process is told to stop, and returns the signal's number.
+/// etcd's words.
+fn rejected(side: Side) -> &'static str {
+    match side {
+        Side::Client => "rejected connection on client endpoint",
+        Side::Peer => "rejected connection on peer endpoint",
+    }
+}
+
+/// Where peers connect, bound and not served yet.
+pub struct PeerListener {
+    /// The socket; it does not block.
+    pub listener: TcpListener,
+    /// What is spoken on it.
+    pub security: Security,
+}
+
+/// Binds the listeners for peers. They are served once consensus runs.
+///
+/// # Errors
+/// A socket is not to be had, or is one that peers cannot use.
+pub fn bind_peers(config: &Config, tls: &Tls) -> Result<Vec<PeerListener>, BootError> {
+    let urls: Vec<&ListenUrl> = config.listen.peer.iter().collect();
+    let mut bound: Vec<&config::Address> = Vec::new();
+    let mut listeners = Vec::new();
+    for url in &urls {
+        if bound.contains(&&url.address) {
+            continue;
+        }
+        bound.push(&url.address);
+        listeners.push(PeerListener {
+            listener: bind_peer(url)?,
+            security: security(&urls, url, tls.peer.as_ref()),
+        });
+    }
+    Ok(listeners)
+}
+
+fn bind_peer(url: &ListenUrl) -> Result<TcpListener, BootError> {
+    let failed = |source| BootError::System {
+        what: format!("listening on {url}"),
+        source,
+    };
+    let config::Address::Tcp { host, port } = &url.address else {
+        let unsupported = std::io::Error::other("peers connect over TCP: choose http or https");
+        return Err(failed(unsupported));
+    };
+    let listener = TcpListener::bind(resolve(host, *port).map_err(failed)?).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    crate::log!(info, "listening to peers", address = %url);
+    Ok(listener)
+}
+
+/// Why a member stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It was told to, by this signal.
+    Signal(i32),
+    /// It is no member (any more).
+    Expelled(Refusal),
+}
+
+/// Blocks until the process is told to stop, or `expelled` says that it is no member.
 ///
 /// # Errors
 /// The system refuses to tell of signals.
-pub fn wait_for_signal() -> Result<i32, BootError> {
+pub fn wait_for_stop(mut expelled: watch::Receiver<Option<Refusal>>) -> Result<Stop, BootError> {
     use tokio::signal::unix::{SignalKind, signal};
     let system = |source| BootError::System {
         what: "waiting for signals".into(),
@@ -152,9 +274,17 @@ pub fn wait_for_signal() -> Result<i32, BootError> {
     runtime.map_err(system)?.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
+        let refused = async {
+            match expelled.wait_for(Option::is_some).await {
+                Ok(refusal) => refusal.expect("waited for"),
+                // The directory lives as long as the member.
+                Err(_) => std::future::pending().await,
+            }
+        };
         Ok(tokio::select! {
-            _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
-            _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+            _ = terminate.recv() => Stop::Signal(SignalKind::terminate().as_raw_value()),
+            _ = interrupt.recv() => Stop::Signal(SignalKind::interrupt().as_raw_value()),
+            refusal = refused => Stop::Expelled(refusal),
         })
     })
 }

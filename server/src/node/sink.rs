@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::backend::LeadershipCell;
+use super::directory::MemberDirectory;
+use super::fence::Fence;
+use super::leadership::LeadershipCell;
 use super::lessor::Lessor;
 use crate::codec::entry::BatchHeader;
 use crate::home::{HomeId, Homes};
@@ -12,7 +14,7 @@ use crate::propose::Proposer;
 use crate::raft::Applied;
 use crate::state::{Event, RevisionRecord, Values};
 use crate::store::Store;
-use crate::types::request::{Op, Range};
+use crate::types::request::{AlarmType, Op, Range};
 use crate::types::result::Outcome;
 use crate::types::{ClusterId, KeyRange, MemberId, Revision, RevisionPair};
 use crate::watch::{HeaderSource, Home, Hub};
@@ -22,18 +24,40 @@ pub struct Sink {
     pub hub: Arc<Hub>,
     pub proposer: Proposer,
     pub lessor: Arc<Lessor>,
+    pub directory: Arc<MemberDirectory>,
+    pub fence: Arc<Fence>,
+    pub store: Arc<Store>,
 }
 
 impl Applied for Sink {
+    fn replaced(&self, store: &Store) {
+        let raised = {
+            let state = store.read();
+            self.lessor.replaced(&state.leases);
+            self.fence.look(&state.alarms);
+            state.alarms.is_raised(AlarmType::NoSpace)
+        };
+        let quota = self.proposer.quota();
+        quota.alarm_is(raised);
+        quota.measured(store.engine().size_bytes());
+        self.hub.reset(store.revision());
+        self.directory.look();
+    }
+
     fn events(&self, revision: Revision, events: Vec<Event>) {
         self.hub.publish(revision, events);
     }
 
-    fn members_changed(&self) {}
+    fn members_changed(&self) {
+        self.directory.look();
+    }
 
     fn outcomes(&self, header: &BatchHeader, ops: &[Op], outcomes: Vec<Outcome>) {
         for (op, outcome) in ops.iter().zip(&outcomes) {
             self.lessor.applied(op, outcome);
+        }
+        if ops.iter().any(|op| matches!(op, Op::Alarm(_))) {
+            self.fence.look(&self.store.read().alarms);
         }
         self.proposer.outcomes(header, ops, outcomes);
     }
@@ -44,15 +68,15 @@ pub struct WatchedStore(pub Arc<Store>);
 
 impl Values for WatchedStore {
     fn get(&self, pair: RevisionPair) -> Option<RevisionRecord> {
-        self.0.engine().get(pair)
+        self.0.get(pair)
     }
 
     fn get_many(&self, pairs: &[RevisionPair]) -> Vec<Option<RevisionRecord>> {
-        self.0.engine().get_many(pairs)
+        self.0.get_many(pairs)
     }
 
     fn scan(&self, from: RevisionPair, visit: &mut dyn FnMut(RevisionRecord) -> bool) {
-        self.0.engine().scan(from, visit);
+        self.0.scan(from, visit);
     }
 }
 

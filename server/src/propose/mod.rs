@@ -5,7 +5,7 @@
 //! next one gathers; when it is applied, whatever has gathered goes. One entry, one fdatasync,
 //! however many requests.
 //!
-//! Must never: retry a proposal (its outcome may be unknown), or answer before the entry is applied.
+//! Must never: retry a proposal that may have been taken (its outcome is unknown), or answer before the entry is applied.
 //!
 //! A caller waits a bounded time: the Raft thread sweeps through those who wait ([`SWEEP_EVERY`]).
 //! A timer for every one of them would cost each more than its place in the batch does.
@@ -19,6 +19,7 @@ mod waits;
 
 pub use quota::Quota;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -28,7 +29,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::codec::entry::BatchHeader;
 use crate::home::Homes;
-use crate::raft::{Batch, Consensus, ProposeRefused};
+use crate::raft::{Batch, ProposeRefused};
 use crate::types::MemberId;
 use crate::types::request::{Alarm, AlarmType, Op};
 use crate::types::result::{Applied, Outcome};
@@ -45,6 +46,9 @@ const BATCH_MAX: usize = 4096;
 /// The most bytes of a batch (one request may be larger alone).
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
+/// How long to rest after a member that was taken for the leader said that it is not.
+const REROUTE_PAUSE: Duration = Duration::from_millis(10);
+
 /// Why a proposal has no outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
@@ -54,15 +58,22 @@ pub enum ProposeError {
     /// The quota is reached; the alarm is being raised.
     #[error("database space exceeded")]
     NoSpace,
-    /// Nobody known leads.
-    #[error("no leader")]
-    NoLeader,
     /// The member is stopping.
     #[error("server stopped")]
     Stopped,
     /// The request timeout passed. The outcome is unknown.
     #[error("request timed out")]
     Timeout,
+}
+
+/// Where batches go: to the leader, whoever that is.
+pub trait Route {
+    /// Returns once there is a way. Nothing is taken out of the queue before: what waits there can
+    /// still be refused with certainty.
+    fn open(&self) -> impl Future<Output = ()>;
+
+    /// Sends a batch; returns once it is applied where it was sent.
+    fn send(&self, batch: Batch) -> impl Future<Output = Result<(), ProposeRefused>>;
 }
 
 /// Takes proposals from any thread. Clones share the queue.
@@ -224,15 +235,19 @@ impl Proposer {
         self.shared.filled.notify_one();
     }
 
-    /// Sends batches to Raft, one at a time, until [`Proposer::stop`]. Runs on the Raft thread.
-    pub async fn run(&self, consensus: Consensus) {
+    /// Sends batches on their way, one at a time, until [`Proposer::stop`]. Runs on the Raft thread.
+    pub async fn run(&self, route: &impl Route) {
         // Sequences of two runs of one member must not meet: an old batch could be applied late.
         let mut sequence = unix_now().as_nanos() as u64;
         loop {
             self.shared.filled.notified().await;
-            while let Some((ops, waiters)) = self.take_batch() {
+            loop {
+                route.open().await;
+                let Some((ops, waiters)) = self.take_batch() else {
+                    break;
+                };
                 sequence += 1;
-                self.send(&consensus, sequence, ops, waiters).await;
+                self.send(route, sequence, ops, waiters).await;
             }
             if self.shared.queue.lock().stopped {
                 return;
@@ -240,7 +255,7 @@ impl Proposer {
         }
     }
 
-    async fn send(&self, raft: &Consensus, sequence: u64, ops: Vec<Op>, waiters: Vec<Waiter>) {
+    async fn send(&self, route: &impl Route, sequence: u64, ops: Vec<Op>, waiters: Vec<Waiter>) {
         let wall_ms = u64::try_from(unix_now().as_millis()).unwrap_or(u64::MAX);
         let header = BatchHeader {
             proposer: self.shared.member,
@@ -249,12 +264,41 @@ impl Proposer {
         };
         // Registered before it is sent: applying may come first.
         self.shared.waits.register(sequence, waiters);
-        let refused = match raft.propose(Batch::new(header, ops)).await {
-            Ok(()) => return,
-            Err(ProposeRefused::NotLeader) => ProposeError::NoLeader,
-            Err(ProposeRefused::Stopped) => ProposeError::Stopped,
-        };
-        self.shared.waits.refuse_batch(sequence, refused);
+        let batch = Batch::new(header, ops);
+        match route.send(batch.clone()).await {
+            // Unknown: it may be applied yet. Those who wait hear of it, or give up.
+            Ok(()) | Err(ProposeRefused::Unknown) => {}
+            Err(ProposeRefused::NotLeader) => {
+                self.put_back(sequence, &batch);
+                tokio::time::sleep(REROUTE_PAUSE).await;
+            }
+            Err(ProposeRefused::Stopped) => {
+                let stopped = ProposeError::Stopped;
+                self.shared.waits.refuse_batch(sequence, stopped);
+            }
+        }
+    }
+
+    /// Puts a batch that is known not to have been taken before what waits, for another leader.
+    fn put_back(&self, sequence: u64, batch: &Batch) {
+        let waiters = self.shared.waits.take(sequence);
+        let decoded = batch.decoded().expect("a batch made here can be decoded");
+        let mut queue = self.shared.queue.lock();
+        if queue.stopped {
+            drop(queue);
+            let waiters = waiters.into_iter().flatten();
+            return self.shared.waits.refuse(waiters, ProposeError::Stopped);
+        }
+        let mut waiting = Vec::with_capacity(waiters.len() + queue.waiting.len());
+        for (op, waiter) in decoded.1.iter().zip(waiters) {
+            // Nobody waits for the others any more, and nothing of them has happened.
+            let Some(waiter) = waiter else { continue };
+            let bytes = cost::bytes(op);
+            queue.bytes += bytes;
+            waiting.push((op.clone(), bytes, waiter));
+        }
+        waiting.append(&mut queue.waiting);
+        queue.waiting = waiting;
     }
 
     fn take_batch(&self) -> Option<(Vec<Op>, Vec<Waiter>)> {

@@ -55,6 +55,11 @@ impl Quota {
         !self.alarm.swap(true, Ordering::Relaxed)
     }
 
+    /// The alarm is raised or not, whatever was known of it.
+    pub fn alarm_is(&self, raised: bool) {
+        self.alarm.store(raised, Ordering::Relaxed);
+    }
+
     /// An alarm was raised or cleared.
     pub fn alarm_changed(&self, alarm: &Alarm) {
         match alarm {

@@ -93,6 +93,11 @@ impl Waits {
         self.refuse(late, ProposeError::Timeout);
     }
 
+    /// Those who wait for a batch that was not taken, in the order of its operations.
+    pub fn take(&self, sequence: u64) -> Vec<Option<Waiter>> {
+        self.batches.lock().remove(&sequence).unwrap_or_default()
+    }
+
     /// Refuses a batch that was not taken.
     pub fn refuse_batch(&self, sequence: u64, error: ProposeError) {
         if let Some(waiters) = self.batches.lock().remove(&sequence) {

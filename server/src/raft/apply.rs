@@ -19,6 +19,7 @@ use super::{ApplyStats, Batch, Entry, entry};
 use crate::codec::entry::BatchHeader;
 use crate::fatal::end_process;
 use crate::metrics::Metrics;
+use crate::snapshot::install::Prepared;
 use crate::state::{Change, Effects, Event, MemberNode};
 use crate::storage::Applied as AppliedMark;
 use crate::store::Store;
@@ -35,6 +36,10 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// Who wants to know what was applied.
 pub trait Applied: Send + Sync + 'static {
+    /// A snapshot took the store's place: it may have gone over many entries at once, whose events
+    /// and outcomes nobody is told one by one.
+    fn replaced(&self, store: &Store);
+
     /// A batch was applied and its data written: events for the watchers, at the store's revision.
     fn events(&self, revision: Revision, events: Vec<Event>);
 
@@ -56,6 +61,13 @@ pub(super) enum Task {
     Apply {
         /// The entries.
         entries: Vec<Entry>,
+        /// Told when done.
+        done: oneshot::Sender<()>,
+    },
+    /// Put a snapshot in the store's place.
+    Install {
+        /// It, ready.
+        prepared: Box<Prepared>,
         /// Told when done.
         done: oneshot::Sender<()>,
     },
@@ -190,6 +202,10 @@ impl Worker {
                     // The receiver is gone only when openraft is shutting down.
                     let _ = done.send(());
                 }
+                Some(Task::Install { prepared, done }) => {
+                    self.install(*prepared);
+                    let _ = done.send(());
+                }
                 Some(Task::Flush { done }) => {
                     self.store.engine().flush();
                     let _ = done.send(());
@@ -234,6 +250,38 @@ impl Worker {
         self.applied.members_changed();
     }
 
+    /// What was applied until now is in the snapshot, and more: the store becomes the snapshot, and
+    /// everybody who follows the store is told.
+    fn install(&mut self, prepared: Prepared) {
+        let started = Instant::now();
+        let position = prepared.position();
+        let before = self.mark.log_position.map_or(0, |last| last.index);
+        assert!(
+            position.index > before,
+            "I2: a snapshot that ends with {position} does not follow {before}"
+        );
+        let mark = prepared.applied().clone();
+        let old = match prepared.install(&self.store) {
+            Ok(old) => old,
+            Err(error) => end_process(
+                error,
+                "once the disk is healthy, start again: nothing acknowledged is lost",
+            ),
+        };
+        self.mark = mark;
+        self.applied.replaced(&self.store);
+        crate::log!(
+            info,
+            "installed a snapshot from the leader",
+            index = position.index,
+            term = position.term,
+            before = before,
+            revision = self.store.revision().0,
+            took = started.elapsed()
+        );
+        drop(old);
+    }
+
     fn write_mark(&self, index: u64) {
         self.store.engine().write(&[], &self.mark);
         self.store.publish(self.store.revision(), index);
@@ -251,12 +299,13 @@ impl Worker {
         let mut effects = Effects::default();
         let mut outcomes = Vec::with_capacity(ops.len());
         let revision = {
+            let engine = self.store.engine();
             let mut state = self.store.write();
             for op in ops {
-                outcomes.push(state.apply(op, self.store.engine(), &mut effects));
+                outcomes.push(state.apply(op, &engine, &mut effects));
             }
             let writing = Instant::now();
-            self.store.engine().write(&effects.changes, &self.mark);
+            engine.write(&effects.changes, &self.mark);
             self.metrics
                 .backend_commit
                 .observe(writing.elapsed().as_secs_f64());

@@ -34,6 +34,18 @@ impl Batch {
         }
     }
 
+    /// Takes a batch that a peer sent, and decodes it.
+    ///
+    /// # Errors
+    /// The bytes are no batch that this build could apply.
+    pub fn parse(encoded: Bytes) -> Result<Batch, DecodeError> {
+        let decoded = entry::decode_batch(encoded.clone())?;
+        Ok(Batch {
+            encoded,
+            decoded: Some(Arc::new(decoded)),
+        })
+    }
+
     /// Its bytes.
     pub fn encoded(&self) -> &Bytes {
         &self.encoded

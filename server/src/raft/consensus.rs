@@ -4,14 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
-use openraft::{Config, SnapshotPolicy};
+use openraft::metrics::RaftServerMetrics;
+use openraft::type_config::alias::WatchReceiverOf;
+use openraft::{Config, ServerState, SnapshotPolicy};
+use tokio::sync::Semaphore;
 
 use super::apply::ApplyThread;
 use super::state_machine::StateMachine;
-use super::{Batch, LogStore, Peer, Raft, network};
+use super::{Batch, LogStore, Peer, Peers, Raft, TypeConfig};
+use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::types::MemberId;
 
@@ -42,9 +47,12 @@ pub enum StartError {
 /// Why a batch was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeRefused {
-    /// Another member leads, or none does.
+    /// Another member leads, or none does. It is known not to have happened.
     #[error("not the leader")]
     NotLeader,
+    /// It was sent, and what became of it is not known.
+    #[error("the outcome is unknown")]
+    Unknown,
     /// Consensus has stopped.
     #[error("consensus has stopped")]
     Stopped,
@@ -61,16 +69,32 @@ pub struct Leadership {
     pub committed_index: u64,
 }
 
+/// Tells when who leads or votes may have changed.
+pub struct LeadershipChanges(WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>);
+
+impl LeadershipChanges {
+    /// Resolves at the next change; never once consensus has stopped.
+    pub async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// The handle. Clones share it. Lives on the Raft thread's runtime.
 #[derive(Clone)]
 pub struct Consensus {
-    raft: Raft,
-    member: MemberId,
+    pub(super) raft: Raft,
+    pub(super) member: MemberId,
+    election_timeout: Duration,
+    /// One permit: snapshots are received one at a time.
+    pub(super) receiving: Arc<Semaphore>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Consensus {
-    /// Joins log, store and apply thread, and starts openraft on the current runtime. Returns once
-    /// what was committed before the last stop is applied.
+    /// Joins log, store, apply thread and the network to peers, and starts openraft on the current
+    /// runtime. Returns once what was committed before the last stop is applied.
     ///
     /// # Errors
     /// The timing flags do not fit, or log and store do not fit each other.
@@ -79,18 +103,25 @@ impl Consensus {
         log: LogStore,
         store: Arc<Store>,
         apply: &ApplyThread,
+        peers: Peers,
     ) -> Result<Consensus, StartError> {
         let config = config(options)
             .validate()
             .map_err(|e| StartError::Timing(e.to_string()))?;
-        let machine = StateMachine::new(store, apply.handle());
+        let machine = StateMachine::new(store, apply.handle(), log.clone());
+        let serving = machine.serving();
+        let metrics = log.metrics().clone();
         let id = options.member.0;
-        let raft = Raft::new(id, Arc::new(config), network::NoPeers, log, machine)
+        let raft = Raft::new(id, Arc::new(config), peers, log, machine)
             .await
             .map_err(|error| StartError::Inconsistent(error.to_string()))?;
+        serving.begin();
         Ok(Consensus {
             raft,
             member: options.member,
+            election_timeout: options.election_timeout,
+            receiving: Arc::new(Semaphore::new(1)),
+            metrics,
         })
     }
 
@@ -155,8 +186,7 @@ impl Consensus {
     /// at the commit: 8 % less CPU a put, the same rate and latency).
     ///
     /// # Errors
-    /// The batch was not taken. Where it may have been taken and its outcome is unknown, this does
-    /// not return: the callers' own timeouts answer them.
+    /// The batch was not taken, or what became of it is not known.
     pub async fn propose(&self, batch: Batch) -> Result<(), ProposeRefused> {
         let (responder, _committed, completed) = ProgressResponder::new();
         if self
@@ -169,10 +199,10 @@ impl Consensus {
         }
         match completed.await {
             Ok(Ok(_)) => Ok(()),
-            // Discarded: another leader overwrote the entry, so it is known not to have happened.
-            Ok(Err(
-                ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_),
-            )) => Err(ProposeRefused::NotLeader),
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeRefused::NotLeader),
+            // Another leader overwrote the entry, or a snapshot that was installed here covers it, and
+            // then it may have happened. To say that it did not would be a guess.
+            Ok(Err(ClientWriteError::LogEntryDiscarded(_))) => Err(ProposeRefused::Unknown),
             Ok(Err(_)) | Err(_) => Err(ProposeRefused::Stopped),
         }
     }
@@ -189,31 +219,35 @@ impl Consensus {
             .map_err(|_| ProposeRefused::Stopped)
     }
 
-    /// Confirms that this member still leads and has applied all it had committed at the call.
-    ///
-    /// # Errors
-    /// It does not lead (any more).
-    pub async fn read_barrier(&self) -> Result<(), ProposeRefused> {
-        match self
-            .raft
-            .ensure_linearizable(openraft::ReadPolicy::ReadIndex)
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(RaftError::APIError(_)) => Err(ProposeRefused::NotLeader),
-            Err(RaftError::Fatal(_)) => Err(ProposeRefused::Stopped),
-        }
+    /// Waits until the entry at `index` is applied here: whether it was, in time.
+    pub async fn wait_applied(&self, index: u64, timeout: Duration) -> bool {
+        let wait = self.raft.wait(Some(timeout));
+        let applied = wait.applied_index_at_least(Some(index), "a read waits");
+        applied.await.is_ok()
     }
 
-    /// Who leads.
+    /// Who leads. A leader that has not heard from a quorum for an election timeout leads no more:
+    /// another may, and it would be the last to know.
     pub fn leadership(&self) -> Leadership {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
+        let leads = metrics.state == ServerState::Leader;
+        let heard = metrics.last_quorum_acked.as_ref();
+        let is_heard = heard.is_some_and(|at| at.elapsed() < self.election_timeout);
+        let leader = match leads && !is_heard && !self.is_sole_voter() {
+            true => None,
+            false => metrics.current_leader.map(MemberId),
+        };
         Leadership {
             term: metrics.current_term,
-            leader: metrics.current_leader.map(MemberId),
+            leader,
             committed_index: metrics.local_committed.map_or(0, |id| id.index()),
         }
+    }
+
+    /// Tells of every change of who leads or votes from now on.
+    pub fn leadership_changes(&self) -> LeadershipChanges {
+        LeadershipChanges(self.raft.server_metrics())
     }
 
     /// Why openraft has stopped by itself, if it has: it could not read its log, or found itself in
@@ -249,9 +283,10 @@ fn config(options: &ConsensusOptions) -> Config {
         cluster_name: "engram".into(),
         heartbeat_interval: millis(options.heartbeat),
         // openraft waits a lease of `max` plus a random part between min and max: with these an
-        // election begins after 1.25 to 1.5 timeouts without a leader.
-        election_timeout_min: timeout / 2,
-        election_timeout_max: timeout * 3 / 4,
+        // election begins after 0.95 to 1.3 timeouts without a leader, so that writes go on within
+        // two even where the first election is contested.
+        election_timeout_min: timeout * 3 / 10,
+        election_timeout_max: timeout * 13 / 20,
         quorum_loss_probe_interval: Some(timeout * 2),
         enable_pre_vote: Some(true),
         allow_log_reversion: Some(false),

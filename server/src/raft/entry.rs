@@ -33,30 +33,38 @@ pub fn position(log_id: &LogId) -> LogPosition {
 
 /// Encodes an entry for the log.
 pub fn encode(entry: &Entry) -> Bytes {
+    to_message(entry).encode_to_vec().into()
+}
+
+/// An entry as the log and the peers' messages hold it. It shares the batch's bytes.
+pub fn to_message(entry: &Entry) -> pb::Entry {
     let position = position(&entry.log_id);
     let payload = match &entry.payload {
         EntryPayload::Blank => pb::entry::Payload::Blank(pb::Blank {}),
         EntryPayload::Normal(batch) => pb::entry::Payload::Batch(batch.encoded().clone()),
         EntryPayload::Membership(membership) => {
-            pb::entry::Payload::Membership(membership_to_pb(membership))
+            pb::entry::Payload::Membership(membership_message(membership))
         }
     };
-    let entry = pb::Entry {
+    pb::Entry {
         term: position.term,
         index: position.index,
         payload: Some(payload),
-    };
-    entry.encode_to_vec().into()
+    }
 }
 
 /// Decodes an entry of the log. The batch in it stays encoded.
 pub fn decode(bytes: Bytes) -> Result<Entry, EntryError> {
-    let entry = pb::Entry::decode(bytes).map_err(|_| EntryError("an entry"))?;
+    from_message(pb::Entry::decode(bytes).map_err(|_| EntryError("an entry"))?)
+}
+
+/// Reads an entry. The batch in it stays encoded and shares the message's bytes.
+pub fn from_message(entry: pb::Entry) -> Result<Entry, EntryError> {
     let payload = match entry.payload.ok_or(EntryError("an entry's payload"))? {
         pb::entry::Payload::Blank(_) => EntryPayload::Blank,
         pb::entry::Payload::Batch(batch) => EntryPayload::Normal(Batch::from_encoded(batch)),
         pb::entry::Payload::Membership(membership) => {
-            EntryPayload::Membership(membership_from_pb(membership)?)
+            EntryPayload::Membership(read_membership(membership)?)
         }
     };
     Ok(Entry {
@@ -67,13 +75,13 @@ pub fn decode(bytes: Bytes) -> Result<Entry, EntryError> {
 
 /// Encodes a membership as the store keeps it.
 pub fn encode_membership(membership: &Membership) -> Bytes {
-    membership_to_pb(membership).encode_to_vec().into()
+    membership_message(membership).encode_to_vec().into()
 }
 
 /// Decodes a membership.
 pub fn decode_membership(bytes: Bytes) -> Result<Membership, EntryError> {
     let membership = pb::Membership::decode(bytes).map_err(|_| EntryError("a membership"))?;
-    membership_from_pb(membership)
+    read_membership(membership)
 }
 
 /// The members that a membership names, ascending by id. A voter to be is no learner: that is how
@@ -90,7 +98,8 @@ pub fn members(membership: &Membership) -> Vec<MemberNode> {
         .collect()
 }
 
-fn membership_to_pb(membership: &Membership) -> pb::Membership {
+/// A membership as a message.
+pub fn membership_message(membership: &Membership) -> pb::Membership {
     let voters: BTreeSet<u64> = membership.voter_ids().collect();
     let configs = membership
         .get_joint_config()
@@ -111,7 +120,8 @@ fn membership_to_pb(membership: &Membership) -> pb::Membership {
     pb::Membership { configs, nodes }
 }
 
-fn membership_from_pb(membership: pb::Membership) -> Result<Membership, EntryError> {
+/// Reads a membership.
+pub fn read_membership(membership: pb::Membership) -> Result<Membership, EntryError> {
     let configs = membership
         .configs
         .into_iter()
@@ -133,38 +143,50 @@ fn membership_from_pb(membership: pb::Membership) -> Result<Membership, EntryErr
     Membership::new(configs, nodes).map_err(|_| EntryError("a membership"))
 }
 
-/// Encodes a vote.
-pub fn encode_vote(vote: &Vote) -> Bytes {
-    let vote = pb::Vote {
+/// A vote as a message.
+pub fn vote_message(vote: &Vote) -> pb::Vote {
+    pb::Vote {
         term: vote.leader_id.term,
         node: vote.leader_id.voted_for,
         committed: vote.committed,
+    }
+}
+
+/// Reads a vote.
+pub fn read_vote(vote: &pb::Vote) -> Vote {
+    let leader_id = openraft::impls::leader_id_std::LeaderId {
+        term: vote.term,
+        voted_for: vote.node,
     };
-    vote.encode_to_vec().into()
+    Vote {
+        leader_id,
+        committed: vote.committed,
+    }
+}
+
+/// Encodes a vote.
+pub fn encode_vote(vote: &Vote) -> Bytes {
+    vote_message(vote).encode_to_vec().into()
 }
 
 /// Decodes a vote.
 pub fn decode_vote(bytes: Bytes) -> Result<Vote, EntryError> {
     let vote = pb::Vote::decode(bytes).map_err(|_| EntryError("a vote"))?;
-    let leader_id = openraft::impls::leader_id_std::LeaderId {
-        term: vote.term,
-        voted_for: vote.node,
-    };
-    Ok(Vote {
-        leader_id,
-        committed: vote.committed,
-    })
+    Ok(read_vote(&vote))
 }
 
-/// Encodes a log id.
-pub fn encode_log_id(log_id: &LogId) -> Bytes {
+/// A log id as a message.
+pub fn log_id_message(log_id: &LogId) -> pb::LogId {
     let position = position(log_id);
     pb::LogId {
         term: position.term,
         index: position.index,
     }
-    .encode_to_vec()
-    .into()
+}
+
+/// Encodes a log id.
+pub fn encode_log_id(log_id: &LogId) -> Bytes {
+    log_id_message(log_id).encode_to_vec().into()
 }
 
 /// Decodes a log id.

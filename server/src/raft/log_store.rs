@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use super::entry::{self, EntryError};
 use super::{Entry, LogId, TypeConfig, Vote};
 use crate::metrics::Metrics;
+use crate::storage::LogPosition;
 use crate::wal::{Record, Recovered, Wal};
 
 /// The most bytes of recent entries held in memory. Followers that lag by less are served from it.
@@ -26,8 +27,11 @@ const CACHE_BYTES_MAX: usize = 8 << 20;
 /// The newest entries that stay decoded: what the apply thread still has before it. Followers need
 /// only the bytes, and an entry applied later than that is decoded again.
 const DECODED_MAX: usize = 8;
-/// The most bytes one read of older entries returns.
-const READ_BYTES_MAX: usize = 4 << 20;
+/// What an entry takes beside its batch. Bytes.
+const ENTRY_OVERHEAD: usize = 128;
+/// The most bytes of entries that one read returns, unless the first is larger by itself: what one
+/// append to a follower carries.
+const READ_BYTES_MAX: usize = crate::peer::APPEND_BYTES_MAX;
 
 /// See the module. Clones share the log.
 #[derive(Clone)]
@@ -79,6 +83,11 @@ impl LogStore {
         })
     }
 
+    /// What is measured.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// Whether nothing was ever written to the log.
     pub fn is_pristine(&self) -> bool {
         let tail = self.tail.lock();
@@ -88,6 +97,75 @@ impl LogStore {
     /// The last entry's index; 0 in an empty log.
     pub fn last_index(&self) -> u64 {
         self.tail.lock().last.map_or(0, |id| id.index())
+    }
+
+    /// The index up to which the log was purged; 0 where it was not.
+    pub fn purged_index(&self) -> u64 {
+        self.tail.lock().purged.map_or(0, |id| id.index())
+    }
+
+    /// Makes everything appended so far durable, also what rides on a later append.
+    ///
+    /// # Errors
+    /// The log was closed.
+    pub async fn sync(&self) -> io::Result<()> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let flushed = move || {
+            // Whoever asked is gone only at a stop.
+            let _ = sender.send(());
+        };
+        self.wal.append(Vec::new(), true, Box::new(flushed));
+        receiver
+            .await
+            .map_err(|_| io::Error::other("the log was closed"))
+    }
+
+    /// Finishes what a crash interrupted: a snapshot that ends with `installed` is in force, but
+    /// the log still ends before it. Durable on return; blocks. For the start.
+    ///
+    /// # Errors
+    /// The log was closed.
+    pub fn begin_after(&self, installed: LogPosition) -> io::Result<()> {
+        let log_id = entry::log_id(installed.term, installed.index);
+        self.append_blocking(vec![purge_record(&log_id)])?;
+        self.tail.lock().purge(log_id);
+        Ok(())
+    }
+
+    /// The vote, and the last entry.
+    pub(super) fn end(&self) -> (Option<Vote>, Option<LogId>) {
+        let tail = self.tail.lock();
+        (tail.vote, tail.last)
+    }
+
+    /// Appends an entry and votes for its term. Durable on return; blocks. For the start.
+    ///
+    /// # Errors
+    /// The log was closed.
+    pub(super) fn append_by_force(&self, vote: Vote, entry: Entry) -> io::Result<()> {
+        let position = entry::position(&entry.log_id);
+        let record = Record::Entry {
+            index: position.index,
+            term: position.term,
+            payload: entry::encode(&entry),
+        };
+        self.append_blocking(vec![Record::Vote(entry::encode_vote(&vote)), record])?;
+        let mut tail = self.tail.lock();
+        tail.vote = Some(vote);
+        tail.push(entry);
+        Ok(())
+    }
+
+    fn append_blocking(&self, records: Vec<Record>) -> io::Result<()> {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let flushed = move || {
+            // It waits below.
+            let _ = sender.send(());
+        };
+        self.wal.append(records, true, Box::new(flushed));
+        receiver
+            .recv()
+            .map_err(|_| io::Error::other("the log was closed"))
     }
 
     /// The log's bytes on disk.
@@ -108,7 +186,7 @@ impl LogStore {
                 .front()
                 .map_or(u64::MAX, |entry| entry.log_id.index());
             if start >= first {
-                return Ok(tail.cached(start, end));
+                return Ok(tail.cached(start, end, READ_BYTES_MAX));
             }
             first
         };
@@ -135,14 +213,23 @@ impl LogStore {
 }
 
 impl Tail {
-    fn cached(&self, start: u64, end: u64) -> Vec<Entry> {
+    /// The entries from `start` to before `end`: at least one where there is one, then as many as
+    /// fit `bytes_max`.
+    fn cached(&self, start: u64, end: u64, bytes_max: usize) -> Vec<Entry> {
         let first = self
             .recent
             .front()
             .map_or(start, |entry| entry.log_id.index());
         let skip = usize::try_from(start - first).unwrap_or(usize::MAX);
         let take = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
-        self.recent.iter().skip(skip).take(take).cloned().collect()
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            let is_first = bytes == 0;
+            bytes += payload_bytes(entry) + ENTRY_OVERHEAD;
+            is_first || bytes <= bytes_max
+        };
+        let wanted = self.recent.iter().skip(skip).take(take);
+        wanted.take_while(fits).cloned().collect()
     }
 
     fn push(&mut self, entry: Entry) {
@@ -192,13 +279,23 @@ impl Tail {
     }
 }
 
+fn purge_record(log_id: &LogId) -> Record {
+    Record::Purge {
+        index: log_id.index(),
+        payload: entry::encode_log_id(log_id),
+    }
+}
+
 /// What an entry weighs in the cache: its bytes and a little for itself.
 fn entry_bytes(entry: &Entry) -> usize {
-    let payload = match &entry.payload {
+    payload_bytes(entry) + ENTRY_OVERHEAD
+}
+
+fn payload_bytes(entry: &Entry) -> usize {
+    match &entry.payload {
         EntryPayload::Normal(batch) => batch.encoded().len(),
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,
-    };
-    payload + 128
+    }
 }
 
 fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
@@ -222,7 +319,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     ) -> Result<Vec<Entry>, io::Error> {
         let (start, end) = bounds(&range);
         let mut entries: Vec<Entry> = Vec::new();
-        // A read of older entries is bounded in bytes, so a long range takes several.
+        // A read is bounded in bytes, so a long range takes several.
         loop {
             let from = entries
                 .last()
@@ -330,11 +427,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
-        let record = Record::Purge {
-            index: log_id.index(),
-            payload: entry::encode_log_id(&log_id),
-        };
-        self.wal.append(vec![record], false, Box::new(|| {}));
+        self.wal
+            .append(vec![purge_record(&log_id)], false, Box::new(|| {}));
         self.tail.lock().purge(log_id);
         Ok(())
     }

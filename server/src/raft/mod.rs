@@ -17,16 +17,30 @@ mod apply_stats;
 mod batch;
 mod consensus;
 mod entry;
+mod force;
+mod incoming;
 mod log_store;
 mod network;
+mod outgoing;
+mod reconfigure;
+mod serve;
+mod snapshot;
 mod state_machine;
+#[cfg(test)]
+mod tests;
+mod wire;
 
 pub use apply::{Applied, ApplyThread};
 pub use apply_stats::ApplyStats;
 pub use batch::Batch;
-pub use consensus::{Consensus, ConsensusOptions, Leadership, ProposeRefused, StartError};
+pub use consensus::{
+    Consensus, ConsensusOptions, Leadership, LeadershipChanges, ProposeRefused, StartError,
+};
 pub use entry::EntryError;
 pub use log_store::LogStore;
+pub use network::Peers;
+pub use reconfigure::{ReconfigureError, Replication};
+pub use snapshot::SnapshotData;
 
 use openraft::impls::leader_id_std;
 

@@ -1,82 +1,298 @@
-//! The network to peers. A member of a cluster of one has none: every peer is unreachable, which is
-//! also what pre-vote must hear (openraft's default would grant).
+//! The network to peers, as openraft wants it: its messages over the peer room's connections.
+//!
+//! An unreachable peer is always an error, above all for pre-vote: openraft's default would grant.
 
 use std::future::Future;
-use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use futures_util::stream::{self, StreamExt};
+use openraft::base::BoxFuture;
+use openraft::entry::RaftEntry;
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
+use openraft::network::{
+    Backoff, RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential,
+};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::type_config::alias::SnapshotOf;
-use openraft::{AnyError, OptionalSend};
+use openraft::{OptionalSend, base::BoxStream};
 
-use super::state_machine::SnapshotData;
-use super::{Peer, TypeConfig, Vote};
+use super::wire::{self, WireError};
+use super::{Peer, SnapshotData, TypeConfig, Vote, outgoing};
+use crate::metrics::Metrics;
+use crate::peer::{AppendTurns, Appending, CallError, Client, Clients};
+use crate::types::MemberId;
 
-/// Makes connections to peers.
-#[derive(Clone, Copy, Debug)]
-pub struct NoPeers;
+type RpcError = RPCError<TypeConfig>;
+/// What a pipelined append yields.
+type Appended = Result<StreamAppendResult<TypeConfig>, RpcError>;
 
-/// A connection to a peer that cannot be.
-#[derive(Clone, Copy, Debug)]
-pub struct Nobody {
-    target: u64,
+/// The pauses openraft makes before it turns to an unreachable peer again. The connection has a
+/// back-off of its own; asking it sooner costs nothing but the question.
+const RETRY_AFTER: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+];
+
+/// The same for a snapshot: each try makes a checkpoint of the store first.
+const RESEND_AFTER: [Duration; 3] = [
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
+
+/// Makes the connections to peers.
+pub struct Peers {
+    clients: Clients,
+    member: MemberId,
+    metrics: Arc<Metrics>,
 }
 
-impl Nobody {
-    fn unreachable(self) -> Unreachable<TypeConfig> {
-        let error = io::Error::other(format!(
-            "member {:x} is not a peer of this one",
-            self.target
-        ));
-        Unreachable::new(&AnyError::new(&error))
+impl Peers {
+    /// The network of `member` over these connections.
+    pub fn new(clients: Clients, member: MemberId, metrics: Arc<Metrics>) -> Peers {
+        Peers {
+            clients,
+            member,
+            metrics,
+        }
+    }
+
+    fn network(&self, target: u64, node: &Peer, purpose: Purpose) -> PeerNetwork {
+        PeerNetwork {
+            local: self.member.0,
+            metrics: self.metrics.clone(),
+            client: self.clients.member(MemberId(target), &node.peer_urls),
+            purpose,
+            turns: None,
+        }
     }
 }
 
-impl RaftNetworkFactory<TypeConfig> for NoPeers {
-    type Network = Nobody;
+impl RaftNetworkFactory<TypeConfig> for Peers {
+    type Network = PeerNetwork;
 
-    async fn new_client(&mut self, target: u64, _node: &Peer) -> Nobody {
-        Nobody { target }
+    async fn new_client(&mut self, target: u64, node: &Peer) -> PeerNetwork {
+        self.network(target, node, Purpose::Replication)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Peer) -> PeerNetwork {
+        self.network(target, node, Purpose::Heartbeats)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, node: &Peer) -> PeerNetwork {
+        self.network(target, node, Purpose::Snapshots)
     }
 }
 
-impl RaftNetworkV2<TypeConfig> for Nobody {
+/// What a client of a peer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Entries, pipelined.
+    Replication,
+    /// One empty append at a time, on the connection that no entry delays.
+    Heartbeats,
+    /// Nothing: it sends snapshots.
+    Snapshots,
+}
+
+/// The way to one peer.
+pub struct PeerNetwork {
+    local: u64,
+    metrics: Arc<Metrics>,
+    client: Client,
+    purpose: Purpose,
+    /// The stream the last heartbeat went over. One whose answer was not awaited is dropped.
+    turns: Option<AppendTurns>,
+}
+
+impl PeerNetwork {
+    fn failed(&self, action: RPCTypes, error: CallError) -> RpcError {
+        self.metrics.network.send_failed(self.client.target());
+        if self.purpose == Purpose::Heartbeats {
+            self.metrics.network.heartbeats_failed.inc();
+        }
+        match error {
+            CallError::TimedOut(timeout) => RPCError::Timeout(Timeout {
+                action,
+                id: self.local,
+                target: self.client.target().0,
+                timeout,
+            }),
+            // It broke off a moment ago: worth an attempt at once.
+            CallError::Broken(_) => RPCError::Network(NetworkError::new(&error)),
+            CallError::Unreachable(_) | CallError::Refused(_) | CallError::Declined(_) => {
+                RPCError::Unreachable(Unreachable::new(&error))
+            }
+        }
+    }
+
+    async fn ask(
+        &mut self,
+        request: &VoteRequest<TypeConfig>,
+        pre_vote: bool,
+        limit: Duration,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        let message = wire::vote_request(request, pre_vote);
+        let answered = self.client.vote(message, limit).await;
+        let answer = answered.map_err(|error| self.failed(RPCTypes::Vote, error))?;
+        wire::read_vote_response(answer).map_err(nonsense)
+    }
+
+    async fn one_append(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
+        let last = request.entries.last().map(|entry| entry.log_id());
+        let last = last.or(request.prev_log_id);
+        let failed = |network: &Self, error| network.failed(RPCTypes::AppendEntries, error);
+        let turns = match self.turns.take() {
+            Some(turns) => turns,
+            None => {
+                let opened = self.client.append_turns().await;
+                opened.map_err(|error| failed(self, error))?
+            }
+        };
+        let started = Instant::now();
+        let turned = turns.turn(wire::append_request(request)).await;
+        let (answer, turns) = turned.map_err(|error| failed(self, error))?;
+        self.turns = turns;
+        let round_trip = self.metrics.network.round_trip(self.client.target());
+        round_trip.observe(started.elapsed().as_secs_f64());
+        let result = wire::read_append_response(answer).map_err(nonsense)?;
+        Ok(wire::single_response(result, last))
+    }
+}
+
+/// A peer that says nonsense is not asked again at once.
+fn nonsense(error: WireError) -> RpcError {
+    RPCError::Unreachable(Unreachable::new(&error))
+}
+
+/// The answers of a pipelined append, up to the one that ends it.
+fn answers(network: &PeerNetwork, appending: Appending) -> BoxStream<'_, Appended> {
+    let next = move |state: Option<Appending>| async move {
+        let mut appending = state?;
+        let answer = match appending.next().await? {
+            Ok(message) => wire::read_append_response(message).map_err(nonsense),
+            Err(error) => Err(network.failed(RPCTypes::AppendEntries, error)),
+        };
+        let goes_on = matches!(answer, Ok(Ok(_)));
+        Some((answer, goes_on.then_some(appending)))
+    };
+    stream::unfold(Some(appending), next).boxed()
+}
+
+impl RaftNetworkV2<TypeConfig> for PeerNetwork {
     type SnapshotData = SnapshotData;
 
     async fn append_entries(
         &mut self,
-        _rpc: AppendEntriesRequest<TypeConfig>,
-        _option: RPCOption,
-    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
+        let limit = option.soft_ttl();
+        let answered = tokio::time::timeout(limit, self.one_append(rpc)).await;
+        answered.unwrap_or_else(|_| {
+            Err(self.failed(RPCTypes::AppendEntries, CallError::TimedOut(limit)))
+        })
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Appended>, RpcError>>
+    where
+        S: futures_util::Stream<Item = AppendEntriesRequest<TypeConfig>>
+            + OptionalSend
+            + Unpin
+            + 'static,
+    {
+        if self.purpose == Purpose::Heartbeats {
+            return stream_append_sequential(self, input, option);
+        }
+        Box::pin(async move {
+            let requests = input.map(wire::append_request).boxed();
+            let network = &*self;
+            let opened = network.client.append(requests).await;
+            let appending =
+                opened.map_err(|error| network.failed(RPCTypes::AppendEntries, error))?;
+            Ok(answers(network, appending))
+        })
     }
 
     async fn vote(
         &mut self,
-        _rpc: VoteRequest<TypeConfig>,
-        _option: RPCOption,
-    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        self.ask(&rpc, false, option.soft_ttl()).await
     }
 
     async fn pre_vote(
         &mut self,
-        _rpc: VoteRequest<TypeConfig>,
-        _option: RPCOption,
-    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        self.ask(&rpc, true, option.soft_ttl()).await
     }
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: SnapshotOf<TypeConfig, SnapshotData>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: Vote,
+        snapshot: SnapshotOf<TypeConfig, SnapshotData>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        Err(StreamingError::Unreachable(self.unreachable()))
+        // How long a snapshot takes depends on its size: `outgoing` watches that it goes on.
+        let counted = self.metrics.network.sending(self.client.target());
+        let sending = outgoing::send(&self.client, &vote, snapshot);
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = sending => match sent {
+                Ok(vote) => {
+                    counted.succeeded();
+                    Ok(SnapshotResponse::new(vote))
+                }
+                Err(error) => {
+                    crate::log!(warn, "a snapshot could not be sent",
+                        peer = %self.client.target(), error = %error);
+                    Err(StreamingError::Unreachable(Unreachable::new(&error)))
+                }
+            },
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
+        let message = wire::transfer_request(&req);
+        let answered = self
+            .client
+            .transfer_leader(message, option.soft_ttl())
+            .await;
+        let answer = answered.map_err(|error| self.failed(RPCTypes::TransferLeader, error))?;
+        wire::read_transfer_response(answer).map_err(nonsense)
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        let (first, last) = match self.purpose {
+            Purpose::Snapshots => (&RESEND_AFTER[..], Duration::from_secs(5)),
+            Purpose::Replication | Purpose::Heartbeats => {
+                (&RETRY_AFTER[..], Duration::from_secs(1))
+            }
+        };
+        let pauses = first.iter().copied().chain(std::iter::repeat(last));
+        Some(Backoff::new(pauses))
     }
 }

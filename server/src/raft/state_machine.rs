@@ -7,53 +7,39 @@ use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
 use openraft::OptionalSend;
-use openraft::storage::{
-    ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta,
-};
+use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 
 use super::apply::{ApplyHandle, Task};
-use super::{Entry, LogId, StoredMembership, TypeConfig, entry};
+use super::snapshot::{Serving, SnapshotBuilder, SnapshotData, Snapshots, describe};
+use super::{Entry, LogId, LogStore, StoredMembership, TypeConfig};
 use crate::store::Store;
 
 /// The most entries handed to the apply thread at once.
 const ENTRIES_MAX: usize = 256;
 
-/// A snapshot is the store itself: making one flushes it. What a follower would receive is a
-/// checkpoint made when it asks, not a file kept ready.
-#[derive(Clone, Copy, Debug)]
-pub struct SnapshotData;
-
 /// See the module.
 pub struct StateMachine {
     store: Arc<Store>,
     apply: ApplyHandle,
+    snapshots: Snapshots,
 }
 
 impl StateMachine {
-    /// An adapter over the apply thread.
-    pub fn new(store: Arc<Store>, apply: ApplyHandle) -> StateMachine {
-        StateMachine { store, apply }
-    }
-}
-
-fn stored(store: &Store) -> io::Result<(Option<LogId>, StoredMembership)> {
-    let applied = store.engine().applied().map_err(io::Error::other)?;
-    describe(applied)
-}
-
-fn describe(applied: crate::storage::Applied) -> io::Result<(Option<LogId>, StoredMembership)> {
-    let to_log_id =
-        |position: crate::storage::LogPosition| entry::log_id(position.term, position.index);
-    let membership = match applied.membership_position {
-        None => StoredMembership::default(),
-        Some(position) => {
-            let membership =
-                entry::decode_membership(applied.membership).map_err(io::Error::other)?;
-            StoredMembership::new(Some(to_log_id(position)), membership)
+    /// An adapter over the apply thread. `log` is the one that openraft appends to.
+    pub fn new(store: Arc<Store>, apply: ApplyHandle, log: LogStore) -> StateMachine {
+        let snapshots = Snapshots::new(store.clone(), apply.clone(), log);
+        StateMachine {
+            store,
+            apply,
+            snapshots,
         }
-    };
-    Ok((applied.log_position.map(to_log_id), membership))
+    }
+
+    /// To be told once openraft has started.
+    pub fn serving(&self) -> Serving {
+        self.snapshots.serving()
+    }
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {
@@ -61,7 +47,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotBuilder = SnapshotBuilder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        stored(&self.store)
+        let applied = self.store.engine().applied().map_err(io::Error::other)?;
+        let meta = describe(applied)?;
+        Ok((meta.last_log_id, meta.last_membership))
     }
 
     async fn apply<Strm>(&mut self, entries: Strm) -> Result<(), io::Error>
@@ -85,61 +73,28 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok(())
     }
 
-    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        SnapshotBuilder {
-            store: self.store.clone(),
-            apply: self.apply.clone(),
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder> {
+        match !force && self.snapshots.holds_log() {
+            true => None,
+            false => Some(self.snapshots.builder()),
         }
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        self.snapshots.builder()
     }
 
     async fn install_snapshot(
         &mut self,
         meta: &SnapshotMetaOf<TypeConfig>,
-        _snapshot: SnapshotData,
+        snapshot: SnapshotData,
     ) -> Result<(), io::Error> {
-        Err(io::Error::other(format!(
-            "a cluster of one has nobody to send it {meta}"
-        )))
+        self.snapshots.install(meta, snapshot).await
     }
 
     async fn get_current_snapshot(
         &mut self,
     ) -> Result<Option<SnapshotOf<TypeConfig, SnapshotData>>, io::Error> {
-        let persisted = self.store.engine().persisted();
-        if persisted.log_position.is_none() {
-            return Ok(None);
-        }
-        let (last_log_id, last_membership) = describe(persisted)?;
-        let meta = SnapshotMeta {
-            last_log_id,
-            last_membership,
-        };
-        Ok(Some(Snapshot {
-            meta,
-            snapshot: SnapshotData,
-        }))
-    }
-}
-
-/// Makes a snapshot by flushing the store.
-pub struct SnapshotBuilder {
-    store: Arc<Store>,
-    apply: ApplyHandle,
-}
-
-impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
-    type SnapshotData = SnapshotData;
-
-    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotData>, io::Error> {
-        self.apply.run(|done| Task::Flush { done }).await?;
-        let (last_log_id, last_membership) = describe(self.store.engine().persisted())?;
-        let meta = SnapshotMeta {
-            last_log_id,
-            last_membership,
-        };
-        Ok(Snapshot {
-            meta,
-            snapshot: SnapshotData,
-        })
+        self.snapshots.current().await
     }
 }

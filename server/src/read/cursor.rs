@@ -1,11 +1,10 @@
 //! A range read page by page at one pinned revision.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
-use super::Pin;
-use crate::store::Store;
+use crate::store::{Pin, Store};
 use crate::types::request::Range;
 use crate::types::result::{self, ApplyError, Item};
 use crate::types::{KeyRange, KeyValue, RangeEnd, Revision};
@@ -15,28 +14,23 @@ use crate::types::{KeyRange, KeyValue, RangeEnd, Revision};
 pub struct Cursor {
     store: Arc<Store>,
     query: Range,
-    pin: Option<Pin>,
+    pin: Weak<Pin>,
+    /// Held until it is handed over.
+    held: Option<Arc<Pin>>,
     head: Revision,
 }
 
 impl Cursor {
     /// Pins the revision asked for (or the latest) and begins at the range's first key.
     pub(super) fn new(store: Arc<Store>, mut query: Range) -> Result<Cursor, ApplyError> {
-        let (pinned, head) = {
-            let state = store.read();
-            query.limit = 1;
-            // Asks for one key to have the revision checked as every read checks it.
-            let plan = state.mvcc.plan(&query)?;
-            state.mvcc.pin(plan.revision)?;
-            (plan.revision, plan.head)
-        };
-        query.revision = pinned.0;
-        let pin = Some(Pin::held(&store, pinned));
+        let pin = Arc::new(store.pin(&query)?);
+        query.revision = pin.revision().0;
         Ok(Cursor {
             store,
             query,
-            pin,
-            head,
+            head: pin.head(),
+            pin: Arc::downgrade(&pin),
+            held: Some(pin),
         })
     }
 
@@ -47,8 +41,8 @@ impl Cursor {
 
     /// Hands over what keeps the revision readable between pages, to somebody who bounds for how
     /// long. Once that is dropped, a page may answer that the revision is compacted.
-    pub fn take_pin(&mut self) -> Option<Pin> {
-        self.pin.take()
+    pub fn take_pin(&mut self) -> Option<Arc<Pin>> {
+        self.held.take()
     }
 
     /// The next key-values, at most `limit` (> 0). `more`: whether the range holds keys beyond
@@ -58,11 +52,14 @@ impl Cursor {
     /// The pin was given up and the revision is compacted since.
     pub fn next_page(&mut self, limit: usize) -> Result<result::Range, ApplyError> {
         // Held while this page is read, whoever gives up the cursor's own meanwhile.
-        let _page = Pin::new(&self.store, Revision(self.query.revision))?;
+        let pin = match self.pin.upgrade() {
+            Some(pin) => pin,
+            None => Arc::new(self.store.pin(&self.query)?),
+        };
         self.query.limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
-        let plan = self.store.read().mvcc.plan_pinned(&self.query);
+        let (plan, engine) = pin.plan(&self.query);
         let page = plan
-            .resolve(self.store.engine())
+            .resolve(&engine)
             .expect("a pinned revision is not reclaimed");
         if let Some(last) = page.items.last() {
             self.query.range = after(last, &self.query.range.end);

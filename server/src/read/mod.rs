@@ -5,10 +5,8 @@
 //! read of many values.
 
 mod cursor;
-mod pin;
 
 pub use cursor::Cursor;
-pub use pin::Pin;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,7 +52,7 @@ impl Reader {
         self.ranges.fetch_add(1, Ordering::Relaxed);
         if !Plan::serves(query) {
             let state = self.store.read();
-            let range = state.mvcc.range(query, self.store.engine())?;
+            let range = state.mvcc.range(query, &*self.store)?;
             return Ok((state.mvcc.revision(), range));
         }
         let whole = query.range.is_single()
@@ -72,12 +70,12 @@ impl Reader {
         for _ in 0..PLAN_TRIES {
             let plan = self.store.read().mvcc.plan(query)?;
             let head = plan.head;
-            if let Some(range) = plan.resolve(self.store.engine()) {
+            if let Some(range) = plan.resolve(&*self.store) {
                 return Ok((head, range));
             }
         }
         let state = self.store.read();
-        let range = state.mvcc.range(query, self.store.engine())?;
+        let range = state.mvcc.range(query, &*self.store)?;
         Ok((state.mvcc.revision(), range))
     }
 
@@ -121,7 +119,7 @@ impl Reader {
     /// A revision asked for is compacted or in the future.
     pub fn txn(&self, txn: &Txn) -> Result<(Revision, result::Txn), ApplyError> {
         let state: &State = &self.store.read();
-        let answer = state.read_txn(txn, self.store.engine())?;
+        let answer = state.read_txn(txn, &*self.store)?;
         self.ranges
             .fetch_add(range_count(&answer), Ordering::Relaxed);
         Ok((state.mvcc.revision(), answer))

@@ -1,11 +1,14 @@
-//! Snapshots out: what `Maintenance.Snapshot` streams, a real bbolt file in etcd's schema.
+//! Snapshots: what `Maintenance.Snapshot` streams, a real bbolt file in etcd's schema, and what a
+//! member that lags too far gets from the leader, the store's own files (`transfer`, `install`).
 //!
-//! Two passes over one view of the engine: the first plans the file (its length is known before the
+//! The bbolt file takes two passes over one view of the engine: the first plans the file (its length is known before the
 //! first byte), the second writes it. Memory is flat whatever the size: the receiver's channel is
 //! bounded and the writer waits for it.
 
 pub mod bbolt;
 pub mod etcd_schema;
+pub mod install;
+pub mod transfer;
 
 use std::ops::ControlFlow;
 

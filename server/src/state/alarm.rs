@@ -1,4 +1,6 @@
-//! Raised alarms. NOSPACE refuses what grows the store, CORRUPT refuses every write.
+//! Raised alarms. NOSPACE refuses what grows the store; CORRUPT refuses every write, unless the
+//! members it is raised for are known to be fewer than half: those serve nobody then, the others go
+//! on (in etcd one bad member stops all).
 //!
 //! Owns the set; must never decide when to raise one (that is `propose`'s and the checks' matter).
 
@@ -8,7 +10,7 @@ use crate::types::MemberId;
 use crate::types::request::{self, AlarmType};
 use crate::types::result::{Alarm, ApplyError};
 
-use super::{Change, Effects};
+use super::{Change, Effects, Members};
 
 /// The alarms raised, by member and kind.
 #[derive(Debug, Default)]
@@ -33,9 +35,30 @@ impl Alarms {
         self.raised.iter().any(|raised| raised.alarm == alarm)
     }
 
+    /// Whether `member` has raised this kind.
+    pub fn is_raised_by(&self, member: MemberId, alarm: AlarmType) -> bool {
+        self.raised.contains(&Alarm { member, alarm })
+    }
+
+    /// Whether the voters without a CORRUPT alarm are no quorum, or one was raised for nobody known.
+    fn has_corrupt_quorum(&self, members: &Members) -> bool {
+        let corrupt = self
+            .raised
+            .iter()
+            .filter(|raised| raised.alarm == AlarmType::Corrupt);
+        let corrupt: Vec<MemberId> = corrupt.map(|raised| raised.member).collect();
+        if corrupt.is_empty() {
+            return false;
+        }
+        let voters = members.iter().filter(|member| !member.learner);
+        let voters: Vec<MemberId> = voters.map(|member| member.id).collect();
+        let sound = voters.iter().filter(|id| !corrupt.contains(id)).count();
+        sound < voters.len() / 2 + 1 || corrupt.iter().any(|id| members.get(*id).is_none())
+    }
+
     /// Whether the alarms let `op` through. Alarm and membership changes always pass, so that an
     /// operator can get out; CORRUPT wins over NOSPACE, as in etcd.
-    pub(super) fn admit(&self, op: &request::Op) -> Result<(), ApplyError> {
+    pub(super) fn admit(&self, op: &request::Op, members: &Members) -> Result<(), ApplyError> {
         use request::Op;
         let (writes, grows) = match op {
             Op::Put(_) | Op::LeaseGrant(_) => (true, true),
@@ -43,7 +66,7 @@ impl Alarms {
             Op::DeleteRange(_) | Op::Compact(_) | Op::LeaseRevoke(_) => (true, false),
             Op::Alarm(_) | Op::PublishMember { .. } | Op::SetClusterVersion(_) => (false, false),
         };
-        if writes && self.is_raised(AlarmType::Corrupt) {
+        if writes && self.has_corrupt_quorum(members) {
             return Err(ApplyError::Corrupt);
         }
         if grows && self.is_raised(AlarmType::NoSpace) {

@@ -24,7 +24,7 @@ impl State {
     ) -> Outcome {
         let result = self
             .alarms
-            .admit(op)
+            .admit(op, &self.members)
             .and_then(|()| self.apply_admitted(op, values, effects));
         Outcome {
             revision: self.mvcc.revision(),

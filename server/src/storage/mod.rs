@@ -8,14 +8,20 @@
 //! Must never: decide anything (what to write is `state`'s decision), hold the only copy of
 //! something the log no longer has, or go on after an error of the engine (the process ends).
 
+mod checkpoint;
 mod identity;
+pub mod place;
 mod rocksdb;
 pub mod schema;
 
+pub use checkpoint::{Checkpoint, CheckpointError, Checkpoints, FileKind, StoreFile};
 pub use identity::{Identity, IdentityError};
+pub use place::{Place, PlaceError};
 pub use rocksdb::{Engine, EngineOptions, OpenError, Scanner};
 
 use bytes::Bytes;
+
+use crate::types::Revision;
 
 /// A place in the Raft log, free of openraft.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +30,12 @@ pub struct LogPosition {
     pub term: u64,
     /// The entry's index.
     pub index: u64,
+}
+
+impl std::fmt::Display for LogPosition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "entry {} of term {}", self.index, self.term)
+    }
 }
 
 /// How far the log has been applied, and the membership in force there.
@@ -35,4 +47,13 @@ pub struct Applied {
     pub membership_position: Option<LogPosition>,
     /// The membership, encoded as `engram.raft.v1.Membership`; empty before the first.
     pub membership: Bytes,
+}
+
+/// What a store holds, in two words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// How far the log is applied in it.
+    pub applied: Applied,
+    /// Its revision; 0 in an empty store.
+    pub revision: Revision,
 }

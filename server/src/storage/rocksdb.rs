@@ -5,6 +5,9 @@
 //! filters (a point read meets one file by its key range), and flushes are atomic over both column
 //! families (the applied position never runs ahead of the data it stands for).
 
+mod checkpoint;
+mod handle;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +16,8 @@ use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, ColumnFamilyRef, DB, DBCompressionType,
     FlushOptions, IteratorMode, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions,
 };
+
+use handle::Handle;
 
 use super::Applied;
 use super::schema::{self, SchemaError, Table};
@@ -65,7 +70,7 @@ pub enum OpenError {
 /// The store. Cheap to clone; one process opens a directory at a time.
 #[derive(Clone)]
 pub struct Engine {
-    db: Arc<DB>,
+    db: Arc<Handle>,
 }
 
 impl Engine {
@@ -75,11 +80,28 @@ impl Engine {
     /// The store is damaged, was written by another format, or the file system refuses.
     pub fn open(path: &Path, options: EngineOptions) -> Result<Engine, OpenError> {
         let families = column_families(options);
+        let db = DB::open_cf_descriptors(&db_options(), path, families)?;
         let engine = Engine {
-            db: Arc::new(DB::open_cf_descriptors(&db_options(), path, families)?),
+            db: Arc::new(Handle::new(db, path, options)),
         };
         engine.check_format()?;
         Ok(engine)
+    }
+
+    /// The directory it was opened in.
+    pub fn dir(&self) -> &Path {
+        self.db.dir()
+    }
+
+    /// How it was opened.
+    pub fn options(&self) -> EngineOptions {
+        self.db.options()
+    }
+
+    /// Has the directory removed when the last clone is dropped: another store is in force. Closing
+    /// and removing happen on a thread of their own.
+    pub fn condemn(&self) {
+        self.db.condemn();
     }
 
     fn check_format(&self) -> Result<(), OpenError> {
@@ -91,10 +113,17 @@ impl Engine {
                     .put_cf_opt(self.tables_family(), key, format, &unlogged())?;
                 Ok(())
             }
-            Some(row) => match schema::parse_i64(&row)? {
-                found if found == i64::from(schema::FORMAT) => Ok(()),
-                found => Err(OpenError::Format { found }),
-            },
+            Some(_) => self.require_format(),
+        }
+    }
+
+    fn require_format(&self) -> Result<(), OpenError> {
+        let key = schema::row(Table::Format, b"");
+        let row = self.db.get_cf(self.tables_family(), key)?;
+        let found = row.map_or(Ok(0), |row| schema::parse_i64(&row))?;
+        match found == i64::from(schema::FORMAT) {
+            true => Ok(()),
+            false => Err(OpenError::Format { found }),
         }
     }
 
@@ -222,6 +251,17 @@ impl Engine {
             Some(row) => Ok(schema::parse_applied(&row)?),
             None => Ok(Applied::default()),
         }
+    }
+
+    /// The store's revision in what this process has written; none in an empty store.
+    ///
+    /// # Errors
+    /// The row is damaged.
+    pub fn revision(&self) -> Result<Option<Revision>, OpenError> {
+        let key = schema::row(Table::Revision, b"");
+        let row = self.db.get_cf(self.tables_family(), key)?;
+        let revision = row.map(|row| schema::parse_i64(&row)).transpose()?;
+        Ok(revision.map(Revision))
     }
 
     /// Reads every table.

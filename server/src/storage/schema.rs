@@ -97,14 +97,16 @@ pub fn parse_revision(pair: RevisionPair, value: Bytes) -> Result<RevisionRecord
     })
 }
 
-fn position_to_pb(position: LogPosition) -> engram_proto::raft::LogId {
+/// A place in the log, as messages hold it.
+pub(super) fn position_to_pb(position: LogPosition) -> engram_proto::raft::LogId {
     engram_proto::raft::LogId {
         term: position.term,
         index: position.index,
     }
 }
 
-fn position_from_pb(log_id: &engram_proto::raft::LogId) -> LogPosition {
+/// A place in the log, out of a message.
+pub(super) fn position_from_pb(log_id: &engram_proto::raft::LogId) -> LogPosition {
     LogPosition {
         term: log_id.term,
         index: log_id.index,

@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::api::backend::{
-    Backend, HashKv, Header, LeaseReport, RangeCursor, ServeError, SnapshotSource, StatusReport,
+    Backend, HashKv, Header, LeaseReport, MemberChange, MemberError, RangeCursor, ServeError,
+    SnapshotSource, StatusReport,
 };
 use crate::state::{MemberRecord, RevisionRecord, Values};
 use crate::types::request::{self, Op};
@@ -263,6 +264,39 @@ impl Backend for Fake {
             peer_urls,
             ..MemberRecord::default()
         }]
+    }
+
+    fn choose_member_id(&self, _: &[String]) -> MemberId {
+        MemberId(99)
+    }
+
+    async fn change_members(&self, change: MemberChange) -> Result<Vec<MemberRecord>, MemberError> {
+        let mut members = self.members();
+        match change {
+            MemberChange::Add { peer_urls, .. } if members[0].peer_urls == peer_urls => {
+                Err(MemberError::UrlExists)
+            }
+            MemberChange::Add {
+                id,
+                peer_urls,
+                learner,
+            } => {
+                members.push(MemberRecord {
+                    id,
+                    peer_urls,
+                    learner,
+                    ..MemberRecord::default()
+                });
+                Ok(members)
+            }
+            MemberChange::Remove { .. } => Err(MemberError::NotEnoughStarted),
+            MemberChange::Update { .. } => Err(MemberError::NotFound),
+            MemberChange::Promote { .. } => Err(MemberError::NotLearner),
+        }
+    }
+
+    async fn move_leader(&self, _: MemberId) -> Result<(), MemberError> {
+        Err(MemberError::TransferTimeout)
     }
 
     fn alarms(&self) -> Vec<Alarm> {

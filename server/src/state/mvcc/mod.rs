@@ -143,6 +143,16 @@ impl Mvcc {
         }
     }
 
+    /// Whether any revision is pinned.
+    pub fn has_pins(&self) -> bool {
+        !self.pins.lock().is_empty()
+    }
+
+    /// The bytes of current values that are kept beside their keys at most.
+    pub fn value_cache_budget(&self) -> usize {
+        self.cache.budget()
+    }
+
     /// Whether somebody keeps `revision` from being reclaimed.
     pub fn is_pinned(&self, revision: Revision) -> bool {
         self.pins.lock().contains_key(&revision)

@@ -82,6 +82,28 @@ fn corrupt_refuses_every_write_and_no_alarm_or_member_change() {
 }
 
 #[test]
+fn one_corrupt_member_of_three_stops_nobody_but_itself() {
+    let mut machine = Machine::new(0);
+    machine.reconfigure(&[node(1, false), node(2, false), node(3, false)]);
+    let activate = |member| {
+        Op::Alarm(request::Alarm::Activate(
+            MemberId(member),
+            AlarmType::Corrupt,
+        ))
+    };
+    machine.run(activate(3)).unwrap();
+    machine.put("a", "1").unwrap();
+    machine.run(activate(2)).unwrap();
+    assert_eq!(machine.put("a", "2").err(), Some(ApplyError::Corrupt));
+    let clear = Op::Alarm(request::Alarm::Deactivate(MemberId(3), AlarmType::Corrupt));
+    machine.run(clear).unwrap();
+    machine.put("a", "2").unwrap();
+    // An alarm that names nobody known is etcd's: it stops everybody.
+    machine.run(activate(9)).unwrap();
+    assert_eq!(machine.put("a", "3").err(), Some(ApplyError::Corrupt));
+}
+
+#[test]
 fn an_alarm_is_named_when_raised_again_and_not_when_cleared_again() {
     let mut machine = Machine::new(0);
     raise(&mut machine, AlarmType::NoSpace);

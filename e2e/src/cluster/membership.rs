@@ -1,0 +1,130 @@
+//! Members come and go, as an administrator has them.
+
+use engram_proto::etcdserverpb::{
+    Member as ListedMember, MemberAddRequest, MemberListRequest, MemberPromoteRequest,
+    MemberRemoveRequest,
+};
+use std::time::Duration;
+
+use super::Cluster;
+use crate::client::Client;
+
+/// How long the cluster may go on refusing a change of members: etcd wants every voter to have been
+/// connected for five seconds, and 90 % of the log at a learner that is promoted.
+const CHANGE_LIMIT: Duration = Duration::from_secs(30);
+
+impl Cluster {
+    /// The members as the one at `asked` lists them (linearizably).
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn member_list(&self, asked: usize) -> Vec<ListedMember> {
+        let request = MemberListRequest { linearizable: true };
+        let answer = self.runtime().block_on(async {
+            let mut client = Client::lazy(self.server(asked).address());
+            client.cluster.member_list(request).await
+        });
+        match answer {
+            Ok(answer) => answer.into_inner().members,
+            Err(status) => {
+                let name = self.server(asked).name();
+                self.fail(&format!("{name} does not list the members: {status}"))
+            }
+        }
+    }
+
+    /// Removes the member with `id`, asked of the one at `asked`.
+    ///
+    /// # Panics
+    /// If the cluster goes on refusing it.
+    pub fn remove_member(&self, asked: usize, id: u64) {
+        let request = MemberRemoveRequest { id };
+        self.change(asked, &format!("removes member {id:x}"), async |client| {
+            client.cluster.member_remove(request).await.map(drop)
+        });
+    }
+
+    /// Adds one more member and starts it: as a learner, or with a vote at once. Asked of the one at
+    /// `asked`. Returns its place. It is not waited for.
+    ///
+    /// # Panics
+    /// If the cluster goes on refusing it.
+    pub fn add_member(&mut self, asked: usize, is_learner: bool) -> usize {
+        let place = self.prepare_member();
+        self.announce(asked, place, is_learner);
+        self.launch(place);
+        place
+    }
+
+    /// Adds the member at `place` again, under a new id, and starts it on an empty directory.
+    ///
+    /// # Panics
+    /// If it still runs, or the cluster goes on refusing it.
+    pub fn add_again(&mut self, asked: usize, place: usize) {
+        self.announce(asked, place, false);
+        self.launch(place);
+    }
+
+    /// Gives the learner at `place` a vote; waits until it has caught up enough.
+    ///
+    /// # Panics
+    /// If the cluster goes on refusing it.
+    pub fn promote(&self, asked: usize, id: u64) {
+        let request = MemberPromoteRequest { id };
+        self.change(asked, &format!("promotes member {id:x}"), async |client| {
+            client.cluster.member_promote(request).await.map(drop)
+        });
+    }
+
+    fn announce(&mut self, asked: usize, place: usize, is_learner: bool) {
+        let url = self.members[place].peer_url();
+        let request = MemberAddRequest {
+            peer_ur_ls: vec![url.clone()],
+            is_learner,
+        };
+        let name = self.server(place).name().to_owned();
+        self.change(asked, &format!("adds member {name}"), async |client| {
+            client.cluster.member_add(request.clone()).await.map(drop)
+        });
+        // As etcdctl prints it for the new member's flags: who has not started yet has no name.
+        let listed = self.member_list(asked);
+        let entries = listed.iter().map(|member| {
+            let url = &member.peer_ur_ls[0];
+            let known = if member.name.is_empty() {
+                &name
+            } else {
+                &member.name
+            };
+            format!("{known}={url}")
+        });
+        let everybody = entries.collect::<Vec<_>>().join(",");
+        self.members[place].initial = Some(("existing", everybody));
+    }
+
+    /// Asks until the change is made.
+    fn change(
+        &self,
+        asked: usize,
+        what: &str,
+        mut request: impl AsyncFnMut(&mut Client) -> Result<(), tonic::Status>,
+    ) {
+        let mut refusal = String::new();
+        let name = self.server(asked).name();
+        let address = self.server(asked).address();
+        let deadline = std::time::Instant::now() + CHANGE_LIMIT;
+        while std::time::Instant::now() < deadline {
+            let answer = self.runtime().block_on(async {
+                let mut client = Client::lazy(address);
+                request(&mut client).await
+            });
+            match answer {
+                Ok(()) => return,
+                Err(status) => refusal = status.to_string(),
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        self.fail(&format!(
+            "{name} {what}: refused for {CHANGE_LIMIT:?}, at last with {refusal}"
+        ));
+    }
+}

@@ -1,0 +1,66 @@
+//! A cluster grows from one member to five, under load, and shrinks again.
+
+use std::time::Duration;
+
+use engram_e2e::cluster::{Cluster, LEADER_LIMIT, Plan};
+use engram_e2e::load::Load;
+use engram_e2e::turn;
+
+use crate::is_long;
+
+#[test]
+fn one_three_five_three_one() {
+    let _turn = turn::take("1 → 3 → 5 → 3 → 1");
+    if !is_long() {
+        println!("not in CI's form: `make chaos` runs it");
+        return;
+    }
+    let mut cluster = Plan::of(1).start();
+    let load = Load::begin(&cluster, "grow", 2, Duration::from_millis(5));
+    for number in 2..=5 {
+        load.must_progress(&cluster, 50);
+        // Half of them as learners first, as is recommended.
+        grow(&mut cluster, number % 2 == 0);
+        must_be(&cluster, number);
+    }
+    // The first member, whom all writers know, stays.
+    for place in (1..5).rev() {
+        load.must_progress(&cluster, 50);
+        shrink(&mut cluster, place);
+        must_be(&cluster, place);
+    }
+    load.must_progress(&cluster, 50);
+    let written = load.nothing_is_lost(&cluster);
+    println!("{} acknowledged writes are there", written.len());
+}
+
+fn grow(cluster: &mut Cluster, as_learner: bool) {
+    let place = cluster.add_member(0, as_learner);
+    cluster.must_become_ready(place);
+    if as_learner {
+        let leader = cluster.wait_for_leader(LEADER_LIMIT).place;
+        cluster.promote(leader, cluster.member_id(place));
+    }
+    cluster.wait_for_leader(LEADER_LIMIT);
+}
+
+fn shrink(cluster: &mut Cluster, place: usize) {
+    let id = cluster.member_id(place);
+    cluster.remove_member(0, id);
+    let ended = cluster.ended_within(place, LEADER_LIMIT);
+    cluster.must(ended.is_some(), || {
+        format!("m{} was removed and still runs", place + 1)
+    });
+    cluster.wait_for_leader(LEADER_LIMIT);
+}
+
+fn must_be(cluster: &Cluster, count: usize) {
+    let listed = cluster.member_list(0);
+    let voters = listed
+        .iter()
+        .filter(|member| !member.is_learner && !member.name.is_empty());
+    cluster.must(voters.count() == count && listed.len() == count, || {
+        format!("{count} voters were due: {listed:?}")
+    });
+    cluster.must_hold_the_same();
+}

@@ -1,0 +1,71 @@
+//! A member that was away for longer than the log reaches back is sent a snapshot, and then the log.
+
+use std::time::{Duration, Instant};
+
+use engram_e2e::cluster::{Cluster, LEADER_LIMIT, Plan};
+use engram_e2e::load::{Load, all_are_there};
+use engram_e2e::{tools, turn};
+
+use crate::ci_or_full;
+
+const WRITERS: usize = 16;
+/// How long a member may take to catch up.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
+/// What etcd counts at the receiver of a snapshot.
+const RECEIVED: &str = "etcd_network_snapshot_receive_success";
+
+#[test]
+fn a_member_that_was_away_catches_up_by_snapshot_and_log() {
+    let _turn = turn::take("catching up by snapshot");
+    let plan = Plan::of(3).flag("--snapshot-count=500");
+    let mut cluster = plan.flag("--snapshot-catchup-entries=100").start();
+    let leader = cluster.wait_for_leader(LEADER_LIMIT).place;
+    let away = (leader + 1) % 3;
+    cluster.kill(away);
+
+    let load = Load::begin(&cluster, "away", WRITERS, Duration::ZERO);
+    let goal = ci_or_full(5_000, 100_000);
+    cluster.wait_for(CATCH_UP_LIMIT * 10, &format!("{goal} writes"), || {
+        (load.acknowledged() >= goal).then_some(())
+    });
+    let revision = cluster.revision(leader).expect("a read at the leader");
+    let mut compact = cluster.etcdctl_command(&[leader]);
+    tools::must_succeed(compact.args(["compact", &revision.to_string()]));
+
+    let started = Instant::now();
+    cluster.restart(away);
+    cluster.wait_for_revision(away, revision, CATCH_UP_LIMIT);
+    println!("{goal} writes caught up in {:?}", started.elapsed());
+    let received = metric(&cluster, away, RECEIVED);
+    cluster.must(received >= 1.0, || {
+        let name = cluster.server(away).name();
+        format!("{name} should have been sent a snapshot: {RECEIVED} is {received}")
+    });
+    load.must_progress(&cluster, 500);
+    let written = load.end(&cluster);
+    cluster.must_hold_the_same();
+    all_are_there(&cluster, &written);
+    it_counts(&mut cluster, away);
+}
+
+/// The member that caught up is as good as any: with it the cluster does without another.
+fn it_counts(cluster: &mut Cluster, place: usize) {
+    let other = (0..3)
+        .find(|other| *other != place)
+        .expect("there are three");
+    cluster.kill(other);
+    let load = Load::begin(cluster, "after", 4, Duration::ZERO);
+    load.must_progress(cluster, 100);
+    cluster.restart(other);
+    load.nothing_is_lost(cluster);
+    cluster.must_hold_the_same();
+}
+
+/// The sum of a metric over its labels; 0 if it is not there.
+fn metric(cluster: &Cluster, place: usize, name: &str) -> f64 {
+    let text = cluster.server(place).metrics();
+    let samples = text.lines().filter(|line| line.starts_with(name));
+    samples
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
+}

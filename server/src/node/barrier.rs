@@ -1,0 +1,128 @@
+//! Linearizable reads: one confirmation for all that wait for one at the same moment.
+//!
+//! A read that comes while a confirmation is under way waits for the next: the one under way may
+//! have been answered before a write that the read's caller already knows of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use super::leadership::LeadershipCell;
+use super::peers::PeerCalls;
+use crate::api::backend::ServeError;
+use crate::peer::{CallError, Declined};
+use crate::raft::Consensus;
+
+/// The most reads that wait at a time; beyond, a read is refused.
+const WAITING_MAX: usize = 100_000;
+/// How long to rest after a confirmation that failed. Source: etcd asks again after 500 ms.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+type Passed = Result<(), ServeError>;
+
+/// Where reads wait. Clones share it.
+#[derive(Clone)]
+pub struct Barrier(Arc<Shared>);
+
+struct Shared {
+    leadership: Arc<LeadershipCell>,
+    timeout: Duration,
+    waiting: Mutex<Vec<oneshot::Sender<Passed>>>,
+    asked: Notify,
+}
+
+impl Barrier {
+    /// A barrier whose reads wait at most `timeout` (and at most as long again where the
+    /// confirmation before theirs takes all of its own).
+    pub fn new(leadership: Arc<LeadershipCell>, timeout: Duration) -> Barrier {
+        Barrier(Arc::new(Shared {
+            leadership,
+            timeout,
+            waiting: Mutex::default(),
+            asked: Notify::new(),
+        }))
+    }
+
+    /// Returns once everything that was acknowledged before the call is readable here.
+    ///
+    /// # Errors
+    /// Nobody confirmed it in time, too many wait, or the member stops.
+    pub async fn pass(&self) -> Passed {
+        if self.0.leadership.is_sole_voter() {
+            // What is acknowledged is applied here, and nobody else can acknowledge anything.
+            return Ok(());
+        }
+        let (sender, passed) = oneshot::channel();
+        {
+            let mut waiting = self.0.waiting.lock();
+            if waiting.len() >= WAITING_MAX {
+                return Err(ServeError::TooManyRequests);
+            }
+            waiting.push(sender);
+        }
+        self.0.asked.notify_one();
+        passed.await.unwrap_or(Err(ServeError::Stopped))
+    }
+
+    /// Confirms for those who wait, until it is dropped. Runs on the Raft thread.
+    pub async fn run(&self, consensus: &Consensus, peers: &PeerCalls) {
+        loop {
+            self.0.asked.notified().await;
+            let waiting = std::mem::take(&mut *self.0.waiting.lock());
+            if waiting.is_empty() {
+                continue;
+            }
+            let passed = self.confirm(consensus, peers).await;
+            for reader in waiting {
+                // A reader that has gone away is no error.
+                let _ = reader.send(passed.clone());
+            }
+        }
+    }
+
+    async fn confirm(&self, consensus: &Consensus, peers: &PeerCalls) -> Passed {
+        let deadline = Instant::now() + self.0.timeout;
+        let confirmed = tokio::time::timeout_at(deadline, async {
+            loop {
+                match self.ask(consensus, peers, deadline).await {
+                    Ok(index) => return index,
+                    Err(Unconfirmed) => tokio::time::sleep(RETRY_PAUSE).await,
+                }
+            }
+        });
+        let index = confirmed.await.map_err(|_| ServeError::Timeout)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        match consensus.wait_applied(index, left).await {
+            true => Ok(()),
+            false => Err(ServeError::TimeoutWaitAppliedIndex),
+        }
+    }
+
+    /// Asks the leader, be it this member or another, for the index that a read must wait for.
+    async fn ask(
+        &self,
+        consensus: &Consensus,
+        peers: &PeerCalls,
+        deadline: Instant,
+    ) -> Result<u64, Unconfirmed> {
+        let leader = self.0.leadership.leader_known().await;
+        if self.0.leadership.leads() {
+            return consensus.read_index().await.map_err(|_| Unconfirmed);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let asked = peers.read_index(leader, left).await;
+        asked.map_err(|_: CallError| Unconfirmed)
+    }
+}
+
+/// Nobody said that this index is current; somebody else may, a moment later.
+struct Unconfirmed;
+
+impl From<Declined> for Unconfirmed {
+    fn from(_: Declined) -> Unconfirmed {
+        Unconfirmed
+    }
+}

@@ -1,0 +1,313 @@
+//! What a member does on the Raft thread beside consensus itself: it finds out who leads, looks
+//! after the disk and the log, and, while it leads, after leases, compaction and new members.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::barrier::Barrier;
+use super::compactor::Schedule;
+use super::corruption::{self, Checks, Comparison};
+use super::door::Door;
+use super::leadership::LeadershipCell;
+use super::lessor::Lessor;
+use super::membership::Membership;
+use super::route::LeaderRoute;
+use super::space::SpaceGuard;
+use crate::fatal::end_process;
+use crate::peer::Local;
+use crate::propose::{self, Proposer};
+use crate::raft::LogStore;
+use crate::store::Store;
+use crate::types::LeaseId;
+use crate::types::request::{Compact, MemberAttributes, Op};
+
+/// How often consensus, the store's size and the log's length are looked at.
+const LOOK_EVERY: Duration = propose::SWEEP_EVERY;
+/// Every how many looks the size of a store that nobody writes to is measured.
+const IDLE_LOOKS: u64 = 10;
+/// How often leases are looked at, and how many are revoked at once. Source: etcd's lessor revokes
+/// up to 1,000 a second, in steps of 500 ms.
+const EXPIRE_EVERY: Duration = Duration::from_millis(500);
+/// The most leases revoked a step: one batch.
+const EXPIRE_MAX: usize = 4000;
+/// A log that grew by this much since the last flush is cut: bounds disk use and replay. Bytes.
+const LOG_GROWTH_MAX: u64 = 64 << 20;
+/// How long to rest after publishing this member failed.
+const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the duties are done with.
+#[derive(Clone)]
+pub struct Duties {
+    pub local: Local,
+    pub attributes: MemberAttributes,
+    pub cluster_version: String,
+    pub election_timeout: Duration,
+    pub snapshot_count: u64,
+    pub store: Arc<Store>,
+    pub log: LogStore,
+    pub proposer: Proposer,
+    pub lessor: Arc<Lessor>,
+    pub leadership: Arc<LeadershipCell>,
+    pub barrier: Barrier,
+    pub membership: Membership,
+    pub auto_compaction: crate::config::AutoCompaction,
+    pub checks: Checks,
+    pub space: Arc<SpaceGuard>,
+    pub door: Door,
+}
+
+/// What the looks remember: bytes and entries in the log when it was last cut, and when the store
+/// was last measured.
+struct LogWatch {
+    cut_at: u64,
+    cut_index: u64,
+    measured_at: Option<u64>,
+    looks: u64,
+}
+
+impl Duties {
+    /// Spawns what runs beside the duties for as long as the thread does: following who leads,
+    /// confirming reads, sending batches.
+    pub fn spawn_tasks(&self, route: LeaderRoute) {
+        let duties = self.clone();
+        tokio::spawn(async move { duties.follow().await });
+        let (barrier, door) = (self.barrier.clone(), self.door.clone());
+        tokio::spawn(async move { barrier.run(&door.consensus, &door.peers).await });
+        let proposer = self.proposer.clone();
+        tokio::spawn(async move { proposer.run(&route).await });
+        self.spawn_comparisons();
+    }
+
+    fn spawn_comparisons(&self) {
+        if let Some(every) = self.checks.every {
+            let duties = self.clone();
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(every).await;
+                    duties.compare().await;
+                }
+            });
+        }
+        if let Some(every) = self.checks.after_compactions {
+            let duties = self.clone();
+            tokio::spawn(async move {
+                let mut compared = duties.comparison().compact_revision();
+                loop {
+                    tokio::time::sleep(every).await;
+                    let compacted = duties.comparison().compact_revision();
+                    if std::mem::replace(&mut compared, compacted) != compacted {
+                        duties.compare().await;
+                    }
+                }
+            });
+        }
+    }
+
+    /// Compares the members' stores with this one's.
+    pub fn comparison(&self) -> Comparison {
+        Comparison {
+            member: self.local.member,
+            store: self.store.clone(),
+            door: self.door.clone(),
+        }
+    }
+
+    /// Compares the members' stores where this member leads, and raises the alarm.
+    async fn compare(&self) {
+        if !self.leadership.leads() {
+            return;
+        }
+        let verdict = self.comparison().compare().await;
+        for alarm in corruption::alarms(verdict) {
+            self.spawn_proposal("raising the CORRUPT alarm", alarm, None);
+        }
+    }
+
+    /// Finds out who leads, for as long as it is not dropped.
+    async fn follow(&self) {
+        let consensus = &self.door.consensus;
+        let mut changes = consensus.leadership_changes();
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            self.observe();
+            tokio::select! {
+                () = changes.next() => {}
+                _ = look.tick() => {}
+            }
+        }
+    }
+
+    /// Takes over who leads now.
+    pub fn observe(&self) {
+        let consensus = &self.door.consensus;
+        let led = self.leadership.leads();
+        let now = consensus.leadership();
+        let leads = now.leader == Some(self.local.member);
+        if leads && !led {
+            // Before anybody is told: a lease asked for is found.
+            self.lessor
+                .promote(&self.store.read().leases, self.extend_ms());
+        }
+        let learner = {
+            let state = self.store.read();
+            let own = state.members.get(self.local.member);
+            own.is_some_and(|member| member.learner)
+        };
+        if self.leadership.leader() != now.leader {
+            let leader = now.leader.map_or("none".to_owned(), |id| id.to_string());
+            crate::log!(info, "the leader changed", leader = leader, term = now.term);
+        }
+        self.leadership.set(now, learner);
+        if !self.membership.is_changing() {
+            self.leadership
+                .set_sole_voter(consensus.is_sole_voter() && leads);
+        }
+        if led && !leads {
+            self.lessor.demote();
+        }
+    }
+
+    /// Renewals of the last leader's time are unknown: leases live an election timeout longer than
+    /// granted.
+    fn extend_ms(&self) -> u64 {
+        u64::try_from(self.election_timeout.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Tells the cluster this member's attributes where they changed, and the version it speaks.
+    /// Tries until it is known: without a quorum it takes as long as that lasts.
+    pub async fn publish(&self) {
+        while !self.try_publish().await {
+            tokio::time::sleep(PUBLISH_PAUSE).await;
+        }
+    }
+
+    async fn try_publish(&self) -> bool {
+        let (version, known) = {
+            let state = self.store.read();
+            let known = state.members.get(self.local.member).cloned();
+            (state.cluster_version.clone(), known)
+        };
+        let is_published = known.is_some_and(|member| {
+            member.attributes == self.attributes && member.incarnation == self.local.incarnation
+        });
+        if !is_published {
+            let publish = Op::PublishMember {
+                member: self.local.member,
+                incarnation: self.local.incarnation,
+                attributes: self.attributes.clone(),
+            };
+            if self.proposer.propose(publish).await.is_err() {
+                return false;
+            }
+        }
+        if version.as_ref() == Some(&self.cluster_version) {
+            return true;
+        }
+        let version = Op::SetClusterVersion(self.cluster_version.clone());
+        self.proposer.propose(version).await.is_ok()
+    }
+
+    /// The periodic duties, for as long as it is not dropped.
+    pub async fn tick(&self) {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut expire = tokio::time::interval(EXPIRE_EVERY);
+        let mut watch = LogWatch {
+            cut_at: self.log.appended_bytes(),
+            cut_index: self.store.applied_index(),
+            measured_at: None,
+            looks: 0,
+        };
+        let mut schedule = Schedule::new(&self.auto_compaction);
+        let mut compact_at = schedule
+            .as_ref()
+            .map(|schedule| Instant::now() + schedule.interval());
+        loop {
+            tokio::select! {
+                _ = look.tick() => {
+                    self.proposer.sweep();
+                    self.look(&mut watch).await;
+                    if let (Some(at), Some(schedule)) = (compact_at, schedule.as_mut())
+                        && Instant::now() >= at
+                    {
+                        compact_at = Some(at + schedule.interval());
+                        self.auto_compact(schedule);
+                    }
+                }
+                _ = expire.tick() => self.lead().await,
+            }
+        }
+    }
+
+    /// What only the leader does.
+    async fn lead(&self) {
+        if !self.leadership.leads() {
+            return;
+        }
+        // The next look finds what could not be revoked now.
+        for id in self.lessor.expired(EXPIRE_MAX) {
+            self.spawn_proposal("revoking an expired lease", Op::LeaseRevoke(id), Some(id));
+        }
+        self.membership
+            .promote_caught_up(&self.door.consensus)
+            .await;
+    }
+
+    /// Looks after consensus, the disk and the log's length.
+    async fn look(&self, watch: &mut LogWatch) {
+        if let Some(failure) = self.door.consensus.failure() {
+            end_process(
+                failure,
+                "start again; if it comes back, restore this member",
+            );
+        }
+        if self.space.is_exhausted() {
+            self.proposer.raise_no_space();
+        }
+        let appended = self.log.appended_bytes();
+        watch.looks += 1;
+        // An idle member is measured less often: asking the engine costs more than looking.
+        if watch.measured_at != Some(appended) || watch.looks.is_multiple_of(IDLE_LOOKS) {
+            watch.measured_at = Some(appended);
+            self.proposer
+                .quota()
+                .measured(self.store.engine().size_bytes());
+        }
+        let applied = self.store.applied_index();
+        let grown = appended.saturating_sub(watch.cut_at) > LOG_GROWTH_MAX;
+        if grown || applied.saturating_sub(watch.cut_index) > self.snapshot_count {
+            watch.cut_at = appended;
+            watch.cut_index = applied;
+            self.cut_log().await;
+        }
+    }
+
+    async fn cut_log(&self) {
+        if self.door.consensus.snapshot().await.is_err() {
+            crate::log!(warn, "the log could not be cut: consensus has stopped");
+        }
+    }
+
+    fn auto_compact(&self, schedule: &mut Schedule) {
+        // Every member keeps the schedule's record of revisions: whoever leads next goes on with it.
+        let due = schedule.tick(self.store.revision());
+        let Some(revision) = due.filter(|_| self.leadership.leads()) else {
+            return;
+        };
+        crate::log!(info, "starting auto compaction", revision = revision.0);
+        let op = Op::Compact(Compact {
+            revision: revision.0,
+        });
+        self.spawn_proposal("auto compaction", op, None);
+    }
+
+    fn spawn_proposal(&self, what: &'static str, op: Op, lease: Option<LeaseId>) {
+        let proposer = self.proposer.clone();
+        tokio::spawn(async move {
+            if let Err(error) = proposer.propose(op).await {
+                let lease = lease.unwrap_or_default();
+                crate::log!(warn, "a duty of the leader failed and is tried again", what = what,
+                    lease = %lease, error = %error);
+            }
+        });
+    }
+}

@@ -1,0 +1,170 @@
+//! Who leads, as every thread of this member sees it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::raft::Leadership;
+use crate::types::MemberId;
+
+/// Who leads: read without a lock, and awaited. A leader that has lost its quorum counts as none.
+#[derive(Debug)]
+pub struct LeadershipCell {
+    member: MemberId,
+    term: AtomicU64,
+    leader: AtomicU64,
+    sole_voter: AtomicBool,
+    learner: AtomicBool,
+    changes: AtomicU64,
+    known: watch::Sender<Option<MemberId>>,
+}
+
+impl LeadershipCell {
+    /// The cell of `member`, which knows of nobody yet.
+    pub fn new(member: MemberId) -> LeadershipCell {
+        LeadershipCell {
+            member,
+            term: AtomicU64::new(0),
+            leader: AtomicU64::new(0),
+            sole_voter: AtomicBool::new(false),
+            learner: AtomicBool::new(false),
+            changes: AtomicU64::new(0),
+            known: watch::channel(None).0,
+        }
+    }
+
+    /// Takes over what consensus says.
+    pub fn set(&self, leadership: Leadership, learner: bool) {
+        self.term.store(leadership.term, Ordering::Release);
+        let leader = leadership.leader.map_or(0, |member| member.0);
+        if self.leader.swap(leader, Ordering::AcqRel) != leader && leader != 0 {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+        }
+        self.learner.store(learner, Ordering::Release);
+        self.known.send_if_modified(|known| {
+            let differs = *known != leadership.leader;
+            *known = leadership.leader;
+            differs
+        });
+    }
+
+    /// Says whether this member alone votes: its reads need nobody's confirmation then.
+    pub fn set_sole_voter(&self, sole_voter: bool) {
+        self.sole_voter.store(sole_voter, Ordering::Release);
+    }
+
+    /// How often another leader was seen.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// The term.
+    pub fn term(&self) -> u64 {
+        self.term.load(Ordering::Acquire)
+    }
+
+    /// The leader, where one is known.
+    pub fn leader(&self) -> Option<MemberId> {
+        match self.leader.load(Ordering::Acquire) {
+            0 => None,
+            id => Some(MemberId(id)),
+        }
+    }
+
+    /// Whether this member leads.
+    pub fn leads(&self) -> bool {
+        self.leader() == Some(self.member)
+    }
+
+    /// Whether this member has no vote.
+    pub fn is_learner(&self) -> bool {
+        self.learner.load(Ordering::Acquire)
+    }
+
+    /// Whether this member alone votes.
+    pub fn is_sole_voter(&self) -> bool {
+        self.sole_voter.load(Ordering::Acquire)
+    }
+
+    /// Waits until somebody leads: who.
+    pub async fn leader_known(&self) -> MemberId {
+        let mut known = self.known.subscribe();
+        loop {
+            if let Some(leader) = *known.borrow_and_update() {
+                return leader;
+            }
+            // The sender lives as long as this cell.
+            let _ = known.changed().await;
+        }
+    }
+
+    /// Waits until `member` leads.
+    pub async fn led_by(&self, member: MemberId) {
+        let mut known = self.known.subscribe();
+        // The sender lives as long as this cell.
+        let _ = known.wait_for(|leader| *leader == Some(member)).await;
+    }
+
+    /// Resolves once nobody has led for `long` without a break.
+    pub async fn leaderless_for(&self, long: Duration) {
+        let mut known = self.known.subscribe();
+        loop {
+            // An error means that the sender is gone, which it is not while this is borrowed.
+            let _ = known.wait_for(Option::is_none).await;
+            let found = tokio::time::timeout(long, known.wait_for(Option::is_some)).await;
+            if found.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn led_by(leader: Option<u64>) -> Leadership {
+        Leadership {
+            term: 1,
+            leader: leader.map(MemberId),
+            committed_index: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_requires_a_leader_outlives_a_short_election() {
+        let cell = LeadershipCell::new(MemberId(1));
+        cell.set(led_by(Some(2)), false);
+        let patience = Duration::from_millis(300);
+        let waiting = cell.leaderless_for(patience);
+        let faults = async {
+            cell.set(led_by(None), false);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            cell.set(led_by(Some(3)), false);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            cell.set(led_by(None), false);
+            std::future::pending::<()>().await;
+        };
+        let began = tokio::time::Instant::now();
+        tokio::select! {
+            () = waiting => {}
+            () = faults => {}
+        }
+        assert!(began.elapsed() >= Duration::from_millis(700));
+        assert_eq!(cell.changes(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_leader_is_awaited_from_any_thread() {
+        let cell = std::sync::Arc::new(LeadershipCell::new(MemberId(7)));
+        let waiting = tokio::spawn({
+            let cell = cell.clone();
+            async move { cell.leader_known().await }
+        });
+        tokio::task::yield_now().await;
+        cell.set(led_by(Some(7)), false);
+        assert_eq!(waiting.await.unwrap(), MemberId(7));
+        assert!(cell.leads());
+    }
+}

@@ -1,0 +1,402 @@
+//! Changes of the membership, on the leader: etcd's rules of what is wise, then the change.
+//!
+//! Source of the rules: `AddMember`, `RemoveMember`, `PromoteMember`, `mayAddMember` and
+//! `mayRemoveMember` of etcd's server.go, `IsReadyTo…` of its membership package.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::leadership::LeadershipCell;
+use crate::api::backend::{MemberChange, MemberError};
+use crate::raft::{Consensus, ReconfigureError, Replication};
+use crate::state::MemberRecord;
+use crate::store::Store;
+use crate::types::MemberId;
+
+/// How long to rest while an earlier change is not committed yet.
+const IN_PROGRESS_PAUSE: Duration = Duration::from_millis(50);
+/// A learner is ready for its vote when it has this share of the leader's log, percent (etcd's).
+const READY_PERCENT: u64 = 90;
+/// A member that shall vote gets its vote when it lacks at most this many entries.
+const CAUGHT_UP_ENTRIES: u64 = 100;
+
+/// Changes the members of the cluster that this member leads. Clones share it.
+#[derive(Clone)]
+pub struct Membership {
+    member: MemberId,
+    store: Arc<Store>,
+    leadership: Arc<LeadershipCell>,
+    rules: Rules,
+    /// Changes come one after the other.
+    turn: Arc<Mutex<()>>,
+}
+
+/// What holds for changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// `--strict-reconfig-check`.
+    pub strict: bool,
+    /// `--max-learners`.
+    pub learners_max: usize,
+    /// A member not heard of for this long counts as down.
+    pub silence_max: Duration,
+    /// How long a change may take.
+    pub timeout: Duration,
+}
+
+type Changed = Result<Vec<MemberRecord>, MemberError>;
+
+impl Membership {
+    /// The changes of the cluster whose table is in `store`.
+    pub fn new(
+        member: MemberId,
+        store: Arc<Store>,
+        leadership: Arc<LeadershipCell>,
+        rules: Rules,
+    ) -> Membership {
+        Membership {
+            member,
+            store,
+            leadership,
+            rules,
+            turn: Arc::default(),
+        }
+    }
+
+    /// Checks and makes a change; the members after it.
+    ///
+    /// # Errors
+    /// See [`MemberError`].
+    pub async fn change(&self, consensus: &Consensus, change: MemberChange) -> Changed {
+        let made = tokio::time::timeout(self.rules.timeout, async {
+            let _turn = self.turn.lock().await;
+            self.check(consensus, &change)?;
+            // From here on this member may not be the only voter: reads ask before they answer.
+            self.leadership.set_sole_voter(false);
+            self.make(consensus, change).await
+        });
+        made.await.map_err(|_| MemberError::Timeout)??;
+        Ok(self.members())
+    }
+
+    /// Whether a change is under way: then who votes may be known too late.
+    pub fn is_changing(&self) -> bool {
+        self.turn.try_lock().is_err()
+    }
+
+    /// Gives their votes to members that were added as voters and have caught up.
+    pub async fn promote_caught_up(&self, consensus: &Consensus) {
+        let found = consensus.replication();
+        let caught_up = found.pending_voters.iter().find(|id| {
+            let matched = found.matched.get(*id).copied().unwrap_or(0);
+            matched > 0 && matched + CAUGHT_UP_ENTRIES >= found.last_index
+        });
+        let (Some(id), Ok(_turn)) = (caught_up, self.turn.try_lock()) else {
+            return;
+        };
+        self.leadership.set_sole_voter(false);
+        match consensus.promote(*id).await {
+            Ok(()) => crate::log!(info, "a new member has caught up and votes", member = %id),
+            Err(error) => {
+                crate::log!(warn, "a new member could not get its vote yet", member = %id, error = %error);
+            }
+        }
+    }
+
+    fn members(&self) -> Vec<MemberRecord> {
+        self.store.read().members.iter().cloned().collect()
+    }
+
+    fn check(&self, consensus: &Consensus, change: &MemberChange) -> Result<(), MemberError> {
+        let members = self.members();
+        let heard = consensus.replication();
+        let view = View {
+            members: &members,
+            own: self.member,
+            heard: &heard,
+            rules: self.rules,
+        };
+        match change {
+            MemberChange::Add {
+                id,
+                learner,
+                peer_urls,
+            } => {
+                if self.store.read().members.is_removed(*id) || view.find(*id).is_ok() {
+                    return Err(MemberError::Exists);
+                }
+                view.check_add(*learner, peer_urls)
+            }
+            MemberChange::Remove { id } => view.check_remove(*id),
+            MemberChange::Update { id, peer_urls } => {
+                view.find(*id)?;
+                view.check_urls(Some(*id), peer_urls)
+            }
+            MemberChange::Promote { id } => view.check_promote(*id),
+        }
+    }
+
+    async fn make(&self, consensus: &Consensus, change: MemberChange) -> Result<(), MemberError> {
+        let started = Instant::now();
+        loop {
+            let made = match change.clone() {
+                MemberChange::Add {
+                    id,
+                    peer_urls,
+                    learner,
+                } => consensus.add_learner(id, peer_urls, !learner).await,
+                MemberChange::Remove { id } => consensus.remove(id).await,
+                MemberChange::Update { id, peer_urls } => consensus.relocate(id, peer_urls).await,
+                MemberChange::Promote { id } => consensus.promote(id).await,
+            };
+            match made {
+                Err(ReconfigureError::InProgress) if started.elapsed() < self.rules.timeout => {
+                    tokio::time::sleep(IN_PROGRESS_PAUSE).await;
+                }
+                made => return made.map_err(MemberError::from),
+            }
+        }
+    }
+}
+
+impl From<ReconfigureError> for MemberError {
+    fn from(error: ReconfigureError) -> MemberError {
+        match error {
+            ReconfigureError::NotLeader => MemberError::NotLeader,
+            ReconfigureError::InProgress | ReconfigureError::Unknown => MemberError::Timeout,
+            ReconfigureError::Refused(text) => MemberError::Internal(text),
+            ReconfigureError::Stopped => MemberError::Stopped,
+        }
+    }
+}
+
+/// What the rules look at.
+struct View<'a> {
+    members: &'a [MemberRecord],
+    own: MemberId,
+    heard: &'a Replication,
+    rules: Rules,
+}
+
+impl View<'_> {
+    fn find(&self, id: MemberId) -> Result<&MemberRecord, MemberError> {
+        let found = self.members.iter().find(|member| member.id == id);
+        found.ok_or(MemberError::NotFound)
+    }
+
+    fn check_urls(&self, own: Option<MemberId>, urls: &[String]) -> Result<(), MemberError> {
+        let mut others = self.members.iter().filter(|member| Some(member.id) != own);
+        if others.any(|member| member.peer_urls.iter().any(|url| urls.contains(url))) {
+            return Err(MemberError::UrlExists);
+        }
+        Ok(())
+    }
+
+    fn check_add(&self, learner: bool, urls: &[String]) -> Result<(), MemberError> {
+        if self.rules.strict {
+            // One voter that starts a second is the way to grow: nothing else could be asked of it.
+            let grows_from_one = self.started() == 1 && self.voters() == 1;
+            if !learner && !grows_from_one && self.started() < quorum(self.voters() + 1) {
+                return Err(MemberError::NotEnoughStarted);
+            }
+            let mut voters = self.members.iter().filter(|member| !member.learner);
+            if !voters.all(|member| self.is_up(member.id)) {
+                return Err(MemberError::Unhealthy);
+            }
+        }
+        self.check_urls(None, urls)?;
+        let learners = self.members.iter().filter(|member| member.learner).count();
+        if learner && learners >= self.rules.learners_max {
+            return Err(MemberError::TooManyLearners);
+        }
+        Ok(())
+    }
+
+    fn check_remove(&self, id: MemberId) -> Result<(), MemberError> {
+        let member = self.find(id)?;
+        if member.learner {
+            return Ok(());
+        }
+        if self.voters() == 1 {
+            return Err(MemberError::NotEnoughStarted);
+        }
+        if !self.rules.strict {
+            return Ok(());
+        }
+        let started = self.started() - usize::from(is_started(member));
+        if started < quorum(self.voters() - 1) {
+            return Err(MemberError::NotEnoughStarted);
+        }
+        // A member that is down is no part of the quorum at work.
+        if id != self.own && !self.is_up(id) {
+            return Ok(());
+        }
+        let up = self
+            .members
+            .iter()
+            .filter(|m| !m.learner && self.is_up(m.id));
+        if up.count() - 1 < quorum(self.voters() - 1) {
+            return Err(MemberError::Unhealthy);
+        }
+        Ok(())
+    }
+
+    fn check_promote(&self, id: MemberId) -> Result<(), MemberError> {
+        if !self.find(id)?.learner {
+            return Err(MemberError::NotLearner);
+        }
+        let matched = self.heard.matched.get(&id).copied().unwrap_or(0);
+        if !self.is_up(id) || matched * 100 < self.heard.last_index * READY_PERCENT {
+            return Err(MemberError::LearnerNotReady);
+        }
+        // The learner is counted as started: it has been heard of.
+        if self.rules.strict && self.started() + 1 < quorum(self.voters() + 1) {
+            return Err(MemberError::NotEnoughStarted);
+        }
+        Ok(())
+    }
+
+    fn is_up(&self, id: MemberId) -> bool {
+        let silent_for = self.heard.silent_for.get(&id);
+        id == self.own || silent_for.is_some_and(|silent| *silent < self.rules.silence_max)
+    }
+
+    fn voters(&self) -> usize {
+        self.members.iter().filter(|member| !member.learner).count()
+    }
+
+    fn started(&self) -> usize {
+        let voters = self.members.iter().filter(|member| !member.learner);
+        voters.filter(|member| is_started(member)).count()
+    }
+}
+
+/// A member that has published its name has started once.
+fn is_started(member: &MemberRecord) -> bool {
+    !member.attributes.name.is_empty()
+}
+
+fn quorum(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::request::MemberAttributes;
+
+    fn member(id: u64, learner: bool, started: bool) -> MemberRecord {
+        MemberRecord {
+            id: MemberId(id),
+            peer_urls: vec![format!("http://m{id}")],
+            learner,
+            attributes: MemberAttributes {
+                name: if started {
+                    format!("m{id}")
+                } else {
+                    String::new()
+                },
+                client_urls: vec![],
+            },
+            ..MemberRecord::default()
+        }
+    }
+
+    fn heard(up: &[u64]) -> Replication {
+        Replication {
+            last_index: 1000,
+            matched: up.iter().map(|id| (MemberId(*id), 950)).collect(),
+            silent_for: up
+                .iter()
+                .map(|id| (MemberId(*id), Duration::ZERO))
+                .collect(),
+            voters: vec![],
+            pending_voters: vec![],
+        }
+    }
+
+    fn view<'a>(members: &'a [MemberRecord], heard: &'a Replication) -> View<'a> {
+        View {
+            members,
+            own: MemberId(1),
+            heard,
+            rules: Rules {
+                strict: true,
+                learners_max: 1,
+                silence_max: Duration::from_secs(1),
+                timeout: Duration::from_secs(7),
+            },
+        }
+    }
+
+    fn voters(started: [bool; 3]) -> Vec<MemberRecord> {
+        let ids = 1..=3;
+        ids.zip(started)
+            .map(|(id, is)| member(id, false, is))
+            .collect()
+    }
+
+    #[test]
+    fn a_cluster_of_one_grows_and_does_not_lose_its_last_member() {
+        let (members, heard) = ([member(1, false, true)], heard(&[]));
+        let view = view(&members, &heard);
+        assert_eq!(view.check_add(false, &["http://new".into()]), Ok(()));
+        assert_eq!(
+            view.check_add(false, &["http://m1".into()]),
+            Err(MemberError::UrlExists)
+        );
+        assert_eq!(
+            view.check_remove(MemberId(1)),
+            Err(MemberError::NotEnoughStarted)
+        );
+        assert_eq!(view.check_remove(MemberId(9)), Err(MemberError::NotFound));
+    }
+
+    #[test]
+    fn nothing_is_added_while_a_member_is_down_or_not_started() {
+        let new = ["http://new".to_owned()];
+        let (members, all) = (voters([true, true, false]), heard(&[2, 3]));
+        assert_eq!(
+            view(&members, &all).check_add(false, &new),
+            Err(MemberError::NotEnoughStarted)
+        );
+        let (members, two) = (voters([true; 3]), heard(&[2]));
+        assert_eq!(
+            view(&members, &two).check_add(false, &new),
+            Err(MemberError::Unhealthy)
+        );
+    }
+
+    #[test]
+    fn who_is_down_can_be_removed_and_who_holds_the_quorum_cannot() {
+        let (members, heard) = (voters([true; 3]), heard(&[2]));
+        let view = view(&members, &heard);
+        assert_eq!(view.check_remove(MemberId(3)), Ok(()));
+        assert_eq!(view.check_remove(MemberId(2)), Err(MemberError::Unhealthy));
+    }
+
+    #[test]
+    fn a_learner_votes_once_it_has_nine_tenths_and_there_is_one_at_a_time() {
+        let mut members = voters([true; 3]);
+        members.push(member(4, true, true));
+        let mut heard = heard(&[2, 3, 4]);
+        let new = ["http://new".to_owned()];
+        assert_eq!(
+            view(&members, &heard).check_add(true, &new),
+            Err(MemberError::TooManyLearners)
+        );
+        assert_eq!(view(&members, &heard).check_promote(MemberId(4)), Ok(()));
+        assert_eq!(
+            view(&members, &heard).check_promote(MemberId(2)),
+            Err(MemberError::NotLearner)
+        );
+        heard.matched.insert(MemberId(4), 899);
+        assert_eq!(
+            view(&members, &heard).check_promote(MemberId(4)),
+            Err(MemberError::LearnerNotReady)
+        );
+    }
+}

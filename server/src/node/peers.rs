@@ -1,0 +1,122 @@
+//! Calls to other members: whom to call is in the member table, how is the peer room's matter.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::peer::message::{ChangeMembersRequest, HashKvResponse, LeaseTimeToLiveResponse, Member};
+use crate::peer::{CallError, Client, Clients};
+use crate::store::Store;
+use crate::types::{LeaseId, MemberId, Revision};
+
+/// The way to other members. Clones share the connections, which live on the Raft thread: call from
+/// there (see [`super::door::Door`]).
+#[derive(Clone)]
+pub struct PeerCalls {
+    clients: Clients,
+    store: Arc<Store>,
+}
+
+impl PeerCalls {
+    /// Calls over `clients` to the members that `store` knows.
+    pub fn new(clients: Clients, store: Arc<Store>) -> PeerCalls {
+        PeerCalls { clients, store }
+    }
+
+    fn member(&self, id: MemberId) -> Result<Client, CallError> {
+        let state = self.store.read();
+        let member = state.members.get(id);
+        let unknown = || CallError::Unreachable(format!("member {id} is not known here"));
+        let member = member.ok_or_else(unknown)?;
+        Ok(self.clients.member(id, &member.peer_urls))
+    }
+
+    /// Hands a batch to the leader; returns once it is applied there.
+    ///
+    /// # Errors
+    /// See [`CallError`]; only after `Unreachable`, `Refused` and `Declined` (but for a timeout) is
+    /// it known not to have happened.
+    pub async fn propose(
+        &self,
+        leader: MemberId,
+        batch: Bytes,
+        limit: Duration,
+    ) -> Result<(), CallError> {
+        self.member(leader)?.propose(batch, limit).await
+    }
+
+    /// The index that a linearizable read must wait for.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn read_index(&self, leader: MemberId, limit: Duration) -> Result<u64, CallError> {
+        self.member(leader)?.read_index(limit).await
+    }
+
+    /// Renews a lease at the leader: its time to live, seconds; 0 where there is no such lease.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn lease_keep_alive(
+        &self,
+        leader: MemberId,
+        id: LeaseId,
+        limit: Duration,
+    ) -> Result<i64, CallError> {
+        self.member(leader)?.lease_keep_alive(id, limit).await
+    }
+
+    /// What a lease has left, as the leader knows.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn lease_time_to_live(
+        &self,
+        leader: MemberId,
+        id: LeaseId,
+        keys: bool,
+        limit: Duration,
+    ) -> Result<LeaseTimeToLiveResponse, CallError> {
+        let leader = self.member(leader)?;
+        leader.lease_time_to_live(id, keys, limit).await
+    }
+
+    /// The leases, the soonest to expire first.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn leases(
+        &self,
+        leader: MemberId,
+        limit: Duration,
+    ) -> Result<Vec<LeaseId>, CallError> {
+        self.member(leader)?.leases(limit).await
+    }
+
+    /// Has the leader change the members.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn change_members(
+        &self,
+        leader: MemberId,
+        change: ChangeMembersRequest,
+        limit: Duration,
+    ) -> Result<Vec<Member>, CallError> {
+        self.member(leader)?.change_members(change, limit).await
+    }
+
+    /// The hash of another member's store.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn hash_kv(
+        &self,
+        member: MemberId,
+        revision: Revision,
+        limit: Duration,
+    ) -> Result<HashKvResponse, CallError> {
+        self.member(member)?.hash_kv(revision, limit).await
+    }
+}

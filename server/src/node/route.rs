@@ -1,0 +1,52 @@
+//! The way of a batch to the leader: to this member's own consensus, or to another member.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::leadership::LeadershipCell;
+use super::peers::PeerCalls;
+use crate::peer::{CallError, Declined};
+use crate::propose::Route;
+use crate::raft::{Batch, Consensus, ProposeRefused};
+
+/// See the module.
+pub struct LeaderRoute {
+    pub leadership: Arc<LeadershipCell>,
+    pub consensus: Consensus,
+    pub peers: PeerCalls,
+    /// How long a forwarded batch may take.
+    pub limit: Duration,
+}
+
+impl Route for LeaderRoute {
+    async fn open(&self) {
+        self.leadership.leader_known().await;
+    }
+
+    async fn send(&self, batch: Batch) -> Result<(), ProposeRefused> {
+        let Some(leader) = self.leadership.leader() else {
+            return Err(ProposeRefused::NotLeader);
+        };
+        if self.leadership.leads() {
+            return self.consensus.propose(batch).await;
+        }
+        let forwarded = self
+            .peers
+            .propose(leader, batch.encoded().clone(), self.limit);
+        forwarded.await.map_err(|error| refusal(&error))
+    }
+}
+
+/// What a failed call says of the batch: where it may have been taken, it is never sent again.
+fn refusal(error: &CallError) -> ProposeRefused {
+    match error {
+        CallError::Unreachable(_)
+        | CallError::Refused(_)
+        | CallError::Declined(Declined::NotLeader | Declined::Stopped | Declined::Busy) => {
+            ProposeRefused::NotLeader
+        }
+        CallError::Declined(_) | CallError::TimedOut(_) | CallError::Broken(_) => {
+            ProposeRefused::Unknown
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The connections to all other members.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use super::client::Client;
+use super::dial::Dial;
+use super::link::Route;
+use super::{Directory, Limits};
+use crate::types::MemberId;
+
+/// The connections to all peers. Clones share them.
+#[derive(Clone)]
+pub struct Clients(Arc<Shared>);
+
+struct Shared {
+    directory: Arc<dyn Directory>,
+    dial: Arc<dyn Dial>,
+    limits: Limits,
+    runtime: Handle,
+    peers: Mutex<HashMap<MemberId, Client>>,
+}
+
+impl Clients {
+    /// No connections yet. Those to come live on the runtime that this is called on, whatever
+    /// thread the calls are made from.
+    pub fn new(directory: Arc<dyn Directory>, dial: Arc<dyn Dial>, limits: Limits) -> Clients {
+        Clients(Arc::new(Shared {
+            directory,
+            dial,
+            limits,
+            runtime: Handle::current(),
+            peers: Mutex::default(),
+        }))
+    }
+
+    /// The way to a member. Its URLs are those given last; connections that stand are kept.
+    pub fn member(&self, id: MemberId, urls: &[String]) -> Client {
+        let mut peers = self.0.peers.lock();
+        let client = peers.entry(id).or_insert_with(|| self.connect_to(id));
+        client.set_urls(urls);
+        client.clone()
+    }
+
+    /// The way to whatever member answers at one of these URLs: to ask who the members are.
+    pub fn anyone(&self, urls: &[String]) -> Client {
+        let client = self.connect_to(MemberId(0));
+        client.set_urls(urls);
+        client
+    }
+
+    /// Lets the connections of a member go that was removed.
+    pub fn forget(&self, id: MemberId) {
+        self.0.peers.lock().remove(&id);
+    }
+
+    fn connect_to(&self, target: MemberId) -> Client {
+        let route = Arc::new(Route {
+            target,
+            urls: Mutex::default(),
+            dial: self.0.dial.clone(),
+            directory: self.0.directory.clone(),
+            runtime: self.0.runtime.clone(),
+        });
+        Client::new(route, self.0.limits)
+    }
+}

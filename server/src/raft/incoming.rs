@@ -1,0 +1,100 @@
+//! Receiving a snapshot into a directory, up to where it can be installed.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::stream::{BoxStream, StreamExt};
+use openraft::type_config::alias::SnapshotMetaOf;
+
+use super::wire::{self, WireError};
+use super::{TypeConfig, Vote};
+use crate::peer::CallError;
+use crate::peer::message::{SnapshotPart, SnapshotPiece, snapshot_part::Part};
+use crate::snapshot::transfer::{Incoming, Piece, Received};
+
+/// How long the sender may send nothing.
+const PART_STALL_MAX: Duration = Duration::from_secs(30);
+
+/// Why a snapshot was not received.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReceiveError {
+    /// The connection broke.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// It ended before the sender said that all was sent.
+    #[error("the snapshot ended early")]
+    EndedEarly,
+    /// Nothing came for too long.
+    #[error("the sender sent nothing for {PART_STALL_MAX:?}")]
+    Stalled,
+    /// The first part is not the beginning, a later one is.
+    #[error("the snapshot's parts are out of order")]
+    OutOfOrder,
+    /// A part makes no sense.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// It could not be written, or a piece is damaged, too large or not one that may come now.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+pub(super) type Parts = BoxStream<'static, Result<SnapshotPart, CallError>>;
+/// Who sends a snapshot, and what it holds.
+pub(super) type Beginning = (Vote, SnapshotMetaOf<TypeConfig>);
+
+/// Reads the first part.
+pub(super) async fn beginning(parts: &mut Parts) -> Result<Beginning, ReceiveError> {
+    match next(parts).await? {
+        Part::Begin(begin) => Ok(wire::read_snapshot_begin(begin)?),
+        Part::Piece(_) | Part::Done(_) => Err(ReceiveError::OutOfOrder),
+    }
+}
+
+/// Writes the pieces into `dir`, one at a time, on blocking threads.
+pub(super) async fn receive(parts: &mut Parts, dir: &Path) -> Result<Received, ReceiveError> {
+    let dir = dir.to_owned();
+    let mut incoming = blocking(move || Incoming::begin(&dir)).await?;
+    loop {
+        match next(parts).await? {
+            Part::Piece(piece) => {
+                let piece = read_piece(piece);
+                incoming = blocking(move || {
+                    incoming.accept(&piece)?;
+                    Ok(incoming)
+                })
+                .await?;
+            }
+            Part::Done(_) => return Ok(blocking(move || incoming.finish()).await?),
+            Part::Begin(_) => return Err(ReceiveError::OutOfOrder),
+        }
+    }
+}
+
+async fn next(parts: &mut Parts) -> Result<Part, ReceiveError> {
+    let next = tokio::time::timeout(PART_STALL_MAX, parts.next()).await;
+    let part = next.map_err(|_| ReceiveError::Stalled)?;
+    let part = part.ok_or(ReceiveError::EndedEarly)??;
+    Ok(part.part.ok_or(WireError::Missing("part"))?)
+}
+
+fn read_piece(piece: SnapshotPiece) -> Piece {
+    Piece {
+        file: piece.file,
+        offset: piece.offset,
+        data: piece.data,
+        crc32c: piece.crc32c,
+        end_of_file: piece.end_of_file,
+    }
+}
+
+/// Runs what blocks where it may. A panic in it goes on here.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}

@@ -1,0 +1,166 @@
+//! What this member does for its peers: the receiving side of `network`.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use futures_util::stream::{BoxStream, StreamExt};
+use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::storage::Snapshot;
+
+use super::incoming::{self, Parts, ReceiveError};
+use super::{Batch, Consensus, ProposeRefused, SnapshotData, entry, wire};
+use crate::peer::CallError;
+use crate::peer::Declined;
+use crate::peer::message::{
+    AppendRequest, AppendResponse, SnapshotAnswer, SnapshotPart, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use crate::types::MemberId;
+
+impl Consensus {
+    /// Appends in order, several on their way to the disk at once. The answers end with the
+    /// requests, after a conflict or a higher vote, at a request that makes no sense, and when
+    /// consensus stops.
+    pub fn serve_append(
+        &self,
+        requests: BoxStream<'static, AppendRequest>,
+    ) -> BoxStream<'static, AppendResponse> {
+        let requests = whole(requests.map(wire::read_append_request), "an append");
+        let results = self.raft.stream_append(requests);
+        whole(results, "appending")
+            .map(wire::append_response)
+            .boxed()
+    }
+
+    /// Answers a vote request, or whether the vote would be given.
+    ///
+    /// # Errors
+    /// It makes no sense, or consensus has stopped.
+    pub async fn serve_vote(&self, request: VoteRequest) -> Result<VoteResponse, Declined> {
+        let pre_vote = request.pre_vote;
+        let request = wire::read_vote_request(request).map_err(invalid)?;
+        let answered = match pre_vote {
+            true => self.raft.pre_vote(request).await,
+            false => self.raft.vote(request).await,
+        };
+        let answer = answered.map_err(|_| Declined::Stopped)?;
+        Ok(wire::vote_response(&answer))
+    }
+
+    /// Takes leadership over, or lets another member take it.
+    ///
+    /// # Errors
+    /// The request makes no sense, or consensus has stopped.
+    pub async fn serve_transfer_leader(
+        &self,
+        request: TransferLeaderRequest,
+    ) -> Result<TransferLeaderResponse, Declined> {
+        let request = wire::read_transfer_request(request).map_err(invalid)?;
+        let handled = self.raft.handle_transfer_leader(request).await;
+        let answer = handled.map_err(|_| Declined::Stopped)?;
+        Ok(wire::transfer_response(&answer))
+    }
+
+    /// Receives a snapshot into `dir` and installs it. One at a time.
+    ///
+    /// # Errors
+    /// Another one is being received; it is damaged, or the connection broke; consensus stopped.
+    pub async fn serve_snapshot(
+        &self,
+        mut parts: BoxStream<'static, Result<SnapshotPart, CallError>>,
+        dir: &Path,
+    ) -> Result<SnapshotAnswer, Declined> {
+        let Ok(_alone) = self.receiving.try_acquire() else {
+            return Err(Declined::Busy);
+        };
+        let received = self.receive(&mut parts, dir).await;
+        received.unwrap_or_else(|error| {
+            crate::log!(warn, "a snapshot could not be received", error = %error);
+            Err(Declined::Invalid)
+        })
+    }
+
+    async fn receive(
+        &self,
+        parts: &mut Parts,
+        dir: &Path,
+    ) -> Result<Result<SnapshotAnswer, Declined>, ReceiveError> {
+        let (vote, meta) = incoming::beginning(parts).await?;
+        let counted = self
+            .metrics
+            .network
+            .receiving(MemberId(vote.leader_id.voted_for));
+        let received = incoming::receive(parts, dir).await?;
+        let snapshot = Snapshot {
+            meta,
+            snapshot: SnapshotData::Received(received),
+        };
+        let installed = self.raft.install_full_snapshot(vote, snapshot).await;
+        Ok(match installed {
+            Ok(answer) => {
+                counted.succeeded();
+                Ok(SnapshotAnswer {
+                    vote: Some(entry::vote_message(&answer.vote)),
+                })
+            }
+            Err(_) => Err(Declined::Stopped),
+        })
+    }
+
+    /// Proposes a batch that a peer made. It is decoded first: a batch that cannot be applied would
+    /// stop every member.
+    ///
+    /// # Errors
+    /// It makes no sense, or another member leads: it was not taken. `TimedOut`: it may have been.
+    pub async fn serve_propose(&self, batch: Bytes) -> Result<(), Declined> {
+        let batch = Batch::parse(batch).map_err(invalid)?;
+        self.propose(batch).await.map_err(|refused| match refused {
+            ProposeRefused::NotLeader => Declined::NotLeader,
+            // Consensus may have taken it before it stopped.
+            ProposeRefused::Unknown | ProposeRefused::Stopped => Declined::TimedOut,
+        })
+    }
+
+    /// The index that a linearizable read has to wait for, once a quorum has confirmed that this
+    /// member leads.
+    ///
+    /// # Errors
+    /// It does not lead, no quorum confirmed it, consensus stopped.
+    pub async fn read_index(&self) -> Result<u64, Declined> {
+        let policy = openraft::ReadPolicy::ReadIndex;
+        match self.raft.get_read_linearizer(policy).await {
+            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                Err(Declined::TimedOut)
+            }
+            Err(RaftError::APIError(_)) => Err(Declined::NotLeader),
+            Err(RaftError::Fatal(_)) => Err(Declined::Stopped),
+        }
+    }
+}
+
+fn invalid(error: impl std::fmt::Display) -> Declined {
+    crate::log!(warn, "a peer's request makes no sense", error = %error);
+    Declined::Invalid
+}
+
+/// The items up to the first error, which is logged.
+fn whole<T, E>(
+    items: impl futures_util::Stream<Item = Result<T, E>> + Send + 'static,
+    what: &'static str,
+) -> BoxStream<'static, T>
+where
+    T: Send + 'static,
+    E: std::fmt::Display + Send + 'static,
+{
+    items
+        .map(move |item| {
+            let logged = item.inspect_err(|error| {
+                crate::log!(warn, "a peer's append stream ends", at = what, error = %error);
+            });
+            logged.ok()
+        })
+        .take_while(|item| std::future::ready(item.is_some()))
+        .filter_map(std::future::ready)
+        .boxed()
+}

@@ -1,0 +1,115 @@
+//! Entries on their way to followers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::cluster::{Cluster, PATIENCE, batch, eventually, propose, write};
+use super::proxy::{self, Scissors};
+
+#[tokio::test]
+async fn ten_thousand_batches_reach_every_member() {
+    let cluster = Cluster::start(3).await;
+    write(
+        cluster.leader().await,
+        0..10_000,
+        &Bytes::from(vec![b'v'; 256]),
+    )
+    .await;
+    cluster.converge().await;
+    assert_eq!(cluster.members[0].store.read().mvcc.keys_total(), 1000);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_follower_whose_connections_are_cut_catches_up() {
+    let scissors = Arc::new(Scissors::default());
+    let behind = scissors.clone();
+    let cluster = Cluster::start_behind(3, |id, url| {
+        let scissors = behind.clone();
+        async move {
+            match id.0 {
+                3 => proxy::start(url, 200 << 10, scissors).await,
+                _ => url,
+            }
+        }
+    })
+    .await;
+    // A leader behind the proxy would hold up the writes that this test counts on.
+    let leader = cluster.leader().await;
+    if leader.id.0 == 3 {
+        let trigger = leader.consensus.raft.trigger();
+        trigger.transfer_leader(1).await.expect("it runs");
+        eventually("another member leads", || {
+            cluster.members[0]
+                .consensus
+                .leadership()
+                .leader
+                .map(|id| id.0)
+                == Some(1)
+        })
+        .await;
+    }
+    write(
+        cluster.leader().await,
+        0..2000,
+        &Bytes::from(vec![b'v'; 2048]),
+    )
+    .await;
+    let cuts = scissors.cuts.load(Ordering::Relaxed);
+    assert!(cuts >= 3, "only {cuts} connections were cut");
+    scissors.blunt.store(true, Ordering::Relaxed);
+    cluster.converge().await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn large_batches_delay_no_heartbeat() {
+    let cluster = Cluster::start(3).await;
+    let before = cluster.leader().await.consensus.leadership().term;
+    write(
+        cluster.leader().await,
+        0..48,
+        &Bytes::from(vec![b'v'; 1 << 20]),
+    )
+    .await;
+    cluster.converge().await;
+    assert_eq!(cluster.leader().await.consensus.leadership().term, before);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn an_entry_larger_than_an_append_goes_alone() {
+    let cluster = Cluster::start(3).await;
+    // What `--max-request-bytes` of 4 MiB would allow; the default limits still carry it.
+    let value = Bytes::from(vec![b'v'; (4 << 20) + (100 << 10)]);
+    let leader = cluster.leader().await;
+    let proposed = tokio::time::timeout(PATIENCE, propose(leader, batch(0, &value))).await;
+    proposed.expect("in time").expect("it leads");
+    cluster.converge().await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_member_that_was_away_for_longer_than_the_log_takes_a_snapshot() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let away = cluster.members.iter().find(|member| member.id != leader.id);
+    let away = away.expect("two follow");
+    cluster.partition.isolate(away.id);
+    let seen = away.log.last_index();
+    write(leader, 0..300, &Bytes::from(vec![b'v'; 2048])).await;
+    leader.consensus.snapshot().await.expect("it runs");
+    eventually("the log is cut", || leader.log.purged_index() > seen).await;
+    cluster.partition.heal();
+    cluster.converge().await;
+    // A snapshot is in force before the log that it replaces is purged.
+    eventually("it took a snapshot, not the log", || {
+        away.log.purged_index() > seen
+    })
+    .await;
+    write(cluster.leader().await, 300..310, &Bytes::new()).await;
+    cluster.converge().await;
+    cluster.stop().await;
+}

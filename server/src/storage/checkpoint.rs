@@ -1,0 +1,204 @@
+//! Checkpoints of the store: what a member that lags too far is sent.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::{Contents, Engine, LogPosition, OpenError, Place};
+use crate::fs;
+
+/// The most checkpoints at a time: each keeps files from being reclaimed. Members that ask for more
+/// share the newest.
+const LIVE_MAX: usize = 2;
+
+/// What a file of a store is. Ascending in the order of sending: `CURRENT`, without which nobody
+/// takes the directory for a store, comes last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileKind {
+    /// Sorted keys and values, never changed once written.
+    Table,
+    /// The engine's options.
+    Options,
+    /// Which tables there are.
+    Manifest,
+    /// Which manifest counts.
+    Current,
+}
+
+/// A file of a store.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StoreFile {
+    /// What it is.
+    pub kind: FileKind,
+    /// Its name in the directory.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+}
+
+impl StoreFile {
+    /// What a file of this name is; none where no store that is sent has such a file. A name that
+    /// passes is a plain name: ASCII digits and letters, a dash or a dot within, no separator.
+    pub fn kind_of(name: &str) -> Option<FileKind> {
+        let is_number = |text: &str| {
+            (1..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        if name == "CURRENT" {
+            return Some(FileKind::Current);
+        }
+        let numbered = [
+            (name.strip_suffix(".sst"), FileKind::Table),
+            (name.strip_prefix("MANIFEST-"), FileKind::Manifest),
+            (name.strip_prefix("OPTIONS-"), FileKind::Options),
+        ];
+        numbered
+            .into_iter()
+            .find_map(|(number, kind)| number.is_some_and(is_number).then_some(kind))
+    }
+}
+
+/// A directory with the store as it was at one entry. Dropping it removes the directory.
+#[derive(Debug)]
+pub struct Checkpoint {
+    dir: PathBuf,
+    files: Vec<StoreFile>,
+    contents: Contents,
+    position: LogPosition,
+}
+
+/// Why there is no checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The engine refuses.
+    #[error("the checkpoint could not be made: {0}")]
+    Engine(String),
+    /// The file system refuses.
+    #[error("the checkpoint could not be made: {0}")]
+    Io(#[from] io::Error),
+    /// What was made cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] OpenError),
+    /// There is nothing in the store.
+    #[error("nothing was applied yet, so there is nothing to send")]
+    Empty,
+}
+
+impl Checkpoint {
+    pub(super) fn new(
+        dir: &Path,
+        files: Vec<StoreFile>,
+        contents: Contents,
+        position: LogPosition,
+    ) -> Checkpoint {
+        Checkpoint {
+            dir: dir.to_path_buf(),
+            files,
+            contents,
+            position,
+        }
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its files, in the order of sending.
+    pub fn files(&self) -> &[StoreFile] {
+        &self.files
+    }
+
+    /// What it holds, read from itself.
+    pub fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// The last entry applied in it.
+    pub fn position(&self) -> LogPosition {
+        self.position
+    }
+
+    /// Bytes of its files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+}
+
+impl Drop for Checkpoint {
+    fn drop(&mut self) {
+        let dir = std::mem::take(&mut self.dir);
+        let remove = move || {
+            if let Err(error) = fs::remove_tree(&dir) {
+                crate::log!(warn, "a checkpoint could not be removed; the next start does",
+                    dir = %dir.display(), error = %error);
+            }
+        };
+        // The last files of a store that has moved on are freed here: not on a thread that serves.
+        // Without a thread the next start removes it.
+        drop(
+            std::thread::Builder::new()
+                .name("engram-remove".into())
+                .spawn(remove),
+        );
+    }
+}
+
+/// The checkpoints that are being sent.
+#[derive(Debug, Default)]
+pub struct Checkpoints {
+    live: Mutex<Live>,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    made: u64,
+    checkpoints: Vec<Weak<Checkpoint>>,
+}
+
+impl Checkpoints {
+    /// A checkpoint from which a member can go on with the log, which holds what comes after
+    /// `purged_index`: one that is being sent where it does, else a new one. Blocks.
+    ///
+    /// # Errors
+    /// See [`CheckpointError`].
+    pub fn get(
+        &self,
+        engine: &Engine,
+        purged_index: u64,
+    ) -> Result<Arc<Checkpoint>, CheckpointError> {
+        // Held meanwhile, so that two that ask at once get one.
+        let mut live = self.live.lock();
+        live.checkpoints.retain(|held| held.strong_count() > 0);
+        let held = live.checkpoints.iter().filter_map(Weak::upgrade);
+        if let Some(newest) = held.max_by_key(|held| held.position().index) {
+            let continues = newest.position().index >= purged_index;
+            if continues || live.checkpoints.len() >= LIVE_MAX {
+                return Ok(newest);
+            }
+        }
+        live.made += 1;
+        let checkpoint = Arc::new(engine.checkpoint(&next_dir(engine, live.made)?)?);
+        live.checkpoints.push(Arc::downgrade(&checkpoint));
+        Ok(checkpoint)
+    }
+
+    /// Whether one is being sent.
+    pub fn is_sending(&self) -> bool {
+        let live = self.live.lock();
+        live.checkpoints.iter().any(|held| held.strong_count() > 0)
+    }
+}
+
+fn next_dir(engine: &Engine, number: u64) -> io::Result<PathBuf> {
+    let place = Place::of(engine.dir()).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the store does not lie in a data directory",
+        )
+    })?;
+    let dir = place.checkpoints_dir();
+    fs::create_private_dir(&dir).map_err(io::Error::other)?;
+    Ok(dir.join(number.to_string()))
+}

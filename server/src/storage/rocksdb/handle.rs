@@ -1,0 +1,78 @@
+//! An open database and its directory, which it outlives or takes with it.
+
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rocksdb::DB;
+
+use super::EngineOptions;
+use crate::fs;
+
+/// See the module.
+pub(super) struct Handle {
+    /// Present until it is dropped.
+    db: Option<DB>,
+    dir: PathBuf,
+    options: EngineOptions,
+    condemned: AtomicBool,
+}
+
+impl Handle {
+    /// Takes over a database that was opened in `dir`.
+    pub(super) fn new(db: DB, dir: &Path, options: EngineOptions) -> Handle {
+        Handle {
+            db: Some(db),
+            dir: dir.to_path_buf(),
+            options,
+            condemned: AtomicBool::new(false),
+        }
+    }
+
+    /// Where it was opened.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// How it was opened.
+    pub(super) fn options(&self) -> EngineOptions {
+        self.options
+    }
+
+    /// Has the directory removed once the database is closed.
+    pub(super) fn condemn(&self) {
+        self.condemned.store(true, Ordering::Release);
+    }
+}
+
+impl Deref for Handle {
+    type Target = DB;
+
+    fn deref(&self) -> &DB {
+        self.db.as_ref().expect("open until it is dropped")
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let db = self.db.take();
+        if !self.condemned.load(Ordering::Acquire) {
+            return;
+        }
+        // Closing flushes and removing frees extents: not on the thread of the last reader.
+        let dir = std::mem::take(&mut self.dir);
+        let remove = move || {
+            drop(db);
+            if let Err(error) = fs::remove_tree(&dir) {
+                crate::log!(warn, "a store that was replaced could not be removed; the next start \
+                    does", dir = %dir.display(), error = %error);
+            }
+        };
+        // Without a thread, `remove` is dropped, which closes the database here.
+        drop(
+            std::thread::Builder::new()
+                .name("engram-remove".into())
+                .spawn(remove),
+        );
+    }
+}
