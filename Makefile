@@ -8,6 +8,8 @@ export ENGRAM_CACHE := $(CACHE)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := $(CARGO_TARGET_DIR)/release
 CARGO := cargo
+# Tests are asked for with --workspace: with -p, cargo would build the dependencies anew with other
+# features.
 # Prints how long a suite took: $(call timed,name,command)
 timed = start=$$(date +%s); $(2); end=$$(date +%s); \
 	printf '== %s: %d.%d minutes\n' '$(1)' $$(( (end-start)/60 )) $$(( ((end-start)%60)/6 ))
@@ -51,31 +53,31 @@ ENGRAM_DIFF_SEED ?= 514673994528715412
 
 .PHONY: one-member
 one-member: tools ## One member against the real etcd's clients and answers
-	@$(call timed,one member,ENGRAM_DIFF_SEED=$(ENGRAM_DIFF_SEED) $(CARGO) test --release -p engram-e2e --test one_member -- --nocapture --test-threads=1)
+	@$(call timed,one member,ENGRAM_DIFF_SEED=$(ENGRAM_DIFF_SEED) $(CARGO) test --release --workspace --test one_member -- --nocapture --test-threads=1)
 
 .PHONY: cluster
 cluster: tools ## Three members under faults: kills, splits, replacement, histories (six minutes)
-	@$(call timed,cluster,$(CARGO) test --release -p engram-e2e --test cluster -- --nocapture --test-threads=1)
+	@$(call timed,cluster,$(CARGO) test --release --workspace --test cluster -- --nocapture --test-threads=1)
 
 .PHONY: kubernetes
 kubernetes: tools ## The real kube-apiserver and kube-controller-manager on one member and on three
-	@$(call timed,kubernetes,$(CARGO) test --release -p engram-e2e --test kubernetes -- --nocapture --test-threads=1)
+	@$(call timed,kubernetes,$(CARGO) test --release --workspace --test kubernetes -- --nocapture --test-threads=1)
 
 .PHONY: test
 test: build check unit one-member cluster kubernetes ## What proves the product on one machine
 
 .PHONY: differential
 differential: build tools ## Random operations against a real etcd, a new seed each time (endless: stop it)
-	while $(CARGO) test --release -p engram-e2e --test one_member random_operations -- --nocapture; do :; done
+	while $(CARGO) test --release --workspace --test one_member random_operations -- --nocapture; do :; done
 
 .PHONY: crash
 crash: build tools ## 2,000 kills under load, each audited (half an hour)
-	ENGRAM_CRASH_ROUNDS=2000 $(CARGO) test --release -p engram-e2e --test one_member crash_audit -- --nocapture
+	ENGRAM_CRASH_ROUNDS=2000 $(CARGO) test --release --workspace --test one_member crash_audit -- --nocapture
 
 .PHONY: chaos
 chaos: build tools ## The same at full length, on five members too, and a control plane (half an hour)
-	@$(call timed,chaos,ENGRAM_CHAOS=1 $(CARGO) test --release -p engram-e2e --test cluster -- --nocapture --test-threads=1)
-	@$(call timed,chaos: kubernetes,ENGRAM_CHAOS=1 $(CARGO) test --release -p engram-e2e --test kubernetes survives -- --nocapture --test-threads=1)
+	@$(call timed,chaos,ENGRAM_CHAOS=1 $(CARGO) test --release --workspace --test cluster -- --nocapture --test-threads=1)
+	@$(call timed,chaos: kubernetes,ENGRAM_CHAOS=1 $(CARGO) test --release --workspace --test kubernetes survives -- --nocapture --test-threads=1)
 
 .PHONY: bench
 bench: build tools ## Side by side with the real etcd; writes bench/RESULTS.md (an hour)
