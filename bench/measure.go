@@ -59,7 +59,11 @@ func (b *bench) measureStore(store string, rows []row) ([]result, error) {
 		}
 	}()
 	for i, side := range b.sides {
-		s, err := b.newServer(side, strings.ReplaceAll(store, " ", "-"))
+		make, start := b.newServer, (*server).start
+		if store == storeThree {
+			make, start = b.newCluster, b.startCluster
+		}
+		s, err := make(side, strings.ReplaceAll(store, " ", "-"))
 		if err != nil {
 			return nil, err
 		}
@@ -67,7 +71,7 @@ func (b *bench) measureStore(store string, rows []row) ([]result, error) {
 		if store == storeNone {
 			continue
 		}
-		if err := s.start(); err != nil {
+		if err := start(s); err != nil {
 			return nil, err
 		}
 		b.say("loading %s: %s", s.name, store)

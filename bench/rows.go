@@ -40,9 +40,10 @@ const (
 	storeKB    = "keys of 1 KB"
 	storeSmall = "keys of 256 B"
 	storeMany  = "many keys of 256 B"
+	storeThree = "three members, keys of 1 KB"
 )
 
-var storeOrder = []string{storeNone, storeKB, storeSmall, storeMany}
+var storeOrder = []string{storeNone, storeKB, storeThree, storeSmall, storeMany}
 
 // goal is a target of the performance table.
 type goal struct {
@@ -97,7 +98,7 @@ type row struct {
 // allRows returns the rows in the order in which they run: those that leave their store as it was
 // come first.
 func (b *bench) allRows() []row {
-	rows := b.callRows()
+	rows := append(b.callRows(), b.clusterRows()...)
 	rows = append(rows, b.listRows(storeSmall, b.sizes.keys, 20)...)
 	rows = append(rows, row{
 		name: "rss", title: fmt.Sprintf("resident memory after loading %s keys (64 B + 256 B)", short(b.sizes.manyKeys)),
@@ -105,6 +106,24 @@ func (b *bench) allRows() []row {
 	})
 	rows = append(rows, b.listRows(storeMany, b.sizes.manyKeys, 200*b.shrunk())...)
 	return append(rows, b.wholeStoreRows()...)
+}
+
+// clusterRows are calls of three members, on the leader; what all of them use is summed.
+func (b *bench) clusterRows() []row {
+	calls := func(name, title string, goal *goal, o offered) row {
+		return row{
+			name: name, title: title, unit: "µs CPU", store: storeThree, goal: goal,
+			measure: func(b *bench, s *server) (sample, error) {
+				return b.perClusterCall(s, b.onKB(o.with("-total", b.sizes.calls)))
+			},
+		}
+	}
+	one, many := []any{"-conns", 1, "-callers", 64}, []any{"-conns", 64, "-callers", 64}
+	return []row{
+		calls("three-put-1x64", "3 members, all three summed: put 1 KB, 1 × 64", timesBetter(5), offered{"put"}.with(one...)),
+		calls("three-put-64x64", "3 members, all three summed: put 1 KB, 64 × 64", nil, offered{"put"}.with(many...)),
+		calls("three-get-1x64", "3 members, all three summed: get, linearizable, 1 × 64", nil, offered{"get"}.with(one...)),
+	}
 }
 
 // callRows are the cheap calls, of which many are made.

@@ -49,6 +49,9 @@ type server struct {
 	dir        string
 	addr, peer string
 	cmd        *exec.Cmd
+	member     string    // its name
+	initial    string    // --initial-cluster
+	others     []*server // the members beside this one
 }
 
 // newServer chooses ports and directories; start runs it.
@@ -62,7 +65,10 @@ func (b *bench) newServer(s *side, store string) (*server, error) {
 		return nil, err
 	}
 	peer, err := freeAddress()
-	return &server{side: s, ctx: b.ctx, dir: dir, addr: addr, peer: peer}, err
+	return &server{
+		side: s, ctx: b.ctx, dir: dir, addr: addr, peer: peer,
+		member: "bench", initial: "bench=http://" + peer,
+	}, err
 }
 
 func freeAddress() (string, error) {
@@ -80,6 +86,13 @@ func (s *server) pid() int { return s.cmd.Process.Pid }
 
 // start returns when the first linearizable read was answered: /health makes one, in both.
 func (s *server) start() error {
+	if err := s.launch(); err != nil {
+		return err
+	}
+	return s.waitHealthy()
+}
+
+func (s *server) launch() error {
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -87,18 +100,15 @@ func (s *server) start() error {
 	defer log.Close()
 	client, peer := "http://"+s.addr, "http://"+s.peer
 	args := []string{
-		"--name=bench", "--data-dir=" + s.dataDir(),
+		"--name=" + s.member, "--data-dir=" + s.dataDir(),
 		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
 		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
-		"--initial-cluster=bench=" + peer,
+		"--initial-cluster=" + s.initial,
 	}
 	s.cmd = exec.Command(s.binary, append(args, s.flags...)...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := s.cmd.Start(); err != nil {
-		return err
-	}
-	return s.waitHealthy()
+	return s.cmd.Start()
 }
 
 func (s *server) waitHealthy() error {
@@ -159,8 +169,12 @@ func (s *server) kill() {
 
 // remove ends the server and frees its space.
 func (s *server) remove() error {
+	var failed error
+	for _, other := range s.others {
+		failed = errors.Join(failed, other.remove())
+	}
 	s.kill()
-	return os.RemoveAll(s.dir)
+	return errors.Join(failed, os.RemoveAll(s.dir))
 }
 
 // cpuSeconds is what the process has used, user and system.
