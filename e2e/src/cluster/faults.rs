@@ -36,6 +36,16 @@ impl Cluster {
         self.launch(place);
     }
 
+    /// Starts a member on what it left with one more argument, which it keeps, and waits until it
+    /// serves.
+    ///
+    /// # Panics
+    /// If it does not serve.
+    pub fn restart_with(&mut self, place: usize, argument: &str) {
+        self.members[place].server.add_flag(argument.to_owned());
+        self.restart(place);
+    }
+
     /// Waits until a relaunched member serves.
     ///
     /// # Panics

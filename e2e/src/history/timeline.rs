@@ -15,7 +15,8 @@ pub struct Timeline {
 pub type State = BTreeMap<String, Kv>;
 
 impl Timeline {
-    /// Merges what the watches of every key saw. They are to have seen everything up to `last`.
+    /// Merges what the watches of every key saw. They are to have seen everything up to `last`, and
+    /// may have seen more: a write whose client gave up can happen after the last read.
     ///
     /// # Errors
     /// Two watches that saw different events of one revision; a revision that nobody saw.
@@ -27,7 +28,8 @@ impl Timeline {
             }
         }
         let told: Vec<i64> = timeline.events.keys().copied().collect();
-        let due: Vec<i64> = (2..=last).collect();
+        let end = last.max(told.last().copied().unwrap_or(last));
+        let due: Vec<i64> = (2..=end).collect();
         match told.iter().zip(&due).find(|(told, due)| told != due) {
             Some((told, due)) => Err(format!(
                 "revision {due} has no event at any member; the next one is of {told}"

@@ -7,10 +7,12 @@
 
 mod certificates;
 mod etcdctl;
+mod forced;
 mod growth;
 mod histories;
 mod leader_kills;
 mod learner;
+mod leases;
 mod pauses;
 mod replacement;
 mod snapshots;

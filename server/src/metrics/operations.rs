@@ -2,7 +2,7 @@
 //! compaction, leases, the confirmation of reads.
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     exponential_buckets,
 };
 
@@ -43,6 +43,10 @@ pub struct Operations {
     pub read_indexes_slow: IntCounter,
     /// `etcd_server_read_indexes_failed_total`.
     pub read_indexes_failed: IntCounter,
+    /// `etcd_server_learner_promote_successes`.
+    pub learners_promoted: IntCounter,
+    /// `etcd_server_learner_promote_failures`, by reason.
+    pub learners_not_promoted: IntCounterVec,
     feature_enabled: IntGaugeVec,
 }
 
@@ -130,6 +134,20 @@ impl Operations {
             read_indexes_failed: counter(
                 "etcd_server_read_indexes_failed_total",
                 "The total number of failed read indexes seen.",
+            ),
+            learners_promoted: counter(
+                "etcd_server_learner_promote_successes",
+                "The total number of successful learner promotions while this member is leader.",
+            ),
+            learners_not_promoted: add(
+                registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "etcd_server_learner_promote_failures",
+                        "The total number of failed learner promotions (likely learner not ready) while this member is leader.",
+                    ),
+                    &["Reason"],
+                ),
             ),
             feature_enabled: add(
                 registry,

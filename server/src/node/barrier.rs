@@ -113,8 +113,11 @@ impl Barrier {
             return consensus.read_index().await.map_err(|_| Unconfirmed);
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        let asked = peers.read_index(leader, left).await;
-        asked.map_err(|_: CallError| Unconfirmed)
+        tokio::select! {
+            asked = peers.read_index(leader, left) => asked.map_err(|_: CallError| Unconfirmed),
+            // It may be paused and never answer: the next leader is asked.
+            () = self.0.leadership.left_by(leader) => Err(Unconfirmed),
+        }
     }
 }
 

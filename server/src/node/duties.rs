@@ -23,6 +23,11 @@ use crate::types::request::{Compact, MemberAttributes, Op};
 
 /// How often consensus, the store's size and the log's length are looked at.
 const LOOK_EVERY: Duration = propose::SWEEP_EVERY;
+/// How often a member that knows of no leader asks whether it is a member still, and how long it
+/// waits for each answer. A learner that was removed asks for no votes, so nobody else tells it.
+const ASK_EVERY: Duration = Duration::from_secs(3);
+/// See [`ASK_EVERY`].
+const ASK_LIMIT: Duration = Duration::from_secs(1);
 /// Every how many looks the size of a store that nobody writes to is measured.
 const IDLE_LOOKS: u64 = 10;
 /// How often leases are looked at, and how many are revoked at once. Source: etcd's lessor revokes
@@ -75,7 +80,20 @@ impl Duties {
         tokio::spawn(async move { barrier.run(&door.consensus, &door.peers).await });
         let proposer = self.proposer.clone();
         tokio::spawn(async move { proposer.run(&route).await });
+        let duties = self.clone();
+        tokio::spawn(async move { duties.look_after_peers().await });
         self.spawn_comparisons();
+    }
+
+    async fn look_after_peers(&self) {
+        let peers = &self.door.peers;
+        loop {
+            tokio::time::sleep(ASK_EVERY).await;
+            peers.forget_removed();
+            if self.leadership.leader().is_none() {
+                peers.ask_standing(self.local.member, ASK_LIMIT).await;
+            }
+        }
     }
 
     fn spawn_comparisons(&self) {
@@ -233,13 +251,13 @@ impl Duties {
                         self.auto_compact(schedule);
                     }
                 }
-                _ = expire.tick() => self.lead().await,
+                _ = expire.tick() => self.lead(),
             }
         }
     }
 
     /// What only the leader does.
-    async fn lead(&self) {
+    fn lead(&self) {
         if !self.leadership.leads() {
             return;
         }
@@ -247,9 +265,9 @@ impl Duties {
         for id in self.lessor.expired(EXPIRE_MAX) {
             self.spawn_proposal("revoking an expired lease", Op::LeaseRevoke(id), Some(id));
         }
-        self.membership
-            .promote_caught_up(&self.door.consensus)
-            .await;
+        // Beside this loop: without a quorum a change takes as long as that lasts.
+        let (membership, consensus) = (self.membership.clone(), self.door.consensus.clone());
+        tokio::spawn(async move { membership.promote_caught_up(&consensus).await });
     }
 
     /// Looks after consensus, the disk and the log's length.

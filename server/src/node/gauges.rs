@@ -16,7 +16,23 @@ pub fn families(core: &Core) -> Vec<MetricFamily> {
     families.extend(operations(core));
     families.extend(alarms(core));
     families.extend(watch(core));
+    families.extend(peers(core));
     families
+}
+
+fn peers(core: &Core) -> Option<MetricFamily> {
+    let members = core.members();
+    let others = members.iter().filter(|member| member.id != core.member);
+    let known: Vec<[String; 2]> = others
+        .map(|other| [core.member.to_string(), other.id.to_string()])
+        .collect();
+    let help = "The current number of known peers.";
+    marks(
+        "etcd_network_known_peers",
+        help,
+        &["Local", "Remote"],
+        &known,
+    )
 }
 
 fn server(core: &Core) -> Vec<MetricFamily> {

@@ -106,6 +106,13 @@ impl LeadershipCell {
         let _ = known.wait_for(|leader| *leader == Some(member)).await;
     }
 
+    /// Waits until another than `member` leads, or nobody does.
+    pub async fn left_by(&self, member: MemberId) {
+        let mut known = self.known.subscribe();
+        // The sender lives as long as this cell.
+        let _ = known.wait_for(|leader| *leader != Some(member)).await;
+    }
+
     /// Resolves once nobody has led for `long` without a break.
     pub async fn leaderless_for(&self, long: Duration) {
         let mut known = self.known.subscribe();

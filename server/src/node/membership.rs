@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::leadership::LeadershipCell;
 use crate::api::backend::{MemberChange, MemberError};
+use crate::metrics::Metrics;
 use crate::raft::{Consensus, ReconfigureError, Replication};
 use crate::state::MemberRecord;
 use crate::store::Store;
@@ -32,6 +33,7 @@ pub struct Membership {
     rules: Rules,
     /// Changes come one after the other.
     turn: Arc<Mutex<()>>,
+    metrics: Arc<Metrics>,
 }
 
 /// What holds for changes.
@@ -56,6 +58,7 @@ impl Membership {
         store: Arc<Store>,
         leadership: Arc<LeadershipCell>,
         rules: Rules,
+        metrics: Arc<Metrics>,
     ) -> Membership {
         Membership {
             member,
@@ -63,6 +66,7 @@ impl Membership {
             leadership,
             rules,
             turn: Arc::default(),
+            metrics,
         }
     }
 
@@ -71,6 +75,26 @@ impl Membership {
     /// # Errors
     /// See [`MemberError`].
     pub async fn change(&self, consensus: &Consensus, change: MemberChange) -> Changed {
+        let promotes = matches!(change, MemberChange::Promote { .. });
+        let changed = self.change_in_time(consensus, change).await;
+        if promotes {
+            self.count_promotion(&changed);
+        }
+        changed
+    }
+
+    fn count_promotion(&self, changed: &Changed) {
+        let operations = &self.metrics.operations;
+        match changed {
+            Ok(_) => operations.learners_promoted.inc(),
+            Err(error) => {
+                let failures = &operations.learners_not_promoted;
+                failures.with_label_values(&[error.to_string()]).inc();
+            }
+        }
+    }
+
+    async fn change_in_time(&self, consensus: &Consensus, change: MemberChange) -> Changed {
         let made = tokio::time::timeout(self.rules.timeout, async {
             let _turn = self.turn.lock().await;
             self.check(consensus, &change)?;

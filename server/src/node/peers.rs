@@ -32,6 +32,28 @@ impl PeerCalls {
         Ok(self.clients.member(id, &member.peer_urls))
     }
 
+    /// Lets the connections of members go that were removed.
+    pub fn forget_removed(&self) {
+        let removed: Vec<MemberId> = self.store.read().members.removed().collect();
+        self.clients.keep(|id| !removed.contains(&id));
+    }
+
+    /// Asks the others who the members are, for their refusal: a member that was removed while
+    /// nobody could tell it hears of it so (the directory is told).
+    pub async fn ask_standing(&self, own: MemberId, limit: Duration) {
+        let others: Vec<MemberId> = {
+            let state = self.store.read();
+            let ids = state.members.iter().map(|member| member.id);
+            ids.filter(|id| *id != own).collect()
+        };
+        for other in others {
+            if let Ok(client) = self.member(other) {
+                // What it answers is of no interest, and neither that it cannot be reached.
+                let _ = client.members(limit).await;
+            }
+        }
+    }
+
     /// Hands a batch to the leader; returns once it is applied there.
     ///
     /// # Errors

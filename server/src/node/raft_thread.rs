@@ -407,6 +407,7 @@ impl Beginning {
             self.store.clone(),
             self.leadership.clone(),
             self.rules,
+            self.log.metrics().clone(),
         );
         Duties {
             local: self.local,

@@ -33,7 +33,11 @@ impl Route for LeaderRoute {
         let forwarded = self
             .peers
             .propose(leader, batch.encoded().clone(), self.limit);
-        forwarded.await.map_err(|error| refusal(&error))
+        tokio::select! {
+            answered = forwarded => answered.map_err(|error| refusal(&error)),
+            // It may be paused and never answer; whether it took the batch is unknown.
+            () = self.leadership.left_by(leader) => Err(ProposeRefused::Unknown),
+        }
     }
 }
 

@@ -52,9 +52,9 @@ impl Clients {
         client
     }
 
-    /// Lets the connections of a member go that was removed.
-    pub fn forget(&self, id: MemberId) {
-        self.0.peers.lock().remove(&id);
+    /// Lets the connections of all members go but for those that `stays` names.
+    pub fn keep(&self, stays: impl Fn(MemberId) -> bool) {
+        self.0.peers.lock().retain(|id, _| stays(*id));
     }
 
     fn connect_to(&self, target: MemberId) -> Client {

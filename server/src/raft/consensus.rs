@@ -283,10 +283,11 @@ fn config(options: &ConsensusOptions) -> Config {
         cluster_name: "engram".into(),
         heartbeat_interval: millis(options.heartbeat),
         // openraft waits a lease of `max` plus a random part between min and max: with these an
-        // election begins after 0.95 to 1.3 timeouts without a leader, so that writes go on within
-        // two even where the first election is contested.
-        election_timeout_min: timeout * 3 / 10,
-        election_timeout_max: timeout * 13 / 20,
+        // election begins after 0.75 to 1.1 timeouts without a leader (by asking, which disturbs
+        // nobody who hears the leader), so that writes go on within two timeouts even where the
+        // first election is contested.
+        election_timeout_min: timeout / 5,
+        election_timeout_max: timeout * 11 / 20,
         quorum_loss_probe_interval: Some(timeout * 2),
         enable_pre_vote: Some(true),
         allow_log_reversion: Some(false),

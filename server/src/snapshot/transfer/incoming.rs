@@ -13,6 +13,9 @@ use crate::storage::{Contents, Engine, Place, StoreFile};
 const TRANSFERS_MAX: u64 = 4;
 /// The most files of a store: 64 MiB each, so that this is 6 TiB.
 const FILES_MAX: usize = 100_000;
+/// What is written is made durable in such portions: a file system may have the log's next sync wait
+/// for all that is not.
+const SYNC_EVERY_BYTES: u64 = 8 << 20;
 /// The most bytes of a store. The design is for 64 GiB.
 const STORE_BYTES_MAX: u64 = 1 << 40;
 
@@ -23,6 +26,8 @@ pub struct Incoming {
     complete: BTreeSet<String>,
     current: Option<Current>,
     bytes: u64,
+    /// Bytes written since something was made durable.
+    unsynced: u64,
 }
 
 #[derive(Debug)]
@@ -48,6 +53,7 @@ impl Incoming {
             complete: BTreeSet::new(),
             current: None,
             bytes: 0,
+            unsynced: 0,
         })
     }
 
@@ -71,6 +77,11 @@ impl Incoming {
         current.file.write_all_at(&piece.data, piece.offset)?;
         current.bytes += bytes;
         self.bytes += bytes;
+        self.unsynced += bytes;
+        if self.unsynced >= SYNC_EVERY_BYTES {
+            current.file.sync_data()?;
+            self.unsynced = 0;
+        }
         if !piece.end_of_file {
             self.current = Some(current);
             return Ok(());
