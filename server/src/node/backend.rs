@@ -93,6 +93,7 @@ impl From<ProposeError> for ServeError {
             ProposeError::NoSpace => ServeError::NoSpace,
             ProposeError::Stopped => ServeError::Stopped,
             ProposeError::Timeout => ServeError::Timeout,
+            ProposeError::LeaderLost => ServeError::TimeoutLeaderFail,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The way of a batch to the leader: to this member's own consensus, or to another member.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,15 @@ impl Route for LeaderRoute {
             // It may be paused and never answer; whether it took the batch is unknown.
             () = self.leadership.left_by(leader) => Err(ProposeRefused::Unknown),
         }
+    }
+
+    fn term(&self) -> u64 {
+        self.leadership.term()
+    }
+
+    fn succeeded(&self, term: u64) -> impl Future<Output = ()> + Send + 'static {
+        let consensus = self.consensus.clone();
+        async move { consensus.applied_after(term).await }
     }
 }
 

@@ -15,6 +15,8 @@
 
 mod cost;
 mod quota;
+#[cfg(test)]
+mod tests;
 mod waits;
 
 pub use quota::Quota;
@@ -49,6 +51,9 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 /// How long to rest after a member that was taken for the leader said that it is not.
 const REROUTE_PAUSE: Duration = Duration::from_millis(10);
 
+/// How long the next leader is waited for after one was lost with a batch.
+const LOSS_WAIT_MAX: Duration = Duration::from_secs(60);
+
 /// Why a proposal has no outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
@@ -64,6 +69,9 @@ pub enum ProposeError {
     /// The request timeout passed. The outcome is unknown.
     #[error("request timed out")]
     Timeout,
+    /// The leader was lost on the way, and another leads. The outcome is unknown.
+    #[error("request timed out, possibly due to previous leader failure")]
+    LeaderLost,
 }
 
 /// Where batches go: to the leader, whoever that is.
@@ -74,6 +82,13 @@ pub trait Route {
 
     /// Sends a batch; returns once it is applied where it was sent.
     fn send(&self, batch: Batch) -> impl Future<Output = Result<(), ProposeRefused>>;
+
+    /// The term in which batches are sent now.
+    fn term(&self) -> u64;
+
+    /// Resolves once an entry of a later term than `term` is applied here: what of that term came
+    /// into the next leader's log has been applied before.
+    fn succeeded(&self, term: u64) -> impl Future<Output = ()> + Send + 'static;
 }
 
 /// Takes proposals from any thread. Clones share the queue.
@@ -123,7 +138,8 @@ impl Proposer {
     /// Has an operation decided and applied.
     ///
     /// # Errors
-    /// See [`ProposeError`]; only after `Timeout` and `Stopped` is the outcome unknown.
+    /// See [`ProposeError`]; only after `Timeout`, `LeaderLost` and `Stopped` is the outcome
+    /// unknown.
     pub async fn propose(&self, op: Op) -> Result<Outcome, ProposeError> {
         let cost = cost::cost(&op);
         if !self.shared.quota.admits(cost) {
@@ -265,9 +281,10 @@ impl Proposer {
         // Registered before it is sent: applying may come first.
         self.shared.waits.register(sequence, waiters);
         let batch = Batch::new(header, ops);
+        let term = route.term();
         match route.send(batch.clone()).await {
-            // Unknown: it may be applied yet. Those who wait hear of it, or give up.
-            Ok(()) | Err(ProposeRefused::Unknown) => {}
+            Ok(()) => {}
+            Err(ProposeRefused::Unknown) => self.expect_loss(sequence, route.succeeded(term)),
             Err(ProposeRefused::NotLeader) => {
                 self.put_back(sequence, &batch);
                 tokio::time::sleep(REROUTE_PAUSE).await;
@@ -277,6 +294,21 @@ impl Proposer {
                 self.shared.waits.refuse_batch(sequence, stopped);
             }
         }
+    }
+
+    /// The leader was lost with a batch: those who wait hear of it if it is applied yet, else as
+    /// soon as the next leader's log is known not to hold it, which is long before they would give
+    /// up.
+    fn expect_loss(&self, sequence: u64, succeeded: impl Future<Output = ()> + Send + 'static) {
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            // Callers give up by themselves: past that nobody is left to be told.
+            if tokio::time::timeout(LOSS_WAIT_MAX, succeeded).await.is_ok() {
+                shared
+                    .waits
+                    .refuse_batch(sequence, ProposeError::LeaderLost);
+            }
+        });
     }
 
     /// Puts a batch that is known not to have been taken before what waits, for another leader.

@@ -87,9 +87,15 @@ impl Waits {
     /// Refuses the callers that have waited as long as they may. Their operations go on.
     pub fn give_up(&self, sweep: u64) {
         let mut late = Vec::new();
-        for waiter in self.batches.lock().values_mut().flatten() {
-            late.extend(waiter.take_if(|waiter| waiter.gives_up(sweep)));
-        }
+        let mut batches = self.batches.lock();
+        batches.retain(|_, waiters| {
+            for waiter in waiters.iter_mut() {
+                late.extend(waiter.take_if(|waiter| waiter.gives_up(sweep)));
+            }
+            // A batch that is never applied is not to be remembered for ever.
+            waiters.iter().any(Option::is_some)
+        });
+        drop(batches);
         self.refuse(late, ProposeError::Timeout);
     }
 

@@ -226,6 +226,19 @@ impl Consensus {
         applied.await.is_ok()
     }
 
+    /// Waits until an entry of a later term than `term` is applied here; for ever once consensus has
+    /// stopped.
+    pub async fn applied_after(&self, term: u64) {
+        let is_later = |metrics: &openraft::RaftMetrics<TypeConfig>| {
+            let applied = metrics.last_applied.as_ref();
+            applied.is_some_and(|id| id.committed_leader_id().term > term)
+        };
+        let wait = self.raft.wait(None);
+        if wait.metrics(is_later, "the next leader").await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Who leads. A leader that has not heard from a quorum for an election timeout leads no more:
     /// another may, and it would be the last to know.
     pub fn leadership(&self) -> Leadership {

@@ -1,0 +1,96 @@
+//! What becomes of a batch whose leader is lost.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::*;
+use crate::types::LeaseId;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A way whose answers are laid down before; it remembers what was sent. What is sent after the
+/// last answer is applied.
+struct Laid {
+    answers: Mutex<Vec<Result<(), ProposeRefused>>>,
+    sent: Mutex<Vec<Batch>>,
+    proposer: Proposer,
+}
+
+impl Laid {
+    fn with(answers: &[Result<(), ProposeRefused>]) -> Arc<Laid> {
+        let homes = Homes::new(1).0;
+        let quota = Quota::new(None, false);
+        let answers = answers.iter().rev().copied().collect();
+        Arc::new(Laid {
+            answers: Mutex::new(answers),
+            sent: Mutex::default(),
+            proposer: Proposer::new(MemberId(1), PATIENCE, quota, homes),
+        })
+    }
+
+    fn sent(&self) -> Vec<Vec<Op>> {
+        let ops = |batch: &Batch| batch.decoded().expect("made here").1.clone();
+        self.sent.lock().iter().map(ops).collect()
+    }
+
+    fn apply(&self, batch: &Batch) {
+        let decoded = batch.decoded().expect("made here");
+        let outcome = Outcome {
+            revision: crate::types::Revision(7),
+            result: Ok(Applied::Done),
+        };
+        let outcomes = vec![outcome; decoded.1.len()];
+        self.proposer.outcomes(&decoded.0, &decoded.1, outcomes);
+    }
+}
+
+impl Route for Arc<Laid> {
+    async fn open(&self) {}
+
+    async fn send(&self, batch: Batch) -> Result<(), ProposeRefused> {
+        self.sent.lock().push(batch.clone());
+        let answer = self.answers.lock().pop().unwrap_or(Ok(()));
+        if answer.is_ok() {
+            self.apply(&batch);
+        }
+        answer
+    }
+
+    fn term(&self) -> u64 {
+        1
+    }
+
+    fn succeeded(&self, _: u64) -> impl Future<Output = ()> + Send + 'static {
+        std::future::ready(())
+    }
+}
+
+async fn propose(laid: &Arc<Laid>, op: Op) -> Result<Outcome, ProposeError> {
+    let running = laid.clone();
+    let run = async move { running.proposer.run(&running).await };
+    tokio::select! {
+        () = run => panic!("it runs until it is stopped"),
+        outcome = laid.proposer.propose(op) => outcome,
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_taken_goes_to_the_next_leader() {
+    let laid = Laid::with(&[Err(ProposeRefused::NotLeader)]);
+    let op = Op::LeaseRevoke(LeaseId(5));
+    propose(&laid, op.clone()).await.unwrap();
+    assert_eq!(laid.sent(), [vec![op.clone()], vec![op]]);
+}
+
+#[tokio::test]
+async fn what_may_have_been_taken_is_never_sent_again() {
+    let laid = Laid::with(&[Err(ProposeRefused::Unknown)]);
+    let op = Op::LeaseRevoke(LeaseId(5));
+    let outcome = propose(&laid, op.clone()).await;
+    assert_eq!(outcome.err(), Some(ProposeError::LeaderLost));
+    assert_eq!(laid.sent(), [vec![op]]);
+    // Applied after all, as nobody can rule out: nobody waits for it.
+    let late = laid.sent.lock()[0].clone();
+    laid.apply(&late);
+}
