@@ -319,12 +319,16 @@ impl Duties {
     }
 
     fn spawn_proposal(&self, what: &'static str, op: Op, lease: Option<LeaseId>) {
-        let proposer = self.proposer.clone();
+        let (proposer, lessor) = (self.proposer.clone(), self.lessor.clone());
         tokio::spawn(async move {
-            if let Err(error) = proposer.propose(op).await {
-                let lease = lease.unwrap_or_default();
-                crate::log!(warn, "a duty of the leader failed and is tried again", what = what,
-                    lease = %lease, error = %error);
+            match (proposer.propose(op).await, lease) {
+                (Ok(outcome), Some(_)) if outcome.result.is_ok() => lessor.count_expired(),
+                (Ok(_), _) => {}
+                (Err(error), lease) => {
+                    let lease = lease.unwrap_or_default();
+                    crate::log!(warn, "a duty of the leader failed and is tried again",
+                        what = what, lease = %lease, error = %error);
+                }
             }
         });
     }
