@@ -6,6 +6,7 @@
 //! repeats the choices of a failed run, which printed it.
 
 mod certificates;
+mod corruption;
 mod etcdctl;
 mod forced;
 mod growth;
