@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "etcd/api/rpc.proto",
         "etcd/api/v3lock.proto",
         "etcd/api/v3election.proto",
+        "engram/backup/v1/backup.proto",
         "engram/raft/v1/raft.proto",
         "engram/store/v1/store.proto",
         "grpc/health/v1/health.proto",

@@ -30,6 +30,11 @@ pub mod health {
 }
 
 pub mod engram {
+    pub mod backup {
+        pub mod v1 {
+            tonic::include_proto!("engram.backup.v1");
+        }
+    }
     pub mod peer {
         pub mod v1 {
             include!(concat!(env!("OUT_DIR"), "/peer/engram.peer.v1.rs"));
@@ -47,6 +52,8 @@ pub mod engram {
     }
 }
 
+/// What the chunks of a backup hold.
+pub use engram::backup::v1 as backup;
 /// What members say to each other.
 pub use engram::peer::v1 as peer;
 /// What a Raft log entry holds.

@@ -14,6 +14,7 @@ use crate::fs::{self, DirLock, DirMode};
 use crate::metrics::Metrics;
 use crate::peer::Dial;
 use crate::raft::LogStore;
+use crate::snapshot::restore;
 use crate::state::{Limits, LoadError, State};
 use crate::storage::{
     Engine, EngineOptions, Identity, IdentityError, LogPosition, OpenError, Place, PlaceError,
@@ -57,6 +58,9 @@ pub enum BootError {
         /// A file in it.
         found: String,
     },
+    /// A restore into it did not finish.
+    #[error("{}: a restore into this directory did not finish: run it again, then start", .0.display())]
+    UnfinishedRestore(PathBuf),
     /// It is another member's.
     #[error(
         "the data directory belongs to member {found} of cluster {found_cluster}, the flags name member {wanted} of cluster {wanted_cluster}: correct --initial-cluster, --initial-advertise-peer-urls and --initial-cluster-token, or choose another --data-dir"
@@ -336,8 +340,12 @@ fn refuse_foreign(dir: &Path) -> Result<(), BootError> {
             || name.starts_with("LOCK")
             || name == space::FILE
             || name == tls::FIXTURES_DIR
+            || name.starts_with(restore::ORIGIN)
             || name == "lost+found"
     };
+    if names.iter().any(|name| name == restore::UNFINISHED) {
+        return Err(BootError::UnfinishedRestore(dir.to_path_buf()));
+    }
     if names.iter().any(|name| name == ETCD_DIR) {
         return Err(BootError::EtcdData(dir.to_path_buf()));
     }

@@ -124,7 +124,8 @@ fn is_bootstrapped(member: &MemberRecord) -> bool {
     member.incarnation != 0
 }
 
-fn own_id(config: &Config) -> MemberId {
+/// The id of the member that the flags name as this one.
+pub fn own_id(config: &Config) -> MemberId {
     let own = config
         .cluster
         .initial
@@ -153,7 +154,7 @@ pub fn resolve(host: &str) -> Option<IpAddr> {
 }
 
 /// A random number that is not 0, from the hasher that the standard library seeds from the system.
-fn random_u64() -> u64 {
+pub fn random_u64() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new()
         .build_hasher()

@@ -25,6 +25,7 @@ pub(crate) mod lessor;
 mod member_id;
 mod membership;
 mod memory;
+pub mod offline;
 mod pages;
 mod peer_service;
 mod peers;

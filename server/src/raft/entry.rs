@@ -78,6 +78,24 @@ pub fn encode_membership(membership: &Membership) -> Bytes {
     membership_message(membership).encode_to_vec().into()
 }
 
+/// The membership of a new cluster, all of whose members vote, as the store keeps it.
+pub fn first_membership(members: &[(MemberId, Vec<String>)]) -> Bytes {
+    let nodes = members.iter().map(|(id, peer_urls)| pb::Node {
+        id: id.0,
+        peer_urls: peer_urls.clone(),
+        learner: false,
+        pending_voter: false,
+    });
+    let voters = pb::VoterSet {
+        ids: members.iter().map(|(id, _)| id.0).collect(),
+    };
+    let membership = pb::Membership {
+        configs: vec![voters],
+        nodes: nodes.collect(),
+    };
+    membership.encode_to_vec().into()
+}
+
 /// Decodes a membership.
 pub fn decode_membership(bytes: Bytes) -> Result<Membership, EntryError> {
     let membership = pb::Membership::decode(bytes).map_err(|_| EntryError("a membership"))?;

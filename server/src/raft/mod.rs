@@ -36,7 +36,7 @@ pub use batch::Batch;
 pub use consensus::{
     Consensus, ConsensusOptions, Leadership, LeadershipChanges, ProposeRefused, StartError,
 };
-pub use entry::EntryError;
+pub use entry::{EntryError, first_membership};
 pub use log_store::LogStore;
 pub use network::Peers;
 pub use reconfigure::{ReconfigureError, Replication};

@@ -93,6 +93,20 @@ pub fn tombstone_key(revision: RevisionPair) -> [u8; REVISION_BYTES + 1] {
     key
 }
 
+/// Reads a key of `key`, or a compaction's revision: the revision, and whether it is a delete. None
+/// for bytes that are neither.
+pub fn parse_revision_key(key: &[u8]) -> Option<(RevisionPair, bool)> {
+    let (revision, mark) = key.split_first_chunk::<REVISION_BYTES>()?;
+    let main = i64::from_be_bytes(*revision.first_chunk()?);
+    let sub = u64::from_be_bytes(*revision.last_chunk()?);
+    let is_sound = main >= 0 && revision[8] == b'_' && (mark.is_empty() || mark == b"t");
+    let pair = RevisionPair {
+        main: Revision(main),
+        sub: u32::try_from(sub).ok()?,
+    };
+    is_sound.then_some((pair, !mark.is_empty()))
+}
+
 /// The bucket `meta`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
@@ -378,6 +392,21 @@ mod tests {
             tombstone_key(RevisionPair::new(5, 258)),
             *b"\0\0\0\0\0\0\0\x05_\0\0\0\0\0\0\x01\x02t"
         );
+    }
+
+    #[test]
+    fn revisions_are_read_back() {
+        for pair in [
+            RevisionPair::new(0, 0),
+            RevisionPair::new(i64::MAX, u32::MAX),
+        ] {
+            assert_eq!(parse_revision_key(&revision_key(pair)), Some((pair, false)));
+            assert_eq!(parse_revision_key(&tombstone_key(pair)), Some((pair, true)));
+        }
+        let key = revision_key(RevisionPair::new(5, 1));
+        assert_eq!(parse_revision_key(&key[..16]), None);
+        assert_eq!(parse_revision_key(&[0xff; 17]), None);
+        assert_eq!(parse_revision_key(&[key.as_slice(), b"x"].concat()), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Snapshots: what `Maintenance.Snapshot` streams, a real bbolt file in etcd's schema, and what a
 //! member that lags too far gets from the leader, the store's own files (`transfer`, `install`).
+//! Offline: reading such a bbolt file back (`file`), and making a data directory (`restore`).
 //!
 //! The bbolt file takes two passes over one view of the engine: the first plans the file (its length is known before the
 //! first byte), the second writes it. Memory is flat whatever the size: the receiver's channel is
@@ -7,7 +8,11 @@
 
 pub mod bbolt;
 pub mod etcd_schema;
+pub mod file;
 pub mod install;
+pub mod restore;
+#[cfg(test)]
+mod tests;
 pub mod transfer;
 
 use std::ops::ControlFlow;

@@ -15,7 +15,7 @@ mod rocksdb;
 pub mod schema;
 
 pub use checkpoint::{Checkpoint, CheckpointError, Checkpoints, FileKind, StoreFile};
-pub use identity::{Identity, IdentityError};
+pub use identity::{FILE as IDENTITY_FILE, Identity, IdentityError};
 pub use place::{Place, PlaceError};
 pub use rocksdb::{Engine, EngineOptions, OpenError, Scanner};
 

@@ -1,5 +1,6 @@
 //! Writes a bbolt file as a stream: what `Maintenance.Snapshot` serves, so that unmodified
-//! `etcdctl snapshot save` and `etcdutl snapshot status|restore` work on Engram's snapshots.
+//! `etcdctl snapshot save` and `etcdutl snapshot status|restore` work on Engram's snapshots. Reads
+//! such a file page by page ([`Database`]), be it Engram's or etcd's.
 //!
 //! Owns the file format (bbolt's version 2, as bbolt 1.5 in etcd 3.7 reads it), its layout, and the
 //! cut into etcd's blobs. Knows buckets of pairs only: what etcd keeps in them is `etcd_schema`'s
@@ -31,6 +32,7 @@
 //!   written than was planned.
 
 mod blob;
+mod database;
 mod page;
 mod shape;
 mod source;
@@ -43,6 +45,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 
 pub use blob::{BLOB_BYTES, Blob, BlobWriter, Closed, DIGEST_BYTES};
+pub use database::{Bucket, Database, DatabaseError};
 pub use source::{BucketSource, MemoryBucket, PairFault, PairVisitor, ReadError, SourceError};
 
 use page::{FIRST_DATA_PAGE, LeafKind, PAGE_BYTES_U64, bucket_header, front_pages};

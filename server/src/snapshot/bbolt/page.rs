@@ -39,13 +39,15 @@ pub(super) const KEY_BYTES_MAX: usize = 32_768;
 pub(super) const VALUE_BYTES_MAX: usize = (1 << 31) - 2;
 
 /// Page flags. Exactly one is set.
-const BRANCH_PAGE: u16 = 0x01;
-const LEAF_PAGE: u16 = 0x02;
-const META_PAGE: u16 = 0x04;
+pub(super) const BRANCH_PAGE: u16 = 0x01;
+pub(super) const LEAF_PAGE: u16 = 0x02;
+pub(super) const META_PAGE: u16 = 0x04;
 const FREELIST_PAGE_FLAG: u16 = 0x10;
 
-const MAGIC: u32 = 0xED0C_DAED;
-const VERSION: u32 = 2;
+/// The first word of a meta page.
+pub(super) const MAGIC: u32 = 0xED0C_DAED;
+/// The file format.
+pub(super) const VERSION: u32 = 2;
 
 /// The transaction id in meta page 0. Meta page 1 carries the one before it, as in a file that
 /// bbolt copied out: a reader takes the higher one and may fall back to the other.
@@ -187,7 +189,7 @@ fn pad_to_page(out: &mut Vec<u8>) {
 }
 
 /// 64-bit FNV-1a.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })

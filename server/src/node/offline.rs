@@ -1,0 +1,98 @@
+//! A member that does not run yet: who it will be, by the flags it will be started with.
+
+use std::ffi::OsString;
+
+use super::boot::BootError;
+use super::{identity, member_id};
+use crate::config::{self, Config, Outcome};
+use crate::raft;
+use crate::snapshot::restore::NewMember;
+use crate::state::MemberRecord;
+use crate::storage::Identity;
+use crate::types::MemberId;
+use crate::types::request::MemberAttributes;
+
+/// The flags of `etcdutl snapshot restore` that say who the new member is. They are checked, and
+/// give ids, as those of the server do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberFlags {
+    /// `--name`.
+    pub name: String,
+    /// `--initial-cluster`.
+    pub initial_cluster: String,
+    /// `--initial-cluster-token`.
+    pub token: String,
+    /// `--initial-advertise-peer-urls`.
+    pub peer_urls: String,
+}
+
+/// Why the flags name no member.
+#[derive(Debug, thiserror::Error)]
+pub enum FlagError {
+    /// A flag cannot be read.
+    #[error("{0}")]
+    Invalid(String),
+    /// They contradict each other.
+    #[error(transparent)]
+    Bootstrap(#[from] BootError),
+}
+
+/// The member that the flags name, in a cluster of its own, with a new incarnation.
+///
+/// # Errors
+/// See [`FlagError`].
+pub fn new_member(flags: &MemberFlags) -> Result<NewMember, FlagError> {
+    let config = parse(flags)?;
+    let checked = config.verify_bootstrap(&identity::resolve);
+    checked.map_err(BootError::Bootstrap)?;
+    let first = identity::first_members(&config);
+    let ids: Vec<MemberId> = first.iter().map(|(id, _)| *id).collect();
+    let names = names(&config);
+    let members = first.iter().map(|(id, peer_urls)| MemberRecord {
+        id: *id,
+        // Each publishes its own when it starts.
+        incarnation: 0,
+        peer_urls: peer_urls.clone(),
+        learner: false,
+        attributes: MemberAttributes {
+            name: names(*id),
+            client_urls: Vec::new(),
+        },
+    });
+    Ok(NewMember {
+        identity: Identity {
+            cluster: member_id::cluster_id(&ids),
+            member: identity::own_id(&config),
+            incarnation: identity::random_u64(),
+        },
+        members: members.collect(),
+        membership: raft::first_membership(&first),
+    })
+}
+
+/// The name that `--initial-cluster` gives to a member.
+fn names(config: &Config) -> impl Fn(MemberId) -> String + '_ {
+    |id| {
+        let named = config.cluster.initial.iter().find(|member| {
+            let urls: Vec<String> = member.peer_urls.iter().map(ToString::to_string).collect();
+            member_id::member_id(&urls, &config.cluster.token) == id
+        });
+        named.map(|member| member.name.clone()).unwrap_or_default()
+    }
+}
+
+fn parse(flags: &MemberFlags) -> Result<Config, FlagError> {
+    let arguments = [
+        ("name", &flags.name),
+        ("initial-cluster", &flags.initial_cluster),
+        ("initial-cluster-token", &flags.token),
+        ("initial-advertise-peer-urls", &flags.peer_urls),
+    ];
+    let arguments = arguments.map(|(name, value)| OsString::from(format!("--{name}={value}")));
+    let no_file = |_: &std::path::Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+    match config::parse(arguments.into_iter(), std::iter::empty(), &no_file) {
+        Outcome::Run { config, .. } => Ok(*config),
+        Outcome::Fail(failure) => Err(FlagError::Invalid(failure.message)),
+        Outcome::Print { text, .. } => Err(FlagError::Invalid(text)),
+    }
+}

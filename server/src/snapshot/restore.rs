@@ -1,0 +1,335 @@
+//! A new member's data directory out of a backup, made offline.
+//!
+//! What comes out is what a member has that has just installed a leader's snapshot: a store, the
+//! switch record that puts it in force, and no log yet, which then begins after the store. Members
+//! restored from one backup with the same flags hold the same first position and the same
+//! membership, and form a cluster when they start.
+//!
+//! The store is built in [`UNFINISHED`], inside the data directory. As long as that is there, the
+//! directory is nobody's: a member refuses to start in it, and the next restore begins anew.
+//!
+//! Must never write into a directory that holds something else.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::file::{FileError, check_record};
+use crate::fs::{self, DirError, DirLock, LockError};
+use crate::state::{Change, KeyValueHash, Limits, LoadError, MemberRecord, RevisionRecord, State};
+use crate::storage::{
+    Applied, Engine, EngineOptions, Identity, IdentityError, LogPosition, OpenError, Place,
+    PlaceError, place,
+};
+use crate::types::result::ApplyError;
+use crate::types::{LeaseId, Revision, RevisionPair};
+
+/// Where a restore works; a restore that did not finish leaves it.
+pub const UNFINISHED: &str = "restore.unfinished";
+/// What a finished restore leaves beside the data: where it came from.
+pub const ORIGIN: &str = "RESTORED";
+/// The directory of the store that is being built.
+const STORE: &str = "store";
+/// Bytes of records written to the store at a time.
+const BATCH_BYTES: usize = 4 << 20;
+/// Where every member's log begins: before every term a leader may have.
+const FIRST: LogPosition = LogPosition { term: 0, index: 1 };
+
+/// Why no data directory was made.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The directory holds something.
+    #[error("data-dir \"{}\" not empty or could not be read (found {found})", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+        /// A name in it.
+        found: String,
+    },
+    /// The file system refuses.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirError),
+    /// Another process uses it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The store cannot be made.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// It cannot be put in force.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// Its identity cannot be written.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A record is none.
+    #[error(transparent)]
+    Record(#[from] FileError),
+    /// Records do not ascend.
+    #[error("the backup is damaged: revision {}.{} is out of order", .0.main, .0.sub)]
+    OutOfOrder(RevisionPair),
+    /// A revision is beyond what can be counted.
+    #[error("revision {revision} cannot be bumped by {bump}")]
+    Bump {
+        /// The backup's revision.
+        revision: Revision,
+        /// What was to be added.
+        bump: u64,
+    },
+    /// What was written does not make a state.
+    #[error("the restored store: {0}")]
+    State(#[from] LoadError),
+    /// It cannot be hashed at that revision.
+    #[error("the restored store cannot be hashed: {0:?}")]
+    Hash(ApplyError),
+}
+
+/// Whose directory it shall be.
+#[derive(Clone, Debug)]
+pub struct NewMember {
+    /// The directory's identity.
+    pub identity: Identity,
+    /// All first members.
+    pub members: Vec<MemberRecord>,
+    /// The same as Raft's membership, encoded.
+    pub membership: Bytes,
+}
+
+/// What a backup says beside its records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Its revision.
+    pub revision: Revision,
+    /// The compaction last asked for.
+    pub compact_scheduled: Option<Revision>,
+    /// The compaction last finished.
+    pub compact_finished: Option<Revision>,
+    /// Leases and their time to live in seconds.
+    pub leases: Vec<(LeaseId, i64)>,
+}
+
+/// How much the revision is raised, everything older being compacted: clients that have seen later
+/// revisions than the backup's must list anew rather than miss events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bump(pub u64);
+
+/// What was restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Whose directory it is.
+    pub identity: Identity,
+    /// The store's revision, bumped if so asked.
+    pub revision: Revision,
+    /// How many records were written.
+    pub records: u64,
+}
+
+/// A restore under way. Dropped unfinished, it leaves a directory that no member starts in.
+pub struct Restore {
+    data_dir: PathBuf,
+    engine: Engine,
+    member: NewMember,
+    batch: Vec<Change>,
+    batch_bytes: usize,
+    last: RevisionPair,
+    records: u64,
+    _lock: DirLock,
+}
+
+/// Whether a finished restore made this data directory, and from what; none for one that was made
+/// otherwise or not at all.
+///
+/// # Errors
+/// The file system refuses.
+pub fn origin(data_dir: &Path) -> io::Result<Option<String>> {
+    if fs::is_dir(&data_dir.join(UNFINISHED)) {
+        return Ok(None);
+    }
+    let bytes = fs::read_if_exists(&data_dir.join(ORIGIN))?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+impl Restore {
+    /// Begins in a directory that is not there, or empty, or left behind by an unfinished restore.
+    ///
+    /// # Errors
+    /// See [`RestoreError`].
+    pub fn begin(data_dir: &Path, member: NewMember) -> Result<Restore, RestoreError> {
+        refuse_full(data_dir)?;
+        fs::create_private_dir(data_dir)?;
+        let lock = DirLock::acquire(data_dir)?;
+        clear(data_dir)?;
+        let unfinished = data_dir.join(UNFINISHED);
+        fs::create_private_dir(&unfinished)?;
+        let engine = Engine::open(&unfinished.join(STORE), EngineOptions::default())?;
+        Ok(Restore {
+            data_dir: data_dir.to_path_buf(),
+            engine,
+            member,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            last: RevisionPair::default(),
+            records: 0,
+            _lock: lock,
+        })
+    }
+
+    /// Takes the next record, ascending.
+    ///
+    /// # Errors
+    /// It makes no sense where it stands. An engine that fails ends the process.
+    pub fn record(&mut self, record: RevisionRecord) -> Result<(), RestoreError> {
+        check_record(record.pair, record.tombstone, &record.encoded)?;
+        if record.pair <= self.last {
+            return Err(RestoreError::OutOfOrder(record.pair));
+        }
+        self.last = record.pair;
+        self.records += 1;
+        self.batch_bytes += record.encoded.len();
+        self.batch.push(Change::PutRevision(record));
+        if self.batch_bytes >= BATCH_BYTES {
+            self.write();
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) {
+        self.engine.write_unlogged(&self.batch);
+        self.batch.clear();
+        self.batch_bytes = 0;
+    }
+
+    /// Writes the rest and makes the directory a member's, durably. `origin` is kept in it.
+    ///
+    /// # Errors
+    /// See [`RestoreError`].
+    pub fn finish(
+        mut self,
+        totals: &Totals,
+        bump: Bump,
+        origin: &str,
+    ) -> Result<Restored, RestoreError> {
+        self.write();
+        let revision = bumped(totals.revision.max(self.last.main), bump)?;
+        let changes = self.rows(totals, revision, bump);
+        let applied = Applied {
+            log_position: Some(FIRST),
+            membership_position: Some(FIRST),
+            membership: self.member.membership.clone(),
+        };
+        self.engine.write(&changes, &applied);
+        self.engine.flush();
+        let Restore {
+            data_dir,
+            engine,
+            member,
+            records,
+            _lock: lock,
+            ..
+        } = self;
+        // A directory is never renamed under an open engine.
+        drop(engine);
+        let unfinished = data_dir.join(UNFINISHED);
+        let (first, _) = Place::find(&data_dir)?;
+        first.receive(&unfinished.join(STORE))?.switch(FIRST)?;
+        member.identity.store(&data_dir)?;
+        fs::write_durably(&data_dir.join(ORIGIN), origin.as_bytes())?;
+        // The one step that decides: from here on it is a member's.
+        fs::remove_tree(&unfinished)?;
+        fs::sync_dir(&data_dir)?;
+        drop(lock);
+        Ok(Restored {
+            identity: member.identity,
+            revision,
+            records,
+        })
+    }
+
+    fn rows(&self, totals: &Totals, revision: Revision, bump: Bump) -> Vec<Change> {
+        let mut rows = vec![Change::SetRevision(revision)];
+        let scheduled = match bump {
+            Bump(0) => totals.compact_scheduled,
+            Bump(_) => Some(revision),
+        };
+        rows.extend(scheduled.map(Change::SetCompactScheduled));
+        rows.extend(totals.compact_finished.map(Change::SetCompactFinished));
+        let leases = totals.leases.iter();
+        rows.extend(leases.map(|(id, ttl)| Change::PutLease(*id, *ttl)));
+        let members = self.member.members.iter();
+        rows.extend(members.map(|member| Change::PutMember(member.clone())));
+        rows
+    }
+}
+
+fn bumped(revision: Revision, bump: Bump) -> Result<Revision, RestoreError> {
+    let sum = revision.0.checked_add_unsigned(bump.0);
+    // Room for a member to write in.
+    let sum = sum.filter(|sum| *sum < i64::MAX / 2);
+    sum.map(Revision).ok_or(RestoreError::Bump {
+        revision,
+        bump: bump.0,
+    })
+}
+
+/// Refuses a directory that holds something else than an unfinished restore.
+fn refuse_full(data_dir: &Path) -> Result<(), RestoreError> {
+    let names = match fs::file_names(data_dir) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let is_unfinished = names.iter().any(|name| name == UNFINISHED);
+    let is_harmless = |name: &String| {
+        name == "lost+found" || name.starts_with("LOCK") || (is_unfinished && is_ours(name))
+    };
+    match names.into_iter().find(|name| !is_harmless(name)) {
+        None => Ok(()),
+        Some(found) => Err(RestoreError::NotEmpty {
+            path: data_dir.to_path_buf(),
+            found,
+        }),
+    }
+}
+
+/// Whether a restore makes such a name.
+fn is_ours(name: &str) -> bool {
+    let made = [UNFINISHED, ORIGIN, crate::storage::IDENTITY_FILE];
+    place::is_ours(name) || made.iter().any(|made| name.starts_with(made))
+}
+
+/// Removes what an unfinished restore left, the mark that it is unfinished last.
+fn clear(data_dir: &Path) -> io::Result<()> {
+    let mut names = fs::file_names(data_dir)?;
+    names.retain(|name| is_ours(name));
+    names.sort_by_key(|name| name == UNFINISHED);
+    for name in names {
+        let path = data_dir.join(name);
+        match fs::is_dir(&path) {
+            true => fs::remove_tree(&path)?,
+            false => fs::remove_durably(&path)?,
+        }
+    }
+    Ok(())
+}
+
+/// HashKV of the store in a data directory that nobody has open, at its revision: what a member
+/// that starts in it answers. Builds the member's index, so memory grows with the number of keys.
+///
+/// # Errors
+/// See [`RestoreError`].
+pub fn hash_kv(data_dir: &Path) -> Result<KeyValueHash, RestoreError> {
+    let _lock = DirLock::acquire(data_dir)?;
+    let (place, _) = Place::find(data_dir)?;
+    let engine = Engine::open(&place.dir(), EngineOptions::default())?;
+    let limits = Limits {
+        value_cache_bytes: 0,
+    };
+    let state = State::load(limits, engine.tables()?, |visit| engine.records(visit))?;
+    let plan = state.mvcc.hash_keep(Revision(0));
+    let mut plan = plan.map_err(RestoreError::Hash)?;
+    engine.with_view(|scanner| scanner.records(&mut |record| plan.feed(&record)));
+    Ok(plan.finish())
+}
