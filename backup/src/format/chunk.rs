@@ -1,0 +1,380 @@
+//! Chunks: runs of messages of one kind, compressed, each with its own checksums.
+//!
+//! ```text
+//! 0   magic "EGBK"          16  messages u32            32  first revision i64
+//! 4   format u16            20  raw bytes u32           40  last revision i64
+//! 6   kind u16              24  compressed bytes u32    48  body: zstd of the messages
+//! 8   sequence u64          28  CRC-32C of raw u32      …   CRC-32C of everything before u32
+//! ```
+//!
+//! Integers are big endian. The raw body is protobuf messages, each behind its length as a varint.
+//! A chunk says by itself what it is and where it belongs, so that a log archive can append chunks
+//! of later records without touching those that are there.
+
+use bytes::{Buf as _, Bytes};
+use prost::Message;
+
+/// Raw bytes after which a chunk is closed. A single larger message makes a larger chunk.
+pub const CHUNK_BYTES: usize = 8 << 20;
+/// Raw bytes that a reader makes room for: what one message of gRPC may have.
+const RAW_BYTES_MAX: usize = 1 << 31;
+/// zstd's level: its default. Higher ones cost more than they save on JSON and protobuf.
+const LEVEL: i32 = 3;
+const MAGIC: [u8; 4] = *b"EGBK";
+const VERSION: u16 = 1;
+const HEADER_BYTES: usize = 48;
+const TRAILER_BYTES: usize = 4;
+
+/// What a chunk's messages are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `engram.backup.v1.Record`, in the order of revisions.
+    Records,
+    /// `engram.backup.v1.Lease`.
+    Leases,
+    /// `engram.backup.v1.AuthRow`.
+    Auth,
+    /// `engram.backup.v1.Member`.
+    Members,
+}
+
+impl Kind {
+    const ALL: [Kind; 4] = [Kind::Records, Kind::Leases, Kind::Auth, Kind::Members];
+
+    fn number(self) -> u16 {
+        match self {
+            Kind::Records => 1,
+            Kind::Leases => 2,
+            Kind::Auth => 3,
+            Kind::Members => 4,
+        }
+    }
+
+    /// Its name in the manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Records => "records",
+            Kind::Leases => "leases",
+            Kind::Auth => "auth",
+            Kind::Members => "members",
+        }
+    }
+}
+
+/// Why bytes are no chunk.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ChunkError {
+    /// They are too few, or begin otherwise.
+    #[error("it is no chunk of a backup")]
+    NoChunk,
+    /// Another version wrote it.
+    #[error("it has format {0}, this engramctl reads {VERSION}: use the engramctl that wrote it")]
+    Format(u16),
+    /// Bytes were changed.
+    #[error("a checksum does not fit: it is damaged")]
+    Checksum,
+    /// It is sound, and makes no sense.
+    #[error("{0}")]
+    Nonsense(&'static str),
+}
+
+/// A chunk, ready to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// What it holds.
+    pub kind: Kind,
+    /// Its place among the backup's chunks, from 0.
+    pub sequence: u64,
+    /// How many messages it holds.
+    pub messages: u32,
+    /// Bytes of the messages.
+    pub raw_bytes: u64,
+    /// Of records: the first revision in it, else 0.
+    pub first_revision: i64,
+    /// Of records: the last revision in it, else 0.
+    pub last_revision: i64,
+    /// The chunk itself.
+    pub bytes: Bytes,
+}
+
+/// Gathers messages into chunks.
+#[derive(Debug)]
+pub struct Packer {
+    kind: Kind,
+    sequence: u64,
+    raw: Vec<u8>,
+    messages: u32,
+    first_revision: i64,
+    last_revision: i64,
+}
+
+impl Default for Packer {
+    fn default() -> Packer {
+        Packer {
+            kind: Kind::Records,
+            sequence: 0,
+            raw: Vec::new(),
+            messages: 0,
+            first_revision: 0,
+            last_revision: 0,
+        }
+    }
+}
+
+impl Packer {
+    /// Adds a message, of `revision` if it is a record's. Returns the chunk before it where that is
+    /// full, or of another kind.
+    pub fn add(&mut self, kind: Kind, message: &impl Message, revision: i64) -> Option<Chunk> {
+        let bytes = message.encoded_len();
+        let is_full = self.raw.len() + bytes > CHUNK_BYTES;
+        let closed = match self.messages > 0 && (is_full || kind != self.kind) {
+            true => self.close(),
+            false => None,
+        };
+        if self.messages == 0 {
+            self.first_revision = revision;
+        }
+        self.kind = kind;
+        self.last_revision = revision;
+        self.messages += 1;
+        let encoded = message.encode_length_delimited(&mut self.raw);
+        encoded.expect("a vector has room");
+        closed
+    }
+
+    /// The chunk of what was added last; none if nothing was.
+    pub fn close(&mut self) -> Option<Chunk> {
+        if self.messages == 0 {
+            return None;
+        }
+        let chunk = Chunk {
+            kind: self.kind,
+            sequence: self.sequence,
+            messages: self.messages,
+            raw_bytes: wide(self.raw.len()),
+            first_revision: self.first_revision,
+            last_revision: self.last_revision,
+            bytes: self.encode(),
+        };
+        self.sequence += 1;
+        self.messages = 0;
+        self.raw.clear();
+        Some(chunk)
+    }
+
+    fn encode(&self) -> Bytes {
+        let bound = zstd_safe::compress_bound(self.raw.len());
+        let mut out = vec![0; HEADER_BYTES + bound];
+        let body = &mut out[HEADER_BYTES..];
+        let compressed = zstd_safe::compress(body, &self.raw, LEVEL);
+        let compressed = compressed.expect("the bound is enough");
+        out.truncate(HEADER_BYTES + compressed);
+        let mut header = Vec::with_capacity(HEADER_BYTES);
+        header.extend_from_slice(&MAGIC);
+        header.extend_from_slice(&VERSION.to_be_bytes());
+        header.extend_from_slice(&self.kind.number().to_be_bytes());
+        header.extend_from_slice(&self.sequence.to_be_bytes());
+        let raw_sum = crc32c::crc32c(&self.raw);
+        for word in [
+            self.messages,
+            narrow(self.raw.len()),
+            narrow(compressed),
+            raw_sum,
+        ] {
+            header.extend_from_slice(&word.to_be_bytes());
+        }
+        header.extend_from_slice(&self.first_revision.to_be_bytes());
+        header.extend_from_slice(&self.last_revision.to_be_bytes());
+        out[..HEADER_BYTES].copy_from_slice(&header);
+        let sum = crc32c::crc32c(&out);
+        out.extend_from_slice(&sum.to_be_bytes());
+        out.into()
+    }
+}
+
+/// A chunk that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unpacked {
+    /// What it holds.
+    pub kind: Kind,
+    /// Its place among the backup's chunks.
+    pub sequence: u64,
+    messages: u32,
+    raw: Bytes,
+}
+
+impl Unpacked {
+    /// Calls `take` with each message, in order.
+    ///
+    /// # Errors
+    /// A message is none, their number is another one, or `take` failed.
+    pub fn messages<M: Message + Default, E: From<ChunkError>>(
+        &self,
+        mut take: impl FnMut(M) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut rest = self.raw.clone();
+        let mut found = 0;
+        while rest.has_remaining() {
+            let message = M::decode_length_delimited(&mut rest);
+            take(message.map_err(|_| ChunkError::Nonsense("a message in it cannot be read"))?)?;
+            found += 1;
+        }
+        match found == self.messages {
+            true => Ok(()),
+            false => Err(ChunkError::Nonsense("it holds another number of messages").into()),
+        }
+    }
+}
+
+/// Reads a chunk: every byte of it counts.
+///
+/// # Errors
+/// See [`ChunkError`].
+pub fn unpack(bytes: &[u8]) -> Result<Unpacked, ChunkError> {
+    let whole = bytes.len().checked_sub(TRAILER_BYTES);
+    let (rest, sum) = whole
+        .and_then(|at| bytes.split_at_checked(at))
+        .filter(|(rest, _)| rest.len() >= HEADER_BYTES && rest.starts_with(&MAGIC))
+        .ok_or(ChunkError::NoChunk)?;
+    if crc32c::crc32c(rest).to_be_bytes() != *sum {
+        return Err(ChunkError::Checksum);
+    }
+    let (mut header, body) = rest.split_at(HEADER_BYTES);
+    header.advance(MAGIC.len());
+    let version = header.get_u16();
+    if version != VERSION {
+        return Err(ChunkError::Format(version));
+    }
+    let number = header.get_u16();
+    let kind = Kind::ALL.into_iter().find(|kind| kind.number() == number);
+    let kind = kind.ok_or(ChunkError::Nonsense("it is of an unknown kind"))?;
+    let sequence = header.get_u64();
+    let messages = header.get_u32();
+    let raw_bytes = usize::try_from(header.get_u32()).expect("a u32 fits");
+    let compressed = usize::try_from(header.get_u32()).expect("a u32 fits");
+    let raw_sum = header.get_u32();
+    if compressed != body.len() || raw_bytes > RAW_BYTES_MAX {
+        return Err(ChunkError::Nonsense("its lengths do not fit"));
+    }
+    let mut raw = vec![0; raw_bytes];
+    let found = zstd_safe::decompress(&mut raw[..], body);
+    if found != Ok(raw_bytes) || crc32c::crc32c(&raw) != raw_sum {
+        return Err(ChunkError::Checksum);
+    }
+    Ok(Unpacked {
+        kind,
+        sequence,
+        messages,
+        raw: raw.into(),
+    })
+}
+
+fn wide(length: usize) -> u64 {
+    u64::try_from(length).expect("a length fits")
+}
+
+/// A length in a chunk, whose one message has less than gRPC's 2 GiB.
+fn narrow(length: usize) -> u32 {
+    u32::try_from(length).expect("a chunk has less than 4 GiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engram_proto::backup::{Lease, Record};
+    use proptest::prelude::*;
+
+    fn record(revision: i64, value: Vec<u8>) -> Record {
+        Record {
+            revision,
+            sub: 0,
+            tombstone: false,
+            key_value: value.into(),
+        }
+    }
+
+    fn read(chunk: &Chunk) -> Vec<Record> {
+        let mut records = Vec::new();
+        let unpacked = unpack(&chunk.bytes).expect("just packed");
+        assert_eq!(
+            (unpacked.kind, unpacked.sequence),
+            (chunk.kind, chunk.sequence)
+        );
+        let take = |record| {
+            records.push(record);
+            Ok::<_, ChunkError>(())
+        };
+        unpacked.messages(take).expect("just packed");
+        records
+    }
+
+    #[test]
+    fn kinds_never_share_a_chunk() {
+        let mut packer = Packer::default();
+        assert_eq!(packer.close(), None);
+        assert_eq!(packer.add(Kind::Records, &record(2, vec![1]), 2), None);
+        let lease = Lease::default();
+        let first = packer
+            .add(Kind::Leases, &lease, 0)
+            .expect("closed by another kind");
+        let second = packer.close().expect("a lease");
+        assert_eq!(
+            (first.kind, first.sequence, first.last_revision),
+            (Kind::Records, 0, 2)
+        );
+        assert_eq!(
+            (second.kind, second.sequence, second.messages),
+            (Kind::Leases, 1, 1)
+        );
+        assert_eq!(packer.close(), None);
+    }
+
+    #[test]
+    fn a_message_larger_than_a_chunk_has_one_of_its_own() {
+        let mut packer = Packer::default();
+        packer.add(Kind::Records, &record(1, vec![7; 10]), 1);
+        let small = packer.add(Kind::Records, &record(2, vec![7; CHUNK_BYTES + 1]), 2);
+        let large = packer.add(Kind::Records, &record(3, vec![7]), 3);
+        assert_eq!(small.map(|chunk| chunk.messages), Some(1));
+        let large = large.expect("closed by the next");
+        assert_eq!((large.messages, large.first_revision), (1, 2));
+        assert!(large.bytes.len() < 10_000, "it is compressed");
+        assert_eq!(read(&large)[0].key_value.len(), CHUNK_BYTES + 1);
+    }
+
+    #[test]
+    fn every_flipped_byte_and_every_truncation_is_noticed() {
+        let mut packer = Packer::default();
+        for revision in 1..20 {
+            packer.add(Kind::Records, &record(revision, vec![7; 30]), revision);
+        }
+        let whole = packer.close().expect("records").bytes;
+        for at in 0..whole.len() {
+            for mask in [0x01, 0x80, 0xff] {
+                let mut bytes = whole.to_vec();
+                bytes[at] ^= mask;
+                assert!(unpack(&bytes).is_err(), "byte {at}");
+            }
+            assert!(unpack(&whole[..at]).is_err(), "{at} bytes");
+        }
+        assert!(unpack(&[whole.as_ref(), b"x"].concat()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_packed_is_read_back(
+            values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..2_000), 1..50)
+        ) {
+            let mut packer = Packer::default();
+            let mut chunks = Vec::new();
+            let records: Vec<Record> =
+                (1..).zip(values).map(|(revision, value)| record(revision, value)).collect();
+            for record in &records {
+                chunks.extend(packer.add(Kind::Records, record, record.revision));
+            }
+            chunks.extend(packer.close());
+            let found: Vec<Record> = chunks.iter().flat_map(read).collect();
+            prop_assert_eq!(found, records);
+        }
+    }
+}

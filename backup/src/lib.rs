@@ -1,0 +1,32 @@
+//! Backups: everything a cluster holds at one revision, in a form that depends on no engine.
+//!
+//! ```text
+//! create   source (Maintenance.Snapshot, spooled to disk) ─► format ─► store, the manifest last
+//! read     store ─► format ─► records in revision order
+//! restore  read ─► engram-server's offline restore: a data directory
+//! verify   restore into a scratch directory, HashKV compared with the manifest
+//! prune    retention (pure) ─► store, the manifest first
+//! ```
+//!
+//! Memory is bounded whatever the size of a backup: a few chunks at a time. `docs/backup-format.md`
+//! describes the bytes.
+//!
+//! Invariants
+//! - B1: the manifest is written last, and only if there is none: what is listed is whole.
+//! - B2: no byte that was stored and is another one when it is read goes unnoticed.
+//! - B3: deleting removes the manifest first; the newest whole backup is never pruned.
+
+#![forbid(unsafe_code)]
+
+pub mod create;
+pub mod format;
+mod progress;
+pub mod prune;
+pub mod read;
+pub mod restore;
+pub mod retention;
+pub mod source;
+pub mod store;
+pub mod verify;
+
+pub use progress::{Progress, Silent};

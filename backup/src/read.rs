@@ -1,0 +1,172 @@
+//! Reading a backup back, chunk by chunk, every byte checked.
+
+use engram_proto::backup as pb;
+use engram_server::snapshot::restore::{Restore, RestoreError, Totals};
+use engram_server::state::RevisionRecord;
+use engram_server::types::{LeaseId, Revision, RevisionPair};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+
+use crate::Progress;
+use crate::format::{ChunkError, Kind, Manifest, Unpacked, sha256, unpack};
+use crate::store::{BackupStore, StoreError};
+
+/// Chunks that are read ahead.
+const CHUNKS_AHEAD: usize = 2;
+
+/// Why a backup cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The store refuses, or a chunk is gone.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A chunk is damaged.
+    #[error("backup {backup}: chunk {path}: {source}: this backup cannot be used, take another")]
+    Chunk {
+        /// The backup's id.
+        backup: String,
+        /// The chunk's object.
+        path: String,
+        /// What is wrong with it.
+        source: ChunkError,
+    },
+    /// The chunks are not what the manifest counts.
+    #[error("backup {backup}: {what}: this backup cannot be used, take another")]
+    Contents {
+        /// The backup's id.
+        backup: String,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// It cannot be written to the data directory.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// A worker ended early.
+    #[error("the worker ended early: {0}")]
+    Worker(#[from] tokio::task::JoinError),
+}
+
+/// What a chunk's messages led to.
+#[derive(Debug, thiserror::Error)]
+enum FeedError {
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+}
+
+/// A restore that is being fed, and what it is to be finished with.
+pub(crate) struct Feeding {
+    pub(crate) restore: Restore,
+    pub(crate) totals: Totals,
+    records: u64,
+}
+
+/// Feeds a backup's records to a restore; what is returned is to be finished.
+///
+/// # Errors
+/// See [`ReadError`].
+pub(crate) async fn feed(
+    store: &BackupStore,
+    manifest: &Manifest,
+    restore: Restore,
+    progress: &dyn Progress,
+) -> Result<Feeding, ReadError> {
+    progress.begin("restore", Some(manifest.size));
+    let compact = |revision: i64| (revision >= 0).then_some(Revision(revision));
+    let mut feeding = Feeding {
+        restore,
+        totals: Totals {
+            revision: Revision(manifest.revision),
+            compact_scheduled: compact(manifest.compact_revision),
+            compact_finished: compact(manifest.compact_finished),
+            leases: Vec::new(),
+        },
+        records: 0,
+    };
+    let reads = (0..manifest.chunks.len()).map(|place| chunk(store, manifest, place));
+    let mut chunks = futures_util::stream::iter(reads).buffered(CHUNKS_AHEAD);
+    let mut place = 0;
+    while let Some(unpacked) = chunks.try_next().await? {
+        let feed = tokio::task::spawn_blocking(move || {
+            let fed = take(&mut feeding, &unpacked);
+            (feeding, fed)
+        });
+        let fed;
+        (feeding, fed) = feed.await?;
+        fed.map_err(|error| match error {
+            FeedError::Chunk(source) => damaged(manifest, place, source),
+            FeedError::Restore(error) => error.into(),
+        })?;
+        progress.advance(manifest.chunks[place].bytes);
+        place += 1;
+    }
+    let leases = u64::try_from(feeding.totals.leases.len()).unwrap_or(u64::MAX);
+    match (feeding.records, leases) == (manifest.records, manifest.leases) {
+        true => Ok(feeding),
+        false => Err(ReadError::Contents {
+            backup: manifest.id.to_string(),
+            what: "it holds another number of records or leases than its manifest says",
+        }),
+    }
+}
+
+/// Reads a chunk and compares it with what the manifest says of it.
+async fn chunk(
+    store: &BackupStore,
+    manifest: &Manifest,
+    place: usize,
+) -> Result<Unpacked, ReadError> {
+    let entry = &manifest.chunks[place];
+    let bytes = store.chunk(manifest, &entry.path).await?;
+    if sha256(&bytes) != entry.sha256 {
+        return Err(damaged(manifest, place, ChunkError::Checksum));
+    }
+    let unpacked = unpack(&bytes).map_err(|source| damaged(manifest, place, source))?;
+    let is_expected = unpacked.kind.name() == entry.kind
+        && u64::try_from(place).is_ok_and(|place| place == unpacked.sequence);
+    match is_expected {
+        true => Ok(unpacked),
+        false => Err(damaged(
+            manifest,
+            place,
+            ChunkError::Nonsense("it is another chunk"),
+        )),
+    }
+}
+
+fn damaged(manifest: &Manifest, place: usize, source: ChunkError) -> ReadError {
+    ReadError::Chunk {
+        backup: manifest.id.to_string(),
+        path: manifest.chunks[place].path.clone(),
+        source,
+    }
+}
+
+fn take(feeding: &mut Feeding, chunk: &Unpacked) -> Result<(), FeedError> {
+    match chunk.kind {
+        Kind::Records => chunk.messages(|record: pb::Record| {
+            feeding.records += 1;
+            Ok(feeding.restore.record(record_of(record))?)
+        }),
+        Kind::Leases => chunk.messages(|lease: pb::Lease| {
+            let lease = (LeaseId(lease.id), lease.ttl_seconds);
+            feeding.totals.leases.push(lease);
+            Ok(())
+        }),
+        // Engram has no users yet; members are made by the restore. Both are read all the same, so
+        // that a verified backup is whole.
+        Kind::Auth => chunk.messages(|_: pb::AuthRow| Ok(())),
+        Kind::Members => chunk.messages(|_: pb::Member| Ok(())),
+    }
+}
+
+fn record_of(record: pb::Record) -> RevisionRecord {
+    RevisionRecord {
+        pair: RevisionPair {
+            main: Revision(record.revision),
+            sub: record.sub,
+        },
+        tombstone: record.tombstone,
+        encoded: record.key_value,
+    }
+}

@@ -1,0 +1,111 @@
+//! Restoring a backup into a data directory, for a member that does not run.
+
+use std::path::PathBuf;
+
+use engram_server::node::offline::{self, FlagError, MemberFlags};
+use engram_server::snapshot::restore::{self as directory, Bump, Restore, Restored};
+use engram_server::storage::{Identity, IdentityError};
+
+use crate::Progress;
+use crate::format::Manifest;
+use crate::read::{self, ReadError};
+use crate::store::BackupStore;
+
+/// Why nothing was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreFailed {
+    /// The flags name no member.
+    #[error(transparent)]
+    Flags(#[from] FlagError),
+    /// The backup cannot be read, or not be written.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It would lose what it promised.
+    #[error(
+        "backup {0} has authentication enabled, and this engram has none yet: it would serve everybody; take a backup with authentication off"
+    )]
+    Auth(String),
+    /// What is in the data directory cannot be told.
+    #[error("the data directory cannot be read: {0}")]
+    Directory(#[from] std::io::Error),
+    /// The same.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+/// Where to, and as whom.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The data directory to be made.
+    pub data_dir: PathBuf,
+    /// Who the member will be.
+    pub member: MemberFlags,
+    /// How much the revision is raised.
+    pub bump: Bump,
+}
+
+/// What became of a restore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The directory was made.
+    Restored(Restored),
+    /// An earlier restore has made it, for the same member. Nothing was done: it may have served
+    /// since.
+    AlreadyThere {
+        /// Whose it is.
+        identity: Identity,
+        /// What the earlier restore was from.
+        origin: String,
+    },
+}
+
+/// Whether an earlier restore made this data directory for the same member. A pod that is started
+/// again runs its restore again, and must not lose what was written since.
+///
+/// # Errors
+/// See [`RestoreFailed`].
+pub fn earlier(target: &Target) -> Result<Option<Outcome>, RestoreFailed> {
+    let Some(origin) = directory::origin(&target.data_dir)? else {
+        return Ok(None);
+    };
+    let wanted = offline::new_member(&target.member)?.identity;
+    let found = Identity::load(&target.data_dir)?;
+    let same = |found: &Identity| (found.cluster, found.member) == (wanted.cluster, wanted.member);
+    Ok(found
+        .filter(same)
+        .map(|identity| Outcome::AlreadyThere { identity, origin }))
+}
+
+/// Restores a backup into a directory that is not there yet, or empty.
+///
+/// # Errors
+/// See [`RestoreFailed`]. A directory that was begun is refused by a member, and begun anew by the
+/// next restore.
+pub async fn restore(
+    store: &BackupStore,
+    manifest: &Manifest,
+    target: &Target,
+    progress: &dyn Progress,
+) -> Result<Restored, RestoreFailed> {
+    if manifest.auth_enabled {
+        return Err(RestoreFailed::Auth(manifest.id.to_string()));
+    }
+    write(store, manifest, target, progress).await
+}
+
+pub(crate) async fn write(
+    store: &BackupStore,
+    manifest: &Manifest,
+    target: &Target,
+    progress: &dyn Progress,
+) -> Result<Restored, RestoreFailed> {
+    let member = offline::new_member(&target.member)?;
+    let restore = Restore::begin(&target.data_dir, member).map_err(ReadError::from)?;
+    let feeding = read::feed(store, manifest, restore, progress).await?;
+    let bump = target.bump;
+    let origin = store.path_of(&manifest.cluster, &manifest.id);
+    let finish = move || feeding.restore.finish(&feeding.totals, bump, &origin);
+    let finished = tokio::task::spawn_blocking(finish).await;
+    let restored = finished.map_err(ReadError::from)?;
+    Ok(restored.map_err(ReadError::from)?)
+}

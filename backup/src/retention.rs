@@ -1,0 +1,178 @@
+//! Which backups go. Pure: the backups, the rules and the time in, a decision out.
+//!
+//! A backup is kept by any rule that keeps it, but for `max_age`, which only takes away; `min_keep`
+//! stands above all, and the newest backup always stays.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use chrono::{DateTime, Datelike as _, Timelike as _, Utc};
+
+/// The rules. All 0 and none: everything stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Keep the newest so many.
+    pub keep_last: usize,
+    /// Keep the newest of each of the last so many hours that have one.
+    pub hourly: usize,
+    /// The same by days (UTC).
+    pub daily: usize,
+    /// The same by ISO weeks.
+    pub weekly: usize,
+    /// The same by months.
+    pub monthly: usize,
+    /// Let go of what is older, whatever else would keep it.
+    pub max_age: Option<Duration>,
+    /// Never go below the newest so many, not even for `max_age`.
+    pub min_keep: usize,
+}
+
+impl Retention {
+    /// The indices of the backups to remove, of those that were taken at `times`, in any order.
+    pub fn expired(&self, times: &[DateTime<Utc>], now: DateTime<Utc>) -> Vec<usize> {
+        let mut newest_first: Vec<usize> = (0..times.len()).collect();
+        // Of two of the same moment, the one listed later is the newer.
+        newest_first.sort_by_key(|index| std::cmp::Reverse((times[*index], *index)));
+        let kept = self.kept(times, &newest_first);
+        let always = self.min_keep.max(1);
+        let is_expired = |(rank, index): (usize, &usize)| {
+            let age = (now - times[*index]).to_std().unwrap_or_default();
+            let is_old = self.max_age.is_some_and(|max| age > max);
+            rank >= always && (is_old || !kept.contains(index))
+        };
+        let ranked = newest_first.iter().enumerate();
+        let mut expired: Vec<usize> = ranked
+            .filter(|ranked| is_expired(*ranked))
+            .map(|(_, index)| *index)
+            .collect();
+        expired.sort_unstable();
+        expired
+    }
+
+    fn kept(&self, times: &[DateTime<Utc>], newest_first: &[usize]) -> HashSet<usize> {
+        let counts = [
+            self.keep_last,
+            self.hourly,
+            self.daily,
+            self.weekly,
+            self.monthly,
+        ];
+        if counts.iter().all(|count| *count == 0) {
+            return newest_first.iter().copied().collect();
+        }
+        let mut kept: HashSet<usize> = newest_first.iter().take(self.keep_last).copied().collect();
+        type Period = fn(&DateTime<Utc>) -> (i64, u32);
+        let hour: Period = |time| (i64::from(time.num_days_from_ce()), time.hour());
+        let day: Period = |time| (i64::from(time.num_days_from_ce()), 0);
+        let week: Period = |time| (i64::from(time.iso_week().year()), time.iso_week().week());
+        let month: Period = |time| (i64::from(time.year()), time.month());
+        let rules = [
+            (self.hourly, hour),
+            (self.daily, day),
+            (self.weekly, week),
+            (self.monthly, month),
+        ];
+        for (count, period) in rules {
+            let mut seen = HashSet::new();
+            let firsts = newest_first
+                .iter()
+                .filter(|index| seen.insert(period(&times[**index])));
+            kept.extend(firsts.take(count).copied());
+        }
+        kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+    use proptest::prelude::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().expect("a time")
+    }
+
+    #[test]
+    fn without_rules_everything_stays() {
+        let times = [at("2020-01-01T00:00:00Z"), at("2026-01-01T00:00:00Z")];
+        let now = at("2026-06-01T00:00:00Z");
+        assert_eq!(
+            Retention::default().expired(&times, now),
+            Vec::<usize>::new()
+        );
+    }
+
+    #[test]
+    fn the_newest_of_each_period_stays() {
+        let times = [
+            at("2026-01-01T10:00:00Z"),
+            at("2026-01-01T23:00:00Z"),
+            at("2026-01-02T01:00:00Z"),
+            at("2026-01-03T01:00:00Z"),
+            at("2026-01-03T01:30:00Z"),
+        ];
+        let now = at("2026-01-03T02:00:00Z");
+        let daily = Retention {
+            daily: 2,
+            ..Retention::default()
+        };
+        assert_eq!(daily.expired(&times, now), [0, 1, 3]);
+        let both = Retention {
+            keep_last: 2,
+            monthly: 3,
+            ..Retention::default()
+        };
+        assert_eq!(both.expired(&times, now), [0, 1, 2]);
+        let week = Retention {
+            weekly: 1,
+            hourly: 3,
+            ..Retention::default()
+        };
+        assert_eq!(week.expired(&times, now), [0, 3]);
+    }
+
+    #[test]
+    fn age_takes_away_but_never_below_the_minimum() {
+        let times = [
+            at("2026-01-01T00:00:00Z"),
+            at("2026-01-02T00:00:00Z"),
+            at("2026-01-03T00:00:00Z"),
+        ];
+        let now = at("2026-02-01T00:00:00Z");
+        let day = Duration::from_secs(86_400);
+        let rules = |min_keep| Retention {
+            keep_last: 3,
+            max_age: Some(day),
+            min_keep,
+            ..Retention::default()
+        };
+        assert_eq!(
+            rules(0).expired(&times, now),
+            [0, 1],
+            "the newest always stays"
+        );
+        assert_eq!(rules(2).expired(&times, now), [0]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_newest_stay_and_pruning_twice_prunes_once(
+            ages in prop::collection::vec(0i64..5_000_000, 0..60),
+            counts in prop::array::uniform6(0usize..5),
+            max_age in prop::option::of(0u64..6_000_000),
+        ) {
+            let now = at("2026-06-15T12:00:00Z");
+            let times: Vec<_> = ages.iter().map(|age| now - TimeDelta::seconds(*age)).collect();
+            let [keep_last, hourly, daily, weekly, monthly, min_keep] = counts;
+            let max_age = max_age.map(Duration::from_secs);
+            let rules = Retention { keep_last, hourly, daily, weekly, monthly, max_age, min_keep };
+            let expired = rules.expired(&times, now);
+            let left: Vec<_> =
+                (0..times.len()).filter(|index| !expired.contains(index)).map(|index| times[index]).collect();
+            prop_assert!(left.len() >= times.len().min(min_keep.max(1)));
+            prop_assert_eq!(left.iter().max(), times.iter().max());
+            prop_assert_eq!(rules.expired(&left, now), Vec::<usize>::new());
+        }
+    }
+}

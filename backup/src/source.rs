@@ -1,0 +1,195 @@
+//! The member a backup is taken from, by etcd's own API: `Maintenance.Snapshot` is the one answer
+//! that holds every revision since the last compaction, with leases, users, roles and members.
+//!
+//! The stream is written to a file first, since etcd's tree is not in the order it is read in, and
+//! since nothing may be trusted before its digest has come.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use engram_proto::etcdserverpb::kv_client::KvClient;
+use engram_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use engram_proto::etcdserverpb::{HashKvRequest, RangeRequest, SnapshotRequest, StatusRequest};
+use tempfile::NamedTempFile;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use crate::Progress;
+
+/// Bytes of one message that are taken: a member sends 32 KiB at a time.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// Why a member gives no backup.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// It answered so.
+    #[error("{what}: {}", .source.message())]
+    Member {
+        /// What it was asked.
+        what: &'static str,
+        /// What it said.
+        source: Status,
+    },
+    /// The stream ended before the file.
+    #[error("the snapshot stream ended {0} bytes early: take it again")]
+    Short(u64),
+    /// The file cannot be written.
+    #[error("the snapshot cannot be written to {place}: {source}")]
+    Spool {
+        /// Where.
+        place: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// Who a member is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Its cluster's id.
+    pub cluster_id: u64,
+    /// Its id.
+    pub member_id: u64,
+    /// Its version.
+    pub version: String,
+    /// Whether it leads.
+    pub is_leader: bool,
+    /// Whether it has no vote.
+    pub is_learner: bool,
+}
+
+/// What a member hashes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberHash {
+    /// HashKV.
+    pub hash: u32,
+    /// The compact revision it was taken at; -1 if there is none.
+    pub compact_revision: i64,
+}
+
+/// A snapshot in a file.
+#[derive(Debug)]
+pub struct Spooled {
+    /// The file, digest included; removed when this is dropped.
+    pub file: NamedTempFile,
+    /// The version of etcd's schema it is in.
+    pub version: String,
+}
+
+/// Asks a member who it is.
+///
+/// # Errors
+/// It does not answer.
+pub async fn status(channel: &Channel) -> Result<MemberStatus, SourceError> {
+    let mut client = maintenance(channel);
+    let answer = client.status(StatusRequest {}).await;
+    let status = answer.map_err(failed("status"))?.into_inner();
+    let header = status.header.unwrap_or_default();
+    Ok(MemberStatus {
+        cluster_id: header.cluster_id,
+        member_id: header.member_id,
+        version: status.version,
+        is_leader: status.leader == header.member_id,
+        is_learner: status.is_learner,
+    })
+}
+
+/// Waits until the member has applied everything that was acknowledged by now: a backup taken from
+/// it then lacks nothing that was written before.
+///
+/// # Errors
+/// It does not answer, or has no quorum to ask.
+pub async fn catch_up(channel: &Channel) -> Result<(), SourceError> {
+    let request = RangeRequest {
+        key: vec![0].into(),
+        limit: 1,
+        keys_only: true,
+        ..RangeRequest::default()
+    };
+    let mut client = KvClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let answer = client.range(request).await;
+    answer
+        .map(drop)
+        .map_err(failed("a read at the latest revision"))
+}
+
+/// Writes a member's snapshot to a file in `dir`, with the digest at its end. The digest is not
+/// checked here.
+///
+/// # Errors
+/// The member or the disk fails.
+pub async fn spool(
+    channel: &Channel,
+    dir: &Path,
+    progress: &dyn Progress,
+) -> Result<Spooled, SourceError> {
+    let unwritten = |source| SourceError::Spool {
+        place: dir.display().to_string(),
+        source,
+    };
+    let mut file = NamedTempFile::with_prefix_in("engram-snapshot-", dir).map_err(unwritten)?;
+    let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(unwritten);
+    let version = stream(channel, progress, &mut write).await?;
+    file.flush().map_err(unwritten)?;
+    Ok(Spooled { file, version })
+}
+
+/// Hands a member's snapshot to `take`, piece by piece; returns the version of its schema.
+///
+/// # Errors
+/// The member fails, ends early, or `take` fails.
+pub async fn stream(
+    channel: &Channel,
+    progress: &dyn Progress,
+    take: &mut (dyn FnMut(&[u8]) -> Result<(), SourceError> + Send),
+) -> Result<String, SourceError> {
+    let mut client = maintenance(channel);
+    let answer = client.snapshot(SnapshotRequest {}).await;
+    let mut pieces = answer.map_err(failed("snapshot"))?.into_inner();
+    let mut version = String::new();
+    let mut remaining = None;
+    while let Some(piece) = pieces.message().await.map_err(failed("snapshot"))? {
+        if remaining.is_none() {
+            let total = piece.remaining_bytes + u64::try_from(piece.blob.len()).unwrap_or(0);
+            progress.begin("snapshot", Some(total));
+            version = piece.version;
+        }
+        take(&piece.blob)?;
+        progress.advance(u64::try_from(piece.blob.len()).unwrap_or(0));
+        remaining = Some(piece.remaining_bytes);
+    }
+    match remaining {
+        Some(0) => Ok(version),
+        other => Err(SourceError::Short(other.unwrap_or_default())),
+    }
+}
+
+/// HashKV of a member at a revision; none if that is compacted by now.
+///
+/// # Errors
+/// It does not answer.
+pub async fn hash_kv(channel: &Channel, revision: i64) -> Result<Option<MemberHash>, SourceError> {
+    match maintenance(channel)
+        .hash_kv(HashKvRequest { revision })
+        .await
+    {
+        Ok(answer) => {
+            let answer = answer.into_inner();
+            Ok(Some(MemberHash {
+                hash: answer.hash,
+                compact_revision: answer.compact_revision,
+            }))
+        }
+        // Every revision it can have been asked for is there or was compacted away.
+        Err(status) if status.code() == Code::OutOfRange => Ok(None),
+        Err(status) => Err(failed("hashkv")(status)),
+    }
+}
+
+fn maintenance(channel: &Channel) -> MaintenanceClient<Channel> {
+    MaintenanceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+fn failed(what: &'static str) -> impl Fn(Status) -> SourceError {
+    move |source| SourceError::Member { what, source }
+}

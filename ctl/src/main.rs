@@ -1,0 +1,80 @@
+//! engramctl: etcdctl's and etcdutl's verbs with their flags and texts, and Engram's own backups.
+//!
+//! ```text
+//! cli ─► verbs ─► connect (clients over TLS)  or  engram-backup, engram-server's offline rooms
+//!           └──► output, json (etcd's texts)      progress (on standard error, where one looks)
+//! ```
+//!
+//! Exit codes are etcdctl's: 0, 1 for what failed, 128 for arguments that make no sense.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod connect;
+mod failure;
+mod json;
+mod output;
+mod progress;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let is_help = !error.use_stderr();
+            // Nothing better is to be done where the terminal is gone.
+            let _ = error.print();
+            return ExitCode::from(if is_help { 0 } else { failure::BAD_ARGUMENTS });
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => Err(Failure::new(error)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("Error: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Get(get) => verbs::kv::get(global, get).await,
+        Command::Put(put) => verbs::kv::put(global, put).await,
+        Command::Del(del) => verbs::kv::del(global, del).await,
+        Command::Txn => verbs::txn::txn(global).await,
+        Command::Watch(watch) => verbs::watch::watch(global, watch).await,
+        Command::Lease { command } => verbs::lease::lease(global, command).await,
+        Command::Compaction(compaction) => verbs::maintenance::compact(global, compaction).await,
+        Command::Defrag => verbs::maintenance::defragment(global).await,
+        Command::Alarm { command } => verbs::maintenance::alarm(global, command).await,
+        Command::MoveLeader { target } => verbs::maintenance::move_leader(global, &target).await,
+        Command::Endpoint { command } => verbs::endpoint::endpoint(global, command).await,
+        Command::Member { command } => verbs::member::member(global, command).await,
+        Command::Snapshot { command } => verbs::snapshot::snapshot(global, command).await,
+        Command::Backup { command } => verbs::backup::backup(global, command).await,
+        Command::Restore(restore) => verbs::restore::restore(global, restore).await,
+        Command::Version => {
+            println!("engramctl version: {}", env!("CARGO_PKG_VERSION"));
+            println!("API version: 3.7");
+            Ok(())
+        }
+    }
+}

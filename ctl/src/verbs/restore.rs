@@ -1,0 +1,107 @@
+//! `restore`: a backup out of the store into a member's data directory.
+
+use std::path::PathBuf;
+
+use engram_backup::restore::{Outcome, Target, earlier, restore as write};
+use engram_backup::store::BackupStore;
+use engram_server::node::offline::MemberFlags;
+use engram_server::snapshot::restore::{Bump, Restored};
+use serde_json::{Value, json};
+
+use super::backup::cluster_name;
+use crate::cli::{Global, Restore, RestoreTarget};
+use crate::failure::Failure;
+use crate::output;
+use crate::progress::Bars;
+
+/// Where to and as whom, of etcdutl's flags.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// Who the member will be.
+    pub member: MemberFlags,
+    /// How much the revision is raised.
+    pub bump: Bump,
+}
+
+impl Destination {
+    /// Checks the flags, as etcdutl does.
+    pub fn of(target: &RestoreTarget) -> Result<Destination, Failure> {
+        if (target.bump_revision > 0) != target.mark_compacted {
+            return Err(Failure::arguments(
+                "--mark-compacted required if --bump-revision > 0, and the other way round",
+            ));
+        }
+        if let Some(wal_dir) = target.wal_dir.as_ref().filter(|dir| dir.exists()) {
+            return Err(Failure::new(format!(
+                "wal-dir {:?} exists",
+                wal_dir.display().to_string()
+            )));
+        }
+        let default_dir = || PathBuf::from(format!("{}.etcd", target.name));
+        Ok(Destination {
+            data_dir: target.data_dir.clone().unwrap_or_else(default_dir),
+            member: MemberFlags {
+                name: target.name.clone(),
+                initial_cluster: target.initial_cluster.clone(),
+                token: target.initial_cluster_token.clone(),
+                peer_urls: target.initial_advertise_peer_urls.clone(),
+            },
+            bump: Bump(target.bump_revision),
+        })
+    }
+}
+
+/// What a restore says in JSON.
+pub fn value(restored: &Restored, destination: &Destination, from: &str) -> Value {
+    json!({
+        "restored": true,
+        "from": from,
+        "dataDir": destination.data_dir,
+        "revision": restored.revision.0,
+        "records": restored.records,
+        "clusterID": restored.identity.cluster.to_string(),
+        "memberID": restored.identity.member.to_string(),
+    })
+}
+
+/// `restore`.
+pub async fn restore(global: &Global, restore: Restore) -> Result<(), Failure> {
+    let destination = Destination::of(&restore.target)?;
+    let target = Target {
+        data_dir: destination.data_dir.clone(),
+        member: destination.member.clone(),
+        bump: destination.bump,
+    };
+    if let Some(Outcome::AlreadyThere { identity, origin }) = earlier(&target)? {
+        let dir = target.data_dir.display();
+        eprintln!(
+            "{dir} was restored from {origin} before, and is member {}'s: nothing to do",
+            identity.member
+        );
+        let value = json!({
+            "restored": false, "from": origin, "dataDir": target.data_dir,
+            "clusterID": identity.cluster.to_string(), "memberID": identity.member.to_string(),
+        });
+        return say(global, &value, "nothing to do");
+    }
+    let store = BackupStore::open(&restore.store.store)?;
+    let cluster = cluster_name(&restore.store)?;
+    let manifest = store.find(cluster.as_ref(), &restore.backup).await?;
+    let bars = Bars::new();
+    let restored = write(&store, &manifest, &target, &bars).await?;
+    drop(bars);
+    let from = store.path_of(&manifest.cluster, &manifest.id);
+    let line = format!(
+        "restored {from} to {} at revision {}",
+        target.data_dir.display(),
+        restored.revision
+    );
+    say(global, &value(&restored, &destination, &from), &line)
+}
+
+fn say(global: &Global, value: &Value, line: &str) -> Result<(), Failure> {
+    output::result(global, value)?;
+    output::answer(global, || format!("{line}\n").into(), || value.clone())
+}
