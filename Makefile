@@ -59,12 +59,16 @@ one-member: tools ## One member against the real etcd's clients and answers
 cluster: tools ## Three members under faults: kills, splits, replacement, histories (six minutes)
 	@$(call timed,cluster,$(CARGO) test --release --workspace --test cluster -- --nocapture --test-threads=1)
 
+.PHONY: backup
+backup: tools ## Backups and restores: directory, S3, snapshots from and to etcd, engramctl's verbs
+	@$(call timed,backup,$(CARGO) test --release -p engram-e2e --test backup -- --nocapture --test-threads=1)
+
 .PHONY: kubernetes
 kubernetes: tools ## The real kube-apiserver and kube-controller-manager on one member and on three
 	@$(call timed,kubernetes,$(CARGO) test --release --workspace --test kubernetes -- --nocapture --test-threads=1)
 
 .PHONY: test
-test: build check unit one-member cluster kubernetes ## What proves the product on one machine
+test: build check unit one-member backup cluster kubernetes ## What proves the product on one machine
 
 .PHONY: differential
 differential: build tools ## Random operations against a real etcd, a new seed each time (endless: stop it)

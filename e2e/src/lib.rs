@@ -9,6 +9,7 @@
 //! The programs come from the environment:
 //! - `ENGRAM_BIN`: the server under test (default `~/.cache/engram/target/release/engram`). It takes
 //!   etcd's flags, so a real etcd may stand here: that is how the tests themselves were tested.
+//! - `ENGRAMCTL_BIN`: the command-line tool (default: `engramctl` beside the server).
 //! - `ENGRAM_TOOLS_BIN`: the directory of etcd, etcdctl, etcdutl, goldens and differential, as
 //!   `e2e/tools/build.sh` fills it (default `~/.cache/engram/tools/bin`).
 

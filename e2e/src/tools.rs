@@ -46,6 +46,23 @@ pub fn engram() -> PathBuf {
     path
 }
 
+/// The command-line tool under test: beside the server, unless `ENGRAMCTL_BIN` names another.
+///
+/// # Panics
+/// If it is not there; the message says how to build it.
+pub fn engramctl() -> PathBuf {
+    let path = match std::env::var_os("ENGRAMCTL_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => engram().with_file_name("engramctl"),
+    };
+    assert!(
+        path.is_file(),
+        "{} is not there: `make build` builds it, ENGRAMCTL_BIN names another",
+        path.display()
+    );
+    path
+}
+
 /// A program of `e2e/tools`.
 ///
 /// # Panics
@@ -80,12 +97,12 @@ fn cache() -> PathBuf {
     Path::new(&home).join(".cache/engram")
 }
 
-/// A command that inherits no setting of etcd or Engram from the environment.
+/// A command that inherits no setting of etcd, Engram or an object store from the environment.
 pub fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if ["ETCD", "ENGRAM_"]
+        if ["ETCD", "ENGRAM_", "AWS_"]
             .iter()
             .any(|prefix| text.starts_with(prefix))
         {

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Builds the pinned tools of this module into ${ENGRAM_CACHE:-~/.cache/engram}/tools/bin.
-# Usage: build.sh [etcd|kube|programs|all]...    (default: all)
+# Usage: build.sh [etcd|kube|programs|s3|all]...    (default: all)
 # A group that is already there, built from the same go.mod, go.sum, sources and flags, is skipped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -18,6 +18,10 @@ etcd_programs="
 etcd go.etcd.io/etcd/server/v3
 etcdctl go.etcd.io/etcd/etcdctl/v3
 etcdutl go.etcd.io/etcd/etcdutl/v3"
+
+# An S3 server over a directory. Not in go.mod: what it requires would move the versions of the others.
+s3_module=github.com/versity/versitygw
+s3_version=v1.8.0
 
 version_package=k8s.io/component-base/version
 kube_minor=${kube_version#v1.}
@@ -51,7 +55,7 @@ programs_of() {
     etcd) echo "$etcd_programs" ;;
     kube) echo "$kube_programs" ;;
     programs) echo "$own_programs" ;;
-    *) die "unknown group '$1' (etcd, kube, programs, all)" ;;
+    *) die "unknown group '$1' (etcd, kube, programs, s3, all)" ;;
   esac
 }
 
@@ -93,6 +97,20 @@ build_group() {
   echo "$print" >"$stamps/$group"
 }
 
+build_s3() {
+  local print started
+  print="$(go version) $s3_module $s3_version"
+  if [ "$(cat "$stamps/s3" 2>/dev/null)" = "$print" ] && [ -x "$bin/versitygw" ]; then
+    echo "s3: fresh"
+    return
+  fi
+  started=$SECONDS
+  GOBIN=$cache/s3 nice -n 10 go install -trimpath -ldflags "-s -w" "$s3_module/cmd/versitygw@$s3_version"
+  mv -f "$cache/s3/versitygw" "$bin/versitygw"
+  echo "$print" >"$stamps/s3"
+  echo "versitygw: built in $((SECONDS - started)) s"
+}
+
 check_versions
 mkdir -p "$bin" "$stamps"
 # Two builds at once would only do the same work twice.
@@ -101,8 +119,11 @@ flock 9
 
 [ $# -gt 0 ] || set -- all
 for group in "$@"; do
-  if [ "$group" = all ]; then
+  if [ "$group" = s3 ]; then
+    build_s3
+  elif [ "$group" = all ]; then
     for each in etcd programs kube; do build_group "$each"; done
+    build_s3
   else
     build_group "$group"
   fi

@@ -1,0 +1,318 @@
+//! Backups in a directory: taken, listed, verified, restored, pruned; damaged ones refused by name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use engram_e2e::server::{Server, Setup};
+use engram_e2e::{client, ports, turn};
+use tempfile::TempDir;
+
+use crate::content::{
+    engramctl, engramctl_fails, engramctl_json, everything, fill, hash, must_equal, restored,
+};
+
+/// A server with a history, and a store for its backups.
+struct Scene {
+    server: Server,
+    directory: TempDir,
+    revision: i64,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let server = Setup::engram().start();
+        let revision = fill(&server);
+        let directory = TempDir::with_prefix("engram-backups-").expect("a temporary directory");
+        Scene {
+            server,
+            directory,
+            revision,
+        }
+    }
+
+    fn store(&self) -> String {
+        format!("--store=file://{}", self.directory.path().display())
+    }
+
+    fn create(&self, name: &str) -> serde_json::Value {
+        let endpoints = format!("--endpoints={}", self.server.address());
+        let name = format!("--name={name}");
+        let store = self.store();
+        engramctl_json(&[
+            &endpoints,
+            "backup",
+            "create",
+            &store,
+            "--cluster=demo",
+            &name,
+        ])
+    }
+
+    fn files(&self, name: &str) -> Vec<PathBuf> {
+        files_below(&self.directory.path().join("demo").join(name))
+    }
+}
+
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        match path.is_dir() {
+            true => files.extend(files_below(&path)),
+            false => files.push(path),
+        }
+    }
+    files
+}
+
+#[test]
+fn a_backup_is_verified_and_restored_with_every_revision() {
+    let _turn = turn::take("directory");
+    let scene = Scene::new();
+    let created = scene.create("first");
+    let (wanted, compacted) = hash(&scene.server, scene.revision);
+    assert_eq!(created["revision"].as_i64(), Some(scene.revision));
+    assert_eq!(created["compactRevision"].as_i64(), Some(compacted));
+    assert_eq!(created["hashKV"].as_u64(), Some(wanted.into()));
+    let store = scene.store();
+    let listed = engramctl_json(&["backup", "list", &store]);
+    assert_eq!(listed, serde_json::json!([created]));
+    let result = scene.directory.path().join("result");
+    let result_flag = format!("--result-file={}", result.display());
+    let verified = engramctl_json(&["backup", "verify", &store, &result_flag]);
+    assert_eq!(verified["hashKV"].as_u64(), Some(wanted.into()));
+    let written = fs::read_to_string(&result).expect("the result file");
+    assert_eq!(
+        verified,
+        serde_json::from_str::<serde_json::Value>(&written).expect("JSON")
+    );
+
+    scene.server.etcdctl(&["put", "later", "not in the backup"]);
+    let mut again = Vec::new();
+    let same = restored(|flags| {
+        again = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        engramctl(&[&["restore", &store, "--backup=latest"], flags].concat());
+    });
+    must_equal(&scene.server, &same, scene.revision);
+    // A pod that starts again restores again, and must lose nothing that was written since.
+    same.etcdctl(&["put", "since", "the restore"]);
+    let again: Vec<&str> = again.iter().map(String::as_str).collect();
+    let said = engramctl_json(&[&["restore", &store, "--backup=first"], &again[..]].concat());
+    assert_eq!(said["restored"], false);
+    assert_eq!(same.etcdctl(&["get", "since"]), "since\nthe restore\n");
+}
+
+#[test]
+fn three_members_restored_alike_form_a_cluster() {
+    let _turn = turn::take("three members");
+    let scene = Scene::new();
+    scene.create("all");
+    let mut members: Vec<Server> = (1..=3)
+        .map(|number| Setup::engram().name(&format!("m{number}")).prepare())
+        .collect();
+    let everybody: Vec<String> = members
+        .iter()
+        .map(|member| format!("{}={}", member.name(), member.peer_url()))
+        .collect();
+    let cluster = format!("--initial-cluster={}", everybody.join(","));
+    let store = scene.store();
+    for member in &mut members {
+        let (name, peer) = (format!("--name={}", member.name()), member.peer_url());
+        let data_dir = format!("--data-dir={}", member.data_dir().display());
+        let advertised = format!("--initial-advertise-peer-urls={peer}");
+        engramctl(&[
+            "restore",
+            &store,
+            "--backup=all",
+            "--bump-revision=1000000",
+            "--mark-compacted",
+            &name,
+            &data_dir,
+            &cluster,
+            &advertised,
+        ]);
+        member.add_flag(cluster.clone());
+        member.launch();
+    }
+    for member in &mut members {
+        member.must_become_ready();
+    }
+    let kvs = everything(&scene.server, scene.revision).kvs;
+    members[0].etcdctl(&["put", "after", "restore"]);
+    let bumped = scene.revision + 1_000_001;
+    let hashes: Vec<_> = members
+        .iter()
+        .map(|member| {
+            let read = everything(member, 0);
+            assert_eq!(
+                read.header.as_ref().map(|header| header.revision),
+                Some(bumped)
+            );
+            let old: Vec<_> = read
+                .kvs
+                .into_iter()
+                .filter(|kv| kv.key.as_ref() != b"after")
+                .collect();
+            assert_eq!(old, kvs, "on {}", member.name());
+            hash(member, bumped)
+        })
+        .collect();
+    assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
+    let listed = members[1].etcdctl(&["member", "list"]);
+    assert_eq!(listed.matches("started").count(), 3, "{listed}");
+    // The majority goes on without one of them.
+    members[2].kill();
+    let put = client::runtime().block_on(async {
+        let mut client = engram_e2e::client::Client::connect(members[0].address()).await;
+        client.put("two", "of three").await
+    });
+    assert!(put.is_ok(), "{put:?}");
+}
+
+#[test]
+fn a_damaged_backup_is_refused_by_name() {
+    let _turn = turn::take("damaged");
+    let scene = Scene::new();
+    scene.create("hurt");
+    let store = scene.store();
+    let files = scene.files("hurt");
+    let chunk = files
+        .iter()
+        .find(|path| path.extension().is_some_and(|name| name == "chunk"));
+    let chunk = chunk.expect("a chunk");
+    let whole = fs::read(chunk).expect("the chunk");
+    let mut bytes = whole.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(chunk, &bytes).expect("writing the chunk");
+    let data_dir = scene.directory.path().join("restored");
+    let data_dir = format!("--data-dir={}", data_dir.display());
+    let verify = ["backup", "verify", store.as_str(), "--backup=hurt"];
+    let restore = [
+        "restore",
+        store.as_str(),
+        "--backup=hurt",
+        data_dir.as_str(),
+    ];
+    for arguments in [&verify, &restore] {
+        let said = engramctl_fails(arguments);
+        assert!(
+            said.contains("backup hurt") && said.contains("damaged"),
+            "{said}"
+        );
+    }
+    fs::write(chunk, &whole).expect("writing the chunk");
+    // What that restore began is begun anew; a member would have refused it.
+    engramctl(&restore);
+    fs::remove_file(chunk).expect("removing the chunk");
+    let said = engramctl_fails(&verify);
+    assert!(said.contains("it is not there"), "{said}");
+}
+
+#[test]
+fn a_member_refuses_an_unfinished_restore() {
+    let _turn = turn::take("unfinished");
+    let mut server = Setup::engram().prepare();
+    fs::create_dir_all(server.data_dir().join("restore.unfinished")).expect("a directory");
+    let (_, said) = server.must_refuse();
+    assert!(
+        said.contains("a restore into this directory did not finish"),
+        "{said}"
+    );
+}
+
+#[test]
+fn half_backups_are_never_listed_and_the_newest_is_never_pruned() {
+    let _turn = turn::take("retention");
+    let scene = Scene::new();
+    for name in ["one", "two", "three"] {
+        scene.create(name);
+        // Ids are told apart by time, to the second, and by revision.
+        scene.server.etcdctl(&["put", "between", name]);
+    }
+    let store = scene.store();
+    let ids = || -> Vec<String> {
+        let listed = engramctl_json(&["backup", "list", &store]);
+        let listed = listed.as_array().expect("a list").clone();
+        listed
+            .iter()
+            .map(|backup| backup["id"].as_str().expect("an id").to_owned())
+            .collect()
+    };
+    assert_eq!(ids(), ["one", "two", "three"]);
+    let taken = engramctl_fails(&[
+        &format!("--endpoints={}", scene.server.address()),
+        "backup",
+        "create",
+        &store,
+        "--cluster=demo",
+        "--name=two",
+    ]);
+    assert!(taken.contains("there is a backup two already"), "{taken}");
+    fs::remove_file(scene.directory.path().join("demo/two/MANIFEST")).expect("the manifest");
+    assert_eq!(ids(), ["one", "three"]);
+    let keep_last = [
+        "backup",
+        "prune",
+        store.as_str(),
+        "--cluster=demo",
+        "--keep-last=1",
+    ];
+    let told = engramctl_json(&[&keep_last[..], &["--dry-run"]].concat());
+    assert_eq!(told["removed"], serde_json::json!(["one"]));
+    assert_eq!(ids(), ["one", "three"]);
+    engramctl(&keep_last);
+    assert_eq!(ids(), ["three"]);
+    let by_age = [
+        "backup",
+        "prune",
+        store.as_str(),
+        "--cluster=demo",
+        "--max-age=1ns",
+        "--min-keep=0",
+    ];
+    engramctl(&by_age);
+    assert_eq!(ids(), ["three"], "the newest stays");
+    engramctl(&[
+        "backup",
+        "delete",
+        &store,
+        "--cluster=demo",
+        "--backup=three",
+    ]);
+    assert_eq!(ids(), Vec::<String>::new());
+    let none = engramctl_fails(&["backup", "verify", &store]);
+    assert!(none.contains("there is no backup latest"), "{none}");
+}
+
+#[test]
+fn bad_inputs_say_what_to_do() {
+    let _turn = turn::take("bad inputs");
+    let nobody = format!("--endpoints=127.0.0.1:{}", ports::free());
+    let directory = TempDir::new().expect("a temporary directory");
+    let store = format!("--store=file://{}", directory.path().display());
+    let cases: [(&[&str], &str); 6] = [
+        (
+            &["backup", "create", &store, "--cluster=demo"],
+            "no endpoint answers",
+        ),
+        (&["backup", "create", &store, "--cluster=a/b"], "--cluster"),
+        (&["backup", "create", &store], "--cluster is required"),
+        (
+            &["backup", "list", "--store=ftp://x"],
+            "use s3:// or file://",
+        ),
+        (
+            &["backup", "list", "--store=file:///no/such/place"],
+            "the directory must be there",
+        ),
+        (
+            &["backup", "list", "--store=s3://bucket?color=red"],
+            "option color is not known",
+        ),
+    ];
+    for (arguments, wanted) in cases {
+        let said = engramctl_fails(&[&[nobody.as_str()], arguments].concat());
+        assert!(said.contains(wanted), "{arguments:?}: {said}");
+    }
+}

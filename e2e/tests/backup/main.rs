@@ -1,0 +1,9 @@
+//! Backups and restores, seen from outside: the real engram, engramctl, etcd and an S3 server.
+//!
+//! Run them with `make backup`. They take turns.
+
+mod content;
+mod directory;
+mod object_store;
+mod snapshots;
+mod verbs;

@@ -1,0 +1,163 @@
+//! Backups in a real S3 server, with what goes wrong there.
+
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use engram_e2e::server::Setup;
+use engram_e2e::{ports, tools, turn};
+use tempfile::TempDir;
+
+use crate::content::{fill, must_equal, restored};
+
+const START_LIMIT: Duration = Duration::from_secs(20);
+const KEY: (&str, &str) = ("engram-key", "engram-secret");
+
+/// versitygw over a directory: buckets are directories in it.
+struct S3 {
+    port: u16,
+    child: Child,
+    _directory: TempDir,
+}
+
+impl S3 {
+    fn start() -> S3 {
+        let port = ports::free();
+        let directory = TempDir::with_prefix("engram-s3-").expect("a temporary directory");
+        std::fs::create_dir(directory.path().join("backups")).expect("a bucket");
+        let mut command = tools::command(&tools::tool("versitygw"));
+        command
+            .args(["--access", KEY.0, "--secret", KEY.1, "--port"])
+            .arg(format!("127.0.0.1:{port}"))
+            .arg("posix")
+            .arg(directory.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let child = command.spawn().expect("versitygw starts");
+        let s3 = S3 {
+            port,
+            child,
+            _directory: directory,
+        };
+        let deadline = Instant::now() + START_LIMIT;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "versitygw does not listen");
+            thread::sleep(Duration::from_millis(20));
+        }
+        s3
+    }
+
+    fn store(&self, bucket: &str) -> String {
+        let port = self.port;
+        format!(
+            "--store=s3://{bucket}/some/prefix?endpoint=http://127.0.0.1:{port}&region=us-east-1&allow_http=true"
+        )
+    }
+}
+
+impl Drop for S3 {
+    fn drop(&mut self) {
+        // Our own child, whatever became of it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn engramctl(secret: &str, arguments: &[&str]) -> Command {
+    let mut command = tools::command(&tools::engramctl());
+    command
+        .env("AWS_ACCESS_KEY_ID", KEY.0)
+        .env("AWS_SECRET_ACCESS_KEY", secret)
+        .args(arguments);
+    command
+}
+
+fn succeed(arguments: &[&str]) -> String {
+    tools::must_succeed(&mut engramctl(KEY.1, arguments))
+}
+
+fn fail(secret: &str, arguments: &[&str]) -> String {
+    let finished = tools::run(&mut engramctl(secret, arguments), tools::TOOL_LIMIT);
+    assert!(!finished.status.success(), "{}", finished.text());
+    finished.text()
+}
+
+#[test]
+fn a_backup_in_s3_is_verified_restored_and_pruned() {
+    let _turn = turn::take("S3");
+    let s3 = S3::start();
+    let server = Setup::engram().start();
+    let revision = fill(&server);
+    let (store, endpoints) = (
+        s3.store("backups"),
+        format!("--endpoints={}", server.address()),
+    );
+    let create = |name: &str| {
+        let name = format!("--name={name}");
+        let arguments = [
+            endpoints.as_str(),
+            "backup",
+            "create",
+            &store,
+            "--cluster=demo",
+            &name,
+        ];
+        arguments.map(str::to_owned)
+    };
+    let run = |arguments: &[String]| {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        succeed(&arguments)
+    };
+    run(&create("one"));
+    run(&create("two"));
+    let again: Vec<String> = create("two").to_vec();
+    let again: Vec<&str> = again.iter().map(String::as_str).collect();
+    let taken = fail(KEY.1, &again);
+    assert!(taken.contains("there is a backup two already"), "{taken}");
+    let listed = succeed(&["backup", "list", &store]);
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    succeed(&["backup", "verify", &store, "--backup=two"]);
+    let same = restored(|flags| {
+        succeed(&[&["restore", &store, "--backup=two"], flags].concat());
+    });
+    must_equal(&server, &same, revision);
+    succeed(&["backup", "prune", &store, "--cluster=demo", "--keep-last=1"]);
+    let listed = succeed(&["backup", "list", &store]);
+    assert!(
+        listed.lines().count() == 1 && listed.starts_with("two"),
+        "{listed}"
+    );
+    succeed(&["backup", "delete", &store, "--backup=two"]);
+    assert_eq!(succeed(&["backup", "list", &store]), "");
+}
+
+#[test]
+fn what_is_wrong_with_the_store_is_said() {
+    let _turn = turn::take("S3's refusals");
+    let s3 = S3::start();
+    let server = Setup::engram().start();
+    let endpoints = format!("--endpoints={}", server.address());
+    let create = |store: &str| {
+        let arguments = [
+            endpoints.as_str(),
+            "backup",
+            "create",
+            store,
+            "--cluster=demo",
+        ];
+        arguments.map(str::to_owned)
+    };
+    let failed = |secret: &str, store: &str| {
+        let arguments = create(store);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        fail(secret, &arguments)
+    };
+    let credentials = failed("wrong", &s3.store("backups"));
+    assert!(
+        credentials.contains("does not know these credentials"),
+        "{credentials}"
+    );
+    let bucket = failed(KEY.1, &s3.store("missing"));
+    assert!(bucket.contains("there is no such bucket"), "{bucket}");
+}
