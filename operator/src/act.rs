@@ -1,0 +1,289 @@
+//! Does one step of a plan. Each may be done again: what is done already is no error.
+
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::ObjectMeta;
+use kube::{Resource as _, ResourceExt as _};
+use serde_json::json;
+
+use crate::api::{
+    EngramBackupStore, EngramCluster, EngramMember, EngramMemberSpec, LocalRef, MEMBER_FINALIZER,
+    MemberOrigin, Reason, VolumeReclaim,
+};
+use crate::build::{self, MemberPod, Names};
+use crate::etcd::MemberClient;
+use crate::observe::Sight;
+use crate::plan::Action;
+use crate::reconcile::{Context, Error, is_gone};
+
+/// A pod that is being deleted for longer than this, and whose member the cluster does not list any
+/// more, is not waited for: its node is gone. In seconds, beyond the pod's own time to end.
+const FORCE_AFTER_SECONDS: i64 = 30;
+
+/// What a step needs to know.
+pub struct Scene<'a> {
+    /// The controllers' things.
+    pub context: &'a Context,
+    /// The cluster.
+    pub cluster: &'a EngramCluster,
+    /// What was seen.
+    pub sight: &'a Sight,
+    /// What its members should run.
+    pub image: &'a str,
+    /// The number of the next member.
+    pub next_number: u32,
+}
+
+impl Scene<'_> {
+    fn names(&self) -> Names {
+        Names::of(self.cluster)
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.context.client.clone(), &self.names().namespace)
+    }
+
+    fn claims(&self) -> Api<PersistentVolumeClaim> {
+        Api::namespaced(self.context.client.clone(), &self.names().namespace)
+    }
+
+    fn members(&self) -> Api<EngramMember> {
+        Api::namespaced(self.context.client.clone(), &self.names().namespace)
+    }
+
+    fn member(&self, name: &str) -> Result<&EngramMember, Error> {
+        let found = self
+            .sight
+            .members
+            .iter()
+            .find(|member| member.name_any() == name);
+        found.ok_or_else(|| Error::input(Reason::NotFound, format!("there is no member {name}")))
+    }
+
+    fn leader(&self) -> Result<&MemberClient, Error> {
+        let leading = self.sight.asked.leading().map(|(_, client)| client);
+        leading.ok_or_else(|| Error::input(Reason::QuorumLost, "nobody leads"))
+    }
+}
+
+/// Does one step.
+///
+/// # Errors
+/// The API server or the cluster refused; the next pass looks again.
+pub async fn act(scene: &Scene<'_>, action: &Action) -> Result<(), Error> {
+    match action {
+        Action::CreateMember { seed } => create_member(scene, *seed).await,
+        Action::AddLearner { member } => {
+            let url = scene.member(member)?.spec.peer_url.clone();
+            Ok(scene.leader()?.add_learner(&url).await?)
+        }
+        Action::StartPod { member } => start_pod(scene, member).await,
+        Action::StopPod { member } | Action::RestartPod { member } => {
+            delete_pod(scene, member, None).await
+        }
+        Action::Promote { id, .. } => Ok(scene.leader()?.promote(*id).await?),
+        Action::MoveLeader { id, .. } => Ok(scene.leader()?.move_leader(*id).await?),
+        Action::RemoveMember { id, .. } => Ok(scene.leader()?.remove(*id).await?),
+        Action::DeleteMember { member, .. } => delete_member(scene, member).await,
+        Action::FinishRemoval { member } => finish_removal(scene, member).await,
+        Action::ExpandVolume { member } => expand_volume(scene, member).await,
+    }
+}
+
+async fn create_member(scene: &Scene<'_>, seed: bool) -> Result<(), Error> {
+    let names = scene.names();
+    let name = names.member(scene.next_number);
+    let spec = EngramMemberSpec {
+        cluster_ref: LocalRef {
+            name: names.cluster.clone(),
+        },
+        origin: if seed {
+            MemberOrigin::Seed
+        } else {
+            MemberOrigin::Join
+        },
+        peer_url: names.peer_url(&name),
+    };
+    let mut member = EngramMember::new(&name, spec);
+    member.metadata = ObjectMeta {
+        name: Some(name.clone()),
+        namespace: Some(names.namespace.clone()),
+        labels: Some(build::member_labels(&names.cluster, &name)),
+        finalizers: Some(vec![MEMBER_FINALIZER.into()]),
+        owner_references: scene
+            .cluster
+            .controller_owner_ref(&())
+            .map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    };
+    scene
+        .members()
+        .create(&PostParams::default(), &member)
+        .await?;
+    Ok(())
+}
+
+async fn start_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
+    let member = scene.member(name)?;
+    let seen = scene.sight.observed.member(name);
+    let initialized = seen.is_some_and(|seen| seen.initialized);
+    if scene
+        .claims()
+        .get_opt(&build::claim_name(member))
+        .await?
+        .is_none()
+    {
+        if initialized {
+            return Err(Error::input(
+                Reason::DataLost,
+                format!("the volume of {name} is gone"),
+            ));
+        }
+        let claim = build::volume_claim(scene.cluster, member);
+        created(scene.claims().create(&PostParams::default(), &claim).await)?;
+    }
+    let founds = !scene.sight.observed.bootstrapped && member.spec.origin == MemberOrigin::Seed;
+    let shape = MemberPod {
+        name: name.to_owned(),
+        initial_cluster: initial_cluster(scene, member, founds),
+        founds,
+    };
+    let restore = restore_of(scene, founds && !initialized).await?;
+    let recovery = scene
+        .cluster
+        .spec
+        .bootstrap
+        .as_ref()
+        .map(|bootstrap| &bootstrap.recovery);
+    let restore = recovery.zip(restore.as_ref());
+    let pod = build::member_pod(scene.cluster, member, &shape, scene.image, restore);
+    created(scene.pods().create(&PostParams::default(), &pod).await)
+}
+
+/// `--initial-cluster`: the members that the cluster lists; for the first one, itself.
+fn initial_cluster(scene: &Scene<'_>, member: &EngramMember, founds: bool) -> String {
+    let own = format!("{}={}", member.name_any(), member.spec.peer_url);
+    let Some(listed) = scene.sight.asked.listed.as_ref().filter(|_| !founds) else {
+        return own;
+    };
+    let names = scene.names();
+    let entry = |one: &crate::etcd::Listed| {
+        let name = names
+            .member_of(&one.peer_url)
+            .unwrap_or_else(|| format!("{:x}", one.id));
+        format!("{name}={}", one.peer_url)
+    };
+    listed.iter().map(entry).collect::<Vec<_>>().join(",")
+}
+
+async fn restore_of(scene: &Scene<'_>, wanted: bool) -> Result<Option<build::StoreAccess>, Error> {
+    let Some(bootstrap) = scene.cluster.spec.bootstrap.as_ref().filter(|_| wanted) else {
+        return Ok(None);
+    };
+    let name = &bootstrap.recovery.store_ref.name;
+    let stores: Api<EngramBackupStore> =
+        Api::namespaced(scene.context.client.clone(), &scene.names().namespace);
+    let store = stores.get_opt(name).await?;
+    let missing = || {
+        Error::input(
+            Reason::NotFound,
+            format!("there is no EngramBackupStore {name}"),
+        )
+    };
+    Ok(Some(build::access(&store.ok_or_else(missing)?)))
+}
+
+fn created<K>(result: Result<K, kube::Error>) -> Result<(), Error> {
+    match result {
+        Ok(_) => Ok(()),
+        // Made by a pass that did not live to see it.
+        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Deletes the pod that was seen, never one that has taken its name since.
+async fn delete_pod(scene: &Scene<'_>, name: &str, grace: Option<u32>) -> Result<(), Error> {
+    let Some(pod) = scene.sight.pods.get(name) else {
+        return Ok(());
+    };
+    let params = DeleteParams {
+        grace_period_seconds: grace,
+        preconditions: Some(Preconditions {
+            uid: pod.uid(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    gone(scene.pods().delete(name, &params).await)
+}
+
+fn gone<T>(result: Result<T, kube::Error>) -> Result<(), Error> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(error) if is_gone(&error) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn delete_member(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
+    let member = scene.member(name)?;
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: member.uid(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    gone(scene.members().delete(name, &params).await)
+}
+
+/// Pod first, then the claim, then the object: each pass as far as it goes.
+async fn finish_removal(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
+    let member = scene.member(name)?;
+    if let Some(pod) = scene.sight.pods.get(name) {
+        let ending = pod.meta().deletion_timestamp.as_ref();
+        let overdue = ending.is_some_and(|time| {
+            scene.sight.observed.now - time.0.as_second() > FORCE_AFTER_SECONDS
+        });
+        return match (ending, overdue) {
+            (None, _) => delete_pod(scene, name, None).await,
+            (Some(_), true) => delete_pod(scene, name, Some(0)).await,
+            (Some(_), false) => Ok(()),
+        };
+    }
+    if scene.cluster.spec.storage.reclaim_policy == VolumeReclaim::Delete {
+        let claim = build::claim_name(member);
+        gone(
+            scene
+                .claims()
+                .delete(&claim, &DeleteParams::default())
+                .await,
+        )?;
+    }
+    let rest = member
+        .finalizers()
+        .iter()
+        .filter(|one| *one != MEMBER_FINALIZER);
+    let patch = json!({ "metadata": {
+        "finalizers": rest.collect::<Vec<_>>(),
+        "resourceVersion": member.resource_version(),
+    } });
+    gone(
+        scene
+            .members()
+            .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await,
+    )
+}
+
+async fn expand_volume(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
+    let claim = build::claim_name(scene.member(name)?);
+    let size = &scene.cluster.spec.storage.size;
+    let patch = json!({ "spec": { "resources": { "requests": { "storage": size } } } });
+    scene
+        .claims()
+        .patch(&claim, &PatchParams::default(), &Patch::Merge(&patch))
+        .await?;
+    Ok(())
+}

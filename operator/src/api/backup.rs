@@ -1,0 +1,109 @@
+//! One backup.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::parts::LocalRef;
+
+/// One backup of a cluster.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "engram.dev", version = "v1alpha1", kind = "EngramBackup", plural = "engrambackups",
+    shortname = "egb", category = "engram", namespaced, status = "EngramBackupStatus", cel,
+    doc = "One backup of a cluster. It is made once: for another one make another object.",
+    derive = "PartialEq",
+    selectable = ".spec.clusterRef.name",
+    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterRef.name"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Revision", type_ = "integer", json_path = ".status.revision"),
+    printcolumn(name = "Size", type_ = "integer", json_path = ".status.sizeBytes"),
+    printcolumn(name = "Verified", type_ = "string", json_path = ".status.conditions[?(@.type==\"Verified\")].status"),
+    printcolumn(name = "ID", type_ = "string", json_path = ".status.backupID", priority = "1"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 52")
+        .message("the name may have at most 52 characters: the names of pods are made from it"),
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self == oldSelf").message("a backup cannot be changed: make another one"))]
+pub struct EngramBackupSpec {
+    /// The cluster that is backed up.
+    pub cluster_ref: LocalRef,
+    /// The store that it is kept in.
+    pub store_ref: LocalRef,
+    /// Whether it is read back, restored in a scratch process and compared.
+    #[serde(default)]
+    pub verify: bool,
+    /// What becomes of the copy in the store when this object is deleted.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// What becomes of the copy in the store when its object is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// It stays.
+    #[default]
+    Retain,
+    /// It is deleted.
+    Delete,
+}
+
+/// How far a backup has come.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EngramBackupStatus {
+    /// The generation of the specification that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// How far it has come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<BackupPhase>,
+    /// Its ID in the store.
+    #[serde(rename = "backupID", skip_serializing_if = "Option::is_none")]
+    pub backup_id: Option<String>,
+    /// Where in the store it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The revision that it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+    /// The oldest revision that can be read in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compact_revision: Option<i64>,
+    /// HashKV at that revision.
+    #[serde(rename = "hashKV", skip_serializing_if = "Option::is_none")]
+    pub hash_kv: Option<u32>,
+    /// Its size in the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<i64>,
+    /// The version that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engram_version: Option<String>,
+    /// When it was begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When it was complete, or given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
+    /// What holds, by type: Complete, Verified.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// How far a backup has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BackupPhase {
+    /// It has not begun.
+    Pending,
+    /// It is being made.
+    Running,
+    /// It is being read back.
+    Verifying,
+    /// It is complete (and verified, where that was asked for).
+    Completed,
+    /// There is no backup, or it is not good. The condition says why.
+    Failed,
+}

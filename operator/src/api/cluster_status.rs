@@ -1,0 +1,111 @@
+//! A cluster as the operator finds it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A cluster as the operator finds it. Written only when something changed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EngramClusterStatus {
+    /// The generation of the specification that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready members of wanted ones, as in `3/3`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready: Option<String>,
+    /// Members with an object.
+    pub members: i32,
+    /// Members that are ready.
+    pub ready_members: i32,
+    /// The selector of the members' pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// The cluster's ID, in hexadecimal. Once it is known no member is ever started as the first of
+    /// a new cluster again.
+    #[serde(rename = "clusterID", skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
+    /// The version that the leader runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Who leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leader: Option<LeaderStatus>,
+    /// How many voters there are and need to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quorum: Option<QuorumStatus>,
+    /// The revision at the last change of this status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+    /// The size of the data on the leader at the last change of this status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub db_size_bytes: Option<i64>,
+    /// Alarms that are raised, as `NOSPACE demo-2`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<String>,
+    /// Certificates and when they end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateStatus>,
+    /// The newest backup that completed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_backup: Option<LastBackup>,
+    /// Where clients reach the cluster.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<String>,
+    /// The highest number that a member was named with: numbers are not used twice.
+    pub last_member_number: u32,
+    /// When members were replaced, within the last hour.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replacements: Vec<Time>,
+    /// What holds, by type: Ready, Available, Progressing, Degraded, QuorumAvailable,
+    /// MembersHealthy, UpToDate, TLSReady, StorageHealthy, Paused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// Who leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LeaderStatus {
+    /// The member's name.
+    pub member: String,
+    /// The member's ID, in hexadecimal.
+    #[serde(rename = "memberID")]
+    pub member_id: String,
+}
+
+/// How many voters there are and need to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct QuorumStatus {
+    /// Voters.
+    pub voters: i32,
+    /// Voters that answer.
+    pub healthy: i32,
+    /// How many more may fail before writes stop.
+    pub tolerates: i32,
+}
+
+/// A certificate and when it ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    /// The Secret that holds it.
+    pub name: String,
+    /// When it ends.
+    pub not_after: Time,
+}
+
+/// The newest backup that completed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastBackup {
+    /// The EngramBackup's name.
+    pub name: String,
+    /// When it completed.
+    pub completed_at: Time,
+    /// The revision that it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+}

@@ -1,0 +1,195 @@
+//! Conditions and their reasons: every one that the operator ever sets is listed here.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+
+/// Declares an enum whose variants are written as they are named.
+macro_rules! words {
+    ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $word:ident,)+ }) => {
+        $(#[$outer])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$inner])* $word,)+ }
+
+        impl $name {
+            /// As it is written.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$word => stringify!($word),)+ }
+            }
+        }
+    };
+}
+
+words! {
+    /// What a condition is about. All are good when true, but for `Progressing` and `Degraded`.
+    ConditionKind {
+        /// Everything is as it was asked for.
+        Ready,
+        /// Reads and writes are served.
+        Available,
+        /// Members or pods are being changed.
+        Progressing,
+        /// Something needs a person, or more time than it should.
+        Degraded,
+        /// Enough voters answer.
+        QuorumAvailable,
+        /// Every member answers.
+        MembersHealthy,
+        /// Every member runs what the specification says.
+        UpToDate,
+        /// Certificates are there and good.
+        TLSReady,
+        /// No alarm for lack of space, no volume that cannot grow.
+        StorageHealthy,
+        /// The specification asks for a pause.
+        Paused,
+        /// A member is in the cluster's list.
+        Joined,
+        /// A store can be read.
+        Reachable,
+        /// A backup, restore or operation has come to its good end.
+        Complete,
+        /// A backup was read back and compared.
+        Verified,
+        /// What retention does not keep was deleted.
+        Pruned,
+    }
+}
+
+words! {
+    /// Why a condition is as it is.
+    Reason {
+        /// All is well.
+        AsExpected,
+        /// Every wanted member is ready.
+        AllMembersReady,
+        /// The first member starts.
+        Bootstrapping,
+        /// The first member restores a backup.
+        Restoring,
+        /// A member is being added.
+        ScalingUp,
+        /// A member is being taken out.
+        ScalingDown,
+        /// A learner follows, and is promoted when it has caught up.
+        LearnerCatchingUp,
+        /// Members are restarted one after the other.
+        RollingUpdate,
+        /// Leadership is moved before the leader is restarted.
+        MovingLeader,
+        /// A lost member is being replaced.
+        ReplacingMember,
+        /// A member's pod is being started.
+        StartingMember,
+        /// A member is not ready.
+        MemberNotReady,
+        /// Too few voters answer.
+        QuorumLost,
+        /// The next step would leave too few voters.
+        WouldLoseQuorum,
+        /// The only copy of the data is gone.
+        DataLost,
+        /// Too many members were replaced within the hour.
+        ReplacementLimit,
+        /// The cluster is stopped (`replicas: 0`).
+        Hibernated,
+        /// Nothing is changed, as was asked for.
+        Paused,
+        /// Changes wait for pods to be deleted by a person.
+        WaitingForDeletion,
+        /// The cluster is being deleted.
+        Deleting,
+        /// The data has outgrown its quota.
+        NoSpace,
+        /// A member's data differs from the others'.
+        Corrupt,
+        /// A Secret is missing or cannot be used.
+        CertificateInvalid,
+        /// A certificate ends soon.
+        CertificateExpiring,
+        /// What the specification says cannot be done.
+        InvalidSpec,
+        /// The members' list has one that is not of this cluster's objects.
+        ForeignMember,
+        /// What it refers to does not exist.
+        NotFound,
+        /// It waits for the cluster to be ready.
+        WaitingForCluster,
+        /// It waits for another one to be done.
+        WaitingForTurn,
+        /// It is being done.
+        Running,
+        /// It is done.
+        Succeeded,
+        /// It was tried and failed.
+        Failed,
+        /// It is over its time.
+        DeadlineExceeded,
+        /// The store refuses its credentials.
+        AccessDenied,
+        /// There is no such bucket.
+        BucketNotFound,
+        /// The store cannot be reached or read.
+        StoreUnreachable,
+        /// What was read back is not what was written.
+        VerificationFailed,
+        /// Verification was not asked for.
+        NotRequested,
+        /// The schedule is not one.
+        InvalidSchedule,
+        /// The schedule is suspended.
+        Suspended,
+        /// Backups are made when they are due.
+        Scheduled,
+        /// The target exists already.
+        AlreadyExists,
+    }
+}
+
+/// Sets a condition: the time of the last change moves only when the status does.
+pub fn set_condition(
+    conditions: &mut Vec<Condition>,
+    kind: ConditionKind,
+    status: bool,
+    reason: Reason,
+    message: impl Into<String>,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let status = if status { "True" } else { "False" };
+    let before = conditions.iter().find(|one| one.type_ == kind.as_str());
+    let since = before.filter(|one| one.status == status);
+    let since = since.map_or_else(|| Time(now), |one| one.last_transition_time.clone());
+    let condition = Condition {
+        type_: kind.as_str().to_owned(),
+        status: status.to_owned(),
+        reason: reason.as_str().to_owned(),
+        message: message.into(),
+        observed_generation: generation,
+        last_transition_time: since,
+    };
+    conditions.retain(|one| one.type_ != kind.as_str());
+    conditions.push(condition);
+    conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+}
+
+/// Whether a condition is true.
+#[must_use]
+pub fn is_true(conditions: &[Condition], kind: ConditionKind) -> bool {
+    let found = conditions.iter().find(|one| one.type_ == kind.as_str());
+    found.is_some_and(|one| one.status == "True")
+}
+
+/// Whether two lists say the same, times apart.
+#[must_use]
+pub fn same_conditions(left: &[Condition], right: &[Condition]) -> bool {
+    let key = |one: &Condition| {
+        (
+            one.type_.clone(),
+            one.status.clone(),
+            one.reason.clone(),
+            one.message.clone(),
+        )
+    };
+    left.iter().map(key).eq(right.iter().map(key))
+}

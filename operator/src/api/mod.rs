@@ -1,0 +1,61 @@
+//! The objects of the group `engram.dev`, version `v1alpha1`: what users write and read.
+//!
+//! Rules live here as CEL and as schema defaults, so that the API server refuses what cannot work:
+//! there is no webhook. Only what the operator does is a field.
+
+mod backup;
+mod cluster;
+mod cluster_status;
+mod conditions;
+mod duration;
+mod member;
+mod operation;
+mod parts;
+mod restore;
+mod schedule;
+mod store;
+mod tls;
+
+pub use backup::{BackupPhase, DeletionPolicy, EngramBackup, EngramBackupSpec, EngramBackupStatus};
+pub use cluster::{
+    Bootstrap, EngramCluster, EngramClusterSpec, Healing, ImagePullPolicy, Maintenance, Recovery,
+    Storage, Update, UpdateStrategy, VolumeReclaim,
+};
+pub use cluster_status::{
+    CertificateStatus, EngramClusterStatus, LastBackup, LeaderStatus, QuorumStatus,
+};
+pub use conditions::{ConditionKind, Reason, is_true, same_conditions, set_condition};
+pub use duration::{InvalidDuration, parse_duration};
+pub use member::{EngramMember, EngramMemberSpec, EngramMemberStatus, MemberOrigin, MemberRole};
+pub use operation::{
+    Compact, Defragment, EngramOperation, EngramOperationSpec, EngramOperationStatus, MoveLeader,
+    OperationPhase,
+};
+pub use parts::{
+    AntiAffinity, AutoCompaction, AutoCompactionMode, ClientService, Config, LocalRef,
+    NetworkPolicySpec, PodDisruptionBudgetSpec, PodTemplate, Scheduling, ServiceType,
+};
+pub use restore::{
+    EngramRestore, EngramRestoreSpec, EngramRestoreStatus, RestorePhase, RestoreSource,
+    RestoreTarget,
+};
+pub use schedule::{
+    ConcurrencyPolicy, EngramBackupSchedule, EngramBackupScheduleSpec, EngramBackupScheduleStatus,
+};
+pub use store::{
+    EngramBackupStore, EngramBackupStoreSpec, EngramBackupStoreStatus, PvcStore, Retention, S3Store,
+};
+pub use tls::{Tls, TlsMode, TlsSide};
+
+/// The API group of every object.
+pub const GROUP: &str = "engram.dev";
+/// The one version.
+pub const VERSION: &str = "v1alpha1";
+/// On members: their pod, volume and place in the cluster are put away before the object goes.
+pub const MEMBER_FINALIZER: &str = "engram.dev/member";
+/// On clusters: their members are put away before the object goes.
+pub const CLUSTER_FINALIZER: &str = "engram.dev/cluster";
+/// On backups with the deletion policy `Delete`: the copy in the store goes first.
+pub const BACKUP_FINALIZER: &str = "engram.dev/backup";
+/// On clusters: a new value restarts the members one after the other.
+pub const RESTART_ANNOTATION: &str = "engram.dev/restarted-at";

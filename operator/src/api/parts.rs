@@ -1,0 +1,223 @@
+//! Parts of a cluster's specification.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Toleration, TopologySpreadConstraint};
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::duration;
+
+/// The name of an object in the same namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalRef {
+    /// The object's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// Settings of the members. A change restarts them one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.electionTimeoutMilliseconds) || !has(self.heartbeatIntervalMilliseconds) || self.electionTimeoutMilliseconds >= 5 * self.heartbeatIntervalMilliseconds")
+        .message("electionTimeoutMilliseconds has to be at least 5 times heartbeatIntervalMilliseconds")
+)]
+pub struct Config {
+    /// How large the data may grow before the cluster refuses writes (a quantity such as `8Gi`).
+    /// Unset: the server's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$"))]
+    pub quota_bytes: Option<String>,
+    /// What history is compacted by the members themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_compaction: Option<AutoCompaction>,
+    /// Milliseconds between heartbeats (etcd's default: 100).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 10_000))]
+    pub heartbeat_interval_milliseconds: Option<u32>,
+    /// Milliseconds without a leader before an election (etcd's default: 1000).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 50, max = 50_000))]
+    pub election_timeout_milliseconds: Option<u32>,
+    /// Applied entries after which a snapshot is taken (etcd's `--snapshot-count`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub snapshot_count: Option<u64>,
+    /// The largest request, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1024, max = 104_857_600))]
+    pub max_request_bytes: Option<u32>,
+    /// The most operations in a transaction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_txn_ops: Option<u32>,
+    /// debug, info, warn, error, panic or fatal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^(debug|info|warn|error|panic|fatal)$"))]
+    pub log_level: Option<String>,
+}
+
+/// How members compact history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.mode == 'Off' || has(self.retention)")
+        .message("retention is needed unless mode is Off: a duration such as 1h for Periodic, a number of revisions for Revision"),
+    validation = Rule::new("self.mode != 'Revision' || !has(self.retention) || self.retention.matches('^[0-9]+$')")
+        .message("with mode Revision, retention is a number of revisions"),
+)]
+pub struct AutoCompaction {
+    /// By time, by number of revisions, or not at all.
+    pub mode: AutoCompactionMode,
+    /// What is kept: `1h` (Periodic) or `1000` (Revision).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 32),
+        regex(pattern = "^[0-9]+((ms|s|m|h)([0-9]+(ms|s|m|h))*)?$")
+    )]
+    pub retention: Option<String>,
+}
+
+/// What compaction goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AutoCompactionMode {
+    /// Time.
+    Periodic,
+    /// Number of revisions.
+    Revision,
+    /// Nothing is compacted by the members.
+    Off,
+}
+
+/// Where members may run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Scheduling {
+    /// Whether two members may share a node.
+    #[serde(default)]
+    pub anti_affinity: AntiAffinity,
+    /// What members are spread over, the most important first.
+    #[serde(default = "topology_keys")]
+    #[schemars(length(max = 4), inner(length(max = 317)))]
+    pub topology_keys: Vec<String>,
+    /// Further constraints, in place of those made from `topologyKeys`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+    /// Labels that a node must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that members put up with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub tolerations: Vec<Toleration>,
+    /// The priority class of the members' pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub priority_class_name: Option<String>,
+}
+
+/// How strictly members keep away from each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AntiAffinity {
+    /// On different nodes where there are enough.
+    #[default]
+    Preferred,
+    /// Never two on one node: a member waits for a node of its own.
+    Required,
+    /// Anywhere.
+    None,
+}
+
+pub(super) fn topology_keys() -> Vec<String> {
+    vec![
+        "kubernetes.io/hostname".into(),
+        "topology.kubernetes.io/zone".into(),
+    ]
+}
+
+/// What is added to the members' pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodTemplate {
+    /// More labels. Those of the operator win.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// More annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The Service that clients use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientService {
+    /// Its type.
+    #[serde(default, rename = "type")]
+    pub kind: ServiceType,
+    /// Its annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The type of the client Service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ServiceType {
+    /// Reached within Kubernetes.
+    #[default]
+    ClusterIP,
+    /// Reached at a port of every node.
+    NodePort,
+    /// Reached through a load balancer.
+    LoadBalancer,
+}
+
+/// Who may reach the members.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkPolicySpec {
+    /// Whether there are network policies.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Who may reach the client port; nobody named: every pod of every namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub from: Vec<NetworkPolicyPeer>,
+}
+
+impl Default for NetworkPolicySpec {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            from: Vec::new(),
+        }
+    }
+}
+
+/// Whether evictions are held to the quorum.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodDisruptionBudgetSpec {
+    /// Whether there is a disruption budget.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+impl Default for PodDisruptionBudgetSpec {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+pub(super) fn yes() -> bool {
+    true
+}
+
+/// The schema of a duration.
+pub(super) fn duration_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "maxLength": 32, "pattern": duration::PATTERN })
+}

@@ -1,0 +1,131 @@
+//! A restore into a new cluster.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::cluster::{EngramClusterSpec, latest, revision_bump};
+use super::parts::{LocalRef, yes};
+
+/// A restore of a backup into a new cluster.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "engram.dev",
+    version = "v1alpha1",
+    kind = "EngramRestore",
+    plural = "engramrestores",
+    shortname = "egr",
+    category = "engram",
+    namespaced,
+    status = "EngramRestoreStatus",
+    cel,
+    doc = "A restore of a backup into a new cluster, which it makes.",
+    derive = "PartialEq",
+    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.target.name"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Backup", type_ = "string", json_path = ".status.backupID"),
+    printcolumn(name = "Revision", type_ = "integer", json_path = ".status.revision"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self == oldSelf").message("a restore cannot be changed: make another one"))]
+pub struct EngramRestoreSpec {
+    /// The backup.
+    pub source: RestoreSource,
+    /// The cluster that is made. It must not exist.
+    pub target: RestoreTarget,
+    /// How far the revision is moved on, so that no client meets a revision twice.
+    #[serde(default = "revision_bump")]
+    #[schemars(range(min = 0, max = 1_000_000_000_000_i64))]
+    pub revision_bump: i64,
+    /// Whether older revisions are marked compacted, so that watchers list anew.
+    #[serde(default = "yes")]
+    pub mark_compacted: bool,
+}
+
+/// Which backup is restored: an EngramBackup, or one in a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.backupRef) != has(self.storeRef)").message("exactly one of backupRef and storeRef is needed"),
+    validation = Rule::new("!has(self.storeRef) || has(self.cluster)").message("with storeRef, cluster says whose backups are meant"),
+)]
+pub struct RestoreSource {
+    /// A completed EngramBackup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_ref: Option<LocalRef>,
+    /// A store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_ref: Option<LocalRef>,
+    /// With a store: the cluster that was backed up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub cluster: Option<String>,
+    /// With a store: the backup's ID, or `latest`.
+    #[serde(default = "latest")]
+    #[schemars(length(min = 1, max = 253))]
+    pub backup: String,
+}
+
+/// The cluster that a restore makes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.spec.bootstrap)").message("spec.bootstrap is what the restore itself fills in"),
+)]
+pub struct RestoreTarget {
+    /// Its name.
+    #[schemars(
+        length(min = 1, max = 40),
+        regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub name: String,
+    /// Its specification, without `bootstrap`.
+    pub spec: EngramClusterSpec,
+}
+
+/// How far a restore has come.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EngramRestoreStatus {
+    /// The generation of the specification that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// How far it has come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<RestorePhase>,
+    /// The backup that is restored.
+    #[serde(rename = "backupID", skip_serializing_if = "Option::is_none")]
+    pub backup_id: Option<String>,
+    /// The revision that the restored cluster began with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+    /// When it was begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When the cluster was ready, or the restore was given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
+    /// What holds, by type: Complete.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// How far a restore has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RestorePhase {
+    /// The cluster is not made yet.
+    Pending,
+    /// The first member restores, or the others join.
+    Running,
+    /// Every member is ready.
+    Completed,
+    /// Nothing was restored. The condition says why.
+    Failed,
+}

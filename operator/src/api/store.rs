@@ -1,0 +1,143 @@
+//! A place that backups are kept in.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::parts::{LocalRef, duration_schema};
+
+/// A place that backups are kept in: a bucket, or a volume.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "engram.dev",
+    version = "v1alpha1",
+    kind = "EngramBackupStore",
+    plural = "engrambackupstores",
+    shortname = "egbs",
+    category = "engram",
+    namespaced,
+    status = "EngramBackupStoreStatus",
+    cel,
+    doc = "A place that backups are kept in: a bucket of S3 or something compatible, or a volume.",
+    derive = "PartialEq",
+    printcolumn(name = "URL", type_ = "string", json_path = ".status.url"),
+    printcolumn(
+        name = "Reachable",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Reachable\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Reachable\")].reason"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.s3) != has(self.pvc)").message("exactly one of s3 and pvc is needed"),
+)]
+pub struct EngramBackupStoreSpec {
+    /// A bucket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Store>,
+    /// A volume.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pvc: Option<PvcStore>,
+}
+
+/// A bucket of S3 or something compatible.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.endpoint) || !self.endpoint.startsWith('http://') || self.allowHTTP")
+        .message("an endpoint without TLS is used only with allowHTTP: true"),
+)]
+pub struct S3Store {
+    /// The bucket's name.
+    #[schemars(
+        length(min = 3, max = 63),
+        regex(pattern = "^[a-z0-9][a-z0-9.-]*[a-z0-9]$")
+    )]
+    pub bucket: String,
+    /// What the names of all objects begin with.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(
+        length(max = 256),
+        regex(pattern = "^([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)?$")
+    )]
+    pub prefix: String,
+    /// The region.
+    #[serde(default = "region")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = "^[a-z0-9-]+$"))]
+    pub region: String,
+    /// The service's URL, where it is not AWS's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = "^https?://[^?#&\\s]+$"))]
+    pub endpoint: Option<String>,
+    /// Whether the endpoint may be spoken to without TLS.
+    #[serde(default, rename = "allowHTTP")]
+    pub allow_http: bool,
+    /// A Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN). Unset:
+    /// what the pod's surroundings give.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<LocalRef>,
+}
+
+fn region() -> String {
+    "us-east-1".into()
+}
+
+/// A volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PvcStore {
+    /// The claim's name, in the same namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub claim_name: String,
+    /// A directory in it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(
+        length(max = 256),
+        regex(pattern = "^([A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*)?$")
+    )]
+    pub path: String,
+}
+
+/// Which backups are kept. One that any rule keeps is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.keepLast) || has(self.keepWithin)").message("keepLast or keepWithin is needed"),
+)]
+pub struct Retention {
+    /// The newest ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_last: Option<u32>,
+    /// Those not older than this, a duration such as `168h`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "duration_schema")]
+    pub keep_within: Option<String>,
+}
+
+/// A store as the operator finds it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EngramBackupStoreStatus {
+    /// The generation of the specification that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The store as engramctl is given it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// What holds, by type: Reachable.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}

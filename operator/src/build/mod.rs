@@ -1,0 +1,34 @@
+//! Kubernetes' objects for a cluster, built and compared, never sent: no client, no clock.
+
+mod flags;
+mod names;
+mod pod;
+mod policy;
+mod quantity;
+mod services;
+mod store;
+#[cfg(test)]
+mod tests;
+mod tool;
+mod volume;
+
+pub use names::{
+    CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, cluster_labels, member_labels, member_selector,
+};
+pub use pod::{MemberPod, TEMPLATE_ANNOTATION, member_pod, template_hash};
+pub use policy::{disruption_budget, network_policy};
+pub use quantity::bytes;
+pub use services::{client_service, peer_service};
+pub use store::{StoreAccess, access};
+pub use tool::{Tool, tool_pod};
+pub use volume::{claim_name, volume_claim};
+
+use serde::de::DeserializeOwned;
+
+/// An object from its JSON form.
+///
+/// # Panics
+/// If the shape is not the type's: shapes are constants of this room, and its tests build each.
+fn shaped<T: DeserializeOwned>(json: serde_json::Value) -> T {
+    serde_json::from_value(json).expect("the shape of a Kubernetes object")
+}

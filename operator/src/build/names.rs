@@ -1,0 +1,196 @@
+//! What things are called.
+
+use std::collections::BTreeMap;
+
+use kube::ResourceExt as _;
+
+use crate::api::{EngramCluster, TlsMode};
+
+/// Clients'.
+pub const CLIENT_PORT: u16 = 2379;
+/// Members'.
+pub const PEER_PORT: u16 = 2380;
+/// Metrics and health, without TLS.
+pub const METRICS_PORT: u16 = 2381;
+
+/// The names of a cluster's objects, all from its own name (40 characters at most).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The cluster.
+    pub cluster: String,
+    /// Its namespace.
+    pub namespace: String,
+    client_mode: TlsMode,
+    peer_mode: TlsMode,
+    client_secret: Option<String>,
+    peer_secret: Option<String>,
+}
+
+impl Names {
+    /// Those of `cluster`.
+    #[must_use]
+    pub fn of(cluster: &EngramCluster) -> Self {
+        let tls = &cluster.spec.tls;
+        Self {
+            cluster: cluster.name_any(),
+            namespace: cluster.namespace().unwrap_or_default(),
+            client_mode: tls.client.mode,
+            peer_mode: tls.peer.mode,
+            client_secret: tls.client.secret_name.clone(),
+            peer_secret: tls.peer.secret_name.clone(),
+        }
+    }
+
+    /// The Service that gives each member its name.
+    #[must_use]
+    pub fn peers(&self) -> String {
+        format!("{}-peers", self.cluster)
+    }
+
+    /// The Service that clients use.
+    #[must_use]
+    pub fn client(&self) -> String {
+        format!("{}-client", self.cluster)
+    }
+
+    /// The object and pod of the member with that number.
+    #[must_use]
+    pub fn member(&self, number: u32) -> String {
+        format!("{}-{number}", self.cluster)
+    }
+
+    /// What every member's host name ends with.
+    #[must_use]
+    pub fn domain(&self) -> String {
+        format!("{}.{}.svc", self.peers(), self.namespace)
+    }
+
+    /// A member's host name.
+    #[must_use]
+    pub fn host(&self, member: &str) -> String {
+        format!("{member}.{}", self.domain())
+    }
+
+    /// A member's URL for the others.
+    #[must_use]
+    pub fn peer_url(&self, member: &str) -> String {
+        format!(
+            "{}://{}:{PEER_PORT}",
+            scheme(self.peer_mode),
+            self.host(member)
+        )
+    }
+
+    /// A member's URL for clients.
+    #[must_use]
+    pub fn client_url(&self, member: &str) -> String {
+        format!(
+            "{}://{}:{CLIENT_PORT}",
+            scheme(self.client_mode),
+            self.host(member)
+        )
+    }
+
+    /// The cluster's URL for clients.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        let host = format!("{}.{}.svc", self.client(), self.namespace);
+        format!("{}://{host}:{CLIENT_PORT}", scheme(self.client_mode))
+    }
+
+    /// The member whose URL for the others this is, if the operator makes such.
+    #[must_use]
+    pub fn member_of(&self, peer_url: &str) -> Option<String> {
+        let rest = peer_url
+            .strip_prefix("https://")
+            .or_else(|| peer_url.strip_prefix("http://"))?;
+        let member = rest.strip_suffix(&format!(".{}:{PEER_PORT}", self.domain()))?;
+        (!member.contains('.')).then(|| member.to_owned())
+    }
+
+    /// The Secret with what members show clients; none without TLS.
+    #[must_use]
+    pub fn server_secret(&self) -> Option<String> {
+        match self.client_mode {
+            TlsMode::SelfSigned => Some(format!("{}-server-tls", self.cluster)),
+            TlsMode::Secret => self.client_secret.clone(),
+            TlsMode::Disabled => None,
+        }
+    }
+
+    /// The Secret with what clients show members; none without TLS.
+    #[must_use]
+    pub fn client_secret(&self) -> Option<String> {
+        match self.client_mode {
+            TlsMode::SelfSigned => Some(format!("{}-client-tls", self.cluster)),
+            TlsMode::Secret => self.client_secret.clone(),
+            TlsMode::Disabled => None,
+        }
+    }
+
+    /// The Secret with what members show each other; none without TLS.
+    #[must_use]
+    pub fn peer_secret(&self) -> Option<String> {
+        match self.peer_mode {
+            TlsMode::SelfSigned => Some(format!("{}-peer-tls", self.cluster)),
+            TlsMode::Secret => self.peer_secret.clone(),
+            TlsMode::Disabled => None,
+        }
+    }
+
+    /// The Secret with the authority of clients and of what members show them.
+    #[must_use]
+    pub fn client_authority(&self) -> String {
+        format!("{}-client-ca", self.cluster)
+    }
+
+    /// The Secret with the authority of members among themselves.
+    #[must_use]
+    pub fn peer_authority(&self) -> String {
+        format!("{}-peer-ca", self.cluster)
+    }
+}
+
+fn scheme(mode: TlsMode) -> &'static str {
+    if mode == TlsMode::Disabled {
+        "http"
+    } else {
+        "https"
+    }
+}
+
+/// Labels of everything that belongs to a cluster.
+#[must_use]
+pub fn cluster_labels(cluster: &str, component: &str) -> BTreeMap<String, String> {
+    let labels = [
+        ("app.kubernetes.io/name", "engram"),
+        ("app.kubernetes.io/instance", cluster),
+        ("app.kubernetes.io/component", component),
+        ("app.kubernetes.io/part-of", "engram"),
+        ("app.kubernetes.io/managed-by", "engram-operator"),
+        ("engram.dev/cluster", cluster),
+    ];
+    labels
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+/// Labels of what belongs to one member.
+#[must_use]
+pub fn member_labels(cluster: &str, member: &str) -> BTreeMap<String, String> {
+    let mut labels = cluster_labels(cluster, "member");
+    labels.insert("engram.dev/member".into(), member.to_owned());
+    labels
+}
+
+/// What selects a cluster's member pods.
+#[must_use]
+pub fn member_selector(cluster: &str) -> BTreeMap<String, String> {
+    let labels = [
+        ("app.kubernetes.io/component", "member"),
+        ("engram.dev/cluster", cluster),
+    ];
+    labels
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}

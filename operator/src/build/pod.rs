@@ -1,0 +1,290 @@
+//! A member's pod.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Resource as _;
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::api::{
+    AntiAffinity, EngramCluster, EngramMember, ImagePullPolicy, RESTART_ANNOTATION, Recovery,
+};
+
+use super::flags::{self, CLIENT_TLS, PEER_TLS};
+use super::names::{CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, member_labels, member_selector};
+use super::shaped;
+use super::store::StoreAccess;
+use super::volume::claim_name;
+
+/// Where a member keeps its data: below the volume's root, which may hold a `lost+found`.
+pub(super) const DATA_DIRECTORY: &str = "/var/lib/engram/data";
+/// Where a member's volume is.
+const VOLUME: &str = "/var/lib/engram";
+/// On pods: what they were made from, so that one that is other than wanted is known.
+pub const TEMPLATE_ANNOTATION: &str = "engram.dev/template";
+/// The user and group of the image: nobody's.
+pub(super) const USER: i64 = 65_532;
+/// Probes of a start: recovery replays the log, which may take long (30 minutes).
+const START_PROBES: u32 = 900;
+
+/// What is known of a member when its pod is built.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberPod {
+    /// Its name.
+    pub name: String,
+    /// `--initial-cluster`.
+    pub initial_cluster: String,
+    /// Whether it founds the cluster.
+    pub founds: bool,
+}
+
+/// The pod of a member. `restore` is the backup that its volume is filled from before it starts.
+#[must_use]
+pub fn member_pod(
+    cluster: &EngramCluster,
+    object: &EngramMember,
+    member: &MemberPod,
+    image: &str,
+    restore: Option<(&Recovery, &StoreAccess)>,
+) -> Pod {
+    let names = Names::of(cluster);
+    let template = &cluster.spec.pod_template;
+    let mut labels = template.labels.clone();
+    labels.extend(member_labels(&names.cluster, &member.name));
+    let mut annotations = template.annotations.clone();
+    annotations.insert(TEMPLATE_ANNOTATION.into(), template_hash(cluster, image));
+    let mut spec = pod_spec(cluster, member, image);
+    spec["hostname"] = json!(member.name);
+    spec["subdomain"] = json!(names.peers());
+    let claim =
+        json!({ "name": "data", "persistentVolumeClaim": { "claimName": claim_name(object) } });
+    push(&mut spec["volumes"], claim);
+    if let Some((recovery, access)) = restore {
+        fill(&mut spec, cluster, member, image, recovery, access);
+    }
+    shaped(json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": member.name,
+            "namespace": names.namespace,
+            "labels": labels,
+            "annotations": annotations,
+            "ownerReferences": object.controller_owner_ref(&()).into_iter().collect::<Vec<_>>(),
+        },
+        "spec": spec,
+    }))
+}
+
+/// What a cluster's pods are made from, in 16 hexadecimal digits: equal for all its members, and
+/// changed by whatever would have to reach a running one.
+#[must_use]
+pub fn template_hash(cluster: &EngramCluster, image: &str) -> String {
+    let spec = pod_spec(cluster, &MemberPod::default(), image);
+    let template = &cluster.spec.pod_template;
+    let restarted = cluster.annotations().get(RESTART_ANNOTATION);
+    let all = json!([spec, template.labels, template.annotations, restarted]);
+    let digest = Sha256::digest(all.to_string());
+    digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn pod_spec(cluster: &EngramCluster, member: &MemberPod, image: &str) -> Value {
+    let names = Names::of(cluster);
+    let spec = &cluster.spec;
+    let scheduling = &spec.scheduling;
+    let mut mounts = vec![json!({ "name": "data", "mountPath": VOLUME })];
+    let mut volumes = Vec::new();
+    let secrets = [
+        ("client-tls", names.server_secret(), CLIENT_TLS),
+        ("peer-tls", names.peer_secret(), PEER_TLS),
+    ];
+    for (name, secret, path) in secrets {
+        let Some(secret) = secret else { continue };
+        mounts.push(json!({ "name": name, "mountPath": path, "readOnly": true }));
+        // The group reads: the process is not the owner of what the kubelet writes.
+        let secret = json!({ "secretName": secret, "defaultMode": 0o440 });
+        volumes.push(json!({ "name": name, "secret": secret }));
+    }
+    let container = json!({
+        "name": "engram",
+        "image": image,
+        "imagePullPolicy": pull_policy(cluster),
+        "command": flags::command(cluster, member),
+        "ports": [
+            { "name": "client", "containerPort": CLIENT_PORT },
+            { "name": "peer", "containerPort": PEER_PORT },
+            { "name": "metrics", "containerPort": METRICS_PORT },
+        ],
+        "resources": spec.resources,
+        "securityContext": container_security(),
+        "volumeMounts": mounts,
+        "startupProbe": probe("/livez", 2, START_PROBES),
+        "livenessProbe": probe("/livez", 10, 6),
+        "readinessProbe": probe("/readyz", 3, 3),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    });
+    let mut pod = json!({
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": 30,
+        "securityContext": pod_security(),
+        "imagePullSecrets": spec.image_pull_secrets,
+        "nodeSelector": scheduling.node_selector,
+        "tolerations": scheduling.tolerations,
+        "priorityClassName": scheduling.priority_class_name,
+        "affinity": affinity(cluster, &names),
+        "topologySpreadConstraints": spread(cluster, &names),
+        "containers": [container],
+        "volumes": volumes,
+    });
+    without_nulls(&mut pod);
+    pod
+}
+
+pub(super) fn pull_policy(cluster: &EngramCluster) -> &'static str {
+    match cluster.spec.image_pull_policy {
+        ImagePullPolicy::IfNotPresent => "IfNotPresent",
+        ImagePullPolicy::Always => "Always",
+        ImagePullPolicy::Never => "Never",
+    }
+}
+
+pub(super) fn pod_security() -> Value {
+    json!({
+        "runAsNonRoot": true,
+        "runAsUser": USER,
+        "runAsGroup": USER,
+        "fsGroup": USER,
+        // A large volume's files are not walked at every start.
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": { "type": "RuntimeDefault" },
+    })
+}
+
+pub(super) fn container_security() -> Value {
+    json!({
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": { "drop": ["ALL"] },
+    })
+}
+
+fn probe(path: &str, period: u32, failures: u32) -> Value {
+    json!({
+        "httpGet": { "path": path, "port": "metrics" },
+        "periodSeconds": period,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    })
+}
+
+fn affinity(cluster: &EngramCluster, names: &Names) -> Value {
+    let term = json!({
+        "labelSelector": { "matchLabels": member_selector(&names.cluster) },
+        "topologyKey": "kubernetes.io/hostname",
+    });
+    match cluster.spec.scheduling.anti_affinity {
+        AntiAffinity::None => Value::Null,
+        AntiAffinity::Required => {
+            json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term] } })
+        }
+        AntiAffinity::Preferred => json!({ "podAntiAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [{ "weight": 100, "podAffinityTerm": term }],
+        } }),
+    }
+}
+
+fn spread(cluster: &EngramCluster, names: &Names) -> Value {
+    let scheduling = &cluster.spec.scheduling;
+    if !scheduling.topology_spread_constraints.is_empty() {
+        return json!(scheduling.topology_spread_constraints);
+    }
+    let constraint = |key: &String| {
+        json!({
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": { "matchLabels": member_selector(&names.cluster) },
+        })
+    };
+    json!(
+        scheduling
+            .topology_keys
+            .iter()
+            .map(constraint)
+            .collect::<Vec<_>>()
+    )
+}
+
+/// Fills the volume from a backup before the member starts.
+fn fill(
+    spec: &mut Value,
+    cluster: &EngramCluster,
+    member: &MemberPod,
+    image: &str,
+    recovery: &Recovery,
+    access: &StoreAccess,
+) {
+    let source = recovery
+        .cluster
+        .clone()
+        .unwrap_or_else(|| cluster.name_any());
+    let names = Names::of(cluster);
+    let mut command = vec![
+        "/usr/local/bin/engramctl".to_owned(),
+        "restore".to_owned(),
+        format!("--store={}", access.url),
+        format!("--cluster={source}"),
+        format!("--backup={}", recovery.backup),
+        format!("--data-dir={DATA_DIRECTORY}"),
+        format!("--name={}", member.name),
+        format!("--initial-cluster={}", member.initial_cluster),
+        format!(
+            "--initial-advertise-peer-urls={}",
+            names.peer_url(&member.name)
+        ),
+        format!("--initial-cluster-token={}", flags::token(cluster)),
+        format!("--bump-revision={}", recovery.revision_bump),
+        "--result-file=/dev/termination-log".to_owned(),
+    ];
+    if recovery.mark_compacted {
+        command.push("--mark-compacted".into());
+    }
+    let mut mounts = vec![json!({ "name": "data", "mountPath": VOLUME })];
+    mounts.extend(access.mounts.iter().cloned());
+    let container = json!({
+        "name": "restore",
+        "image": image,
+        "imagePullPolicy": pull_policy(cluster),
+        "command": command,
+        "env": access.env,
+        "securityContext": container_security(),
+        "volumeMounts": mounts,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    });
+    spec["initContainers"] = json!([container]);
+    for volume in &access.volumes {
+        push(&mut spec["volumes"], volume.clone());
+    }
+}
+
+fn push(list: &mut Value, item: Value) {
+    if let Some(list) = list.as_array_mut() {
+        list.push(item);
+    }
+}
+
+fn without_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(without_nulls);
+        }
+        Value::Array(all) => all.iter_mut().for_each(without_nulls),
+        _ => {}
+    }
+}

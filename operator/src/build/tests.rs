@@ -1,0 +1,313 @@
+//! Every object is built, and what it promises is looked at.
+
+use kube::core::ObjectMeta;
+use serde_json::json;
+
+use super::*;
+use crate::api::{EngramBackupStore, EngramCluster, EngramMember, MemberOrigin, Recovery, TlsMode};
+
+fn cluster(spec: serde_json::Value) -> EngramCluster {
+    shaped(json!({
+        "apiVersion": "engram.dev/v1alpha1",
+        "kind": "EngramCluster",
+        "metadata": { "name": "demo", "namespace": "data", "uid": "u-1" },
+        "spec": spec,
+    }))
+}
+
+fn member() -> EngramMember {
+    let spec = crate::api::EngramMemberSpec {
+        cluster_ref: crate::api::LocalRef {
+            name: "demo".into(),
+        },
+        origin: MemberOrigin::Seed,
+        peer_url: "https://demo-1.demo-peers.data.svc:2380".into(),
+    };
+    let mut member = EngramMember::new("demo-1", spec);
+    member.metadata = ObjectMeta {
+        namespace: Some("data".into()),
+        uid: Some("0a1b2c3d-4e5f".into()),
+        ..member.metadata
+    };
+    member
+}
+
+fn pod(spec: serde_json::Value) -> serde_json::Value {
+    let plain = MemberPod {
+        name: "demo-1".into(),
+        initial_cluster: "demo-1=https://demo-1.demo-peers.data.svc:2380".into(),
+        founds: true,
+    };
+    json!(member_pod(
+        &cluster(spec),
+        &member(),
+        &plain,
+        "engram:1",
+        None
+    ))
+}
+
+fn command(pod: &serde_json::Value) -> Vec<String> {
+    shaped(pod["spec"]["containers"][0]["command"].clone())
+}
+
+#[test]
+fn a_member_keeps_to_the_restricted_profile() {
+    let pod = pod(json!({}));
+    let spec = &pod["spec"];
+    assert_eq!(spec["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(
+        spec["securityContext"]["seccompProfile"]["type"],
+        "RuntimeDefault"
+    );
+    assert_eq!(spec["automountServiceAccountToken"], false);
+    let container = &spec["containers"][0]["securityContext"];
+    assert_eq!(container["allowPrivilegeEscalation"], false);
+    assert_eq!(container["readOnlyRootFilesystem"], true);
+    assert_eq!(container["capabilities"]["drop"], json!(["ALL"]));
+}
+
+#[test]
+fn both_ports_have_tls_unless_it_is_switched_off() {
+    let flags = command(&pod(json!({})));
+    for flag in [
+        "--client-cert-auth=true",
+        "--peer-client-cert-auth=true",
+        "--listen-client-urls=https://0.0.0.0:2379",
+        "--initial-advertise-peer-urls=https://demo-1.demo-peers.data.svc:2380",
+        "--initial-cluster-token=data-demo-u-1",
+        "--initial-cluster-state=new",
+    ] {
+        assert!(flags.iter().any(|one| one == flag), "{flag} in {flags:?}");
+    }
+    let off =
+        json!({ "tls": { "client": { "mode": "Disabled" }, "peer": { "mode": "Disabled" } } });
+    let pod = pod(off);
+    let flags = command(&pod).join(" ");
+    assert!(
+        !flags.contains("-cert") && !flags.contains("tls"),
+        "{flags}"
+    );
+    assert_eq!(pod["spec"]["volumes"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn what_must_reach_a_running_member_changes_the_template_and_nothing_else_does() {
+    let hash = |spec| template_hash(&cluster(spec), "engram:1");
+    let plain = hash(json!({}));
+    assert_eq!(plain.len(), 16);
+    for same in [
+        json!({ "replicas": 5 }),
+        json!({ "storage": { "size": "9Gi" } }),
+        json!({ "paused": true }),
+        json!({ "healing": { "nodeLostAfter": "30s" } }),
+    ] {
+        assert_eq!(hash(same.clone()), plain, "{same}");
+    }
+    for other in [
+        json!({ "config": { "maxTxnOps": 64 } }),
+        json!({ "resources": { "requests": { "cpu": "1" } } }),
+        json!({ "podTemplate": { "labels": { "team": "a" } } }),
+        json!({ "tls": { "peer": { "mode": "Disabled" } } }),
+    ] {
+        assert_ne!(hash(other.clone()), plain, "{other}");
+    }
+    assert_ne!(template_hash(&cluster(json!({})), "engram:2"), plain);
+}
+
+#[test]
+fn settings_become_flags() {
+    let flags = command(&pod(json!({ "config": {
+        "quotaBytes": "2Gi",
+        "electionTimeoutMilliseconds": 2000,
+        "autoCompaction": { "mode": "Periodic", "retention": "1h" },
+    } })));
+    for flag in [
+        "--quota-backend-bytes=2147483648",
+        "--election-timeout=2000",
+        "--auto-compaction-mode=periodic",
+        "--auto-compaction-retention=1h",
+    ] {
+        assert!(flags.iter().any(|one| one == flag), "{flag}");
+    }
+}
+
+#[test]
+fn a_volume_is_never_that_of_another_member_of_the_name() {
+    let first = member();
+    let mut second = member();
+    second.metadata.uid = Some("ffffffff-0000".into());
+    assert_eq!(claim_name(&first), "data-demo-1-0a1b2c3d");
+    assert_ne!(claim_name(&first), claim_name(&second));
+    let claim = volume_claim(&cluster(json!({})), &first);
+    assert_eq!(
+        claim.metadata.owner_references.map(|owners| owners.len()),
+        Some(1)
+    );
+    let kept = cluster(json!({ "storage": { "size": "1Gi", "reclaimPolicy": "Retain" } }));
+    let claim = volume_claim(&kept, &first);
+    assert_eq!(claim.metadata.owner_references.unwrap_or_default(), []);
+}
+
+#[test]
+fn a_peer_url_leads_back_to_its_member_and_no_other_does() {
+    let names = Names::of(&cluster(json!({})));
+    assert_eq!(
+        names.member_of(&names.peer_url("demo-7")).as_deref(),
+        Some("demo-7")
+    );
+    for foreign in [
+        "https://demo-7.other-peers.data.svc:2380",
+        "https://10.0.0.1:2380",
+        "x",
+        "",
+    ] {
+        assert_eq!(names.member_of(foreign), None, "{foreign}");
+    }
+}
+
+#[test]
+fn evictions_are_held_to_the_quorum_and_one_member_may_be_drained() {
+    let minimum = |replicas: i32, voters| {
+        let budget = disruption_budget(&cluster(json!({ "replicas": replicas })), voters)?;
+        Some(json!(budget)["spec"]["minAvailable"].as_u64())
+    };
+    assert_eq!(minimum(3, 3), Some(Some(2)));
+    assert_eq!(
+        minimum(3, 5),
+        Some(Some(3)),
+        "on the way down the larger one counts"
+    );
+    assert_eq!(minimum(5, 1), Some(Some(3)));
+    assert_eq!(minimum(1, 1), None);
+    assert_eq!(minimum(0, 3), None);
+}
+
+#[test]
+fn only_members_reach_the_members_port() {
+    let given = json!({ "networkPolicy": { "from": [{ "podSelector": { "matchLabels": { "a": "b" } } }] } });
+    let policy = json!(network_policy(&cluster(given)));
+    let rules = policy["spec"]["ingress"].as_array().unwrap();
+    let of = |port: u16| {
+        rules
+            .iter()
+            .find(|rule| rule["ports"][0]["port"] == port)
+            .unwrap()
+    };
+    assert_eq!(of(2380)["from"].as_array().unwrap().len(), 1);
+    assert_eq!(of(2379)["from"].as_array().unwrap().len(), 3);
+    assert!(
+        json!(network_policy(&cluster(json!({}))))["spec"]["ingress"][0]
+            .get("from")
+            .is_none()
+    );
+    assert!(network_policy(&cluster(json!({ "networkPolicy": { "enabled": false } }))).is_none());
+}
+
+#[test]
+fn services_are_built() {
+    let cluster =
+        cluster(json!({ "clientService": { "type": "NodePort", "annotations": { "a": "b" } } }));
+    let peers = json!(peer_service(&cluster));
+    assert_eq!(peers["spec"]["clusterIP"], "None");
+    assert_eq!(peers["spec"]["publishNotReadyAddresses"], true);
+    let client = json!(client_service(&cluster));
+    assert_eq!(client["metadata"]["name"], "demo-client");
+    assert_eq!(client["spec"]["type"], "NodePort");
+    assert_eq!(client["metadata"]["annotations"]["a"], "b");
+}
+
+fn store(spec: serde_json::Value) -> EngramBackupStore {
+    shaped(json!({
+        "apiVersion": "engram.dev/v1alpha1",
+        "kind": "EngramBackupStore",
+        "metadata": { "name": "s", "namespace": "data" },
+        "spec": spec,
+    }))
+}
+
+#[test]
+fn a_bucket_and_a_volume_are_reached() {
+    let bucket = access(&store(json!({ "s3": {
+        "bucket": "backups", "prefix": "a/b", "endpoint": "http://s3.local:9000", "allowHTTP": true,
+        "credentialsSecretRef": { "name": "key" },
+    } })));
+    assert_eq!(
+        bucket.url,
+        "s3://backups/a/b?region=us-east-1&endpoint=http://s3.local:9000&allow_http=true"
+    );
+    assert_eq!(bucket.env.len(), 3);
+    let volume = access(&store(json!({ "pvc": { "claimName": "c", "path": "x" } })));
+    assert_eq!(volume.url, "file:///var/lib/engram-backups/x");
+    assert_eq!((volume.mounts.len(), volume.volumes.len()), (1, 1));
+}
+
+#[test]
+fn a_backup_runs_once_with_the_clusters_certificates() {
+    let cluster = cluster(json!({}));
+    let access = access(&store(json!({ "pvc": { "claimName": "c" } })));
+    let tool = Tool {
+        name: "b-backup".into(),
+        namespace: "data".into(),
+        cluster_name: "demo",
+        cluster: Some(&cluster),
+        image: "engram:1",
+        words: vec!["backup".into(), "create".into()],
+        speaks: true,
+        access: &access,
+        deadline: 60,
+        owner: None,
+    };
+    let pod = json!(tool_pod(&tool));
+    assert_eq!(pod["spec"]["restartPolicy"], "Never");
+    let flags = command(&pod).join(" ");
+    for part in [
+        "backup create",
+        "--store=file:///",
+        "--endpoints=https://demo-client.data.svc:2379",
+        "--cacert=",
+    ] {
+        assert!(flags.contains(part), "{part} in {flags}");
+    }
+}
+
+#[test]
+fn a_restore_fills_the_volume_before_the_first_start_and_is_not_part_of_the_template() {
+    let cluster = cluster(json!({}));
+    let recovery: Recovery = shaped(json!({ "storeRef": { "name": "s" } }));
+    let access = access(&store(json!({ "pvc": { "claimName": "c" } })));
+    let plain = MemberPod {
+        name: "demo-1".into(),
+        founds: true,
+        ..MemberPod::default()
+    };
+    let pod = member_pod(
+        &cluster,
+        &member(),
+        &plain,
+        "engram:1",
+        Some((&recovery, &access)),
+    );
+    let bare = member_pod(&cluster, &member(), &plain, "engram:1", None);
+    assert_eq!(pod.metadata.annotations, bare.metadata.annotations);
+    let init: Vec<String> = shaped(json!(pod)["spec"]["initContainers"][0]["command"].clone());
+    let init = init.join(" ");
+    for part in [
+        "restore --store=file://",
+        "--backup=latest",
+        "--bump-revision=1000000000",
+        "--mark-compacted",
+    ] {
+        assert!(init.contains(part), "{part} in {init}");
+    }
+}
+
+#[test]
+fn certificates_may_be_the_users() {
+    let cluster =
+        cluster(json!({ "tls": { "client": { "mode": "Secret", "secretName": "mine" } } }));
+    assert_eq!(cluster.spec.tls.client.mode, TlsMode::Secret);
+    let names = Names::of(&cluster);
+    assert_eq!(names.server_secret().as_deref(), Some("mine"));
+    assert_eq!(names.peer_secret().as_deref(), Some("demo-peer-tls"));
+}

@@ -1,0 +1,51 @@
+//! A member's volume.
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::{Resource as _, ResourceExt as _};
+use serde_json::json;
+
+use crate::api::{EngramCluster, EngramMember, VolumeReclaim};
+
+use super::names::member_labels;
+use super::shaped;
+
+/// The claim of a member: named after its object's UID as well, so that no member ever meets a
+/// volume that another one of its name left.
+#[must_use]
+pub fn claim_name(member: &EngramMember) -> String {
+    let uid = member.metadata.uid.as_deref().unwrap_or_default();
+    let tail: String = uid
+        .chars()
+        .filter(char::is_ascii_hexdigit)
+        .take(8)
+        .collect();
+    format!("data-{}-{tail}", member.name_any())
+}
+
+/// The claim of a member. It goes with the member's object unless it is to be retained.
+#[must_use]
+pub fn volume_claim(cluster: &EngramCluster, member: &EngramMember) -> PersistentVolumeClaim {
+    let storage = &cluster.spec.storage;
+    let owners: Vec<_> = match storage.reclaim_policy {
+        VolumeReclaim::Delete => member.controller_owner_ref(&()).into_iter().collect(),
+        VolumeReclaim::Retain => Vec::new(),
+    };
+    let mut claim = json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": claim_name(member),
+            "namespace": member.namespace(),
+            "labels": member_labels(&cluster.name_any(), &member.name_any()),
+            "ownerReferences": owners,
+        },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": { "requests": { "storage": storage.size } },
+        },
+    });
+    if let Some(class) = &storage.storage_class_name {
+        claim["spec"]["storageClassName"] = json!(class);
+    }
+    shaped(claim)
+}

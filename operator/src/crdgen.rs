@@ -1,0 +1,78 @@
+//! The custom resource definitions as YAML, one file a kind.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt as _;
+
+use crate::api;
+
+const HEAD: &str = "# Made by `make manifests` from operator/src/api: change it there.\n";
+
+/// Every definition.
+#[must_use]
+pub fn definitions() -> Vec<CustomResourceDefinition> {
+    vec![
+        api::EngramCluster::crd(),
+        api::EngramMember::crd(),
+        api::EngramBackupStore::crd(),
+        api::EngramBackup::crd(),
+        api::EngramBackupSchedule::crd(),
+        api::EngramRestore::crd(),
+        api::EngramOperation::crd(),
+    ]
+}
+
+/// Every definition as the name of its file and its text.
+///
+/// # Panics
+/// Never: a definition is plain data.
+#[must_use]
+pub fn files() -> Vec<(String, String)> {
+    let text = |crd: &CustomResourceDefinition| {
+        let mut value = serde_json::to_value(crd).expect("a definition is plain data");
+        tidy(&mut value);
+        let yaml = serde_yaml_ng::to_string(&value).expect("JSON is YAML");
+        format!("{HEAD}{yaml}")
+    };
+    let file =
+        |crd: &CustomResourceDefinition| (format!("{}.yaml", crd.spec.names.plural), text(crd));
+    definitions().iter().map(file).collect()
+}
+
+/// Takes away what says nothing: formats that JSON Schema does not know (`uint32`) draw a warning
+/// from kubectl.
+fn tidy(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(map) => {
+            let unknown = |format: &str| format.starts_with("uint") || format.starts_with("int8");
+            if map
+                .get("format")
+                .and_then(|f| f.as_str())
+                .is_some_and(unknown)
+            {
+                map.remove("format");
+            }
+            map.values_mut().for_each(tidy);
+        }
+        serde_json::Value::Array(all) => all.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_is_committed_is_what_is_made() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/crds");
+        for (name, text) in files() {
+            let committed = std::fs::read_to_string(dir.join(&name)).unwrap_or_default();
+            assert!(
+                committed == text,
+                "manifests/crds/{name} is stale: run `make manifests`"
+            );
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What is: objects straight from the API server (no cache, so nothing is old), and the members'
+//! own account, read linearizably. Everything of one pass, or an error.
+
+mod asked;
+mod pod_state;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use k8s_openapi::api::core::v1::{Node as KubeNode, PersistentVolumeClaim, Pod};
+use kube::api::{Api, ListParams};
+use kube::{Resource as _, ResourceExt as _};
+
+use crate::api::{EngramCluster, EngramMember};
+use crate::build::{self, Names, TEMPLATE_ANNOTATION};
+use crate::etcd::TlsClient;
+use crate::plan::{Entry, Member, Node, Observed, Pod as PodView, Roster, Volume};
+use crate::reconcile::{Context, Error};
+
+pub use asked::Asked;
+pub(crate) use pod_state::{last_exit, last_words, stuck};
+
+/// A view older than this is not acted upon, in seconds.
+const FRESH_SECONDS: u64 = 20;
+
+/// Everything that one pass saw.
+pub struct Sight {
+    /// For the planner.
+    pub observed: Observed,
+    /// Members' objects, by number.
+    pub members: Vec<EngramMember>,
+    /// Their pods, by name.
+    pub pods: BTreeMap<String, Pod>,
+    /// What they said.
+    pub asked: Asked,
+}
+
+/// Looks at a cluster. `image` is what its members should run.
+///
+/// # Errors
+/// The API server did not answer.
+pub async fn observe(
+    context: &Context,
+    cluster: &EngramCluster,
+    tls: Option<&TlsClient>,
+    image: &str,
+) -> Result<Sight, Error> {
+    let began = Instant::now();
+    let names = Names::of(cluster);
+    let labels = ListParams::default().labels(&format!(
+        "engram.dev/cluster={},app.kubernetes.io/component=member",
+        names.cluster
+    ));
+    let (members, pods, claims) = tokio::try_join!(
+        list::<EngramMember>(context, &names.namespace, &labels),
+        list::<Pod>(context, &names.namespace, &labels),
+        list::<PersistentVolumeClaim>(context, &names.namespace, &labels),
+    )?;
+    let ours = |member: &EngramMember| is_owned_by(member, cluster);
+    let mut members: Vec<EngramMember> = members.into_iter().filter(ours).collect();
+    members.sort_by_key(|member| number(&names, member));
+    let pods: BTreeMap<String, Pod> = pods.into_iter().map(|pod| (pod.name_any(), pod)).collect();
+    let claims: BTreeMap<String, PersistentVolumeClaim> = claims
+        .into_iter()
+        .map(|claim| (claim.name_any(), claim))
+        .collect();
+    let asked = asked::ask(&names, &members, &pods, tls).await;
+    let template = build::template_hash(cluster, image);
+    let now = k8s_openapi::jiff::Timestamp::now().as_second();
+    let roster = asked
+        .listed
+        .as_ref()
+        .map(|listed| roster(&names, listed, asked.leader));
+    let mut views = Vec::new();
+    for member in &members {
+        let pod = own_pod(member, &pods);
+        let claim = claims.get(&build::claim_name(member));
+        let node = node(context, member, pod, now).await?;
+        let facts = Facts {
+            cluster,
+            template: &template,
+            claim,
+            node,
+            pod,
+            asked: &asked,
+            now,
+        };
+        views.push(view(&names, member, &facts, roster.as_ref()));
+    }
+    let status = cluster.status.clone().unwrap_or_default();
+    let hour_ago = now - 3600;
+    let recent = status
+        .replacements
+        .iter()
+        .filter(|time| time.0.as_second() > hour_ago);
+    let observed = Observed {
+        now,
+        fresh: began.elapsed().as_secs() < FRESH_SECONDS,
+        bootstrapped: status.cluster_id.is_some() || roster.is_some(),
+        deleting: cluster.meta().deletion_timestamp.is_some(),
+        members: views,
+        roster,
+        replacements: recent.count(),
+    };
+    Ok(Sight {
+        observed,
+        members,
+        pods,
+        asked,
+    })
+}
+
+async fn list<K>(context: &Context, namespace: &str, by: &ListParams) -> Result<Vec<K>, Error>
+where
+    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
+    Ok(api.list(by).await?.items)
+}
+
+fn is_owned_by(member: &EngramMember, cluster: &EngramCluster) -> bool {
+    let owners = member.owner_references();
+    owners
+        .iter()
+        .any(|owner| Some(&owner.uid) == cluster.metadata.uid.as_ref())
+}
+
+/// A member's own pod; one of the same name that is not is somebody else's.
+fn own_pod<'a>(member: &EngramMember, pods: &'a BTreeMap<String, Pod>) -> Option<&'a Pod> {
+    let pod = pods.get(&member.name_any())?;
+    let owners = pod.owner_references();
+    let owned = owners
+        .iter()
+        .any(|owner| Some(&owner.uid) == member.metadata.uid.as_ref());
+    owned.then_some(pod)
+}
+
+fn number(names: &Names, member: &EngramMember) -> u32 {
+    let name = member.name_any();
+    let tail = name.strip_prefix(&format!("{}-", names.cluster));
+    tail.and_then(|tail| tail.parse().ok()).unwrap_or_default()
+}
+
+fn roster(names: &Names, listed: &[crate::etcd::Listed], leader: Option<u64>) -> Roster {
+    let entry = |one: &crate::etcd::Listed| {
+        let member = names.member_of(&one.peer_url);
+        Entry {
+            id: one.id,
+            ours: member.is_some(),
+            member: member.unwrap_or_else(|| one.peer_url.clone()),
+            learner: one.learner,
+        }
+    };
+    Roster {
+        entries: listed.iter().map(entry).collect(),
+        leader,
+    }
+}
+
+/// What is known of one member.
+struct Facts<'a> {
+    cluster: &'a EngramCluster,
+    template: &'a str,
+    claim: Option<&'a PersistentVolumeClaim>,
+    node: Node,
+    pod: Option<&'a Pod>,
+    asked: &'a Asked,
+    now: i64,
+}
+
+fn view(
+    names: &Names,
+    member: &EngramMember,
+    facts: &Facts<'_>,
+    roster: Option<&Roster>,
+) -> Member {
+    let name = member.name_any();
+    let status = member.status.clone().unwrap_or_default();
+    let answer = facts.asked.answers.get(&name);
+    let volume = match facts.claim {
+        None => Volume::None,
+        Some(claim) if claim.meta().deletion_timestamp.is_some() => Volume::Terminating,
+        Some(_) => Volume::Present,
+    };
+    let pod = facts.pod.map(|pod| {
+        let state = pod_state::state(pod, facts.now);
+        let template = pod.annotations().get(TEMPLATE_ANNOTATION);
+        // A pod that has failed never starts again, and a restore that was done never has to.
+        let spent = pod_state::is_over(pod)
+            || (status.initialized && pod_state::restores(pod) && !pod_state::is_up(pod));
+        PodView {
+            state,
+            outdated: spent || template.map(String::as_str) != Some(facts.template),
+        }
+    });
+    let listed = roster.and_then(|roster| roster.of(&name));
+    let applied = facts.asked.applied;
+    Member {
+        number: number(names, member),
+        deleting: member.meta().deletion_timestamp.is_some(),
+        listed_before: status.member_id.is_some() || listed.is_some(),
+        initialized: status.initialized || answer.is_some(),
+        pod,
+        volume,
+        node: facts.node,
+        healthy: answer.is_some_and(|answer| answer.leader != 0),
+        // The same measure as etcd's own for promotion: nine tenths of what the leader has.
+        caught_up: answer.is_some_and(|answer| answer.applied >= applied / 10 * 9),
+        volume_small: facts
+            .claim
+            .is_some_and(|claim| is_small(facts.cluster, claim)),
+        name,
+    }
+}
+
+fn is_small(cluster: &EngramCluster, claim: &PersistentVolumeClaim) -> bool {
+    let requests = claim
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.resources.as_ref()?.requests.as_ref());
+    let has = requests.and_then(|requests| build::bytes(&requests.get("storage")?.0));
+    let wanted = build::bytes(&cluster.spec.storage.size);
+    has.zip(wanted).is_some_and(|(has, wanted)| has < wanted)
+}
+
+/// How the node is that a member runs on, or ran on last.
+async fn node(
+    context: &Context,
+    member: &EngramMember,
+    pod: Option<&Pod>,
+    now: i64,
+) -> Result<Node, Error> {
+    let scheduled = pod.and_then(|pod| pod.spec.as_ref()?.node_name.clone());
+    let last = member
+        .status
+        .as_ref()
+        .and_then(|status| status.node.clone());
+    let Some(name) = scheduled.or(last) else {
+        return Ok(Node::None);
+    };
+    let api: Api<KubeNode> = Api::all(context.client.clone());
+    let Some(node) = api.get_opt(&name).await? else {
+        return Ok(Node::Lost {
+            since: context.node_gone_since(&name, now),
+        });
+    };
+    context.node_is_back(&name);
+    let conditions = node
+        .status
+        .and_then(|status| status.conditions)
+        .unwrap_or_default();
+    let ready = conditions.into_iter().find(|one| one.type_ == "Ready");
+    Ok(match ready {
+        Some(ready) if ready.status != "True" => Node::Lost {
+            since: ready
+                .last_transition_time
+                .map_or(now, |time| time.0.as_second()),
+        },
+        _ => Node::Ready,
+    })
+}

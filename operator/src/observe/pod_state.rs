@@ -1,0 +1,227 @@
+//! How a pod is, from its status.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+
+use crate::plan::PodState;
+
+/// Reasons for which a container waits in vain, and whether a new member would as well.
+const STUCK: [(&str, bool); 8] = [
+    ("CrashLoopBackOff", false),
+    ("RunContainerError", false),
+    ("CreateContainerError", false),
+    ("ErrImagePull", true),
+    ("ImagePullBackOff", true),
+    ("InvalidImageName", true),
+    ("ErrImageNeverPull", true),
+    ("CreateContainerConfigError", true),
+];
+
+/// Its containers, those that prepare it included.
+fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let status = pod.status.as_ref();
+    let init = status.and_then(|status| status.init_container_statuses.as_ref());
+    let main = status.and_then(|status| status.container_statuses.as_ref());
+    init.into_iter().chain(main).flatten()
+}
+
+/// Whether the member's own container runs.
+pub(crate) fn is_up(pod: &Pod) -> bool {
+    let main = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref());
+    let running = |one: &ContainerStatus| {
+        one.state
+            .as_ref()
+            .is_some_and(|state| state.running.is_some())
+    };
+    pod.metadata.deletion_timestamp.is_none() && main.is_some_and(|all| all.iter().any(running))
+}
+
+/// Whether it has ended for good, as evicted pods have.
+pub(crate) fn is_over(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Failed" | "Succeeded"))
+}
+
+/// Whether it begins with a restore.
+pub(crate) fn restores(pod: &Pod) -> bool {
+    pod.spec.as_ref().is_some_and(|spec| {
+        spec.init_containers
+            .as_ref()
+            .is_some_and(|all| !all.is_empty())
+    })
+}
+
+/// How it ended the last time, as `exit 134 (Error)`.
+pub(crate) fn last_exit(pod: &Pod) -> Option<String> {
+    containers(pod).find_map(|one| {
+        let current = one
+            .state
+            .as_ref()
+            .and_then(|state| state.terminated.as_ref());
+        let before = one
+            .last_state
+            .as_ref()
+            .and_then(|state| state.terminated.as_ref());
+        let ended = current.or(before).filter(|ended| ended.exit_code != 0)?;
+        let reason = ended.reason.as_deref().unwrap_or("unknown");
+        Some(format!("{}: exit {} ({reason})", one.name, ended.exit_code))
+    })
+}
+
+/// What a failed container said last, at most so many characters.
+pub(crate) fn last_words(pod: &Pod, most: usize) -> Option<String> {
+    containers(pod).find_map(|one| {
+        let current = one
+            .state
+            .as_ref()
+            .and_then(|state| state.terminated.as_ref());
+        let before = one
+            .last_state
+            .as_ref()
+            .and_then(|state| state.terminated.as_ref());
+        let ended = current.or(before).filter(|ended| ended.exit_code != 0)?;
+        let words = ended.message.as_deref()?.trim();
+        let skip = words.chars().count().saturating_sub(most);
+        Some(words.chars().skip(skip).collect())
+    })
+}
+
+/// Why a container waits, where it waits in vain.
+pub(crate) fn stuck(pod: &Pod) -> Option<(String, String)> {
+    containers(pod).find_map(|one| {
+        let waiting = one.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.clone()?;
+        STUCK.iter().find(|(known, _)| *known == reason)?;
+        Some((reason, waiting.message.clone().unwrap_or_default()))
+    })
+}
+
+/// How it is.
+pub(crate) fn state(pod: &Pod, now: i64) -> PodState {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return PodState::Terminating;
+    }
+    let created = pod
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(now, |time| time.0.as_second());
+    let since = condition(pod, "ContainersReady", "False").unwrap_or(created);
+    if is_over(pod) {
+        return PodState::Broken {
+            since,
+            starved: true,
+        };
+    }
+    if is_up(pod) {
+        return PodState::Running {
+            ready_since: condition(pod, "Ready", "True"),
+        };
+    }
+    let oom = containers(pod).any(|one| {
+        let states = [one.state.as_ref(), one.last_state.as_ref()];
+        let ended = states
+            .into_iter()
+            .flatten()
+            .filter_map(|state| state.terminated.as_ref());
+        ended
+            .into_iter()
+            .any(|ended| ended.reason.as_deref() == Some("OOMKilled"))
+    });
+    if let Some((reason, _)) = stuck(pod) {
+        let starved = STUCK
+            .iter()
+            .any(|(known, starved)| *known == reason && *starved);
+        return PodState::Broken {
+            since,
+            starved: starved || oom,
+        };
+    }
+    let restarts = containers(pod).any(|one| one.restart_count > 0);
+    match restarts {
+        true => PodState::Broken {
+            since,
+            starved: oom,
+        },
+        false => PodState::Starting,
+    }
+}
+
+/// Since when a condition has that status.
+fn condition(pod: &Pod, kind: &str, status: &str) -> Option<i64> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let found = conditions
+        .iter()
+        .find(|one| one.type_ == kind && one.status == status)?;
+    found
+        .last_transition_time
+        .as_ref()
+        .map(|time| time.0.as_second())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(status: serde_json::Value) -> Pod {
+        let pod = json!({
+            "metadata": { "name": "demo-1", "creationTimestamp": "2026-01-01T00:00:00Z" },
+            "status": status,
+        });
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn container(state: serde_json::Value, last: serde_json::Value) -> serde_json::Value {
+        json!({ "containerStatuses": [{
+            "name": "engram", "image": "i", "imageID": "", "ready": false, "restartCount": 3,
+            "state": state, "lastState": last,
+        }] })
+    }
+
+    #[test]
+    fn states_are_told_apart() {
+        assert_eq!(
+            state(&pod(json!({ "phase": "Pending" })), 0),
+            PodState::Starting
+        );
+        let crash = container(
+            json!({ "waiting": { "reason": "CrashLoopBackOff" } }),
+            json!({}),
+        );
+        assert!(matches!(
+            state(&pod(crash), 0),
+            PodState::Broken { starved: false, .. }
+        ));
+        let image = container(
+            json!({ "waiting": { "reason": "ErrImagePull" } }),
+            json!({}),
+        );
+        assert!(matches!(
+            state(&pod(image), 0),
+            PodState::Broken { starved: true, .. }
+        ));
+        let ended = json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } });
+        let oom = container(
+            json!({ "waiting": { "reason": "CrashLoopBackOff" } }),
+            ended,
+        );
+        assert!(matches!(
+            state(&pod(oom.clone()), 0),
+            PodState::Broken { starved: true, .. }
+        ));
+        assert_eq!(
+            last_exit(&pod(oom)).as_deref(),
+            Some("engram: exit 137 (OOMKilled)")
+        );
+        let up = container(json!({ "running": {} }), json!({}));
+        assert_eq!(state(&pod(up), 0), PodState::Running { ready_since: None });
+        assert!(is_over(&pod(json!({ "phase": "Failed" }))));
+    }
+}

@@ -1,0 +1,67 @@
+//! When a certificate ends: just enough DER to find it. Nothing is verified here, and reading is
+//! bounded by the input.
+
+use k8s_openapi::jiff::civil::DateTime;
+use k8s_openapi::jiff::tz::TimeZone;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+const SEQUENCE: u8 = 0x30;
+const VERSION: u8 = 0xa0;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+
+/// When the first certificate of a PEM text ends, in seconds since 1970.
+#[must_use]
+pub fn not_after(pem: &[u8]) -> Option<i64> {
+    let certificate = CertificateDer::pem_slice_iter(pem).next()?.ok()?;
+    let (_, certificate, _) = element(&certificate)?;
+    let (_, mut rest, _) = element(certificate)?;
+    let (tag, _, after) = element(rest)?;
+    if tag == VERSION {
+        rest = after;
+    }
+    // serialNumber, signature, issuer
+    for _ in 0..3 {
+        rest = element(rest)?.2;
+    }
+    let (tag, validity, _) = element(rest)?;
+    if tag != SEQUENCE {
+        return None;
+    }
+    let (_, _, after) = element(validity)?;
+    let (tag, time, _) = element(after)?;
+    read_time(tag, std::str::from_utf8(time).ok()?)
+}
+
+fn read_time(tag: u8, text: &str) -> Option<i64> {
+    let text = match tag {
+        // Years of two digits are those from 1950 to 2049 (RFC 5280).
+        UTC_TIME if text.get(..2)? < "50" => format!("20{text}"),
+        UTC_TIME => format!("19{text}"),
+        GENERALIZED_TIME => text.to_owned(),
+        _ => return None,
+    };
+    let time = DateTime::strptime("%Y%m%d%H%M%SZ", &text).ok()?;
+    Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second())
+}
+
+/// Tag, content and what follows.
+fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = bytes.split_first()?;
+    let (&first, mut rest) = rest.split_first()?;
+    let mut length = usize::from(first);
+    if first & 0x80 != 0 {
+        let count = usize::from(first & 0x7f);
+        if count == 0 || count > 4 {
+            return None;
+        }
+        let (digits, after) = rest.split_at_checked(count)?;
+        length = digits
+            .iter()
+            .fold(0, |sum, &digit| (sum << 8) | usize::from(digit));
+        rest = after;
+    }
+    let (content, after) = rest.split_at_checked(length)?;
+    Some((tag, content, after))
+}

@@ -1,0 +1,127 @@
+//! Years of renewals, with a clock that is an argument; and what is made is really trusted.
+
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier as _;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+
+use super::*;
+
+const DAY: i64 = 86_400;
+const NAME: &str = "demo members";
+
+fn request(lifetime: i64) -> LeafRequest {
+    LeafRequest {
+        name: "demo".into(),
+        hosts: vec!["*.demo-peers.data.svc".into(), "127.0.0.1".into()],
+        server: true,
+        client: true,
+        lifetime,
+    }
+}
+
+/// Whether who trusts `bundle` trusts the certificate at that time.
+fn trusted(bundle: &[u8], leaf: &Files, now: i64) -> bool {
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_slice_iter(bundle) {
+        roots.add(root.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .unwrap();
+    let certificate = CertificateDer::from_pem_slice(&leaf["tls.crt"]).unwrap();
+    let name = ServerName::try_from("demo-7.demo-peers.data.svc").unwrap();
+    let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.try_into().unwrap()));
+    verifier
+        .verify_server_cert(&certificate, &[], &name, &[], now)
+        .is_ok()
+}
+
+#[test]
+fn what_is_made_is_trusted_and_ends_when_it_says() {
+    let now = 1_800_000_000;
+    let ring = renew_ring(&Files::new(), NAME, 1000 * DAY, now).unwrap();
+    let leaf = renew_leaf(&Files::new(), &ring, NAME, &request(90 * DAY), now).unwrap();
+    assert_eq!(not_after(&leaf["tls.crt"]), Some(now + 90 * DAY));
+    assert!(trusted(&leaf["ca.crt"], &leaf, now + 80 * DAY));
+    assert!(!trusted(&leaf["ca.crt"], &leaf, now + 91 * DAY));
+}
+
+#[test]
+fn nothing_changes_until_it_is_due() {
+    let now = 1_800_000_000;
+    let ring = renew_ring(&Files::new(), NAME, 1000 * DAY, now).unwrap();
+    let leaf = renew_leaf(&Files::new(), &ring, NAME, &request(90 * DAY), now).unwrap();
+    let later = now + 59 * DAY;
+    assert_eq!(
+        renew_ring(&ring.files, NAME, 1000 * DAY, later).unwrap(),
+        ring
+    );
+    assert_eq!(
+        renew_leaf(&leaf, &ring, NAME, &request(90 * DAY), later).unwrap(),
+        leaf
+    );
+    let due = renew_leaf(&leaf, &ring, NAME, &request(90 * DAY), now + 61 * DAY).unwrap();
+    assert_ne!(due["tls.crt"], leaf["tls.crt"]);
+    let mut other = request(90 * DAY);
+    other.hosts.push("db.example.org".into());
+    assert_ne!(
+        renew_leaf(&leaf, &ring, NAME, &other, later).unwrap()["tls.crt"],
+        leaf["tls.crt"]
+    );
+}
+
+/// Ten years, looked at every ten minutes around changes: whoever has the bundle of the last look
+/// or of this one trusts the certificate of either.
+#[test]
+fn through_every_rotation_old_and_new_trust_each_other() {
+    let (mut now, mut ring, mut leaf) = (
+        1_800_000_000,
+        Ring {
+            files: Files::new(),
+        },
+        Files::new(),
+    );
+    let mut authorities = std::collections::BTreeSet::new();
+    for _ in 0..2000 {
+        let next_ring = renew_ring(&ring.files, NAME, 365 * DAY, now).unwrap();
+        let next_leaf = renew_leaf(&leaf, &next_ring, NAME, &request(30 * DAY), now).unwrap();
+        authorities.insert(next_ring.certificate());
+        assert!(trusted(&next_leaf["ca.crt"], &next_leaf, now));
+        if !leaf.is_empty() {
+            assert!(
+                trusted(&leaf["ca.crt"], &next_leaf, now),
+                "the old bundle, the new certificate"
+            );
+            assert!(
+                trusted(&next_leaf["ca.crt"], &leaf, now),
+                "the new bundle, the old certificate"
+            );
+        }
+        // A day, or right after a change ten minutes and a bit.
+        now += if next_ring == ring { DAY } else { 601 };
+        (ring, leaf) = (next_ring, next_leaf);
+    }
+    assert!(authorities.len() > 5, "{} authorities", authorities.len());
+}
+
+#[test]
+fn a_damaged_secret_is_an_error_and_not_a_new_authority() {
+    let now = 1_800_000_000;
+    let ring = renew_ring(&Files::new(), NAME, 365 * DAY, now).unwrap();
+    let mut damaged = ring.files.clone();
+    damaged.insert("tls.crt".into(), b"nonsense".to_vec());
+    assert!(renew_ring(&damaged, NAME, 365 * DAY, now).is_err());
+    damaged.remove("tls.key");
+    assert!(renew_ring(&damaged, NAME, 365 * DAY, now).is_err());
+    for garbage in [
+        &b""[..],
+        b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
+    ] {
+        assert_eq!(not_after(garbage), None);
+    }
+}

@@ -1,0 +1,229 @@
+//! Members that are lost, or that someone wants gone.
+
+use super::quorum::{can_remove, healthy, is_healthy, quorum, successor};
+use super::view::{Entry, Member, Node, Observed, PodState, Roster, Volume, Wanted};
+use super::{Action, Cause, Next, Plan};
+use crate::api::Reason;
+
+/// Why a member is lost, if it is.
+pub(super) fn lost(observed: &Observed, wanted: &Wanted, member: &Member) -> Option<Cause> {
+    let elapsed = |since: i64| observed.now.saturating_sub(since);
+    let seconds = |limit: std::time::Duration| i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
+    if member.initialized && member.volume != Volume::Present {
+        return Some(Cause::VolumeLost);
+    }
+    if member.healthy {
+        return None;
+    }
+    if let Node::Lost { since } = member.node
+        && elapsed(since) >= seconds(wanted.node_lost_after)
+    {
+        return Some(Cause::NodeLost);
+    }
+    match member.pod.as_ref().map(|pod| &pod.state) {
+        Some(PodState::Broken {
+            since,
+            starved: false,
+        }) if elapsed(*since) >= seconds(wanted.unhealthy_after) => Some(Cause::Unhealthy),
+        _ => None,
+    }
+}
+
+/// Members that the cluster does not list any more.
+pub(super) fn put_away(observed: &Observed, roster: &Roster) -> Vec<Action> {
+    let unlisted = observed
+        .members
+        .iter()
+        .filter(|member| roster.of(&member.name).is_none());
+    let action = |member: &Member| match (member.deleting, member.listed_before) {
+        (true, _) => Some(Action::FinishRemoval {
+            member: member.name.clone(),
+        }),
+        (false, true) => Some(Action::DeleteMember {
+            member: member.name.clone(),
+            cause: Cause::RemovedElsewhere,
+        }),
+        (false, false) => None,
+    };
+    // The second kind is not disruptive (the cluster has let go of them), but one a pass will do.
+    let mut actions: Vec<Action> = unlisted.filter_map(action).collect();
+    let mut marked = false;
+    actions.retain(|action| !action.is_disruptive() || !std::mem::replace(&mut marked, true));
+    actions
+}
+
+/// Takes out whoever is to go, and marks whoever is lost.
+pub(super) fn step(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: Plan) -> Next {
+    if plan.actions.iter().any(Action::is_disruptive) {
+        return Next::Done(plan);
+    }
+    let leaving = leaving(observed, wanted, roster);
+    if let Some((entry, false)) = leaving {
+        return take_out(observed, roster, wanted, entry, plan);
+    }
+    // Whoever is lost comes before whoever still works and waits for a replacement.
+    let is_lost = |member: &&Member| lost(observed, wanted, member).is_some();
+    let mut listed = observed
+        .staying()
+        .filter(|member| roster.of(&member.name).is_some());
+    if let Some(member) = listed.find(is_lost) {
+        return mark(observed, roster, wanted, member, plan);
+    }
+    match leaving {
+        Some((entry, _)) => take_out(observed, roster, wanted, entry, plan),
+        None => Next::On(plan),
+    }
+}
+
+/// The listed member that is to go next: one that has no object, or whose object is being deleted.
+/// Those that do not work come first. And whether it works.
+fn leaving<'a>(
+    observed: &Observed,
+    wanted: &Wanted,
+    roster: &'a Roster,
+) -> Option<(&'a Entry, bool)> {
+    let goes = |entry: &&Entry| match observed.member(&entry.member) {
+        Some(member) => member.deleting,
+        None => entry.ours,
+    };
+    let works = |entry: &&Entry| {
+        let member = observed.member(&entry.member);
+        member.is_some_and(|member| member.healthy && lost(observed, wanted, member).is_none())
+    };
+    let next = roster
+        .entries
+        .iter()
+        .filter(goes)
+        .min_by_key(|entry| (works(entry), entry.id));
+    next.map(|entry| (entry, works(&entry)))
+}
+
+fn take_out(
+    observed: &Observed,
+    roster: &Roster,
+    wanted: &Wanted,
+    entry: &Entry,
+    plan: Plan,
+) -> Next {
+    let name = entry.member.clone();
+    let remove = Action::RemoveMember {
+        id: entry.id,
+        member: observed.member(&name).map(|member| member.name.clone()),
+    };
+    if entry.learner {
+        let message = format!("learner {name} is taken out");
+        return Next::Done(plan.step(remove, Reason::ReplacingMember, message));
+    }
+    let works = is_healthy(observed, entry);
+    let staying = roster.voters().filter(|one| {
+        observed
+            .member(&one.member)
+            .is_some_and(|member| !member.deleting)
+    });
+    let staying = staying.count();
+    if works && staying < wanted.replicas {
+        // A replacement first: it is made by the steps that follow.
+        return Next::On(plan);
+    }
+    if !can_remove(observed, roster, entry) {
+        let message = format!(
+            "{name} cannot be taken out: {} of {} voters answer, and {} would have to remain",
+            healthy(observed, roster),
+            roster.voters().count(),
+            quorum(roster.voters().count().saturating_sub(1)),
+        );
+        return Next::On(plan.blocked(Reason::WouldLoseQuorum, message));
+    }
+    if roster.leader == Some(entry.id)
+        && let Some(next) = successor(observed, roster, entry)
+    {
+        let action = Action::MoveLeader {
+            to: next.member.clone(),
+            id: next.id,
+        };
+        let message = format!("leadership moves from {name}, which is taken out");
+        return Next::Done(plan.step(action, Reason::MovingLeader, message));
+    }
+    let reason = if staying < wanted.replicas {
+        Reason::ReplacingMember
+    } else {
+        Reason::ScalingDown
+    };
+    Next::Done(plan.step(remove, reason, format!("{name} is taken out")))
+}
+
+/// Marks a lost member for replacement.
+fn mark(
+    observed: &Observed,
+    roster: &Roster,
+    wanted: &Wanted,
+    member: &Member,
+    plan: Plan,
+) -> Next {
+    let Some(cause) = lost(observed, wanted, member) else {
+        return Next::On(plan);
+    };
+    let name = &member.name;
+    let why = cause.as_str();
+    if !wanted.healing {
+        let message =
+            format!("{name} is lost ({why}) and healing is off: delete it to have it replaced");
+        return Next::On(plan.blocked(Reason::MemberNotReady, message));
+    }
+    if observed.replacements >= wanted.replacements_per_hour {
+        let message = format!(
+            "{name} is lost ({why}), but {} members were replaced within the hour already",
+            observed.replacements
+        );
+        return Next::On(plan.blocked(Reason::ReplacementLimit, message));
+    }
+    let entry = roster.of(name);
+    let voter = entry.filter(|entry| !entry.learner);
+    // A member that still works is replaced before it is taken out; one that does not, after.
+    if !member.healthy && voter.is_some_and(|entry| !can_remove(observed, roster, entry)) {
+        let (reason, message) = if roster.voters().count() == 1 {
+            (
+                Reason::DataLost,
+                format!(
+                    "{name} was the only member and is lost ({why}): restore a backup into a new cluster"
+                ),
+            )
+        } else {
+            (
+                Reason::WouldLoseQuorum,
+                format!("{name} is lost ({why}), but without it too few voters would answer"),
+            )
+        };
+        return Next::On(plan.blocked(reason, message));
+    }
+    let action = Action::DeleteMember {
+        member: name.clone(),
+        cause,
+    };
+    let message = format!("{name} is lost ({why}) and is replaced");
+    Next::Done(plan.step(action, Reason::ReplacingMember, message))
+}
+
+/// What a person should know when no quorum answers.
+pub(super) fn without_quorum(observed: &Observed) -> String {
+    let healthy = observed
+        .members
+        .iter()
+        .filter(|member| member.healthy)
+        .count();
+    let gone = |member: &&Member| member.initialized && member.volume != Volume::Present;
+    let gone: Vec<&str> = observed
+        .members
+        .iter()
+        .filter(gone)
+        .map(|member| member.name.as_str())
+        .collect();
+    let mut text = format!(
+        "{healthy} of {} members answer: no quorum",
+        observed.members.len()
+    );
+    if !gone.is_empty() {
+        text.push_str(&format!("; the data of {} is gone", gone.join(", ")));
+    }
+    text
+}

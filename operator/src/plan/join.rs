@@ -1,0 +1,150 @@
+//! Founding a cluster, starting members, and having them join.
+
+use super::heal::lost;
+use super::quorum::{healthy, quorum};
+use super::view::{Member, Observed, PodState, Roster, Volume, Wanted};
+use super::{Action, Next, Plan};
+use crate::api::Reason;
+
+/// A cluster that was not founded yet: its first member is made and started.
+pub(super) fn found(observed: &Observed) -> Plan {
+    let plan = Plan::default();
+    let gone = observed.members.iter().filter(|member| member.deleting);
+    let gone = gone.map(|member| Action::FinishRemoval {
+        member: member.name.clone(),
+    });
+    let mut plan = Plan {
+        actions: gone.collect(),
+        ..plan
+    };
+    let Some(seed) = observed.staying().next() else {
+        let create = Action::CreateMember { seed: true };
+        return plan.step(create, Reason::Bootstrapping, "the first member is made");
+    };
+    let name = seed.name.clone();
+    match &seed.pod {
+        // Nothing was ever promised from this volume: the member may begin again on a new one.
+        None if seed.volume != Volume::Terminating => {
+            plan.actions.push(Action::StartPod {
+                member: name.clone(),
+            });
+        }
+        Some(pod)
+            if pod.outdated
+                && matches!(pod.state, PodState::Broken { .. } | PodState::Starting) =>
+        {
+            plan.actions.push(Action::RestartPod {
+                member: name.clone(),
+            });
+        }
+        _ => {}
+    }
+    plan.waiting(
+        Reason::Bootstrapping,
+        format!("{name} starts as the first member"),
+    )
+}
+
+/// Pods that are missing and can be started.
+pub(super) fn starts(observed: &Observed) -> Plan {
+    let listed = |member: &Member| match &observed.roster {
+        Some(roster) => roster.of(&member.name).is_some(),
+        // Without a quorum nobody can say; whoever was listed is needed.
+        None => member.listed_before,
+    };
+    let startable = |member: &&Member| {
+        let has_place = match member.volume {
+            Volume::Present => true,
+            Volume::None => !member.initialized,
+            Volume::Terminating => false,
+        };
+        member.pod.is_none() && has_place && listed(member)
+    };
+    let missing = observed.members.iter().filter(startable);
+    let actions: Vec<Action> = missing
+        .map(|member| Action::StartPod {
+            member: member.name.clone(),
+        })
+        .collect();
+    let plan = Plan {
+        actions,
+        ..Plan::default()
+    };
+    match plan.actions.len() {
+        0 => plan,
+        count => plan.waiting(Reason::StartingMember, format!("{count} pods are started")),
+    }
+}
+
+/// Has new members listed, and promotes learners that have caught up.
+pub(super) fn step(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: Plan) -> Next {
+    let voting = |member: &&Member| roster.of(&member.name).is_some_and(|entry| !entry.learner);
+    let surplus = observed.staying().filter(voting).count() >= wanted.replicas;
+    if let Some(entry) = roster.learners().next() {
+        return follow(observed, wanted, entry, surplus, plan);
+    }
+    let new = |member: &&Member| !member.listed_before && roster.of(&member.name).is_none();
+    let Some(member) = observed.staying().find(new) else {
+        return Next::On(plan);
+    };
+    let name = member.name.clone();
+    if surplus {
+        let action = Action::DeleteMember {
+            member: name.clone(),
+            cause: super::Cause::ScaleDown,
+        };
+        return Next::Done(plan.step(action, Reason::ScalingDown, format!("{name} is not needed")));
+    }
+    if healthy(observed, roster) < quorum(roster.voters().count()) {
+        let message = format!("{name} cannot join: too few voters answer");
+        return Next::Done(plan.blocked(Reason::QuorumLost, message));
+    }
+    let action = Action::AddLearner {
+        member: name.clone(),
+    };
+    Next::Done(plan.step(
+        action,
+        Reason::ScalingUp,
+        format!("{name} joins as a learner"),
+    ))
+}
+
+/// A learner is in the list: nothing else is changed until it votes or is gone.
+fn follow(
+    observed: &Observed,
+    wanted: &Wanted,
+    entry: &super::Entry,
+    surplus: bool,
+    mut plan: Plan,
+) -> Next {
+    let name = entry.member.clone();
+    let Some(member) = observed.member(&name) else {
+        // Somebody else's learner is not ours to promote.
+        let message = format!("{name} is a learner of someone else's making");
+        return Next::Done(plan.blocked(Reason::ForeignMember, message));
+    };
+    if surplus && !member.deleting {
+        let action = Action::DeleteMember {
+            member: name.clone(),
+            cause: super::Cause::ScaleDown,
+        };
+        return Next::Done(plan.step(action, Reason::ScalingDown, format!("{name} is not needed")));
+    }
+    if member.healthy && member.caught_up && lost(observed, wanted, member).is_none() {
+        let action = Action::Promote {
+            member: name.clone(),
+            id: entry.id,
+        };
+        return Next::Done(plan.step(action, Reason::ScalingUp, format!("{name} begins to vote")));
+    }
+    // One that cannot start may need what was changed since.
+    let broken = |pod: &super::Pod| {
+        pod.outdated && matches!(pod.state, PodState::Broken { .. } | PodState::Starting)
+    };
+    if member.pod.as_ref().is_some_and(broken) {
+        plan.actions.push(Action::RestartPod {
+            member: name.clone(),
+        });
+    }
+    Next::Done(plan.waiting(Reason::LearnerCatchingUp, format!("{name} catches up")))
+}

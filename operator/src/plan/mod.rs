@@ -1,0 +1,257 @@
+//! What to do next: a pure function of what was observed and what is wanted.
+//!
+//! Rules, each of them a property that is tested ([`tests`]):
+//! - No step leaves fewer healthy voters than the quorum of what remains, if there were enough.
+//! - At most one step that disturbs a member or the membership at a time; before it, what the last
+//!   one began has to have come to its end.
+//! - The same observation gives the same plan; where nothing is to be done the plan is empty.
+//! - Nothing is done on a view that may be old.
+//!
+//! Order: heal, finish a change of membership, roll, scale, volumes. A member that is replaced is
+//! taken out first where it is lost, and last where it still works.
+
+mod heal;
+mod join;
+mod quorum;
+mod roll;
+mod scale;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use crate::api::Reason;
+pub use view::{Entry, Member, Node, Observed, Pod, PodState, Roster, Volume, Wanted};
+
+/// One step. Names are those of members' objects; ids are those of the cluster's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make a member's object (the next number); `seed` is the first of a new cluster.
+    CreateMember {
+        /// Whether it founds the cluster.
+        seed: bool,
+    },
+    /// Have the cluster list a member, as a learner.
+    AddLearner {
+        /// Whose peer URL is added.
+        member: String,
+    },
+    /// Make a member's volume, where it never had one, and its pod.
+    StartPod {
+        /// Whose.
+        member: String,
+    },
+    /// Delete a pod because the cluster is to rest.
+    StopPod {
+        /// Whose.
+        member: String,
+    },
+    /// Delete a pod so that it comes back as it is wanted.
+    RestartPod {
+        /// Whose.
+        member: String,
+    },
+    /// Let a learner vote.
+    Promote {
+        /// Who.
+        member: String,
+        /// Its id.
+        id: u64,
+    },
+    /// Have another member lead.
+    MoveLeader {
+        /// Who shall lead.
+        to: String,
+        /// Its id.
+        id: u64,
+    },
+    /// Take a member out of the cluster's list.
+    RemoveMember {
+        /// Its id.
+        id: u64,
+        /// Its object, if there is one.
+        member: Option<String>,
+    },
+    /// Delete a member's object: from then on it is being taken out.
+    DeleteMember {
+        /// Who.
+        member: String,
+        /// Why.
+        cause: Cause,
+    },
+    /// Put away the pod and the volume of a member that the cluster does not list any more, and let
+    /// its object go.
+    FinishRemoval {
+        /// Whose.
+        member: String,
+    },
+    /// Let a volume grow.
+    ExpandVolume {
+        /// Whose.
+        member: String,
+    },
+}
+
+impl Action {
+    /// Whether it disturbs a member that works, or changes who is one.
+    #[must_use]
+    pub fn is_disruptive(&self) -> bool {
+        match self {
+            Self::AddLearner { .. }
+            | Self::StopPod { .. }
+            | Self::RestartPod { .. }
+            | Self::Promote { .. }
+            | Self::MoveLeader { .. }
+            | Self::RemoveMember { .. }
+            | Self::DeleteMember { .. } => true,
+            Self::CreateMember { .. }
+            | Self::StartPod { .. }
+            | Self::FinishRemoval { .. }
+            | Self::ExpandVolume { .. } => false,
+        }
+    }
+}
+
+/// Why a member is taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// There are more than wanted.
+    ScaleDown,
+    /// Its volume is gone or going.
+    VolumeLost,
+    /// Its node is gone.
+    NodeLost,
+    /// It does not start.
+    Unhealthy,
+    /// The cluster does not list it any more.
+    RemovedElsewhere,
+    /// The whole cluster is being deleted.
+    Teardown,
+}
+
+impl Cause {
+    /// Whether a member is lost, so that this is a replacement.
+    #[must_use]
+    pub fn is_replacement(self) -> bool {
+        matches!(self, Self::VolumeLost | Self::NodeLost | Self::Unhealthy)
+    }
+
+    /// As metrics and events name it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ScaleDown => "ScaleDown",
+            Self::VolumeLost => "VolumeLost",
+            Self::NodeLost => "NodeLost",
+            Self::Unhealthy => "Unhealthy",
+            Self::RemovedElsewhere => "RemovedElsewhere",
+            Self::Teardown => "Teardown",
+        }
+    }
+}
+
+/// What is under way, or stands in the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// In a word.
+    pub reason: Reason,
+    /// For a person.
+    pub message: String,
+}
+
+impl Note {
+    fn new(reason: Reason, message: impl Into<String>) -> Option<Self> {
+        Some(Self {
+            reason,
+            message: message.into(),
+        })
+    }
+}
+
+/// What to do next, and why nothing more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The steps, in order. At most one of them is disruptive, unless the cluster is to rest or go.
+    pub actions: Vec<Action>,
+    /// What is under way.
+    pub progress: Option<Note>,
+    /// What stands in the way and needs a person, or time.
+    pub blocked: Option<Note>,
+}
+
+impl Plan {
+    fn step(mut self, action: Action, reason: Reason, message: impl Into<String>) -> Self {
+        self.actions.push(action);
+        self.waiting(reason, message)
+    }
+
+    fn waiting(mut self, reason: Reason, message: impl Into<String>) -> Self {
+        self.progress = Note::new(reason, message);
+        self
+    }
+
+    fn blocked(mut self, reason: Reason, message: impl Into<String>) -> Self {
+        self.blocked = Note::new(reason, message);
+        self
+    }
+}
+
+/// What to do next.
+#[must_use]
+pub fn plan(observed: &Observed, wanted: &Wanted) -> Plan {
+    let plan = Plan::default();
+    if !observed.fresh {
+        return plan;
+    }
+    if observed.deleting {
+        return scale::tear_down(observed);
+    }
+    if wanted.paused {
+        return plan;
+    }
+    if wanted.replicas == 0 {
+        return scale::rest(observed);
+    }
+    if !observed.bootstrapped {
+        return join::found(observed);
+    }
+    if observed.members.is_empty() {
+        return plan.blocked(
+            Reason::DataLost,
+            "every member is gone: restore a backup into a new cluster",
+        );
+    }
+    going_on(observed, wanted)
+}
+
+/// A cluster that has been founded.
+fn going_on(observed: &Observed, wanted: &Wanted) -> Plan {
+    let mut plan = join::starts(observed);
+    let Some(roster) = &observed.roster else {
+        plan.actions.extend(roll::repair(observed, wanted));
+        return plan.blocked(Reason::QuorumLost, heal::without_quorum(observed));
+    };
+    plan.actions.extend(heal::put_away(observed, roster));
+    let steps: [Step; 6] = [
+        heal::step,
+        join::step,
+        roll::step,
+        scale::up,
+        scale::down,
+        roll::settle,
+    ];
+    for step in steps {
+        match step(observed, roster, wanted, plan) {
+            Next::Done(done) => return scale::volumes(observed, wanted, done),
+            Next::On(on) => plan = on,
+        }
+    }
+    scale::volumes(observed, wanted, plan)
+}
+
+/// One concern: either it has the say in this pass, or the next one is asked.
+type Step = fn(&Observed, &Roster, &Wanted, Plan) -> Next;
+
+enum Next {
+    Done(Plan),
+    On(Plan),
+}

@@ -1,0 +1,116 @@
+//! Pods that are other than wanted: followers first, then leadership moves, the leader last.
+
+use super::quorum::{all_settled, can_miss, successor};
+use super::view::{Entry, Member, Observed, PodState, Roster, Wanted};
+use super::{Action, Next, Plan};
+use crate::api::Reason;
+
+fn is_outdated(member: &Member) -> bool {
+    member
+        .pod
+        .as_ref()
+        .is_some_and(|pod| pod.outdated && pod.state != PodState::Terminating)
+}
+
+/// A pod that does not run and is not as wanted: restarting it takes nothing away.
+fn is_broken(member: &Member) -> bool {
+    let stopped = |state: &PodState| matches!(state, PodState::Broken { .. } | PodState::Starting);
+    is_outdated(member)
+        && !member.healthy
+        && member.pod.as_ref().is_some_and(|pod| stopped(&pod.state))
+}
+
+/// One pod that does not run and is not as wanted.
+pub(super) fn repair(observed: &Observed, wanted: &Wanted) -> Option<Action> {
+    let broken = observed.members.iter().find(|member| is_broken(member));
+    let broken = broken.filter(|_| wanted.rolling);
+    broken.map(|member| Action::RestartPod {
+        member: member.name.clone(),
+    })
+}
+
+/// The next pod to restart, if one may be.
+pub(super) fn step(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: Plan) -> Next {
+    let outdated = observed
+        .members
+        .iter()
+        .filter(|member| is_outdated(member))
+        .count();
+    if outdated == 0 {
+        return Next::On(plan);
+    }
+    let message = format!("{outdated} pods are restarted, one after the other");
+    if !wanted.rolling {
+        let message = format!("{outdated} pods are not as wanted: delete them when it suits");
+        return Next::On(plan.waiting(Reason::WaitingForDeletion, message));
+    }
+    if let Some(action) = repair(observed, wanted) {
+        return Next::Done(plan.step(action, Reason::RollingUpdate, message));
+    }
+    // One of two can never be missed, and one that is to become more is not: scaling comes first,
+    // and no write need wait.
+    let voters = roster.voters().count();
+    if voters == 2 || (voters == 1 && wanted.replicas > 1) {
+        return Next::On(plan);
+    }
+    let min_ready = i64::try_from(wanted.min_ready.as_secs()).unwrap_or(i64::MAX);
+    let leaving = observed.members.iter().any(|member| member.deleting);
+    if leaving || !all_settled(observed, roster, min_ready) {
+        return Next::On(plan.waiting(Reason::RollingUpdate, message));
+    }
+    let outdated: Vec<&Entry> = roster
+        .voters()
+        .filter(|entry| observed.member(&entry.member).is_some_and(is_outdated))
+        .collect();
+    let follower = outdated
+        .iter()
+        .find(|entry| roster.leader != Some(entry.id));
+    if let Some(entry) = follower {
+        if !can_miss(observed, roster, entry) {
+            return Next::On(plan.waiting(Reason::RollingUpdate, message));
+        }
+        let action = Action::RestartPod {
+            member: entry.member.clone(),
+        };
+        return Next::Done(plan.step(action, Reason::RollingUpdate, message));
+    }
+    let Some(leader) = outdated
+        .iter()
+        .find(|entry| roster.leader == Some(entry.id))
+    else {
+        return Next::On(plan.waiting(Reason::RollingUpdate, message));
+    };
+    if let Some(next) = successor(observed, roster, leader) {
+        let action = Action::MoveLeader {
+            to: next.member.clone(),
+            id: next.id,
+        };
+        return Next::Done(plan.step(action, Reason::MovingLeader, message));
+    }
+    if voters == 1 {
+        let action = Action::RestartPod {
+            member: leader.member.clone(),
+        };
+        return Next::Done(plan.step(action, Reason::RollingUpdate, message));
+    }
+    Next::On(plan.waiting(Reason::RollingUpdate, message))
+}
+
+/// Nothing to change: is everybody there?
+pub(super) fn settle(observed: &Observed, roster: &Roster, _: &Wanted, plan: Plan) -> Next {
+    if plan.progress.is_some() || plan.blocked.is_some() {
+        return Next::Done(plan);
+    }
+    let foreign = roster.entries.iter().find(|entry| !entry.ours);
+    if let Some(entry) = foreign {
+        let message = format!("{} is a member of someone else's making", entry.member);
+        return Next::Done(plan.blocked(Reason::ForeignMember, message));
+    }
+    let away = observed.members.iter().filter(|member| !member.healthy);
+    let away: Vec<&str> = away.map(|member| member.name.as_str()).collect();
+    if away.is_empty() {
+        return Next::Done(plan);
+    }
+    let message = format!("{} does not answer", away.join(", "));
+    Next::Done(plan.waiting(Reason::MemberNotReady, message))
+}

@@ -1,0 +1,123 @@
+//! More members, fewer members, none.
+
+use super::quorum::{all_settled, can_remove};
+use super::view::{Member, Observed, PodState, Roster, Wanted};
+use super::{Action, Cause, Next, Plan};
+use crate::api::Reason;
+
+/// The cluster's object is being deleted: every member goes, whatever the quorum.
+pub(super) fn tear_down(observed: &Observed) -> Plan {
+    let action = |member: &Member| {
+        let name = member.name.clone();
+        match member.deleting {
+            true => Action::FinishRemoval { member: name },
+            false => Action::DeleteMember {
+                member: name,
+                cause: Cause::Teardown,
+            },
+        }
+    };
+    let actions = observed.members.iter().map(action).collect();
+    Plan {
+        actions,
+        ..Plan::default()
+    }
+    .waiting(Reason::Deleting, "members are put away")
+}
+
+/// `replicas: 0`: pods go, volumes and places in the cluster stay.
+pub(super) fn rest(observed: &Observed) -> Plan {
+    let up = |member: &&Member| {
+        member
+            .pod
+            .as_ref()
+            .is_some_and(|pod| pod.state != PodState::Terminating)
+    };
+    let running = observed.members.iter().filter(up);
+    let actions: Vec<Action> = running
+        .map(|member| Action::StopPod {
+            member: member.name.clone(),
+        })
+        .collect();
+    let plan = Plan {
+        actions,
+        ..Plan::default()
+    };
+    match observed.members.iter().all(|member| member.pod.is_none()) {
+        true => plan,
+        false => plan.waiting(Reason::Hibernated, "pods are stopped; their data stays"),
+    }
+}
+
+/// One more member, where there are too few.
+pub(super) fn up(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: Plan) -> Next {
+    let staying = observed.staying().count();
+    if staying >= wanted.replicas {
+        return Next::On(plan);
+    }
+    // What is there has to work, apart from what is going: nobody joins a cluster in trouble.
+    let healthy = |member: &Member| member.healthy;
+    let listed = observed
+        .staying()
+        .filter(|member| roster.of(&member.name).is_some());
+    if !listed.into_iter().all(healthy) {
+        let message = "a member is added once the others answer";
+        return Next::On(plan.waiting(Reason::MemberNotReady, message));
+    }
+    let message = format!("{staying} of {} members: one more is made", wanted.replicas);
+    Next::Done(plan.step(
+        Action::CreateMember { seed: false },
+        Reason::ScalingUp,
+        message,
+    ))
+}
+
+/// One member less, where there are too many: one that does not work, else the newest follower.
+pub(super) fn down(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: Plan) -> Next {
+    let staying = observed.staying().count();
+    if staying <= wanted.replicas {
+        return Next::On(plan);
+    }
+    if observed.members.iter().any(|member| member.deleting) {
+        return Next::Done(plan.waiting(Reason::ScalingDown, "one member after the other"));
+    }
+    let leads = |member: &Member| {
+        roster
+            .of(&member.name)
+            .is_some_and(|entry| roster.leader == Some(entry.id))
+    };
+    let candidates = observed.staying().filter(|member| !leads(member));
+    let victim = candidates.max_by_key(|member| (!member.healthy, member.number));
+    let removable = |member: &&Member| {
+        roster
+            .of(&member.name)
+            .is_none_or(|entry| can_remove(observed, roster, entry))
+    };
+    let Some(victim) = victim.filter(removable) else {
+        let message = "too few voters would answer with a member less";
+        return Next::Done(plan.blocked(Reason::WouldLoseQuorum, message));
+    };
+    // A healthy one goes only when all others are there to carry on.
+    if victim.healthy && !all_settled(observed, roster, 0) {
+        return Next::Done(plan.waiting(Reason::ScalingDown, "waits until all members are ready"));
+    }
+    let action = Action::DeleteMember {
+        member: victim.name.clone(),
+        cause: Cause::ScaleDown,
+    };
+    let message = format!(
+        "{} goes: {} of {} members",
+        victim.name, staying, wanted.replicas
+    );
+    Next::Done(plan.step(action, Reason::ScalingDown, message))
+}
+
+/// Volumes that are smaller than wanted grow, whatever else goes on.
+pub(super) fn volumes(observed: &Observed, _: &Wanted, mut plan: Plan) -> Plan {
+    let small = observed.staying().filter(|member| member.volume_small);
+    plan.actions
+        .extend(small.map(|member| Action::ExpandVolume {
+            member: member.name.clone(),
+        }));
+    plan
+}

@@ -1,0 +1,221 @@
+//! The rules, one by one.
+
+use super::simulation::World;
+use crate::api::Reason;
+use crate::plan::{Action, Node, PodState, plan};
+
+fn all_actions(world: &mut World, ticks: usize) -> Vec<Action> {
+    (0..ticks).flat_map(|_| world.tick()).collect()
+}
+
+#[test]
+fn a_cluster_is_founded_by_one_and_joined_by_the_others_one_at_a_time() {
+    let mut world = World::of(0, 3);
+    let actions = all_actions(&mut world, 40);
+    let seeds = actions
+        .iter()
+        .filter(|a| matches!(a, Action::CreateMember { seed: true }))
+        .count();
+    let joined = actions
+        .iter()
+        .filter(|a| matches!(a, Action::AddLearner { .. }))
+        .count();
+    assert_eq!((seeds, joined), (1, 2));
+    assert!(world.is_settled());
+}
+
+#[test]
+fn a_change_restarts_followers_first_and_moves_the_leader_once() {
+    let mut world = World::of(5, 5);
+    world.observed.roster.as_mut().unwrap().leader = Some(2);
+    for member in &mut world.observed.members {
+        member.pod.as_mut().unwrap().outdated = true;
+    }
+    let actions = all_actions(&mut world, 60);
+    let restarted: Vec<&str> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::RestartPod { member } => Some(member.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        restarted,
+        ["demo-1", "demo-3", "demo-4", "demo-5", "demo-2"]
+    );
+    assert_eq!(world.leader_moves, 1);
+    assert!(world.is_settled());
+}
+
+#[test]
+fn the_one_member_of_one_is_restarted_without_ado() {
+    let mut world = World::of(1, 1);
+    world.observed.members[0].pod.as_mut().unwrap().outdated = true;
+    assert_eq!(
+        world.tick(),
+        [Action::RestartPod {
+            member: "demo-1".into()
+        }]
+    );
+    world.settle();
+}
+
+#[test]
+fn a_lost_volume_is_replaced_and_never_started_empty() {
+    let mut world = World::of(3, 3);
+    world.lose_volume("demo-1");
+    let actions = all_actions(&mut world, 30);
+    assert!(!actions.contains(&Action::StartPod {
+        member: "demo-1".into()
+    }));
+    let removed = actions
+        .iter()
+        .position(|a| matches!(a, Action::RemoveMember { id: 1, .. }));
+    let made = actions
+        .iter()
+        .position(|a| matches!(a, Action::CreateMember { .. }));
+    assert!(removed < made, "{actions:?}");
+    assert!(world.is_settled());
+    assert!(world.observed.member("demo-4").is_some());
+}
+
+#[test]
+fn a_lost_node_has_its_time_to_come_back() {
+    let mut world = World::of(3, 3);
+    world.lose_node("demo-2");
+    assert!(all_actions(&mut world, 5).is_empty());
+    let actions = all_actions(&mut world, 30);
+    assert!(
+        actions
+            .iter()
+            .any(|a| matches!(a, Action::RemoveMember { id: 2, .. }))
+    );
+    assert!(world.is_settled());
+}
+
+#[test]
+fn without_a_quorum_nothing_is_taken_out() {
+    let mut world = World::of(3, 3);
+    world.lose_volume("demo-1");
+    world.lose_volume("demo-2");
+    let planned = plan(&world.view(), &world.wanted);
+    assert_eq!(planned.actions, []);
+    assert_eq!(planned.blocked.unwrap().reason, Reason::QuorumLost);
+}
+
+#[test]
+fn the_last_copy_is_reported_and_not_replaced_by_an_empty_one() {
+    let mut world = World::of(1, 1);
+    world.lose_volume("demo-1");
+    assert_eq!(all_actions(&mut world, 20), []);
+    let mut world = World::of(3, 3);
+    world.observed.members.clear();
+    let planned = plan(&world.view(), &world.wanted);
+    assert_eq!(
+        (planned.actions.len(), planned.blocked.unwrap().reason),
+        (0, Reason::DataLost)
+    );
+}
+
+#[test]
+fn the_leader_is_not_the_one_that_goes_when_there_are_too_many() {
+    let mut world = World::of(5, 3);
+    world.observed.roster.as_mut().unwrap().leader = Some(5);
+    let actions = all_actions(&mut world, 30);
+    let gone: Vec<&Action> = actions
+        .iter()
+        .filter(|a| matches!(a, Action::DeleteMember { .. }))
+        .collect();
+    assert_eq!(gone.len(), 2);
+    assert!(world.observed.member("demo-5").is_some(), "{actions:?}");
+    assert_eq!(world.leader_moves, 0);
+}
+
+#[test]
+fn a_member_that_works_is_replaced_before_it_goes() {
+    let mut world = World::of(3, 3);
+    world.member("demo-1").unwrap().deleting = true;
+    let actions = all_actions(&mut world, 40);
+    let promoted = actions
+        .iter()
+        .position(|a| matches!(a, Action::Promote { .. }));
+    let removed = actions
+        .iter()
+        .position(|a| matches!(a, Action::RemoveMember { .. }));
+    assert!(promoted.is_some() && promoted < removed, "{actions:?}");
+    assert_eq!(world.leader_moves, 1, "it led");
+    assert!(world.is_settled());
+}
+
+#[test]
+fn rest_stops_pods_and_keeps_members() {
+    let mut world = World::of(3, 0);
+    assert_eq!(world.tick().len(), 3);
+    assert_eq!(all_actions(&mut world, 5), []);
+    assert_eq!((world.observed.members.len(), world.voters()), (3, 3));
+    world.wanted.replicas = 3;
+    world.settle();
+    assert!(world.observed.member("demo-1").is_some());
+}
+
+#[test]
+fn one_without_memory_or_disk_is_not_replaced() {
+    let mut world = World::of(3, 3);
+    let broken = PodState::Broken {
+        since: 0,
+        starved: true,
+    };
+    let member = world.member("demo-3").unwrap();
+    member.healthy = false;
+    member.pod.as_mut().unwrap().state = broken;
+    assert_eq!(all_actions(&mut world, 30), []);
+}
+
+#[test]
+fn replacements_are_limited_and_can_be_switched_off() {
+    let mut world = World::of(3, 3);
+    world.lose_volume("demo-3");
+    world.wanted.replacements_per_hour = 2;
+    world.observed.replacements = 2;
+    let planned = plan(&world.view(), &world.wanted);
+    assert_eq!(planned.blocked.unwrap().reason, Reason::ReplacementLimit);
+    world.wanted.healing = false;
+    let planned = plan(&world.view(), &world.wanted);
+    assert_eq!(planned.blocked.unwrap().reason, Reason::MemberNotReady);
+    assert_eq!(planned.actions, []);
+}
+
+#[test]
+fn a_pause_stops_everything_and_deletion_takes_everything() {
+    let mut world = World::of(3, 5);
+    world.wanted.paused = true;
+    assert_eq!(world.tick(), []);
+    world.observed.deleting = true;
+    world.tick();
+    world.tick();
+    assert!(world.observed.members.is_empty());
+}
+
+#[test]
+fn a_learner_that_is_not_needed_any_more_goes_first() {
+    let mut world = World::of(1, 3);
+    while !world
+        .observed
+        .roster
+        .as_ref()
+        .unwrap()
+        .entries
+        .iter()
+        .any(|entry| entry.learner)
+    {
+        world.tick();
+    }
+    world.wanted.replicas = 1;
+    let actions = all_actions(&mut world, 20);
+    assert!(
+        !actions.iter().any(|a| matches!(a, Action::Promote { .. })),
+        "{actions:?}"
+    );
+    assert!(world.is_settled());
+    assert_eq!(world.observed.members[0].node, Node::Ready);
+}

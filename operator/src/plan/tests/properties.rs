@@ -1,0 +1,145 @@
+//! Whatever happens to less than a quorum, and whatever is asked for: the quorum is kept by every
+//! step (the simulation asserts it), and in the end everything is as it is wanted.
+
+use proptest::prelude::*;
+
+use super::simulation::World;
+use crate::plan::{Node, plan};
+
+/// Something that happens.
+#[derive(Clone, Debug)]
+enum Event {
+    LosePod(usize),
+    LoseVolume(usize),
+    LoseNode(usize),
+    NodeReturns(usize),
+    Scale(usize),
+    Rest,
+    ChangeTemplate,
+    DeleteMember(usize),
+    GrowVolumes,
+    Pass(usize),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        3 => (0..7_usize).prop_map(Event::LosePod),
+        2 => (0..7_usize).prop_map(Event::LoseVolume),
+        2 => (0..7_usize).prop_map(Event::LoseNode),
+        2 => (0..7_usize).prop_map(Event::NodeReturns),
+        2 => prop::sample::select(vec![1, 3, 5, 7]).prop_map(Event::Scale),
+        1 => Just(Event::Rest),
+        2 => Just(Event::ChangeTemplate),
+        1 => (0..7_usize).prop_map(Event::DeleteMember),
+        1 => Just(Event::GrowVolumes),
+        8 => (1..30_usize).prop_map(Event::Pass),
+    ]
+}
+
+/// The name of the member that an event means, if the event leaves a quorum of data alive.
+fn target(world: &World, index: usize) -> Option<String> {
+    let members = &world.observed.members;
+    members
+        .get(index % members.len().max(1))
+        .map(|member| member.name.clone())
+}
+
+/// Whether losing this member for good leaves a quorum of intact voters: more than that nobody can
+/// heal.
+fn survivable(world: &World, name: &str) -> bool {
+    let Some(roster) = &world.observed.roster else {
+        return false;
+    };
+    let intact = |entry: &&crate::plan::Entry| {
+        let member = world.observed.member(&entry.member);
+        entry.member != name && member.is_some_and(|member| member.healthy)
+    };
+    roster.voters().filter(intact).count() > roster.voters().count() / 2
+}
+
+fn happen(world: &mut World, event: &Event) {
+    match event {
+        Event::LosePod(index) => {
+            if let Some(name) = target(world, *index) {
+                world.lose_pod(&name);
+            }
+        }
+        Event::LoseVolume(index) => {
+            if let Some(name) = target(world, *index).filter(|name| survivable(world, name)) {
+                world.lose_volume(&name);
+            }
+        }
+        Event::LoseNode(index) => {
+            if let Some(name) = target(world, *index).filter(|name| survivable(world, name)) {
+                world.lose_node(&name);
+            }
+        }
+        Event::NodeReturns(index) => {
+            let name = target(world, *index);
+            let member = name.as_deref().and_then(|name| world.member(name));
+            if let Some(member) = member.filter(|member| matches!(member.node, Node::Lost { .. })) {
+                member.node = Node::Ready;
+                member.pod = None;
+            }
+        }
+        Event::Scale(replicas) => world.wanted.replicas = *replicas,
+        Event::Rest => world.wanted.replicas = 0,
+        Event::ChangeTemplate => {
+            let pods = world
+                .observed
+                .members
+                .iter_mut()
+                .filter_map(|member| member.pod.as_mut());
+            pods.for_each(|pod| pod.outdated = true);
+        }
+        Event::DeleteMember(index) => {
+            if let Some(name) = target(world, *index) {
+                world.member(&name).expect("it exists").deleting = true;
+            }
+        }
+        Event::GrowVolumes => {
+            world
+                .observed
+                .members
+                .iter_mut()
+                .for_each(|member| member.volume_small = true);
+        }
+        Event::Pass(ticks) => (0..*ticks).for_each(|_| drop(world.tick())),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_it_settles_and_keeps_its_quorum(
+        count in prop::sample::select(vec![0_u32, 1, 3, 5]),
+        replicas in prop::sample::select(vec![1_usize, 3, 5, 7]),
+        events in prop::collection::vec(event(), 0..25),
+        last in prop::sample::select(vec![1_usize, 3, 5, 7]),
+    ) {
+        let mut world = World::of(count, replicas);
+        for event in &events {
+            happen(&mut world, event);
+            // What is planned is a function of what is seen.
+            prop_assert_eq!(plan(&world.view(), &world.wanted), plan(&world.view(), &world.wanted));
+        }
+        world.wanted.replicas = last;
+        world.settle();
+        // And then nothing more is done.
+        let before = world.observed.clone();
+        prop_assert!(world.tick().is_empty());
+        prop_assert_eq!(before.members, world.observed.members);
+    }
+
+    #[test]
+    fn nothing_is_done_on_a_view_that_may_be_old(
+        events in prop::collection::vec(event(), 0..10),
+    ) {
+        let mut world = World::of(3, 3);
+        events.iter().for_each(|event| happen(&mut world, event));
+        let mut view = world.view();
+        view.fresh = false;
+        prop_assert_eq!(plan(&view, &world.wanted), crate::plan::Plan::default());
+    }
+}

@@ -1,0 +1,352 @@
+//! A cluster that does what the planner says, and to which things happen.
+
+use std::time::Duration;
+
+use crate::plan::{
+    Action, Entry, Member, Node, Observed, Pod, PodState, Roster, Volume, Wanted, plan,
+};
+
+/// Seconds between two looks of the operator.
+const TICK: i64 = 5;
+/// Ticks that a pod takes to start, and a learner to catch up.
+const START_TICKS: i64 = 2;
+
+/// A cluster, its Kubernetes, and what its user wants.
+#[derive(Clone, Debug)]
+pub struct World {
+    pub observed: Observed,
+    pub wanted: Wanted,
+    pub next_id: u64,
+    pub next_number: u32,
+    /// When each pod was started, by member.
+    started: Vec<(String, i64)>,
+    pub leader_moves: usize,
+}
+
+impl World {
+    /// `count` members that are well, the first one leading.
+    pub fn of(count: u32, replicas: usize) -> Self {
+        let members: Vec<Member> = (1..=count).map(well).collect();
+        let entry = |member: &Member| listed(&member.name, u64::from(member.number), false);
+        let entries = members.iter().map(entry).collect();
+        let observed = Observed {
+            now: 1000,
+            fresh: true,
+            bootstrapped: count > 0,
+            members,
+            roster: (count > 0).then_some(Roster {
+                entries,
+                leader: Some(1),
+            }),
+            ..Observed::default()
+        };
+        let wanted = Wanted {
+            replicas,
+            node_lost_after: Duration::from_secs(30),
+            unhealthy_after: Duration::from_secs(60),
+            replacements_per_hour: 1000,
+            ..Wanted::default()
+        };
+        let next = u64::from(count) + 1;
+        Self {
+            observed,
+            wanted,
+            next_id: next,
+            next_number: count + 1,
+            started: Vec::new(),
+            leader_moves: 0,
+        }
+    }
+
+    pub fn member(&mut self, name: &str) -> Option<&mut Member> {
+        self.observed
+            .members
+            .iter_mut()
+            .find(|member| member.name == name)
+    }
+
+    fn roster(&mut self) -> &mut Roster {
+        self.observed.roster.get_or_insert_default()
+    }
+
+    pub fn voters(&self) -> usize {
+        self.observed
+            .roster
+            .as_ref()
+            .map_or(0, |roster| roster.voters().count())
+    }
+
+    /// Voters that answer: their pod runs.
+    pub fn healthy_voters(&self) -> usize {
+        let Some(roster) = &self.observed.roster else {
+            return 0;
+        };
+        let healthy = |name: &str| {
+            self.observed
+                .member(name)
+                .is_some_and(|member| member.healthy)
+        };
+        roster
+            .voters()
+            .filter(|entry| healthy(&entry.member))
+            .count()
+    }
+
+    pub fn has_quorum(&self) -> bool {
+        self.healthy_voters() > self.voters() / 2
+    }
+
+    /// What the operator sees: the list only where a quorum answers.
+    pub fn view(&self) -> Observed {
+        let mut view = self.observed.clone();
+        if !self.has_quorum() {
+            view.roster = None;
+        }
+        view
+    }
+
+    /// One look, its steps, and time.
+    pub fn tick(&mut self) -> Vec<Action> {
+        let steps = plan(&self.view(), &self.wanted).actions;
+        let disruptive = steps.iter().filter(|action| action.is_disruptive()).count();
+        assert!(
+            disruptive <= 1 || self.wanted.replicas == 0 || self.observed.deleting,
+            "{steps:?}"
+        );
+        for action in &steps {
+            let had_quorum = self.has_quorum();
+            let alone = self.voters() <= 1;
+            self.apply(action);
+            let rests = self.wanted.replicas == 0 || self.observed.deleting;
+            let kept = self.has_quorum() || !had_quorum || alone || rests;
+            assert!(kept, "{action:?} lost the quorum: {:#?}", self.observed);
+        }
+        self.pass();
+        steps
+    }
+
+    fn apply(&mut self, action: &Action) {
+        match action {
+            Action::CreateMember { seed } => self.create(*seed),
+            Action::AddLearner { member } => {
+                let id = self.next_id;
+                self.next_id += 1;
+                self.roster().entries.push(listed(member, id, true));
+                self.member(member).expect("it exists").listed_before = true;
+            }
+            Action::StartPod { member } => self.start(member),
+            Action::StopPod { member } | Action::RestartPod { member } => self.lose_pod(member),
+            Action::Promote { id, .. } => {
+                let entry = self
+                    .roster()
+                    .entries
+                    .iter_mut()
+                    .find(|entry| entry.id == *id);
+                entry.expect("it is listed").learner = false;
+            }
+            Action::MoveLeader { id, .. } => {
+                self.leader_moves += 1;
+                self.roster().leader = Some(*id);
+            }
+            Action::RemoveMember { id, .. } => {
+                let roster = self.roster();
+                roster.entries.retain(|entry| entry.id != *id);
+                roster.leader = roster.leader.filter(|leader| leader != id);
+            }
+            Action::DeleteMember { member, .. } => {
+                self.member(member).expect("it exists").deleting = true;
+            }
+            Action::FinishRemoval { member } => {
+                self.observed.members.retain(|one| one.name != *member);
+            }
+            Action::ExpandVolume { member } => {
+                self.member(member).expect("it exists").volume_small = false;
+            }
+        }
+    }
+
+    fn create(&mut self, seed: bool) {
+        let mut member = well(self.next_number);
+        self.next_number += 1;
+        member = Member {
+            pod: None,
+            healthy: false,
+            initialized: false,
+            listed_before: false,
+            volume: Volume::None,
+            node: Node::None,
+            ..member
+        };
+        if seed {
+            assert!(!self.observed.bootstrapped, "a second cluster is founded");
+        }
+        self.observed.members.push(member);
+    }
+
+    fn start(&mut self, name: &str) {
+        let now = self.observed.now;
+        self.started.push((name.to_owned(), now));
+        let member = self.member(name).expect("it exists");
+        assert!(member.pod.is_none(), "{name} has a pod");
+        assert!(
+            !member.initialized || member.volume == Volume::Present,
+            "{name} has lost its data"
+        );
+        member.volume = Volume::Present;
+        member.pod = Some(Pod {
+            state: PodState::Starting,
+            outdated: false,
+        });
+    }
+
+    /// A pod goes, whoever deleted it.
+    pub fn lose_pod(&mut self, name: &str) {
+        if let Some(member) = self.member(name) {
+            member.pod = None;
+            member.healthy = false;
+            member.caught_up = false;
+        }
+        self.elect();
+    }
+
+    /// A volume goes with its pod.
+    pub fn lose_volume(&mut self, name: &str) {
+        self.lose_pod(name);
+        if let Some(member) = self.member(name) {
+            member.volume = Volume::None;
+        }
+    }
+
+    /// A node goes with what ran on it.
+    pub fn lose_node(&mut self, name: &str) {
+        let since = self.observed.now;
+        if let Some(member) = self.member(name) {
+            member.node = Node::Lost { since };
+            member.healthy = false;
+            if let Some(pod) = &mut member.pod {
+                pod.state = PodState::Terminating;
+            }
+        }
+        self.elect();
+    }
+
+    fn elect(&mut self) {
+        let observed = &self.observed;
+        let Some(roster) = &observed.roster else {
+            return;
+        };
+        let healthy = |entry: &&Entry| observed.member(&entry.member).is_some_and(|m| m.healthy);
+        let leads = roster
+            .voters()
+            .filter(healthy)
+            .find(|entry| roster.leader == Some(entry.id));
+        let next = leads
+            .or_else(|| roster.voters().find(healthy))
+            .map(|entry| entry.id);
+        self.roster().leader = next;
+    }
+
+    /// Time passes: pods come up, learners catch up.
+    fn pass(&mut self) {
+        self.observed.now += TICK;
+        let now = self.observed.now;
+        let due: Vec<String> = self
+            .started
+            .extract_if(.., |(_, since)| now - *since >= TICK * START_TICKS)
+            .map(|(name, _)| name)
+            .collect();
+        for name in due {
+            self.come_up(&name);
+        }
+        self.elect();
+    }
+
+    fn come_up(&mut self, name: &str) {
+        let now = self.observed.now;
+        let founded = self.observed.bootstrapped;
+        let Some(member) = self.member(name) else {
+            return;
+        };
+        if matches!(member.node, Node::Lost { .. }) || member.pod.is_none() {
+            return;
+        }
+        member.pod = Some(Pod {
+            state: PodState::Running {
+                ready_since: Some(now),
+            },
+            outdated: false,
+        });
+        member.healthy = true;
+        member.caught_up = true;
+        member.initialized = true;
+        member.listed_before = true;
+        member.node = Node::Ready;
+        if !founded {
+            let id = self.next_id;
+            self.next_id += 1;
+            self.observed.bootstrapped = true;
+            self.observed.roster = Some(Roster {
+                entries: vec![listed(name, id, false)],
+                leader: Some(id),
+            });
+        }
+    }
+
+    /// Whether everything is as it is wanted.
+    pub fn is_settled(&self) -> bool {
+        let members = &self.observed.members;
+        let good = |member: &Member| {
+            member.healthy
+                && !member.deleting
+                && member.pod.as_ref().is_some_and(|pod| !pod.outdated)
+        };
+        members.len() == self.wanted.replicas
+            && self.voters() == self.wanted.replicas
+            && members.iter().all(good)
+            && plan(&self.view(), &self.wanted).actions.is_empty()
+    }
+
+    /// Runs until everything is as wanted.
+    pub fn settle(&mut self) {
+        for _ in 0..400 {
+            if self.is_settled() {
+                return;
+            }
+            self.tick();
+        }
+        panic!(
+            "it does not settle: {:#?}\n{:#?}",
+            self,
+            plan(&self.view(), &self.wanted)
+        );
+    }
+}
+
+fn well(number: u32) -> Member {
+    Member {
+        name: format!("demo-{number}"),
+        number,
+        listed_before: true,
+        initialized: true,
+        pod: Some(Pod {
+            state: PodState::Running {
+                ready_since: Some(0),
+            },
+            outdated: false,
+        }),
+        volume: Volume::Present,
+        node: Node::Ready,
+        healthy: true,
+        caught_up: true,
+        ..Member::default()
+    }
+}
+
+fn listed(name: &str, id: u64, learner: bool) -> Entry {
+    Entry {
+        id,
+        member: name.to_owned(),
+        ours: true,
+        learner,
+    }
+}

@@ -1,0 +1,197 @@
+//! What the planner looks at. Times are seconds since 1970.
+
+use std::time::Duration;
+
+/// What was observed, all of it in one pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// When.
+    pub now: i64,
+    /// Whether everything was read, straight from the API server and by a linearizable read from
+    /// the cluster, and not long ago.
+    pub fresh: bool,
+    /// Whether the cluster was founded: its ID is known.
+    pub bootstrapped: bool,
+    /// Whether the cluster's object is being deleted.
+    pub deleting: bool,
+    /// Members' objects, by number.
+    pub members: Vec<Member>,
+    /// The cluster's own list; none where no quorum answers.
+    pub roster: Option<Roster>,
+    /// Members replaced within the last hour.
+    pub replacements: usize,
+}
+
+impl Observed {
+    /// The member of that name.
+    #[must_use]
+    pub fn member(&self, name: &str) -> Option<&Member> {
+        self.members.iter().find(|member| member.name == name)
+    }
+
+    /// Members that are to stay.
+    pub fn staying(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| !member.deleting)
+    }
+}
+
+/// The cluster's list of its members.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roster {
+    /// Who is listed.
+    pub entries: Vec<Entry>,
+    /// Who leads.
+    pub leader: Option<u64>,
+}
+
+impl Roster {
+    /// Those that vote.
+    pub fn voters(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| !entry.learner)
+    }
+
+    /// Those that do not vote yet.
+    pub fn learners(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| entry.learner)
+    }
+
+    /// The entry of a member.
+    #[must_use]
+    pub fn of(&self, member: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.member == member)
+    }
+}
+
+/// A member in the cluster's list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// Its id.
+    pub id: u64,
+    /// The name of the object that its peer URL is made from; for a member of someone else's
+    /// making, its peer URL.
+    pub member: String,
+    /// Whether its peer URL is one that this operator makes.
+    pub ours: bool,
+    /// Whether it does not vote yet.
+    pub learner: bool,
+}
+
+/// A member's object and what belongs to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// The object's name.
+    pub name: String,
+    /// The number in it.
+    pub number: u32,
+    /// Whether it is to be taken out.
+    pub deleting: bool,
+    /// Whether the cluster has ever listed it.
+    pub listed_before: bool,
+    /// Whether its volume holds the member's data.
+    pub initialized: bool,
+    /// Its pod.
+    pub pod: Option<Pod>,
+    /// Its volume.
+    pub volume: Volume,
+    /// The node that it runs on, or ran on last.
+    pub node: Node,
+    /// Whether it answers and knows a leader.
+    pub healthy: bool,
+    /// For a learner: whether it has caught up.
+    pub caught_up: bool,
+    /// Whether its volume is smaller than wanted.
+    pub volume_small: bool,
+}
+
+/// A member's pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// How it is.
+    pub state: PodState,
+    /// Whether it is other than wanted.
+    pub outdated: bool,
+}
+
+/// How a pod is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodState {
+    /// It is being deleted.
+    Terminating,
+    /// It waits for a node, an image, a volume, or is starting.
+    Starting,
+    /// It fails to start, or has failed.
+    Broken {
+        /// Since when.
+        since: i64,
+        /// Whether it lacks memory or disk: a new member would lack it as well.
+        starved: bool,
+    },
+    /// Its container runs.
+    Running {
+        /// Since when it is ready.
+        ready_since: Option<i64>,
+    },
+}
+
+/// A member's volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Volume {
+    /// There is no claim.
+    #[default]
+    None,
+    /// There is one.
+    Present,
+    /// It is being deleted.
+    Terminating,
+}
+
+/// The node of a member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Node {
+    /// None yet.
+    #[default]
+    None,
+    /// It is ready.
+    Ready,
+    /// It is not ready, or gone.
+    Lost {
+        /// Since when.
+        since: i64,
+    },
+}
+
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// How many members.
+    pub replicas: usize,
+    /// Whether nothing is to be changed.
+    pub paused: bool,
+    /// Whether outdated pods are restarted.
+    pub rolling: bool,
+    /// How long a member has to be ready before the next one is restarted.
+    pub min_ready: Duration,
+    /// Whether lost members are replaced.
+    pub healing: bool,
+    /// How long a member may fail to start.
+    pub unhealthy_after: Duration,
+    /// How long a member's node may be lost.
+    pub node_lost_after: Duration,
+    /// The most members replaced in an hour.
+    pub replacements_per_hour: usize,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self {
+            replicas: 3,
+            paused: false,
+            rolling: true,
+            min_ready: Duration::ZERO,
+            healing: true,
+            unhealthy_after: Duration::from_secs(600),
+            node_lost_after: Duration::from_secs(300),
+            replacements_per_hour: 6,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What is known of each member, in its object.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+
+use crate::api::{
+    ConditionKind, EngramMember, EngramMemberStatus, MemberRole, Reason, set_condition,
+};
+use crate::build;
+use crate::observe::{Sight, last_exit};
+
+use super::{Context, Error, now, write_status};
+
+/// Writes what has changed.
+///
+/// # Errors
+/// The API server refused.
+pub(super) async fn write(context: &Context, sight: &Sight) -> Result<(), Error> {
+    for member in &sight.members {
+        let before = member.status.clone().unwrap_or_default();
+        let after = status(member, &before, sight);
+        if after != before {
+            write_status(context, member, &after).await?;
+        }
+    }
+    Ok(())
+}
+
+fn status(member: &EngramMember, before: &EngramMemberStatus, sight: &Sight) -> EngramMemberStatus {
+    let name = member.name_any();
+    let mut status = before.clone();
+    let Some(seen) = sight.observed.member(&name) else {
+        return status;
+    };
+    let pod = sight.pods.get(&name);
+    let answer = sight.asked.answers.get(&name);
+    status.initialized |= seen.initialized;
+    status.volume_claim = Some(build::claim_name(member));
+    let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    if let Some(node) = pod.and_then(node) {
+        status.node = Some(node);
+    }
+    if let Some(answer) = answer {
+        status.version = Some(answer.version.clone());
+    }
+    if let Some(exit) = pod.and_then(last_exit) {
+        status.last_exit = Some(exit);
+    }
+    let generation = member.metadata.generation;
+    let mut set = |kind, holds, reason, message: String| {
+        set_condition(
+            &mut status.conditions,
+            kind,
+            holds,
+            reason,
+            message,
+            generation,
+            now(),
+        );
+    };
+    if let Some(roster) = &sight.observed.roster {
+        let entry = roster.of(&name);
+        let (reason, message) = match entry {
+            Some(entry) if entry.learner => (Reason::LearnerCatchingUp, "a learner"),
+            Some(_) => (Reason::AsExpected, "a voter"),
+            None => (Reason::NotFound, "not in the cluster's list"),
+        };
+        set(
+            ConditionKind::Joined,
+            entry.is_some(),
+            reason,
+            message.into(),
+        );
+        if let Some(entry) = entry {
+            status.member_id = Some(format!("{:x}", entry.id));
+            status.role = Some(match (entry.learner, roster.leader == Some(entry.id)) {
+                (true, _) => MemberRole::Learner,
+                (false, true) => MemberRole::Leader,
+                (false, false) => MemberRole::Follower,
+            });
+        }
+    }
+    let failure = sight.asked.failures.get(&name).cloned();
+    let (reason, message) = match seen.healthy {
+        true => (
+            Reason::AsExpected,
+            "it answers and knows the leader".to_owned(),
+        ),
+        false => (
+            Reason::MemberNotReady,
+            failure.unwrap_or_else(|| "it does not run".into()),
+        ),
+    };
+    let generation = member.metadata.generation;
+    let kind = ConditionKind::Ready;
+    set_condition(
+        &mut status.conditions,
+        kind,
+        seen.healthy,
+        reason,
+        message,
+        generation,
+        now(),
+    );
+    status
+}

@@ -1,0 +1,362 @@
+//! One thing done to a cluster, once: in the order in which they were asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Api, DeleteParams, ListParams};
+use kube::runtime::controller::Action as Next;
+use kube::{Resource as _, ResourceExt as _};
+
+use crate::api::{
+    Compact, ConditionKind, EngramCluster, EngramOperation, EngramOperationStatus, OperationPhase,
+    Reason, set_condition,
+};
+use crate::observe::{Sight, observe};
+
+use super::{Context, Error, certificates, is_gone, now, tool, write_status};
+
+const SOON: Duration = Duration::from_secs(3);
+/// How long an operation waits for its cluster.
+const WAIT_MAX_SECONDS: i64 = 600;
+
+/// How a step went.
+enum Step {
+    /// It has to wait.
+    Wait(Reason, String),
+    /// There is more to do.
+    More(String),
+    /// It is done.
+    Done(String),
+    /// It cannot be done.
+    Reject(Reason, String),
+}
+
+/// One pass.
+pub(super) async fn reconcile(
+    seen: Arc<EngramOperation>,
+    context: Arc<Context>,
+) -> Result<Next, Error> {
+    let namespace = seen.namespace().unwrap_or_default();
+    let api: Api<EngramOperation> = Api::namespaced(context.client.clone(), &namespace);
+    let Some(operation) = api.get_opt(&seen.name_any()).await? else {
+        return Ok(Next::await_change());
+    };
+    if operation.meta().deletion_timestamp.is_some() {
+        return Ok(Next::await_change());
+    }
+    let before = operation.status.clone().unwrap_or_default();
+    if is_over(&before) {
+        return expire(&api, &operation).await;
+    }
+    let mut status = before.clone();
+    status.observed_generation = operation.metadata.generation;
+    match advance(&context, &api, &operation, &mut status).await {
+        Ok(step) => say(&operation, &mut status, step),
+        Err(Error::Etcd(error)) => {
+            let text = error.to_string();
+            finish(
+                &operation,
+                &mut status,
+                OperationPhase::Failed,
+                Reason::Failed,
+                text,
+            );
+        }
+        Err(Error::Input { reason, message }) => {
+            finish(
+                &operation,
+                &mut status,
+                OperationPhase::Rejected,
+                reason,
+                message,
+            );
+        }
+        Err(error) => return Err(error),
+    }
+    if status != before {
+        write_status(&context, &operation, &status).await?;
+        if is_over(&status) {
+            let good = status.phase == Some(OperationPhase::Succeeded);
+            let reason = if good {
+                "OperationSucceeded"
+            } else {
+                "OperationFailed"
+            };
+            let note = status.message.clone().unwrap_or_default();
+            context.event(&operation, !good, reason, &note).await;
+        }
+    }
+    Ok(Next::requeue(SOON))
+}
+
+fn is_over(status: &EngramOperationStatus) -> bool {
+    use OperationPhase::{Failed, Rejected, Succeeded};
+    matches!(status.phase, Some(Succeeded | Failed | Rejected))
+}
+
+fn say(operation: &EngramOperation, status: &mut EngramOperationStatus, step: Step) {
+    match step {
+        Step::Wait(reason, text) => {
+            let created = operation
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map_or(now(), |time| time.0);
+            if now().as_second() - created.as_second() > WAIT_MAX_SECONDS
+                && reason == Reason::WaitingForCluster
+            {
+                finish(
+                    operation,
+                    status,
+                    OperationPhase::Rejected,
+                    Reason::DeadlineExceeded,
+                    text,
+                );
+            } else {
+                note(operation, status, OperationPhase::Pending, reason, text);
+            }
+        }
+        Step::More(text) => {
+            status.started_at.get_or_insert_with(|| Time(now()));
+            note(
+                operation,
+                status,
+                OperationPhase::Running,
+                Reason::Running,
+                text,
+            );
+        }
+        Step::Done(text) => finish(
+            operation,
+            status,
+            OperationPhase::Succeeded,
+            Reason::Succeeded,
+            text,
+        ),
+        Step::Reject(reason, text) => {
+            finish(operation, status, OperationPhase::Rejected, reason, text)
+        }
+    }
+}
+
+fn note(
+    operation: &EngramOperation,
+    status: &mut EngramOperationStatus,
+    phase: OperationPhase,
+    reason: Reason,
+    text: String,
+) {
+    status.phase = Some(phase);
+    status.message = Some(text.clone());
+    let holds = phase == OperationPhase::Succeeded;
+    let generation = operation.metadata.generation;
+    set_condition(
+        &mut status.conditions,
+        ConditionKind::Complete,
+        holds,
+        reason,
+        text,
+        generation,
+        now(),
+    );
+}
+
+fn finish(
+    operation: &EngramOperation,
+    status: &mut EngramOperationStatus,
+    phase: OperationPhase,
+    reason: Reason,
+    text: String,
+) {
+    status.started_at.get_or_insert_with(|| Time(now()));
+    status.completed_at = Some(Time(now()));
+    note(operation, status, phase, reason, text);
+}
+
+async fn expire(api: &Api<EngramOperation>, operation: &EngramOperation) -> Result<Next, Error> {
+    let completed = operation
+        .status
+        .as_ref()
+        .and_then(|status| status.completed_at.clone());
+    let since = completed.map_or(0, |time| now().as_second() - time.0.as_second());
+    let left = i64::from(operation.spec.ttl_seconds_after_finished) - since;
+    if left > 0 {
+        return Ok(Next::requeue(Duration::from_secs(left.unsigned_abs())));
+    }
+    match api
+        .delete(&operation.name_any(), &DeleteParams::default())
+        .await
+    {
+        Ok(_) => Ok(Next::await_change()),
+        Err(error) if is_gone(&error) => Ok(Next::await_change()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn advance(
+    context: &Context,
+    api: &Api<EngramOperation>,
+    operation: &EngramOperation,
+    status: &mut EngramOperationStatus,
+) -> Result<Step, Error> {
+    let namespace = operation.namespace().unwrap_or_default();
+    let name = &operation.spec.cluster_ref.name;
+    let Some(cluster) = tool::cluster(context, &namespace, name).await? else {
+        let text = format!("there is no EngramCluster {name}: correct clusterRef");
+        return Ok(Step::Reject(Reason::NotFound, text));
+    };
+    if let Some(earlier) = earlier(api, operation).await? {
+        return Ok(Step::Wait(
+            Reason::WaitingForTurn,
+            format!("{earlier} comes first"),
+        ));
+    }
+    let certificates = certificates::ensure(context, &cluster).await?;
+    let image = cluster
+        .spec
+        .image
+        .as_deref()
+        .unwrap_or(&context.settings.image);
+    let sight = observe(context, &cluster, certificates.client.as_ref(), image).await?;
+    if sight.observed.roster.is_none() {
+        let text = format!("EngramCluster {name} does not serve");
+        return Ok(Step::Wait(Reason::WaitingForCluster, text));
+    }
+    let spec = &operation.spec;
+    if let Some(what) = &spec.compact {
+        return compact(&sight, what).await;
+    }
+    if let Some(what) = &spec.defragment {
+        return defragment(&cluster, &sight, &what.members, status).await;
+    }
+    let to = spec.move_leader.as_ref().and_then(|what| what.to.clone());
+    move_leader(&sight, to).await
+}
+
+/// An operation on the same cluster that was asked for before and is not over.
+async fn earlier(
+    api: &Api<EngramOperation>,
+    operation: &EngramOperation,
+) -> Result<Option<String>, Error> {
+    let cluster = &operation.spec.cluster_ref.name;
+    let same = ListParams::default().fields(&format!("spec.clusterRef.name={cluster}"));
+    let key = |one: &EngramOperation| {
+        (
+            one.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            one.name_any(),
+        )
+    };
+    let own = key(operation);
+    let open = |one: &EngramOperation| !one.status.as_ref().is_some_and(is_over);
+    let all = api.list(&same).await?.items;
+    Ok(all
+        .iter()
+        .filter(|one| open(one) && key(one) < own)
+        .map(key)
+        .min()
+        .map(|(_, name)| name))
+}
+
+async fn compact(sight: &Sight, what: &Compact) -> Result<Step, Error> {
+    let Some((leader, client)) = sight.asked.leading() else {
+        return Ok(Step::Wait(Reason::WaitingForCluster, "nobody leads".into()));
+    };
+    let current = sight
+        .asked
+        .answers
+        .get(leader)
+        .map_or(0, |status| status.revision);
+    let revision = what
+        .revision
+        .unwrap_or(current - what.keep_revisions.unwrap_or(0));
+    if revision > current {
+        let text = format!("revision {revision} is in the future: the current one is {current}");
+        return Ok(Step::Reject(Reason::InvalidSpec, text));
+    }
+    if revision < 1 {
+        return Ok(Step::Done(format!(
+            "nothing to compact at revision {current}"
+        )));
+    }
+    match client.compact(revision).await {
+        Ok(()) => Ok(Step::Done(format!(
+            "history below revision {revision} is gone"
+        ))),
+        // A pass that did not live to say so has done it, or the members themselves.
+        Err(error) if error.to_string().contains("has been compacted") => Ok(Step::Done(format!(
+            "history below revision {revision} was gone already"
+        ))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// One member a pass, the leader last.
+async fn defragment(
+    cluster: &EngramCluster,
+    sight: &Sight,
+    only: &[String],
+    status: &mut EngramOperationStatus,
+) -> Result<Step, Error> {
+    let leader = sight.asked.leading().map(|(name, _)| name.to_owned());
+    let known = |name: &String| sight.observed.member(name).is_some();
+    if let Some(unknown) = only.iter().find(|name| !known(name)) {
+        let text = format!("{unknown} is not a member of {}", cluster.name_any());
+        return Ok(Step::Reject(Reason::NotFound, text));
+    }
+    let mut names: Vec<&String> = sight
+        .observed
+        .members
+        .iter()
+        .map(|member| &member.name)
+        .collect();
+    names.retain(|name| {
+        (only.is_empty() || only.contains(name)) && !status.done_members.contains(name)
+    });
+    names.sort_by_key(|name| (Some(*name) == leader.as_ref(), (*name).clone()));
+    let Some(next) = names.first().map(|name| (*name).clone()) else {
+        return Ok(Step::Done(format!(
+            "{} members have given their space back",
+            status.done_members.len()
+        )));
+    };
+    let Some(client) = sight.asked.clients.get(&next) else {
+        return Ok(Step::Wait(
+            Reason::WaitingForCluster,
+            format!("{next} does not answer"),
+        ));
+    };
+    client.defragment().await?;
+    status.done_members.push(next.clone());
+    Ok(Step::More(format!("{next} has given its space back")))
+}
+
+async fn move_leader(sight: &Sight, to: Option<String>) -> Result<Step, Error> {
+    let Some((leader, client)) = sight.asked.leading() else {
+        return Ok(Step::Wait(Reason::WaitingForCluster, "nobody leads".into()));
+    };
+    if to.as_deref() == Some(leader) {
+        return Ok(Step::Done(format!("{leader} leads")));
+    }
+    let roster = sight.observed.roster.as_ref();
+    let voters = roster.into_iter().flat_map(|roster| roster.voters());
+    let mut fit = voters.filter(|entry| {
+        let healthy = sight
+            .observed
+            .member(&entry.member)
+            .is_some_and(|member| member.healthy);
+        healthy && entry.member != leader && to.as_ref().is_none_or(|to| *to == entry.member)
+    });
+    let Some(entry) = fit.next() else {
+        let text = match to {
+            Some(to) => format!("{to} is not a voter that answers"),
+            None => "there is no other voter that answers".to_owned(),
+        };
+        return Ok(Step::Reject(Reason::NotFound, text));
+    };
+    client.move_leader(entry.id).await?;
+    Ok(Step::Done(format!(
+        "leadership moved from {leader} to {}",
+        entry.member
+    )))
+}

@@ -1,0 +1,168 @@
+//! Starts every controller, and ends them together.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::NamespaceResourceScope;
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use kube::{Api, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+
+use crate::api::{
+    EngramBackup, EngramBackupSchedule, EngramBackupStore, EngramCluster, EngramMember,
+    EngramOperation, EngramRestore,
+};
+
+use super::{Context, Error, backup, cluster, operation, restore, schedule, store};
+
+/// Changes of one object that come close together are looked at once.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+
+/// Every object that a controller may look after.
+trait Kind:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+}
+impl<K> Kind for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// Runs all controllers until the process is asked to end (SIGTERM, SIGINT).
+pub async fn run(context: Arc<Context>) {
+    let ours = watcher::Config::default().labels("app.kubernetes.io/managed-by=engram-operator");
+    let clusters = controller::<EngramCluster>(&context)
+        .owns(scoped::<EngramMember>(&context), watcher::Config::default())
+        .watches(scoped::<Pod>(&context), ours.clone(), |pod: Pod| {
+            cluster_of(&pod)
+        });
+    let backups = controller::<EngramBackup>(&context).owns(scoped::<Pod>(&context), ours.clone());
+    let schedules = controller::<EngramBackupSchedule>(&context)
+        .owns(scoped::<EngramBackup>(&context), watcher::Config::default());
+    let restores = controller::<EngramRestore>(&context).watches(
+        scoped::<EngramCluster>(&context),
+        watcher::Config::default(),
+        |cluster: EngramCluster| restore::restore_of(&cluster),
+    );
+    let stores = controller::<EngramBackupStore>(&context).owns(scoped::<Pod>(&context), ours);
+    let operations = controller::<EngramOperation>(&context);
+    tokio::join!(
+        drive(clusters, &context, cluster::reconcile),
+        drive(backups, &context, backup::reconcile),
+        drive(schedules, &context, schedule::reconcile),
+        drive(restores, &context, restore::reconcile),
+        drive(stores, &context, store::reconcile),
+        drive(operations, &context, operation::reconcile),
+    );
+}
+
+fn scoped<K: Kind>(context: &Context) -> Api<K> {
+    match &context.settings.watch_namespace {
+        Some(namespace) => Api::namespaced(context.client.clone(), namespace),
+        None => Api::all(context.client.clone()),
+    }
+}
+
+fn controller<K: Kind>(context: &Context) -> Controller<K>
+where
+    K::DynamicType: Eq + Hash + Clone,
+{
+    let config = Config::default()
+        .debounce(DEBOUNCE)
+        .concurrency(context.settings.concurrency);
+    Controller::new(scoped::<K>(context), watcher::Config::default())
+        .with_config(config)
+        .shutdown_on_signal()
+}
+
+/// The cluster that a pod belongs to, by its label.
+fn cluster_of(pod: &Pod) -> Option<ObjectRef<EngramCluster>> {
+    let cluster = pod.labels().get("engram.dev/cluster")?;
+    Some(ObjectRef::new(cluster).within(&pod.namespace()?))
+}
+
+/// Runs one controller: counts its passes, and has failures wait longer and longer.
+async fn drive<K, F>(
+    controller: Controller<K>,
+    context: &Arc<Context>,
+    pass: fn(Arc<K>, Arc<Context>) -> F,
+) where
+    K: Kind,
+    F: Future<Output = Result<Action, Error>> + Send + 'static,
+{
+    let counted = move |object: Arc<K>, context: Arc<Context>| async move {
+        let began = Instant::now();
+        let kind = K::kind(&());
+        let result = pass(object.clone(), context.clone()).await;
+        let word = if result.is_ok() { "success" } else { "error" };
+        context
+            .metrics
+            .reconciles
+            .with_label_values(&[&*kind, word])
+            .inc();
+        let seconds = began.elapsed().as_secs_f64();
+        context
+            .metrics
+            .durations
+            .with_label_values(&[&*kind])
+            .observe(seconds);
+        if result.is_ok() {
+            context.succeeded(&key(&*object));
+        }
+        result
+    };
+    let on_error = |object: Arc<K>, error: &Error, context: Arc<Context>| {
+        let kind = K::kind(&());
+        let wait = context.failed(&key(&*object));
+        context
+            .metrics
+            .errors
+            .with_label_values(&[&*kind, error.label()])
+            .inc();
+        context
+            .metrics
+            .backoff
+            .with_label_values(&[&*kind])
+            .set(wait.as_secs_f64());
+        let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
+        tracing::warn!(kind = %kind, %namespace, %name, %error, ?wait, "a pass failed");
+        Action::requeue(wait)
+    };
+    let passes = controller.run(counted, on_error, context.clone());
+    // Failures are told of where they happen; what is left are the watches' own.
+    passes
+        .for_each(|result| async {
+            if let Err(error @ kube::runtime::controller::Error::QueueError(_)) = result {
+                tracing::warn!(%error, "a watch failed");
+            }
+        })
+        .await;
+}
+
+fn key<K: Kind>(object: &K) -> String {
+    format!(
+        "{}/{}/{}",
+        K::kind(&()),
+        object.namespace().unwrap_or_default(),
+        object.name_any()
+    )
+}

@@ -1,0 +1,98 @@
+//! Whether a store can be read: asked once for each change of it, and again while it cannot.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::runtime::controller::Action as Next;
+use kube::{Api, Resource as _, ResourceExt as _};
+
+use crate::api::{ConditionKind, EngramBackupStore, Reason, is_true, set_condition};
+use crate::build::{self, Tool};
+
+use super::tool::{self, Run};
+use super::{Context, Error, now, write_status};
+
+const SOON: Duration = Duration::from_secs(3);
+/// A store that could not be read is asked again after so long.
+const AGAIN: Duration = Duration::from_secs(120);
+/// One that could is asked again after so long.
+const LATER: Duration = Duration::from_secs(6 * 3600);
+/// How long an answer may take.
+const DEADLINE_SECONDS: i64 = 300;
+
+/// One pass.
+pub(super) async fn reconcile(
+    seen: Arc<EngramBackupStore>,
+    context: Arc<Context>,
+) -> Result<Next, Error> {
+    let namespace = seen.namespace().unwrap_or_default();
+    let api: Api<EngramBackupStore> = Api::namespaced(context.client.clone(), &namespace);
+    let Some(store) = api.get_opt(&seen.name_any()).await? else {
+        return Ok(Next::await_change());
+    };
+    if store.meta().deletion_timestamp.is_some() {
+        return Ok(Next::await_change());
+    }
+    let before = store.status.clone().unwrap_or_default();
+    if let Some(wait) = rests(&store) {
+        return Ok(Next::requeue(wait));
+    }
+    let access = build::access(&store);
+    let generation = store.metadata.generation;
+    let name = format!(
+        "{}-store-{}",
+        store.name_any(),
+        generation.unwrap_or_default()
+    );
+    let tool = Tool {
+        name: name.clone(),
+        namespace: namespace.clone(),
+        cluster_name: "none",
+        cluster: None,
+        image: &context.settings.image,
+        words: ["backup", "list", "-w=json"].map(str::to_owned).into(),
+        speaks: false,
+        access: &access,
+        deadline: DEADLINE_SECONDS,
+        owner: store.controller_owner_ref(&()),
+    };
+    let (holds, reason, message) = match tool::run(&context, &tool).await? {
+        Run::Running => return Ok(Next::requeue(SOON)),
+        Run::Done(_) => (true, Reason::AsExpected, "the store can be read".to_owned()),
+        Run::Failed { reason, message } => (false, reason, message),
+    };
+    let mut status = before.clone();
+    status.url = Some(access.url.clone());
+    status.observed_generation = generation;
+    // The time of the last answer is that of the condition: it says when to ask again.
+    status.conditions.clear();
+    let kind = ConditionKind::Reachable;
+    set_condition(
+        &mut status.conditions,
+        kind,
+        holds,
+        reason,
+        message.clone(),
+        generation,
+        now(),
+    );
+    write_status(&context, &store, &status).await?;
+    tool::clear(&context, &namespace, &name).await?;
+    if !holds && is_true(&before.conditions, kind) || before.conditions.is_empty() && !holds {
+        context.event(&store, true, reason.as_str(), &message).await;
+    }
+    Ok(Next::requeue(if holds { LATER } else { AGAIN }))
+}
+
+/// How long a store that was asked need not be asked again.
+fn rests(store: &EngramBackupStore) -> Option<Duration> {
+    let status = store.status.as_ref()?;
+    let same = status.observed_generation == store.metadata.generation;
+    let asked = status.conditions.first().filter(|_| same)?;
+    let rest = if asked.status == "True" { LATER } else { AGAIN };
+    let elapsed = now().as_second() - asked.last_transition_time.0.as_second();
+    let left = rest.saturating_sub(Duration::from_secs(
+        u64::try_from(elapsed).unwrap_or_default(),
+    ));
+    (!left.is_zero()).then_some(left)
+}

@@ -1,0 +1,66 @@
+//! `/metrics`, `/healthz` and `/readyz`.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::telemetry::Metrics;
+
+/// Connections at once: scrapers and probes, nobody else.
+const CONNECTIONS_MAX: usize = 64;
+/// How long a client may take over its request's head.
+const HEAD_LIMIT: Duration = Duration::from_secs(5);
+
+/// Serves until the process ends.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub async fn serve(address: SocketAddr, metrics: Metrics) -> std::io::Result<()> {
+    let listener = TcpListener::bind(address).await?;
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return Ok(());
+        };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, say: the next one may do.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let metrics = metrics.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| answer(metrics.clone(), request));
+            let mut server = hyper::server::conn::http1::Builder::new();
+            server
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_LIMIT);
+            // A client that goes away is no concern of ours.
+            drop(server.serve_connection(TokioIo::new(stream), service).await);
+            drop(place);
+        });
+    }
+}
+
+async fn answer(
+    metrics: Metrics,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (status, body) = match request.uri().path() {
+        "/metrics" => (StatusCode::OK, metrics.text()),
+        // A replica that waits for its turn is well, and ready to take it.
+        "/healthz" | "/livez" | "/readyz" => (StatusCode::OK, "ok\n".to_owned()),
+        _ => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    Ok(response)
+}

@@ -1,0 +1,203 @@
+//! The operator's metrics, in Prometheus' text form.
+
+use prometheus::{
+    GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+/// Every metric of the operator.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Passes of a controller, by kind and result.
+    pub reconciles: IntCounterVec,
+    /// How long a pass takes, by kind.
+    pub durations: HistogramVec,
+    /// Failed passes, by kind and reason.
+    pub errors: IntCounterVec,
+    /// The last back-off, by kind.
+    pub backoff: GaugeVec,
+    /// Whether this replica works.
+    pub leader: IntGauge,
+    /// Whether a cluster is ready.
+    pub cluster_ready: IntGaugeVec,
+    /// A cluster's members, by state.
+    pub cluster_members: IntGaugeVec,
+    /// How many more voters may fail.
+    pub quorum_margin: IntGaugeVec,
+    /// Members replaced, by reason.
+    pub replacements: IntCounterVec,
+    /// Leaders moved before a restart or a removal.
+    pub leader_moves: IntCounterVec,
+    /// Backups, by result.
+    pub backups: IntCounterVec,
+    /// How long a backup took.
+    pub backup_seconds: GaugeVec,
+    /// How large it is.
+    pub backup_bytes: GaugeVec,
+    /// When the last one succeeded.
+    pub backup_success: GaugeVec,
+    /// When the last one was verified.
+    pub backup_verified: GaugeVec,
+    /// When a certificate ends.
+    pub certificate_end: GaugeVec,
+    /// Alarms that are raised, by kind.
+    pub alarms: IntGaugeVec,
+}
+
+const CLUSTER: [&str; 2] = ["namespace", "cluster"];
+
+impl Metrics {
+    /// A registry with all of them.
+    ///
+    /// # Errors
+    /// Two have one name.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let labels = |more: &[&'static str]| [&CLUSTER[..], more].concat();
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
+        let gauge = |name: &str, help: &str, labels: &[&str]| {
+            let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
+        let float = |name: &str, help: &str, labels: &[&str]| {
+            let metric = GaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
+        let durations = HistogramVec::new(
+            HistogramOpts::new(
+                "engram_operator_reconcile_duration_seconds",
+                "How long a pass takes.",
+            )
+            .buckets(vec![0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
+            &["kind"],
+        )?;
+        registry.register(Box::new(durations.clone()))?;
+        let leader = IntGauge::new("engram_operator_leader", "Whether this replica works.")?;
+        registry.register(Box::new(leader.clone()))?;
+        let info = gauge(
+            "engram_operator_build_info",
+            "The operator's version.",
+            &["version"],
+        )?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(Self {
+            reconciles: counter(
+                "engram_operator_reconcile_total",
+                "Passes.",
+                &["kind", "result"],
+            )?,
+            durations,
+            errors: counter(
+                "engram_operator_reconcile_errors_total",
+                "Failed passes.",
+                &["kind", "reason"],
+            )?,
+            backoff: float(
+                "engram_operator_requeue_backoff_seconds",
+                "The last back-off.",
+                &["kind"],
+            )?,
+            leader,
+            cluster_ready: gauge(
+                "engram_cluster_ready",
+                "Whether the cluster is ready.",
+                &CLUSTER,
+            )?,
+            cluster_members: gauge(
+                "engram_cluster_members",
+                "Members by state.",
+                &labels(&["state"]),
+            )?,
+            quorum_margin: gauge(
+                "engram_cluster_quorum_margin",
+                "Voters that may still fail.",
+                &CLUSTER,
+            )?,
+            replacements: counter(
+                "engram_member_replacements_total",
+                "Members replaced.",
+                &labels(&["reason"]),
+            )?,
+            leader_moves: counter(
+                "engram_leader_moves_total",
+                "Leaders moved by the operator.",
+                &CLUSTER,
+            )?,
+            backups: counter("engram_backup_total", "Backups.", &labels(&["result"]))?,
+            backup_seconds: float(
+                "engram_backup_duration_seconds",
+                "How long the last backup took.",
+                &CLUSTER,
+            )?,
+            backup_bytes: float(
+                "engram_backup_size_bytes",
+                "The last backup's size.",
+                &CLUSTER,
+            )?,
+            backup_success: float(
+                "engram_backup_last_success_timestamp_seconds",
+                "The last backup that succeeded.",
+                &CLUSTER,
+            )?,
+            backup_verified: float(
+                "engram_backup_last_verified_timestamp_seconds",
+                "The last backup that was verified.",
+                &CLUSTER,
+            )?,
+            certificate_end: float(
+                "engram_certificate_not_after_seconds",
+                "When a certificate ends.",
+                &labels(&["secret"]),
+            )?,
+            alarms: gauge(
+                "engram_alarm_active",
+                "Members that raise an alarm.",
+                &labels(&["alarm"]),
+            )?,
+            registry,
+        })
+    }
+
+    /// All of them as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let encoded = prometheus::TextEncoder::new().encode_to_string(&self.registry.gather());
+        encoded.unwrap_or_default()
+    }
+
+    /// Forgets what is said of a cluster that is gone.
+    pub fn forget(&self, namespace: &str, cluster: &str) {
+        let labels = [namespace, cluster];
+        // What was never said cannot be forgotten: that is not an error here.
+        drop(self.cluster_ready.remove_label_values(&labels));
+        drop(self.quorum_margin.remove_label_values(&labels));
+        for state in ["ready", "unready", "learner"] {
+            drop(
+                self.cluster_members
+                    .remove_label_values(&[namespace, cluster, state]),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_are_unique_and_the_text_has_them() {
+        let metrics = super::Metrics::new().unwrap();
+        metrics
+            .cluster_ready
+            .with_label_values(&["data", "demo"])
+            .set(1);
+        assert!(
+            metrics
+                .text()
+                .contains("engram_cluster_ready{cluster=\"demo\",namespace=\"data\"} 1")
+        );
+        metrics.forget("data", "demo");
+        assert!(!metrics.text().contains("demo"));
+    }
+}
