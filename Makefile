@@ -87,6 +87,12 @@ chaos: build tools ## The same at full length, on five members too, and a contro
 bench: build tools ## Side by side with the real etcd; writes bench/RESULTS.md (an hour)
 	bench/run.sh
 
+.PHONY: manifests
+manifests: ## Write the CRDs (manifests/crds) anew from the operator's types
+	@$(CARGO) build --release -p engram-operator
+	@mkdir -p manifests/crds
+	@$(BIN)/engram-operator crdgen manifests/crds
+
 .PHONY: loc
 loc: ## Lines of code by room
 	@wc -l $$(git ls-files 'server/src/*.rs') | sort -rn | head -40
