@@ -261,6 +261,10 @@ async fn finish_removal(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
                 .await,
         )?;
     }
+    // As it is now: its status was written since it was seen.
+    let Some(member) = scene.members().get_opt(name).await? else {
+        return Ok(());
+    };
     let rest = member
         .finalizers()
         .iter()

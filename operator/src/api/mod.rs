@@ -14,6 +14,8 @@ mod parts;
 mod restore;
 mod schedule;
 mod store;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 pub use backup::{BackupPhase, DeletionPolicy, EngramBackup, EngramBackupSpec, EngramBackupStatus};

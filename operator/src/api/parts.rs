@@ -94,7 +94,7 @@ pub enum AutoCompactionMode {
 }
 
 /// Where members may run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Scheduling {
     /// Whether two members may share a node.
@@ -119,6 +119,19 @@ pub struct Scheduling {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub priority_class_name: Option<String>,
+}
+
+impl Default for Scheduling {
+    fn default() -> Self {
+        Self {
+            anti_affinity: AntiAffinity::default(),
+            topology_keys: topology_keys(),
+            topology_spread_constraints: Vec::new(),
+            node_selector: BTreeMap::new(),
+            tolerations: Vec::new(),
+            priority_class_name: None,
+        }
+    }
 }
 
 /// How strictly members keep away from each other.

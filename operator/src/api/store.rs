@@ -121,7 +121,7 @@ pub struct Retention {
     #[schemars(range(min = 1, max = 10_000))]
     pub keep_last: Option<u32>,
     /// Those not older than this, a duration such as `168h`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "duration_schema")]
     pub keep_within: Option<String>,
 }

@@ -251,7 +251,8 @@ fn fill(
         format!("--bump-revision={}", recovery.revision_bump),
         "--result-file=/dev/termination-log".to_owned(),
     ];
-    if recovery.mark_compacted {
+    // engramctl takes it only together with a bump.
+    if recovery.mark_compacted && recovery.revision_bump > 0 {
         command.push("--mark-compacted".into());
     }
     let mut mounts = vec![json!({ "name": "data", "mountPath": VOLUME })];

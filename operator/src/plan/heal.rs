@@ -57,7 +57,7 @@ pub(super) fn step(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: 
     if plan.actions.iter().any(Action::is_disruptive) {
         return Next::Done(plan);
     }
-    let leaving = leaving(observed, wanted, roster);
+    let leaving = leaving(observed, roster);
     if let Some((entry, false)) = leaving {
         return take_out(observed, roster, wanted, entry, plan);
     }
@@ -77,19 +77,13 @@ pub(super) fn step(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: 
 
 /// The listed member that is to go next: one that has no object, or whose object is being deleted.
 /// Those that do not work come first. And whether it works.
-fn leaving<'a>(
-    observed: &Observed,
-    wanted: &Wanted,
-    roster: &'a Roster,
-) -> Option<(&'a Entry, bool)> {
+fn leaving<'a>(observed: &Observed, roster: &'a Roster) -> Option<(&'a Entry, bool)> {
     let goes = |entry: &&Entry| match observed.member(&entry.member) {
         Some(member) => member.deleting,
         None => entry.ours,
     };
-    let works = |entry: &&Entry| {
-        let member = observed.member(&entry.member);
-        member.is_some_and(|member| member.healthy && lost(observed, wanted, member).is_none())
-    };
+    // A learner holds nothing up: it goes at once, and makes room for its replacement.
+    let works = |entry: &&Entry| !entry.learner && is_healthy(observed, entry);
     let next = roster
         .entries
         .iter()

@@ -14,7 +14,7 @@ use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{
     BackupPhase, ConcurrencyPolicy, ConditionKind, EngramBackup, EngramBackupSchedule,
-    EngramBackupScheduleStatus, EngramBackupSpec, Reason, set_condition,
+    EngramBackupScheduleStatus, EngramBackupSpec, Reason, Retention, set_condition,
 };
 use crate::build::{self, Tool, cluster_labels};
 
@@ -27,6 +27,8 @@ const LABEL: &str = "engram.dev/schedule";
 /// A schedule is looked at this often at least: clocks are set, and zones change.
 const LOOK: Duration = Duration::from_secs(300);
 const SOON: Duration = Duration::from_secs(5);
+/// More backups than any store has.
+const EVERY: u32 = 1_000_000;
 /// How long a prune may take.
 const PRUNE_SECONDS: i64 = 3600;
 
@@ -307,17 +309,7 @@ async fn prune(
     let cluster_name = &schedule.spec.cluster_ref.name;
     let cluster = tool::cluster(context, &namespace, cluster_name).await?;
     let mut words = vec!["backup".to_owned(), "prune".into()];
-    words.extend(
-        retention
-            .keep_last
-            .map(|count| format!("--keep-last={count}")),
-    );
-    words.extend(
-        retention
-            .keep_within
-            .as_ref()
-            .map(|time| format!("--keep-within={time}")),
-    );
+    words.extend(kept(retention));
     let access = build::access(&store);
     let name = format!("{newest}-prune");
     let tool = Tool {
@@ -354,4 +346,20 @@ async fn prune(
         now(),
     );
     Ok(false)
+}
+
+/// What is kept, in engramctl's words. Its `--max-age` only takes away, whatever else keeps; its
+/// `--min-keep` is stronger: together they keep what either rule of ours does.
+fn kept(retention: &Retention) -> Vec<String> {
+    let Some(time) = &retention.keep_within else {
+        let last = retention
+            .keep_last
+            .map(|count| format!("--keep-last={count}"));
+        return last.into_iter().collect();
+    };
+    vec![
+        format!("--keep-last={EVERY}"),
+        format!("--max-age={time}"),
+        format!("--min-keep={}", retention.keep_last.unwrap_or(1)),
+    ]
 }

@@ -4,13 +4,14 @@
 use proptest::prelude::*;
 
 use super::simulation::World;
-use crate::plan::{Node, plan};
+use crate::plan::{Member, Node, Volume, plan};
 
 /// Something that happens.
 #[derive(Clone, Debug)]
 enum Event {
     LosePod(usize),
     LoseVolume(usize),
+    CondemnVolume(usize),
     LoseNode(usize),
     NodeReturns(usize),
     Scale(usize),
@@ -25,6 +26,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         3 => (0..7_usize).prop_map(Event::LosePod),
         2 => (0..7_usize).prop_map(Event::LoseVolume),
+        1 => (0..7_usize).prop_map(Event::CondemnVolume),
         2 => (0..7_usize).prop_map(Event::LoseNode),
         2 => (0..7_usize).prop_map(Event::NodeReturns),
         2 => prop::sample::select(vec![1, 3, 5, 7]).prop_map(Event::Scale),
@@ -52,7 +54,8 @@ fn survivable(world: &World, name: &str) -> bool {
     };
     let intact = |entry: &&crate::plan::Entry| {
         let member = world.observed.member(&entry.member);
-        entry.member != name && member.is_some_and(|member| member.healthy)
+        let intact = |member: &Member| member.healthy && member.volume == Volume::Present;
+        entry.member != name && member.is_some_and(intact)
     };
     roster.voters().filter(intact).count() > roster.voters().count() / 2
 }
@@ -67,6 +70,14 @@ fn happen(world: &mut World, event: &Event) {
         Event::LoseVolume(index) => {
             if let Some(name) = target(world, *index).filter(|name| survivable(world, name)) {
                 world.lose_volume(&name);
+            }
+        }
+        // Its claim is deleted, and stays for as long as the pod uses it.
+        Event::CondemnVolume(index) => {
+            let name = target(world, *index).filter(|name| survivable(world, name));
+            let member = name.and_then(|name| world.member(&name));
+            if let Some(member) = member.filter(|member| member.volume == Volume::Present) {
+                member.volume = Volume::Terminating;
             }
         }
         Event::LoseNode(index) => {

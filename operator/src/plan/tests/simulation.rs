@@ -258,6 +258,12 @@ impl World {
         for name in due {
             self.come_up(&name);
         }
+        // A claim that is being deleted goes once no pod uses it.
+        let unused =
+            |member: &&mut Member| member.pod.is_none() && member.volume == Volume::Terminating;
+        for member in self.observed.members.iter_mut().filter(unused) {
+            member.volume = Volume::None;
+        }
         self.elect();
     }
 

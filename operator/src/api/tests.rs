@@ -1,0 +1,126 @@
+//! The rules that the API server applies, applied here: what is refused, and what it says.
+
+use kube::core::cel::ValidationErrors;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn object<K: DeserializeOwned>(kind: &str, name: &str, spec: &Value) -> K {
+    let object = json!({
+        "apiVersion": "engram.dev/v1alpha1",
+        "kind": kind,
+        "metadata": { "name": name, "namespace": "data" },
+        "spec": spec,
+    });
+    serde_json::from_value(object).expect("an object of ours")
+}
+
+fn said(result: Result<(), ValidationErrors>) -> String {
+    result.map_or_else(|errors| errors.to_string(), |()| String::new())
+}
+
+fn cluster(name: &str, spec: &Value) -> EngramCluster {
+    object("EngramCluster", name, spec)
+}
+
+#[test]
+fn clusters_that_cannot_work_are_refused_with_advice() {
+    assert_eq!(said(cluster("demo", &json!({})).validate_cel()), "");
+    let long = "a".repeat(41);
+    for (name, spec, part) in [
+        (
+            "demo",
+            json!({ "replicas": 2 }),
+            "replicas has to be 0, 1, 3, 5 or 7",
+        ),
+        (long.as_str(), json!({}), "at most 40 characters"),
+        ("1demo", json!({}), "begins with a letter"),
+        (
+            "demo",
+            json!({ "config": { "heartbeatIntervalMilliseconds": 100, "electionTimeoutMilliseconds": 400 } }),
+            "at least 5 times",
+        ),
+        (
+            "demo",
+            json!({ "config": { "autoCompaction": { "mode": "Periodic" } } }),
+            "retention is needed",
+        ),
+        (
+            "demo",
+            json!({ "tls": { "client": { "mode": "Secret" } } }),
+            "secretName is needed",
+        ),
+    ] {
+        let text = said(cluster(name, &spec).validate_cel());
+        assert!(text.contains(part), "{spec}: {text:?}");
+    }
+}
+
+#[test]
+fn what_cannot_change_is_held() {
+    let change = |before: Value, after: Value| {
+        said(cluster("demo", &after).validate_cel_update(&cluster("demo", &before)))
+    };
+    let size = |size: &str| json!({ "storage": { "size": size } });
+    assert_eq!(change(size("1Gi"), size("2Gi")), "");
+    assert!(change(size("2Gi"), size("1536Mi")).contains("cannot shrink"));
+    let recovery = json!({ "bootstrap": { "recovery": { "storeRef": { "name": "s" } } } });
+    assert!(change(json!({}), recovery.clone()).contains("neither be added nor taken away"));
+    let other = json!({ "bootstrap": { "recovery": { "storeRef": { "name": "t" } } } });
+    assert!(change(recovery, other).contains("bootstrap cannot be changed"));
+    let class = json!({ "storage": { "storageClassName": "fast" } });
+    assert!(change(json!({}), class).contains("storageClassName can neither"));
+}
+
+#[test]
+fn a_schedule_has_five_fields() {
+    let schedule = |text: &str| -> String {
+        let spec = json!({
+            "clusterRef": { "name": "demo" }, "storeRef": { "name": "s" }, "schedule": text,
+        });
+        said(
+            object::<EngramBackupSchedule>("EngramBackupSchedule", "nightly", &spec).validate_cel(),
+        )
+    };
+    for good in ["0 3 * * *", "*/15 * * * 1-5", "@daily"] {
+        assert_eq!(schedule(good), "", "{good}");
+    }
+    for bad in ["0 0 3 * * *", "0 3 * *", "@sometimes"] {
+        assert!(
+            schedule(bad).contains("exactly five fields"),
+            "{bad}: {}",
+            schedule(bad)
+        );
+    }
+}
+
+#[test]
+fn exactly_one_of_many_is_given() {
+    let operation = |more: Value| {
+        let mut spec = json!({ "clusterRef": { "name": "demo" } });
+        spec.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        said(object::<EngramOperation>("EngramOperation", "o", &spec).validate_cel())
+    };
+    assert_eq!(operation(json!({ "compact": {} })), "");
+    assert!(operation(json!({})).contains("exactly one of"));
+    assert!(operation(json!({ "compact": {}, "moveLeader": {} })).contains("exactly one of"));
+    let store = |spec: Value| {
+        said(object::<EngramBackupStore>("EngramBackupStore", "s", &spec).validate_cel())
+    };
+    assert_eq!(store(json!({ "pvc": { "claimName": "c" } })), "");
+    assert!(store(json!({})).contains("exactly one of s3 and pvc"));
+    let plain = json!({ "s3": { "bucket": "backups", "endpoint": "http://s3:9000" } });
+    assert!(store(plain).contains("allowHTTP"));
+}
+
+#[test]
+fn defaults_are_what_the_types_say() {
+    let spec = cluster("demo", &json!({})).spec;
+    assert_eq!((spec.replicas, spec.storage.size.as_str()), (3, "8Gi"));
+    assert_eq!(spec.tls.client.mode, TlsMode::SelfSigned);
+    assert!(spec.network_policy.enabled && spec.pod_disruption_budget.enabled);
+    assert_eq!(spec.scheduling.topology_keys.len(), 2);
+}
