@@ -67,6 +67,40 @@ backup: tools ## Backups and restores: directory, S3, snapshots from and to etcd
 kubernetes: tools ## The real kube-apiserver and kube-controller-manager on one member and on three
 	@$(call timed,kubernetes,$(CARGO) test --release --workspace --test kubernetes -- --nocapture --test-threads=1)
 
+# On kind. ENGRAM_KIND_OFFLINE=1: with a node image built here, nothing pulled; without it kind's
+# published one. KEEP=1 leaves the clusters up, TEST=name runs one story.
+KIND_STORIES = $(CARGO) test --release -p engram-e2e --test kind -- --nocapture --test-threads=1 $(TEST)
+
+.PHONY: e2e
+e2e: build e2e-tools ## On kind: what CI runs (KEEP=1, TEST=name, ENGRAM_KIND_OFFLINE=1)
+	@$(call timed,e2e,$(KIND_STORIES))
+
+.PHONY: e2e-full
+e2e-full: build e2e-tools ## On kind: everything
+	@$(call timed,e2e in full,ENGRAM_E2E_FULL=1 $(KIND_STORIES))
+
+.PHONY: e2e-tools
+e2e-tools:
+	@.ci/setup e2e
+	@e2e/kind/tools.sh
+
+.PHONY: kind-up
+kind-up: e2e-tools ## A kind cluster of three nodes to play with
+	@e2e/kind/up.sh
+
+.PHONY: kind-down
+kind-down: ## Delete it
+	@e2e/kind/down.sh
+
+.PHONY: image
+image: build ## The image as an archive, with nothing pulled (image/Dockerfile is the other way)
+	@image/build.sh
+
+.PHONY: charts
+charts: e2e-tools ## Render manifests/ from the charts, and check both
+	@charts/render.sh
+	@charts/check.sh
+
 .PHONY: test
 test: build check unit one-member backup cluster kubernetes ## What proves the product on one machine
 

@@ -88,7 +88,8 @@ pub fn engram_is_etcd() -> bool {
     same_file(engram()) == same_file(tool("etcd"))
 }
 
-fn cache() -> PathBuf {
+/// Where everything that is built is kept.
+pub fn cache() -> PathBuf {
     if let Some(cache) = std::env::var_os("ENGRAM_CACHE") {
         return PathBuf::from(cache);
     }

@@ -1,0 +1,39 @@
+#!/bin/bash
+# What can be said of the charts without a cluster: they lint and render under every switch, wrong
+# values are refused, the alerts are valid and fire when they should.
+set -euo pipefail
+charts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${ENGRAM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/engram}
+PATH=$cache/kind/bin:$PATH
+
+renders() { helm template "$@" >/dev/null; }
+refused() {
+  if helm template "$@" >/dev/null 2>&1; then
+    echo "check.sh: accepted, and should not be: helm template $*" >&2
+    exit 1
+  fi
+}
+
+helm lint --strict "$charts/engram-operator" "$charts/engram-cluster"
+
+operator=(x "$charts/engram-operator")
+renders "${operator[@]}"
+renders "${operator[@]}" --set watchNamespace=data,crds.install=false,replicas=1
+renders "${operator[@]}" --set metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true
+refused "${operator[@]}" --set replicas=two
+refused "${operator[@]}" --set unknown=1
+refused "${operator[@]}" --set serviceAccount.create=false
+
+cluster=(demo "$charts/engram-cluster")
+renders "${cluster[@]}" --set monitoring.podMonitor.enabled=true
+renders "${cluster[@]}" --set backup.enabled=true,backup.store.pvc.claimName=backups
+renders "${cluster[@]}" --set backup.enabled=true,backup.store.s3.bucket=backups
+refused "${cluster[@]}" --set cluster.replicas=2
+refused "${cluster[@]}" --set backup.enabled=true
+refused "${cluster[@]}" --set backup.enabled=true,backup.store.pvc.claimName=a,backup.store.s3.bucket=backups
+refused "${cluster[@]}" --set backup.schedule.schedule='0 0 3 * * *'
+refused "${cluster[@]}" --set name="$(printf 'a%.0s' $(seq 41))"
+
+promtool check rules "$charts/engram-operator/files/alerts.yaml"
+promtool test rules "$charts/tests/alerts.yaml"
+jq -e '.panels | length > 0' "$charts/engram-operator/files/dashboards/engram.json" >/dev/null

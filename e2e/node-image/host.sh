@@ -1,0 +1,65 @@
+#!/bin/bash
+# A docker daemon for kind. One that answers already is used as it is; otherwise one is started by
+# hand, for machines without systemd.
+# Usage: host.sh up | down      (down stops only a daemon that `up` started)
+set -euo pipefail
+# shellcheck source=versions.sh
+. "$(dirname "${BASH_SOURCE[0]}")/versions.sh"
+
+pid_file=$KIND_CACHE/dockerd.pid
+kept_sysctls=$KIND_CACHE/sysctl.before
+# kubelet changes the first four for the whole machine; the last is raised here.
+sysctls="kernel.panic kernel.panic_on_oops vm.overcommit_memory vm.panic_on_oom fs.inotify.max_user_instances"
+
+answers() { timeout 10 docker ps -q >/dev/null 2>&1; }
+
+ours() { [ -f "$pid_file" ] && [ "$(cat "/proc/$(cat "$pid_file")/comm" 2>/dev/null)" = dockerd ]; }
+
+# Docker gives a privileged container every capability, and runc fails where the daemon itself does
+# not have CAP_SYS_RESOURCE (bit 24 of the bounding set).
+lacks_sys_resource() {
+  local bounding; bounding=$(sed -n 's/^CapBnd:\s*//p' /proc/self/status)
+  (( (16#$bounding >> 24 & 1) == 0 ))
+}
+
+start() {
+  local runtime=()
+  command -v dockerd >/dev/null || { echo "host.sh: no docker daemon answers and dockerd is not installed" >&2; exit 1; }
+  if lacks_sys_resource; then
+    runtime=(--add-runtime "nosysres=$E2E/node-image/runc-nosysres" --default-runtime nosysres)
+  fi
+  ours || rm -f "$pid_file" # a killed daemon leaves its file, and the next would refuse to start
+  echo "starting dockerd (log: $KIND_CACHE/dockerd.log)"
+  # Its own session, so that it outlives the shell that started it.
+  setsid nohup dockerd --pidfile "$pid_file" "${runtime[@]}" >>"$KIND_CACHE/dockerd.log" 2>&1 </dev/null &
+  for _ in $(seq 60); do
+    if answers; then return; fi
+    sleep 0.5
+  done
+  tail -n 20 "$KIND_CACHE/dockerd.log" >&2
+  exit 1
+}
+
+up() {
+  mkdir -p "$KIND_CACHE"
+  # shellcheck disable=SC2086
+  [ -f "$kept_sysctls" ] || sysctl $sysctls >"$kept_sysctls"
+  answers || start
+  # Three nodes' kubelets and containerds share the host's limit, and 128 is too few.
+  if [ "$(sysctl -n fs.inotify.max_user_instances)" -lt 1024 ]; then
+    sysctl -q fs.inotify.max_user_instances=1024 || echo "host.sh: fs.inotify.max_user_instances stays low" >&2
+  fi
+}
+
+down() {
+  if ours; then
+    kill "$(cat "$pid_file")"
+    for _ in $(seq 100); do ours || break; sleep 0.2; done
+  fi
+  [ ! -f "$kept_sysctls" ] || { sysctl -q -p "$kept_sysctls"; rm -f "$kept_sysctls"; }
+}
+
+case ${1:-} in
+  up | down) "$1" ;;
+  *) echo "usage: host.sh up|down" >&2; exit 2 ;;
+esac

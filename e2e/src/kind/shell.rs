@@ -1,0 +1,48 @@
+//! An image with a shell for pods of tests: busybox from Debian's package `busybox-static`, so that
+//! nothing is pulled for it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Kind, command};
+
+/// Its name in a cluster, after [`Kind::load_shell`].
+pub const SHELL_IMAGE: &str = "localhost/engram-e2e/shell:1";
+const BUILD_LIMIT: Duration = Duration::from_secs(60);
+/// Where Debian's package puts it, in this machine or in the node's root file system.
+const BUSYBOX: [&str; 2] = ["/bin/busybox", "rootfs/bin/busybox"];
+const APPLETS: [&str; 12] = [
+    "sh", "httpd", "wget", "nslookup", "cat", "echo", "hostname", "sleep", "sync", "mkdir", "id",
+    "ls",
+];
+
+impl Kind {
+    /// Brings [`SHELL_IMAGE`] to every node.
+    pub fn load_shell(&self) {
+        self.load(&archive());
+    }
+}
+
+fn archive() -> PathBuf {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let bin = directory.path().join("bin");
+    std::fs::create_dir(&bin).expect("a directory can be made");
+    std::fs::copy(busybox(), bin.join("busybox")).expect("busybox can be copied");
+    for applet in APPLETS {
+        std::os::unix::fs::symlink("busybox", bin.join(applet)).expect("a link can be made");
+    }
+    let out = command::cache().join("shell.tar");
+    let mut build = command::script("../image/oci-archive.py");
+    build
+        .arg(&out)
+        .arg(SHELL_IMAGE)
+        .arg(format!("{}:/", directory.path().display()));
+    command::succeeded(&mut build, BUILD_LIMIT);
+    out
+}
+
+fn busybox() -> PathBuf {
+    let places = BUSYBOX.map(|place| command::cache().join(Path::new(place)));
+    let found = places.into_iter().find(|path| path.is_file());
+    found.expect("busybox is not there: apt-get install busybox-static")
+}

@@ -1,0 +1,104 @@
+//! A Kubernetes cluster, made by kubeadm with nothing of its configuration changed, whose image
+//! `registry.k8s.io/etcd` is Engram: it comes up, passes the smoke test, and goes on after its
+//! Engram is killed, with everything that was acknowledged.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engram_e2e::kind::image::{self, RunsAs};
+use engram_e2e::kind::{Kind, Nodes, wait_for};
+use serde_json::Value;
+
+use crate::smoke;
+use crate::steps::step;
+use crate::writer::Writer;
+
+/// Kubelet restarts a container at once the first time; then it has to be ready.
+const RESTART_LIMIT: Duration = Duration::from_secs(90);
+/// How many writes surround the kill on either side.
+const WRITES: Duration = Duration::from_secs(5);
+const NAMESPACE: &str = "kube-system";
+
+#[test]
+fn kubernetes_on_engram() {
+    let image = step("the image", || {
+        image::engram("engram-e2e/etcd:engram", RunsAs::Root)
+    });
+    let kind = Arc::new(step("the cluster", || {
+        Kind::create("engram-as-etcd", Nodes::One, Some(&image))
+    }));
+    kind.load_shell();
+    let etcd = format!("etcd-{}", kind.nodes()[0]);
+    runs_engram(&kind, &etcd);
+    step("smoke test", || smoke::passes(&kind, "before"));
+    step("Engram is killed under writes", || {
+        killed_under_writes(&kind, &etcd)
+    });
+    step("smoke test after that", || smoke::passes(&kind, "after"));
+}
+
+/// It is Engram, and kubeadm does not know: its manifest names etcd's image and etcd's command.
+fn runs_engram(kind: &Kind, pod: &str) {
+    let version = kind.must(&["-n", NAMESPACE, "exec", pod, "--", "etcd", "--version"]);
+    assert!(version.contains("ngram"), "{version}");
+    let pod = kind
+        .get(NAMESPACE, &["pod", pod])
+        .expect("the pod is there");
+    let container = &pod["spec"]["containers"][0];
+    let image = container["image"].as_str().unwrap_or_default();
+    assert!(image.starts_with("registry.k8s.io/etcd:"), "{image}");
+    assert_eq!(container["command"][0], "etcd");
+}
+
+fn killed_under_writes(kind: &Arc<Kind>, pod: &str) {
+    let namespace = "written";
+    kind.must(&["create", "namespace", namespace]);
+    let restarts = restarts(kind, pod).expect("the pod has a status");
+    let writer = Writer::start(kind, namespace);
+    std::thread::sleep(WRITES);
+    kind.on_node(&kind.nodes()[0], &["pkill", "-KILL", "-x", "etcd"]);
+    wait_for(
+        "Engram is restarted and the apiserver answers",
+        RESTART_LIMIT,
+        || restarts_after(kind, pod, restarts),
+    );
+    kind.wait(
+        NAMESPACE,
+        "condition=Ready",
+        &["pod", "--all"],
+        RESTART_LIMIT,
+    );
+    std::thread::sleep(WRITES);
+    let told = writer.stop();
+    let there = names(&kind.get(namespace, &["configmaps"]).expect("a list"));
+    let lost: Vec<_> = told
+        .names
+        .iter()
+        .filter(|name| !there.contains(*name))
+        .collect();
+    assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+    println!(
+        "          {} writes acknowledged, none lost; {} failed; longest gap {:.1} s",
+        told.names.len(),
+        told.failed,
+        told.longest_gap.as_secs_f64()
+    );
+}
+
+fn restarts(kind: &Kind, pod: &str) -> Option<u64> {
+    let pod = kind.get(NAMESPACE, &["pod", pod])?;
+    pod["status"]["containerStatuses"][0]["restartCount"].as_u64()
+}
+
+fn restarts_after(kind: &Kind, pod: &str, before: u64) -> Option<()> {
+    (restarts(kind, pod)? > before).then_some(())
+}
+
+fn names(list: &Value) -> BTreeSet<String> {
+    let items = list["items"].as_array().into_iter().flatten();
+    items
+        .filter_map(|item| item["metadata"]["name"].as_str())
+        .map(str::to_owned)
+        .collect()
+}

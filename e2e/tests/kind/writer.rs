@@ -1,0 +1,70 @@
+//! A client that writes without a pause, and knows what it was told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use engram_e2e::kind::Kind;
+
+/// How long one write may wait for an answer; the apiserver gives up on its own much earlier.
+const WRITE_LIMIT: Duration = Duration::from_secs(40);
+/// Far more than a story has time for.
+const MOST_WRITES: usize = 5_000;
+
+/// Creates ConfigMaps, one after the other, until it is stopped.
+pub struct Writer {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Acknowledged>,
+}
+
+/// What a [`Writer`] was told.
+pub struct Acknowledged {
+    /// Names of the objects whose creation was acknowledged.
+    pub names: Vec<String>,
+    /// Writes that failed: nothing was promised for them.
+    pub failed: usize,
+    /// The longest time between two acknowledged writes.
+    pub longest_gap: Duration,
+}
+
+impl Writer {
+    /// Starts writing to a namespace that is there.
+    pub fn start(kind: &Arc<Kind>, namespace: &str) -> Writer {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (kind, namespace, stopped) = (kind.clone(), namespace.to_owned(), stop.clone());
+        let thread = thread::spawn(move || write(&kind, &namespace, &stopped));
+        Writer { stop, thread }
+    }
+
+    /// Stops it and returns its books.
+    pub fn stop(self) -> Acknowledged {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the writer does not panic")
+    }
+}
+
+fn write(kind: &Kind, namespace: &str, stopped: &AtomicBool) -> Acknowledged {
+    let mut told = Acknowledged {
+        names: Vec::new(),
+        failed: 0,
+        longest_gap: Duration::ZERO,
+    };
+    let mut last = Instant::now();
+    for number in 0..MOST_WRITES {
+        if stopped.load(Ordering::Relaxed) {
+            break;
+        }
+        let name = format!("written-{number}");
+        let create = ["-n", namespace, "create", "configmap", &name];
+        let finished = kind.kubectl_within(WRITE_LIMIT, &create);
+        if !finished.status.success() {
+            told.failed += 1;
+            continue;
+        }
+        told.longest_gap = told.longest_gap.max(last.elapsed());
+        last = Instant::now();
+        told.names.push(name);
+    }
+    told
+}
