@@ -18,8 +18,11 @@ inside bash -c 'nohup containerd >/var/log/containerd-import.log 2>&1 &'
 inside bash -c 'for i in $(seq 100); do ctr version >/dev/null 2>&1 && exit 0; sleep 0.1; done; tail /var/log/containerd-import.log; exit 1' >&2
 wanted=$(inside bash -c 'kubeadm config images list --kubernetes-version "$(cat /kind/version)" 2>/dev/null' | grep /etcd:)
 ctr="ctr --namespace k8s.io images"
-imported=$(inside $ctr import --local --no-unpack --label io.cri-containerd.pinned=pinned - <"$archive" | awk '{print $1; exit}')
+imported=$(tar -xOf "$archive" index.json | jq -r '.manifests[0].annotations["io.containerd.image.name"]')
+inside $ctr import --local --no-unpack - <"$archive" >&2
 inside $ctr tag --force "$imported" "$wanted" >&2
+# One name only: the kubelet asks for an image by the first name that its content has.
+[ "$imported" = "$wanted" ] || inside $ctr rm "$imported" >/dev/null
 inside $ctr label "$wanted" io.cri-containerd.pinned=pinned >/dev/null
 inside pkill containerd || true
 inside rm -f /var/log/containerd-import.log

@@ -9,11 +9,10 @@ use super::{Kind, command};
 /// Its name in a cluster, after [`Kind::load_shell`].
 pub const SHELL_IMAGE: &str = "localhost/engram-e2e/shell:1";
 const BUILD_LIMIT: Duration = Duration::from_secs(60);
-/// Where Debian's package puts it, in this machine or in the node's root file system.
-const BUSYBOX: [&str; 2] = ["/bin/busybox", "rootfs/bin/busybox"];
-const APPLETS: [&str; 12] = [
-    "sh", "httpd", "wget", "nslookup", "cat", "echo", "hostname", "sleep", "sync", "mkdir", "id",
-    "ls",
+/// Where Debian's package puts it, in the node's root file system or in this machine.
+const BUSYBOX: [&str; 2] = ["rootfs/bin/busybox", "/bin/busybox"];
+const APPLETS: [&str; 11] = [
+    "sh", "cat", "echo", "hostname", "httpd", "mkdir", "nslookup", "seq", "sync", "timeout", "wget",
 ];
 
 impl Kind {

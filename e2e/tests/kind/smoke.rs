@@ -48,7 +48,8 @@ fn deployment(kind: &Kind, namespace: &str) {
                     "selector": { "matchLabels": labels },
                     "template": {
                         "metadata": { "labels": labels },
-                        "spec": { "containers": [container] },
+                        // The server is process 1 and has no handler of SIGTERM.
+                        "spec": { "containers": [container], "terminationGracePeriodSeconds": 1 },
                     },
                 },
             }),
@@ -73,7 +74,8 @@ fn deployment(kind: &Kind, namespace: &str) {
 }
 
 /// From a pod, by the name of the Service, long and short, until every replica has answered. What
-/// comes back is compared: an answer from anybody else would not do.
+/// comes back is compared: an answer from anybody else would not do. (`wget -T` of Debian 12's busybox
+/// crashes.)
 fn service(kind: &Kind, namespace: &str) {
     let pods = kind
         .get(namespace, &["pods", "-l", "app=web"])
@@ -86,8 +88,8 @@ fn service(kind: &Kind, namespace: &str) {
         .collect();
     assert_eq!(names.len(), REPLICAS, "{names:?}");
     let script = format!(
-        "for i in $(seq 30); do wget -q -T 2 -O - http://web/name; \
-         wget -q -T 2 -O - http://web.{namespace}.svc.cluster.local/name; done"
+        "for i in $(seq 30); do timeout 5 wget -q -O - http://web/name; \
+         timeout 5 wget -q -O - http://web.{namespace}.svc.cluster.local/name; done"
     );
     let said = run_to_end(kind, namespace, "client", &script, &[]);
     for name in names {
