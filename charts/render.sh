@@ -14,6 +14,15 @@ if [ -d "$charts/../manifests/crds" ]; then
   cp "$charts"/../manifests/crds/*.yaml "$charts/engram-operator/files/crds/"
 fi
 
+# The operator's rights are written beside its code; the chart's are the same.
+rights=$charts/../manifests/rbac/operator.yaml
+if [ -f "$rights" ]; then
+  {
+    echo "# Copied from manifests/rbac by charts/render.sh: change it there."
+    sed '1,/^rules:/d; s/^  //' "$rights"
+  } >"$charts/engram-operator/files/rules.yaml"
+fi
+
 mkdir -p "$out"
 head='# Rendered by charts/render.sh from charts/engram-operator: change it there.'
 {
