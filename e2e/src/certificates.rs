@@ -1,4 +1,5 @@
-//! Certificates for tests: an authority, and what it signs, as PEM files in a directory.
+//! Certificates for tests: an authority, and what it signs, as PEM files in a directory. A directory
+//! of them that is replaced as a whole is a `wallet`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -14,7 +14,6 @@
 //!   `e2e/tools/build.sh` fills it (default `~/.cache/engram/tools/bin`).
 
 pub mod audit;
-pub mod authority;
 pub mod certificates;
 pub mod client;
 pub mod cluster;
@@ -29,3 +28,4 @@ pub mod random;
 pub mod server;
 pub mod tools;
 pub mod turn;
+pub mod wallet;

@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use tokio::runtime::{Handle, Runtime};
 
-use crate::authority::Wallet;
 use crate::proxy::Network;
 use crate::server::{Server, Setup};
+use crate::wallet::Wallet;
 use crate::{client, ports, tools};
 
 /// `--election-timeout` of every member: etcd's default.

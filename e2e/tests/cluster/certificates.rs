@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use engram_e2e::authority::{Authority, Wallet};
+use engram_e2e::certificates::Authority;
 use engram_e2e::cluster::{Cluster, LEADER_LIMIT, Plan};
+use engram_e2e::wallet::Wallet;
 use engram_e2e::{tools, turn};
 use tempfile::TempDir;
 
@@ -21,8 +22,8 @@ const RELOAD_LIMIT: Duration = Duration::from_secs(10);
 fn certificates_and_their_authority_are_rotated_under_load() {
     let _turn = turn::take("rotation of certificates and CA");
     let files = TempDir::with_prefix("engram-tls-").expect("a temporary directory");
-    let old = Authority::create(files.path(), "old-ca");
-    let new = Authority::create(files.path(), "new-ca");
+    let old = Authority::new(&files.path().join("old-ca"));
+    let new = Authority::new(&files.path().join("new-ca"));
     let mut members = Wallet::create(&files.path().join("members"));
     let mut clients = Wallet::create(&files.path().join("clients"));
     members.fill(&old, "member", &[&old]);

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use engram_e2e::authority::{Authority, Wallet};
+use engram_e2e::certificates::Authority;
 use engram_e2e::cluster::{Cluster, LEADER_LIMIT, Plan};
 use engram_e2e::turn;
+use engram_e2e::wallet::Wallet;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -34,7 +35,7 @@ const KILLS: (usize, usize) = (1, 15);
 fn a_control_plane_survives_its_datastores_leaders() {
     let _turn = turn::take("kube-apiserver on three members");
     let files = TempDir::with_prefix("engram-tls-").expect("a temporary directory");
-    let authority = Authority::create(files.path(), "ca");
+    let authority = Authority::new(&files.path().join("ca"));
     let mut wallet = Wallet::create(&files.path().join("wallet"));
     wallet.fill(&authority, "member", &[&authority]);
     let mut members = Plan::of(3).secured_by(&wallet).start();
