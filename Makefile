@@ -61,7 +61,7 @@ cluster: tools ## Three members under faults: kills, splits, replacement, histor
 
 .PHONY: backup
 backup: tools ## Backups and restores: directory, S3, snapshots from and to etcd, engramctl's verbs
-	@$(call timed,backup,$(CARGO) test --release -p engram-e2e --test backup -- --nocapture --test-threads=1)
+	@$(call timed,backup,$(CARGO) test --release --workspace --test backup -- --nocapture --test-threads=1)
 
 .PHONY: kubernetes
 kubernetes: tools ## The real kube-apiserver and kube-controller-manager on one member and on three
@@ -69,7 +69,7 @@ kubernetes: tools ## The real kube-apiserver and kube-controller-manager on one 
 
 # On kind. ENGRAM_KIND_OFFLINE=1: with a node image built here, nothing pulled; without it kind's
 # published one. KEEP=1 leaves the clusters up, TEST=name runs one story.
-KIND_STORIES = $(CARGO) test --release -p engram-e2e --test kind -- --nocapture --test-threads=1 $(TEST)
+KIND_STORIES = $(CARGO) test --release --workspace --test kind -- --nocapture --test-threads=1 $(TEST)
 
 .PHONY: e2e
 e2e: build e2e-tools ## On kind: what CI runs (KEEP=1, TEST=name, ENGRAM_KIND_OFFLINE=1)

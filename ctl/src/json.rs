@@ -17,6 +17,15 @@ pub fn header(header: &Option<pb::ResponseHeader>) -> Value {
     }))
 }
 
+/// An answer in whose Go type the header is embedded: its fields stand beside the others.
+pub fn flattened(header: &Option<pb::ResponseHeader>, fields: Value) -> Value {
+    let mut value = self::header(header);
+    if let (Value::Object(value), Value::Object(fields)) = (&mut value, fields) {
+        value.extend(fields);
+    }
+    value
+}
+
 /// A key-value.
 pub fn key_value(kv: &KeyValue) -> Value {
     without_zeros(json!({

@@ -11,7 +11,7 @@ use super::{ANSWER_BYTES_MAX, lease_id};
 use crate::cli::{Global, Lease};
 use crate::connect::{any, within};
 use crate::failure::Failure;
-use crate::json::{base64, header, without_zeros};
+use crate::json::{base64, flattened, header};
 use crate::output;
 
 /// Renewals in a time to live.
@@ -42,7 +42,10 @@ async fn grant(global: &Global, mut client: LeaseClient<Channel>, ttl: i64) -> R
         )
         .into()
     };
-    let value = || json!({ "header": header(&answer.header), "ID": answer.id, "TTL": answer.ttl });
+    let value = || {
+        let fields = json!({ "ID": answer.id, "TTL": answer.ttl, "Error": answer.error });
+        flattened(&answer.header, fields)
+    };
     output::answer(global, text, value)
 }
 
@@ -71,7 +74,7 @@ async fn keep_alive(
             return output::answer(global, text, || json!({ "ID": id, "TTL": -1 }));
         };
         let text = || format!("lease {id:016x} keepalived with TTL({ttl})\n").into();
-        let value = || json!({ "header": header(&answer.header), "ID": id, "TTL": ttl });
+        let value = || flattened(&answer.header, json!({ "ID": id, "TTL": ttl }));
         output::answer(global, text, value)?;
         if once {
             return Ok(());
@@ -105,10 +108,10 @@ async fn time_to_live(
     };
     let value = || {
         let keys: Vec<String> = answer.keys.iter().map(|key| base64(key)).collect();
-        json!({
-            "cluster_id": answer.header.as_ref().map_or(0, |header| header.cluster_id),
-            "id": id, "ttl": ttl, "granted-ttl": granted, "keys": keys,
-        })
+        // Go's empty list is null.
+        let keys = (!keys.is_empty()).then_some(keys);
+        let fields = json!({ "id": id, "ttl": ttl, "granted-ttl": granted, "keys": keys });
+        flattened(&answer.header, fields)
     };
     output::answer(global, text, value)
 }
@@ -132,7 +135,7 @@ async fn list(global: &Global, mut client: LeaseClient<Channel>) -> Result<(), F
             .iter()
             .map(|lease| json!({ "id": lease.id }))
             .collect();
-        without_zeros(json!({ "header": header(&answer.header), "leases": ids }))
+        flattened(&answer.header, json!({ "leases": ids }))
     };
     output::answer(global, text, value)
 }

@@ -51,10 +51,11 @@ fn answers_equal_etcdctls() {
             ours.text()
         );
     }
-    let values: [&[&str]; 5] = [
+    let values: [&[&str]; 6] = [
         &["get", "key/00", "--prefix"],
         &["get", "leased"],
         &["lease", "list"],
+        &["lease", "timetolive", "1234", "--keys"],
         &["member", "list"],
         &["endpoint", "hashkv", "--rev=600"],
     ];

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use super::boot::BootError;
 use super::{identity, member_id};
-use crate::config::{self, Config, Outcome};
+use crate::config::{self, BootstrapError, Config, Outcome};
 use crate::raft;
 use crate::snapshot::restore::NewMember;
 use crate::state::MemberRecord;
@@ -43,7 +43,11 @@ pub enum FlagError {
 /// See [`FlagError`].
 pub fn new_member(flags: &MemberFlags) -> Result<NewMember, FlagError> {
     let config = parse(flags)?;
-    let checked = config.verify_bootstrap(&identity::resolve);
+    // A server that is only given a name is its cluster's only member; etcdutl takes no such hint.
+    let checked = match config.cluster.initial_follows_name {
+        true => Err(BootstrapError::LocalNameMissing(flags.name.clone())),
+        false => config.verify_bootstrap(&identity::resolve),
+    };
     checked.map_err(BootError::Bootstrap)?;
     let first = identity::first_members(&config);
     let ids: Vec<MemberId> = first.iter().map(|(id, _)| *id).collect();
