@@ -97,12 +97,12 @@ image: build ## The image as an archive, with nothing pulled (image/Dockerfile i
 	@image/build.sh
 
 .PHONY: charts
-charts: e2e-tools ## Render manifests/ from the charts, and check both
-	@charts/render.sh
-	@charts/check.sh
+charts: build e2e-tools ## Check the charts and their alerts, and that nothing generated is stale
+	@.ci/generated $(BIN)/engram-operator
+	@$(call timed,charts,charts/check.sh)
 
 .PHONY: test
-test: build check unit one-member backup cluster kubernetes ## What proves the product on one machine
+test: build check unit charts one-member backup cluster kubernetes e2e ## What proves the product on one machine
 
 .PHONY: differential
 differential: build tools ## Random operations against a real etcd, a new seed each time (endless: stop it)
@@ -122,10 +122,11 @@ bench: build tools ## Side by side with the real etcd; writes bench/RESULTS.md (
 	bench/run.sh
 
 .PHONY: manifests
-manifests: ## Write the CRDs (manifests/crds) anew from the operator's types
-	@$(CARGO) build --release -p engram-operator
+manifests: e2e-tools ## Write CRDs, the charts' copies and manifests/ anew from the operator's types
+	@$(CARGO) build --release --workspace
 	@mkdir -p manifests/crds
 	@$(BIN)/engram-operator crdgen manifests/crds
+	@charts/render.sh
 
 .PHONY: loc
 loc: ## Lines of code by room

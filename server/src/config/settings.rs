@@ -127,7 +127,7 @@ pub struct Cluster {
     /// Make this member the only one, keeping its data.
     pub force_new_cluster: bool,
     /// Whether `initial` follows from the name and the advertised URLs.
-    pub(super) initial_follows_name: bool,
+    pub(crate) initial_follows_name: bool,
 }
 
 /// How to find a cluster that `--initial-cluster` does not name. All empty by default.

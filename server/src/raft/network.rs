@@ -2,7 +2,7 @@
 //!
 //! An unreachable peer is always an error, above all for pre-vote: openraft's default would grant.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -207,7 +207,7 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
 
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         option: RPCOption,
     ) -> BoxFuture<'s, Result<BoxStream<'s, Appended>, RpcError>>
     where
@@ -220,8 +220,14 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
-            let requests = input.map(wire::append_request).boxed();
             let network = &*self;
+            // openraft pauses where it hands out a request, so one is taken before the peer is
+            // turned to: without it, a peer that cannot be reached would be tried without a pause.
+            let Some(first) = input.next().await else {
+                return Ok(stream::empty().boxed());
+            };
+            let requests = stream::once(ready(first)).chain(input);
+            let requests = requests.map(wire::append_request).boxed();
             let opened = network.client.append(requests).await;
             let appending =
                 opened.map_err(|error| network.failed(RPCTypes::AppendEntries, error))?;

@@ -169,3 +169,29 @@ async fn followers_reach_the_leader_for_proposals_and_read_indexes() {
     assert_eq!(at_follower, Err(ProposeRefused::NotLeader));
     cluster.stop().await;
 }
+
+#[tokio::test]
+async fn a_member_that_cannot_be_reached_is_tried_with_pauses() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let lost = cluster.members.iter().find(|member| member.id != leader.id);
+    let lost = lost.expect("two follow").id;
+    cluster.partition.isolate(lost);
+    let failures = || {
+        let failed = format!("etcd_network_peer_sent_failures_total{{To=\"{lost}\"}} ");
+        let text = leader.log.metrics().render(Vec::new());
+        let line = text.lines().find_map(|line| line.strip_prefix(&failed));
+        line.map_or(0, |count| count.parse::<u64>().expect("a number"))
+    };
+    let value = Bytes::from_static(b"value");
+    propose(leader, batch(1, &value)).await.expect("it leads");
+    eventually("an attempt fails", || failures() > 0).await;
+    let before = failures();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let tried = failures() - before;
+    // Twenty heartbeats, and entries after 50, 100, 200, 400 ms; it was two thousand without pauses.
+    assert!((1..60).contains(&tried), "{tried} attempts in a second");
+    cluster.partition.heal();
+    cluster.converge().await;
+    cluster.stop().await;
+}
