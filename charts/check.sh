@@ -37,3 +37,8 @@ refused "${cluster[@]}" --set name="$(printf 'a%.0s' $(seq 41))"
 promtool check rules "$charts/engram-operator/files/alerts.yaml"
 promtool test rules "$charts/tests/alerts.yaml"
 jq -e '.panels | length > 0' "$charts/engram-operator/files/dashboards/engram.json" >/dev/null
+
+runbooks=$charts/../docs/runbooks.md
+while read -r alert; do
+  grep -qx "## $alert" "$runbooks" || { echo "check.sh: $runbooks has nothing on $alert" >&2; exit 1; }
+done < <(sed -n 's/^  - alert: //p' "$charts/engram-operator/files/alerts.yaml" | sort -u)
