@@ -5,13 +5,18 @@
 //! configuration. When a test panics, what the cluster can tell is kept as files (see
 //! [`artifacts`]); `KEEP=1` leaves clusters up and says how to reach them.
 
+mod access;
 pub mod artifacts;
 mod command;
+mod declared;
+mod forward;
 mod helm;
 pub mod image;
 mod shell;
+pub mod traffic;
 mod wait;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +24,10 @@ use serde_json::Value;
 
 use crate::tools::{self, Finished};
 
-pub use shell::SHELL_IMAGE;
+pub use access::Access;
+pub use declared::{Condition, Declared, condition};
+pub use forward::Forward;
+pub use shell::{S3_IMAGE, SHELL_IMAGE};
 pub use wait::wait_for;
 
 /// How long one kubectl may take; those that wait are given their own limit.
@@ -120,14 +128,24 @@ impl Kind {
     }
 
     /// Applies a manifest (YAML or JSON) to a namespace.
+    ///
+    /// # Panics
+    /// If it is refused.
     pub fn apply(&self, namespace: &str, manifest: &str) {
+        let applied = self.try_apply(namespace, manifest);
+        let text = applied.text();
+        assert!(applied.status.success(), "refused: {text}: {manifest}");
+    }
+
+    /// Applies a manifest that may be refused.
+    pub fn try_apply(&self, namespace: &str, manifest: &str) -> Finished {
         let file = tempfile::Builder::new()
             .suffix(".yaml")
             .tempfile()
             .expect("a temporary file can be made");
         std::fs::write(file.path(), manifest).expect("a temporary file can be written");
         let path = file.path().to_str().expect("temporary paths are UTF-8");
-        self.must(&["-n", namespace, "apply", "-f", path]);
+        self.kubectl(&["-n", namespace, "apply", "-f", path])
     }
 
     /// An object, or a list of them, as JSON; `None` if it is not there or nobody answers.
@@ -153,6 +171,31 @@ impl Kind {
         self.must_within(limit + KUBECTL_LIMIT, &arguments);
     }
 
+    /// Runs a script of `e2e/kind` against this cluster and returns how it ended.
+    pub fn script(&self, name: &str, limit: Duration) -> Finished {
+        let mut script = command::script(&format!("kind/{name}"));
+        script.env("KUBECONFIG", &self.kubeconfig);
+        tools::run(&mut script, limit)
+    }
+
+    /// The file that says how to reach this cluster.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Stops a node as if its machine had lost power, or starts it again.
+    ///
+    /// # Panics
+    /// If docker refuses.
+    pub fn power(&self, node: &str, on: bool) {
+        let mut docker = command::program("docker");
+        match on {
+            true => docker.args(["start", node]),
+            false => docker.args(["kill", node]),
+        };
+        command::succeeded(&mut docker, KUBECTL_LIMIT);
+    }
+
     /// Brings an image archive to every node.
     pub fn load(&self, archive: &Path) {
         let mut kind = command::program("kind");
@@ -166,6 +209,18 @@ impl Kind {
         let names = self.must(&["get", "nodes", "-o", "name"]);
         let bare = |line: &str| line.trim_start_matches("node/").to_owned();
         names.lines().map(bare).collect()
+    }
+
+    /// A node's address, which this machine reaches.
+    ///
+    /// # Panics
+    /// If the node has none.
+    pub fn node_address(&self, node: &str) -> IpAddr {
+        let path = "jsonpath={.status.addresses[?(@.type==\"InternalIP\")].address}";
+        let addresses = self.must(&["get", "node", node, "-o", path]);
+        let first = addresses.split_whitespace().next();
+        let address = first.and_then(|address| address.parse().ok());
+        address.unwrap_or_else(|| panic!("{node} has no address: {addresses:?}"))
     }
 
     /// Runs a command in a node and returns what it printed.

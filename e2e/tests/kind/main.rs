@@ -1,7 +1,52 @@
-//! Stories on real Kubernetes, by kind. `make e2e` runs them; `TEST=name` one of them, `KEEP=1`
-//! leaves the clusters up.
+//! Stories on real Kubernetes, by kind. `make e2e` runs those of CI, `make e2e-full` all of them;
+//! `TEST=name` some of them, `KEEP=1` leaves the clusters up.
 
-mod kubernetes_on_engram;
-mod smoke;
+mod ci;
+mod full;
+mod lab;
+mod prometheus;
+mod runner;
+mod s3;
 mod steps;
-mod writer;
+mod table;
+
+use std::process::ExitCode;
+
+use runner::Stage::{Own, Shared};
+use runner::Story;
+
+const STORIES: [Story; 7] = [
+    Story {
+        name: "ci::kubernetes_on_engram",
+        stage: Own(ci::kubernetes_on_engram::tell),
+    },
+    Story {
+        name: "ci::operator_on_kind",
+        stage: Shared(ci::operator_on_kind),
+    },
+    Story {
+        name: "full::rolling_config_change",
+        stage: Shared(full::rolling_config_change::tell),
+    },
+    Story {
+        name: "full::operator_killed",
+        stage: Shared(full::operator_killed::tell),
+    },
+    Story {
+        name: "full::prometheus",
+        stage: Shared(full::prometheus::tell),
+    },
+    Story {
+        name: "full::worker_node_stopped",
+        stage: Shared(full::worker_node_stopped::tell),
+    },
+    // The last one: it takes the operator away and brings it back.
+    Story {
+        name: "full::helm_lifecycle",
+        stage: Shared(full::helm_lifecycle::tell),
+    },
+];
+
+fn main() -> ExitCode {
+    runner::run(&STORIES)
+}

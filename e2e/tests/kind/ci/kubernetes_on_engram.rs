@@ -10,9 +10,9 @@ use engram_e2e::kind::image::{self, RunsAs};
 use engram_e2e::kind::{Kind, Nodes, wait_for};
 use serde_json::Value;
 
-use crate::smoke;
+use super::smoke;
+use super::writer::Writer;
 use crate::steps::step;
-use crate::writer::Writer;
 
 /// Kubelet restarts a container at once the first time; then it has to be ready.
 const RESTART_LIMIT: Duration = Duration::from_secs(90);
@@ -20,8 +20,8 @@ const RESTART_LIMIT: Duration = Duration::from_secs(90);
 const WRITES: Duration = Duration::from_secs(5);
 const NAMESPACE: &str = "kube-system";
 
-#[test]
-fn kubernetes_on_engram() {
+/// Tells the story.
+pub fn tell() {
     let image = step("the image", || {
         image::engram("engram-e2e/etcd:engram", RunsAs::Root)
     });

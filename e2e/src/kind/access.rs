@@ -1,0 +1,153 @@
+//! A declared cluster's members, spoken to from this machine over TLS, with what the operator put
+//! into the Secret for clients.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use engram_proto::etcdserverpb::cluster_client::ClusterClient;
+use engram_proto::etcdserverpb::kv_client::KvClient;
+use engram_proto::etcdserverpb::lease_client::LeaseClient;
+use engram_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use engram_proto::etcdserverpb::watch_client::WatchClient;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower_service::Service;
+
+use super::Kind;
+use crate::client::Client;
+
+/// The files of a Secret for clients.
+const FILES: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
+/// How long a connection may take: a node that is gone answers nothing at all.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+
+/// What it takes to speak to one cluster's members.
+#[derive(Clone)]
+pub struct Access {
+    host: ServerName<'static>,
+    tls: Arc<ClientConfig>,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "access as a client of {:?}", self.host)
+    }
+}
+
+impl Kind {
+    /// Reads the Secret for clients of a cluster. Members have to show a certificate for the client
+    /// Service's name, wherever they are reached.
+    ///
+    /// # Panics
+    /// If the Secret is not there, or what it holds is no certificate.
+    pub fn access(&self, namespace: &str, cluster: &str) -> Access {
+        let secret = format!("{cluster}-client-tls");
+        let [authority, certificate, key] = FILES.map(|file| {
+            let template = format!("go-template={{{{index .data {file:?} | base64decode}}}}");
+            self.must(&["-n", namespace, "get", "secret", &secret, "-o", &template])
+        });
+        let mut roots = RootCertStore::empty();
+        for root in CertificateDer::pem_slice_iter(authority.as_bytes()) {
+            let root = root.expect("ca.crt is PEM");
+            roots.add(root).expect("ca.crt holds authorities");
+        }
+        let chain: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("tls.key is a key");
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = builder
+            .expect("the provider has the default versions")
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain.expect("tls.crt is PEM"), key);
+        let mut config = config.expect("certificate and key belong together");
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let host = format!("{cluster}-client.{namespace}.svc");
+        Access {
+            host: ServerName::try_from(host).expect("it is a host name"),
+            tls: Arc::new(config),
+        }
+    }
+}
+
+impl Access {
+    /// Connects to a member, or to a Service, at an address. Each call gives up after `call_limit`.
+    ///
+    /// # Errors
+    /// The transport's, as text.
+    pub async fn connect(
+        &self,
+        address: SocketAddr,
+        call_limit: Duration,
+    ) -> Result<Client, String> {
+        let dial = Dial {
+            access: self.clone(),
+            address,
+        };
+        // What is dialled is the address: this URL becomes the requests' authority.
+        let endpoint = Endpoint::from_static("http://localhost")
+            .connect_timeout(CONNECT_LIMIT)
+            .timeout(call_limit);
+        // The handshake after the connection has no limit of its own.
+        let connecting =
+            tokio::time::timeout(2 * CONNECT_LIMIT, endpoint.connect_with_connector(dial));
+        let connected = connecting.await.map_err(|late| late.to_string())?;
+        connected.map(over).map_err(|error| format!("{error:?}"))
+    }
+}
+
+fn over(channel: Channel) -> Client {
+    Client {
+        kv: KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
+        watch: WatchClient::new(channel.clone()),
+        lease: LeaseClient::new(channel.clone()),
+        maintenance: MaintenanceClient::new(channel.clone()),
+        cluster: ClusterClient::new(channel.clone()),
+        channel,
+    }
+}
+
+/// Opens connections for tonic.
+#[derive(Clone)]
+struct Dial {
+    access: Access,
+    address: SocketAddr,
+}
+
+impl Dial {
+    async fn open(self) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        let connector = TlsConnector::from(self.access.tls);
+        let stream = connector.connect(self.access.host, stream).await?;
+        Ok(TokioIo::new(stream))
+    }
+}
+
+impl Service<Uri> for Dial {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        Box::pin(self.clone().open())
+    }
+}

@@ -1,0 +1,127 @@
+//! Backups by the clock and by hand, in S3 and on a volume.
+
+use std::sync::Arc;
+
+use engram_e2e::kind::{Declared, Kind, condition, wait_for};
+use serde_json::{Value, json};
+
+use crate::lab::{LIMIT, READY_LIMIT};
+use crate::s3::{BUCKET, S3, SECRET};
+
+/// The namespace of the quick start.
+const NAMESPACE: &str = "default";
+/// The store of backups by hand, and that of the schedule.
+pub const BY_HAND: &str = "bucket";
+const BY_CLOCK: &str = "nightly";
+const ON_A_VOLUME: &str = "volume";
+
+/// Starts the S3 server, and declares stores and a schedule: its backups are made while other
+/// things go on.
+pub fn begin(kind: &Arc<Kind>) -> S3 {
+    let s3 = S3::start(kind);
+    let claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "backups" },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": { "requests": { "storage": "1Gi" } },
+        },
+    });
+    let objects = [
+        S3::credentials("s3", SECRET),
+        S3::store(BY_HAND, BUCKET, "s3"),
+        S3::store(BY_CLOCK, BUCKET, "s3"),
+        claim,
+        object(
+            "EngramBackupStore",
+            ON_A_VOLUME,
+            &json!({ "pvc": { "claimName": "backups" } }),
+        ),
+        object(
+            "EngramBackupSchedule",
+            BY_CLOCK,
+            &json!({
+                "clusterRef": { "name": "demo" }, "storeRef": { "name": BY_CLOCK },
+                "schedule": "* * * * *", "immediate": true, "verify": true,
+                "retention": { "keepLast": 1 },
+            }),
+        ),
+    ];
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
+    kind.apply(NAMESPACE, &list.to_string());
+    s3
+}
+
+/// The schedule has made backups, at once and by the clock, each read back and compared; of what is
+/// in the store, one is left.
+pub fn schedule(demo: &Declared, s3: &S3) {
+    let kind = demo.kind();
+    let completed = wait_for("two backups by the clock", READY_LIMIT, || {
+        let completed = of_the_schedule(kind);
+        (completed.len() >= 2).then_some(completed)
+    });
+    for backup in &completed {
+        let verified = condition(backup, "Verified").expect("it says whether it is verified");
+        assert_eq!(verified.status, "True", "{backup:#}");
+    }
+    let suspend = ["-n", NAMESPACE, "patch", "engrambackupschedule", BY_CLOCK];
+    let patch = ["--type=merge", "-p", r#"{"spec":{"suspend":true}}"#];
+    kind.must(&[&suspend[..], &patch].concat());
+    wait_for("what is made is made", LIMIT, || {
+        let schedule = kind.get(NAMESPACE, &["engrambackupschedule", BY_CLOCK])?;
+        let rests = schedule["status"]["active"]
+            .as_array()
+            .is_none_or(Vec::is_empty);
+        let suspended = condition(&schedule, "Ready")?.reason == "Suspended";
+        let pruned = condition(&schedule, "Pruned")?;
+        assert_eq!(pruned.status, "True", "{pruned:?}");
+        (rests && suspended).then_some(())
+    });
+    wait_for("one backup is left in the store", LIMIT, || {
+        (s3.objects(BY_CLOCK, "/MANIFEST").len() == 1).then_some(())
+    });
+}
+
+/// A backup by hand on a volume, which holds as much as one in a bucket.
+pub fn on_a_volume(demo: &Declared) {
+    let backup = make(demo, "on-a-volume", ON_A_VOLUME);
+    assert!(
+        backup["status"]["sizeBytes"].as_i64() > Some(0),
+        "{backup:#}"
+    );
+}
+
+/// Makes a backup that is verified, and returns its object.
+pub fn make(demo: &Declared, name: &str, store: &str) -> Value {
+    let kind = demo.kind();
+    let spec = json!({
+        "clusterRef": { "name": demo.name() }, "storeRef": { "name": store }, "verify": true,
+    });
+    kind.apply(NAMESPACE, &object("EngramBackup", name, &spec).to_string());
+    let backup = wait_for(&format!("backup {name} is over"), READY_LIMIT, || {
+        let backup = kind.get(NAMESPACE, &["engrambackup", name])?;
+        let phase = backup["status"]["phase"].as_str()?;
+        ["Completed", "Failed"].contains(&phase).then_some(backup)
+    });
+    assert_eq!(backup["status"]["phase"], "Completed", "{backup:#}");
+    let verified = condition(&backup, "Verified").expect("it says whether it is verified");
+    assert_eq!(verified.status, "True", "{verified:?}");
+    backup
+}
+
+/// An object of the group.
+pub fn object(kind: &str, name: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "engram.dev/v1alpha1", "kind": kind,
+        "metadata": { "name": name }, "spec": spec,
+    })
+}
+
+fn of_the_schedule(kind: &Kind) -> Vec<Value> {
+    let label = format!("engram.dev/schedule={BY_CLOCK}");
+    let list = kind.get(NAMESPACE, &["engrambackups", "-l", &label]);
+    let list = list.unwrap_or_default();
+    let all = list["items"].as_array().into_iter().flatten();
+    all.filter(|backup| backup["status"]["phase"] == "Completed")
+        .cloned()
+        .collect()
+}

@@ -1,0 +1,135 @@
+//! What a cluster holds, as clients see it.
+
+use std::time::Duration;
+
+use engram_e2e::client::{self, Client, revision_of};
+use engram_e2e::kind::{Declared, wait_for};
+use engram_proto::etcdserverpb::{
+    HashKvRequest, LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest,
+};
+use engram_proto::mvccpb::KeyValue;
+
+use crate::lab::LIMIT;
+
+/// How long one call may take.
+const CALL_LIMIT: Duration = Duration::from_secs(20);
+/// Keys that are written in each round, and rounds.
+const KEYS: usize = 60;
+const ROUNDS: usize = 3;
+/// A lease of the content, and its time to live in seconds.
+const LEASE: (i64, i64) = (0x7ea5e, 7_200);
+
+/// A client of some member, by the client Service.
+pub async fn client_of(demo: &Declared) -> Client {
+    let addresses = demo.node_ports();
+    let connected = demo.access().connect(addresses[0], CALL_LIMIT).await;
+    connected.unwrap_or_else(|error| panic!("no connection to {}: {error}", demo.name()))
+}
+
+/// Keys that are overwritten, deleted and made again, and one with a lease.
+pub fn fill(demo: &Declared) {
+    client::runtime().block_on(async {
+        let mut client = client_of(demo).await;
+        for round in 0..ROUNDS {
+            for key in 0..KEYS {
+                let value = format!("{round}-{}", "v".repeat(key * 20));
+                let put = client.put(format!("key/{key:03}"), value).await;
+                put.expect("a put");
+            }
+        }
+        for key in (0..KEYS).step_by(5) {
+            let deleted = client.delete(format!("key/{key:03}")).await;
+            deleted.expect("a delete");
+        }
+        client.put("key/005", "again").await.expect("a put");
+        let (id, ttl) = LEASE;
+        let grant = LeaseGrantRequest { ttl, id };
+        client.lease.lease_grant(grant).await.expect("a lease");
+        let leased = PutRequest {
+            key: b"leased".to_vec().into(),
+            value: b"value".to_vec().into(),
+            lease: id,
+            ..PutRequest::default()
+        };
+        client.kv.put(leased).await.expect("a put");
+    });
+}
+
+/// Writes one key; returns the revision.
+pub fn put(demo: &Declared, key: &str) -> i64 {
+    client::runtime().block_on(async {
+        let written = client_of(demo).await.put(key, key).await;
+        written.expect("a put")
+    })
+}
+
+/// Every key with value, lease, version, create and mod revision, at a revision (0: the latest);
+/// and the revision of now.
+pub fn everything(demo: &Declared, revision: i64) -> Result<(Vec<KeyValue>, i64), String> {
+    client::runtime().block_on(async {
+        let request = RangeRequest {
+            key: vec![0].into(),
+            range_end: vec![0].into(),
+            revision,
+            ..RangeRequest::default()
+        };
+        let answer = client_of(demo).await.kv.range(request).await;
+        let answer = answer.map_err(|status| status.message().to_owned())?;
+        let answer = answer.into_inner();
+        let now = revision_of(answer.header.as_ref());
+        Ok((answer.kvs, now))
+    })
+}
+
+/// The lease of [`fill`] is there with its key and its time to live.
+pub fn must_have_the_lease(demo: &Declared) {
+    client::runtime().block_on(async {
+        let (id, ttl) = LEASE;
+        let request = LeaseTimeToLiveRequest { id, keys: true };
+        let answer = client_of(demo)
+            .await
+            .lease
+            .lease_time_to_live(request)
+            .await;
+        let lease = answer.expect("a lease").into_inner();
+        assert_eq!(lease.granted_ttl, ttl);
+        assert_eq!(lease.keys, [b"leased".as_slice()]);
+    });
+}
+
+/// HashKV of every member at the same revision; all are equal.
+pub fn must_agree(demo: &Declared, revision: i64) {
+    let hashes: Vec<(String, u32, i64)> = demo
+        .members()
+        .into_iter()
+        .map(|member| {
+            let (hash, compacted) = hash_of(demo, &member, revision);
+            (member, hash, compacted)
+        })
+        .collect();
+    let same = hashes
+        .windows(2)
+        .all(|pair| (pair[0].1, pair[0].2) == (pair[1].1, pair[1].2));
+    assert!(same && !hashes.is_empty(), "the members differ: {hashes:?}");
+}
+
+/// A member's HashKV, and the compact revision that it was taken at.
+fn hash_of(demo: &Declared, member: &str, revision: i64) -> (u32, i64) {
+    let access = demo.access();
+    let target = format!("pod/{member}");
+    let forward = demo.kind().forward(demo.namespace(), &target, 2379);
+    // A member that is behind does not know the revision yet.
+    wait_for(
+        &format!("{member} hashes revision {revision}"),
+        LIMIT,
+        || {
+            client::runtime().block_on(async {
+                let client = access.connect(forward.address(), CALL_LIMIT).await;
+                let mut client = client.ok()?;
+                let answer = client.maintenance.hash_kv(HashKvRequest { revision }).await;
+                let answer = answer.ok()?.into_inner();
+                Some((answer.hash, answer.compact_revision))
+            })
+        },
+    )
+}
