@@ -118,21 +118,38 @@ impl Declared {
         waited.unwrap_or_else(|_| panic!("{} is not ready: {:#}", self.name, last["status"]))
     }
 
-    /// The members' pods.
+    /// The members' pods, without those that are on their way out: on a node without power they stay
+    /// so for minutes.
+    ///
+    /// # Panics
+    /// If the API server does not answer.
     pub fn pods(&self) -> Vec<Value> {
-        let selector = format!(
-            "app.kubernetes.io/component=member,engram.dev/cluster={}",
-            self.name
-        );
-        let list = self.kind.get(&self.namespace, &["pods", "-l", &selector]);
-        let list = list.expect("pods are listed");
+        let stays = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_null();
+        let mut pods = self.of_members("pods");
+        pods.retain(stays);
+        pods
+    }
+
+    fn of_members(&self, what: &str) -> Vec<Value> {
+        let selector = self.selector();
+        let list = self.kind.get(&self.namespace, &[what, "-l", &selector]);
+        let list = list.unwrap_or_else(|| panic!("{what} cannot be listed"));
         list["items"].as_array().cloned().unwrap_or_default()
     }
 
-    /// The members' names, which are those of their pods.
+    /// What is a member's, and no backup's.
+    fn selector(&self) -> String {
+        format!(
+            "app.kubernetes.io/component=member,engram.dev/cluster={}",
+            self.name
+        )
+    }
+
+    /// The members' names: those of their objects, and of their pods.
     pub fn members(&self) -> Vec<String> {
-        let name = |pod: &Value| Some(pod["metadata"]["name"].as_str()?.to_owned());
-        self.pods().iter().filter_map(name).collect()
+        let name = |member: &Value| Some(member["metadata"]["name"].as_str()?.to_owned());
+        let members = self.of_members("engrammembers");
+        members.iter().filter_map(name).collect()
     }
 
     /// The member that leads, as the status has it.
@@ -185,8 +202,8 @@ impl Declared {
         let object = format!("engramcluster/{}", self.name);
         let delete = ["-n", &self.namespace, "delete", &object, &timeout];
         self.kind.must_within(within, &delete);
-        let selector = format!("engram.dev/cluster={}", self.name);
-        let what = format!("nothing of {} is left", self.name);
+        let selector = self.selector();
+        let what = format!("no member of {} is left", self.name);
         wait_for(&what, limit, || {
             let left = ["pods,persistentvolumeclaims", "-l", &selector];
             let list = self.kind.get(&self.namespace, &left)?;

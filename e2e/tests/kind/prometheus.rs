@@ -1,5 +1,5 @@
-//! A real Prometheus (Debian's package) on this machine. It finds pods by Kubernetes' own service
-//! discovery and scrapes them through `kubectl proxy`, with the labels that the charts' monitors set.
+//! A real Prometheus (Debian's package, which is built without Kubernetes' service discovery) on this
+//! machine. It is told the pods that there are, and scrapes them through `kubectl proxy`.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use engram_e2e::kind::{Forward, Kind, wait_for};
 use engram_e2e::{ports, tools};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::lab::LIMIT;
@@ -22,6 +22,8 @@ const RULES: &str = concat!(
 );
 /// How long a query may take.
 const QUERY_LIMIT: Duration = Duration::from_secs(10);
+/// How often pods are scraped, in place of half a minute.
+const SCRAPE: &str = "2s";
 /// How long a condition of an alert has to hold, in place of minutes.
 const HOLDS: &str = "2s";
 
@@ -43,7 +45,8 @@ impl Prometheus {
         std::fs::write(&rules, sooner(changes)).expect("a file");
         check(&rules);
         let config = directory.path().join("prometheus.yaml");
-        std::fs::write(&config, configuration(kind, proxy.address())).expect("a file");
+        let text = configuration(kind, proxy.address()).to_string();
+        std::fs::write(&config, text).expect("a file");
         let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
         let log = std::fs::File::create(directory.path().join("log")).expect("a file");
         let mut command = tools::command(Path::new("prometheus"));
@@ -131,47 +134,45 @@ fn sooner(changes: &[(&str, &str)]) -> String {
     rules.lines().map(line).collect()
 }
 
-fn configuration(kind: &Kind, proxy: SocketAddr) -> String {
-    let kubeconfig = kind.kubeconfig().display();
-    let job = |name: &str, selector: &str, honored: bool, more: &str| {
-        format!(
-            "- job_name: {name}
-  honor_labels: {honored}
-  kubernetes_sd_configs:
-  - role: pod
-    kubeconfig_file: {kubeconfig}
-    selectors: [{{ role: pod, label: \"{selector}\" }}]
-  relabel_configs:
-  - {{ source_labels: [__meta_kubernetes_pod_container_port_name], regex: metrics, action: keep }}
-  - source_labels: [__meta_kubernetes_namespace, __meta_kubernetes_pod_name, __meta_kubernetes_pod_container_port_number]
-    separator: /
-    regex: (.+)/(.+)/(.+)
-    target_label: __metrics_path__
-    replacement: /api/v1/namespaces/$1/pods/$2:$3/proxy/metrics
-  - {{ target_label: __address__, replacement: '{proxy}' }}
-  - {{ source_labels: [__meta_kubernetes_namespace], target_label: namespace }}
-  - {{ source_labels: [__meta_kubernetes_pod_name], target_label: pod }}
-{more}"
-        )
+/// Scrapes the members and operators that there are now.
+fn configuration(kind: &Kind, proxy: SocketAddr) -> Value {
+    let members = targets(kind, proxy, "app.kubernetes.io/component=member");
+    let operators = targets(kind, proxy, "app.kubernetes.io/name=engram-operator");
+    let job = |name: &str, honored: bool, targets: Vec<Value>| json!({ "job_name": name, "honor_labels": honored, "static_configs": targets });
+    json!({
+        "global": {
+            "scrape_interval": SCRAPE, "scrape_timeout": SCRAPE, "evaluation_interval": "1s",
+        },
+        "rule_files": ["rules.yaml"],
+        "scrape_configs": [
+            job("engram", false, members),
+            // namespace is the cluster's in these metrics, not the operator's.
+            job("engram-operator", true, operators),
+        ],
+    })
+}
+
+/// Each pod of a selector, by way of the proxy, with the labels that the charts' monitors set.
+fn targets(kind: &Kind, proxy: SocketAddr, selector: &str) -> Vec<Value> {
+    let list = kind.get("default", &["pods", "-A", "-l", selector]);
+    let list = list.expect("pods are listed");
+    let target = |pod: &Value| {
+        let metadata = &pod["metadata"];
+        let (namespace, name) = (metadata["namespace"].as_str()?, metadata["name"].as_str()?);
+        let ports = pod["spec"]["containers"][0]["ports"].as_array()?;
+        let port = ports.iter().find(|port| port["name"] == "metrics")?;
+        let port = &port["containerPort"];
+        let mut labels = json!({
+            "__metrics_path__": format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/metrics"),
+            "instance": name, "namespace": namespace, "pod": name,
+        });
+        for (label, of) in [("engram_cluster", "cluster"), ("engram_member", "member")] {
+            if let Some(value) = metadata["labels"][format!("engram.dev/{of}")].as_str() {
+                labels[label] = json!(value);
+            }
+        }
+        Some(json!({ "targets": [proxy.to_string()], "labels": labels }))
     };
-    let members = job(
-        "engram",
-        "app.kubernetes.io/component=member",
-        false,
-        "  - { source_labels: [__meta_kubernetes_pod_label_engram_dev_cluster], target_label: engram_cluster }
-  - { source_labels: [__meta_kubernetes_pod_label_engram_dev_member], target_label: engram_member }
-",
-    );
-    let operator = job(
-        "engram-operator",
-        "app.kubernetes.io/name=engram-operator",
-        true,
-        "",
-    );
-    format!(
-        "global: {{ scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 1s }}
-rule_files: [rules.yaml]
-scrape_configs:
-{members}{operator}"
-    )
+    let pods = list["items"].as_array().into_iter().flatten();
+    pods.filter_map(target).collect()
 }

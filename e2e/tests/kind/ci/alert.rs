@@ -1,5 +1,7 @@
 //! One alert, seen firing in a real Prometheus: a member that does not answer.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use engram_e2e::kind::Declared;
 
 use crate::prometheus::Prometheus;
@@ -49,6 +51,8 @@ impl<'a> Frozen<'a> {
 
 impl Drop for Frozen<'_> {
     fn drop(&mut self) {
-        self.signal("-CONT");
+        // Nobody may be left to hear it, and a second panic would hide why.
+        let heard = catch_unwind(AssertUnwindSafe(|| self.signal("-CONT")));
+        drop(heard);
     }
 }
