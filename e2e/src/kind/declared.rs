@@ -49,12 +49,9 @@ impl Declared {
         }
     }
 
-    /// Declares it, in a namespace that is made if need be.
+    /// Declares it, in a namespace that is there.
     pub fn declare(kind: &Arc<Kind>, namespace: &str, name: &str, spec: &Value) -> Declared {
         let declared = Self::named(kind, namespace, name);
-        if kind.get("default", &["namespace", namespace]).is_none() {
-            kind.must(&["create", "namespace", namespace]);
-        }
         let object = json!({
             "apiVersion": "engram.dev/v1alpha1",
             "kind": "EngramCluster",

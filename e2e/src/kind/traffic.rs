@@ -137,12 +137,20 @@ impl Traffic {
         }
     }
 
+    /// Has both clients call no more; what they were told stays in the books.
+    pub fn pause(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.join().expect("a client does not panic");
+        }
+    }
+
     /// Stops both clients and looks for every acknowledged write.
     ///
     /// # Panics
     /// If one is not there, or at another revision than was told.
     pub fn stop(mut self) -> Audited {
-        self.end();
+        self.pause();
         let writes = held(&self.writes);
         let there = runtime().block_on(everything(&self.access, self.addresses[0]));
         let differs = |(key, revision): &(&String, &i64)| there.get(*key) != Some(revision);
@@ -168,13 +176,6 @@ impl Traffic {
         let (access, addresses) = (self.access.clone(), self.addresses.clone());
         let (stop, book) = (self.stop.clone(), book.clone());
         thread::spawn(move || runtime().block_on(go_on(&access, &addresses, call, &book, &stop)))
-    }
-
-    fn end(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            thread.join().expect("a client does not panic");
-        }
     }
 }
 

@@ -38,6 +38,7 @@ impl Lab {
             kind.load_shell();
             kind.load_s3();
         });
+        restrict(&kind, "default");
         Lab {
             kind: Arc::new(kind),
             has_operator: Cell::new(false),
@@ -84,9 +85,17 @@ impl Lab {
         for (key, value) in fields {
             spec[key] = value.clone();
         }
-        let demo = Declared::declare(self.with_operator(), namespace, "demo", &spec);
+        let kind = self.with_operator();
+        self.namespace(namespace);
+        let demo = Declared::declare(kind, namespace, "demo", &spec);
         step("a cluster of its own", || demo.ready(replicas, READY_LIMIT));
         demo
+    }
+
+    /// Makes a namespace for a story.
+    pub fn namespace(&self, name: &str) {
+        self.kind.must(&["create", "namespace", name]);
+        restrict(&self.kind, name);
     }
 
     /// Deletes a story's namespace, so that the next story has the machine for itself.
@@ -94,4 +103,10 @@ impl Lab {
         self.kind
             .must(&["delete", "namespace", namespace, "--wait=false"]);
     }
+}
+
+/// Members, backups and restores have to live where Kubernetes lets in restricted pods alone.
+fn restrict(kind: &Kind, namespace: &str) {
+    let label = "pod-security.kubernetes.io/enforce=restricted";
+    kind.must(&["label", "namespace", namespace, label]);
 }

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use runner::Stage::{Own, Shared};
 use runner::Story;
 
-const STORIES: [Story; 7] = [
+const STORIES: [Story; 8] = [
     Story {
         name: "ci::kubernetes_on_engram",
         stage: Own(ci::kubernetes_on_engram::tell),
@@ -35,6 +35,10 @@ const STORIES: [Story; 7] = [
     Story {
         name: "full::prometheus",
         stage: Shared(full::prometheus::tell),
+    },
+    Story {
+        name: "full::hibernation",
+        stage: Shared(full::hibernation::tell),
     },
     Story {
         name: "full::worker_node_stopped",

@@ -10,10 +10,12 @@ use crate::s3::{BUCKET, S3, SECRET};
 
 /// The namespace of the quick start.
 const NAMESPACE: &str = "default";
-/// The store of backups by hand, and that of the schedule.
-pub const BY_HAND: &str = "bucket";
+/// The store of the schedule.
 const BY_CLOCK: &str = "nightly";
-const ON_A_VOLUME: &str = "volume";
+/// A store in the same bucket, for backups by hand.
+pub const BY_HAND: &str = "bucket";
+/// A store on a volume.
+pub const ON_A_VOLUME: &str = "volume";
 
 /// Starts the S3 server, and declares stores and a schedule: its backups are made while other
 /// things go on.
@@ -81,15 +83,6 @@ pub fn schedule(demo: &Declared, s3: &S3) {
     });
 }
 
-/// A backup by hand on a volume, which holds as much as one in a bucket.
-pub fn on_a_volume(demo: &Declared) {
-    let backup = make(demo, "on-a-volume", ON_A_VOLUME);
-    assert!(
-        backup["status"]["sizeBytes"].as_i64() > Some(0),
-        "{backup:#}"
-    );
-}
-
 /// Makes a backup that is verified, and returns its object.
 pub fn make(demo: &Declared, name: &str, store: &str) -> Value {
     let kind = demo.kind();
@@ -105,6 +98,10 @@ pub fn make(demo: &Declared, name: &str, store: &str) -> Value {
     assert_eq!(backup["status"]["phase"], "Completed", "{backup:#}");
     let verified = condition(&backup, "Verified").expect("it says whether it is verified");
     assert_eq!(verified.status, "True", "{verified:?}");
+    assert!(
+        backup["status"]["sizeBytes"].as_i64() > Some(0),
+        "{backup:#}"
+    );
     backup
 }
 

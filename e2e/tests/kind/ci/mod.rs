@@ -32,9 +32,11 @@ pub fn operator_on_kind(lab: &Lab) {
     let traffic = Traffic::start(&demo.access(), &demo.node_ports());
     scale::tell(&demo, &traffic);
     healing::tell(&demo, &traffic);
-    step_under(&traffic, "compaction and defragmentation", || {
-        operations::tell(&demo);
-    });
+    step_under(
+        &traffic,
+        "compaction, defragmentation, another leader",
+        || operations::tell(&demo),
+    );
     step_under(&traffic, "an alert fires: a member is down", || {
         alert::tell(&demo);
     });
@@ -44,11 +46,11 @@ pub fn operator_on_kind(lab: &Lab) {
     step_under(&traffic, "the schedule fires, retention prunes", || {
         backups::schedule(&demo, &s3);
     });
-    step_under(&traffic, "a backup on a volume, verified", || {
-        backups::on_a_volume(&demo);
+    let on_a_volume = step_under(&traffic, "a backup on a volume, verified", || {
+        backups::make(&demo, "on-a-volume", backups::ON_A_VOLUME)
     });
     step("every acknowledged write is there", || audit(traffic));
-    restore::tell(&demo, &s3);
+    restore::tell(&demo, &s3, &on_a_volume);
 }
 
 /// Stops the clients, looks for everything they were promised, and says how they fared.

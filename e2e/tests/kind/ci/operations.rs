@@ -1,4 +1,4 @@
-//! A compaction and a defragmentation, declared, one after the other.
+//! A compaction, a defragmentation and a change of the leader, declared, one after the other.
 
 use engram_e2e::client::{self, revision_of};
 use engram_e2e::kind::{Declared, wait_for};
@@ -13,19 +13,21 @@ const KEEP: i64 = 100;
 
 /// Tells the story.
 pub fn tell(demo: &Declared) {
-    let revision = head(demo);
-    // Both at once: the second waits for the first.
-    declare(
-        demo,
-        "compact",
-        &json!({ "compact": { "keepRevisions": KEEP } }),
-    );
+    let (revision, next) = (head(demo), demo.follower());
+    let compact = json!({ "compact": { "keepRevisions": KEEP } });
+    // All at once: each waits for the one before.
+    declare(demo, "compact", &compact);
     declare(demo, "defragment", &json!({ "defragment": {} }));
+    declare(demo, "lead", &json!({ "moveLeader": { "to": next } }));
     succeeded(demo, "compact");
     let defragmented = succeeded(demo, "defragment");
     let done = defragmented["status"]["doneMembers"].as_array();
     assert_eq!(done.map(Vec::len), Some(3), "{defragmented:#}");
     is_compacted(demo, revision - KEEP);
+    succeeded(demo, "lead");
+    wait_for(&format!("{next} leads"), LIMIT, || {
+        (demo.leader() == next).then_some(())
+    });
 }
 
 fn declare(demo: &Declared, name: &str, what: &Value) {

@@ -1,6 +1,7 @@
 //! What only `make e2e-full` runs: each story in a namespace of its own.
 
 pub mod helm_lifecycle;
+pub mod hibernation;
 pub mod operator_killed;
 pub mod prometheus;
 pub mod rolling_config_change;
