@@ -2,6 +2,7 @@
 //! sent twice.
 
 mod connector;
+mod maintenance;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +10,6 @@ use std::time::Duration;
 
 use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::cluster_client::ClusterClient;
-use engram_proto::etcdserverpb::kv_client::KvClient;
 use engram_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use tonic::transport::{Channel, Endpoint};
 
@@ -19,8 +19,6 @@ use connector::Connector;
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// A question.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
-/// What works through the whole data.
-const LONG_LIMIT: Duration = Duration::from_secs(600);
 
 /// What a member could not do.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -237,75 +235,6 @@ impl MemberClient {
             .move_leader(request)
             .await
             .map_err(refused("move leader"))
-            .map(drop)
-    }
-
-    /// Alarms: the kind (1: NOSPACE, 2: CORRUPT) and the member.
-    ///
-    /// # Errors
-    /// It did not answer.
-    pub async fn alarms(&self) -> Result<Vec<(i32, u64)>, EtcdError> {
-        let request = timed(pb::AlarmRequest::default(), CALL_LIMIT);
-        let answer = self
-            .maintenance()
-            .alarm(request)
-            .await
-            .map_err(refused("alarm list"))?;
-        Ok(answer
-            .into_inner()
-            .alarms
-            .iter()
-            .map(|alarm| (alarm.alarm, alarm.member_id))
-            .collect())
-    }
-
-    /// Clears an alarm for lack of space.
-    ///
-    /// # Errors
-    /// The cluster refused.
-    pub async fn disarm_no_space(&self, member: u64) -> Result<(), EtcdError> {
-        let request = pb::AlarmRequest {
-            action: pb::alarm_request::AlarmAction::Deactivate as i32,
-            member_id: member,
-            alarm: pb::AlarmType::Nospace as i32,
-        };
-        let request = timed(request, CALL_LIMIT);
-        self.maintenance()
-            .alarm(request)
-            .await
-            .map_err(refused("alarm disarm"))
-            .map(drop)
-    }
-
-    /// Forgets history below `revision`, and waits until it is gone from the disk's account.
-    ///
-    /// # Errors
-    /// The cluster refused: the revision is compacted already, or in the future.
-    pub async fn compact(&self, revision: i64) -> Result<(), EtcdError> {
-        let request = timed(
-            pb::CompactionRequest {
-                revision,
-                physical: true,
-            },
-            LONG_LIMIT,
-        );
-        let mut kv = KvClient::new(self.channel.clone());
-        kv.compact(request)
-            .await
-            .map_err(refused("compact"))
-            .map(drop)
-    }
-
-    /// Gives this member's space back.
-    ///
-    /// # Errors
-    /// It failed.
-    pub async fn defragment(&self) -> Result<(), EtcdError> {
-        let request = timed(pb::DefragmentRequest::default(), LONG_LIMIT);
-        self.maintenance()
-            .defragment(request)
-            .await
-            .map_err(refused("defragment"))
             .map(drop)
     }
 }

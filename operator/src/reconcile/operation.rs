@@ -1,5 +1,7 @@
 //! One thing done to a cluster, once: in the order in which they were asked for.
 
+mod steps;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +11,9 @@ use kube::runtime::controller::Action as Next;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{
-    Compact, ConditionKind, EngramCluster, EngramOperation, EngramOperationStatus, OperationPhase,
-    Reason, set_condition,
+    ConditionKind, EngramOperation, EngramOperationStatus, OperationPhase, Reason, set_condition,
 };
-use crate::observe::{Sight, observe};
+use crate::observe::observe;
 
 use super::{Context, Error, certificates, is_gone, now, tool, write_status};
 
@@ -225,13 +226,13 @@ async fn advance(
     }
     let spec = &operation.spec;
     if let Some(what) = &spec.compact {
-        return compact(&sight, what).await;
+        return steps::compact(&sight, what).await;
     }
     if let Some(what) = &spec.defragment {
-        return defragment(&cluster, &sight, &what.members, status).await;
+        return steps::defragment(&cluster, &sight, &what.members, status).await;
     }
     let to = spec.move_leader.as_ref().and_then(|what| what.to.clone());
-    move_leader(&sight, to).await
+    steps::move_leader(&sight, to).await
 }
 
 /// An operation on the same cluster that was asked for before and is not over.
@@ -256,107 +257,4 @@ async fn earlier(
         .map(key)
         .min()
         .map(|(_, name)| name))
-}
-
-async fn compact(sight: &Sight, what: &Compact) -> Result<Step, Error> {
-    let Some((leader, client)) = sight.asked.leading() else {
-        return Ok(Step::Wait(Reason::WaitingForCluster, "nobody leads".into()));
-    };
-    let current = sight
-        .asked
-        .answers
-        .get(leader)
-        .map_or(0, |status| status.revision);
-    let revision = what
-        .revision
-        .unwrap_or(current - what.keep_revisions.unwrap_or(0));
-    if revision > current {
-        let text = format!("revision {revision} is in the future: the current one is {current}");
-        return Ok(Step::Reject(Reason::InvalidSpec, text));
-    }
-    if revision < 1 {
-        return Ok(Step::Done(format!(
-            "nothing to compact at revision {current}"
-        )));
-    }
-    match client.compact(revision).await {
-        Ok(()) => Ok(Step::Done(format!(
-            "history below revision {revision} is gone"
-        ))),
-        // A pass that did not live to say so has done it, or the members themselves.
-        Err(error) if error.to_string().contains("has been compacted") => Ok(Step::Done(format!(
-            "history below revision {revision} was gone already"
-        ))),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// One member a pass, the leader last.
-async fn defragment(
-    cluster: &EngramCluster,
-    sight: &Sight,
-    only: &[String],
-    status: &mut EngramOperationStatus,
-) -> Result<Step, Error> {
-    let leader = sight.asked.leading().map(|(name, _)| name.to_owned());
-    let known = |name: &String| sight.observed.member(name).is_some();
-    if let Some(unknown) = only.iter().find(|name| !known(name)) {
-        let text = format!("{unknown} is not a member of {}", cluster.name_any());
-        return Ok(Step::Reject(Reason::NotFound, text));
-    }
-    let mut names: Vec<&String> = sight
-        .observed
-        .members
-        .iter()
-        .map(|member| &member.name)
-        .collect();
-    names.retain(|name| {
-        (only.is_empty() || only.contains(name)) && !status.done_members.contains(name)
-    });
-    names.sort_by_key(|name| (Some(*name) == leader.as_ref(), (*name).clone()));
-    let Some(next) = names.first().map(|name| (*name).clone()) else {
-        return Ok(Step::Done(format!(
-            "{} members have given their space back",
-            status.done_members.len()
-        )));
-    };
-    let Some(client) = sight.asked.clients.get(&next) else {
-        return Ok(Step::Wait(
-            Reason::WaitingForCluster,
-            format!("{next} does not answer"),
-        ));
-    };
-    client.defragment().await?;
-    status.done_members.push(next.clone());
-    Ok(Step::More(format!("{next} has given its space back")))
-}
-
-async fn move_leader(sight: &Sight, to: Option<String>) -> Result<Step, Error> {
-    let Some((leader, client)) = sight.asked.leading() else {
-        return Ok(Step::Wait(Reason::WaitingForCluster, "nobody leads".into()));
-    };
-    if to.as_deref() == Some(leader) {
-        return Ok(Step::Done(format!("{leader} leads")));
-    }
-    let roster = sight.observed.roster.as_ref();
-    let voters = roster.into_iter().flat_map(|roster| roster.voters());
-    let mut fit = voters.filter(|entry| {
-        let healthy = sight
-            .observed
-            .member(&entry.member)
-            .is_some_and(|member| member.healthy);
-        healthy && entry.member != leader && to.as_ref().is_none_or(|to| *to == entry.member)
-    });
-    let Some(entry) = fit.next() else {
-        let text = match to {
-            Some(to) => format!("{to} is not a voter that answers"),
-            None => "there is no other voter that answers".to_owned(),
-        };
-        return Ok(Step::Reject(Reason::NotFound, text));
-    };
-    client.move_leader(entry.id).await?;
-    Ok(Step::Done(format!(
-        "leadership moved from {leader} to {}",
-        entry.member
-    )))
 }

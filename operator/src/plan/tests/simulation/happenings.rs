@@ -1,0 +1,113 @@
+//! What happens to a cluster without the operator: losses, elections, time.
+
+use crate::plan::{Entry, Member, Node, Pod, PodState, Roster, Volume};
+
+use super::{World, listed};
+
+/// Seconds between two looks of the operator.
+const TICK: i64 = 5;
+/// Ticks that a pod takes to start, and a learner to catch up.
+const START_TICKS: i64 = 2;
+
+impl World {
+    /// A pod goes, whoever deleted it.
+    pub fn lose_pod(&mut self, name: &str) {
+        // What was starting does not come up any more.
+        self.started.retain(|(one, _)| one != name);
+        if let Some(member) = self.member(name) {
+            member.pod = None;
+            member.healthy = false;
+            member.caught_up = false;
+        }
+        self.elect();
+    }
+
+    /// A volume goes with its pod.
+    pub fn lose_volume(&mut self, name: &str) {
+        self.lose_pod(name);
+        if let Some(member) = self.member(name) {
+            member.volume = Volume::None;
+        }
+    }
+
+    /// A node goes with what ran on it.
+    pub fn lose_node(&mut self, name: &str) {
+        let since = self.observed.now;
+        if let Some(member) = self.member(name) {
+            member.node = Node::Lost { since };
+            member.healthy = false;
+            if let Some(pod) = &mut member.pod {
+                pod.state = PodState::Terminating;
+            }
+        }
+        self.elect();
+    }
+
+    fn elect(&mut self) {
+        let observed = &self.observed;
+        let Some(roster) = &observed.roster else {
+            return;
+        };
+        let healthy = |entry: &&Entry| observed.member(&entry.member).is_some_and(|m| m.healthy);
+        let leads = roster
+            .voters()
+            .filter(healthy)
+            .find(|entry| roster.leader == Some(entry.id));
+        let next = leads
+            .or_else(|| roster.voters().find(healthy))
+            .map(|entry| entry.id);
+        self.roster().leader = next;
+    }
+
+    /// Time passes: pods come up, learners catch up.
+    pub(super) fn pass(&mut self) {
+        self.observed.now += TICK;
+        let now = self.observed.now;
+        let due: Vec<String> = self
+            .started
+            .extract_if(.., |(_, since)| now - *since >= TICK * START_TICKS)
+            .map(|(name, _)| name)
+            .collect();
+        for name in due {
+            self.come_up(&name);
+        }
+        // A claim that is being deleted goes once no pod uses it.
+        let unused =
+            |member: &&mut Member| member.pod.is_none() && member.volume == Volume::Terminating;
+        for member in self.observed.members.iter_mut().filter(unused) {
+            member.volume = Volume::None;
+        }
+        self.elect();
+    }
+
+    fn come_up(&mut self, name: &str) {
+        let now = self.observed.now;
+        let founded = self.observed.bootstrapped;
+        let Some(member) = self.member(name) else {
+            return;
+        };
+        if matches!(member.node, Node::Lost { .. }) || member.pod.is_none() {
+            return;
+        }
+        member.pod = Some(Pod {
+            state: PodState::Running {
+                ready_since: Some(now),
+            },
+            outdated: false,
+        });
+        member.healthy = true;
+        member.caught_up = true;
+        member.initialized = true;
+        member.listed_before = true;
+        member.node = Node::Ready;
+        if !founded {
+            let id = self.next_id;
+            self.next_id += 1;
+            self.observed.bootstrapped = true;
+            self.observed.roster = Some(Roster {
+                entries: vec![listed(name, id, false)],
+                leader: Some(id),
+            });
+        }
+    }
+}
