@@ -1,5 +1,8 @@
 //! The operator's metrics, in Prometheus' text form.
 
+use std::collections::HashMap;
+
+use prometheus::core::{Collector as _, MetricVec, MetricVecBuilder};
 use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
@@ -139,12 +142,12 @@ impl Metrics {
             )?,
             backup_success: float(
                 "engram_backup_last_success_timestamp_seconds",
-                "The last backup that succeeded.",
+                "When the last backup succeeded; before the first one, when its schedule was made.",
                 &CLUSTER,
             )?,
             backup_verified: float(
                 "engram_backup_last_verified_timestamp_seconds",
-                "The last backup that was verified.",
+                "When a backup was last read back and found good.",
                 &CLUSTER,
             )?,
             certificate_end: float(
@@ -170,15 +173,42 @@ impl Metrics {
 
     /// Forgets what is said of a cluster that is gone.
     pub fn forget(&self, namespace: &str, cluster: &str) {
-        let labels = [namespace, cluster];
-        // What was never said cannot be forgotten: that is not an error here.
-        drop(self.cluster_ready.remove_label_values(&labels));
-        drop(self.quorum_margin.remove_label_values(&labels));
-        for state in ["ready", "unready", "learner"] {
-            drop(
-                self.cluster_members
-                    .remove_label_values(&[namespace, cluster, state]),
-            );
+        let gauges = [
+            &self.cluster_ready,
+            &self.cluster_members,
+            &self.quorum_margin,
+            &self.alarms,
+        ];
+        for gauge in gauges {
+            forget_in(gauge, namespace, cluster);
+        }
+        let gauges = [
+            &self.backup_seconds,
+            &self.backup_bytes,
+            &self.backup_success,
+            &self.backup_verified,
+            &self.certificate_end,
+        ];
+        for gauge in gauges {
+            forget_in(gauge, namespace, cluster);
+        }
+        for counter in [&self.replacements, &self.leader_moves, &self.backups] {
+            forget_in(counter, namespace, cluster);
+        }
+    }
+}
+
+fn forget_in<B: MetricVecBuilder>(metric: &MetricVec<B>, namespace: &str, cluster: &str) {
+    for family in metric.collect() {
+        for one in family.get_metric() {
+            let pairs = one.get_label().iter();
+            let labels: HashMap<&str, &str> =
+                pairs.map(|pair| (pair.name(), pair.value())).collect();
+            let is_of = |name, value| labels.get(name) == Some(&value);
+            if is_of("namespace", namespace) && is_of("cluster", cluster) {
+                // It was there a moment ago: what is gone by now need not be forgotten.
+                drop(metric.remove(&labels));
+            }
         }
     }
 }
@@ -197,7 +227,13 @@ mod tests {
                 .text()
                 .contains("engram_cluster_ready{cluster=\"demo\",namespace=\"data\"} 1")
         );
+        let certificate = ["data", "demo", "demo-client-tls"];
+        let end = metrics.certificate_end.with_label_values(&certificate);
+        end.set(1.0);
+        let other = ["data", "other"];
+        metrics.backup_success.with_label_values(&other).set(1.0);
         metrics.forget("data", "demo");
-        assert!(!metrics.text().contains("demo"));
+        let text = metrics.text();
+        assert!(!text.contains("demo") && text.contains("other"), "{text}");
     }
 }

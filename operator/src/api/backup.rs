@@ -26,13 +26,17 @@ use super::parts::LocalRef;
         .message("the name may have at most 52 characters: the names of pods are made from it"),
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self == oldSelf").message("a backup cannot be changed: make another one"))]
+#[x_kube(
+    validation = Rule::new("self.clusterRef == oldSelf.clusterRef && self.storeRef == oldSelf.storeRef")
+        .message("clusterRef and storeRef say what was backed up, and where to: make another backup instead"),
+)]
 pub struct EngramBackupSpec {
     /// The cluster that is backed up.
     pub cluster_ref: LocalRef,
     /// The store that it is kept in.
     pub store_ref: LocalRef,
-    /// Whether it is read back, restored in a scratch process and compared.
+    /// Whether it is read back, restored in a scratch process and compared. Set on a backup that was
+    /// completed without: it is done then.
     #[serde(default)]
     pub verify: bool,
     /// What becomes of the copy in the store when this object is deleted.
@@ -84,7 +88,7 @@ pub struct EngramBackupStatus {
     /// When it was begun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
-    /// When it was complete, or given up.
+    /// When it was complete in the store, or given up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,
     /// What holds, by type: Complete, Verified.
@@ -102,7 +106,8 @@ pub enum BackupPhase {
     Running,
     /// It is being read back.
     Verifying,
-    /// It is complete (and verified, where that was asked for).
+    /// It is complete in the store. Where it was to be verified, the condition Verified says how
+    /// that went.
     Completed,
     /// There is no backup, or it is not good. The condition says why.
     Failed,

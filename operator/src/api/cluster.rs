@@ -178,8 +178,12 @@ pub struct Bootstrap {
 }
 
 /// Which backup a new cluster begins with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.markCompacted == (self.revisionBump > 0)")
+        .message("revisionBump and markCompacted belong together: either revisionBump above 0 and markCompacted: true, or revisionBump: 0 and markCompacted: false"),
+)]
 pub struct Recovery {
     /// The store that holds it.
     pub store_ref: LocalRef,

@@ -49,6 +49,12 @@ pub struct EngramClusterStatus {
     /// The newest backup that completed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_backup: Option<LastBackup>,
+    /// When a backup was last read back and found good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_verified_at: Option<Time>,
+    /// What a cluster with `bootstrap.recovery` began with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored: Option<RestoredFrom>,
     /// Where clients reach the cluster.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<String>,
@@ -95,6 +101,21 @@ pub struct CertificateStatus {
     pub name: String,
     /// When it ends.
     pub not_after: Time,
+}
+
+/// What a restored cluster began with: what engramctl said when it filled the first member's volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RestoredFrom {
+    /// The backup's ID in the store.
+    #[serde(rename = "backupID")]
+    pub backup_id: String,
+    /// Where it lies.
+    pub path: String,
+    /// The revision that the cluster began with, moved on as was asked for. Unset where the pod that
+    /// restored was lost before it could say so, and another one found its work done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
 }
 
 /// The newest backup that completed.

@@ -129,10 +129,16 @@ words! {
         AccessDenied,
         /// There is no such bucket.
         BucketNotFound,
+        /// There is no such backup in the store.
+        BackupNotFound,
         /// The store cannot be reached or read.
         StoreUnreachable,
         /// What was read back is not what was written.
         VerificationFailed,
+        /// No node takes the pod that was to do it.
+        Unschedulable,
+        /// What retention does not keep was deleted: the copy in the store is gone.
+        Pruned,
         /// Verification was not asked for.
         NotRequested,
         /// The schedule is not one.

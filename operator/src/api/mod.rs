@@ -24,7 +24,7 @@ pub use cluster::{
     Storage, Update, UpdateStrategy, VolumeReclaim,
 };
 pub use cluster_status::{
-    CertificateStatus, EngramClusterStatus, LastBackup, LeaderStatus, QuorumStatus,
+    CertificateStatus, EngramClusterStatus, LastBackup, LeaderStatus, QuorumStatus, RestoredFrom,
 };
 pub use conditions::{ConditionKind, Reason, is_true, same_conditions, set_condition};
 pub use duration::{InvalidDuration, parse_duration};

@@ -30,10 +30,16 @@ use super::parts::{LocalRef, yes};
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp"
-    )
+    ),
+    validation = Rule::new("self.metadata.name.size() <= 63")
+        .message("the name may have at most 63 characters: the cluster that is made is labelled with it")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self == oldSelf").message("a restore cannot be changed: make another one"))]
+#[x_kube(
+    validation = Rule::new("self == oldSelf").message("a restore cannot be changed: make another one"),
+    validation = Rule::new("self.markCompacted == (self.revisionBump > 0)")
+        .message("revisionBump and markCompacted belong together: either revisionBump above 0 and markCompacted: true, or revisionBump: 0 and markCompacted: false"),
+)]
 pub struct EngramRestoreSpec {
     /// The backup.
     pub source: RestoreSource,
@@ -99,7 +105,7 @@ pub struct EngramRestoreStatus {
     /// How far it has come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<RestorePhase>,
-    /// The backup that is restored.
+    /// The ID of the backup that is restored; of `latest`, once it was found.
     #[serde(rename = "backupID", skip_serializing_if = "Option::is_none")]
     pub backup_id: Option<String>,
     /// The revision that the restored cluster began with.
@@ -120,12 +126,12 @@ pub struct EngramRestoreStatus {
 /// How far a restore has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RestorePhase {
-    /// The cluster is not made yet.
+    /// The cluster is not made yet: the condition says what is waited for.
     Pending,
     /// The first member restores, or the others join.
     Running,
     /// Every member is ready.
     Completed,
-    /// Nothing was restored. The condition says why.
+    /// The backup was not restored. The condition says why, and what to do.
     Failed,
 }

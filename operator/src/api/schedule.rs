@@ -115,7 +115,7 @@ pub struct EngramBackupScheduleStatus {
     /// The generation of the specification that this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The last time for which a backup was begun.
+    /// The newest time that was acted upon: its backup was begun, or missed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_schedule_time: Option<Time>,
     /// When the newest successful backup was complete.

@@ -36,7 +36,9 @@ use super::parts::{LocalRef, duration_schema};
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp"
-    )
+    ),
+    validation = Rule::new("self.metadata.name.size() <= 48")
+        .message("the name may have at most 48 characters: the names of pods are made from it")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -65,7 +67,8 @@ pub struct S3Store {
         regex(pattern = "^[a-z0-9][a-z0-9.-]*[a-z0-9]$")
     )]
     pub bucket: String,
-    /// What the names of all objects begin with.
+    /// What the names of all objects begin with. Backups are told apart by their clusters' names:
+    /// namespaces that share a bucket need a prefix each.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(
         length(max = 256),
@@ -87,6 +90,10 @@ pub struct S3Store {
     /// what the pod's surroundings give.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<LocalRef>,
+    /// A Secret with the authorities (`ca.crt`) that the endpoint's certificate is checked against.
+    /// Unset: the public ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<LocalRef>,
 }
 
 fn region() -> String {
@@ -100,7 +107,7 @@ pub struct PvcStore {
     /// The claim's name, in the same namespace.
     #[schemars(length(min = 1, max = 253))]
     pub claim_name: String,
-    /// A directory in it.
+    /// A directory in it; it is made where it is missing.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(
         length(max = 256),

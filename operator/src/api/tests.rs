@@ -117,6 +117,75 @@ fn exactly_one_of_many_is_given() {
 }
 
 #[test]
+fn a_bump_and_its_mark_belong_together() {
+    let restore = |more: Value| {
+        let mut spec = json!({
+            "source": { "backupRef": { "name": "b" } },
+            "target": { "name": "again", "spec": {} },
+        });
+        spec.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        said(object::<EngramRestore>("EngramRestore", "r", &spec).validate_cel())
+    };
+    assert_eq!(restore(json!({})), "");
+    assert_eq!(
+        restore(json!({ "revisionBump": 0, "markCompacted": false })),
+        ""
+    );
+    for half in [
+        json!({ "revisionBump": 0 }),
+        json!({ "markCompacted": false }),
+    ] {
+        let text = restore(half.clone());
+        assert!(text.contains("belong together"), "{half}: {text:?}");
+        let mut recovery = json!({ "storeRef": { "name": "s" } });
+        recovery
+            .as_object_mut()
+            .unwrap()
+            .extend(half.as_object().unwrap().clone());
+        let spec = json!({ "bootstrap": { "recovery": recovery } });
+        let text = said(cluster("demo", &spec).validate_cel());
+        assert!(text.contains("belong together"), "{half}: {text:?}");
+    }
+    let inner = json!({ "target": { "name": "again", "spec": { "replicas": 2 } } });
+    assert!(restore(inner).contains("replicas has to be"));
+}
+
+#[test]
+fn a_backup_may_be_verified_and_let_go_of_later_and_nothing_else() {
+    let backup = |more: Value| -> EngramBackup {
+        let mut spec = json!({ "clusterRef": { "name": "demo" }, "storeRef": { "name": "s" } });
+        spec.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        object("EngramBackup", "b", &spec)
+    };
+    let change = |after: Value| said(backup(after).validate_cel_update(&backup(json!({}))));
+    assert_eq!(
+        change(json!({ "verify": true, "deletionPolicy": "Delete" })),
+        ""
+    );
+    let other = json!({ "storeRef": { "name": "t" } });
+    assert!(change(other).contains("make another backup"));
+}
+
+#[test]
+fn names_that_others_are_made_from_are_not_too_long() {
+    let references = json!({
+        "clusterRef": { "name": "demo" }, "storeRef": { "name": "s" }, "schedule": "@daily",
+        "pvc": { "claimName": "c" },
+    });
+    let name = |length| "a".repeat(length);
+    let backup = object::<EngramBackup>("EngramBackup", &name(53), &references);
+    assert!(said(backup.validate_cel()).contains("at most 52"));
+    let schedule = object::<EngramBackupSchedule>("EngramBackupSchedule", &name(39), &references);
+    assert!(said(schedule.validate_cel()).contains("at most 38"));
+    let store = object::<EngramBackupStore>("EngramBackupStore", &name(49), &references);
+    assert!(said(store.validate_cel()).contains("at most 48"));
+}
+
+#[test]
 fn defaults_are_what_the_types_say() {
     let spec = cluster("demo", &json!({})).spec;
     assert_eq!((spec.replicas, spec.storage.size.as_str()), (3, "8Gi"));

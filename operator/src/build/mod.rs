@@ -1,6 +1,8 @@
 //! Kubernetes' objects for a cluster, built and compared, never sent: no client, no clock.
 
+mod fill;
 mod flags;
+mod job;
 mod names;
 mod pod;
 mod policy;
@@ -12,6 +14,8 @@ mod tests;
 mod tool;
 mod volume;
 
+pub use fill::RESTORE_CONTAINER;
+pub use job::Job;
 pub use names::{
     CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, cluster_labels, member_labels, member_selector,
 };

@@ -1,8 +1,7 @@
 //! A member's pod.
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::Resource as _;
-use kube::ResourceExt as _;
+use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -10,6 +9,7 @@ use crate::api::{
     AntiAffinity, EngramCluster, EngramMember, ImagePullPolicy, RESTART_ANNOTATION, Recovery,
 };
 
+use super::fill;
 use super::flags::{self, CLIENT_TLS, PEER_TLS};
 use super::names::{CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, member_labels, member_selector};
 use super::shaped;
@@ -19,7 +19,7 @@ use super::volume::claim_name;
 /// Where a member keeps its data: below the volume's root, which may hold a `lost+found`.
 pub(super) const DATA_DIRECTORY: &str = "/var/lib/engram/data";
 /// Where a member's volume is.
-const VOLUME: &str = "/var/lib/engram";
+pub(super) const VOLUME: &str = "/var/lib/engram";
 /// On pods: what they were made from, so that one that is other than wanted is known.
 pub const TEMPLATE_ANNOTATION: &str = "engram.dev/template";
 /// The user and group of the image: nobody's.
@@ -60,7 +60,11 @@ pub fn member_pod(
         json!({ "name": "data", "persistentVolumeClaim": { "claimName": claim_name(object) } });
     push(&mut spec["volumes"], claim);
     if let Some((recovery, access)) = restore {
-        fill(&mut spec, cluster, member, image, recovery, access);
+        let container = fill::container(cluster, member, image, recovery, access);
+        spec["initContainers"] = json!([container]);
+        for volume in &access.volumes {
+            push(&mut spec["volumes"], volume.clone());
+        }
     }
     shaped(json!({
         "apiVersion": "v1",
@@ -220,66 +224,13 @@ fn spread(cluster: &EngramCluster, names: &Names) -> Value {
     )
 }
 
-/// Fills the volume from a backup before the member starts.
-fn fill(
-    spec: &mut Value,
-    cluster: &EngramCluster,
-    member: &MemberPod,
-    image: &str,
-    recovery: &Recovery,
-    access: &StoreAccess,
-) {
-    let source = recovery
-        .cluster
-        .clone()
-        .unwrap_or_else(|| cluster.name_any());
-    let names = Names::of(cluster);
-    let mut command = vec![
-        "/usr/local/bin/engramctl".to_owned(),
-        "restore".to_owned(),
-        format!("--store={}", access.url),
-        format!("--cluster={source}"),
-        format!("--backup={}", recovery.backup),
-        format!("--data-dir={DATA_DIRECTORY}"),
-        format!("--name={}", member.name),
-        format!("--initial-cluster={}", member.initial_cluster),
-        format!(
-            "--initial-advertise-peer-urls={}",
-            names.peer_url(&member.name)
-        ),
-        format!("--initial-cluster-token={}", flags::token(cluster)),
-        format!("--bump-revision={}", recovery.revision_bump),
-        "--result-file=/dev/termination-log".to_owned(),
-    ];
-    // engramctl takes it only together with a bump.
-    if recovery.mark_compacted && recovery.revision_bump > 0 {
-        command.push("--mark-compacted".into());
-    }
-    let mut mounts = vec![json!({ "name": "data", "mountPath": VOLUME })];
-    mounts.extend(access.mounts.iter().cloned());
-    let container = json!({
-        "name": "restore",
-        "image": image,
-        "imagePullPolicy": pull_policy(cluster),
-        "command": command,
-        "env": access.env,
-        "securityContext": container_security(),
-        "volumeMounts": mounts,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-    });
-    spec["initContainers"] = json!([container]);
-    for volume in &access.volumes {
-        push(&mut spec["volumes"], volume.clone());
-    }
-}
-
 fn push(list: &mut Value, item: Value) {
     if let Some(list) = list.as_array_mut() {
         list.push(item);
     }
 }
 
-fn without_nulls(value: &mut Value) {
+pub(super) fn without_nulls(value: &mut Value) {
     match value {
         Value::Object(map) => {
             map.retain(|_, value| !value.is_null());

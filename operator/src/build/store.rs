@@ -2,10 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::api::EngramBackupStore;
+use crate::api::{EngramBackupStore, PvcStore, S3Store};
 
 /// Where a store's volume is mounted.
 const MOUNT: &str = "/var/lib/engram-backups";
+/// Where the authorities of a store's certificate are.
+const AUTHORITIES: &str = "/etc/engram/store-ca";
 
 /// How a pod reaches a store.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,44 +25,70 @@ pub struct StoreAccess {
 /// How a pod reaches `store`. A store without a place (which its schema refuses) has an empty URL.
 #[must_use]
 pub fn access(store: &EngramBackupStore) -> StoreAccess {
-    if let Some(s3) = &store.spec.s3 {
-        let prefix = if s3.prefix.is_empty() {
-            String::new()
-        } else {
-            format!("/{}", s3.prefix)
-        };
-        let mut url = format!("s3://{}{prefix}?region={}", s3.bucket, s3.region);
-        if let Some(endpoint) = &s3.endpoint {
-            url.push_str(&format!("&endpoint={endpoint}"));
-        }
-        if s3.allow_http {
-            url.push_str("&allow_http=true");
-        }
-        let secret = s3.credentials_secret_ref.as_ref();
-        let env = secret
-            .map(|secret| credentials(&secret.name))
-            .unwrap_or_default();
-        return StoreAccess {
-            url,
-            env,
-            ..StoreAccess::default()
-        };
+    match (&store.spec.s3, &store.spec.pvc) {
+        (Some(s3), _) => bucket(s3),
+        (None, Some(pvc)) => volume(pvc),
+        (None, None) => StoreAccess::default(),
     }
-    let Some(pvc) = &store.spec.pvc else {
-        return StoreAccess::default();
+}
+
+fn bucket(s3: &S3Store) -> StoreAccess {
+    // No `..`: a new setting does not compile until it reaches engramctl.
+    let S3Store {
+        bucket,
+        prefix,
+        region,
+        endpoint,
+        allow_http,
+        credentials_secret_ref,
+        ca_secret_ref,
+    } = s3;
+    let slash = if prefix.is_empty() { "" } else { "/" };
+    let mut url = format!("s3://{bucket}{slash}{prefix}?region={region}");
+    if let Some(endpoint) = endpoint {
+        url.push_str(&format!("&endpoint={endpoint}"));
+    }
+    if *allow_http {
+        url.push_str("&allow_http=true");
+    }
+    let mut access = StoreAccess {
+        url,
+        ..StoreAccess::default()
     };
-    let path = if pvc.path.is_empty() {
-        MOUNT.to_owned()
-    } else {
-        format!("{MOUNT}/{}", pvc.path)
-    };
+    if let Some(secret) = credentials_secret_ref {
+        access.env = credentials(&secret.name);
+    }
+    if let Some(secret) = ca_secret_ref {
+        let file = format!("{AUTHORITIES}/ca.crt");
+        access
+            .env
+            .push(json!({ "name": "SSL_CERT_FILE", "value": file }));
+        access
+            .mounts
+            .push(json!({ "name": "store-ca", "mountPath": AUTHORITIES, "readOnly": true }));
+        access
+            .volumes
+            .push(json!({ "name": "store-ca", "secret": { "secretName": secret.name } }));
+    }
+    access
+}
+
+fn volume(pvc: &PvcStore) -> StoreAccess {
+    let PvcStore { claim_name, path } = pvc;
+    let mut place = MOUNT.to_owned();
+    let mut mount = json!({ "name": "store" });
+    if !path.is_empty() {
+        place = format!("{MOUNT}/{path}");
+        // The kubelet makes the directory where it is missing; engramctl never does.
+        mount["subPath"] = json!(path);
+    }
+    mount["mountPath"] = json!(place);
+    let volume = json!({ "name": "store", "persistentVolumeClaim": { "claimName": claim_name } });
     StoreAccess {
-        url: format!("file://{path}"),
+        url: format!("file://{place}"),
         env: Vec::new(),
-        mounts: vec![json!({ "name": "store", "mountPath": MOUNT })],
-        volumes: vec![
-            json!({ "name": "store", "persistentVolumeClaim": { "claimName": pvc.claim_name } }),
-        ],
+        mounts: vec![mount],
+        volumes: vec![volume],
     }
 }
 

@@ -237,8 +237,14 @@ fn a_bucket_and_a_volume_are_reached() {
         "s3://backups/a/b?region=us-east-1&endpoint=http://s3.local:9000&allow_http=true"
     );
     assert_eq!(bucket.env.len(), 3);
+    let own = json!({ "s3": { "bucket": "backups", "caSecretRef": { "name": "authorities" } } });
+    let own = access(&store(own));
+    assert_eq!(own.env[0]["value"], "/etc/engram/store-ca/ca.crt");
+    assert_eq!(own.volumes[0]["secret"]["secretName"], "authorities");
     let volume = access(&store(json!({ "pvc": { "claimName": "c", "path": "x" } })));
     assert_eq!(volume.url, "file:///var/lib/engram-backups/x");
+    // engramctl wants a directory that is there: the kubelet makes it.
+    assert_eq!(volume.mounts[0]["subPath"], "x");
     assert_eq!((volume.mounts.len(), volume.volumes.len()), (1, 1));
 }
 
@@ -252,8 +258,13 @@ fn a_backup_runs_once_with_the_clusters_certificates() {
         cluster_name: "demo",
         cluster: Some(&cluster),
         image: "engram:1",
-        words: vec!["backup".into(), "create".into()],
-        speaks: true,
+        job: Job::Create {
+            id: "b-1".into(),
+            endpoints: vec![
+                "https://demo-1.x:2379".into(),
+                "https://demo-client.x:2379".into(),
+            ],
+        },
         access: &access,
         deadline: 60,
         owner: None,
@@ -264,7 +275,8 @@ fn a_backup_runs_once_with_the_clusters_certificates() {
     for part in [
         "backup create",
         "--store=file:///",
-        "--endpoints=https://demo-client.data.svc:2379",
+        "--endpoints=https://demo-1.x:2379,https://demo-client.x:2379",
+        "--scratch-dir=/scratch",
         "--cacert=",
     ] {
         assert!(flags.contains(part), "{part} in {flags}");

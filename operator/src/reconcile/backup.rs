@@ -1,5 +1,10 @@
 //! One backup: made, read back, and deleted with its object where that is asked for.
 
+mod delete;
+mod say;
+mod told;
+mod verify;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +14,19 @@ use kube::{Api, Resource as _, ResourceExt as _};
 
 use crate::api::{
     BACKUP_FINALIZER, BackupPhase, ConditionKind, DeletionPolicy, EngramBackup, EngramBackupStatus,
-    Reason, is_true, set_condition,
+    EngramCluster, Reason, is_true,
 };
-use crate::build::{self, Tool};
+use crate::build::{self, Job, Tool};
 
-use super::tool::{self, Manifest, Run};
+use super::tool::{self, Run, Summary};
 use super::{Context, Error, now, set_finalizer, write_status};
 
-/// How long a backup, or its verification, may take: six hours.
+/// How long a backup, its verification or its deletion may take: six hours.
 const DEADLINE_SECONDS: i64 = 6 * 3600;
-/// How long a backup waits for its cluster or store.
-const WAIT_MAX_SECONDS: i64 = 600;
+/// How long a backup waits for its cluster to serve.
+const CLUSTER_MAX_SECONDS: i64 = 600;
+/// How long it waits for an object that it names: it may be on its way with it.
+const OBJECT_MAX_SECONDS: i64 = 60;
 const SOON: Duration = Duration::from_secs(5);
 
 /// One pass.
@@ -33,101 +40,60 @@ pub(super) async fn reconcile(
         return Ok(Next::await_change());
     };
     if backup.meta().deletion_timestamp.is_some() {
-        return delete(&context, &backup).await;
+        return delete::delete(&context, &backup).await;
     }
     let deletes = backup.spec.deletion_policy == DeletionPolicy::Delete;
     set_finalizer(&context, &backup, BACKUP_FINALIZER, deletes).await?;
     let before = backup.status.clone().unwrap_or_default();
-    if matches!(
-        before.phase,
-        Some(BackupPhase::Completed | BackupPhase::Failed)
-    ) {
-        return Ok(Next::await_change());
-    }
     let mut status = before.clone();
     status.observed_generation = backup.metadata.generation;
-    let result = advance(&context, &backup, &mut status).await;
-    if let Err(Error::Input { reason, message }) = &result {
-        refuse(&backup, &mut status, *reason, message);
-    }
+    let result = match is_settled(&backup, &status) {
+        true => Ok(()),
+        false => advance(&context, &backup, &mut status).await,
+    };
+    let result = match result {
+        Err(Error::Input { reason, message }) => {
+            refuse(&backup, &mut status, reason, &message);
+            Ok(())
+        }
+        other => other,
+    };
     if status != before {
         write_status(&context, &backup, &status).await?;
-        told(&context, &backup, &before, &status).await;
+        told::told(&context, &backup, &before, &status).await;
     }
-    match result {
-        Ok(()) | Err(Error::Input { .. }) => {}
-        Err(error) => return Err(error),
-    }
-    let over = matches!(
-        status.phase,
-        Some(BackupPhase::Completed | BackupPhase::Failed)
-    );
-    Ok(if over {
-        Next::await_change()
-    } else {
-        Next::requeue(SOON)
+    result?;
+    Ok(match is_settled(&backup, &status) {
+        true => Next::await_change(),
+        false => Next::requeue(SOON),
     })
+}
+
+/// Whether nothing more is to be done. A backup that was completed without verification is read back
+/// when that is asked for later.
+fn is_settled(backup: &EngramBackup, status: &EngramBackupStatus) -> bool {
+    match status.phase {
+        Some(BackupPhase::Failed) => true,
+        Some(BackupPhase::Completed) => !backup.spec.verify || !verify::is_open(status),
+        _ => false,
+    }
 }
 
 /// What is missing may yet come; after a while it is a failure.
 fn refuse(backup: &EngramBackup, status: &mut EngramBackupStatus, reason: Reason, message: &str) {
-    let created = backup
-        .metadata
-        .creation_timestamp
-        .as_ref()
-        .map_or(now(), |time| time.0);
-    let waited = now().as_second() - created.as_second();
-    let patient = reason == Reason::WaitingForCluster && waited < WAIT_MAX_SECONDS;
-    if patient {
+    let created = backup.metadata.creation_timestamp.as_ref();
+    let waited = now().as_second() - created.map_or(now(), |time| time.0).as_second();
+    let limit = match reason {
+        Reason::WaitingForCluster => CLUSTER_MAX_SECONDS,
+        Reason::NotFound => OBJECT_MAX_SECONDS,
+        _ => 0,
+    };
+    if waited < limit {
         status.phase = Some(BackupPhase::Pending);
-        complete(status, backup, false, reason, message);
+        say::complete(status, backup, false, reason, message);
     } else {
-        fail(status, backup, reason, message);
+        say::failed(status, backup, reason, message);
     }
-}
-
-fn complete(
-    status: &mut EngramBackupStatus,
-    backup: &EngramBackup,
-    holds: bool,
-    reason: Reason,
-    message: &str,
-) {
-    let kind = ConditionKind::Complete;
-    set_condition(
-        &mut status.conditions,
-        kind,
-        holds,
-        reason,
-        message,
-        backup.metadata.generation,
-        now(),
-    );
-}
-
-fn fail(status: &mut EngramBackupStatus, backup: &EngramBackup, reason: Reason, message: &str) {
-    status.phase = Some(BackupPhase::Failed);
-    status.completed_at = Some(Time(now()));
-    complete(status, backup, false, reason, message);
-}
-
-fn verified(
-    status: &mut EngramBackupStatus,
-    backup: &EngramBackup,
-    holds: bool,
-    reason: Reason,
-    message: &str,
-) {
-    let kind = ConditionKind::Verified;
-    set_condition(
-        &mut status.conditions,
-        kind,
-        holds,
-        reason,
-        message,
-        backup.metadata.generation,
-        now(),
-    );
 }
 
 async fn advance(
@@ -135,147 +101,120 @@ async fn advance(
     backup: &EngramBackup,
     status: &mut EngramBackupStatus,
 ) -> Result<(), Error> {
-    if status.phase == Some(BackupPhase::Verifying) {
-        return verify(context, backup, status).await;
+    match status.phase {
+        Some(BackupPhase::Verifying | BackupPhase::Completed) => {
+            verify::verify(context, backup, status).await
+        }
+        _ => create(context, backup, status).await,
     }
-    let words = ["backup", "create"].map(str::to_owned).into();
-    let id = format!("--name={}", backup_id(backup));
-    let words: Vec<String> = [words, vec![id, "-w=json".into()]].concat();
-    let name = format!("{}-backup", backup.name_any());
-    match execute(context, backup, &name, words, true).await? {
+}
+
+async fn create(
+    context: &Context,
+    backup: &EngramBackup,
+    status: &mut EngramBackupStatus,
+) -> Result<(), Error> {
+    let cluster = served(context, backup, status).await?;
+    let endpoints = tool::endpoints(context, &cluster).await?;
+    let id = backup_id(backup);
+    let run = execute(context, backup, "backup", Job::Create { id, endpoints }).await?;
+    match run {
         Run::Running => {
             status.started_at.get_or_insert_with(|| Time(now()));
             status.phase = Some(BackupPhase::Running);
-            complete(
-                status,
-                backup,
-                false,
-                Reason::Running,
-                "the backup is being made",
-            );
+            let message = "the backup is being made";
+            say::complete(status, backup, false, Reason::Running, message);
         }
-        Run::Failed { reason, message } => fail(status, backup, reason, &message),
-        Run::Done(text) => match serde_json::from_str::<Manifest>(text.trim()) {
-            Ok(manifest) => made(backup, status, manifest),
+        Run::Waiting { reason, message } => {
+            status.started_at.get_or_insert_with(|| Time(now()));
+            status.phase = Some(BackupPhase::Running);
+            say::complete(status, backup, false, reason, &message);
+        }
+        Run::Failed { reason, message } => say::failed(status, backup, reason, &message),
+        Run::Done(text) => match serde_json::from_str::<Summary>(text.trim()) {
+            Ok(summary) => made(backup, status, summary),
             Err(error) => {
                 let message = format!("engramctl's result cannot be read: {error}");
-                fail(status, backup, Reason::Failed, &message);
+                say::failed(status, backup, Reason::Failed, &message);
             }
         },
     }
     Ok(())
 }
 
-fn made(backup: &EngramBackup, status: &mut EngramBackupStatus, manifest: Manifest) {
-    status.backup_id = Some(manifest.id);
-    status.path = Some(manifest.path);
-    status.revision = Some(manifest.revision);
-    status.compact_revision = Some(manifest.compact_revision);
-    status.hash_kv = Some(manifest.hash_kv);
-    status.size_bytes = Some(manifest.size);
-    status.engram_version = Some(manifest.engram_version);
-    complete(
-        status,
-        backup,
-        true,
-        Reason::Succeeded,
-        "the backup is in the store",
-    );
-    if backup.spec.verify {
-        status.phase = Some(BackupPhase::Verifying);
-        verified(
-            status,
-            backup,
-            false,
-            Reason::Running,
-            "the backup is being read back",
-        );
-    } else {
-        status.phase = Some(BackupPhase::Completed);
-        status.completed_at = Some(Time(now()));
-        verified(status, backup, false, Reason::NotRequested, "");
-    }
-}
-
-async fn verify(
+/// The cluster, once it serves; one that has begun to be backed up need not go on serving.
+async fn served(
     context: &Context,
     backup: &EngramBackup,
-    status: &mut EngramBackupStatus,
-) -> Result<(), Error> {
-    let id = status.backup_id.clone().unwrap_or_default();
-    let words = vec![
-        "backup".into(),
-        "verify".into(),
-        format!("--backup={id}"),
-        "-w=json".into(),
-    ];
-    let name = format!("{}-verify", backup.name_any());
-    match execute(context, backup, &name, words, false).await? {
-        Run::Running => return Ok(()),
-        Run::Done(_) => {
-            status.phase = Some(BackupPhase::Completed);
-            verified(
-                status,
-                backup,
-                true,
-                Reason::Succeeded,
-                "restored in a scratch process: HashKV is the manifest's",
-            );
-        }
-        Run::Failed { message, .. } => {
-            status.phase = Some(BackupPhase::Failed);
-            verified(status, backup, false, Reason::VerificationFailed, &message);
-            complete(status, backup, false, Reason::VerificationFailed, &message);
-        }
+    status: &EngramBackupStatus,
+) -> Result<EngramCluster, Error> {
+    let namespace = backup.namespace().unwrap_or_default();
+    let name = &backup.spec.cluster_ref.name;
+    let cluster = tool::cluster(context, &namespace, name).await?;
+    let Some(cluster) = cluster else {
+        let message = format!("there is no EngramCluster {name}: make it, or correct clusterRef");
+        return Err(Error::input(Reason::NotFound, message));
+    };
+    let state = cluster.status.as_ref();
+    let serves = state.is_some_and(|state| is_true(&state.conditions, ConditionKind::Available));
+    if serves || status.started_at.is_some() {
+        return Ok(cluster);
     }
+    let message = format!("EngramCluster {name} does not serve");
+    Err(Error::input(Reason::WaitingForCluster, message))
+}
+
+/// It is in the store. What is left is to read it back, where that was asked for.
+fn made(backup: &EngramBackup, status: &mut EngramBackupStatus, summary: Summary) {
+    status.backup_id = Some(summary.id);
+    status.path = Some(summary.path);
+    status.revision = Some(summary.revision);
+    status.compact_revision = Some(summary.compact_revision);
+    status.hash_kv = Some(summary.hash_kv);
+    status.size_bytes = Some(summary.size);
+    status.engram_version = Some(summary.engram_version);
     status.completed_at = Some(Time(now()));
-    Ok(())
+    let message = "the backup is in the store";
+    say::complete(status, backup, true, Reason::Succeeded, message);
+    say::verified(status, backup, false, Reason::NotRequested, "");
+    status.phase = Some(BackupPhase::Completed);
+    if backup.spec.verify {
+        verify::begin(backup, status);
+    }
 }
 
 /// The backup's ID in the store: unique, since a name may be used again once its object is gone.
 fn backup_id(backup: &EngramBackup) -> String {
     let uid = backup.metadata.uid.as_deref().unwrap_or_default();
-    let tail: String = uid
-        .chars()
-        .filter(char::is_ascii_hexdigit)
-        .take(8)
-        .collect();
+    let digits = uid.chars().filter(char::is_ascii_hexdigit);
+    let tail: String = digits.take(8).collect();
     format!("{}-{tail}", backup.name_any())
 }
 
+/// The pod that does a part of the work.
+fn pod_name(backup: &EngramBackup, part: &str) -> String {
+    format!("{}-{part}", backup.name_any())
+}
+
+/// Has engramctl do a job for a backup.
 async fn execute(
     context: &Context,
     backup: &EngramBackup,
-    pod: &str,
-    words: Vec<String>,
-    speaks: bool,
+    part: &str,
+    job: Job,
 ) -> Result<Run, Error> {
     let namespace = backup.namespace().unwrap_or_default();
     let store = tool::store(context, &namespace, &backup.spec.store_ref.name).await?;
     let cluster_name = &backup.spec.cluster_ref.name;
     let cluster = tool::cluster(context, &namespace, cluster_name).await?;
-    if speaks {
-        let serves = cluster.as_ref().and_then(|cluster| cluster.status.as_ref());
-        let serves =
-            serves.is_some_and(|status| is_true(&status.conditions, ConditionKind::Available));
-        let begun = backup
-            .status
-            .as_ref()
-            .is_some_and(|status| status.started_at.is_some());
-        if !serves && !begun {
-            let message = format!("EngramCluster {cluster_name} does not serve");
-            return Err(Error::input(Reason::WaitingForCluster, message));
-        }
-    }
     let access = build::access(&store);
     let tool = Tool {
-        name: pod.to_owned(),
+        name: pod_name(backup, part),
         namespace,
         cluster_name,
         cluster: cluster.as_ref(),
         image: &context.settings.image,
-        words,
-        speaks,
+        job,
         access: &access,
         deadline: DEADLINE_SECONDS,
         owner: backup.controller_owner_ref(&()),
@@ -283,104 +222,96 @@ async fn execute(
     tool::run(context, &tool).await
 }
 
-/// Deletes the copy in the store, then lets the object go.
-async fn delete(context: &Context, backup: &EngramBackup) -> Result<Next, Error> {
-    if !backup
-        .finalizers()
-        .iter()
-        .any(|one| one == BACKUP_FINALIZER)
-    {
-        return Ok(Next::await_change());
-    }
-    if let Some(id) = backup
-        .status
-        .as_ref()
-        .and_then(|status| status.backup_id.clone())
-    {
-        let words = vec!["backup".into(), "delete".into(), format!("--backup={id}")];
-        let name = format!("{}-delete", backup.name_any());
-        match execute(context, backup, &name, words, false).await {
-            Ok(Run::Running) => return Ok(Next::requeue(SOON)),
-            Ok(Run::Done(_)) => {}
-            Ok(Run::Failed { message, .. }) => {
-                context
-                    .event(backup, true, "DeletionFailed", &message)
-                    .await;
-                tool::clear(context, &backup.namespace().unwrap_or_default(), &name).await?;
-                let message = format!("the copy in the store cannot be deleted: {message}");
-                return Err(Error::input(Reason::Failed, message));
-            }
-            // Without its store there is nothing left to delete.
-            Err(Error::Input {
-                reason: Reason::NotFound,
-                ..
-            }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    set_finalizer(context, backup, BACKUP_FINALIZER, false).await?;
-    Ok(Next::await_change())
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-async fn told(
-    context: &Context,
-    backup: &EngramBackup,
-    before: &EngramBackupStatus,
-    after: &EngramBackupStatus,
-) {
-    if before.phase == after.phase {
-        return;
+    use super::*;
+
+    fn backup(verify: bool, age_seconds: i64) -> EngramBackup {
+        let created = Time(now() - Duration::from_secs(age_seconds.unsigned_abs()));
+        serde_json::from_value(json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackup",
+            "metadata": {
+                "name": "b", "uid": "0A1b2c3d-4e5f", "generation": 1, "creationTimestamp": created,
+            },
+            "spec": { "clusterRef": { "name": "demo" }, "storeRef": { "name": "s" }, "verify": verify },
+        }))
+        .unwrap()
     }
-    let namespace = backup.namespace().unwrap_or_default();
-    let labels = [namespace.as_str(), backup.spec.cluster_ref.name.as_str()];
-    let metrics = &context.metrics;
-    let count = |result| {
-        metrics
-            .backups
-            .with_label_values(&[labels[0], labels[1], result])
-            .inc()
-    };
-    let end = after
-        .completed_at
-        .as_ref()
-        .map_or(0.0, |time| time.0.as_duration().as_secs_f64());
-    match after.phase {
-        Some(BackupPhase::Completed) => {
-            count("success");
-            let start = after
-                .started_at
-                .as_ref()
-                .map_or(end, |time| time.0.as_duration().as_secs_f64());
-            metrics
-                .backup_seconds
-                .with_label_values(&labels)
-                .set(end - start);
-            let bytes =
-                i32::try_from(after.size_bytes.unwrap_or_default() / 1024).unwrap_or(i32::MAX);
-            metrics
-                .backup_bytes
-                .with_label_values(&labels)
-                .set(f64::from(bytes) * 1024.0);
-            metrics.backup_success.with_label_values(&labels).set(end);
-            if is_true(&after.conditions, ConditionKind::Verified) {
-                metrics.backup_verified.with_label_values(&labels).set(end);
-            }
-            let revision = after.revision.unwrap_or_default();
-            context
-                .event(
-                    backup,
-                    false,
-                    "BackupCompleted",
-                    &format!("revision {revision}"),
-                )
-                .await;
+
+    fn summary() -> Summary {
+        Summary {
+            id: "b-0A1b2c3d".into(),
+            revision: 7,
+            ..Summary::default()
         }
-        Some(BackupPhase::Failed) => {
-            count("failure");
-            let why = after.conditions.iter().find(|one| one.type_ == "Complete");
-            let why = why.map_or_else(String::new, |one| one.message.clone());
-            context.event(backup, true, "BackupFailed", &why).await;
+    }
+
+    #[test]
+    fn a_name_that_is_used_again_has_another_id() {
+        assert_eq!(backup_id(&backup(false, 0)), "b-0A1b2c3d");
+    }
+
+    #[test]
+    fn a_missing_object_is_waited_for_and_then_a_failure() {
+        for (age, phase) in [(5, BackupPhase::Pending), (90, BackupPhase::Failed)] {
+            let mut status = EngramBackupStatus::default();
+            refuse(&backup(false, age), &mut status, Reason::NotFound, "x");
+            assert_eq!(status.phase, Some(phase), "after {age} s");
         }
-        _ => {}
+        let mut status = EngramBackupStatus::default();
+        refuse(
+            &backup(false, 90),
+            &mut status,
+            Reason::WaitingForCluster,
+            "x",
+        );
+        assert_eq!(status.phase, Some(BackupPhase::Pending));
+    }
+
+    #[test]
+    fn a_backup_that_was_completed_without_is_verified_when_that_is_asked_for() {
+        let (plain, verified) = (backup(false, 0), backup(true, 0));
+        let mut status = EngramBackupStatus::default();
+        made(&plain, &mut status, summary());
+        assert_eq!(status.phase, Some(BackupPhase::Completed));
+        assert!(is_settled(&plain, &status) && !is_settled(&verified, &status));
+        let completed_at = status.completed_at.clone();
+        verify::begin(&verified, &mut status);
+        verify::ended(&verified, &mut status, Run::Done(String::new()));
+        assert!(is_settled(&verified, &status));
+        assert!(is_true(&status.conditions, ConditionKind::Verified));
+        // A backup does not get younger by being read.
+        assert_eq!(status.completed_at, completed_at);
+    }
+
+    #[test]
+    fn what_is_damaged_fails_and_what_could_not_be_looked_at_does_not() {
+        let backup = backup(true, 0);
+        for (reason, phase) in [
+            (Reason::VerificationFailed, BackupPhase::Failed),
+            (Reason::StoreUnreachable, BackupPhase::Completed),
+        ] {
+            let mut status = EngramBackupStatus::default();
+            made(&backup, &mut status, summary());
+            let message = "chunk 1/00000000.chunk".to_owned();
+            verify::ended(&backup, &mut status, Run::Failed { reason, message });
+            assert_eq!(status.phase, Some(phase));
+            let verified = status.conditions.iter().find(|one| one.type_ == "Verified");
+            let verified = verified.expect("it is said");
+            assert_eq!(
+                (verified.status.as_str(), verified.reason.as_str()),
+                ("False", reason.as_str())
+            );
+            assert!(
+                verified.message.contains("00000000.chunk"),
+                "{}",
+                verified.message
+            );
+            let good = phase == BackupPhase::Completed;
+            assert_eq!(is_true(&status.conditions, ConditionKind::Complete), good);
+            assert!(is_settled(&backup, &status));
+        }
     }
 }

@@ -17,8 +17,8 @@ use crate::plan::{Action, Cause, Plan, Wanted, plan};
 
 use super::certificates::{self, Certificates};
 use super::{
-    Context, Error, children, cluster_status, maintenance, member_status, now, set_finalizer,
-    write_status,
+    Context, Error, children, cluster_status, maintenance, member_status, now, restore,
+    set_finalizer, write_status,
 };
 
 /// The next look while something is under way.
@@ -90,6 +90,10 @@ async fn pass(
     };
     let sight = observe(context, cluster, certificates.client.as_ref(), image).await?;
     member_status::write(context, &sight).await?;
+    // Kept, whatever becomes of that pod.
+    if cluster.spec.bootstrap.is_some() && status.restored.is_none() {
+        status.restored = sight.pods.values().find_map(restore::restored);
+    }
     latch(context, cluster, &sight, status).await?;
     if !deleting {
         let voters = sight

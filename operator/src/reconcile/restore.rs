@@ -1,5 +1,8 @@
 //! A restore: it makes a cluster whose first member begins with a backup, and watches it come up.
 
+mod source;
+mod state;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +14,15 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{
-    BackupPhase, Bootstrap, ConditionKind, EngramBackup, EngramCluster, EngramRestore,
-    EngramRestoreStatus, LocalRef, Reason, Recovery, RestorePhase, is_true, set_condition,
+    Bootstrap, ConditionKind, EngramCluster, EngramRestore, EngramRestoreStatus, LocalRef, Reason,
+    Recovery, RestorePhase, set_condition,
 };
 
-use super::tool;
 use super::{Context, Error, now, write_status};
+use source::Source;
+use state::State;
+
+pub(super) use state::{refusal, restored};
 
 /// On clusters: the restore that made them (by its UID).
 const ANNOTATION: &str = "engram.dev/restore";
@@ -40,115 +46,108 @@ pub(super) async fn reconcile(
         return Ok(Next::await_change());
     };
     let before = restore.status.clone().unwrap_or_default();
-    let over = matches!(
-        before.phase,
-        Some(RestorePhase::Completed | RestorePhase::Failed)
-    );
-    if over || restore.meta().deletion_timestamp.is_some() {
+    if is_over(&before) || restore.meta().deletion_timestamp.is_some() {
         return Ok(Next::await_change());
     }
     let mut status = before.clone();
     status.observed_generation = restore.metadata.generation;
-    match advance(&context, &restore, &mut status).await {
-        Ok(()) => {}
-        Err(Error::Input { reason, message }) => {
-            let phase = RestorePhase::Failed;
-            say(&restore, &mut status, phase, reason, &message);
-        }
-        Err(error) => return Err(error),
-    }
+    let state = match advance(&context, &restore, &mut status).await {
+        Err(Error::Input { reason, message }) => State::Failed(reason, message),
+        other => other?,
+    };
+    say(&restore, &mut status, state);
     if status != before {
         write_status(&context, &restore, &status).await?;
-        if before.phase != status.phase {
-            let failed = status.phase == Some(RestorePhase::Failed);
-            let reason = if failed {
-                "RestoreFailed"
-            } else {
-                "RestoreProgress"
-            };
-            let note = status
-                .conditions
-                .first()
-                .map_or("", |one| one.message.as_str());
-            context.event(&restore, failed, reason, note).await;
-        }
+        told(&context, &restore, &before, &status).await;
     }
-    Ok(Next::requeue(SOON))
+    Ok(match is_over(&status) {
+        true => Next::await_change(),
+        false => Next::requeue(SOON),
+    })
 }
 
-fn say(
-    restore: &EngramRestore,
-    status: &mut EngramRestoreStatus,
-    phase: RestorePhase,
-    reason: Reason,
-    message: &str,
-) {
+fn is_over(status: &EngramRestoreStatus) -> bool {
+    matches!(
+        status.phase,
+        Some(RestorePhase::Completed | RestorePhase::Failed)
+    )
+}
+
+fn say(restore: &EngramRestore, status: &mut EngramRestoreStatus, state: State) {
+    let (phase, reason, message) = match state {
+        State::Pending(reason, message) => (RestorePhase::Pending, reason, message),
+        State::Running(reason, message) => (RestorePhase::Running, reason, message),
+        State::Completed(message) => (RestorePhase::Completed, Reason::Succeeded, message),
+        State::Failed(reason, message) => (RestorePhase::Failed, reason, message),
+    };
     status.phase = Some(phase);
-    if matches!(phase, RestorePhase::Completed | RestorePhase::Failed) {
+    if is_over(status) {
         status.completed_at = Some(Time(now()));
     }
     let holds = phase == RestorePhase::Completed;
     let generation = restore.metadata.generation;
-    set_condition(
-        &mut status.conditions,
-        ConditionKind::Complete,
-        holds,
-        reason,
-        message,
-        generation,
-        now(),
-    );
+    let kind = ConditionKind::Complete;
+    let conditions = &mut status.conditions;
+    set_condition(conditions, kind, holds, reason, message, generation, now());
+}
+
+async fn told(
+    context: &Context,
+    restore: &EngramRestore,
+    before: &EngramRestoreStatus,
+    after: &EngramRestoreStatus,
+) {
+    if before.phase == after.phase {
+        return;
+    }
+    let note = after.conditions.first();
+    let note = note.map_or("", |one| one.message.as_str());
+    let (warning, reason) = match after.phase {
+        Some(RestorePhase::Failed) => (true, "RestoreFailed"),
+        Some(RestorePhase::Completed) => (false, "RestoreCompleted"),
+        _ => (false, "RestoreProgress"),
+    };
+    context.event(restore, warning, reason, note).await;
 }
 
 async fn advance(
     context: &Context,
     restore: &EngramRestore,
     status: &mut EngramRestoreStatus,
-) -> Result<(), Error> {
+) -> Result<State, Error> {
     let namespace = restore.namespace().unwrap_or_default();
     let clusters: Api<EngramCluster> = Api::namespaced(context.client.clone(), &namespace);
     let target = &restore.spec.target.name;
-    let Some(cluster) = clusters.get_opt(target).await? else {
-        if status.started_at.is_some() {
-            let message = format!("EngramCluster {target} was deleted before it was restored");
-            return Err(Error::input(Reason::NotFound, message));
+    let cluster = clusters.get_opt(target).await?;
+    let uid = restore.metadata.uid.as_deref();
+    let ours = |one: &EngramCluster| one.annotations().get(ANNOTATION).map(String::as_str) == uid;
+    match cluster {
+        Some(cluster) if ours(&cluster) => {
+            status.started_at.get_or_insert_with(|| Time(now()));
+            let found = cluster.status.unwrap_or_default();
+            if let Some(from) = &found.restored {
+                status.backup_id = Some(from.backup_id.clone());
+                status.revision = from.revision;
+            }
+            Ok(state::of(target, &found))
         }
-        return begin(context, &clusters, restore, status).await;
-    };
-    let ours = cluster.annotations().get(ANNOTATION).map(String::as_str)
-        == restore.metadata.uid.as_deref();
-    if !ours {
-        let message = format!(
-            "EngramCluster {target} exists: a restore makes a new cluster; delete that one, or take another name"
-        );
-        return Err(Error::input(Reason::AlreadyExists, message));
+        // The lost one, whose name is to be used again, may still be on its way out.
+        Some(cluster) if cluster.meta().deletion_timestamp.is_some() => {
+            let message = format!("EngramCluster {target} is still being deleted");
+            Ok(State::Pending(Reason::Deleting, message))
+        }
+        Some(_) => {
+            let message = format!(
+                "EngramCluster {target} exists: a restore makes a new cluster; delete that one, or take another name"
+            );
+            Ok(State::Failed(Reason::AlreadyExists, message))
+        }
+        None if status.started_at.is_some() => {
+            let message = format!("EngramCluster {target} was deleted before it was restored");
+            Ok(State::Failed(Reason::NotFound, message))
+        }
+        None => begin(context, &clusters, restore, status).await,
     }
-    status.started_at.get_or_insert_with(|| Time(now()));
-    let state = cluster.status.clone().unwrap_or_default();
-    if is_true(&state.conditions, ConditionKind::Ready) {
-        status.revision = status.revision.or(state.revision);
-        say(
-            restore,
-            status,
-            RestorePhase::Completed,
-            Reason::Succeeded,
-            "every member is ready",
-        );
-        return Ok(());
-    }
-    let ready = state.conditions.iter().find(|one| one.type_ == "Ready");
-    let message = ready.map_or_else(
-        || "the cluster is being made".to_owned(),
-        |one| one.message.clone(),
-    );
-    say(
-        restore,
-        status,
-        RestorePhase::Running,
-        Reason::Restoring,
-        &message,
-    );
-    Ok(())
 }
 
 async fn begin(
@@ -156,32 +155,16 @@ async fn begin(
     clusters: &Api<EngramCluster>,
     restore: &EngramRestore,
     status: &mut EngramRestoreStatus,
-) -> Result<(), Error> {
-    let namespace = restore.namespace().unwrap_or_default();
-    let (store, cluster, backup) = source(context, restore).await?;
-    tool::store(context, &namespace, &store).await?;
-    let mut spec = restore.spec.target.spec.clone();
-    spec.bootstrap = Some(Bootstrap {
-        recovery: Recovery {
-            store_ref: LocalRef { name: store },
-            cluster: Some(cluster),
-            backup: backup.clone(),
-            revision_bump: restore.spec.revision_bump,
-            mark_compacted: restore.spec.mark_compacted,
-        },
-    });
-    let name = &restore.spec.target.name;
-    let mut object = EngramCluster::new(name, spec);
-    let uid = restore.metadata.uid.clone().unwrap_or_default();
-    // Not owned: a cluster outlives the restore that made it.
-    object.metadata = ObjectMeta {
-        name: Some(name.clone()),
-        namespace: Some(namespace),
-        labels: Some([(LABEL.to_owned(), restore.name_any())].into()),
-        annotations: Some([(ANNOTATION.to_owned(), uid)].into()),
-        ..ObjectMeta::default()
+) -> Result<State, Error> {
+    let source = match source::find(context, restore).await? {
+        Source::Waits(reason, message) => return Ok(State::Pending(reason, message)),
+        Source::Known(recovery) => recovery,
     };
-    match clusters.create(&PostParams::default(), &object).await {
+    let backup = source.backup.clone();
+    match clusters
+        .create(&PostParams::default(), &target(restore, source))
+        .await
+    {
         Ok(_) => {}
         // Somebody else was quicker: the next pass says whose it is.
         Err(kube::Error::Api(refused)) if refused.reason == "AlreadyExists" => {}
@@ -192,48 +175,34 @@ async fn begin(
     }
     status.started_at = Some(Time(now()));
     status.backup_id = Some(backup);
-    say(
-        restore,
-        status,
-        RestorePhase::Running,
-        Reason::Restoring,
-        "the cluster is being made",
-    );
-    Ok(())
+    let message = "the cluster is being made".to_owned();
+    Ok(State::Running(Reason::Restoring, message))
 }
 
-/// Store, cluster in it, and backup.
-async fn source(
-    context: &Context,
-    restore: &EngramRestore,
-) -> Result<(String, String, String), Error> {
-    let source = &restore.spec.source;
-    if let Some(store) = &source.store_ref {
-        let cluster = source.cluster.clone().unwrap_or_default();
-        return Ok((store.name.clone(), cluster, source.backup.clone()));
-    }
-    let name = source
-        .backup_ref
-        .as_ref()
-        .map(|backup| backup.name.clone())
-        .unwrap_or_default();
-    let namespace = restore.namespace().unwrap_or_default();
-    let backups: Api<EngramBackup> = Api::namespaced(context.client.clone(), &namespace);
-    let missing = || Error::input(Reason::NotFound, format!("there is no EngramBackup {name}"));
-    let backup = backups.get_opt(&name).await?.ok_or_else(missing)?;
-    let status = backup.status.unwrap_or_default();
-    let id = status
-        .backup_id
-        .filter(|_| status.phase == Some(BackupPhase::Completed));
-    let unfit = || {
-        Error::input(
-            Reason::NotFound,
-            format!("EngramBackup {name} is not completed: restore another one"),
-        )
+/// The cluster that is made. It is not owned: a cluster outlives the restore that made it.
+fn target(restore: &EngramRestore, recovery: Recovery) -> EngramCluster {
+    let mut spec = restore.spec.target.spec.clone();
+    spec.bootstrap = Some(Bootstrap { recovery });
+    let name = &restore.spec.target.name;
+    let uid = restore.metadata.uid.clone().unwrap_or_default();
+    let mut object = EngramCluster::new(name, spec);
+    object.metadata = ObjectMeta {
+        name: Some(name.clone()),
+        namespace: restore.namespace(),
+        labels: Some([(LABEL.to_owned(), restore.name_any())].into()),
+        annotations: Some([(ANNOTATION.to_owned(), uid)].into()),
+        ..ObjectMeta::default()
     };
-    Ok((
-        backup.spec.store_ref.name,
-        backup.spec.cluster_ref.name,
-        id.ok_or_else(unfit)?,
-    ))
+    object
+}
+
+/// What the specification asks for beside the backup.
+fn recovery(restore: &EngramRestore, store: String, cluster: String, backup: String) -> Recovery {
+    Recovery {
+        store_ref: LocalRef { name: store },
+        cluster: Some(cluster),
+        backup,
+        revision_bump: restore.spec.revision_bump,
+        mark_compacted: restore.spec.mark_compacted,
+    }
 }

@@ -57,7 +57,12 @@ pub async fn run(context: Arc<Context>) {
         });
     let backups = controller::<EngramBackup>(&context).owns(scoped::<Pod>(&context), ours.clone());
     let schedules = controller::<EngramBackupSchedule>(&context)
-        .owns(scoped::<EngramBackup>(&context), watcher::Config::default());
+        .owns(scoped::<Pod>(&context), ours.clone())
+        .watches(
+            scoped::<EngramBackup>(&context),
+            watcher::Config::default(),
+            |backup: EngramBackup| schedule::schedule_of(&backup),
+        );
     let restores = controller::<EngramRestore>(&context).watches(
         scoped::<EngramCluster>(&context),
         watcher::Config::default(),

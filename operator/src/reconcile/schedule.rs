@@ -1,36 +1,42 @@
 //! Backups by the clock: which are due, which are missed, what is kept.
 
 mod due;
+mod history;
+mod make;
+mod prune;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
-use kube::core::ObjectMeta;
+use kube::api::{Api, ListParams};
 use kube::runtime::controller::Action as Next;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{
-    BackupPhase, ConcurrencyPolicy, ConditionKind, EngramBackup, EngramBackupSchedule,
-    EngramBackupScheduleStatus, EngramBackupSpec, Reason, Retention, set_condition,
+    BackupPhase, ConditionKind, EngramBackup, EngramBackupSchedule, EngramBackupScheduleStatus,
+    Reason, set_condition,
 };
-use crate::build::{self, Tool, cluster_labels};
 
-use super::tool::{self, Run};
-use super::{Context, Error, is_gone, now, write_status};
+use super::{Context, Error, now, tool, write_status};
 use due::Clock;
 
-/// On backups: the schedule that made them.
+/// On backups: the schedule that made them. They are not owned by it: a schedule that is deleted
+/// takes no backup with it.
 const LABEL: &str = "engram.dev/schedule";
 /// A schedule is looked at this often at least: clocks are set, and zones change.
 const LOOK: Duration = Duration::from_secs(300);
+/// What a schedule lacks may be made later than it.
+const AGAIN: Duration = Duration::from_secs(15);
 const SOON: Duration = Duration::from_secs(5);
-/// More backups than any store has.
-const EVERY: u32 = 1_000_000;
-/// How long a prune may take.
-const PRUNE_SECONDS: i64 = 3600;
+
+/// The schedule that made a backup.
+pub(super) fn schedule_of(backup: &EngramBackup) -> Option<ObjectRef<EngramBackupSchedule>> {
+    let name = backup.labels().get(LABEL)?;
+    Some(ObjectRef::new(name).within(&backup.namespace()?))
+}
 
 /// One pass.
 pub(super) async fn reconcile(
@@ -57,8 +63,8 @@ pub(super) async fn reconcile(
     }
     match result {
         Ok(wait) => Ok(Next::requeue(wait)),
-        // The user's to correct: the watch brings it.
-        Err(Error::Input { .. }) => Ok(Next::requeue(LOOK)),
+        // The user's to correct: the watch brings it, but for a store that is made later.
+        Err(Error::Input { .. }) => Ok(Next::requeue(AGAIN)),
         Err(error) => Err(error),
     }
 }
@@ -71,15 +77,9 @@ fn say(
     message: &str,
 ) {
     let generation = schedule.metadata.generation;
-    set_condition(
-        &mut status.conditions,
-        ConditionKind::Ready,
-        holds,
-        reason,
-        message,
-        generation,
-        now(),
-    );
+    let kind = ConditionKind::Ready;
+    let conditions = &mut status.conditions;
+    set_condition(conditions, kind, holds, reason, message, generation, now());
 }
 
 async fn pass(
@@ -93,69 +93,88 @@ async fn pass(
     let namespace = schedule.namespace().unwrap_or_default();
     tool::store(context, &namespace, &spec.store_ref.name).await?;
     let backups: Api<EngramBackup> = Api::namespaced(context.client.clone(), &namespace);
-    let own = ListParams::default().labels(&format!("{LABEL}={}", schedule.name_any()));
-    let mut made = backups.list(&own).await?.items;
-    made.sort_by_key(|backup| {
-        backup
-            .metadata
-            .creation_timestamp
-            .as_ref()
-            .map(|time| time.0)
-    });
-    let running = made.iter().filter(|backup| is_running(backup));
-    status.active = running.map(|backup| backup.name_any()).collect();
-    let ended = made.iter().filter_map(|backup| success(backup)).max();
-    status.last_success_time = ended.map(Time).or(status.last_success_time.take());
-    trim(&backups, schedule, &made).await?;
-    let pruning = prune(context, schedule, &made, status).await?;
+    let made = made(&backups, schedule).await?;
+    look_back(&made, status);
+    expect_first(context, schedule, status);
+    history::trim(context, &backups, schedule, &made).await?;
+    let pruning = prune::prune(context, &backups, schedule, &made, status).await?;
     if spec.suspend {
         status.next_schedule_time = None;
-        say(
-            schedule,
-            status,
-            true,
-            Reason::Suspended,
-            "no backups are made for now",
-        );
-        return Ok(LOOK);
+        let message = "no backups are made for now";
+        say(schedule, status, true, Reason::Suspended, message);
+        return Ok(if pruning { SOON } else { LOOK });
     }
     let now = now();
-    let created = schedule
-        .metadata
-        .creation_timestamp
-        .as_ref()
-        .map_or(now, |time| time.0);
-    let last = status.last_schedule_time.as_ref().map(|time| time.0);
-    let at_once = spec.immediate && last.is_none();
-    let due = if at_once {
-        due::Due {
-            at: Some(now),
-            missed: 0,
-        }
-    } else {
-        clock.due(last.unwrap_or(created), now, spec.starting_deadline_seconds)
-    };
-    status.missed += due.missed;
-    if let Some(at) = due.at {
-        begin(context, &backups, schedule, &made, at, status).await?;
-    }
+    let due = due_now(schedule, status, &clock, now);
+    make::due(context, &backups, schedule, &made, &due, status).await?;
     let next = clock.next(now);
     status.next_schedule_time = next.map(Time);
-    say(
-        schedule,
-        status,
-        true,
-        Reason::Scheduled,
-        "backups are made when they are due",
-    );
+    let message = "backups are made when they are due";
+    say(schedule, status, true, Reason::Scheduled, message);
     let until = next.map_or(LOOK, |next| {
         Duration::try_from(next.duration_since(now)).unwrap_or(SOON)
     });
-    Ok(if pruning {
-        SOON
-    } else {
-        until.clamp(Duration::from_secs(1), LOOK)
+    Ok(match pruning || !due.over {
+        true => SOON,
+        false => until.clamp(Duration::from_secs(1), LOOK),
     })
+}
+
+/// Its backups, the oldest first.
+async fn made(
+    backups: &Api<EngramBackup>,
+    schedule: &EngramBackupSchedule,
+) -> Result<Vec<EngramBackup>, Error> {
+    let own = ListParams::default().labels(&format!("{LABEL}={}", schedule.name_any()));
+    let mut made = backups.list(&own).await?.items;
+    made.sort_by_key(|backup| {
+        let created = backup.metadata.creation_timestamp.as_ref();
+        (created.map(|time| time.0), backup.name_any())
+    });
+    Ok(made)
+}
+
+fn look_back(made: &[EngramBackup], status: &mut EngramBackupScheduleStatus) {
+    let running = made.iter().filter(|backup| is_running(backup));
+    status.active = running.map(|backup| backup.name_any()).collect();
+    let newest = made.iter().filter_map(success).max().map(Time);
+    status.last_success_time = newest.max(status.last_success_time.take());
+}
+
+/// Before the first success, what is measured is the schedule's own age: one that never succeeds
+/// is stale too.
+fn expect_first(
+    context: &Context,
+    schedule: &EngramBackupSchedule,
+    status: &EngramBackupScheduleStatus,
+) {
+    let namespace = schedule.namespace().unwrap_or_default();
+    let labels = [namespace.as_str(), &schedule.spec.cluster_ref.name];
+    let newest = context.metrics.backup_success.with_label_values(&labels);
+    let created = schedule.metadata.creation_timestamp.as_ref();
+    let since = status.last_success_time.as_ref().or(created);
+    let since = since.map_or(0.0, |time| time.0.as_duration().as_secs_f64());
+    if newest.get() == 0.0 {
+        newest.set(since);
+    }
+}
+
+/// What is due; the first backup at once, where that is asked for.
+fn due_now(
+    schedule: &EngramBackupSchedule,
+    status: &EngramBackupScheduleStatus,
+    clock: &Clock,
+    now: Timestamp,
+) -> due::Due {
+    let spec = &schedule.spec;
+    let created = schedule.metadata.creation_timestamp.as_ref();
+    let created = created.map_or(now, |time| time.0);
+    match &status.last_schedule_time {
+        Some(last) => clock.due(last.0, now, spec.starting_deadline_seconds),
+        // The time is the schedule's own: a pass that is done again makes the same backup.
+        None if spec.immediate => due::Due::at(created),
+        None => clock.due(created, now, spec.starting_deadline_seconds),
+    }
 }
 
 fn is_running(backup: &EngramBackup) -> bool {
@@ -163,203 +182,10 @@ fn is_running(backup: &EngramBackup) -> bool {
     !matches!(phase, Some(BackupPhase::Completed | BackupPhase::Failed))
 }
 
+/// When it was complete, if it is.
 fn success(backup: &EngramBackup) -> Option<Timestamp> {
     let status = backup.status.as_ref()?;
     let completed = status.phase == Some(BackupPhase::Completed);
-    status
-        .completed_at
-        .as_ref()
-        .filter(|_| completed)
-        .map(|time| time.0)
-}
-
-/// Makes the backup of that time, as the concurrency policy has it.
-async fn begin(
-    context: &Context,
-    backups: &Api<EngramBackup>,
-    schedule: &EngramBackupSchedule,
-    made: &[EngramBackup],
-    at: Timestamp,
-    status: &mut EngramBackupScheduleStatus,
-) -> Result<(), Error> {
-    let spec = &schedule.spec;
-    status.last_schedule_time = Some(Time(at));
-    if !status.active.is_empty() {
-        match spec.concurrency_policy {
-            ConcurrencyPolicy::Allow => {}
-            ConcurrencyPolicy::Forbid => {
-                status.missed += 1;
-                let note = format!("{} is still being made", status.active.join(", "));
-                context.event(schedule, true, "BackupMissed", &note).await;
-                return Ok(());
-            }
-            ConcurrencyPolicy::Replace => {
-                for backup in made.iter().filter(|backup| is_running(backup)) {
-                    remove(backups, backup).await?;
-                }
-            }
-        }
-    }
-    // The name is the time's: a pass that is done again makes no second one.
-    let name = format!("{}-{}", schedule.name_any(), at.strftime("%Y%m%d%H%M"));
-    let name = if spec.immediate && made.is_empty() {
-        format!("{name}i")
-    } else {
-        name
-    };
-    let backup_spec = EngramBackupSpec {
-        cluster_ref: spec.cluster_ref.clone(),
-        store_ref: spec.store_ref.clone(),
-        verify: spec.verify,
-        deletion_policy: spec.deletion_policy,
-    };
-    let mut backup = EngramBackup::new(&name, backup_spec);
-    let mut labels = cluster_labels(&spec.cluster_ref.name, "backup");
-    labels.insert(LABEL.into(), schedule.name_any());
-    backup.metadata = ObjectMeta {
-        name: Some(name.clone()),
-        namespace: schedule.namespace(),
-        labels: Some(labels),
-        owner_references: schedule.controller_owner_ref(&()).map(|owner| vec![owner]),
-        ..ObjectMeta::default()
-    };
-    match backups.create(&PostParams::default(), &backup).await {
-        Ok(_) => context.event(schedule, false, "BackupBegun", &name).await,
-        Err(kube::Error::Api(refused)) if refused.reason == "AlreadyExists" => {}
-        Err(error) => return Err(error.into()),
-    }
-    status.active.push(name);
-    Ok(())
-}
-
-/// Deletes objects beyond the history limits, the oldest first. What they name stays in the store:
-/// that is retention's.
-async fn trim(
-    backups: &Api<EngramBackup>,
-    schedule: &EngramBackupSchedule,
-    made: &[EngramBackup],
-) -> Result<(), Error> {
-    let limits = [
-        (
-            BackupPhase::Completed,
-            schedule.spec.successful_history_limit,
-        ),
-        (BackupPhase::Failed, schedule.spec.failed_history_limit),
-    ];
-    for (phase, limit) in limits {
-        let of_phase = |backup: &&EngramBackup| {
-            backup.status.as_ref().and_then(|one| one.phase) == Some(phase)
-        };
-        let all: Vec<&EngramBackup> = made.iter().filter(of_phase).collect();
-        let surplus = all.len().saturating_sub(limit as usize);
-        for backup in all.into_iter().take(surplus) {
-            // Without the finalizer nothing is deleted in the store.
-            let keep = serde_json::json!({ "metadata": { "finalizers": [] } });
-            let patch = kube::api::Patch::Merge(&keep);
-            let freed = backups
-                .patch(
-                    &backup.name_any(),
-                    &kube::api::PatchParams::default(),
-                    &patch,
-                )
-                .await;
-            match freed {
-                Ok(_) => remove(backups, backup).await?,
-                Err(error) if is_gone(&error) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-    Ok(())
-}
-
-async fn remove(backups: &Api<EngramBackup>, backup: &EngramBackup) -> Result<(), Error> {
-    match backups
-        .delete(&backup.name_any(), &DeleteParams::default())
-        .await
-    {
-        Ok(_) => Ok(()),
-        Err(error) if is_gone(&error) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// After each new success: deletes in the store what retention does not keep. Whether it is at it.
-async fn prune(
-    context: &Context,
-    schedule: &EngramBackupSchedule,
-    made: &[EngramBackup],
-    status: &mut EngramBackupScheduleStatus,
-) -> Result<bool, Error> {
-    let Some(retention) = &schedule.spec.retention else {
-        return Ok(false);
-    };
-    let newest = made
-        .iter()
-        .filter(|backup| success(backup).is_some())
-        .max_by_key(|backup| success(backup));
-    let Some(newest) = newest.map(|backup| backup.name_any()) else {
-        return Ok(false);
-    };
-    if status.pruned_after.as_ref() == Some(&newest) {
-        return Ok(false);
-    }
-    let namespace = schedule.namespace().unwrap_or_default();
-    let store = tool::store(context, &namespace, &schedule.spec.store_ref.name).await?;
-    let cluster_name = &schedule.spec.cluster_ref.name;
-    let cluster = tool::cluster(context, &namespace, cluster_name).await?;
-    let mut words = vec!["backup".to_owned(), "prune".into()];
-    words.extend(kept(retention));
-    let access = build::access(&store);
-    let name = format!("{newest}-prune");
-    let tool = Tool {
-        name: name.clone(),
-        namespace: namespace.clone(),
-        cluster_name,
-        cluster: cluster.as_ref(),
-        image: &context.settings.image,
-        words,
-        speaks: false,
-        access: &access,
-        deadline: PRUNE_SECONDS,
-        owner: schedule.controller_owner_ref(&()),
-    };
-    let (holds, reason, message) = match tool::run(context, &tool).await? {
-        Run::Running => return Ok(true),
-        Run::Done(_) => (true, Reason::Succeeded, format!("pruned after {newest}")),
-        Run::Failed { reason, message } => (false, reason, message),
-    };
-    // A failure is not tried again before the next backup: its pod's words are in the condition.
-    if !holds {
-        context.event(schedule, true, "PruneFailed", &message).await;
-    }
-    tool::clear(context, &namespace, &name).await?;
-    status.pruned_after = Some(newest);
-    let generation = schedule.metadata.generation;
-    set_condition(
-        &mut status.conditions,
-        ConditionKind::Pruned,
-        holds,
-        reason,
-        message,
-        generation,
-        now(),
-    );
-    Ok(false)
-}
-
-/// What is kept, in engramctl's words. Its `--max-age` only takes away, whatever else keeps; its
-/// `--min-keep` is stronger: together they keep what either rule of ours does.
-fn kept(retention: &Retention) -> Vec<String> {
-    let Some(time) = &retention.keep_within else {
-        let last = retention
-            .keep_last
-            .map(|count| format!("--keep-last={count}"));
-        return last.into_iter().collect();
-    };
-    vec![
-        format!("--keep-last={EVERY}"),
-        format!("--max-age={time}"),
-        format!("--min-keep={}", retention.keep_last.unwrap_or(1)),
-    ]
+    let at = status.completed_at.as_ref().filter(|_| completed)?;
+    Some(at.0)
 }

@@ -7,7 +7,7 @@ use kube::runtime::controller::Action as Next;
 use kube::{Api, Resource as _, ResourceExt as _};
 
 use crate::api::{ConditionKind, EngramBackupStore, Reason, is_true, set_condition};
-use crate::build::{self, Tool};
+use crate::build::{self, Job, Tool};
 
 use super::tool::{self, Run};
 use super::{Context, Error, now, write_status};
@@ -50,38 +50,43 @@ pub(super) async fn reconcile(
         cluster_name: "none",
         cluster: None,
         image: &context.settings.image,
-        words: ["backup", "list", "-w=json"].map(str::to_owned).into(),
-        speaks: false,
+        job: Job::Probe,
         access: &access,
         deadline: DEADLINE_SECONDS,
         owner: store.controller_owner_ref(&()),
     };
-    let (holds, reason, message) = match tool::run(&context, &tool).await? {
+    let (over, holds, reason, message) = match tool::run(&context, &tool).await? {
         Run::Running => return Ok(Next::requeue(SOON)),
-        Run::Done(_) => (true, Reason::AsExpected, "the store can be read".to_owned()),
-        Run::Failed { reason, message } => (false, reason, message),
+        Run::Waiting { reason, message } => (false, false, reason, message),
+        Run::Done(_) => {
+            let message = "the store can be read".to_owned();
+            (true, true, Reason::AsExpected, message)
+        }
+        Run::Failed { reason, message } => (true, false, reason, message),
     };
     let mut status = before.clone();
     status.url = Some(access.url.clone());
-    status.observed_generation = generation;
-    // The time of the last answer is that of the condition: it says when to ask again.
-    status.conditions.clear();
+    if over {
+        status.observed_generation = generation;
+        // The time of the last answer is that of the condition: it says when to ask again.
+        status.conditions.clear();
+        tool::clear(&context, &namespace, &name).await?;
+    }
     let kind = ConditionKind::Reachable;
-    set_condition(
-        &mut status.conditions,
-        kind,
-        holds,
-        reason,
-        message.clone(),
-        generation,
-        now(),
-    );
-    write_status(&context, &store, &status).await?;
-    tool::clear(&context, &namespace, &name).await?;
-    if !holds && is_true(&before.conditions, kind) || before.conditions.is_empty() && !holds {
+    let conditions = &mut status.conditions;
+    let text = message.clone();
+    set_condition(conditions, kind, holds, reason, text, generation, now());
+    if status != before {
+        write_status(&context, &store, &status).await?;
+    }
+    if !holds && (is_true(&before.conditions, kind) || before.conditions.is_empty()) {
         context.event(&store, true, reason.as_str(), &message).await;
     }
-    Ok(Next::requeue(if holds { LATER } else { AGAIN }))
+    Ok(Next::requeue(match (over, holds) {
+        (false, _) => SOON,
+        (true, true) => LATER,
+        (true, false) => AGAIN,
+    }))
 }
 
 /// How long a store that was asked need not be asked again.

@@ -6,8 +6,8 @@ use croner::Cron;
 use k8s_openapi::jiff::tz::TimeZone;
 use k8s_openapi::jiff::{Timestamp, Zoned};
 
-/// Times that are looked back over at most: more were missed than anybody wants to count.
-const LOOK_BACK: usize = 10_000;
+/// Times that are looked back over in one pass: an operator that was away for long takes several.
+const LOOK_BACK: i64 = 1000;
 
 /// Not a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +38,22 @@ pub(super) struct Due {
     pub at: Option<Timestamp>,
     /// How many were missed.
     pub missed: i64,
+    /// The newest time that was looked at: nothing up to it is due any more.
+    pub seen: Option<Timestamp>,
+    /// Whether every time up to now was looked at.
+    pub over: bool,
+}
+
+impl Due {
+    /// One time, and nothing missed.
+    pub(super) fn at(at: Timestamp) -> Self {
+        Self {
+            at: Some(at),
+            missed: 0,
+            seen: Some(at),
+            over: true,
+        }
+    }
 }
 
 impl Clock {
@@ -64,29 +80,24 @@ impl Clock {
             .map(|next| next.timestamp())
     }
 
-    /// What is due at `now`, when `last` was the last time that was acted upon.
+    /// What is due at `now`, when `last` was the last time that was acted upon. No more than
+    /// [`LOOK_BACK`] times are looked at.
     pub(super) fn due(&self, last: Timestamp, now: Timestamp, deadline_seconds: u32) -> Due {
-        let mut due = Due {
-            at: None,
-            missed: 0,
-        };
-        let mut at = last;
-        for _ in 0..LOOK_BACK {
-            let Some(next) = self.next(at).filter(|next| *next <= now) else {
-                break;
-            };
-            due.missed += i64::from(due.at.is_some());
-            due.at = Some(next);
-            at = next;
+        let (mut seen, mut count, mut over) = (None, 0, false);
+        while count < LOOK_BACK && !over {
+            let next = self.next(seen.unwrap_or(last)).filter(|next| *next <= now);
+            over = next.is_none();
+            count += i64::from(!over);
+            seen = next.or(seen);
         }
         let late = |at: &Timestamp| now.as_second() - at.as_second() > i64::from(deadline_seconds);
-        if due.at.as_ref().is_some_and(late) {
-            due = Due {
-                at: None,
-                missed: due.missed + 1,
-            };
+        let at = seen.filter(|at| over && !late(at));
+        Due {
+            at,
+            missed: count - i64::from(at.is_some()),
+            seen,
+            over,
         }
-        due
     }
 }
 
@@ -145,36 +156,39 @@ mod tests {
     fn only_the_newest_is_made_and_what_is_too_late_is_missed() {
         let clock = Clock::new("*/10 * * * *", "UTC").unwrap();
         let last = at("2026-01-01T00:00:00Z");
-        assert_eq!(
-            clock.due(last, at("2026-01-01T00:09:59Z"), 600),
-            Due {
-                at: None,
-                missed: 0
-            }
-        );
+        let nothing = Due {
+            at: None,
+            missed: 0,
+            seen: None,
+            over: true,
+        };
+        assert_eq!(clock.due(last, at("2026-01-01T00:09:59Z"), 600), nothing);
         let ten = at("2026-01-01T00:10:00Z");
+        assert_eq!(clock.due(last, ten, 600), Due::at(ten));
+        let (now, newest) = (at("2026-01-01T00:35:00Z"), at("2026-01-01T00:30:00Z"));
+        let due = clock.due(last, now, 600);
         assert_eq!(
-            clock.due(last, ten, 600),
-            Due {
-                at: Some(ten),
-                missed: 0
-            }
+            (due.at, due.missed, due.seen),
+            (Some(newest), 2, Some(newest))
         );
-        let due = clock.due(last, at("2026-01-01T00:35:00Z"), 600);
-        assert_eq!(
-            due,
-            Due {
-                at: Some(at("2026-01-01T00:30:00Z")),
-                missed: 2
-            }
-        );
-        let due = clock.due(last, at("2026-01-01T00:35:00Z"), 60);
-        assert_eq!(
-            due,
-            Due {
-                at: None,
-                missed: 3
-            }
-        );
+        let due = clock.due(last, now, 60);
+        assert_eq!((due.at, due.missed, due.seen), (None, 3, Some(newest)));
+        // What was missed is missed once.
+        assert_eq!(clock.due(newest, now, 60), nothing);
+    }
+
+    #[test]
+    fn a_long_absence_is_looked_back_over_bit_by_bit_and_one_backup_is_made() {
+        let clock = Clock::new("* * * * *", "UTC").unwrap();
+        let (mut last, now) = (at("2026-01-01T00:00:00Z"), at("2026-01-03T00:00:30Z"));
+        let (mut made, mut missed) = (Vec::new(), 0);
+        for _ in 0..10 {
+            let due = clock.due(last, now, 600);
+            made.extend(due.at);
+            missed += due.missed;
+            last = due.seen.unwrap_or(last);
+        }
+        assert_eq!(made, [at("2026-01-03T00:00:00Z")]);
+        assert_eq!(missed, 2 * 24 * 60 - 1);
     }
 }

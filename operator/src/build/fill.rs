@@ -1,0 +1,65 @@
+//! A member's volume is filled from a backup before the member starts for the first time.
+
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+use crate::api::{EngramCluster, Recovery};
+
+use super::flags;
+use super::job::{PROGRAM, RESULT};
+use super::names::Names;
+use super::pod::{DATA_DIRECTORY, MemberPod, VOLUME, container_security, pull_policy};
+use super::store::StoreAccess;
+
+/// The container that does it, by which its result is found.
+pub const RESTORE_CONTAINER: &str = "restore";
+
+/// The container. It needs no scratch directory: what is downloaded is written to the volume. It may
+/// run again: engramctl begins an unfinished restore anew, and leaves a finished one alone.
+pub(super) fn container(
+    cluster: &EngramCluster,
+    member: &MemberPod,
+    image: &str,
+    recovery: &Recovery,
+    access: &StoreAccess,
+) -> Value {
+    let source = recovery
+        .cluster
+        .clone()
+        .unwrap_or_else(|| cluster.name_any());
+    let peer_url = Names::of(cluster).peer_url(&member.name);
+    let mut command = vec![
+        PROGRAM.to_owned(),
+        "restore".to_owned(),
+        format!("--store={}", access.url),
+        format!("--cluster={source}"),
+        format!("--backup={}", recovery.backup),
+        format!("--data-dir={DATA_DIRECTORY}"),
+        format!("--name={}", member.name),
+        format!("--initial-cluster={}", member.initial_cluster),
+        format!("--initial-advertise-peer-urls={peer_url}"),
+        format!("--initial-cluster-token={}", flags::token(cluster)),
+        format!("--bump-revision={}", recovery.revision_bump),
+        RESULT.to_owned(),
+    ];
+    if recovery.mark_compacted {
+        command.push("--mark-compacted".into());
+    }
+    let mut mounts = vec![json!({ "name": "data", "mountPath": VOLUME })];
+    mounts.extend(access.mounts.iter().cloned());
+    let mut container = json!({
+        "name": RESTORE_CONTAINER,
+        "image": image,
+        "imagePullPolicy": pull_policy(cluster),
+        "command": command,
+        "env": access.env,
+        "securityContext": container_security(),
+        "volumeMounts": mounts,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    });
+    // What the member may use; the pod asks for no more than the larger of the two.
+    if let Some(resources) = &cluster.spec.resources {
+        container["resources"] = json!(resources);
+    }
+    container
+}

@@ -1,0 +1,63 @@
+//! A backup's object goes, and where that was asked for its copy in the store before it.
+
+use kube::ResourceExt as _;
+use kube::runtime::controller::Action as Next;
+
+use crate::api::{BACKUP_FINALIZER, DeletionPolicy, EngramBackup, Reason};
+use crate::build::Job;
+
+use super::super::tool::{self, Run};
+use super::super::{Context, Error, set_finalizer};
+use super::{SOON, backup_id, execute, pod_name};
+
+/// Deletes the copy in the store, then lets the object go.
+pub(super) async fn delete(context: &Context, backup: &EngramBackup) -> Result<Next, Error> {
+    let held = backup
+        .finalizers()
+        .iter()
+        .any(|one| one == BACKUP_FINALIZER);
+    if !held {
+        return Ok(Next::await_change());
+    }
+    let kept = backup.spec.deletion_policy == DeletionPolicy::Retain;
+    if kept || !was_begun(backup) || is_deleted(context, backup).await? {
+        set_finalizer(context, backup, BACKUP_FINALIZER, false).await?;
+        return Ok(Next::await_change());
+    }
+    Ok(Next::requeue(SOON))
+}
+
+fn was_begun(backup: &EngramBackup) -> bool {
+    let status = backup.status.as_ref();
+    status.is_some_and(|status| status.started_at.is_some())
+}
+
+/// Whether nothing of it is left in the store.
+async fn is_deleted(context: &Context, backup: &EngramBackup) -> Result<bool, Error> {
+    let namespace = backup.namespace().unwrap_or_default();
+    // One that is still being made would be complete after it was deleted.
+    for part in ["backup", "verify"] {
+        if !tool::clear(context, &namespace, &pod_name(backup, part)).await? {
+            return Ok(false);
+        }
+    }
+    let id = backup_id(backup);
+    let (reason, message) = match execute(context, backup, "delete", Job::Delete { id }).await {
+        Ok(Run::Running | Run::Waiting { .. }) => return Ok(false),
+        Ok(Run::Done(_)) => return Ok(true),
+        // Retention was quicker, or an attempt left nothing behind.
+        Ok(Run::Failed { reason, .. }) if reason == Reason::BackupNotFound => return Ok(true),
+        Ok(Run::Failed { reason, message }) => (reason, message),
+        // Nobody knows the way to the store any more.
+        Err(Error::Input { reason, .. }) if reason == Reason::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    tool::clear(context, &namespace, &pod_name(backup, "delete")).await?;
+    let message = format!(
+        "the copy in the store cannot be deleted: {message}; to leave it there, set deletionPolicy: Retain"
+    );
+    context
+        .event(backup, true, "DeletionFailed", &message)
+        .await;
+    Err(Error::input(reason, message))
+}

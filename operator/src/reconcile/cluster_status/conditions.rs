@@ -1,0 +1,197 @@
+//! A cluster's conditions.
+
+use kube::ResourceExt as _;
+
+use crate::api::{
+    ConditionKind as Kind, EngramCluster, EngramClusterStatus, Reason, set_condition,
+};
+use crate::observe::{last_words, stuck};
+use crate::plan::Note;
+
+use super::super::{now, restore};
+use super::Report;
+
+/// How much of a failing container's words is shown.
+const WORDS_MAX: usize = 400;
+
+/// A condition: what it is about, whether it holds, and why.
+type Said = (Kind, bool, Reason, String);
+
+/// Sets them.
+pub(super) fn conditions(
+    cluster: &EngramCluster,
+    report: &Report<'_>,
+    status: &mut EngramClusterStatus,
+) {
+    let findings = Findings::of(cluster, report);
+    let said = [
+        findings.ready(),
+        findings.available(Kind::Available, "reads and writes are served"),
+        findings.available(Kind::QuorumAvailable, "a quorum answers"),
+        findings.noted(Kind::Progressing, findings.progress),
+        findings.noted(Kind::Degraded, findings.trouble.as_ref()),
+        members_healthy(report),
+        findings.up_to_date(report.image),
+        (Kind::TLSReady, true, Reason::AsExpected, String::new()),
+        storage_healthy(report),
+        paused(cluster),
+    ];
+    let generation = cluster.metadata.generation;
+    for (kind, holds, reason, message) in said {
+        let conditions = &mut status.conditions;
+        set_condition(conditions, kind, holds, reason, message, generation, now());
+    }
+}
+
+/// What several conditions go by.
+struct Findings<'a> {
+    /// Reads and writes are served.
+    serves: bool,
+    /// The cluster is to rest.
+    rests: bool,
+    /// Every wanted member is there, votes, answers and is up to date.
+    whole: bool,
+    outdated: bool,
+    trouble: Option<Note>,
+    progress: Option<&'a Note>,
+}
+
+impl<'a> Findings<'a> {
+    fn of(cluster: &EngramCluster, report: &'a Report<'_>) -> Self {
+        let observed = &report.sight.observed;
+        let rests = cluster.spec.replicas == 0;
+        let wanted = usize::try_from(cluster.spec.replicas).unwrap_or_default();
+        let roster = observed.roster.as_ref();
+        let voters = roster.map_or(0, |roster| roster.voters().count());
+        let mut pods = observed.members.iter().filter_map(|one| one.pod.as_ref());
+        let outdated = pods.any(|pod| pod.outdated);
+        let healthy = observed.members.iter().all(|member| member.healthy);
+        let all = observed.members.len() == wanted && (rests || voters == wanted);
+        Self {
+            serves: roster.is_some(),
+            rests,
+            whole: all && healthy && !outdated,
+            outdated,
+            trouble: trouble(report),
+            progress: report.plan.progress.as_ref(),
+        }
+    }
+
+    /// Of what stands in the way, or else of what is under way.
+    fn note(&self) -> Option<&Note> {
+        self.trouble.as_ref().or(self.progress)
+    }
+
+    fn message(&self, otherwise: &str) -> String {
+        let note = self.note();
+        note.map_or_else(|| otherwise.to_owned(), |note| note.message.clone())
+    }
+
+    fn ready(&self) -> Said {
+        let good = self.serves && self.whole && self.trouble.is_none() && !self.rests;
+        let (reason, message) = if good {
+            (Reason::AllMembersReady, "every member is ready".to_owned())
+        } else if self.rests {
+            (Reason::Hibernated, self.message("the cluster rests"))
+        } else {
+            let reason = self.note().map_or(Reason::MemberNotReady, |n| n.reason);
+            (reason, self.message("not every member is ready"))
+        };
+        (Kind::Ready, good, reason, message)
+    }
+
+    fn available(&self, kind: Kind, good: &str) -> Said {
+        let (reason, message) = if self.serves {
+            (Reason::AsExpected, good.to_owned())
+        } else if self.rests {
+            (Reason::Hibernated, self.message("no quorum answers"))
+        } else {
+            let reason = self.note().map_or(Reason::QuorumLost, |n| n.reason);
+            (reason, self.message("no quorum answers"))
+        };
+        (kind, self.serves, reason, message)
+    }
+
+    fn noted(&self, kind: Kind, note: Option<&Note>) -> Said {
+        let reason = note.map_or(Reason::AsExpected, |note| note.reason);
+        let message = note.map_or_else(String::new, |note| note.message.clone());
+        (kind, note.is_some(), reason, message)
+    }
+
+    fn up_to_date(&self, image: &str) -> Said {
+        let reason = match self.outdated {
+            true => Reason::RollingUpdate,
+            false => Reason::AsExpected,
+        };
+        let message = format!("members run {image}");
+        (Kind::UpToDate, !self.outdated, reason, message)
+    }
+}
+
+fn members_healthy(report: &Report<'_>) -> Said {
+    let members = report.sight.observed.members.iter();
+    let away: Vec<&str> = members
+        .filter(|member| !member.healthy)
+        .map(|member| member.name.as_str())
+        .collect();
+    match away.is_empty() {
+        true => (
+            Kind::MembersHealthy,
+            true,
+            Reason::AsExpected,
+            String::new(),
+        ),
+        false => {
+            let message = format!("{} does not answer", away.join(", "));
+            (Kind::MembersHealthy, false, Reason::MemberNotReady, message)
+        }
+    }
+}
+
+fn storage_healthy(report: &Report<'_>) -> Said {
+    match &report.space {
+        None => (
+            Kind::StorageHealthy,
+            true,
+            Reason::AsExpected,
+            String::new(),
+        ),
+        Some(text) => (Kind::StorageHealthy, false, Reason::NoSpace, text.clone()),
+    }
+}
+
+fn paused(cluster: &EngramCluster) -> Said {
+    let reason = match cluster.spec.paused {
+        true => Reason::Paused,
+        false => Reason::AsExpected,
+    };
+    (Kind::Paused, cluster.spec.paused, reason, String::new())
+}
+
+/// What needs a person, or more time than it should.
+fn trouble(report: &Report<'_>) -> Option<Note> {
+    let note = |reason, message| Some(Note { reason, message });
+    if let Some(error) = report.failure {
+        return note(error.reason(), error.to_string());
+    }
+    if let Some(blocked) = &report.plan.blocked {
+        return Some(blocked.clone());
+    }
+    if report.sight.asked.alarms.iter().any(|(kind, _)| *kind == 2) {
+        let message = "a member's data differs from the others': see status.alarms";
+        return note(Reason::Corrupt, message.to_owned());
+    }
+    if let Some(text) = &report.space {
+        return note(Reason::NoSpace, text.clone());
+    }
+    let pods = || report.sight.pods.values();
+    if let Some((reason, message)) = pods().find_map(restore::refusal) {
+        return note(reason, message);
+    }
+    pods().find_map(|pod| {
+        let (word, message) = stuck(pod)?;
+        let words = last_words(pod, WORDS_MAX).unwrap_or(message);
+        let message = format!("{}: {word}: {words}", pod.name_any());
+        note(Reason::MemberNotReady, message)
+    })
+}

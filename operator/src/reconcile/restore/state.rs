@@ -1,0 +1,172 @@
+//! How a restore stands, by the status of the cluster that it made; and what the first member's pod
+//! says of its backup. Pure.
+
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use kube::ResourceExt as _;
+use serde::Deserialize;
+
+use crate::api::{ConditionKind, EngramClusterStatus, Reason, RestoredFrom, is_true};
+use crate::build::RESTORE_CONTAINER;
+
+use super::super::tool::{classify, with_advice};
+
+/// How a restore stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The cluster cannot be made yet.
+    Pending(Reason, String),
+    /// It comes up.
+    Running(Reason, String),
+    /// It is ready.
+    Completed(String),
+    /// The backup cannot be restored.
+    Failed(Reason, String),
+}
+
+/// How it stands, by the cluster's status.
+pub(super) fn of(cluster: &str, status: &EngramClusterStatus) -> State {
+    if is_true(&status.conditions, ConditionKind::Ready) {
+        return State::Completed("every member is ready".into());
+    }
+    let ready = status.conditions.iter().find(|one| one.type_ == "Ready");
+    let Some(ready) = ready else {
+        let message = "the cluster is being made".to_owned();
+        return State::Running(Reason::Restoring, message);
+    };
+    // These do not pass by themselves, whatever is tried.
+    let refusals = [Reason::VerificationFailed, Reason::BackupNotFound];
+    let refusal = refusals
+        .into_iter()
+        .find(|reason| reason.as_str() == ready.reason);
+    match refusal {
+        Some(reason) => {
+            let message = format!(
+                "{}; delete EngramCluster {cluster}, and restore another backup",
+                ready.message
+            );
+            State::Failed(reason, message)
+        }
+        None => State::Running(Reason::Restoring, ready.message.clone()),
+    }
+}
+
+/// What `engramctl restore` says.
+#[derive(Deserialize)]
+struct Said {
+    from: String,
+    revision: Option<i64>,
+}
+
+/// What a pod's restore said, where it has come to its good end.
+pub(in crate::reconcile) fn restored(pod: &Pod) -> Option<RestoredFrom> {
+    let ended = ended(pod).find(|ended| ended.exit_code == 0)?;
+    let said: Said = serde_json::from_str(ended.message.as_deref()?.trim()).ok()?;
+    let backup_id = said.from.rsplit('/').next()?.to_owned();
+    Some(RestoredFrom {
+        backup_id,
+        path: said.from,
+        revision: said.revision,
+    })
+}
+
+/// Why a pod's restore failed, where it did the last time.
+pub(in crate::reconcile) fn refusal(pod: &Pod) -> Option<(Reason, String)> {
+    let failed = ended(pod).next().filter(|ended| ended.exit_code != 0)?;
+    let words = failed.message.as_deref().unwrap_or_default().trim();
+    let reason = classify(words);
+    let words = with_advice(reason, words);
+    Some((
+        reason,
+        format!("{} cannot restore: {words}", pod.name_any()),
+    ))
+}
+
+/// The runs of a pod's restore that have ended: the present one, then the one before.
+fn ended(pod: &Pod) -> impl Iterator<Item = &ContainerStateTerminated> {
+    let status = pod.status.as_ref();
+    let all = status.and_then(|status| status.init_container_statuses.as_ref());
+    let ours = all.into_iter().flatten();
+    ours.filter(|one| one.name == RESTORE_CONTAINER)
+        .flat_map(|one| [one.state.as_ref(), one.last_state.as_ref()])
+        .filter_map(|state| state?.terminated.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(state: &Value, last: &Value) -> Pod {
+        let container = json!({
+            "name": "restore", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
+            "state": state, "lastState": last,
+        });
+        serde_json::from_value(json!({
+            "metadata": { "name": "demo-1" },
+            "status": { "initContainerStatuses": [container] },
+        }))
+        .unwrap()
+    }
+
+    fn ended(code: i32, message: &str) -> Value {
+        json!({ "terminated": { "exitCode": code, "message": message } })
+    }
+
+    fn cluster(status: &str, reason: &str, message: &str) -> EngramClusterStatus {
+        let condition = json!({
+            "type": "Ready", "status": status, "reason": reason, "message": message,
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        });
+        serde_json::from_value(json!({ "conditions": [condition] })).unwrap()
+    }
+
+    #[test]
+    fn the_result_is_read_whether_the_work_was_done_now_or_before() {
+        let said = r#"{"restored":true,"from":"s3://b/p/demo/n-1","dataDir":"/d","revision":1000000007,"records":3,"clusterID":"a","memberID":"b"}"#;
+        let from = restored(&pod(&ended(0, said), &json!({}))).unwrap();
+        assert_eq!(
+            (from.backup_id.as_str(), from.revision),
+            ("n-1", Some(1_000_000_007))
+        );
+        let said = r#"{"restored":false,"from":"s3://b/p/demo/n-1","dataDir":"/d","clusterID":"a","memberID":"b"}"#;
+        let from = restored(&pod(&ended(0, said), &json!({}))).unwrap();
+        assert_eq!((from.backup_id.as_str(), from.revision), ("n-1", None));
+        assert_eq!(restored(&pod(&ended(1, said), &json!({}))), None);
+    }
+
+    #[test]
+    fn a_refusal_is_known_between_two_attempts_too() {
+        let words = "Error: backup n-1: chunk 0/00000000.chunk: a checksum does not fit: this backup cannot be used, take another";
+        let waits = json!({ "waiting": { "reason": "CrashLoopBackOff" } });
+        for pod in [
+            pod(&ended(1, words), &json!({})),
+            pod(&waits, &ended(1, words)),
+            pod(&json!({ "running": {} }), &ended(1, words)),
+        ] {
+            let (reason, message) = refusal(&pod).unwrap();
+            assert_eq!(reason, Reason::VerificationFailed);
+            assert!(message.contains("00000000.chunk"), "{message}");
+        }
+        assert_eq!(refusal(&pod(&ended(0, ""), &ended(1, words))), None);
+    }
+
+    #[test]
+    fn a_damaged_backup_fails_a_restore_and_a_store_that_is_away_does_not() {
+        assert!(matches!(
+            of("again", &cluster("True", "AllMembersReady", "")),
+            State::Completed(_)
+        ));
+        let State::Failed(reason, message) =
+            of("again", &cluster("False", "VerificationFailed", "chunk 3"))
+        else {
+            panic!("it has failed");
+        };
+        assert_eq!(reason, Reason::VerificationFailed);
+        assert!(message.contains("chunk 3") && message.contains("delete EngramCluster again"));
+        assert!(matches!(
+            of("again", &cluster("False", "StoreUnreachable", "")),
+            State::Running(..)
+        ));
+    }
+}

@@ -1,0 +1,128 @@
+//! After each new success: what retention does not keep goes, in the store and among the objects.
+
+use kube::api::{Api, ListParams};
+use kube::{Resource as _, ResourceExt as _};
+use serde::Deserialize;
+
+use crate::api::{
+    ConditionKind, EngramBackup, EngramBackupSchedule, EngramBackupScheduleStatus,
+    EngramBackupStatus, Reason, set_condition,
+};
+use crate::build::{self, Job, Tool};
+
+use super::super::tool::{self, Run};
+use super::super::{Context, Error, now, write_status};
+use super::{LABEL, history, success};
+
+/// How long a prune may take.
+const DEADLINE_SECONDS: i64 = 3600;
+
+/// What `engramctl backup prune` says; only what is read here.
+#[derive(Deserialize)]
+struct Pruned {
+    removed: Vec<String>,
+}
+
+/// Prunes after the newest success, once. Whether it is at it.
+pub(super) async fn prune(
+    context: &Context,
+    backups: &Api<EngramBackup>,
+    schedule: &EngramBackupSchedule,
+    made: &[EngramBackup],
+    status: &mut EngramBackupScheduleStatus,
+) -> Result<bool, Error> {
+    let Some(retention) = &schedule.spec.retention else {
+        return Ok(false);
+    };
+    let succeeded = made.iter().filter(|backup| success(backup).is_some());
+    let Some(newest) = succeeded.max_by_key(|backup| success(backup)) else {
+        return Ok(false);
+    };
+    let newest = newest.name_any();
+    if status.pruned_after.as_ref() == Some(&newest) {
+        return Ok(false);
+    }
+    let namespace = schedule.namespace().unwrap_or_default();
+    let store = tool::store(context, &namespace, &schedule.spec.store_ref.name).await?;
+    let cluster_name = &schedule.spec.cluster_ref.name;
+    let cluster = tool::cluster(context, &namespace, cluster_name).await?;
+    let access = build::access(&store);
+    let tool = Tool {
+        name: format!("{newest}-prune"),
+        namespace: namespace.clone(),
+        cluster_name,
+        cluster: cluster.as_ref(),
+        image: &context.settings.image,
+        job: Job::Prune(retention.clone()),
+        access: &access,
+        deadline: DEADLINE_SECONDS,
+        owner: schedule.controller_owner_ref(&()),
+    };
+    let (holds, reason, message) = match tool::run(context, &tool).await? {
+        Run::Running | Run::Waiting { .. } => return Ok(true),
+        Run::Done(text) => {
+            let removed = forget(context, backups, schedule, &text).await?;
+            let message = format!("pruned after {newest}: {removed}");
+            (true, Reason::Succeeded, message)
+        }
+        Run::Failed { reason, message } => (false, reason, message),
+    };
+    // A failure is not tried again before the next backup: its pod's words are in the condition.
+    if !holds {
+        context.event(schedule, true, "PruneFailed", &message).await;
+    }
+    tool::clear(context, &namespace, &tool.name).await?;
+    status.pruned_after = Some(newest);
+    let generation = schedule.metadata.generation;
+    let kind = ConditionKind::Pruned;
+    let conditions = &mut status.conditions;
+    set_condition(conditions, kind, holds, reason, message, generation, now());
+    Ok(false)
+}
+
+/// Backups that were deleted in the store: objects that schedules made go, those that people made
+/// say so. Returns how many there were, in words.
+async fn forget(
+    context: &Context,
+    backups: &Api<EngramBackup>,
+    schedule: &EngramBackupSchedule,
+    text: &str,
+) -> Result<String, Error> {
+    // Kubernetes keeps the last 4 KiB: of a long list nothing is read, and its objects stay until
+    // the history limits take them.
+    let Ok(pruned) = serde_json::from_str::<Pruned>(text.trim()) else {
+        return Ok("the list of what was deleted is too long to be kept".into());
+    };
+    let cluster = &schedule.spec.cluster_ref.name;
+    let own = ListParams::default().fields(&format!("spec.clusterRef.name={cluster}"));
+    let all = backups.list(&own).await?.items;
+    let gone = all.iter().filter_map(|backup| {
+        let same_store = backup.spec.store_ref == schedule.spec.store_ref;
+        let status = backup.status.as_ref().filter(|_| same_store)?;
+        let id = status.backup_id.as_ref()?;
+        pruned.removed.contains(id).then_some((backup, status))
+    });
+    for (backup, status) in gone {
+        if backup.labels().contains_key(LABEL) {
+            history::forget(context, backups, backup).await?;
+        } else {
+            mark(context, backup, status, &schedule.name_any()).await?;
+        }
+    }
+    Ok(format!("{} backups were deleted", pruned.removed.len()))
+}
+
+async fn mark(
+    context: &Context,
+    backup: &EngramBackup,
+    status: &EngramBackupStatus,
+    schedule: &str,
+) -> Result<(), Error> {
+    let mut status = status.clone();
+    let message = format!("the retention of EngramBackupSchedule {schedule} deleted it");
+    let generation = backup.metadata.generation;
+    let (kind, reason) = (ConditionKind::Complete, Reason::Pruned);
+    let conditions = &mut status.conditions;
+    set_condition(conditions, kind, false, reason, message, generation, now());
+    write_status(context, backup, &status).await
+}

@@ -1,0 +1,286 @@
+//! What a run's pod says: how it stands, and what a failure means. Pure.
+
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::api::Reason;
+
+use super::Run;
+
+/// How much of its words is kept.
+const WORDS_MAX: usize = 1000;
+/// How long a pod may wait for what its user has to give, which may be on its way with it.
+const MISSING_MAX_SECONDS: i64 = 60;
+/// How long a pod may wait for anything else: a node, a volume, an image.
+const PENDING_MAX_SECONDS: i64 = 600;
+
+/// How a run stands at `now` (in seconds).
+pub(super) fn read(pod: &Pod, now: i64) -> Run {
+    match phase(pod) {
+        Some("Succeeded") => Run::Done(words(pod)),
+        Some("Failed") => failed(pod),
+        Some("Running") => Run::Running,
+        _ => pending(pod, now),
+    }
+}
+
+/// Whether it has not begun, and may yet.
+pub(super) fn may_begin(pod: &Pod) -> bool {
+    !matches!(phase(pod), Some("Succeeded" | "Failed" | "Running"))
+}
+
+fn phase(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref()?.phase.as_deref()
+}
+
+/// The result, or the end of the log.
+fn words(pod: &Pod) -> String {
+    let status = pod.status.as_ref();
+    let container = status.and_then(|status| status.container_statuses.as_ref()?.first());
+    let ended = container.and_then(|one| one.state.as_ref()?.terminated.as_ref());
+    ended
+        .and_then(|ended| ended.message.clone())
+        .unwrap_or_default()
+}
+
+fn failed(pod: &Pod) -> Run {
+    let status = pod.status.as_ref();
+    let word = status.and_then(|status| status.reason.clone());
+    let said = words(pod);
+    let said = said.trim();
+    let text = match (said.is_empty(), status) {
+        (true, Some(status)) => status.message.clone().or_else(|| word.clone()),
+        _ => Some(said.to_owned()),
+    };
+    let text = text.unwrap_or_default();
+    let skip = text.chars().count().saturating_sub(WORDS_MAX);
+    let message: String = text.chars().skip(skip).collect();
+    let reason = match word.as_deref() {
+        Some("DeadlineExceeded") => Reason::DeadlineExceeded,
+        _ => classify(&message),
+    };
+    Run::Failed {
+        reason,
+        message: with_advice(reason, &message),
+    }
+}
+
+/// A pod that has not begun: why, if that is known, and for how long it is borne with.
+fn pending(pod: &Pod, now: i64) -> Run {
+    let created = pod.metadata.creation_timestamp.as_ref();
+    let age = now - created.map_or(now, |time| time.0.as_second());
+    let hindrance = hindrance(pod);
+    let limit = match &hindrance {
+        Some((Reason::NotFound, _)) => MISSING_MAX_SECONDS,
+        _ => PENDING_MAX_SECONDS,
+    };
+    match hindrance {
+        Some((reason, message)) if age > limit => Run::Failed { reason, message },
+        Some((reason, message)) => Run::Waiting { reason, message },
+        None if age > limit => Run::Failed {
+            reason: Reason::DeadlineExceeded,
+            message: format!(
+                "its pod has not begun for {age} s: kubectl describe pod {} says why",
+                pod.metadata.name.as_deref().unwrap_or_default()
+            ),
+        },
+        None => Run::Running,
+    }
+}
+
+fn hindrance(pod: &Pod) -> Option<(Reason, String)> {
+    if let Some((word, message)) = crate::observe::stuck(pod) {
+        let missing = word == "CreateContainerConfigError" && message.contains("ecret");
+        return Some(match missing {
+            true => (
+                Reason::NotFound,
+                format!(
+                    "{message}: make the Secret that credentialsSecretRef names, with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                ),
+            ),
+            false => (Reason::Failed, format!("{word}: {message}")),
+        });
+    }
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let unplaced = conditions
+        .iter()
+        .find(|one| one.type_ == "PodScheduled" && one.status == "False")?;
+    let message = unplaced.message.clone().unwrap_or_default();
+    // The scheduler's own words.
+    let missing = message.contains("persistentvolumeclaim") && message.contains("not found");
+    Some(match missing {
+        true => (
+            Reason::NotFound,
+            format!("{message}: make the claim that pvc.claimName names"),
+        ),
+        false => (Reason::Unschedulable, message),
+    })
+}
+
+/// What engramctl's refusals mean, by its own words. The first that is found counts.
+const MEANINGS: [(&str, Reason); 10] = [
+    ("there is no such bucket", Reason::BucketNotFound),
+    ("these credentials", Reason::AccessDenied),
+    ("this backup cannot be used", Reason::VerificationFailed),
+    (
+        "does not hold what was backed up",
+        Reason::VerificationFailed,
+    ),
+    ("manifest is damaged", Reason::VerificationFailed),
+    ("it is not there", Reason::VerificationFailed),
+    ("there is no backup", Reason::BackupNotFound),
+    ("no endpoint answers", Reason::MemberNotReady),
+    ("the directory must be there", Reason::StoreUnreachable),
+    ("the store failed", Reason::StoreUnreachable),
+];
+
+/// What a refusal of engramctl's means.
+pub(in crate::reconcile) fn classify(message: &str) -> Reason {
+    let found = MEANINGS.iter().find(|(words, _)| message.contains(words));
+    found.map_or(Reason::Failed, |(_, reason)| *reason)
+}
+
+/// A refusal, and what to do about it where the words of engramctl do not say it in Kubernetes' terms.
+pub(in crate::reconcile) fn with_advice(reason: Reason, message: &str) -> String {
+    let advice = match reason {
+        Reason::AccessDenied => {
+            " (check the Secret that credentialsSecretRef names, and what its key may do)"
+        }
+        Reason::BucketNotFound => {
+            " (make the bucket, or correct s3.bucket of the EngramBackupStore)"
+        }
+        Reason::StoreUnreachable => {
+            " (check the EngramBackupStore: the endpoint or claim that it names)"
+        }
+        _ => "",
+    };
+    format!("{message}{advice}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const CREATED: i64 = 1_767_225_600;
+
+    fn pod(status: Value) -> Pod {
+        let metadata = json!({ "name": "p", "creationTimestamp": "2026-01-01T00:00:00Z" });
+        serde_json::from_value(json!({ "metadata": metadata, "status": status })).unwrap()
+    }
+
+    fn container(state: Value) -> Value {
+        json!([{
+            "name": "engramctl", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": state,
+        }])
+    }
+
+    fn ended(phase: &str, message: &str) -> Pod {
+        let state = json!({ "terminated": { "exitCode": 1, "message": message } });
+        pod(json!({ "phase": phase, "containerStatuses": container(state) }))
+    }
+
+    fn failure(pod: &Pod, now: i64) -> (Reason, String) {
+        match read(pod, now) {
+            Run::Failed { reason, message } => (reason, message),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_runs_end_is_read_and_a_refusal_says_what_to_do() {
+        assert_eq!(read(&ended("Running", ""), CREATED), Run::Running);
+        assert_eq!(
+            read(&ended("Succeeded", "{}"), CREATED),
+            Run::Done("{}".into())
+        );
+        let said =
+            "s3://b/demo: the store does not know these credentials: check AWS_ACCESS_KEY_ID";
+        let (reason, message) = failure(&ended("Failed", said), CREATED);
+        assert_eq!(reason, Reason::AccessDenied);
+        assert!(message.contains("credentialsSecretRef"), "{message}");
+    }
+
+    #[test]
+    fn a_number_in_a_chunks_name_is_not_taken_for_an_answer_of_the_stores() {
+        let said = "Error: backup a: chunk 18403f/00000000.chunk: a checksum does not fit: it is damaged: this backup cannot be used, take another";
+        let (reason, message) = failure(&ended("Failed", said), CREATED);
+        assert_eq!(reason, Reason::VerificationFailed);
+        assert!(message.contains("18403f/00000000.chunk"), "{message}");
+    }
+
+    #[test]
+    fn engramctls_own_words_are_known() {
+        use engram_backup::format::ManifestError;
+        use engram_backup::read::ReadError;
+        use engram_backup::store::{BackupStore, StoreError};
+        use engram_backup::verify::VerifyError;
+        let (backup, store) = ("n-1".to_owned(), "s3://b".to_owned());
+        let missing = BackupStore::open("file:///not/there").unwrap_err();
+        let none = StoreError::NoBackup {
+            wanted: backup.clone(),
+            store,
+        };
+        let different = VerifyError::Different {
+            backup: backup.clone(),
+            what: "HashKV",
+            found: 1,
+            expected: 2,
+        };
+        let contents = ReadError::Contents {
+            backup,
+            what: "a chunk is missing",
+        };
+        for (said, reason) in [
+            (missing.to_string(), Reason::StoreUnreachable),
+            (none.to_string(), Reason::BackupNotFound),
+            (different.to_string(), Reason::VerificationFailed),
+            (contents.to_string(), Reason::VerificationFailed),
+            (
+                ManifestError::Damaged.to_string(),
+                Reason::VerificationFailed,
+            ),
+        ] {
+            assert_eq!(classify(&format!("Error: {said}")), reason, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_was_evicted_says_so() {
+        let evicted =
+            pod(json!({ "phase": "Failed", "reason": "Evicted", "message": "low on disk" }));
+        assert_eq!(
+            failure(&evicted, CREATED),
+            (Reason::Failed, "low on disk".into())
+        );
+        let late = pod(json!({ "phase": "Failed", "reason": "DeadlineExceeded" }));
+        assert_eq!(failure(&late, CREATED).0, Reason::DeadlineExceeded);
+    }
+
+    #[test]
+    fn what_a_pod_waits_for_is_said_at_once_and_not_waited_for_for_ever() {
+        let state = json!({ "waiting": {
+            "reason": "CreateContainerConfigError", "message": "secret \"s3\" not found",
+        } });
+        let secret = pod(json!({ "phase": "Pending", "containerStatuses": container(state) }));
+        let claim = pod(json!({ "phase": "Pending", "conditions": [{
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "message": "0/3 nodes are available: persistentvolumeclaim \"backups\" not found.",
+        }] }));
+        for (pod, part) in [(&secret, "credentialsSecretRef"), (&claim, "pvc.claimName")] {
+            let Run::Waiting { reason, message } = read(pod, CREATED + 5) else {
+                panic!("it waits");
+            };
+            assert_eq!(reason, Reason::NotFound);
+            assert!(message.contains(part), "{message}");
+            assert_eq!(failure(pod, CREATED + MISSING_MAX_SECONDS + 1).0, reason);
+            assert!(may_begin(pod));
+        }
+        let silent = pod(json!({ "phase": "Pending" }));
+        assert_eq!(read(&silent, CREATED + PENDING_MAX_SECONDS), Run::Running);
+        let (reason, message) = failure(&silent, CREATED + PENDING_MAX_SECONDS + 1);
+        assert_eq!(reason, Reason::DeadlineExceeded);
+        assert!(message.contains("kubectl describe pod p"), "{message}");
+    }
+}

@@ -1,0 +1,226 @@
+//! The operator's command lines are held to the flags that engramctl takes, and what the operator
+//! reads to the words that engramctl says: the two are built apart.
+
+use clap::Parser as _;
+use engram_backup::store::{BackupStore, StoreError};
+use engram_operator::api::{EngramBackupStore, EngramCluster, EngramMember, Recovery, Retention};
+use engram_operator::build::{self, Job, MemberPod, Tool};
+use serde_json::{Value, json};
+
+/// engramctl's own.
+#[allow(dead_code)]
+#[path = "../../ctl/src/cli.rs"]
+mod cli;
+
+use cli::{Backup, Cli, Command};
+
+fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).expect("the object's shape")
+}
+
+fn cluster() -> EngramCluster {
+    read(json!({
+        "apiVersion": "engram.dev/v1alpha1", "kind": "EngramCluster",
+        "metadata": { "name": "demo", "namespace": "data", "uid": "u-1" }, "spec": {},
+    }))
+}
+
+fn stores() -> [EngramBackupStore; 2] {
+    let store = |spec: Value| {
+        read(json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackupStore",
+            "metadata": { "name": "s", "namespace": "data" }, "spec": spec,
+        }))
+    };
+    [
+        store(json!({ "pvc": { "claimName": "c", "path": "a/b" } })),
+        store(json!({ "s3": {
+            "bucket": "backups", "prefix": "a/b", "endpoint": "http://s3.data.svc:7070", "allowHTTP": true,
+            "credentialsSecretRef": { "name": "key" },
+        } })),
+    ]
+}
+
+fn parse(container: &Value) -> Cli {
+    let command: Vec<String> = read(container["command"].clone());
+    Cli::try_parse_from(&command).unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// What engramctl understands of a job's pod.
+fn understood(job: Job, store: &EngramBackupStore) -> (Cli, Value) {
+    let cluster = cluster();
+    let tool = Tool {
+        name: "b".into(),
+        namespace: "data".into(),
+        cluster_name: "demo",
+        cluster: Some(&cluster),
+        image: "engram:1",
+        job,
+        access: &build::access(store),
+        deadline: 60,
+        owner: None,
+    };
+    let pod = serde_json::to_value(build::tool_pod(&tool)).unwrap();
+    (parse(&pod["spec"]["containers"][0]), pod)
+}
+
+fn backup_verb(job: Job, store: &EngramBackupStore) -> Backup {
+    match understood(job, store).0.command {
+        Command::Backup { command } => command,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_backup_is_taken_from_any_member_under_the_given_id() {
+    for store in stores() {
+        let endpoints = vec!["https://a:2379".into(), "https://b:2379".into()];
+        let (id, job) = ("n-1".to_owned(), |id| Job::Create { id, endpoints });
+        let (cli, pod) = understood(job(id), &store);
+        assert_eq!(cli.global.endpoints, ["https://a:2379", "https://b:2379"]);
+        let ca = cli.global.cacert.expect("the cluster has TLS");
+        assert!(cli.global.cert.is_some() && cli.global.key.is_some());
+        assert_eq!(
+            cli.global.result_file.unwrap().to_str(),
+            Some("/dev/termination-log")
+        );
+        let Command::Backup {
+            command:
+                Backup::Create {
+                    store,
+                    name,
+                    scratch_dir,
+                },
+        } = cli.command
+        else {
+            panic!("it is another verb");
+        };
+        assert_eq!(name.as_deref(), Some("n-1"));
+        assert_eq!(store.cluster.as_deref(), Some("demo"));
+        // Whatever is read or written lies in a volume: the root file system is read-only.
+        let mounts: Vec<Value> = read(pod["spec"]["containers"][0]["volumeMounts"].clone());
+        for path in [scratch_dir.expect("it is said"), ca] {
+            let mounted = |mount: &Value| path.starts_with(mount["mountPath"].as_str().unwrap());
+            assert!(mounts.iter().any(mounted), "{path:?} in {mounts:?}");
+        }
+    }
+}
+
+#[test]
+fn every_other_job_is_understood_without_the_cluster() {
+    let [directory, bucket] = stores();
+    for store in [&directory, &bucket] {
+        assert!(matches!(
+            backup_verb(Job::Probe, store),
+            Backup::List { .. }
+        ));
+        let Backup::Verify { backup, .. } = backup_verb(Job::Verify { id: "n-1".into() }, store)
+        else {
+            panic!("it is another verb");
+        };
+        assert_eq!(backup, "n-1");
+        let Backup::Delete { backup, .. } = backup_verb(Job::Delete { id: "n-1".into() }, store)
+        else {
+            panic!("it is another verb");
+        };
+        assert_eq!(backup, "n-1");
+        let (cli, _) = understood(Job::Probe, store);
+        assert!(
+            cli.global.cacert.is_none(),
+            "a store needs no way to the cluster"
+        );
+    }
+}
+
+#[test]
+fn retention_becomes_rules_that_keep_what_either_part_keeps() {
+    let [store, _] = stores();
+    let rules = |retention: Value| {
+        let retention: Retention = read(retention);
+        match backup_verb(Job::Prune(retention), &store) {
+            Backup::Prune { rules, dry_run, .. } if !dry_run => {
+                let hours = rules.max_age.map(|age| age.as_secs() / 3600);
+                (rules.keep_last, hours, rules.min_keep)
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(rules(json!({ "keepLast": 3 })), (3, None, 1));
+    assert_eq!(rules(json!({ "keepWithin": "168h" })), (0, Some(168), 1));
+    let both = json!({ "keepLast": 3, "keepWithin": "168h" });
+    assert_eq!(rules(both), (0, Some(168), 3));
+}
+
+#[test]
+fn a_restore_is_understood_with_and_without_a_bump() {
+    let member: EngramMember = read(json!({
+        "apiVersion": "engram.dev/v1alpha1", "kind": "EngramMember",
+        "metadata": { "name": "demo-1", "namespace": "data", "uid": "u-2" },
+        "spec": {
+            "clusterRef": { "name": "demo" }, "origin": "Seed",
+            "peerURL": "https://demo-1.demo-peers.data.svc:2380",
+        },
+    }));
+    let shape = MemberPod {
+        name: "demo-1".into(),
+        initial_cluster: "demo-1=https://demo-1.demo-peers.data.svc:2380".into(),
+        founds: true,
+    };
+    for (more, bump, mark) in [
+        (json!({}), 1_000_000_000, true),
+        (
+            json!({ "revisionBump": 0, "markCompacted": false }),
+            0,
+            false,
+        ),
+    ] {
+        let mut recovery = json!({ "storeRef": { "name": "s" }, "cluster": "old" });
+        let more = more.as_object().unwrap().clone();
+        recovery.as_object_mut().unwrap().extend(more);
+        let recovery: Recovery = read(recovery);
+        let access = build::access(&stores()[1]);
+        let restore = Some((&recovery, &access));
+        let pod = build::member_pod(&cluster(), &member, &shape, "engram:1", restore);
+        let pod = serde_json::to_value(pod).unwrap();
+        let cli = parse(&pod["spec"]["initContainers"][0]);
+        let Command::Restore(restore) = cli.command else {
+            panic!("it is another verb");
+        };
+        assert_eq!(
+            (restore.target.bump_revision, restore.target.mark_compacted),
+            (bump, mark)
+        );
+        assert_eq!(restore.store.cluster.as_deref(), Some("old"));
+        // The member itself is started with the same: its identity follows from them.
+        let engram: Vec<String> = read(pod["spec"]["containers"][0]["command"].clone());
+        for flag in [
+            format!(
+                "--initial-cluster-token={}",
+                restore.target.initial_cluster_token
+            ),
+            format!("--initial-cluster={}", restore.target.initial_cluster),
+            format!("--name={}", restore.target.name),
+            format!("--data-dir={}", restore.target.data_dir.unwrap().display()),
+            format!(
+                "--initial-advertise-peer-urls={}",
+                restore.target.initial_advertise_peer_urls
+            ),
+        ] {
+            assert!(engram.contains(&flag), "{flag} in {engram:?}");
+        }
+    }
+}
+
+#[test]
+fn every_store_that_the_operator_names_is_one_that_engramctl_opens() {
+    let [directory, bucket] = stores();
+    let bucket = build::access(&bucket).url;
+    let opened = BackupStore::open(&bucket).expect("a bucket's URL");
+    assert_eq!(opened.url(), "s3://backups/a/b");
+    // The claim is not mounted here, and is asked for by name.
+    let refused = BackupStore::open(&build::access(&directory).url).unwrap_err();
+    let StoreError::Url { what, .. } = &refused else {
+        panic!("{refused}");
+    };
+    assert!(what.contains("the directory must be there"), "{what}");
+}
