@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 /// A response's header.
 pub fn header(header: &Option<pb::ResponseHeader>) -> Value {
-    let header = header.clone().unwrap_or_default();
+    let header = header.unwrap_or_default();
     without_zeros(json!({
         "cluster_id": header.cluster_id,
         "member_id": header.member_id,

@@ -63,6 +63,7 @@ fn lines(rows: &[Vec<String>]) -> String {
         .collect()
 }
 
+/// A table as etcdctl 3.7 draws it: names in the middle, values to the right.
 fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let header: Vec<String> = header.iter().map(|name| name.to_uppercase()).collect();
     let all = || std::iter::once(&header).chain(rows);
@@ -71,20 +72,24 @@ fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
-    let rule: String = widths
-        .iter()
-        .map(|width| format!("+{}", "-".repeat(width + 2)))
-        .collect();
-    let rule = format!("{rule}+\n");
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths);
-        let cells: String = cells
-            .map(|(cell, width)| format!("| {cell:>width$} "))
-            .collect();
-        format!("{cells}|\n")
+    let rule = |left: &str, between: &str, right: &str| {
+        let bars: Vec<String> = widths.iter().map(|width| "─".repeat(width + 2)).collect();
+        format!("{left}{}{right}\n", bars.join(between))
     };
-    let body: String = rows.iter().map(line).collect();
-    format!("{rule}{}{rule}{body}{rule}", line(&header))
+    let line = |cells: Vec<String>| format!("│ {} │\n", cells.join(" │ "));
+    let padded = |(cell, width): (&String, &usize)| format!("{cell:>width$}");
+    let centred = |(cell, width): (&String, &usize)| format!("{cell:^width$}");
+    let body = rows
+        .iter()
+        .map(|row| line(row.iter().zip(&widths).map(padded).collect()));
+    [
+        rule("┌", "┬", "┐"),
+        line(header.iter().zip(&widths).map(centred).collect()),
+        rule("├", "┼", "┤"),
+        body.collect(),
+        rule("└", "┴", "┘"),
+    ]
+    .concat()
 }
 
 /// Bytes as Go's humanize writes them (`2.1 GB`).
@@ -127,8 +132,14 @@ mod tests {
     #[test]
     fn tables_are_etcdctls() {
         let shown = table(&["hash", "x"], &[vec!["7ef846e".into(), "1".into()]]);
-        let wanted =
-            "+---------+---+\n|    HASH | X |\n+---------+---+\n| 7ef846e | 1 |\n+---------+---+\n";
+        let wanted = [
+            "┌─────────┬───┐",
+            "│  HASH   │ X │",
+            "├─────────┼───┤",
+            "│ 7ef846e │ 1 │",
+            "└─────────┴───┘\n",
+        ];
+        let wanted = wanted.join("\n");
         assert_eq!(shown, wanted);
     }
 }

@@ -57,7 +57,7 @@ async fn what_has_no_manifest_is_not_listed() {
     store.publish(&whole).await.expect("published");
     assert_eq!(ids(&store, "demo").await, ["whole"]);
     let listing = store.list(&half.cluster).await.expect("a list");
-    assert_eq!(listing.unfinished, [half.id.clone()]);
+    assert_eq!(listing.unfinished, std::slice::from_ref(&half.id));
     let none = store.find(None, "half").await;
     assert!(matches!(none, Err(StoreError::NoBackup { .. })));
     // It is removed in the order that keeps this true: the manifest first.

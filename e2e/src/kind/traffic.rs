@@ -62,9 +62,10 @@ impl Book {
         }))
     }
 
-    fn answered(&mut self) {
+    fn answered(&mut self, written: Option<(String, i64)>) {
         self.look();
         self.last = Instant::now();
+        self.acknowledged.extend(written);
     }
 
     /// Counts the time since the last answer, which may not be over.
@@ -247,10 +248,7 @@ async fn go_on<C: Call>(
             tokio::time::sleep(RETRY).await;
             continue;
         };
-        let mut book = held(book);
-        book.answered();
-        book.acknowledged.extend(written);
-        drop(book);
+        held(book).answered(written);
         tokio::time::sleep(PACE).await;
     }
 }

@@ -63,6 +63,9 @@ pub struct Database {
     root_page: u64,
 }
 
+/// What is done with each key and value of a bucket; an error ends the walk.
+pub type PairReader<'r, E> = dyn FnMut(&[u8], &[u8]) -> Result<(), E> + 'r;
+
 /// Where a bucket's pairs are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bucket {
@@ -147,7 +150,7 @@ impl Database {
     pub fn pairs<E: From<DatabaseError>>(
         &self,
         bucket: &Bucket,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), E>,
+        visit: &mut PairReader<'_, E>,
     ) -> Result<(), E> {
         let root = u64_at(&bucket.header, 0);
         let start = match root {
