@@ -12,6 +12,8 @@ use crate::s3::{BUCKET, S3, SECRET};
 const NAMESPACE: &str = "default";
 /// The store of the schedule.
 const BY_CLOCK: &str = "nightly";
+/// What the name of a backup ends with that was made at once.
+const IMMEDIATE: char = 'i';
 /// A store in the same bucket, for backups by hand.
 pub const BY_HAND: &str = "bucket";
 /// A store on a volume.
@@ -53,18 +55,15 @@ pub fn begin(kind: &Arc<Kind>) -> S3 {
     s3
 }
 
-/// The schedule has made backups, at once and by the clock, each read back and compared; of what is
-/// in the store, one is left.
+/// A schedule makes its first backup at once, where that is asked for.
+pub fn immediate(kind: &Kind) {
+    by_the_clock(kind, |name| name.ends_with(IMMEDIATE));
+}
+
+/// The schedule has made backups by the clock as well; of all that it made, one is left in the store.
 pub fn schedule(demo: &Declared, s3: &S3) {
     let kind = demo.kind();
-    let completed = wait_for("two backups by the clock", READY_LIMIT, || {
-        let completed = of_the_schedule(kind);
-        (completed.len() >= 2).then_some(completed)
-    });
-    for backup in &completed {
-        let verified = condition(backup, "Verified").expect("it says whether it is verified");
-        assert_eq!(verified.status, "True", "{backup:#}");
-    }
+    by_the_clock(kind, |name| !name.ends_with(IMMEDIATE));
     let suspend = ["-n", NAMESPACE, "patch", "engrambackupschedule", BY_CLOCK];
     let patch = ["--type=merge", "-p", r#"{"spec":{"suspend":true}}"#];
     kind.must(&[&suspend[..], &patch].concat());
@@ -113,12 +112,18 @@ pub fn object(kind: &str, name: &str, spec: &Value) -> Value {
     })
 }
 
-fn of_the_schedule(kind: &Kind) -> Vec<Value> {
+/// Waits for a backup of the schedule, with such a name, that was read back and compared.
+fn by_the_clock(kind: &Kind, is_meant: impl Fn(&str) -> bool) {
     let label = format!("engram.dev/schedule={BY_CLOCK}");
-    let list = kind.get(NAMESPACE, &["engrambackups", "-l", &label]);
-    let list = list.unwrap_or_default();
-    let all = list["items"].as_array().into_iter().flatten();
-    all.filter(|backup| backup["status"]["phase"] == "Completed")
-        .cloned()
-        .collect()
+    let backup = wait_for("a backup of the schedule", READY_LIMIT, || {
+        let list = kind.get(NAMESPACE, &["engrambackups", "-l", &label])?;
+        let mut all = list["items"].as_array()?.iter();
+        let found = all.find(|backup| {
+            let name = backup["metadata"]["name"].as_str().unwrap_or_default();
+            is_meant(name) && backup["status"]["phase"] == "Completed"
+        });
+        found.cloned()
+    });
+    let verified = condition(&backup, "Verified").expect("it says whether it is verified");
+    assert_eq!(verified.status, "True", "{backup:#}");
 }

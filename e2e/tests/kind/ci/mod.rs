@@ -30,6 +30,9 @@ pub fn operator_on_kind(lab: &Lab) {
         s3
     });
     let traffic = Traffic::start(&demo.access(), &demo.node_ports());
+    step_under(&traffic, "the schedule's first backup, at once", || {
+        backups::immediate(lab.kind());
+    });
     scale::tell(&demo, &traffic);
     healing::tell(&demo, &traffic);
     step_under(
