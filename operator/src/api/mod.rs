@@ -8,7 +8,10 @@ mod cluster;
 mod cluster_status;
 mod conditions;
 mod duration;
+// Every column says its type, as often as there are columns.
+#[allow(clippy::duplicated_attributes)]
 mod member;
+#[allow(clippy::duplicated_attributes)]
 mod operation;
 mod parts;
 mod restore;

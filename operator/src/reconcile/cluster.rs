@@ -241,6 +241,10 @@ async fn done(
             .with_label_values(&labels)
             .inc();
     }
+    if matches!(action, Action::FinishRemoval { .. }) {
+        // It is done a little each pass; what was told of is the member's deletion.
+        return;
+    }
     let warning = matches!(action, Action::DeleteMember { cause, .. } if cause.is_replacement());
     let (reason, mut note) = told(action);
     tracing::info!(
@@ -253,10 +257,7 @@ async fn done(
     if let Some(progress) = planned.progress.as_ref().filter(|_| action.is_disruptive()) {
         note = format!("{note}: {}", progress.message);
     }
-    // FinishRemoval is done a little each pass; the first word is the member's deletion.
-    if !matches!(action, Action::FinishRemoval { .. }) {
-        context.event(cluster, warning, reason, &note).await;
-    }
+    context.event(cluster, warning, reason, &note).await;
 }
 
 fn told(action: &Action) -> (&'static str, String) {

@@ -8,7 +8,7 @@ use crate::pki::PkiError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused or did not answer.
-    #[error("Kubernetes: {0}")]
+    #[error("Kubernetes: {}", said(.0))]
     Kube(Box<kube::Error>),
     /// A member refused or did not answer.
     #[error(transparent)]
@@ -28,7 +28,21 @@ pub enum Error {
 
 impl From<kube::Error> for Error {
     fn from(error: kube::Error) -> Self {
-        Self::Kube(Box::new(error))
+        match &error {
+            // Whatever is missing there is not to be made again.
+            kube::Error::Api(status) if status.message.contains("is being terminated") => {
+                Self::input(Reason::Deleting, "the namespace is being deleted")
+            }
+            _ => Self::Kube(Box::new(error)),
+        }
+    }
+}
+
+/// A refusal in the API server's own words, without the object that carries them.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
     }
 }
 
@@ -60,5 +74,27 @@ impl Error {
             Self::Pki(_) | Self::Etcd(EtcdError::Tls(_)) => Reason::CertificateInvalid,
             Self::Kube(_) | Self::Etcd(_) => Reason::Failed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn refusal(message: &str) -> Error {
+        let status = Status::failure(message, "Forbidden").with_code(403);
+        kube::Error::Api(status.boxed()).into()
+    }
+
+    #[test]
+    fn a_refusal_is_said_in_its_own_words() {
+        let text = refusal("pods \"a\" is forbidden: exceeded quota").to_string();
+        assert_eq!(text, "Kubernetes: pods \"a\" is forbidden: exceeded quota");
+        let ending = refusal(
+            "pods \"a\" is forbidden: unable to create new content in namespace x because it is being terminated",
+        );
+        assert_eq!(ending.reason(), Reason::Deleting);
     }
 }

@@ -12,7 +12,7 @@ use crate::build::{Names, Tool, tool_pod};
 
 use super::{Context, Error, is_gone, now};
 
-pub(super) use verdict::{classify, with_advice};
+pub(super) use verdict::{classify, essence, with_advice};
 
 /// How a run stands.
 #[derive(Clone, Debug, PartialEq, Eq)]

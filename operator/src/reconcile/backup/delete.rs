@@ -46,10 +46,16 @@ async fn is_deleted(context: &Context, backup: &EngramBackup) -> Result<bool, Er
         Ok(Run::Running | Run::Waiting { .. }) => return Ok(false),
         Ok(Run::Done(_)) => return Ok(true),
         // Retention was quicker, or an attempt left nothing behind.
-        Ok(Run::Failed { reason, .. }) if reason == Reason::BackupNotFound => return Ok(true),
+        Ok(Run::Failed {
+            reason: Reason::BackupNotFound,
+            ..
+        }) => return Ok(true),
         Ok(Run::Failed { reason, message }) => (reason, message),
         // Nobody knows the way to the store any more.
-        Err(Error::Input { reason, .. }) if reason == Reason::NotFound => return Ok(true),
+        Err(Error::Input {
+            reason: Reason::NotFound,
+            ..
+        }) => return Ok(true),
         Err(error) => return Err(error),
     };
     tool::clear(context, &namespace, &pod_name(backup, "delete")).await?;

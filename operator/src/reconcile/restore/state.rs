@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::api::{ConditionKind, EngramClusterStatus, Reason, RestoredFrom, is_true};
 use crate::build::RESTORE_CONTAINER;
 
-use super::super::tool::{classify, with_advice};
+use super::super::tool::{classify, essence, with_advice};
 
 /// How a restore stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,9 +72,9 @@ pub(in crate::reconcile) fn restored(pod: &Pod) -> Option<RestoredFrom> {
 /// Why a pod's restore failed, where it did the last time.
 pub(in crate::reconcile) fn refusal(pod: &Pod) -> Option<(Reason, String)> {
     let failed = ended(pod).next().filter(|ended| ended.exit_code != 0)?;
-    let words = failed.message.as_deref().unwrap_or_default().trim();
-    let reason = classify(words);
-    let words = with_advice(reason, words);
+    let words = essence(failed.message.as_deref().unwrap_or_default());
+    let reason = classify(&words);
+    let words = with_advice(reason, &words);
     Some((
         reason,
         format!("{} cannot restore: {words}", pod.name_any()),

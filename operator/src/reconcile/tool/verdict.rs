@@ -46,14 +46,12 @@ fn failed(pod: &Pod) -> Run {
     let status = pod.status.as_ref();
     let word = status.and_then(|status| status.reason.clone());
     let said = words(pod);
-    let said = said.trim();
-    let text = match (said.is_empty(), status) {
+    let said = essence(&said);
+    let message = match (said.is_empty(), status) {
         (true, Some(status)) => status.message.clone().or_else(|| word.clone()),
-        _ => Some(said.to_owned()),
+        _ => Some(said),
     };
-    let text = text.unwrap_or_default();
-    let skip = text.chars().count().saturating_sub(WORDS_MAX);
-    let message: String = text.chars().skip(skip).collect();
+    let message = message.unwrap_or_default();
     let reason = match word.as_deref() {
         Some("DeadlineExceeded") => Reason::DeadlineExceeded,
         _ => classify(&message),
@@ -114,6 +112,16 @@ fn hindrance(pod: &Pod) -> Option<(Reason, String)> {
         ),
         false => (Reason::Unschedulable, message),
     })
+}
+
+/// What an engramctl that failed said last, of the end of its log: without the progress before it, and
+/// without the page that a store answered with. At most 1000 characters.
+pub(in crate::reconcile) fn essence(log: &str) -> String {
+    let from = log.rfind("Error: ").map_or(0, |at| at + "Error: ".len());
+    let said = log[from..].split("<?xml").next().unwrap_or_default();
+    let said = said.trim().trim_end_matches(':');
+    let skip = said.chars().count().saturating_sub(WORDS_MAX);
+    said.chars().skip(skip).collect()
 }
 
 /// What engramctl's refusals mean, by its own words. The first that is found counts.
@@ -200,6 +208,17 @@ mod tests {
         let (reason, message) = failure(&ended("Failed", said), CREATED);
         assert_eq!(reason, Reason::AccessDenied);
         assert!(message.contains("credentialsSecretRef"), "{message}");
+    }
+
+    #[test]
+    fn of_a_log_the_refusal_is_told() {
+        let log = "spool\nrestore: 357 bytes\nError: s3://b: there is no such bucket: 404 Not Found: <?xml version=\"1.0\"?>\n<Error><Code>NoSuchBucket";
+        assert_eq!(
+            essence(log),
+            "s3://b: there is no such bucket: 404 Not Found"
+        );
+        assert_eq!(essence(" panicked \n"), "panicked");
+        assert_eq!(essence(&"ä".repeat(2000)).chars().count(), WORDS_MAX);
     }
 
     #[test]
