@@ -12,8 +12,6 @@ use crate::s3::{BUCKET, S3, SECRET};
 const NAMESPACE: &str = "default";
 /// The store of the schedule.
 const BY_CLOCK: &str = "nightly";
-/// What the name of a backup ends with that was made at once.
-const IMMEDIATE: char = 'i';
 /// A store in the same bucket, for backups by hand.
 pub const BY_HAND: &str = "bucket";
 /// A store on a volume.
@@ -55,15 +53,16 @@ pub fn begin(kind: &Arc<Kind>) -> S3 {
     s3
 }
 
-/// A schedule makes its first backup at once, where that is asked for.
-pub fn immediate(kind: &Kind) {
-    by_the_clock(kind, |name| name.ends_with(IMMEDIATE));
+/// A schedule makes its first backup at once, where that is asked for; returns its name.
+pub fn immediate(kind: &Kind) -> String {
+    by_the_clock(kind, |_| true)
 }
 
-/// The schedule has made backups by the clock as well; of all that it made, one is left in the store.
-pub fn schedule(demo: &Declared, s3: &S3) {
+/// The schedule has made backups after its `first` as well; of all that it made, one is left in the
+/// store.
+pub fn schedule(demo: &Declared, s3: &S3, first: &str) {
     let kind = demo.kind();
-    by_the_clock(kind, |name| !name.ends_with(IMMEDIATE));
+    by_the_clock(kind, |name| name != first);
     let suspend = ["-n", NAMESPACE, "patch", "engrambackupschedule", BY_CLOCK];
     let patch = ["--type=merge", "-p", r#"{"spec":{"suspend":true}}"#];
     kind.must(&[&suspend[..], &patch].concat());
@@ -112,8 +111,9 @@ pub fn object(kind: &str, name: &str, spec: &Value) -> Value {
     })
 }
 
-/// Waits for a backup of the schedule, with such a name, that was read back and compared.
-fn by_the_clock(kind: &Kind, is_meant: impl Fn(&str) -> bool) {
+/// Waits for a backup of the schedule, with such a name, that was read back and compared; returns the
+/// name.
+fn by_the_clock(kind: &Kind, is_meant: impl Fn(&str) -> bool) -> String {
     let label = format!("engram.dev/schedule={BY_CLOCK}");
     let backup = wait_for("a backup of the schedule", READY_LIMIT, || {
         let list = kind.get(NAMESPACE, &["engrambackups", "-l", &label])?;
@@ -126,4 +126,6 @@ fn by_the_clock(kind: &Kind, is_meant: impl Fn(&str) -> bool) {
     });
     let verified = condition(&backup, "Verified").expect("it says whether it is verified");
     assert_eq!(verified.status, "True", "{backup:#}");
+    let name = backup["metadata"]["name"].as_str();
+    name.expect("an object has a name").to_owned()
 }

@@ -30,8 +30,8 @@ pub fn operator_on_kind(lab: &Lab) {
         s3
     });
     let traffic = Traffic::start(&demo.access(), &demo.node_ports());
-    step_under(&traffic, "the schedule's first backup, at once", || {
-        backups::immediate(lab.kind());
+    let first = step_under(&traffic, "the schedule's first backup, at once", || {
+        backups::immediate(lab.kind())
     });
     scale::tell(&demo, &traffic);
     healing::tell(&demo, &traffic);
@@ -47,7 +47,7 @@ pub fn operator_on_kind(lab: &Lab) {
         bad_inputs::tell(&demo);
     });
     step_under(&traffic, "the schedule fires, retention prunes", || {
-        backups::schedule(&demo, &s3);
+        backups::schedule(&demo, &s3, &first);
     });
     let on_a_volume = step_under(&traffic, "a backup on a volume, verified", || {
         backups::make(&demo, "on-a-volume", backups::ON_A_VOLUME)
