@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use runner::Stage::{Own, Shared};
 use runner::Story;
 
-const STORIES: [Story; 8] = [
+const STORIES: [Story; 9] = [
     Story {
         name: "ci::kubernetes_on_engram",
         stage: Own(ci::kubernetes_on_engram::tell),
@@ -35,6 +35,10 @@ const STORIES: [Story; 8] = [
     Story {
         name: "full::prometheus",
         stage: Shared(full::prometheus::tell),
+    },
+    Story {
+        name: "full::no_space",
+        stage: Shared(full::no_space::tell),
     },
     Story {
         name: "full::hibernation",

@@ -3,7 +3,7 @@
 pub mod alert;
 mod backups;
 mod bad_inputs;
-mod content;
+pub mod content;
 mod healing;
 pub mod kubernetes_on_engram;
 mod operations;

@@ -2,6 +2,7 @@
 
 pub mod helm_lifecycle;
 pub mod hibernation;
+pub mod no_space;
 pub mod operator_killed;
 pub mod prometheus;
 pub mod rolling_config_change;
