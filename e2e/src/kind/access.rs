@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engram_proto::etcdserverpb::cluster_client::ClusterClient;
 use engram_proto::etcdserverpb::kv_client::KvClient;
@@ -33,6 +33,9 @@ use crate::client::Client;
 const FILES: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
 /// How long a connection may take: a node that is gone answers nothing at all.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+/// How long a Service may take to lead to pods that are ready, and how often it is tried.
+const REACH_LIMIT: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_millis(200);
 
 /// What it takes to speak to one cluster's members.
 #[derive(Clone)]
@@ -107,6 +110,22 @@ impl Access {
             tokio::time::timeout(2 * CONNECT_LIMIT, endpoint.connect_with_connector(dial));
         let connected = connecting.await.map_err(|late| late.to_string())?;
         connected.map(over).map_err(|error| format!("{error:?}"))
+    }
+
+    /// [`Self::connect`], again and again for a while: a Service's ports lead to pods a moment after
+    /// these have become ready.
+    ///
+    /// # Panics
+    /// If nobody answers at all.
+    pub async fn reach(&self, address: SocketAddr, call_limit: Duration) -> Client {
+        let deadline = Instant::now() + REACH_LIMIT;
+        loop {
+            match self.connect(address, call_limit).await {
+                Ok(client) => return client,
+                Err(error) => assert!(Instant::now() < deadline, "{address}: {error}"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
     }
 }
 

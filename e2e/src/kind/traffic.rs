@@ -255,8 +255,7 @@ async fn go_on<C: Call>(
 
 /// Key and revision of everything that the writer has written, page by page.
 async fn everything(access: &Access, address: SocketAddr) -> BTreeMap<String, i64> {
-    let connected = access.connect(address, READ_LIMIT).await;
-    let mut client = connected.unwrap_or_else(|error| panic!("no connection: {error}"));
+    let mut client = access.reach(address, READ_LIMIT).await;
     let mut there = BTreeMap::new();
     let mut from = KEYS.0.as_bytes().to_vec();
     for _ in 0..MOST_WRITES {

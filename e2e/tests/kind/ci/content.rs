@@ -22,8 +22,7 @@ const LEASE: (i64, i64) = (0x7ea5e, 7_200);
 /// A client of some member, by the client Service.
 pub async fn client_of(demo: &Declared) -> Client {
     let addresses = demo.node_ports();
-    let connected = demo.access().connect(addresses[0], CALL_LIMIT).await;
-    connected.unwrap_or_else(|error| panic!("no connection to {}: {error}", demo.name()))
+    demo.access().reach(addresses[0], CALL_LIMIT).await
 }
 
 /// Keys that are overwritten, deleted and made again, and one with a lease.
