@@ -85,8 +85,8 @@ e2e-tools:
 	@e2e/kind/tools.sh
 
 .PHONY: kind-up
-kind-up: e2e-tools ## A kind cluster of three nodes to play with
-	@e2e/kind/up.sh
+kind-up: build e2e-tools ## A kind cluster of three nodes with the operator and a sample cluster
+	@e2e/kind/demo.sh
 
 .PHONY: kind-down
 kind-down: ## Delete it
