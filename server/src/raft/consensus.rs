@@ -116,6 +116,12 @@ impl Consensus {
             .await
             .map_err(|error| StartError::Inconsistent(error.to_string()))?;
         serving.begin();
+        // Who votes and who leads is read from openraft's metrics, which are empty until its core
+        // runs. It answers once it does: a sole voter that took itself for one of many would serve
+        // before the end of its log is applied.
+        raft.with_raft_state(|_| ())
+            .await
+            .map_err(|error| StartError::Inconsistent(error.to_string()))?;
         Ok(Consensus {
             raft,
             member: options.member,
