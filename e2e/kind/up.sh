@@ -1,22 +1,24 @@
 #!/bin/bash
 # Creates a kind cluster and waits until everything in it is ready.
-# Usage: up.sh [--offline] [--name NAME] [--config FILE] [--etcd-image ARCHIVE]
+# Usage: up.sh [--offline] [--replace] [--name NAME] [--config FILE] [--etcd-image ARCHIVE]
 #   --offline      a node image built on this machine, nothing pulled (also: ENGRAM_KIND_OFFLINE=1);
 #                  without it kind's published node image
+#   --replace      deletes a cluster of that name that is there already; without it that is an error
 #   --name         name of the cluster (engram)
 #   --config       kind's configuration (three-nodes.yaml here)
 #   --etcd-image   an image archive that takes the place of kubeadm's etcd image
 # The kubeconfig goes to ${KUBECONFIG:-<cache>/kind/NAME.kubeconfig}; nothing else of the user's is
-# changed. A cluster of that name that is there already is an error: down.sh deletes it.
+# changed.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=../node-image/versions.sh
 . "$here/../node-image/versions.sh"
 
-offline=${ENGRAM_KIND_OFFLINE:-0} name=engram config=$here/three-nodes.yaml etcd_image=
+offline=${ENGRAM_KIND_OFFLINE:-0} replace=0 name=engram config=$here/three-nodes.yaml etcd_image=
 while [ $# -gt 0 ]; do
   case $1 in
     --offline) offline=1 ;;
+    --replace) replace=1 ;;
     --name) name=$2; shift ;;
     --config) config=$2; shift ;;
     --etcd-image) etcd_image=$2; shift ;;
@@ -37,6 +39,8 @@ if [ "$offline" = 1 ]; then
   node_image=$NODE_IMAGE
 fi
 docker ps -q >/dev/null || { echo "up.sh: no docker daemon answers (kind needs one)" >&2; exit 1; }
+
+[ "$replace" = 0 ] || "$here/down.sh" "$name"
 
 if [ -n "$etcd_image" ]; then
   docker image inspect "$node_image" >/dev/null 2>&1 || docker pull "$node_image"

@@ -76,9 +76,8 @@ impl Kind {
             kubeconfig: command::cache().join(format!("{name}.kubeconfig")),
             deleted_on_drop: !kept(),
         };
-        kind.delete();
         let mut up = command::script("kind/up.sh");
-        up.args(["--name", name, "--config"])
+        up.args(["--replace", "--name", name, "--config"])
             .arg(command::e2e().join("kind").join(nodes.config()));
         if let Some(archive) = etcd_image {
             up.arg("--etcd-image").arg(archive);
