@@ -124,9 +124,18 @@ impl Client {
     /// # Errors
     /// The server's or the transport's.
     pub async fn everything(&mut self) -> Result<RangeResponse, Status> {
+        self.everything_at(0).await
+    }
+
+    /// Reads every key at a revision (0: the latest).
+    ///
+    /// # Errors
+    /// The server's or the transport's.
+    pub async fn everything_at(&mut self, revision: i64) -> Result<RangeResponse, Status> {
         let request = RangeRequest {
             key: vec![0].into(),
             range_end: vec![0].into(),
+            revision,
             ..RangeRequest::default()
         };
         Ok(self.kv.range(request).await?.into_inner())

@@ -21,6 +21,7 @@ pub mod disk;
 pub mod history;
 pub mod http2;
 pub mod kind;
+pub mod leased;
 pub mod load;
 pub mod ports;
 pub mod proxy;

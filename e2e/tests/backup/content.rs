@@ -2,19 +2,14 @@
 
 use engram_e2e::client::{self, Client};
 use engram_e2e::server::{Server, Setup};
-use engram_e2e::tools;
-use engram_proto::etcdserverpb::{
-    CompactionRequest, HashKvRequest, LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest,
-    RangeRequest, RangeResponse,
-};
+use engram_e2e::{leased, tools};
+use engram_proto::etcdserverpb::{CompactionRequest, HashKvRequest, RangeResponse};
 use serde_json::Value;
 
 /// Keys of the history.
 const KEYS: usize = 200;
 /// Where it is compacted.
 const COMPACTED: i64 = 300;
-/// A lease of the history, and its time to live in seconds.
-pub const LEASE: (i64, i64) = (0x7ea5e, 7_200);
 
 /// Writes the history: overwritten, deleted and made again, large values, a lease; compacted in the
 /// middle. Returns the revision.
@@ -34,16 +29,7 @@ pub fn fill(server: &Server) -> i64 {
                 .await
                 .expect("a delete");
         }
-        let (id, ttl) = LEASE;
-        let grant = LeaseGrantRequest { ttl, id };
-        client.lease.lease_grant(grant).await.expect("a lease");
-        let leased = PutRequest {
-            key: b"leased".to_vec().into(),
-            value: b"value".to_vec().into(),
-            lease: id,
-            ..PutRequest::default()
-        };
-        client.kv.put(leased).await.expect("a put");
+        leased::write(&mut client).await;
         let compaction = CompactionRequest {
             revision: COMPACTED,
             physical: true,
@@ -57,13 +43,7 @@ pub fn fill(server: &Server) -> i64 {
 pub fn everything(server: &Server, revision: i64) -> RangeResponse {
     client::runtime().block_on(async {
         let mut client = Client::connect(server.address()).await;
-        let request = RangeRequest {
-            key: vec![0].into(),
-            range_end: vec![0].into(),
-            revision,
-            ..RangeRequest::default()
-        };
-        client.kv.range(request).await.expect("a read").into_inner()
+        client.everything_at(revision).await.expect("a read")
     })
 }
 
@@ -93,12 +73,7 @@ pub fn must_equal(before: &Server, after: &Server, revision: i64) {
 pub fn must_have_the_lease(server: &Server) {
     client::runtime().block_on(async {
         let mut client = Client::connect(server.address()).await;
-        let (id, ttl) = LEASE;
-        let request = LeaseTimeToLiveRequest { id, keys: true };
-        let answer = client.lease.lease_time_to_live(request).await;
-        let lease = answer.expect("a lease").into_inner();
-        assert_eq!(lease.granted_ttl, ttl);
-        assert_eq!(lease.keys, [b"leased".as_slice()]);
+        leased::must_be_there(&mut client).await;
     });
 }
 

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use engram_e2e::client::{self, Client, revision_of};
 use engram_e2e::kind::{Declared, wait_for};
-use engram_proto::etcdserverpb::{
-    HashKvRequest, LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest,
-};
+use engram_e2e::leased;
+use engram_proto::etcdserverpb::HashKvRequest;
 use engram_proto::mvccpb::KeyValue;
 
 use crate::lab::LIMIT;
@@ -16,8 +15,6 @@ const CALL_LIMIT: Duration = Duration::from_secs(20);
 /// Keys that are written in each round, and rounds.
 const KEYS: usize = 60;
 const ROUNDS: usize = 3;
-/// A lease of the content, and its time to live in seconds.
-const LEASE: (i64, i64) = (0x7ea5e, 7_200);
 
 /// A client of some member, by the client Service.
 pub async fn client_of(demo: &Declared) -> Client {
@@ -41,16 +38,7 @@ pub fn fill(demo: &Declared) {
             deleted.expect("a delete");
         }
         client.put("key/005", "again").await.expect("a put");
-        let (id, ttl) = LEASE;
-        let grant = LeaseGrantRequest { ttl, id };
-        client.lease.lease_grant(grant).await.expect("a lease");
-        let leased = PutRequest {
-            key: b"leased".to_vec().into(),
-            value: b"value".to_vec().into(),
-            lease: id,
-            ..PutRequest::default()
-        };
-        client.kv.put(leased).await.expect("a put");
+        leased::write(&mut client).await;
     });
 }
 
@@ -66,15 +54,8 @@ pub fn put(demo: &Declared, key: &str) -> i64 {
 /// and the revision of now.
 pub fn everything(demo: &Declared, revision: i64) -> Result<(Vec<KeyValue>, i64), String> {
     client::runtime().block_on(async {
-        let request = RangeRequest {
-            key: vec![0].into(),
-            range_end: vec![0].into(),
-            revision,
-            ..RangeRequest::default()
-        };
-        let answer = client_of(demo).await.kv.range(request).await;
+        let answer = client_of(demo).await.everything_at(revision).await;
         let answer = answer.map_err(|status| status.message().to_owned())?;
-        let answer = answer.into_inner();
         let now = revision_of(answer.header.as_ref());
         Ok((answer.kvs, now))
     })
@@ -83,16 +64,7 @@ pub fn everything(demo: &Declared, revision: i64) -> Result<(Vec<KeyValue>, i64)
 /// The lease of [`fill`] is there with its key and its time to live.
 pub fn must_have_the_lease(demo: &Declared) {
     client::runtime().block_on(async {
-        let (id, ttl) = LEASE;
-        let request = LeaseTimeToLiveRequest { id, keys: true };
-        let answer = client_of(demo)
-            .await
-            .lease
-            .lease_time_to_live(request)
-            .await;
-        let lease = answer.expect("a lease").into_inner();
-        assert_eq!(lease.granted_ttl, ttl);
-        assert_eq!(lease.keys, [b"leased".as_slice()]);
+        leased::must_be_there(&mut client_of(demo).await).await;
     });
 }
 
