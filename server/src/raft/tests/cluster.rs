@@ -21,7 +21,9 @@ use crate::metrics::Metrics;
 use crate::net::Security;
 use crate::peer::message::{self, AppendRequest, AppendResponse};
 use crate::peer::tests::{Book, listen};
-use crate::peer::{CallError, Clients, Declined, Dial, Limits, PeerHandler, Server, serve};
+use crate::peer::{
+    CallError, Clients, Declined, Dial, Limits, PeerHandler, PlainTcp, Server, serve,
+};
 use crate::raft::{
     Applied, ApplyThread, Batch, Consensus, ConsensusOptions, LogStore, Peers, ProposeRefused,
 };
@@ -144,7 +146,7 @@ pub struct Member {
     apply: ApplyThread,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// A log in a directory. It is not synced: these tests cut connections, not the power.
@@ -164,11 +166,11 @@ pub fn open_log(dir: &Path) -> LogStore {
 
 impl Member {
     async fn start(
+        dir: TempDir,
         id: MemberId,
         (listener, url): (tokio::net::TcpListener, String),
         dial: Arc<dyn Dial>,
     ) -> Member {
-        let dir = TempDir::new().expect("a temporary directory");
         let (store, log) = (
             Arc::new(super::open_store(dir.path())),
             open_log(dir.path()),
@@ -208,12 +210,18 @@ impl Member {
             apply,
             stop,
             serving,
-            _dir: dir,
+            dir,
         }
     }
 
-    /// Stops it as a process would stop.
-    pub async fn stop(self) {
+    /// Stops it, and starts it again on its directory.
+    pub async fn restart(self) -> Member {
+        let (id, dir) = (self.id, self.stop().await);
+        Member::start(dir, id, listen().await, Arc::new(PlainTcp)).await
+    }
+
+    /// Stops it as a process would stop; returns its directory.
+    pub async fn stop(self) -> TempDir {
         self.stop.send_replace(true);
         self.consensus.stop().await;
         self.serving.await.expect("the server does not panic");
@@ -221,6 +229,7 @@ impl Member {
         tokio::task::spawn_blocking(|| self.apply.join())
             .await
             .expect("the apply thread ends");
+        self.dir
     }
 }
 
@@ -278,7 +287,8 @@ impl Cluster {
                 ids: ids.clone(),
                 partition: partition.clone(),
             };
-            members.push(Member::start(id, bound, Arc::new(dial)).await);
+            let dir = TempDir::new().expect("a temporary directory");
+            members.push(Member::start(dir, id, bound, Arc::new(dial)).await);
         }
         let cluster = Cluster { members, partition };
         let table = advertised.into_iter().map(|(id, url)| (id, vec![url]));
@@ -298,6 +308,12 @@ impl Cluster {
     pub async fn leader_without(&self, cut: MemberId) -> &Member {
         let rest: Vec<&Member> = self.members.iter().filter(|m| m.id != cut).collect();
         leader_among(&rest).await
+    }
+
+    /// One that does not lead.
+    pub fn follower_of(&self, leader: &Member) -> &Member {
+        let follower = self.members.iter().find(|member| member.id != leader.id);
+        follower.expect("somebody follows")
     }
 
     pub fn member(&self, id: MemberId) -> &Member {

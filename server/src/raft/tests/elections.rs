@@ -52,8 +52,7 @@ async fn an_isolated_member_that_returns_raises_no_term() {
     let cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;
     let term = leader.consensus.leadership().term;
-    let follower = cluster.members.iter().find(|member| member.id != leader.id);
-    let follower = follower.expect("two follow");
+    let follower = cluster.follower_of(leader);
     cluster.partition.isolate(follower.id);
     let lost = || follower.consensus.leadership().leader.is_none();
     let begun = Instant::now();
@@ -103,8 +102,7 @@ async fn an_isolated_leader_is_replaced_and_follows_when_it_returns() {
 async fn leadership_is_handed_over_without_an_election_timeout() {
     let cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;
-    let heir = cluster.members.iter().find(|member| member.id != leader.id);
-    let heir = heir.expect("two follow").id;
+    let heir = cluster.follower_of(leader).id;
     let trigger = leader.consensus.raft.trigger();
     let begun = Instant::now();
     trigger.transfer_leader(heir.0).await.expect("it runs");
@@ -174,8 +172,7 @@ async fn followers_reach_the_leader_for_proposals_and_read_indexes() {
 async fn a_member_that_cannot_be_reached_is_tried_with_pauses() {
     let cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;
-    let lost = cluster.members.iter().find(|member| member.id != leader.id);
-    let lost = lost.expect("two follow").id;
+    let lost = cluster.follower_of(leader).id;
     cluster.partition.isolate(lost);
     let failures = || {
         let failed = format!("etcd_network_peer_sent_failures_total{{To=\"{lost}\"}} ");
@@ -194,4 +191,17 @@ async fn a_member_that_cannot_be_reached_is_tried_with_pauses() {
     cluster.partition.heal();
     cluster.converge().await;
     cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_member_that_is_alone_knows_it_as_soon_as_it_has_started() {
+    let mut cluster = Cluster::start(1).await;
+    let value = Bytes::from_static(b"value");
+    let leader = cluster.leader().await;
+    propose(leader, batch(1, &value)).await.expect("it leads");
+    let alone = cluster.members.pop().expect("the one member");
+    let again = alone.restart().await;
+    // Nothing is awaited in between: what is served depends on it from the first moment on.
+    assert!(again.consensus.is_sole_voter());
+    again.stop().await;
 }

@@ -95,8 +95,7 @@ async fn an_entry_larger_than_an_append_goes_alone() {
 async fn a_member_that_was_away_for_longer_than_the_log_takes_a_snapshot() {
     let cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;
-    let away = cluster.members.iter().find(|member| member.id != leader.id);
-    let away = away.expect("two follow");
+    let away = cluster.follower_of(leader);
     cluster.partition.isolate(away.id);
     let seen = away.log.last_index();
     write(leader, 0..300, &Bytes::from(vec![b'v'; 2048])).await;
