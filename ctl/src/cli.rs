@@ -424,6 +424,9 @@ pub enum Backup {
         /// The backup's id (default: time and revision)
         #[arg(long)]
         name: Option<String>,
+        /// A whole backup of that name that is there already is the result, and no error
+        #[arg(long, requires = "name")]
+        or_existing: bool,
         /// Where the snapshot is kept meanwhile (default: the system's temporary directory)
         #[arg(long)]
         scratch_dir: Option<PathBuf>,

@@ -7,7 +7,7 @@ use engram_operator::api::{EngramBackupStore, EngramCluster, EngramMember, Recov
 use engram_operator::build::{self, Job, MemberPod, Tool};
 use serde_json::{Value, json};
 
-/// engramctl's own.
+/// engramctl's own, which is a program and no library; the test reads what it parses, not all of it.
 #[allow(dead_code)]
 #[path = "../../ctl/src/cli.rs"]
 mod cli;
@@ -89,13 +89,14 @@ fn a_backup_is_taken_from_any_member_under_the_given_id() {
                 Backup::Create {
                     store,
                     name,
+                    or_existing,
                     scratch_dir,
                 },
         } = cli.command
         else {
             panic!("it is another verb");
         };
-        assert_eq!(name.as_deref(), Some("n-1"));
+        assert_eq!((name.as_deref(), or_existing), (Some("n-1"), true));
         assert_eq!(store.cluster.as_deref(), Some("demo"));
         // Whatever is read or written lies in a volume: the root file system is read-only.
         let mounts: Vec<Value> = read(pod["spec"]["containers"][0]["volumeMounts"].clone());
@@ -165,6 +166,7 @@ fn a_restore_is_understood_with_and_without_a_bump() {
         name: "demo-1".into(),
         initial_cluster: "demo-1=https://demo-1.demo-peers.data.svc:2380".into(),
         founds: true,
+        ..MemberPod::default()
     };
     for (more, bump, mark) in [
         (json!({}), 1_000_000_000, true),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use engram_backup::create::{CreateOptions, create as take};
+use engram_backup::create::{CreateError, CreateOptions, create as take};
 use engram_backup::format::{BackupId, Manifest, Summary};
 use engram_backup::prune::prune as remove_expired;
 use engram_backup::retention::Retention;
@@ -34,8 +34,18 @@ pub async fn backup(global: &Global, command: Backup) -> Result<(), Failure> {
         Backup::Create {
             store,
             name,
+            or_existing,
             scratch_dir,
-        } => create(global, &store, name, scratch_dir).await,
+        } => {
+            let id = name.as_deref().map(str::parse::<BackupId>).transpose();
+            let options = CreateOptions {
+                cluster: required_cluster(&store)?,
+                id: id.map_err(|error| Failure::arguments(format!("--name {error}")))?,
+                scratch_dir: scratch(scratch_dir),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            };
+            create(global, &store, &options, or_existing).await
+        }
         Backup::List { store } => list(global, &store).await,
         Backup::Verify {
             store,
@@ -72,20 +82,19 @@ fn scratch(dir: Option<PathBuf>) -> PathBuf {
 async fn create(
     global: &Global,
     flag: &StoreFlag,
-    name: Option<String>,
-    scratch_dir: Option<PathBuf>,
+    options: &CreateOptions,
+    or_existing: bool,
 ) -> Result<(), Failure> {
-    let id = name.as_deref().map(str::parse::<BackupId>).transpose();
-    let options = CreateOptions {
-        cluster: required_cluster(flag)?,
-        id: id.map_err(|error| Failure::arguments(format!("--name {error}")))?,
-        scratch_dir: scratch(scratch_dir),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
     let store = BackupStore::open(&flag.store)?;
     let channel = quiet_member(global).await?;
     let bars = Bars::new();
-    let manifest = take(&channel, &store, &options, &bars).await?;
+    let manifest = match take(&channel, &store, options, &bars).await {
+        // An earlier attempt has made it, and nobody lived to tell.
+        Err(CreateError::Store(StoreError::Exists(id))) if or_existing => {
+            store.find(Some(&options.cluster), id.as_ref()).await?
+        }
+        taken => taken?,
+    };
     drop(bars);
     let summary = summary(&store, &manifest);
     output::result(global, &json!(summary))?;
@@ -194,7 +203,9 @@ async fn prune(
     };
     let pruned = remove_expired(&store, &cluster, &rules, dry_run).await?;
     let value = json!(pruned);
-    output::result(global, &value)?;
+    // What stays may be a long list, and where results are read there is little room.
+    let gone = json!({ "removed": pruned.removed, "abandoned": pruned.abandoned });
+    output::result(global, &gone)?;
     let text = || {
         let what = if dry_run { "would remove" } else { "removed" };
         let removed = pruned.removed.iter().chain(&pruned.abandoned);

@@ -240,15 +240,13 @@ fn half_backups_are_never_listed_and_the_newest_is_never_pruned() {
             .collect()
     };
     assert_eq!(ids(), ["one", "two", "three"]);
-    let taken = engramctl_fails(&[
-        &format!("--endpoints={}", scene.server.address()),
-        "backup",
-        "create",
-        &store,
-        "--cluster=demo",
-        "--name=two",
-    ]);
+    let endpoints = format!("--endpoints={}", scene.server.address());
+    let create = ["backup", "create", &store, "--cluster=demo", "--name=two"];
+    let again = [&[endpoints.as_str()][..], &create].concat();
+    let taken = engramctl_fails(&again);
     assert!(taken.contains("there is a backup two already"), "{taken}");
+    let there = engramctl_json(&[&again[..], &["--or-existing"]].concat());
+    assert_eq!(there, engramctl_json(&["backup", "list", &store])[1]);
     fs::remove_file(scene.directory.path().join("demo/two/MANIFEST")).expect("the manifest");
     assert_eq!(ids(), ["one", "three"]);
     let keep_last = [

@@ -51,6 +51,8 @@ impl Job {
             Self::Create { id, endpoints } => {
                 let more = [
                     format!("--name={id}"),
+                    // The ID is this backup's own: who made it was lost before it could say so.
+                    "--or-existing".to_owned(),
                     format!("--scratch-dir={scratch}"),
                     format!("--endpoints={}", endpoints.join(",")),
                     DIAL_TIMEOUT.to_owned(),
