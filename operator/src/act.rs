@@ -147,6 +147,7 @@ async fn start_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
         name: name.to_owned(),
         initial_cluster: initial_cluster(scene, member, founds),
         founds,
+        leaving: leaving(scene, name),
     };
     let restore = restore_of(scene, founds && !initialized).await?;
     let recovery = scene
@@ -158,6 +159,13 @@ async fn start_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
     let restore = recovery.zip(restore.as_ref());
     let pod = build::member_pod(scene.cluster, member, &shape, scene.image, restore);
     created(scene.pods().create(&PostParams::default(), &pod).await)
+}
+
+/// The other members that are being taken out.
+fn leaving(scene: &Scene<'_>, but: &str) -> Vec<String> {
+    let members = scene.sight.observed.members.iter();
+    let leaving = members.filter(|member| member.deleting && member.name != but);
+    leaving.map(|member| member.name.clone()).collect()
 }
 
 /// `--initial-cluster`: the members that the cluster lists; for the first one, itself.

@@ -19,12 +19,18 @@ pub struct Metrics {
     pub errors: IntCounterVec,
     /// The last back-off, by kind.
     pub backoff: GaugeVec,
+    /// Watches that failed and were begun anew, by kind.
+    pub watch_restarts: IntCounterVec,
     /// Whether this replica works.
     pub leader: IntGauge,
     /// Whether a cluster is ready.
     pub cluster_ready: IntGaugeVec,
     /// A cluster's members, by state.
     pub cluster_members: IntGaugeVec,
+    /// What a cluster is and runs.
+    pub cluster_info: IntGaugeVec,
+    /// Members that share a node with another one.
+    pub members_on_shared_node: IntGaugeVec,
     /// How many more voters may fail.
     pub quorum_margin: IntGaugeVec,
     /// Members replaced, by reason.
@@ -41,6 +47,10 @@ pub struct Metrics {
     pub backup_success: GaugeVec,
     /// When the last one was verified.
     pub backup_verified: GaugeVec,
+    /// How many revisions the last one is behind.
+    pub backup_revision_lag: IntGaugeVec,
+    /// What defragmentations have given back.
+    pub defrag_reclaimed: IntCounterVec,
     /// When a certificate ends.
     pub certificate_end: GaugeVec,
     /// Alarms that are raised, by kind.
@@ -103,6 +113,11 @@ impl Metrics {
                 "The last back-off.",
                 &["kind"],
             )?,
+            watch_restarts: counter(
+                "engram_operator_watch_restarts_total",
+                "Watches that failed and were begun anew.",
+                &["kind"],
+            )?,
             leader,
             cluster_ready: gauge(
                 "engram_cluster_ready",
@@ -113,6 +128,16 @@ impl Metrics {
                 "engram_cluster_members",
                 "Members by state.",
                 &labels(&["state"]),
+            )?,
+            cluster_info: gauge(
+                "engram_cluster_info",
+                "The cluster's ID and version.",
+                &labels(&["cluster_id", "version"]),
+            )?,
+            members_on_shared_node: gauge(
+                "engram_cluster_members_on_shared_node",
+                "Members that share a node with another member.",
+                &CLUSTER,
             )?,
             quorum_margin: gauge(
                 "engram_cluster_quorum_margin",
@@ -150,6 +175,16 @@ impl Metrics {
                 "When a backup was last read back and found good.",
                 &CLUSTER,
             )?,
+            backup_revision_lag: gauge(
+                "engram_backup_revision_lag",
+                "Revisions since the last backup.",
+                &CLUSTER,
+            )?,
+            defrag_reclaimed: counter(
+                "engram_defrag_reclaimed_bytes_total",
+                "What defragmentations have given back.",
+                &CLUSTER,
+            )?,
             certificate_end: float(
                 "engram_certificate_not_after_seconds",
                 "When a certificate ends.",
@@ -176,7 +211,10 @@ impl Metrics {
         let gauges = [
             &self.cluster_ready,
             &self.cluster_members,
+            &self.cluster_info,
+            &self.members_on_shared_node,
             &self.quorum_margin,
+            &self.backup_revision_lag,
             &self.alarms,
         ];
         for gauge in gauges {
@@ -192,9 +230,22 @@ impl Metrics {
         for gauge in gauges {
             forget_in(gauge, namespace, cluster);
         }
-        for counter in [&self.replacements, &self.leader_moves, &self.backups] {
+        let counters = [
+            &self.replacements,
+            &self.leader_moves,
+            &self.backups,
+            &self.defrag_reclaimed,
+        ];
+        for counter in counters {
             forget_in(counter, namespace, cluster);
         }
+    }
+
+    /// Says what a cluster is and runs, instead of what was said before.
+    pub fn describe(&self, [namespace, cluster]: [&str; 2], id: &str, version: &str) {
+        forget_in(&self.cluster_info, namespace, cluster);
+        let labels = [namespace, cluster, id, version];
+        self.cluster_info.with_label_values(&labels).set(1);
     }
 }
 

@@ -38,7 +38,8 @@ pub use operation::{
 };
 pub use parts::{
     AntiAffinity, AutoCompaction, AutoCompactionMode, ClientService, Config, LocalRef,
-    NetworkPolicySpec, PodDisruptionBudgetSpec, PodTemplate, Scheduling, ServiceType,
+    MetricsDetail, NetworkPolicySpec, PodDisruptionBudgetSpec, PodTemplate, Scheduling,
+    ServiceType,
 };
 pub use restore::{
     EngramRestore, EngramRestoreSpec, EngramRestoreStatus, RestorePhase, RestoreSource,

@@ -59,6 +59,19 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^(debug|info|warn|error|panic|fatal)$"))]
     pub log_level: Option<String>,
+    /// `Extensive` adds histograms of how long calls take, for which each call looks at the clock
+    /// twice; the alert etcdGRPCRequestsSlow needs them. Unset: Basic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<MetricsDetail>,
+}
+
+/// How much members measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MetricsDetail {
+    /// What costs next to nothing.
+    Basic,
+    /// How long calls take as well.
+    Extensive,
 }
 
 /// How members compact history.

@@ -1,6 +1,6 @@
 //! The flags that a member is started with.
 
-use crate::api::{AutoCompactionMode, Config, EngramCluster, TlsMode};
+use crate::api::{AutoCompactionMode, Config, EngramCluster, MetricsDetail, TlsMode};
 
 use super::names::{CLIENT_PORT, METRICS_PORT, Names, PEER_PORT};
 use super::pod::{DATA_DIRECTORY, MemberPod};
@@ -79,6 +79,7 @@ fn config(config: &Config) -> Vec<String> {
         max_request_bytes,
         max_txn_ops,
         log_level,
+        metrics,
     } = config;
     let mut flags = Vec::new();
     let mut flag = |name: &str, value: Option<String>| {
@@ -99,6 +100,11 @@ fn config(config: &Config) -> Vec<String> {
     flag("max-request-bytes", max_request_bytes.map(text));
     flag("max-txn-ops", max_txn_ops.map(text));
     flag("log-level", log_level.clone());
+    let detail = metrics.map(|detail| match detail {
+        MetricsDetail::Basic => "basic",
+        MetricsDetail::Extensive => "extensive",
+    });
+    flag("metrics", detail.map(str::to_owned));
     if let Some(auto) = auto_compaction {
         let mode = match auto.mode {
             AutoCompactionMode::Periodic => Some("periodic"),

@@ -175,11 +175,14 @@ pub fn cluster_labels(cluster: &str, component: &str) -> BTreeMap<String, String
         .into()
 }
 
+/// The label that names a member.
+pub(super) const MEMBER_LABEL: &str = "engram.dev/member";
+
 /// Labels of what belongs to one member.
 #[must_use]
 pub fn member_labels(cluster: &str, member: &str) -> BTreeMap<String, String> {
     let mut labels = cluster_labels(cluster, "member");
-    labels.insert("engram.dev/member".into(), member.to_owned());
+    labels.insert(MEMBER_LABEL.into(), member.to_owned());
     labels
 }
 

@@ -11,7 +11,9 @@ use crate::api::{
 
 use super::fill;
 use super::flags::{self, CLIENT_TLS, PEER_TLS};
-use super::names::{CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, member_labels, member_selector};
+use super::names::{
+    CLIENT_PORT, MEMBER_LABEL, METRICS_PORT, Names, PEER_PORT, member_labels, member_selector,
+};
 use super::shaped;
 use super::store::StoreAccess;
 use super::volume::claim_name;
@@ -36,6 +38,8 @@ pub struct MemberPod {
     pub initial_cluster: String,
     /// Whether it founds the cluster.
     pub founds: bool,
+    /// Members that are being taken out: it need not keep away from them.
+    pub leaving: Vec<String>,
 }
 
 /// The pod of a member. `restore` is the backup that its volume is filled from before it starts.
@@ -140,7 +144,7 @@ fn pod_spec(cluster: &EngramCluster, member: &MemberPod, image: &str) -> Value {
         "nodeSelector": scheduling.node_selector,
         "tolerations": scheduling.tolerations,
         "priorityClassName": scheduling.priority_class_name,
-        "affinity": affinity(cluster, &names),
+        "affinity": affinity(cluster, &names, &member.leaving),
         "topologySpreadConstraints": spread(cluster, &names),
         "containers": [container],
         "volumes": volumes,
@@ -186,11 +190,15 @@ fn probe(path: &str, period: u32, failures: u32) -> Value {
     })
 }
 
-fn affinity(cluster: &EngramCluster, names: &Names) -> Value {
-    let term = json!({
-        "labelSelector": { "matchLabels": member_selector(&names.cluster) },
-        "topologyKey": "kubernetes.io/hostname",
-    });
+/// Members keep away from each other. The scheduler counts pods that are ending as well: without the
+/// exception a replacement would find the place of whom it replaces taken, and share another's.
+fn affinity(cluster: &EngramCluster, names: &Names, leaving: &[String]) -> Value {
+    let mut selector = json!({ "matchLabels": member_selector(&names.cluster) });
+    if !leaving.is_empty() {
+        selector["matchExpressions"] =
+            json!([{ "key": MEMBER_LABEL, "operator": "NotIn", "values": leaving }]);
+    }
+    let term = json!({ "labelSelector": selector, "topologyKey": "kubernetes.io/hostname" });
     match cluster.spec.scheduling.anti_affinity {
         AntiAffinity::None => Value::Null,
         AntiAffinity::Required => {

@@ -37,6 +37,7 @@ fn pod(spec: serde_json::Value) -> serde_json::Value {
         name: "demo-1".into(),
         initial_cluster: "demo-1=https://demo-1.demo-peers.data.svc:2380".into(),
         founds: true,
+        ..MemberPod::default()
     };
     json!(member_pod(
         &cluster(spec),
@@ -120,6 +121,7 @@ fn settings_become_flags() {
     let flags = command(&pod(json!({ "config": {
         "quotaBytes": "2Gi",
         "electionTimeoutMilliseconds": 2000,
+        "metrics": "Extensive",
         "autoCompaction": { "mode": "Periodic", "retention": "1h" },
     } })));
     for flag in [
@@ -127,6 +129,7 @@ fn settings_become_flags() {
         "--election-timeout=2000",
         "--auto-compaction-mode=periodic",
         "--auto-compaction-retention=1h",
+        "--metrics=extensive",
     ] {
         assert!(flags.iter().any(|one| one == flag), "{flag}");
     }
@@ -164,6 +167,31 @@ fn a_peer_url_leads_back_to_its_member_and_no_other_does() {
     ] {
         assert_eq!(names.member_of(foreign), None, "{foreign}");
     }
+}
+
+#[test]
+fn a_replacement_need_not_keep_away_from_whom_it_replaces() {
+    let built = |policy: &str, leaving: &[&str]| {
+        let plain = MemberPod {
+            name: "demo-4".into(),
+            leaving: leaving.iter().map(|name| (*name).to_owned()).collect(),
+            ..MemberPod::default()
+        };
+        let cluster = cluster(json!({ "scheduling": { "antiAffinity": policy } }));
+        let pod = json!(member_pod(&cluster, &member(), &plain, "engram:1", None));
+        pod["spec"]["affinity"]["podAntiAffinity"].clone()
+    };
+    let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    let usual = built("Preferred", &[]);
+    let selector = &usual[preferred][0]["podAffinityTerm"]["labelSelector"];
+    assert_eq!(selector["matchLabels"]["engram.dev/cluster"], "demo");
+    assert!(selector.get("matchExpressions").is_none());
+    let replacing = built("Required", &["demo-2"]);
+    assert_eq!(
+        replacing[required][0]["labelSelector"]["matchExpressions"],
+        json!([{ "key": "engram.dev/member", "operator": "NotIn", "values": ["demo-2"] }])
+    );
 }
 
 #[test]

@@ -67,16 +67,18 @@ impl MemberClient {
             .map(drop)
     }
 
-    /// Gives this member's space back.
+    /// Has this member give its unused space back; returns how many bytes smaller its data is.
     ///
     /// # Errors
     /// It failed.
-    pub async fn defragment(&self) -> Result<(), EtcdError> {
+    pub async fn defragment(&self) -> Result<u64, EtcdError> {
+        let before = self.status().await?.db_size;
         let request = timed(pb::DefragmentRequest::default(), LONG_LIMIT);
         self.maintenance()
             .defragment(request)
             .await
-            .map_err(refused("defragment"))
-            .map(drop)
+            .map_err(refused("defragment"))?;
+        let reclaimed = before - self.status().await?.db_size;
+        Ok(u64::try_from(reclaimed).unwrap_or_default())
     }
 }

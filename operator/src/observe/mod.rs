@@ -82,6 +82,7 @@ pub async fn observe(
             claim,
             node,
             pod,
+            shares_node: pod.is_some_and(|pod| shares_node(pod, &pods)),
             asked: &asked,
             now,
         };
@@ -138,6 +139,16 @@ fn own_pod<'a>(member: &EngramMember, pods: &'a BTreeMap<String, Pod>) -> Option
     owned.then_some(pod)
 }
 
+fn node_name(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref()
+}
+
+/// Whether another one of these pods is on the same node.
+fn shares_node(pod: &Pod, pods: &BTreeMap<String, Pod>) -> bool {
+    let others = pods.values().filter(|one| one.name_any() != pod.name_any());
+    node_name(pod).is_some_and(|node| others.into_iter().any(|one| node_name(one) == Some(node)))
+}
+
 fn number(names: &Names, member: &EngramMember) -> u32 {
     let name = member.name_any();
     let tail = name.strip_prefix(&format!("{}-", names.cluster));
@@ -167,6 +178,7 @@ struct Facts<'a> {
     claim: Option<&'a PersistentVolumeClaim>,
     node: Node,
     pod: Option<&'a Pod>,
+    shares_node: bool,
     asked: &'a Asked,
     now: i64,
 }
@@ -206,6 +218,7 @@ fn view(
         pod,
         volume,
         node: facts.node,
+        shares_node: facts.shares_node,
         healthy: answer.is_some_and(|answer| answer.leader != 0),
         // The same measure as etcd's own for promotion: nine tenths of what the leader has.
         caught_up: answer.is_some_and(|answer| answer.applied >= applied / 10 * 9),
@@ -233,21 +246,18 @@ async fn node(
     pod: Option<&Pod>,
     now: i64,
 ) -> Result<Node, Error> {
-    let scheduled = pod.and_then(|pod| pod.spec.as_ref()?.node_name.clone());
-    let last = member
-        .status
-        .as_ref()
-        .and_then(|status| status.node.clone());
-    let Some(name) = scheduled.or(last) else {
+    let scheduled = pod.and_then(node_name);
+    let last = || member.status.as_ref()?.node.as_deref();
+    let Some(name) = scheduled.or_else(last) else {
         return Ok(Node::None);
     };
     let api: Api<KubeNode> = Api::all(context.client.clone());
-    let Some(node) = api.get_opt(&name).await? else {
+    let Some(node) = api.get_opt(name).await? else {
         return Ok(Node::Lost {
-            since: context.node_gone_since(&name, now),
+            since: context.node_gone_since(name, now),
         });
     };
-    context.node_is_back(&name);
+    context.node_is_back(name);
     let conditions = node
         .status
         .and_then(|status| status.conditions)
@@ -261,4 +271,32 @@ async fn node(
         },
         _ => Node::Ready,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn members_on_one_node_are_known() {
+        let pod = |name: &str, node: Option<&str>| {
+            let pod = json!({
+                "metadata": { "name": name },
+                "spec": { "containers": [], "nodeName": node },
+            });
+            (name.to_owned(), serde_json::from_value(pod).unwrap())
+        };
+        let pods = BTreeMap::from([
+            pod("alone", Some("one")),
+            pod("first", Some("two")),
+            pod("second", Some("two")),
+            pod("waits", None),
+            pod("waits-too", None),
+        ]);
+        let shares = pods.values().filter(|pod| shares_node(pod, &pods));
+        let shares: Vec<String> = shares.map(|pod| pod.name_any()).collect();
+        assert_eq!(shares, ["first", "second"]);
+    }
 }

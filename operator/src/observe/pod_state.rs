@@ -1,6 +1,6 @@
 //! How a pod is, from its status.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
 use crate::plan::PodState;
 
@@ -56,18 +56,20 @@ pub(crate) fn restores(pod: &Pod) -> bool {
     })
 }
 
+/// How a container ended, where it failed: now, or before it was started again.
+fn last_failure(one: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    let states = [one.state.as_ref(), one.last_state.as_ref()];
+    let mut ended = states
+        .into_iter()
+        .flatten()
+        .filter_map(|state| state.terminated.as_ref());
+    ended.next().filter(|ended| ended.exit_code != 0)
+}
+
 /// How it ended the last time, as `exit 134 (Error)`.
 pub(crate) fn last_exit(pod: &Pod) -> Option<String> {
     containers(pod).find_map(|one| {
-        let current = one
-            .state
-            .as_ref()
-            .and_then(|state| state.terminated.as_ref());
-        let before = one
-            .last_state
-            .as_ref()
-            .and_then(|state| state.terminated.as_ref());
-        let ended = current.or(before).filter(|ended| ended.exit_code != 0)?;
+        let ended = last_failure(one)?;
         let reason = ended.reason.as_deref().unwrap_or("unknown");
         Some(format!("{}: exit {} ({reason})", one.name, ended.exit_code))
     })
@@ -76,15 +78,7 @@ pub(crate) fn last_exit(pod: &Pod) -> Option<String> {
 /// What a failed container said last, at most so many characters.
 pub(crate) fn last_words(pod: &Pod, most: usize) -> Option<String> {
     containers(pod).find_map(|one| {
-        let current = one
-            .state
-            .as_ref()
-            .and_then(|state| state.terminated.as_ref());
-        let before = one
-            .last_state
-            .as_ref()
-            .and_then(|state| state.terminated.as_ref());
-        let ended = current.or(before).filter(|ended| ended.exit_code != 0)?;
+        let ended = last_failure(one)?;
         let words = ended.message.as_deref()?.trim();
         let skip = words.chars().count().saturating_sub(most);
         Some(words.chars().skip(skip).collect())
@@ -143,12 +137,15 @@ pub(crate) fn state(pod: &Pod, now: i64) -> PodState {
         };
     }
     let restarts = containers(pod).any(|one| one.restart_count > 0);
-    match restarts {
-        true => PodState::Broken {
+    if restarts {
+        return PodState::Broken {
             since,
             starved: oom,
-        },
-        false => PodState::Starting,
+        };
+    }
+    match condition(pod, "PodScheduled", "False") {
+        Some(since) => PodState::Unplaced { since },
+        None => PodState::Starting,
     }
 }
 
@@ -191,6 +188,11 @@ mod tests {
             state(&pod(json!({ "phase": "Pending" })), 0),
             PodState::Starting
         );
+        let unplaced = json!({ "phase": "Pending", "conditions": [{
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "lastTransitionTime": "1970-01-01T00:00:07Z",
+        }] });
+        assert_eq!(state(&pod(unplaced), 9), PodState::Unplaced { since: 7 });
         let crash = container(
             json!({ "waiting": { "reason": "CrashLoopBackOff" } }),
             json!({}),

@@ -5,6 +5,10 @@ use super::view::{Entry, Member, Node, Observed, PodState, Roster, Volume, Wante
 use super::{Action, Cause, Next, Plan};
 use crate::api::Reason;
 
+/// How long a replacement may wait for a node before the member that it replaces, which still works,
+/// makes room for it. In seconds.
+const PLACE_WAIT: i64 = 60;
+
 /// Why a member is lost, if it is.
 pub(super) fn lost(observed: &Observed, wanted: &Wanted, member: &Member) -> Option<Cause> {
     let elapsed = |since: i64| observed.now.saturating_sub(since);
@@ -92,6 +96,15 @@ fn leaving<'a>(observed: &Observed, roster: &'a Roster) -> Option<(&'a Entry, bo
     next.map(|entry| (entry, works(&entry)))
 }
 
+/// Whether a member that is to stay has found no node for a while: the one that goes may hold the
+/// place that it needs, where no two may share a node.
+fn lacks_a_place(observed: &Observed) -> bool {
+    observed.staying().any(|member| {
+        let state = member.pod.as_ref().map(|pod| &pod.state);
+        matches!(state, Some(PodState::Unplaced { since }) if observed.now - since >= PLACE_WAIT)
+    })
+}
+
 fn take_out(
     observed: &Observed,
     roster: &Roster,
@@ -115,7 +128,7 @@ fn take_out(
             .is_some_and(|member| !member.deleting)
     });
     let staying = staying.count();
-    if works && staying < wanted.replicas {
+    if works && staying < wanted.replicas && !lacks_a_place(observed) {
         // A replacement first: it is made by the steps that follow.
         return Next::On(plan);
     }

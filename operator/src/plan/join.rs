@@ -29,10 +29,7 @@ pub(super) fn found(observed: &Observed) -> Plan {
                 member: name.clone(),
             });
         }
-        Some(pod)
-            if pod.outdated
-                && matches!(pod.state, PodState::Broken { .. } | PodState::Starting) =>
-        {
+        Some(pod) if pod.outdated && pod.state.is_down() => {
             plan.actions.push(Action::RestartPod {
                 member: name.clone(),
             });
@@ -138,13 +135,15 @@ fn follow(
         return Next::Done(plan.step(action, Reason::ScalingUp, format!("{name} begins to vote")));
     }
     // One that cannot start may need what was changed since.
-    let broken = |pod: &super::Pod| {
-        pod.outdated && matches!(pod.state, PodState::Broken { .. } | PodState::Starting)
-    };
-    if member.pod.as_ref().is_some_and(broken) {
+    let pod = member.pod.as_ref();
+    if pod.is_some_and(|pod| pod.outdated && pod.state.is_down()) {
         plan.actions.push(Action::RestartPod {
             member: name.clone(),
         });
+    }
+    if pod.is_some_and(|pod| matches!(pod.state, PodState::Unplaced { .. })) {
+        let message = format!("no node takes the pod of {name}: its events say why");
+        return Next::Done(plan.waiting(Reason::Unschedulable, message));
     }
     Next::Done(plan.waiting(Reason::LearnerCatchingUp, format!("{name} catches up")))
 }

@@ -14,10 +14,8 @@ fn is_outdated(member: &Member) -> bool {
 
 /// A pod that does not run and is not as wanted: restarting it takes nothing away.
 fn is_broken(member: &Member) -> bool {
-    let stopped = |state: &PodState| matches!(state, PodState::Broken { .. } | PodState::Starting);
-    is_outdated(member)
-        && !member.healthy
-        && member.pod.as_ref().is_some_and(|pod| stopped(&pod.state))
+    let down = member.pod.as_ref().is_some_and(|pod| pod.state.is_down());
+    is_outdated(member) && !member.healthy && down
 }
 
 /// One pod that does not run and is not as wanted.

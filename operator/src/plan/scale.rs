@@ -72,7 +72,8 @@ pub(super) fn up(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: Pl
     ))
 }
 
-/// One member less, where there are too many: one that does not work, else the newest follower.
+/// One member less, where there are too many: one that does not work, else one that is not alone on its
+/// node, else the newest follower.
 pub(super) fn down(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: Plan) -> Next {
     let staying = observed.staying().count();
     if staying <= wanted.replicas {
@@ -87,7 +88,8 @@ pub(super) fn down(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: 
             .is_some_and(|entry| roster.leader == Some(entry.id))
     };
     let candidates = observed.staying().filter(|member| !leads(member));
-    let victim = candidates.max_by_key(|member| (!member.healthy, member.number));
+    let victim =
+        candidates.max_by_key(|member| (!member.healthy, member.shares_node, member.number));
     let removable = |member: &&Member| {
         roster
             .of(&member.name)

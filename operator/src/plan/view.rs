@@ -95,12 +95,31 @@ pub struct Member {
     pub volume: Volume,
     /// The node that it runs on, or ran on last.
     pub node: Node,
+    /// Whether another member's pod is on its pod's node.
+    pub shares_node: bool,
     /// Whether it answers and knows a leader.
     pub healthy: bool,
     /// For a learner: whether it has caught up.
     pub caught_up: bool,
     /// Whether its volume is smaller than wanted.
     pub volume_small: bool,
+}
+
+impl Member {
+    /// Whether it answers, and Services lead to it.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let state = self.pod.as_ref().map(|pod| &pod.state);
+        let served = |state: &PodState| {
+            matches!(
+                state,
+                PodState::Running {
+                    ready_since: Some(_)
+                }
+            )
+        };
+        self.healthy && state.is_some_and(served)
+    }
 }
 
 /// A member's pod.
@@ -119,6 +138,11 @@ pub enum PodState {
     Terminating,
     /// It waits for a node, an image, a volume, or is starting.
     Starting,
+    /// No node takes it.
+    Unplaced {
+        /// Since when.
+        since: i64,
+    },
     /// It fails to start, or has failed.
     Broken {
         /// Since when.
@@ -131,6 +155,17 @@ pub enum PodState {
         /// Since when it is ready.
         ready_since: Option<i64>,
     },
+}
+
+impl PodState {
+    /// Whether it does not run (yet), so that restarting it takes nothing away.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        matches!(
+            self,
+            Self::Starting | Self::Unplaced { .. } | Self::Broken { .. }
+        )
+    }
 }
 
 /// A member's volume.

@@ -7,6 +7,8 @@ use std::time::Duration;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
+use crate::api::EngramCluster;
+use crate::build::Names;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
 
@@ -71,6 +73,15 @@ impl Context {
         if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
             tracing::warn!(%error, reason, "an event cannot be written");
         }
+    }
+
+    /// Counts what a member has given back, in bytes.
+    pub fn reclaimed(&self, cluster: &EngramCluster, bytes: u64) {
+        let names = Names::of(cluster);
+        self.metrics
+            .defrag_reclaimed
+            .with_label_values(&[names.namespace, names.cluster])
+            .inc_by(bytes);
     }
 
     /// One more failure of an object: how long to wait.

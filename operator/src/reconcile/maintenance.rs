@@ -54,9 +54,9 @@ pub(super) async fn clear_no_space(
         .iter()
         .filter(|(name, _)| *name != leader)
     {
-        member.defragment().await?;
+        context.reclaimed(cluster, member.defragment().await?);
     }
-    client.defragment().await?;
+    context.reclaimed(cluster, client.defragment().await?);
     let size = client.status().await?.db_size;
     let quota = cluster
         .spec

@@ -81,12 +81,16 @@ fn status(member: &EngramMember, before: &EngramMemberStatus, sight: &Sight) -> 
         }
     }
     let failure = sight.asked.failures.get(&name).cloned();
-    let (reason, message) = match seen.healthy {
-        true => (
+    let (reason, message) = match (seen.is_ready(), seen.healthy) {
+        (true, _) => (
             Reason::AsExpected,
             "it answers and knows the leader".to_owned(),
         ),
-        false => (
+        (false, true) => (
+            Reason::MemberNotReady,
+            "it answers, and Services do not lead to it yet".to_owned(),
+        ),
+        (false, false) => (
             Reason::MemberNotReady,
             failure.unwrap_or_else(|| "it does not run".into()),
         ),
@@ -96,7 +100,7 @@ fn status(member: &EngramMember, before: &EngramMemberStatus, sight: &Sight) -> 
     set_condition(
         &mut status.conditions,
         kind,
-        seen.healthy,
+        seen.is_ready(),
         reason,
         message,
         generation,

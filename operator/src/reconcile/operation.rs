@@ -229,7 +229,7 @@ async fn advance(
         return steps::compact(&sight, what).await;
     }
     if let Some(what) = &spec.defragment {
-        return steps::defragment(&cluster, &sight, &what.members, status).await;
+        return steps::defragment(context, &cluster, &sight, &what.members, status).await;
     }
     let to = spec.move_leader.as_ref().and_then(|what| what.to.clone());
     steps::move_leader(&sight, to).await

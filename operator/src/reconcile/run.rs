@@ -154,9 +154,14 @@ async fn drive<K, F>(
     };
     let passes = controller.run(counted, on_error, context.clone());
     // Failures are told of where they happen; what is left are the watches' own.
+    let restarts = context
+        .metrics
+        .watch_restarts
+        .with_label_values(&[&*K::kind(&())]);
     passes
         .for_each(|result| async {
             if let Err(error @ kube::runtime::controller::Error::QueueError(_)) = result {
+                restarts.inc();
                 tracing::warn!(%error, "a watch failed");
             }
         })

@@ -1,6 +1,8 @@
 //! A member's pod is deleted and comes back with its data; a member's volume is deleted and the
 //! member is replaced.
 
+use std::collections::BTreeSet;
+
 use engram_e2e::kind::traffic::Traffic;
 use engram_e2e::kind::{Declared, wait_for};
 use serde_json::Value;
@@ -41,6 +43,12 @@ fn volume(demo: &Declared) {
     let status = demo.ready(3, READY_LIMIT)["status"].clone();
     let replaced = status["replacements"].as_array().map_or(0, Vec::len);
     assert_eq!(replaced, 1, "{status:#}");
+    let pods = demo.pods();
+    let nodes: BTreeSet<_> = pods
+        .iter()
+        .map(|pod| pod["spec"]["nodeName"].as_str())
+        .collect();
+    assert_eq!(nodes.len(), 3, "members share a node: {nodes:?}");
 }
 
 fn delete(demo: &Declared, what: &str, name: &str) {

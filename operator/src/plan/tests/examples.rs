@@ -61,6 +61,40 @@ fn the_one_member_of_one_is_restarted_without_ado() {
 }
 
 #[test]
+fn a_member_that_works_makes_room_where_its_replacement_finds_no_other_node() {
+    let mut world = World::of(3, 3);
+    world.places = Some(3);
+    world.observed.members[1].deleting = true;
+    // The replacement comes first: it is made, and waits for a node.
+    let actions = all_actions(&mut world, 6);
+    assert!(actions.contains(&Action::StartPod {
+        member: "demo-4".into()
+    }));
+    assert_eq!(world.voters(), 3);
+    let waits = plan(&world.view(), &world.wanted).progress;
+    assert_eq!(waits.map(|note| note.reason), Some(Reason::Unschedulable));
+    world.settle();
+    assert!(world.observed.member("demo-2").is_none());
+    assert_eq!(world.voters(), 3);
+}
+
+#[test]
+fn whoever_shares_a_node_goes_first() {
+    let mut world = World::of(5, 3);
+    for member in &mut world.observed.members[1..3] {
+        member.shares_node = true;
+    }
+    let gone = |actions: &[Action]| {
+        let deleted = actions.iter().find_map(|action| match action {
+            Action::DeleteMember { member, .. } => Some(member.clone()),
+            _ => None,
+        });
+        deleted.expect("a member goes")
+    };
+    assert_eq!(gone(&all_actions(&mut world, 1)), "demo-3");
+}
+
+#[test]
 fn a_lost_volume_is_replaced_and_never_started_empty() {
     let mut world = World::of(3, 3);
     world.lose_volume("demo-1");

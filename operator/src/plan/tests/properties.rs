@@ -93,7 +93,9 @@ fn happen(world: &mut World, event: &Event) {
                 member.pod = None;
             }
         }
-        Event::Scale(replicas) => world.wanted.replicas = *replicas,
+        Event::Scale(replicas) => {
+            world.wanted.replicas = world.places.map_or(*replicas, |most| most.min(*replicas));
+        }
         Event::Rest => world.wanted.replicas = 0,
         Event::ChangeTemplate => {
             let pods = world
@@ -128,8 +130,11 @@ proptest! {
         replicas in prop::sample::select(vec![1_usize, 3, 5, 7]),
         events in prop::collection::vec(event(), 0..25),
         last in prop::sample::select(vec![1_usize, 3, 5, 7]),
+        places in prop::option::of(prop::sample::select(vec![3_usize, 5, 7])),
     ) {
         let mut world = World::of(count, replicas);
+        // No two members may share a node, and there are as many nodes as members at the most.
+        world.places = places.map(|places| places.max(replicas).max(last).max(count as usize));
         for event in &events {
             happen(&mut world, event);
             // What is planned is a function of what is seen.

@@ -15,6 +15,8 @@ pub struct World {
     pub wanted: Wanted,
     pub next_id: u64,
     pub next_number: u32,
+    /// How many pods find a node, where no two may share one.
+    pub places: Option<usize>,
     /// When each pod was started, by member.
     started: Vec<(String, i64)>,
     pub leader_moves: usize,
@@ -50,6 +52,7 @@ impl World {
             wanted,
             next_id: next,
             next_number: count + 1,
+            places: None,
             started: Vec::new(),
             leader_moves: 0,
         }
@@ -182,7 +185,6 @@ impl World {
 
     fn start(&mut self, name: &str) {
         let now = self.observed.now;
-        self.started.push((name.to_owned(), now));
         let member = self.member(name).expect("it exists");
         assert!(member.pod.is_none(), "{name} has a pod");
         assert!(
@@ -191,9 +193,10 @@ impl World {
         );
         member.volume = Volume::Present;
         member.pod = Some(Pod {
-            state: PodState::Starting,
+            state: PodState::Unplaced { since: now },
             outdated: false,
         });
+        self.place();
     }
 
     /// Whether everything is as it is wanted.

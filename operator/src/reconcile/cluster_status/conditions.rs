@@ -6,7 +6,7 @@ use crate::api::{
     ConditionKind as Kind, EngramCluster, EngramClusterStatus, Reason, set_condition,
 };
 use crate::observe::{last_words, stuck};
-use crate::plan::Note;
+use crate::plan::{Member, Note};
 
 use super::super::{now, restore};
 use super::Report;
@@ -49,7 +49,7 @@ struct Findings<'a> {
     serves: bool,
     /// The cluster is to rest.
     rests: bool,
-    /// Every wanted member is there, votes, answers and is up to date.
+    /// Every wanted member is there, votes, is ready and up to date.
     whole: bool,
     outdated: bool,
     trouble: Option<Note>,
@@ -65,12 +65,12 @@ impl<'a> Findings<'a> {
         let voters = roster.map_or(0, |roster| roster.voters().count());
         let mut pods = observed.members.iter().filter_map(|one| one.pod.as_ref());
         let outdated = pods.any(|pod| pod.outdated);
-        let healthy = observed.members.iter().all(|member| member.healthy);
+        let ready = observed.members.iter().all(Member::is_ready);
         let all = observed.members.len() == wanted && (rests || voters == wanted);
         Self {
             serves: roster.is_some(),
             rests,
-            whole: all && healthy && !outdated,
+            whole: all && ready && !outdated,
             outdated,
             trouble: trouble(report),
             progress: report.plan.progress.as_ref(),

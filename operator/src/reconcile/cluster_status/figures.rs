@@ -22,7 +22,7 @@ pub(super) fn figures(
         observed
             .members
             .iter()
-            .filter(|member| member.healthy)
+            .filter(|member| member.is_ready())
             .count(),
     );
     status.ready = Some(format!(

@@ -21,6 +21,16 @@ pub(super) fn measure(
         .cluster_ready
         .with_label_values(&labels)
         .set(i64::from(ready));
+    let members = report.sight.observed.members.iter();
+    let shared = members.filter(|member| member.shares_node);
+    metrics
+        .members_on_shared_node
+        .with_label_values(&labels)
+        .set(i64::try_from(shared.count()).unwrap_or_default());
+    let version = status.version.as_deref().unwrap_or_default();
+    if let Some(id) = &status.cluster_id {
+        metrics.describe(labels, id, version);
+    }
     let margin = status
         .quorum
         .as_ref()
@@ -66,6 +76,12 @@ pub(super) fn measure(
             .backup_success
             .with_label_values(&labels)
             .set(seconds);
+        let revisions = status.revision.zip(last.revision);
+        let lag = revisions.map_or(0, |(now, then)| (now - then).max(0));
+        metrics
+            .backup_revision_lag
+            .with_label_values(&labels)
+            .set(lag);
     }
     if let Some(verified) = &status.last_verified_at {
         let seconds = verified.0.as_duration().as_secs_f64();

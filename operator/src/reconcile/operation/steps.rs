@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 use crate::api::{Compact, EngramCluster, EngramOperationStatus, Reason};
 use crate::observe::Sight;
 
-use super::super::Error;
+use super::super::{Context, Error};
 use super::Step;
 
 /// Forgets history.
@@ -50,6 +50,7 @@ pub(super) async fn compact(sight: &Sight, what: &Compact) -> Result<Step, Error
 /// # Errors
 /// A member refused.
 pub(super) async fn defragment(
+    context: &Context,
     cluster: &EngramCluster,
     sight: &Sight,
     only: &[String],
@@ -83,9 +84,12 @@ pub(super) async fn defragment(
             format!("{next} does not answer"),
         ));
     };
-    client.defragment().await?;
+    let reclaimed = client.defragment().await?;
+    context.reclaimed(cluster, reclaimed);
     status.done_members.push(next.clone());
-    Ok(Step::More(format!("{next} has given its space back")))
+    Ok(Step::More(format!(
+        "{next} has given {reclaimed} bytes back"
+    )))
 }
 
 /// Has another member lead.

@@ -43,6 +43,24 @@ impl World {
         self.elect();
     }
 
+    /// Pods that wait for a node get one, as long as there are any.
+    pub(super) fn place(&mut self) {
+        let now = self.observed.now;
+        let pods = self.observed.members.iter_mut().filter_map(|member| {
+            let pod = member.pod.as_mut()?;
+            Some((&member.name, pod))
+        });
+        let (waiting, placed): (Vec<_>, Vec<_>) =
+            pods.partition(|(_, pod)| matches!(pod.state, PodState::Unplaced { .. }));
+        let free = self
+            .places
+            .map_or(usize::MAX, |places| places.saturating_sub(placed.len()));
+        for (name, pod) in waiting.into_iter().take(free) {
+            pod.state = PodState::Starting;
+            self.started.push((name.clone(), now));
+        }
+    }
+
     fn elect(&mut self) {
         let observed = &self.observed;
         let Some(roster) = &observed.roster else {
@@ -77,6 +95,7 @@ impl World {
         for member in self.observed.members.iter_mut().filter(unused) {
             member.volume = Volume::None;
         }
+        self.place();
         self.elect();
     }
 
