@@ -63,6 +63,14 @@ impl Authority {
     /// If files cannot be written.
     pub fn issue(&self, common_name: &str, serial: u64) -> Certificate {
         let hosts = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        self.issue_for(&hosts, common_name, serial)
+    }
+
+    /// Signs a certificate for these hosts.
+    ///
+    /// # Panics
+    /// If files cannot be written.
+    pub fn issue_for(&self, hosts: &[String], common_name: &str, serial: u64) -> Certificate {
         let mut params = CertificateParams::new(hosts).expect("good names");
         let name = &mut params.distinguished_name;
         name.push(DnType::CommonName, common_name);

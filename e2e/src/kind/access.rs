@@ -51,17 +51,20 @@ impl fmt::Debug for Access {
 }
 
 impl Kind {
-    /// Reads the Secret for clients of a cluster. Members have to show a certificate for the client
-    /// Service's name, wherever they are reached.
+    /// Access with what the operator put into the Secret for clients of a cluster, see
+    /// [`Self::access_with`].
+    pub fn access(&self, namespace: &str, cluster: &str) -> Access {
+        self.access_with(namespace, cluster, &format!("{cluster}-client-tls"))
+    }
+
+    /// Access with what a Secret holds. Members have to show a certificate for the client Service's
+    /// name, wherever they are reached.
     ///
     /// # Panics
     /// If the Secret is not there, or what it holds is no certificate.
-    pub fn access(&self, namespace: &str, cluster: &str) -> Access {
-        let secret = format!("{cluster}-client-tls");
-        let [authority, certificate, key] = FILES.map(|file| {
-            let template = format!("go-template={{{{index .data {file:?} | base64decode}}}}");
-            self.must(&["-n", namespace, "get", "secret", &secret, "-o", &template])
-        });
+    pub fn access_with(&self, namespace: &str, cluster: &str, secret: &str) -> Access {
+        let [authority, certificate, key] =
+            FILES.map(|file| self.secret_file(namespace, secret, file));
         let mut roots = RootCertStore::empty();
         for root in CertificateDer::pem_slice_iter(authority.as_bytes()) {
             let root = root.expect("ca.crt is PEM");
@@ -84,6 +87,17 @@ impl Kind {
             host: ServerName::try_from(host).expect("it is a host name"),
             tls: Arc::new(config),
         }
+    }
+
+    /// A file of a Secret; empty if the Secret has no such file.
+    ///
+    /// # Panics
+    /// If the Secret is not there.
+    pub fn secret_file(&self, namespace: &str, secret: &str, file: &str) -> String {
+        let file = format!("index .data {file:?}");
+        let template =
+            format!("go-template={{{{if {file}}}}}{{{{{file} | base64decode}}}}{{{{end}}}}");
+        self.must(&["-n", namespace, "get", "secret", secret, "-o", &template])
     }
 }
 
@@ -110,6 +124,19 @@ impl Access {
             tokio::time::timeout(2 * CONNECT_LIMIT, endpoint.connect_with_connector(dial));
         let connected = connecting.await.map_err(|late| late.to_string())?;
         connected.map(over).map_err(|error| format!("{error:?}"))
+    }
+
+    /// The certificate that a member shows at an address.
+    ///
+    /// # Errors
+    /// The transport's, or that it is not trusted.
+    pub async fn shown(&self, address: SocketAddr) -> io::Result<CertificateDer<'static>> {
+        let (access, limit) = (self.clone(), 2 * CONNECT_LIMIT);
+        let stream = tokio::time::timeout(limit, Dial { access, address }.open()).await??;
+        let (_, session) = stream.inner().get_ref();
+        let chain = session.peer_certificates().unwrap_or_default();
+        let first = chain.first().cloned();
+        first.ok_or_else(|| io::Error::other("no certificate was shown"))
     }
 
     /// [`Self::connect`], again and again for a while: a Service's ports lead to pods a moment after

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use runner::Stage::{Own, Shared};
 use runner::Story;
 
-const STORIES: [Story; 9] = [
+const STORIES: [Story; 11] = [
     Story {
         name: "ci::kubernetes_on_engram",
         stage: Own(ci::kubernetes_on_engram::tell),
@@ -27,6 +27,14 @@ const STORIES: [Story; 9] = [
     Story {
         name: "full::rolling_config_change",
         stage: Shared(full::rolling_config_change::tell),
+    },
+    Story {
+        name: "full::authority_rotated",
+        stage: Shared(full::certificates::authority_rotated),
+    },
+    Story {
+        name: "full::certificates_from_secrets",
+        stage: Shared(full::certificates::from_secrets),
     },
     Story {
         name: "full::operator_killed",
