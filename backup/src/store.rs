@@ -90,6 +90,14 @@ pub enum StoreError {
         /// The clusters.
         found: String,
     },
+    /// One of the backups cannot be read, which may be the newest.
+    #[error("{path}: {error}: it may be the latest backup; name another one with --backup")]
+    LatestUnknown {
+        /// Which.
+        path: String,
+        /// What is wrong with it.
+        error: ManifestError,
+    },
     /// The id is taken.
     #[error("there is a backup {0} already: choose another --name, or delete that one")]
     Exists(BackupId),
@@ -391,8 +399,15 @@ impl BackupStore {
         wanted: &str,
     ) -> Result<Option<Manifest>, StoreError> {
         if wanted == "latest" {
-            let mut backups = self.list(cluster).await?.backups;
-            return Ok(backups.pop().map(|listed| listed.manifest));
+            let mut listing = self.list(cluster).await?;
+            // It may be the newest: nobody is given an older one without being told.
+            if let Some((id, error)) = listing.damaged.pop() {
+                return Err(StoreError::LatestUnknown {
+                    path: self.path_of(cluster, &id),
+                    error,
+                });
+            }
+            return Ok(listing.backups.pop().map(|listed| listed.manifest));
         }
         match wanted.parse() {
             Ok(id) => self.manifest(cluster, &id).await,

@@ -6,6 +6,7 @@ use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::cluster_client::ClusterClient;
 use engram_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use serde_json::{Value, json};
+use tonic::transport::Channel;
 
 use super::kv;
 use crate::cli::{Endpoint, EndpointScope, Global};
@@ -67,23 +68,44 @@ async fn endpoints(global: &Global, scope: &EndpointScope) -> Result<Vec<String>
 async fn check(global: &Global, endpoint: &str) -> (String, Option<String>) {
     let started = Instant::now();
     let asked = async {
-        let mut client = kv::client(one(global, endpoint).await?.channel);
+        let channel = one(global, endpoint).await?.channel;
+        let mut client = kv::client(channel.clone());
         let request = pb::RangeRequest {
             key: b"health".to_vec().into(),
             ..pb::RangeRequest::default()
         };
         let answer = within(global, client.range(request)).await;
-        answer.map(drop)
-    };
-    let asked: Result<(), Failure> = asked.await;
-    let took = format!("{:?}", started.elapsed());
-    match asked {
-        // Without permission to read it has come to an agreement all the same.
-        Err(failure) if failure.to_string() != "etcdserver: permission denied" => {
-            (took, Some(failure.to_string()))
+        let took = format!("{:?}", started.elapsed());
+        match answer {
+            // Without permission to read it has come to an agreement all the same.
+            Err(failure) if failure.to_string() != "etcdserver: permission denied" => Err(failure),
+            _ => Ok((took, alarms(global, channel).await)),
         }
-        _ => (took, None),
-    }
+    };
+    let asked: Result<_, Failure> = asked.await;
+    asked.unwrap_or_else(|failure| {
+        let took = format!("{:?}", started.elapsed());
+        (took, Some(failure.to_string()))
+    })
+}
+
+/// The alarms that are raised, in etcdctl's words.
+async fn alarms(global: &Global, channel: Channel) -> Option<String> {
+    let get = pb::AlarmRequest {
+        action: pb::alarm_request::AlarmAction::Get.into(),
+        ..pb::AlarmRequest::default()
+    };
+    let Ok(answer) = within(global, MaintenanceClient::new(channel).alarm(get)).await else {
+        return Some("Unable to fetch the alarm list".to_owned());
+    };
+    let raised = answer.into_inner().alarms;
+    let name = |alarm: &pb::AlarmMember| match pb::AlarmType::try_from(alarm.alarm) {
+        Ok(pb::AlarmType::Nospace) => "NOSPACE ",
+        Ok(pb::AlarmType::Corrupt) => "CORRUPT ",
+        _ => "UNKNOWN ",
+    };
+    let names: String = raised.iter().map(name).collect();
+    (!names.is_empty()).then(|| format!("Active Alarm(s): {names}"))
 }
 
 async fn health(global: &Global, endpoints: &[String]) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! `restore`: a backup out of the store into a member's data directory.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use engram_backup::restore::{Outcome, Target, earlier, restore as write};
@@ -13,6 +14,9 @@ use crate::cli::{Global, Restore, RestoreTarget};
 use crate::failure::Failure;
 use crate::output;
 use crate::progress::Bars;
+
+/// What `--backup` is by default: the newest.
+const LATEST: &str = "latest";
 
 /// Where to and as whom, of etcdutl's flags.
 #[derive(Clone, Debug)]
@@ -53,6 +57,13 @@ impl Destination {
     }
 }
 
+/// Whether the flags name more than one member.
+fn is_for_several(flags: &MemberFlags) -> bool {
+    let pairs = flags.initial_cluster.split(',');
+    let names: BTreeSet<_> = pairs.map(|pair| pair.split('=').next()).collect();
+    names.len() > 1
+}
+
 /// What a restore says in JSON.
 pub fn value(restored: &Restored, destination: &Destination, from: &str) -> Value {
     json!({
@@ -69,6 +80,12 @@ pub fn value(restored: &Restored, destination: &Destination, from: &str) -> Valu
 /// `restore`.
 pub async fn restore(global: &Global, restore: Restore) -> Result<(), Failure> {
     let destination = Destination::of(&restore.target)?;
+    // A backup that ends between two members' restores would have them differ for ever.
+    if restore.backup == LATEST && is_for_several(&destination.member) {
+        return Err(Failure::arguments(
+            "--backup is required for a cluster of several members: each has to be restored from the same one",
+        ));
+    }
     let target = Target {
         data_dir: destination.data_dir.clone(),
         member: destination.member.clone(),
@@ -76,6 +93,12 @@ pub async fn restore(global: &Global, restore: Restore) -> Result<(), Failure> {
     };
     if let Some(Outcome::AlreadyThere { identity, origin }) = earlier(&target)? {
         let dir = target.data_dir.display();
+        if restore.backup != LATEST && origin.rsplit('/').next() != Some(restore.backup.as_str()) {
+            return Err(Failure::new(format!(
+                "{dir} was restored from {origin} before: remove it to restore {} there",
+                restore.backup
+            )));
+        }
         eprintln!(
             "{dir} was restored from {origin} before, and is member {}'s: nothing to do",
             identity.member

@@ -8,7 +8,8 @@ use engram_e2e::{client, ports, turn};
 use tempfile::TempDir;
 
 use crate::content::{
-    engramctl, engramctl_fails, engramctl_json, everything, fill, hash, must_equal, restored,
+    engramctl, engramctl_fails, engramctl_json, everything, fill, hash, must_equal, restore_flags,
+    restored,
 };
 
 /// A server with a history, and a store for its backups.
@@ -100,6 +101,29 @@ fn a_backup_is_verified_and_restored_with_every_revision() {
     let said = engramctl_json(&[&["restore", &store, "--backup=first"], &again[..]].concat());
     assert_eq!(said["restored"], false);
     assert_eq!(same.etcdctl(&["get", "since"]), "since\nthe restore\n");
+    let other = engramctl_fails(&[&["restore", &store, "--backup=other"], &again[..]].concat());
+    assert!(
+        other.contains("remove it to restore other there"),
+        "{other}"
+    );
+}
+
+#[test]
+fn a_log_from_before_the_restore_is_refused() {
+    let _turn = turn::take("another log");
+    let mut scene = Scene::new();
+    scene.create("first");
+    scene.server.terminate();
+    let old = format!("--wal-dir={}", scene.server.wal_dir().display());
+    let mut server = Setup::engram().flag(old).prepare();
+    let flags = restore_flags(&server);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    engramctl(&[&["restore", &scene.store()], &flags[..]].concat());
+    let (_, said) = server.must_refuse();
+    assert!(
+        said.contains("not written by this restored member"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -116,6 +140,8 @@ fn three_members_restored_alike_form_a_cluster() {
         .collect();
     let cluster = format!("--initial-cluster={}", everybody.join(","));
     let store = scene.store();
+    let latest = engramctl_fails(&["restore", &store, &cluster]);
+    assert!(latest.contains("--backup is required"), "{latest}");
     for member in &mut members {
         let (name, peer) = (format!("--name={}", member.name()), member.peer_url());
         let data_dir = format!("--data-dir={}", member.data_dir().display());
@@ -247,7 +273,14 @@ fn half_backups_are_never_listed_and_the_newest_is_never_pruned() {
     assert!(taken.contains("there is a backup two already"), "{taken}");
     let there = engramctl_json(&[&again[..], &["--or-existing"]].concat());
     assert_eq!(there, engramctl_json(&["backup", "list", &store])[1]);
-    fs::remove_file(scene.directory.path().join("demo/two/MANIFEST")).expect("the manifest");
+    let manifest = scene.directory.path().join("demo/two/MANIFEST");
+    let whole = fs::read(&manifest).expect("the manifest");
+    fs::write(&manifest, "{").expect("damaging the manifest");
+    let unknown = engramctl_fails(&["backup", "verify", &store]);
+    assert!(unknown.contains("may be the latest backup"), "{unknown}");
+    fs::write(&manifest, whole).expect("mending the manifest");
+    engramctl(&["backup", "verify", &store]);
+    fs::remove_file(&manifest).expect("the manifest");
     assert_eq!(ids(), ["one", "three"]);
     let keep_last = [
         "backup",

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
+use engram_e2e::kind::wait_for;
 use engram_e2e::server::{Server, Setup};
 use engram_e2e::{tools, turn};
 use serde_json::Value;
@@ -66,6 +67,23 @@ fn answers_equal_etcdctls() {
     }
     let [theirs, ours] = both(&server, &["member", "list", "-w", "table"]);
     assert_eq!(theirs.stdout, ours.stdout);
+}
+
+#[test]
+fn a_member_with_an_alarm_is_not_healthy() {
+    let _turn = turn::take("alarm");
+    let server = Setup::engram().flag("--quota-backend-bytes=1").start();
+    server.try_etcdctl(&["put", "too", "much"]);
+    wait_for("the alarm", tools::TOOL_LIMIT, || {
+        let raised = server.etcdctl(&["alarm", "list"]);
+        raised.contains("NOSPACE").then_some(())
+    });
+    let [theirs, ours] = both(&server, &["endpoint", "health"]);
+    for finished in [&theirs, &ours] {
+        assert!(!finished.status.success());
+        let said = "is unhealthy: failed to commit proposal: Active Alarm(s): NOSPACE ";
+        assert!(finished.text().contains(said), "{}", finished.text());
+    }
 }
 
 #[test]

@@ -58,6 +58,11 @@ pub enum BootError {
         /// A file in it.
         found: String,
     },
+    /// The log was written before the data directory was restored.
+    #[error(
+        "the write-ahead log was not written by this restored member: move the directory of --wal-dir away, then start"
+    )]
+    OtherLog,
     /// A restore into it did not finish.
     #[error("{}: a restore into this directory did not finish: run it again, then start", .0.display())]
     UnfinishedRestore(PathBuf),
@@ -273,6 +278,10 @@ fn finish_install(
     let Some(installed) = installed else {
         return Ok(());
     };
+    // Terms begin with 1: at 0 is what a restore wrote, and its log begins with it.
+    if installed.term == 0 && log.last_index() > 0 && log.purged_index() < installed.index {
+        return Err(BootError::OtherLog);
+    }
     if store.applied_index() != installed.index || log.last_index() >= installed.index {
         return Ok(());
     }
