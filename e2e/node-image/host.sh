@@ -8,12 +8,14 @@ set -euo pipefail
 
 pid_file=$KIND_CACHE/dockerd.pid
 kept_sysctls=$KIND_CACHE/sysctl.before
+boot=$(cat /proc/sys/kernel/random/boot_id)
 # kubelet changes the first four for the whole machine; the last is raised here.
 sysctls="kernel.panic kernel.panic_on_oops vm.overcommit_memory vm.panic_on_oom fs.inotify.max_user_instances"
 
 answers() { timeout 10 docker ps -q >/dev/null 2>&1; }
 
-ours() { [ -f "$pid_file" ] && [ "$(cat "/proc/$(cat "$pid_file")/comm" 2>/dev/null)" = dockerd ]; }
+# A pid may be another daemon's by now: ours was started with our file.
+ours() { [ -f "$pid_file" ] && grep -qz "^$pid_file\$" "/proc/$(cat "$pid_file")/cmdline" 2>/dev/null; }
 
 # Docker gives a privileged container every capability, and runc fails where the daemon itself does
 # not have CAP_SYS_RESOURCE (bit 24 of the bounding set).
@@ -42,8 +44,14 @@ start() {
 
 up() {
   mkdir -p "$KIND_CACHE"
-  # shellcheck disable=SC2086
-  [ -f "$kept_sysctls" ] || sysctl $sysctls >"$kept_sysctls"
+  # After a boot they are as they were, or as somebody wants them now.
+  [ "$(cat "$kept_sysctls.boot" 2>/dev/null)" = "$boot" ] || rm -f "$kept_sysctls"
+  if [ ! -f "$kept_sysctls" ]; then
+    # shellcheck disable=SC2086
+    sysctl $sysctls >"$kept_sysctls.new"
+    echo "$boot" >"$kept_sysctls.boot"
+    mv "$kept_sysctls.new" "$kept_sysctls"
+  fi
   answers || start
   # Three nodes' kubelets and containerds share the host's limit, and 128 is too few.
   if [ "$(sysctl -n fs.inotify.max_user_instances)" -lt 1024 ]; then
@@ -56,7 +64,10 @@ down() {
     kill "$(cat "$pid_file")"
     for _ in $(seq 100); do ours || break; sleep 0.2; done
   fi
-  [ ! -f "$kept_sysctls" ] || { sysctl -q -p "$kept_sysctls"; rm -f "$kept_sysctls"; }
+  if [ -f "$kept_sysctls" ] && [ "$(cat "$kept_sysctls.boot" 2>/dev/null)" = "$boot" ]; then
+    sysctl -q -p "$kept_sysctls"
+  fi
+  rm -f "$kept_sysctls" "$kept_sysctls.boot"
 }
 
 case ${1:-} in

@@ -12,7 +12,8 @@ stamp=$(cat "${BASH_SOURCE[0]}" "$E2E/node-image/versions.sh" | sha256sum | cut 
 packages=systemd,systemd-sysv,iproute2,iptables,nftables,conntrack,ethtool,mount,util-linux,procps
 packages+=,kmod,jq,libseccomp2,ca-certificates,runc,busybox-static
 # The archive that apt uses here: it may be a mirror.
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | grep -v security | head -n1)
+mirror=$(apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' 2>/dev/null |
+  sed -n "s/^Debian $DEBIAN_SUITE //p" | sort -u | head -n1)
 
 mkdir -p "$KIND_CACHE/stamps"
 rm -rf "$root"

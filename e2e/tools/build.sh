@@ -47,6 +47,10 @@ die() {
 
 check_versions() {
   command -v go >/dev/null || die "go is not installed: take $(sed -n 's/^go //p' go.mod) or newer from https://go.dev/dl"
+  local wanted here
+  wanted=$(sed -n 's/^go //p' go.mod)
+  here=$(go version | sed 's/^go version go\([0-9.]*\).*/\1/')
+  printf '%s\n' "$wanted" "$here" | sort -VC || die "go $here is too old: take $wanted or newer from https://go.dev/dl"
   grep -q "k8s.io/kubernetes $kube_version\$" go.mod || die "kube_version $kube_version is not what go.mod requires"
 }
 
