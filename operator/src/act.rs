@@ -1,6 +1,7 @@
 //! Does one step of a plan. Each may be done again: what is done already is no error.
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
@@ -158,7 +159,22 @@ async fn start_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
         .map(|bootstrap| &bootstrap.recovery);
     let restore = recovery.zip(restore.as_ref());
     let pod = build::member_pod(scene.cluster, member, &shape, scene.image, restore);
-    created(scene.pods().create(&PostParams::default(), &pod).await)
+    created(scene.pods().create(&PostParams::default(), &pod).await)?;
+    is_its_own(scene, member).await
+}
+
+/// Refuses a pod of the member's name that is another one's, unless that is about to go.
+async fn is_its_own(scene: &Scene<'_>, member: &EngramMember) -> Result<(), Error> {
+    let name = member.name_any();
+    let Some(pod) = scene.pods().get_opt(&name).await? else {
+        return Ok(());
+    };
+    let owned = |one: &OwnerReference| Some(&one.uid) == member.metadata.uid.as_ref();
+    if pod.meta().deletion_timestamp.is_some() || pod.owner_references().iter().any(owned) {
+        return Ok(());
+    }
+    let message = format!("Pod {name} exists and is not this cluster's: delete or rename it");
+    Err(Error::input(Reason::AlreadyExists, message))
 }
 
 /// The other members that are being taken out.

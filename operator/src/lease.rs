@@ -12,8 +12,8 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, PostParams};
 use kube::core::ObjectMeta;
 
-/// The Lease's name.
-const NAME: &str = "engram-operator";
+use crate::settings::Settings;
+
 /// How long a holder that is not heard of keeps it (client-go's default).
 const LEASE_TIME: Duration = Duration::from_secs(15);
 /// How long a holder tries to renew it before it gives up (client-go's default).
@@ -53,6 +53,7 @@ fn decide(spec: Option<&LeaseSpec>, identity: &str, quiet: Duration) -> Move {
 /// One replica's hand on the Lease.
 pub struct Holder {
     api: Api<Lease>,
+    name: String,
     identity: String,
     /// The record as last seen, and when it was first seen so.
     seen: Option<(LeaseSpec, Instant)>,
@@ -61,11 +62,11 @@ pub struct Holder {
 impl Holder {
     /// A hand on the Lease of this namespace.
     #[must_use]
-    pub fn new(client: kube::Client, namespace: &str, identity: &str) -> Self {
-        let api = Api::namespaced(client, namespace);
+    pub fn new(client: kube::Client, settings: &Settings) -> Self {
         Self {
-            api,
-            identity: identity.to_owned(),
+            api: Api::namespaced(client, &settings.namespace),
+            name: settings.lease_name.clone(),
+            identity: settings.identity.clone(),
             seen: None,
         }
     }
@@ -102,7 +103,7 @@ impl Holder {
 
     /// Gives the Lease back, so that the next one need not wait.
     pub async fn release(&mut self) {
-        let Ok(Some(mut lease)) = self.api.get_opt(NAME).await else {
+        let Ok(Some(mut lease)) = self.api.get_opt(&self.name).await else {
             return;
         };
         let ours = lease
@@ -117,13 +118,17 @@ impl Holder {
             spec.lease_duration_seconds = Some(1);
         }
         // If this fails the next one waits for as long as the Lease lasts.
-        drop(self.api.replace(NAME, &PostParams::default(), &lease).await);
+        drop(
+            self.api
+                .replace(&self.name, &PostParams::default(), &lease)
+                .await,
+        );
     }
 
     /// One look, and one write if there is cause. The resource version keeps two from both
     /// succeeding.
     async fn attempt(&mut self) -> Result<bool, kube::Error> {
-        let found = self.api.get_opt(NAME).await?;
+        let found = self.api.get_opt(&self.name).await?;
         let spec = found.as_ref().and_then(|lease| lease.spec.clone());
         let quiet = self.quiet_for(spec.clone().unwrap_or_default());
         let Move::Write { takes } = decide(spec.as_ref(), &self.identity, quiet) else {
@@ -133,11 +138,13 @@ impl Holder {
         let written = match found {
             Some(mut lease) => {
                 lease.spec = Some(spec);
-                self.api.replace(NAME, &PostParams::default(), &lease).await
+                self.api
+                    .replace(&self.name, &PostParams::default(), &lease)
+                    .await
             }
             None => {
                 let metadata = ObjectMeta {
-                    name: Some(NAME.into()),
+                    name: Some(self.name.clone()),
                     ..ObjectMeta::default()
                 };
                 let lease = Lease {

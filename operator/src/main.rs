@@ -98,7 +98,7 @@ async fn operate(settings: Settings) -> Result<ExitCode, Box<dyn std::error::Err
 
 /// Waits for the Lease, works while it is held, and gives it back.
 async fn work(client: kube::Client, settings: Settings, metrics: Metrics) -> ExitCode {
-    let mut holder = Holder::new(client.clone(), &settings.namespace, &settings.identity);
+    let mut holder = Holder::new(client.clone(), &settings);
     let elects = settings.leader_election;
     if elects {
         tracing::info!(identity = settings.identity, "waiting for the Lease");

@@ -14,6 +14,7 @@ Flags of run (or the environment variable in brackets):
   --image=IMAGE               image of members and of backup pods [ENGRAM_IMAGE]
   --watch-namespace=NAME      the one namespace to look after; default all [WATCH_NAMESPACE]
   --namespace=NAME            where the operator runs, for its Lease [POD_NAMESPACE]
+  --lease-name=NAME           that Lease, default engram-operator [LEASE_NAME]
   --identity=NAME             who this is among the operator's replicas [POD_NAME]
   --listen=ADDRESS            metrics and health, default 0.0.0.0:8080 [LISTEN]
   --concurrency=N             objects of a kind looked after at once, default 8 [CONCURRENCY]
@@ -29,6 +30,8 @@ pub struct Settings {
     pub watch_namespace: Option<String>,
     /// Where the operator runs.
     pub namespace: String,
+    /// The Lease by which replicas elect the one that works: theirs, and no other installation's.
+    pub lease_name: String,
     /// Who this is among the operator's replicas.
     pub identity: String,
     /// Where metrics and health are served.
@@ -62,10 +65,11 @@ pub enum SettingsError {
     },
 }
 
-const FLAGS: [(&str, &str); 7] = [
+const FLAGS: [(&str, &str); 8] = [
     ("image", "ENGRAM_IMAGE"),
     ("watch-namespace", "WATCH_NAMESPACE"),
     ("namespace", "POD_NAMESPACE"),
+    ("lease-name", "LEASE_NAME"),
     ("identity", "POD_NAME"),
     ("listen", "LISTEN"),
     ("concurrency", "CONCURRENCY"),
@@ -107,6 +111,7 @@ impl Settings {
             image: take("image").unwrap_or_else(default_image),
             watch_namespace: take("watch-namespace"),
             namespace: take("namespace").unwrap_or_else(|| "default".into()),
+            lease_name: take("lease-name").unwrap_or_else(|| "engram-operator".into()),
             identity: take("identity")
                 .unwrap_or_else(|| format!("operator-{}", std::process::id())),
             listen: read(

@@ -45,6 +45,8 @@ pub struct Metrics {
     pub backup_bytes: GaugeVec,
     /// When the last one succeeded.
     pub backup_success: GaugeVec,
+    /// When the first one after that is due.
+    pub backup_expected: GaugeVec,
     /// When the last one was verified.
     pub backup_verified: GaugeVec,
     /// How many revisions the last one is behind.
@@ -167,7 +169,12 @@ impl Metrics {
             )?,
             backup_success: float(
                 "engram_backup_last_success_timestamp_seconds",
-                "When the last backup succeeded; before the first one, when its schedule was made.",
+                "When the last backup succeeded.",
+                &CLUSTER,
+            )?,
+            backup_expected: float(
+                "engram_backup_expected_timestamp_seconds",
+                "When the first backup after the last success of a schedule is due.",
                 &CLUSTER,
             )?,
             backup_verified: float(
@@ -224,6 +231,7 @@ impl Metrics {
             &self.backup_seconds,
             &self.backup_bytes,
             &self.backup_success,
+            &self.backup_expected,
             &self.backup_verified,
             &self.certificate_end,
         ];

@@ -41,6 +41,8 @@ impl Default for Tls {
 #[x_kube(
     validation = Rule::new("(self.mode == 'Secret') == has(self.secretName)")
         .message("secretName is needed with mode Secret, and only then"),
+    validation = Rule::new("self.mode == oldSelf.mode")
+        .message("mode cannot be changed: members of one mode do not reach those of another; restore a backup into a new cluster"),
 )]
 pub struct TlsSide {
     /// Where certificates come from.

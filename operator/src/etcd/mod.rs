@@ -74,6 +74,8 @@ pub struct Status {
     pub revision: i64,
     /// The size of its data.
     pub db_size: i64,
+    /// How large it may grow.
+    pub db_quota: i64,
     /// The index that it has applied.
     pub applied: u64,
 }
@@ -154,6 +156,7 @@ impl MemberClient {
             version: answer.version,
             revision: header.revision,
             db_size: answer.db_size,
+            db_quota: answer.db_size_quota,
             applied: answer.raft_applied_index,
         })
     }

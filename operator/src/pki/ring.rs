@@ -65,14 +65,17 @@ fn incomplete(what: &str) -> PkiError {
 /// Making one failed, or the Secret is damaged.
 pub fn renew_ring(before: &Files, name: &str, lifetime: i64, now: i64) -> Result<Ring, PkiError> {
     let mut files = before.clone();
-    if !files.contains_key(CERTIFICATE) {
+    if before.is_empty() {
         let (certificate, key) = make(name, lifetime, now)?;
         files.insert(CERTIFICATE.into(), certificate);
         files.insert(KEY.into(), key);
         return Ok(Ring { files });
     }
-    if !files.contains_key(KEY) {
-        return Err(incomplete(KEY));
+    if let Some(missing) = [CERTIFICATE, KEY]
+        .iter()
+        .find(|file| !files.contains_key(**file))
+    {
+        return Err(incomplete(missing));
     }
     let ends = ends(&files, CERTIFICATE)?;
     let shown = SHOWN_SECONDS.min(lifetime / 12);

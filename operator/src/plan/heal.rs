@@ -96,8 +96,8 @@ fn leaving<'a>(observed: &Observed, roster: &'a Roster) -> Option<(&'a Entry, bo
     next.map(|entry| (entry, works(&entry)))
 }
 
-/// Whether a member that is to stay has found no node for a while: the one that goes may hold the
-/// place that it needs, where no two may share a node.
+/// Whether a member that is to stay has found no node for a while: where no two may share a node, the
+/// one that goes may hold the place that it needs.
 fn lacks_a_place(observed: &Observed) -> bool {
     observed.staying().any(|member| {
         let state = member.pod.as_ref().map(|pod| &pod.state);
@@ -128,7 +128,8 @@ fn take_out(
             .is_some_and(|member| !member.deleting)
     });
     let staying = staying.count();
-    if works && staying < wanted.replicas && !lacks_a_place(observed) {
+    let makes_room = wanted.node_each && lacks_a_place(observed);
+    if works && staying < wanted.replicas && !makes_room {
         // A replacement first: it is made by the steps that follow.
         return Next::On(plan);
     }
@@ -212,7 +213,13 @@ fn mark(
 }
 
 /// What a person should know when no quorum answers.
-pub(super) fn without_quorum(observed: &Observed) -> String {
+pub(super) fn without_quorum(observed: &Observed) -> (Reason, String) {
+    let had_data = |member: &&Member| member.initialized;
+    let mut holders = observed.members.iter().filter(had_data).peekable();
+    if holders.peek().is_some() && holders.all(|member| member.volume != Volume::Present) {
+        let text = "the data of every member is gone: restore a backup into a new cluster";
+        return (Reason::DataLost, text.to_owned());
+    }
     let healthy = observed
         .members
         .iter()
@@ -232,5 +239,5 @@ pub(super) fn without_quorum(observed: &Observed) -> String {
     if !gone.is_empty() {
         text.push_str(&format!("; the data of {} is gone", gone.join(", ")));
     }
-    text
+    (Reason::QuorumLost, text)
 }

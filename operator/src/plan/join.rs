@@ -3,7 +3,7 @@
 use super::heal::lost;
 use super::quorum::{healthy, quorum};
 use super::view::{Member, Observed, PodState, Roster, Volume, Wanted};
-use super::{Action, Next, Plan};
+use super::{Action, Next, Plan, roll};
 use crate::api::Reason;
 
 /// A cluster that was not founded yet: its first member is made and started.
@@ -29,7 +29,7 @@ pub(super) fn found(observed: &Observed) -> Plan {
                 member: name.clone(),
             });
         }
-        Some(pod) if pod.outdated && pod.state.is_down() => {
+        Some(_) if seed.is_stuck_on_the_old() => {
             plan.actions.push(Action::RestartPod {
                 member: name.clone(),
             });
@@ -134,14 +134,15 @@ fn follow(
         };
         return Next::Done(plan.step(action, Reason::ScalingUp, format!("{name} begins to vote")));
     }
-    // One that cannot start may need what was changed since.
-    let pod = member.pod.as_ref();
-    if pod.is_some_and(|pod| pod.outdated && pod.state.is_down()) {
-        plan.actions.push(Action::RestartPod {
-            member: name.clone(),
-        });
-    }
-    if pod.is_some_and(|pod| matches!(pod.state, PodState::Unplaced { .. })) {
+    // One that cannot start may need what was changed since; and so may another one, without which
+    // nobody can be taken out to make room.
+    let own = member.is_stuck_on_the_old().then(|| Action::RestartPod {
+        member: name.clone(),
+    });
+    let stuck = own.or_else(|| roll::repair(observed, wanted));
+    plan.actions.extend(stuck);
+    let state = member.pod.as_ref().map(|pod| &pod.state);
+    if matches!(state, Some(PodState::Unplaced { .. })) {
         let message = format!("no node takes the pod of {name}: its events say why");
         return Next::Done(plan.waiting(Reason::Unschedulable, message));
     }

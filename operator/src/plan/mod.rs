@@ -228,9 +228,11 @@ fn going_on(observed: &Observed, wanted: &Wanted) -> Plan {
     let mut plan = join::starts(observed);
     let Some(roster) = &observed.roster else {
         plan.actions.extend(roll::repair(observed, wanted));
-        return plan.blocked(Reason::QuorumLost, heal::without_quorum(observed));
+        let (reason, message) = heal::without_quorum(observed);
+        return plan.blocked(reason, message);
     };
-    plan.actions.extend(heal::put_away(observed, roster));
+    // First of all: whoever is started may need the room of whoever is gone.
+    plan.actions.splice(0..0, heal::put_away(observed, roster));
     let steps: [Step; 6] = [
         heal::step,
         join::step,

@@ -1,28 +1,22 @@
 //! Pods that are other than wanted: followers first, then leadership moves, the leader last.
 
 use super::quorum::{all_settled, can_miss, successor};
-use super::view::{Entry, Member, Observed, PodState, Roster, Wanted};
+use super::view::{Entry, Member, Observed, PodState, Roster, Volume, Wanted};
 use super::{Action, Next, Plan};
 use crate::api::Reason;
 
+/// One whose volume goes with its pod is not restarted: it would come back with nothing.
 fn is_outdated(member: &Member) -> bool {
-    member
-        .pod
-        .as_ref()
-        .is_some_and(|pod| pod.outdated && pod.state != PodState::Terminating)
+    let pod = member.pod.as_ref();
+    member.volume == Volume::Present
+        && pod.is_some_and(|pod| pod.outdated && pod.state != PodState::Terminating)
 }
 
-/// A pod that does not run and is not as wanted: restarting it takes nothing away.
-fn is_broken(member: &Member) -> bool {
-    let down = member.pod.as_ref().is_some_and(|pod| pod.state.is_down());
-    is_outdated(member) && !member.healthy && down
-}
-
-/// One pod that does not run and is not as wanted.
+/// One pod that serves nobody and is not as wanted.
 pub(super) fn repair(observed: &Observed, wanted: &Wanted) -> Option<Action> {
-    let broken = observed.members.iter().find(|member| is_broken(member));
-    let broken = broken.filter(|_| wanted.rolling);
-    broken.map(|member| Action::RestartPod {
+    let mut members = observed.members.iter().filter(|_| wanted.rolling);
+    let stuck = members.find(|member| member.is_stuck_on_the_old());
+    stuck.map(|member| Action::RestartPod {
         member: member.name.clone(),
     })
 }

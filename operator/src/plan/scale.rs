@@ -1,7 +1,7 @@
 //! More members, fewer members, none.
 
 use super::quorum::{all_settled, can_remove};
-use super::view::{Member, Observed, PodState, Roster, Wanted};
+use super::view::{Member, Observed, PodState, Roster, Volume, Wanted};
 use super::{Action, Cause, Next, Plan};
 use crate::api::Reason;
 
@@ -25,8 +25,10 @@ pub(super) fn tear_down(observed: &Observed) -> Plan {
     .waiting(Reason::Deleting, "members are put away")
 }
 
-/// `replicas: 0`: pods go, volumes and places in the cluster stay.
+/// `replicas: 0`: pods go, volumes and places in the cluster stay. A volume that is being deleted would
+/// go with its pod: that one stays up.
 pub(super) fn rest(observed: &Observed) -> Plan {
+    let condemned = |member: &&Member| member.volume == Volume::Terminating;
     let up = |member: &&Member| {
         member
             .pod
@@ -34,6 +36,8 @@ pub(super) fn rest(observed: &Observed) -> Plan {
             .is_some_and(|pod| pod.state != PodState::Terminating)
     };
     let running = observed.members.iter().filter(up);
+    let kept = running.clone().find(condemned);
+    let running = running.filter(|member| !condemned(member));
     let actions: Vec<Action> = running
         .map(|member| Action::StopPod {
             member: member.name.clone(),
@@ -43,6 +47,13 @@ pub(super) fn rest(observed: &Observed) -> Plan {
         actions,
         ..Plan::default()
     };
+    if let Some(member) = kept {
+        let name = &member.name;
+        let message = format!(
+            "the volume of {name} is being deleted and would go with its pod: set replicas again to have it replaced"
+        );
+        return plan.blocked(Reason::WouldLoseQuorum, message);
+    }
     match observed.members.iter().all(|member| member.pod.is_none()) {
         true => plan,
         false => plan.waiting(Reason::Hibernated, "pods are stopped; their data stays"),

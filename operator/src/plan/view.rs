@@ -120,6 +120,15 @@ impl Member {
         };
         self.healthy && state.is_some_and(served)
     }
+
+    /// Whether its pod is other than wanted and serves nobody: restarting it takes nothing away, as
+    /// long as its volume stays. One that hangs is among them, which only a change can help.
+    #[must_use]
+    pub fn is_stuck_on_the_old(&self) -> bool {
+        let pod = self.pod.as_ref();
+        let stuck = pod.is_some_and(|pod| pod.outdated && pod.state.is_down());
+        stuck && !self.healthy && self.volume != Volume::Terminating
+    }
 }
 
 /// A member's pod.
@@ -158,13 +167,14 @@ pub enum PodState {
 }
 
 impl PodState {
-    /// Whether it does not run (yet), so that restarting it takes nothing away.
+    /// Whether it serves nobody (yet).
     #[must_use]
     pub fn is_down(&self) -> bool {
-        matches!(
-            self,
-            Self::Starting | Self::Unplaced { .. } | Self::Broken { .. }
-        )
+        match self {
+            Self::Starting | Self::Unplaced { .. } | Self::Broken { .. } => true,
+            Self::Running { ready_since } => ready_since.is_none(),
+            Self::Terminating => false,
+        }
     }
 }
 
@@ -214,6 +224,8 @@ pub struct Wanted {
     pub node_lost_after: Duration,
     /// The most members replaced in an hour.
     pub replacements_per_hour: usize,
+    /// Whether no two members may share a node.
+    pub node_each: bool,
 }
 
 impl Default for Wanted {
@@ -227,6 +239,7 @@ impl Default for Wanted {
             unhealthy_after: Duration::from_secs(600),
             node_lost_after: Duration::from_secs(300),
             replacements_per_hour: 6,
+            node_each: false,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::Api;
 use kube::core::ObjectMeta;
@@ -15,6 +15,7 @@ use crate::build::{Names, cluster_labels};
 use crate::etcd::TlsClient;
 use crate::pki::{Files, LeafRequest, Ring, not_after, renew_leaf, renew_ring};
 
+use super::owner::{Owner, owner, taken};
 use super::{Context, Error, apply, now};
 
 /// Certificates for less would be renewed all the time.
@@ -190,37 +191,7 @@ async fn read(
         Owner::This => Ok(Some(files_of(secret))),
         // Kubernetes has not come round to it. It is written anew, for this one.
         Owner::Gone => Ok(None),
-        Owner::Other => {
-            let message =
-                format!("Secret {name} exists and is not this cluster's: delete or rename it");
-            Err(Error::input(Reason::CertificateInvalid, message))
-        }
-    }
-}
-
-/// Whose a Secret is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owner {
-    /// This cluster's.
-    This,
-    /// Of a cluster of its name that is gone.
-    Gone,
-    /// Somebody else's.
-    Other,
-}
-
-fn owner(secret: &Secret, cluster: &EngramCluster) -> Owner {
-    let owners = secret.owner_references();
-    let uid = cluster.metadata.uid.as_ref();
-    let of_name = |one: &OwnerReference| {
-        one.kind == EngramCluster::kind(&()) && one.name == cluster.name_any()
-    };
-    if owners.iter().any(|one| Some(&one.uid) == uid) {
-        Owner::This
-    } else if owners.iter().any(of_name) {
-        Owner::Gone
-    } else {
-        Owner::Other
+        Owner::Other => Err(taken::<Secret>(name, Reason::CertificateInvalid)),
     }
 }
 
@@ -276,31 +247,4 @@ async fn write(
         ..Secret::default()
     };
     apply(context, &names.namespace, &secret).await.map(drop)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_secret_of_a_gone_cluster_of_the_name_is_not_in_the_way_and_a_strangers_is() {
-        let cluster: EngramCluster = serde_json::from_value(json!({
-            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramCluster",
-            "metadata": { "name": "demo", "namespace": "data", "uid": "new" }, "spec": {},
-        }))
-        .unwrap();
-        let secret = |kind: &str, name: &str, uid: &str| -> Secret {
-            let owner = json!({ "apiVersion": "v1", "kind": kind, "name": name, "uid": uid });
-            let metadata = json!({ "name": "demo-peer-ca", "ownerReferences": [owner] });
-            serde_json::from_value(json!({ "metadata": metadata })).unwrap()
-        };
-        let of = |secret: &Secret| owner(secret, &cluster);
-        assert_eq!(of(&secret("EngramCluster", "demo", "new")), Owner::This);
-        assert_eq!(of(&secret("EngramCluster", "demo", "old")), Owner::Gone);
-        assert_eq!(of(&secret("EngramCluster", "other", "old")), Owner::Other);
-        assert_eq!(of(&secret("Certificate", "demo", "old")), Owner::Other);
-        assert_eq!(of(&Secret::default()), Owner::Other);
-    }
 }

@@ -10,7 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::act::{Scene, act};
 use crate::api::{
-    CLUSTER_FINALIZER, EngramCluster, EngramClusterStatus, Reason, UpdateStrategy, parse_duration,
+    AntiAffinity, CLUSTER_FINALIZER, EngramCluster, EngramClusterStatus, Reason, UpdateStrategy,
+    parse_duration,
 };
 use crate::observe::{Sight, observe};
 use crate::plan::{Action, Cause, Plan, Wanted, plan};
@@ -56,6 +57,7 @@ pub(super) async fn reconcile(
     }
     let pass = result?;
     Ok(if gone {
+        context.metrics.forget(&namespace, &seen.name_any());
         Next::await_change()
     } else {
         Next::requeue(if pass.busy { SOON } else { LATER })
@@ -95,18 +97,18 @@ async fn pass(
         status.restored = sight.pods.values().find_map(restore::restored);
     }
     latch(context, cluster, &sight, status).await?;
-    if !deleting {
-        let voters = sight
-            .observed
-            .roster
-            .as_ref()
-            .map_or(0, |roster| roster.voters().count());
-        children::ensure(context, cluster, voters).await?;
-    }
+    // A Service that is refused does not keep members from being healed.
+    let children = match deleting {
+        true => Ok(()),
+        false => {
+            let roster = sight.observed.roster.as_ref();
+            let voters = roster.map_or(0, |roster| roster.voters().count());
+            children::ensure(context, cluster, voters).await
+        }
+    };
     let planned = plan(&sight.observed, &wanted(cluster)?);
-    let failure = carry_out(context, cluster, &sight, &planned, image, status)
-        .await
-        .err();
+    let done = carry_out(context, cluster, &sight, &planned, image, status).await;
+    let failure = done.err().or(children.err());
     let mut space = None;
     if planned.actions.is_empty() && !cluster.spec.paused && !deleting {
         space = maintenance::clear_no_space(context, cluster, &sight).await?;
@@ -175,10 +177,12 @@ fn wanted(cluster: &EngramCluster) -> Result<Wanted, Error> {
         unhealthy_after: duration(&spec.healing.unhealthy_after)?,
         node_lost_after: duration(&spec.healing.node_lost_after)?,
         replacements_per_hour: spec.healing.max_per_hour as usize,
+        node_each: spec.scheduling.anti_affinity == AntiAffinity::Required,
     })
 }
 
-/// Does what is planned, up to the first step that fails.
+/// Does what is planned. After a step that fails nothing more is disturbed; what disturbs nobody is
+/// done all the same. Returns the first failure.
 async fn carry_out(
     context: &Context,
     cluster: &EngramCluster,
@@ -187,7 +191,11 @@ async fn carry_out(
     image: &str,
     status: &mut EngramClusterStatus,
 ) -> Result<(), Error> {
+    let mut result = Ok(());
     for action in &planned.actions {
+        if result.is_err() && action.is_disruptive() {
+            continue;
+        }
         if matches!(action, Action::CreateMember { .. }) {
             // The number is spent before it is used: none is ever used twice.
             let highest = sight
@@ -207,10 +215,12 @@ async fn carry_out(
             image,
             next_number,
         };
-        act(&scene, action).await?;
-        done(context, cluster, planned, action, status).await;
+        match act(&scene, action).await {
+            Ok(()) => done(context, cluster, planned, action, status).await,
+            Err(error) => result = result.and(Err(error)),
+        }
     }
-    Ok(())
+    result
 }
 
 /// Says and counts what was done.

@@ -1,8 +1,8 @@
 //! What every controller has at hand.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
@@ -19,6 +19,23 @@ const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// The longest.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
+/// What of an object ends its back-off by a change: its generation, and whether it is being deleted.
+pub type Form = (Option<i64>, bool);
+
+/// What is known of an object that fails.
+struct Failures {
+    /// How often in a row.
+    count: u32,
+    /// When it is tried again.
+    until: Instant,
+    /// What failed.
+    form: Form,
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What every controller has at hand.
 pub struct Context {
     /// The API server.
@@ -29,7 +46,9 @@ pub struct Context {
     pub metrics: Metrics,
     recorder: Recorder,
     /// Failures in a row, by kind, namespace and name; an entry goes with a success.
-    failures: Mutex<HashMap<String, u32>>,
+    failures: Mutex<HashMap<String, Failures>>,
+    /// When room was last made in a cluster that lacks it, by its UID. An entry goes with the alarm.
+    room_made: Mutex<HashMap<String, i64>>,
     /// Nodes that have no object any more, and since when. An entry goes when the node is back.
     gone_nodes: Mutex<HashMap<String, i64>>,
 }
@@ -49,6 +68,7 @@ impl Context {
             metrics,
             recorder,
             failures: Mutex::default(),
+            room_made: Mutex::default(),
             gone_nodes: Mutex::default(),
         }
     }
@@ -84,39 +104,60 @@ impl Context {
             .inc_by(bytes);
     }
 
-    /// One more failure of an object: how long to wait.
-    pub fn failed(&self, key: &str) -> Duration {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(key.to_owned()).or_default();
+    /// One more failure of an object, in the form that it had: how long to wait.
+    pub fn failed(&self, key: &str, form: Form) -> Duration {
+        let mut all = held(&self.failures);
+        let count = all.get(key).map_or(0, |failures| failures.count);
         let wait = BACKOFF_FIRST
-            .saturating_mul(1 << (*count).min(10))
+            .saturating_mul(1 << count.min(10))
             .min(BACKOFF_MAX);
-        *count = count.saturating_add(1);
+        let failures = Failures {
+            count: count.saturating_add(1),
+            until: Instant::now() + wait,
+            form,
+        };
+        all.insert(key.to_owned(), failures);
         wait
+    }
+
+    /// How long an object still has to wait after its last failure; not at all in another form. What
+    /// a pass that fails writes would have the next one begin at once.
+    pub fn must_wait(&self, key: &str, form: Form) -> Option<Duration> {
+        let all = held(&self.failures);
+        let last = all.get(key).filter(|last| last.form == form)?;
+        let left = last.until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
     }
 
     /// A success of an object: its failures are forgotten.
     pub fn succeeded(&self, key: &str) {
-        self.failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(key);
+        held(&self.failures).remove(key);
+    }
+
+    /// Whether room may be made in a cluster that lacks it: not within `pause` seconds of the last
+    /// time.
+    pub fn may_make_room(&self, uid: &str, now: i64, pause: i64) -> bool {
+        let mut made = held(&self.room_made);
+        let due = made.get(uid).is_none_or(|last| now - last >= pause);
+        if due {
+            made.insert(uid.to_owned(), now);
+        }
+        due
+    }
+
+    /// A cluster has room again.
+    pub fn made_room(&self, uid: &str) {
+        held(&self.room_made).remove(uid);
     }
 
     /// Since when a node has been seen to have no object.
     pub fn node_gone_since(&self, node: &str, now: i64) -> i64 {
-        let mut gone = self
-            .gone_nodes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut gone = held(&self.gone_nodes);
         *gone.entry(node.to_owned()).or_insert(now)
     }
 
     /// A node has an object again.
     pub fn node_is_back(&self, node: &str) {
-        self.gone_nodes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(node);
+        held(&self.gone_nodes).remove(node);
     }
 }

@@ -10,6 +10,7 @@ mod error;
 mod maintenance;
 mod member_status;
 mod operation;
+mod owner;
 mod restore;
 mod run;
 mod schedule;

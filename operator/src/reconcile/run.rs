@@ -20,6 +20,7 @@ use crate::api::{
     EngramOperation, EngramRestore,
 };
 
+use super::context::Form;
 use super::{Context, Error, backup, cluster, operation, restore, schedule, store};
 
 /// Changes of one object that come close together are looked at once.
@@ -115,6 +116,9 @@ async fn drive<K, F>(
     F: Future<Output = Result<Action, Error>> + Send + 'static,
 {
     let counted = move |object: Arc<K>, context: Arc<Context>| async move {
+        if let Some(left) = context.must_wait(&key(&*object), form(&*object)) {
+            return Ok(Action::requeue(left));
+        }
         let began = Instant::now();
         let kind = K::kind(&());
         let result = pass(object.clone(), context.clone()).await;
@@ -137,7 +141,7 @@ async fn drive<K, F>(
     };
     let on_error = |object: Arc<K>, error: &Error, context: Arc<Context>| {
         let kind = K::kind(&());
-        let wait = context.failed(&key(&*object));
+        let wait = context.failed(&key(&*object), form(&*object));
         context
             .metrics
             .errors
@@ -166,6 +170,11 @@ async fn drive<K, F>(
             }
         })
         .await;
+}
+
+fn form<K: Kind>(object: &K) -> Form {
+    let meta = object.meta();
+    (meta.generation, meta.deletion_timestamp.is_some())
 }
 
 fn key<K: Kind>(object: &K) -> String {

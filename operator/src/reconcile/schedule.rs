@@ -95,7 +95,6 @@ async fn pass(
     let backups: Api<EngramBackup> = Api::namespaced(context.client.clone(), &namespace);
     let made = made(&backups, schedule).await?;
     look_back(&made, status);
-    expect_first(context, schedule, status);
     history::trim(context, &backups, schedule, &made).await?;
     let pruning = prune::prune(context, &backups, schedule, &made, status).await?;
     if spec.suspend {
@@ -141,22 +140,17 @@ fn look_back(made: &[EngramBackup], status: &mut EngramBackupScheduleStatus) {
     status.last_success_time = newest.max(status.last_success_time.take());
 }
 
-/// Before the first success, what is measured is the schedule's own age: one that never succeeds
-/// is stale too.
-fn expect_first(
-    context: &Context,
-    schedule: &EngramBackupSchedule,
-    status: &EngramBackupScheduleStatus,
-) {
-    let namespace = schedule.namespace().unwrap_or_default();
-    let labels = [namespace.as_str(), &schedule.spec.cluster_ref.name];
-    let newest = context.metrics.backup_success.with_label_values(&labels);
-    let created = schedule.metadata.creation_timestamp.as_ref();
-    let since = status.last_success_time.as_ref().or(created);
-    let since = since.map_or(0.0, |time| time.0.as_duration().as_secs_f64());
-    if newest.get() == 0.0 {
-        newest.set(since);
+/// When the first backup after the last success is due; from its beginning on, where there was none.
+pub(super) fn expected(schedule: &EngramBackupSchedule) -> Option<Timestamp> {
+    let spec = &schedule.spec;
+    if spec.suspend || schedule.metadata.deletion_timestamp.is_some() {
+        return None;
     }
+    let clock = Clock::new(&spec.schedule, &spec.time_zone).ok()?;
+    let status = schedule.status.as_ref();
+    let success = status.and_then(|status| status.last_success_time.as_ref());
+    let since = success.or(schedule.metadata.creation_timestamp.as_ref())?;
+    clock.next(since.0)
 }
 
 /// What is due; the first backup at once, where that is asked for.

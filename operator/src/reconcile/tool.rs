@@ -4,7 +4,7 @@ mod verdict;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, PostParams, Preconditions};
 use serde::Deserialize;
 
 use crate::api::{EngramBackupStore, EngramCluster, EngramMember, Reason};
@@ -63,6 +63,11 @@ pub(super) async fn run(context: &Context, tool: &Tool<'_>) -> Result<Run, Error
         // One of an object of this name that is gone: its own deletion is under way.
         return Ok(Run::Running);
     }
+    if verdict::is_left_behind(&pod, now().as_second()) {
+        // Its node does not answer. What was begun there is begun anew.
+        clear(context, &tool.namespace, &tool.name).await?;
+        return Ok(Run::Running);
+    }
     let run = verdict::read(&pod, now().as_second());
     if matches!(run, Run::Failed { .. }) && verdict::may_begin(&pod) {
         // What is said to have failed must not be done later.
@@ -86,10 +91,22 @@ async fn begin(api: &Api<Pod>, tool: &Tool<'_>) -> Result<Run, Error> {
     }
 }
 
-/// Deletes a run's pod; whether it is gone.
+/// Deletes a run's pod; whether it is gone. One that a lost node holds is not waited for.
 pub(super) async fn clear(context: &Context, namespace: &str, name: &str) -> Result<bool, Error> {
     let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-    match api.delete(name, &DeleteParams::default()).await {
+    let Some(pod) = api.get_opt(name).await? else {
+        return Ok(true);
+    };
+    let left_behind = verdict::is_left_behind(&pod, now().as_second());
+    let params = DeleteParams {
+        grace_period_seconds: left_behind.then_some(0),
+        preconditions: Some(Preconditions {
+            uid: pod.uid(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    match api.delete(name, &params).await {
         Ok(_) => Ok(false),
         Err(error) if is_gone(&error) => Ok(true),
         Err(error) => Err(error.into()),

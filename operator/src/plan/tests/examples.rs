@@ -64,6 +64,7 @@ fn the_one_member_of_one_is_restarted_without_ado() {
 fn a_member_that_works_makes_room_where_its_replacement_finds_no_other_node() {
     let mut world = World::of(3, 3);
     world.places = Some(3);
+    world.wanted.node_each = true;
     world.observed.members[1].deleting = true;
     // The replacement comes first: it is made, and waits for a node.
     let actions = all_actions(&mut world, 6);
@@ -76,6 +77,36 @@ fn a_member_that_works_makes_room_where_its_replacement_finds_no_other_node() {
     world.settle();
     assert!(world.observed.member("demo-2").is_none());
     assert_eq!(world.voters(), 3);
+}
+
+#[test]
+fn a_member_that_works_stays_while_its_replacement_waits_for_a_node_of_any_kind() {
+    let mut world = World::of(3, 3);
+    world.places = Some(3);
+    world.observed.members[1].deleting = true;
+    all_actions(&mut world, 60);
+    assert_eq!((world.voters(), world.healthy_voters()), (3, 3));
+}
+
+#[test]
+fn a_pod_that_hangs_on_what_was_wanted_before_is_restarted() {
+    for (members, replicas) in [(3, 3), (1, 1)] {
+        let mut world = World::of(members, replicas);
+        world.hang("demo-1");
+        world.settle();
+        assert!(
+            world.observed.member("demo-1").is_some(),
+            "it is not replaced"
+        );
+    }
+}
+
+#[test]
+fn that_the_only_copy_is_gone_is_said() {
+    let mut world = World::of(1, 1);
+    world.lose_volume("demo-1");
+    let blocked = plan(&world.view(), &world.wanted).blocked;
+    assert_eq!(blocked.map(|note| note.reason), Some(Reason::DataLost));
 }
 
 #[test]

@@ -4,12 +4,13 @@
 use proptest::prelude::*;
 
 use super::simulation::World;
-use crate::plan::{Member, Node, Volume, plan};
+use crate::plan::{Member, Node, PodState, Volume, plan};
 
 /// Something that happens.
 #[derive(Clone, Debug)]
 enum Event {
     LosePod(usize),
+    Hang(usize),
     LoseVolume(usize),
     CondemnVolume(usize),
     LoseNode(usize),
@@ -25,6 +26,7 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         3 => (0..7_usize).prop_map(Event::LosePod),
+        1 => (0..7_usize).prop_map(Event::Hang),
         2 => (0..7_usize).prop_map(Event::LoseVolume),
         1 => (0..7_usize).prop_map(Event::CondemnVolume),
         2 => (0..7_usize).prop_map(Event::LoseNode),
@@ -63,8 +65,25 @@ fn survivable(world: &World, name: &str) -> bool {
 fn happen(world: &mut World, event: &Event) {
     match event {
         Event::LosePod(index) => {
-            if let Some(name) = target(world, *index) {
+            // With its pod a condemned volume goes as well.
+            let held = |name: &String| {
+                let member = world.observed.member(name);
+                member.is_some_and(|member| member.volume == Volume::Terminating)
+            };
+            let name = target(world, *index).filter(|name| !held(name) || survivable(world, name));
+            if let Some(name) = name {
                 world.lose_pod(&name);
+            }
+        }
+        Event::Hang(index) => {
+            let runs = |name: &String| {
+                let member = world.observed.member(name);
+                let member = member.filter(|member| member.volume == Volume::Present);
+                let pod = member.and_then(|member| member.pod.as_ref());
+                pod.is_some_and(|pod| matches!(pod.state, PodState::Running { .. }))
+            };
+            if let Some(name) = target(world, *index).filter(runs) {
+                world.hang(&name);
             }
         }
         Event::LoseVolume(index) => {
@@ -135,6 +154,7 @@ proptest! {
         let mut world = World::of(count, replicas);
         // No two members may share a node, and there are as many nodes as members at the most.
         world.places = places.map(|places| places.max(replicas).max(last).max(count as usize));
+        world.wanted.node_each = places.is_some();
         for event in &events {
             happen(&mut world, event);
             // What is planned is a function of what is seen.

@@ -4,13 +4,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
-use crate::api::{BackupPhase, EngramBackup, EngramCluster, EngramClusterStatus, LastBackup};
+use crate::api::{
+    BackupPhase, EngramBackup, EngramBackupSchedule, EngramCluster, EngramClusterStatus, LastBackup,
+};
 use crate::build::Names;
 
-use super::super::{Context, Error};
+use super::super::{Context, Error, schedule};
 
 /// Sets the newest completed backup, and when one was last verified. What is known stays known when
-/// the objects go.
+/// the objects go. And measures when the next one is due.
 ///
 /// # Errors
 /// The API server did not answer.
@@ -32,6 +34,24 @@ pub(super) async fn backups(
     }
     let verified = all.iter().filter_map(verified_at).max();
     status.last_verified_at = verified.max(status.last_verified_at.take());
+    expect(context, &names).await
+}
+
+async fn expect(context: &Context, names: &Names) -> Result<(), Error> {
+    let api: Api<EngramBackupSchedule> = Api::namespaced(context.client.clone(), &names.namespace);
+    let all = api.list(&ListParams::default()).await?.items;
+    let own = all
+        .iter()
+        .filter(|one| one.spec.cluster_ref.name == names.cluster);
+    let labels = [names.namespace.as_str(), names.cluster.as_str()];
+    let gauge = &context.metrics.backup_expected;
+    match own.filter_map(schedule::expected).min() {
+        Some(at) => gauge
+            .with_label_values(&labels)
+            .set(at.as_duration().as_secs_f64()),
+        // It may not have been there either.
+        None => drop(gauge.remove_label_values(&labels)),
+    }
     Ok(())
 }
 

@@ -13,6 +13,15 @@ const MISSING_MAX_SECONDS: i64 = 60;
 /// How long a pod may wait for anything else: a node, a volume, an image.
 const PENDING_MAX_SECONDS: i64 = 600;
 
+/// How long a pod may take to end beyond its own time, before its node is taken for lost.
+const ENDING_MAX_SECONDS: i64 = 60;
+
+/// Whether a pod should have ended long ago: its node does not answer.
+pub(super) fn is_left_behind(pod: &Pod, now: i64) -> bool {
+    let ending = pod.metadata.deletion_timestamp.as_ref();
+    ending.is_some_and(|time| now - time.0.as_second() > ENDING_MAX_SECONDS)
+}
+
 /// How a run stands at `now` (in seconds).
 pub(super) fn read(pod: &Pod, now: i64) -> Run {
     match phase(pod) {
@@ -263,6 +272,15 @@ mod tests {
         ] {
             assert_eq!(classify(&format!("Error: {said}")), reason, "{said}");
         }
+    }
+
+    #[test]
+    fn a_pod_that_does_not_end_is_left_behind() {
+        let mut pod = pod(json!({ "phase": "Running" }));
+        assert!(!is_left_behind(&pod, CREATED + 9_999));
+        pod.metadata.deletion_timestamp = pod.metadata.creation_timestamp.clone();
+        assert!(!is_left_behind(&pod, CREATED + ENDING_MAX_SECONDS));
+        assert!(is_left_behind(&pod, CREATED + ENDING_MAX_SECONDS + 1));
     }
 
     #[test]

@@ -22,6 +22,18 @@ impl World {
         self.elect();
     }
 
+    /// A member was changed into one that hangs, and that was taken back.
+    pub fn hang(&mut self, name: &str) {
+        if let Some(member) = self.member(name) {
+            member.healthy = false;
+            if let Some(pod) = &mut member.pod {
+                pod.state = PodState::Running { ready_since: None };
+                pod.outdated = true;
+            }
+        }
+        self.elect();
+    }
+
     /// A volume goes with its pod.
     pub fn lose_volume(&mut self, name: &str) {
         self.lose_pod(name);
@@ -43,21 +55,31 @@ impl World {
         self.elect();
     }
 
-    /// Pods that wait for a node get one, as long as there are any.
+    /// Pods that wait for a node get one, as long as there are any; those with a volume always have
+    /// theirs. For a lost node there is another one.
     pub(super) fn place(&mut self) {
         let now = self.observed.now;
-        let pods = self.observed.members.iter_mut().filter_map(|member| {
-            let pod = member.pod.as_mut()?;
-            Some((&member.name, pod))
-        });
-        let (waiting, placed): (Vec<_>, Vec<_>) =
-            pods.partition(|(_, pod)| matches!(pod.state, PodState::Unplaced { .. }));
-        let free = self
+        let waits = |member: &Member| {
+            let state = member.pod.as_ref().map(|pod| &pod.state);
+            matches!(state, Some(PodState::Unplaced { .. }))
+        };
+        let members = &mut self.observed.members;
+        let holds = |member: &&Member| {
+            member.pod.is_some() && !waits(member) && !matches!(member.node, Node::Lost { .. })
+        };
+        let held = members.iter().filter(holds).count();
+        let mut free = self
             .places
-            .map_or(usize::MAX, |places| places.saturating_sub(placed.len()));
-        for (name, pod) in waiting.into_iter().take(free) {
-            pod.state = PodState::Starting;
-            self.started.push((name.clone(), now));
+            .map_or(usize::MAX, |places| places.saturating_sub(held));
+        for member in members.iter_mut().filter(|member| waits(member)) {
+            if !member.initialized && free == 0 {
+                continue;
+            }
+            free = free.saturating_sub(1);
+            self.started.push((member.name.clone(), now));
+            if let Some(pod) = &mut member.pod {
+                pod.state = PodState::Starting;
+            }
         }
     }
 
