@@ -32,8 +32,11 @@ start() {
   fi
   ours || rm -f "$pid_file" # a killed daemon leaves its file, and the next would refuse to start
   echo "starting dockerd (log: $KIND_CACHE/dockerd.log)"
+  # Not with the node's programs before the machine's: their containerd and its shim are of another
+  # version, and one that is built while the daemon runs would meet the other's.
+  local path; path=$(tr : '\n' <<<"$PATH" | grep -vxF "$BIN" | paste -sd:)
   # Its own session, so that it outlives the shell that started it.
-  setsid nohup dockerd --pidfile "$pid_file" "${runtime[@]}" >>"$KIND_CACHE/dockerd.log" 2>&1 </dev/null &
+  PATH=$path setsid nohup dockerd --pidfile "$pid_file" "${runtime[@]}" >>"$KIND_CACHE/dockerd.log" 2>&1 </dev/null &
   for _ in $(seq 60); do
     if answers; then return; fi
     sleep 0.5
