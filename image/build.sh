@@ -56,7 +56,12 @@ if [ -d /usr/share/zoneinfo ]; then
   tar -C /usr/share/zoneinfo --exclude=./posix --exclude=./right -c . | tar -C "$stage/usr/share/zoneinfo" -x
 fi
 
+# Compressed, in bytes: an image that grows beyond is looked at, not shipped.
+size_max=40000000
+
 python3 "$root/image/oci-archive.py" "$out.new" "$name" --user "$user" --compress gzip \
   --label "org.opencontainers.image.version=$version" "$stage:/"
+size=$(stat -c %s "$out.new")
+[ "$size" -le "$size_max" ] || { echo "image/build.sh: $size bytes, more than $size_max" >&2; exit 1; }
 mv -f "$out.new" "$out"
 echo "$out"

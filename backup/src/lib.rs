@@ -8,7 +8,7 @@
 //! prune    retention (pure) ─► store, the manifest first
 //! ```
 //!
-//! Memory is bounded whatever the size of a backup: a few chunks at a time. `docs/backup-format.md`
+//! Memory is bounded whatever the size of a backup: a few chunks at a time, and the leases. `docs/backup-format.md`
 //! describes the bytes.
 //!
 //! Invariants

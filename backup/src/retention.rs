@@ -21,6 +21,8 @@ pub struct Retention {
     pub weekly: usize,
     /// The same by months.
     pub monthly: usize,
+    /// Keep all that are not older.
+    pub keep_within: Option<Duration>,
     /// Let go of what is older, whatever else would keep it.
     pub max_age: Option<Duration>,
     /// Never go below the newest so many, not even for `max_age`.
@@ -33,10 +35,14 @@ impl Retention {
         let mut newest_first: Vec<usize> = (0..times.len()).collect();
         // Of two of the same moment, the one listed later is the newer.
         newest_first.sort_by_key(|index| std::cmp::Reverse((times[*index], *index)));
-        let kept = self.kept(times, &newest_first);
+        let age = |index: usize| (now - times[index]).to_std().unwrap_or_default();
+        let mut kept = self.kept(times, &newest_first);
+        if let Some(within) = self.keep_within {
+            kept.extend((0..times.len()).filter(|index| age(*index) <= within));
+        }
         let always = self.min_keep.max(1);
         let is_expired = |(rank, index): (usize, &usize)| {
-            let age = (now - times[*index]).to_std().unwrap_or_default();
+            let age = age(*index);
             let is_old = self.max_age.is_some_and(|max| age > max);
             rank >= always && (is_old || !kept.contains(index))
         };
@@ -57,7 +63,7 @@ impl Retention {
             self.weekly,
             self.monthly,
         ];
-        if counts.iter().all(|count| *count == 0) {
+        if counts.iter().all(|count| *count == 0) && self.keep_within.is_none() {
             return newest_first.iter().copied().collect();
         }
         let mut kept: HashSet<usize> = newest_first.iter().take(self.keep_last).copied().collect();
@@ -133,6 +139,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_young_enough_stays_beside_what_another_rule_keeps() {
+        let times = [
+            at("2026-01-01T10:00:00Z"),
+            at("2026-01-02T01:00:00Z"),
+            at("2026-01-02T02:00:00Z"),
+            at("2026-01-03T01:00:00Z"),
+            at("2026-01-03T01:30:00Z"),
+        ];
+        let now = at("2026-01-03T02:00:00Z");
+        let young = Retention {
+            keep_within: Some(Duration::from_secs(3_600)),
+            ..Retention::default()
+        };
+        assert_eq!(young.expired(&times, now), [0, 1, 2]);
+        let both = Retention { daily: 2, ..young };
+        assert_eq!(both.expired(&times, now), [0, 1]);
+    }
+
+    #[test]
     fn age_takes_away_but_never_below_the_minimum() {
         let times = [
             at("2026-01-01T00:00:00Z"),
@@ -161,12 +186,14 @@ mod tests {
             ages in prop::collection::vec(0i64..5_000_000, 0..60),
             counts in prop::array::uniform6(0usize..5),
             max_age in prop::option::of(0u64..6_000_000),
+            keep_within in prop::option::of(0u64..6_000_000),
         ) {
             let now = at("2026-06-15T12:00:00Z");
             let times: Vec<_> = ages.iter().map(|age| now - TimeDelta::seconds(*age)).collect();
             let [keep_last, hourly, daily, weekly, monthly, min_keep] = counts;
-            let max_age = max_age.map(Duration::from_secs);
-            let rules = Retention { keep_last, hourly, daily, weekly, monthly, max_age, min_keep };
+            let [max_age, keep_within] = [max_age, keep_within].map(|age| age.map(Duration::from_secs));
+            let rules =
+                Retention { keep_last, hourly, daily, weekly, monthly, keep_within, max_age, min_keep };
             let expired = rules.expired(&times, now);
             let left: Vec<_> =
                 (0..times.len()).filter(|index| !expired.contains(index)).map(|index| times[index]).collect();

@@ -4,8 +4,23 @@ use std::fmt;
 
 /// etcdctl's exit code of a failure.
 const ERROR: u8 = 1;
+/// etcdctl's exit code of an input that makes no sense.
+const BAD_INPUT: u8 = 3;
+/// etcdctl's exit code of a flag's value that it does not know.
+const BAD_FEATURE: u8 = 4;
 /// etcdctl's exit code of arguments that make no sense.
-pub const BAD_ARGUMENTS: u8 = 128;
+const BAD_ARGUMENTS: u8 = 128;
+
+/// The exit code of a command line that cannot be read.
+pub fn unreadable(kind: clap::error::ErrorKind) -> u8 {
+    use clap::error::ErrorKind as Kind;
+    match kind {
+        Kind::DisplayHelp => 0,
+        Kind::InvalidValue => BAD_FEATURE,
+        Kind::UnknownArgument | Kind::InvalidSubcommand | Kind::ValueValidation => ERROR,
+        _ => BAD_ARGUMENTS,
+    }
+}
 
 /// See the module.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +43,22 @@ impl Failure {
         Failure {
             message: message.to_string(),
             code: BAD_ARGUMENTS,
+        }
+    }
+
+    /// What was read from standard input makes no sense.
+    pub fn input(message: impl fmt::Display) -> Failure {
+        Failure {
+            message: message.to_string(),
+            code: BAD_INPUT,
+        }
+    }
+
+    /// A flag's value is one that cannot be.
+    pub fn feature(message: impl fmt::Display) -> Failure {
+        Failure {
+            message: message.to_string(),
+            code: BAD_FEATURE,
         }
     }
 

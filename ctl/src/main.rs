@@ -5,7 +5,8 @@
 //!           └──► output, json (etcd's texts)      progress (on standard error, where one looks)
 //! ```
 //!
-//! Exit codes are etcdctl's: 0, 1 for what failed, 128 for arguments that make no sense.
+//! Exit codes are etcdctl's: 0; 1 for what failed; 3 for a transaction that cannot be read, 4 for a flag's
+//! value that cannot be, 128 for arguments that make no sense.
 
 #![forbid(unsafe_code)]
 
@@ -19,8 +20,6 @@ mod verbs;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 
@@ -28,13 +27,12 @@ use crate::failure::Failure;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
-            let is_help = !error.use_stderr();
             // Nothing better is to be done where the terminal is gone.
             let _ = error.print();
-            return ExitCode::from(if is_help { 0 } else { failure::BAD_ARGUMENTS });
+            return ExitCode::from(failure::unreadable(error.kind()));
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -59,11 +57,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Get(get) => verbs::kv::get(global, get).await,
         Command::Put(put) => verbs::kv::put(global, put).await,
         Command::Del(del) => verbs::kv::del(global, del).await,
-        Command::Txn => verbs::txn::txn(global).await,
+        Command::Txn(txn) => verbs::txn::txn(global, txn).await,
         Command::Watch(watch) => verbs::watch::watch(global, watch).await,
         Command::Lease { command } => verbs::lease::lease(global, command).await,
         Command::Compaction(compaction) => verbs::maintenance::compact(global, compaction).await,
-        Command::Defrag => verbs::maintenance::defragment(global).await,
+        Command::Defrag(scope) => verbs::maintenance::defragment(global, &scope).await,
         Command::Alarm { command } => verbs::maintenance::alarm(global, command).await,
         Command::MoveLeader { target } => verbs::maintenance::move_leader(global, &target).await,
         Command::Endpoint { command } => verbs::endpoint::endpoint(global, command).await,

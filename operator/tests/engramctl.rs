@@ -1,15 +1,14 @@
 //! The operator's command lines are held to the flags that engramctl takes, and what the operator
 //! reads to the words that engramctl says: the two are built apart.
 
-use clap::Parser as _;
 use engram_backup::store::{BackupStore, StoreError};
 use engram_operator::api::{EngramBackupStore, EngramCluster, EngramMember, Recovery, Retention};
 use engram_operator::build::{self, Job, MemberPod, Tool};
 use serde_json::{Value, json};
 
 /// engramctl's own, which is a program and no library; the test reads what it parses, not all of it.
-#[allow(dead_code)]
-#[path = "../../ctl/src/cli.rs"]
+#[allow(dead_code, unused_imports)]
+#[path = "../../ctl/src/cli/mod.rs"]
 mod cli;
 
 use cli::{Backup, Cli, Command};
@@ -43,7 +42,7 @@ fn stores() -> [EngramBackupStore; 2] {
 
 fn parse(container: &Value) -> Cli {
     let command: Vec<String> = read(container["command"].clone());
-    Cli::try_parse_from(&command).unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    Cli::read(&command).unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
 
 /// What engramctl understands of a job's pod.
@@ -134,22 +133,25 @@ fn every_other_job_is_understood_without_the_cluster() {
 }
 
 #[test]
-fn retention_becomes_rules_that_keep_what_either_part_keeps() {
+fn retention_becomes_rules_that_keep_what_any_part_keeps() {
     let [store, _] = stores();
     let rules = |retention: Value| {
         let retention: Retention = read(retention);
         match backup_verb(Job::Prune(retention), &store) {
             Backup::Prune { rules, dry_run, .. } if !dry_run => {
-                let hours = rules.max_age.map(|age| age.as_secs() / 3600);
-                (rules.keep_last, hours, rules.min_keep)
+                assert_eq!((rules.max_age, rules.min_keep), (None, 1));
+                let hours = rules.keep_within.map(|age| age.as_secs() / 3600);
+                let periods = [rules.hourly, rules.daily, rules.weekly, rules.monthly];
+                (rules.keep_last, hours, periods)
             }
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(rules(json!({ "keepLast": 3 })), (3, None, 1));
-    assert_eq!(rules(json!({ "keepWithin": "168h" })), (0, Some(168), 1));
+    assert_eq!(rules(json!({ "keepLast": 3 })), (3, None, [0; 4]));
     let both = json!({ "keepLast": 3, "keepWithin": "168h" });
-    assert_eq!(rules(both), (0, Some(168), 3));
+    assert_eq!(rules(both), (3, Some(168), [0; 4]));
+    let periods = json!({ "hourly": 24, "daily": 7, "weekly": 4, "monthly": 12 });
+    assert_eq!(rules(periods), (0, None, [24, 7, 4, 12]));
 }
 
 #[test]

@@ -198,6 +198,7 @@ async fn prune(
         daily: rules.daily,
         weekly: rules.weekly,
         monthly: rules.monthly,
+        keep_within: rules.keep_within,
         max_age: rules.max_age,
         min_keep: rules.min_keep,
     };

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use super::kv;
-use crate::cli::{Endpoint, EndpointScope, Global};
+use crate::cli::{ClusterScope, Endpoint, Global};
 use crate::connect::{any, one, within};
 use crate::failure::Failure;
 use crate::json::{header, without_zeros};
@@ -46,7 +46,7 @@ pub async fn endpoint(global: &Global, command: Endpoint) -> Result<(), Failure>
 }
 
 /// The endpoints given, or all that members advertise.
-async fn endpoints(global: &Global, scope: &EndpointScope) -> Result<Vec<String>, Failure> {
+pub async fn endpoints(global: &Global, scope: &ClusterScope) -> Result<Vec<String>, Failure> {
     if !scope.cluster {
         return Ok(global.endpoints.clone());
     }
@@ -109,10 +109,10 @@ async fn alarms(global: &Global, channel: Channel) -> Option<String> {
 }
 
 async fn health(global: &Global, endpoints: &[String]) -> Result<(), Failure> {
-    let mut checked = Vec::new();
-    for endpoint in endpoints {
-        checked.push((endpoint, check(global, endpoint).await));
-    }
+    let checks = endpoints
+        .iter()
+        .map(async |endpoint| (endpoint, check(global, endpoint).await));
+    let checked = futures_util::future::join_all(checks).await;
     let all_well = checked.iter().all(|(_, (_, error))| error.is_none());
     match global.write_out {
         crate::cli::Format::Simple => {
@@ -139,7 +139,14 @@ async fn health(global: &Global, endpoints: &[String]) -> Result<(), Failure> {
             };
             let rows: Vec<Vec<String>> = checked.iter().map(row).collect();
             let value = || {
-                let one = |row: &Vec<String>| json!({ "endpoint": row[0], "health": row[1] == "true", "took": row[2], "error": row[3] });
+                let one = |row: &Vec<String>| {
+                    let mut value =
+                        json!({ "endpoint": row[0], "health": row[1] == "true", "took": row[2] });
+                    if !row[3].is_empty() {
+                        value["error"] = json!(row[3]);
+                    }
+                    value
+                };
                 rows.iter().map(one).collect()
             };
             output::rows(
@@ -179,10 +186,7 @@ async fn status(global: &Global, endpoints: &[String]) -> Result<(), Failure> {
     output::rows(global, &STATUS, &rows, || {
         answers.iter().map(status_value).collect()
     })?;
-    match failed {
-        0 => Ok(()),
-        _ => Err(Failure::new(format!("{failed} endpoints did not answer"))),
-    }
+    all_answered(failed)
 }
 
 fn status_row(endpoint: &str, status: &pb::StatusResponse) -> Vec<String> {
@@ -233,11 +237,19 @@ fn status_value((endpoint, status): &(String, pb::StatusResponse)) -> Value {
 
 async fn hash_kv(global: &Global, endpoints: &[String], revision: i64) -> Result<(), Failure> {
     let mut answers = Vec::new();
+    let mut failed = 0;
     for endpoint in endpoints {
-        let mut client = MaintenanceClient::new(one(global, endpoint).await?.channel);
-        let request = pb::HashKvRequest { revision };
-        let answer = within(global, client.hash_kv(request)).await?;
-        answers.push((endpoint.clone(), answer.into_inner()));
+        let asked = async {
+            let mut client = MaintenanceClient::new(one(global, endpoint).await?.channel);
+            within(global, client.hash_kv(pb::HashKvRequest { revision })).await
+        };
+        match asked.await {
+            Ok(answer) => answers.push((endpoint.clone(), answer.into_inner())),
+            Err(failure) => {
+                failed += 1;
+                eprintln!("Failed to get the hash of endpoint {endpoint} ({failure})");
+            }
+        }
     }
     let row = |(endpoint, answer): &(String, pb::HashKvResponse)| {
         vec![
@@ -256,5 +268,14 @@ async fn hash_kv(global: &Global, endpoints: &[String], revision: i64) -> Result
     let header = ["endpoint", "hash", "hash_revision"];
     output::rows(global, &header, &rows, || {
         answers.iter().map(value).collect()
-    })
+    })?;
+    all_answered(failed)
+}
+
+/// What a command that asked several endpoints ends with.
+fn all_answered(failed: usize) -> Result<(), Failure> {
+    match failed {
+        0 => Ok(()),
+        _ => Err(Failure::new(format!("{failed} endpoints did not answer"))),
+    }
 }

@@ -1,61 +1,59 @@
 //! `get`, `put`, `del`.
 
 use std::io::Read as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::time::Duration;
 
 use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::kv_client::KvClient;
 use engram_proto::mvccpb::KeyValue;
 use tonic::transport::Channel;
 
-use super::{ANSWER_BYTES_MAX, lease_id, range};
+use super::{ANSWER_BYTES_MAX, request};
 use crate::cli::{Del, Get, Global, Put};
 use crate::connect::{any, within};
 use crate::failure::Failure;
 use crate::{json, output};
 
+/// How long a range that is about to be deleted can still be kept: etcdctl's.
+const SECOND_THOUGHTS: Duration = Duration::from_secs(2);
+
 /// `get`.
 pub async fn get(global: &Global, get: Get) -> Result<(), Failure> {
-    let key = match (&get.key, get.prefix || get.from_key) {
-        (Some(key), _) => key.clone(),
-        (None, true) => String::new(),
-        (None, false) => return Err(Failure::arguments("get command needs one argument as key")),
-    };
-    let (key, range_end) = range(&key, get.range_end.as_deref(), get.prefix, get.from_key)?;
-    let request = pb::RangeRequest {
-        key: key.into(),
-        range_end: range_end.into(),
-        limit: get.limit,
-        revision: get.rev,
-        serializable: get.consistency == "s",
-        keys_only: get.keys_only,
-        count_only: get.count_only,
-        ..pb::RangeRequest::default()
-    };
+    let (value_only, count_only) = (get.print_value_only, get.count_only);
+    let request = request::get(get)?;
     let mut client = client(any(global).await?.channel);
     let answer = within(global, client.range(request)).await?.into_inner();
-    let shown = || range_text(&answer, get.print_value_only);
+    let shown = || match count_only {
+        true => format!("{}\n", answer.count).into_bytes(),
+        false => range_text(&answer, value_only),
+    };
     output::answer(global, shown, || json::range(&answer))
 }
 
 /// `put`.
-pub async fn put(global: &Global, put: Put) -> Result<(), Failure> {
-    let value = match (put.value, put.ignore_value) {
-        (Some(value), _) => value.into_bytes(),
+pub async fn put(global: &Global, mut put: Put) -> Result<(), Failure> {
+    let value = match (put.value.take(), put.ignore_value) {
+        (Some(_), true) => {
+            return Err(Failure::arguments(
+                "put command needs only 1 argument when 'ignore-value' is set",
+            ));
+        }
+        (Some(value), false) => value.into_vec(),
         (None, true) => Vec::new(),
         (None, false) => {
             let mut value = Vec::new();
             std::io::stdin().lock().read_to_end(&mut value)?;
+            // Nothing comes from a program that failed: an empty value is said as one.
+            if value.is_empty() {
+                return Err(Failure::arguments(
+                    "put command needs 1 argument and input from stdin or 2 arguments",
+                ));
+            }
             value
         }
     };
-    let request = pb::PutRequest {
-        key: put.key.into_bytes().into(),
-        value: value.into(),
-        lease: lease_id(&put.lease)?,
-        prev_kv: put.prev_kv,
-        ignore_value: put.ignore_value,
-        ignore_lease: put.ignore_lease,
-    };
+    let request = request::put(put, value)?;
     let mut client = client(any(global).await?.channel);
     let answer = within(global, client.put(request)).await?.into_inner();
     output::answer(global, || put_text(&answer), || json::put(&answer))
@@ -63,12 +61,19 @@ pub async fn put(global: &Global, put: Put) -> Result<(), Failure> {
 
 /// `del`.
 pub async fn del(global: &Global, del: Del) -> Result<(), Failure> {
-    let (key, range_end) = range(&del.key, del.range_end.as_deref(), del.prefix, del.from_key)?;
-    let request = pb::DeleteRangeRequest {
-        key: key.into(),
-        range_end: range_end.into(),
-        prev_kv: del.prev_kv,
+    let warning = match (&del.range_end, del.range) {
+        (Some(end), false) => Some(format!(
+            "Warning: Keys between {:?} and {end:?} will be deleted. Please interrupt the command \
+             within next 2 seconds to cancel. You can provide `--range` flag to avoid the delay.",
+            del.key
+        )),
+        _ => None,
     };
+    let request = request::delete(del)?;
+    if let Some(warning) = warning {
+        eprintln!("{warning}");
+        tokio::time::sleep(SECOND_THOUGHTS).await;
+    }
     let mut client = client(any(global).await?.channel);
     let answer = within(global, client.delete_range(request))
         .await?

@@ -6,8 +6,9 @@ use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use serde_json::{Value, json};
 
+use super::endpoint::endpoints;
 use super::{kv, member_id};
-use crate::cli::{Alarm, Compaction, Format, Global};
+use crate::cli::{Alarm, ClusterScope, Compaction, Format, Global};
 use crate::connect::{any, one, within};
 use crate::failure::Failure;
 use crate::json::{header, without_zeros};
@@ -35,11 +36,11 @@ pub async fn compact(global: &Global, compaction: Compaction) -> Result<(), Fail
 }
 
 /// `defrag`: every endpoint, one after the other. It takes as long as it takes.
-pub async fn defragment(global: &Global) -> Result<(), Failure> {
+pub async fn defragment(global: &Global, scope: &ClusterScope) -> Result<(), Failure> {
     let mut failures = 0;
-    for endpoint in &global.endpoints {
+    for endpoint in endpoints(global, scope).await? {
         let started = Instant::now();
-        match defragment_one(global, endpoint).await {
+        match defragment_one(global, &endpoint).await {
             Ok(()) => output::text(&format!(
                 "Finished defragmenting etcd member[{endpoint}]. took {:?}\n",
                 started.elapsed()

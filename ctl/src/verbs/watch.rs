@@ -6,8 +6,9 @@ use engram_proto::mvccpb::Event;
 use engram_proto::mvccpb::event::EventType;
 use serde_json::{Value, json};
 
+use super::ANSWER_BYTES_MAX;
 use super::kv::put_pair;
-use super::{ANSWER_BYTES_MAX, range};
+use super::request::range;
 use crate::cli::{Format, Global, Watch};
 use crate::connect::any;
 use crate::failure::Failure;
@@ -15,7 +16,7 @@ use crate::{json as answers, output};
 
 /// `watch`.
 pub async fn watch(global: &Global, watch: Watch) -> Result<(), Failure> {
-    let (key, range_end) = range(&watch.key, watch.range_end.as_deref(), watch.prefix, false)?;
+    let (key, range_end) = range(watch.key, watch.range_end, watch.prefix, false)?;
     let create = pb::WatchCreateRequest {
         key: key.into(),
         range_end: range_end.into(),

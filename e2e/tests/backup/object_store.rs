@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use engram_e2e::certificates::{Authority, Certificate};
 use engram_e2e::server::Setup;
 use engram_e2e::{ports, tools, turn};
 use tempfile::TempDir;
@@ -16,6 +17,7 @@ const KEY: (&str, &str) = ("engram-key", "engram-secret");
 
 /// versitygw over a directory: buckets are directories in it.
 struct S3 {
+    scheme: &'static str,
     port: u16,
     child: Child,
     _directory: TempDir,
@@ -23,19 +25,34 @@ struct S3 {
 
 impl S3 {
     fn start() -> S3 {
+        S3::start_with("http", None)
+    }
+
+    /// Over TLS, with this certificate.
+    fn start_tls(certificate: &Certificate) -> S3 {
+        S3::start_with("https", Some(certificate))
+    }
+
+    fn start_with(scheme: &'static str, certificate: Option<&Certificate>) -> S3 {
         let port = ports::free();
         let directory = TempDir::with_prefix("engram-s3-").expect("a temporary directory");
         std::fs::create_dir(directory.path().join("backups")).expect("a bucket");
         let mut command = tools::command(&tools::tool("versitygw"));
         command
             .args(["--access", KEY.0, "--secret", KEY.1, "--port"])
-            .arg(format!("127.0.0.1:{port}"))
+            .arg(format!("127.0.0.1:{port}"));
+        if let Some(Certificate { certificate, key }) = certificate {
+            command.arg("--cert").arg(certificate);
+            command.arg("--key").arg(key);
+        }
+        command
             .arg("posix")
             .arg(directory.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let child = command.spawn().expect("versitygw starts");
         let s3 = S3 {
+            scheme,
             port,
             child,
             _directory: directory,
@@ -49,9 +66,10 @@ impl S3 {
     }
 
     fn store(&self, bucket: &str) -> String {
-        let port = self.port;
+        let S3 { scheme, port, .. } = self;
+        let plain = scheme == &"http";
         format!(
-            "--store=s3://{bucket}/some/prefix?endpoint=http://127.0.0.1:{port}&region=us-east-1&allow_http=true"
+            "--store=s3://{bucket}/some/prefix?endpoint={scheme}://127.0.0.1:{port}&region=us-east-1&allow_http={plain}"
         )
     }
 }
@@ -160,4 +178,24 @@ fn what_is_wrong_with_the_store_is_said() {
     );
     let bucket = failed(KEY.1, &s3.store("missing"));
     assert!(bucket.contains("there is no such bucket"), "{bucket}");
+}
+
+#[test]
+fn a_store_over_tls_is_believed_by_its_authority_alone() {
+    let _turn = turn::take("S3 over TLS");
+    let directory = TempDir::with_prefix("engram-ca-").expect("a temporary directory");
+    let authority = Authority::new(directory.path());
+    let s3 = S3::start_tls(&authority.issue("s3", 1));
+    let store = s3.store("backups");
+    let unknown = fail(KEY.1, &["backup", "list", &store]);
+    let advice = "the store's certificate is not accepted: set SSL_CERT_FILE";
+    assert!(unknown.contains(advice), "{unknown}");
+    let none = directory.path().join("none.pem");
+    std::fs::write(&none, "no certificate").expect("writing a file");
+    let list = || engramctl(KEY.1, &["backup", "list", &store]);
+    let useless = tools::run(list().env("SSL_CERT_FILE", none), tools::TOOL_LIMIT).text();
+    assert!(useless.contains(advice), "{useless}");
+    let mut command = list();
+    let listed = tools::must_succeed(command.env("SSL_CERT_FILE", authority.bundle()));
+    assert_eq!(listed, "");
 }

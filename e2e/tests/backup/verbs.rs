@@ -1,6 +1,7 @@
 //! engramctl beside etcdctl on one server: what scripts read is the same.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Stdio;
 
 use engram_e2e::kind::wait_for;
@@ -23,17 +24,45 @@ fn answers_equal_etcdctls() {
     let _turn = turn::take("verbs");
     let server = Setup::engram().start();
     fill(&server);
-    let texts: [&[&str]; 17] = [
+    let texts: [&[&str]; 28] = [
         &["get", "key/001"],
         &["get", "key/00", "--prefix", "--print-value-only"],
         &["get", "key/19", "--prefix", "--keys-only"],
         &["get", "key/198", "--from-key", "--limit=1"],
         &["get", "key/001", "key/004", "--rev=500"],
+        &["get", "key/00", "--prefix", "--order=DESCEND"],
+        &[
+            "get",
+            "key/00",
+            "--prefix",
+            "--sort-by=modify",
+            "--order=descend",
+        ],
+        &["get", "key/", "--prefix", "--sort-by=VALUE", "--limit=3"],
+        &[
+            "get",
+            "key/",
+            "--prefix",
+            "--min-mod-rev=450",
+            "--max-mod-rev=460",
+        ],
+        &[
+            "get",
+            "key/",
+            "--prefix",
+            "--min-create-rev=9",
+            "--max-create-rev=4",
+        ],
+        &["get", "key/", "--prefix", "--keys-only", "--count-only"],
+        &["get", "key/00", "--prefix=false"],
+        &["get", "key/00", "--prefix=true", "--keys-only=1"],
         &["get", "nothing"],
         &["get", "key/001", "--rev=1"],
         &["put", "same", "value"],
         &["put", "same", "value", "--prev-kv"],
         &["del", "nothing"],
+        &["del", "key/195", "--prefix", "--from-key"],
+        &["put", "same", "value", "--ignore-value"],
         &["lease", "list"],
         &["lease", "timetolive", "1234", "--keys"],
         &["lease", "revoke", "1234"],
@@ -41,13 +70,14 @@ fn answers_equal_etcdctls() {
         &["member", "list"],
         &["member", "remove", "1234"],
         &["endpoint", "hashkv", "--rev=600"],
+        &["endpoint", "hash", "--rev=600", "--cluster"],
     ];
     for arguments in texts {
         let [theirs, ours] = both(&server, arguments);
         assert_eq!(theirs.stdout, ours.stdout, "{arguments:?}");
         assert_eq!(
-            theirs.status.success(),
-            ours.status.success(),
+            theirs.status.code(),
+            ours.status.code(),
             "{arguments:?}: {}",
             ours.text()
         );
@@ -65,8 +95,94 @@ fn answers_equal_etcdctls() {
             .map(|finished| serde_json::from_str::<Value>(finished.stdout.trim()).expect("JSON"));
         assert_eq!(theirs, ours, "{arguments:?}");
     }
+    let [theirs, ours] = both(&server, &["endpoint", "health", "-w", "json"]).map(|finished| {
+        let health: Value = serde_json::from_str(finished.stdout.trim()).expect("JSON");
+        let fields = health[0].as_object().expect("an endpoint's health");
+        fields.keys().cloned().collect::<Vec<_>>()
+    });
+    assert_eq!(theirs, ours);
     let [theirs, ours] = both(&server, &["member", "list", "-w", "table"]);
     assert_eq!(theirs.stdout, ours.stdout);
+    let compacted = both(&server, &["compact", "600"]);
+    assert_eq!(compacted[0].stdout, "compacted revision 600\n");
+    let already = "etcdserver: mvcc: required revision has been compacted";
+    assert!(
+        compacted[1].text().contains(already),
+        "{}",
+        compacted[1].text()
+    );
+    for finished in both(&server, &["defrag", "--cluster"]) {
+        let line = finished
+            .stdout
+            .starts_with("Finished defragmenting etcd member[http://");
+        assert!(line, "{}", finished.text());
+    }
+}
+
+#[test]
+fn transactions_equal_etcdctls() {
+    let _turn = turn::take("transactions");
+    let server = Setup::engram().start();
+    let read = concat!(
+        "mod(\"a)\") = \"0\"\nver(\"b\") = \"0\"\n\n",
+        "get k --prefix --order=DESCEND --keys-only\n\n",
+        "get \"\\x6b\" --prefix --limit=1\n\n"
+    );
+    let write = concat!(
+        "value(\"a\") = \"a ) b\"\n\ndel k --prev-kv\n\n",
+        "put k 'two words'\nput k1 --prev-kv \"\\u00e9\"\nput \"k 2\" --lease=0 v\n\n"
+    );
+    for input in [write, read] {
+        let [theirs, ours] = [tools::tool("etcdctl"), tools::engramctl()].map(|program| {
+            server.etcdctl(&["del", "k", "--prefix"]);
+            server.etcdctl(&["put", "k1", "one"]);
+            server.etcdctl(&["put", "k2", "two"]);
+            txn(&server, &program, input)
+        });
+        assert!(
+            theirs.contains("FAILURE") || theirs.contains("SUCCESS"),
+            "{theirs}"
+        );
+        assert_eq!(theirs, ours);
+    }
+    for program in [tools::tool("etcdctl"), tools::engramctl()] {
+        let cut_off = "\nput kept no\n";
+        assert_eq!(txn(&server, &program, cut_off), "");
+        assert_eq!(server.etcdctl(&["get", "kept"]), "", "nothing is done");
+    }
+}
+
+/// What `txn` answers to an input.
+fn txn(server: &Server, program: &Path, input: &str) -> String {
+    let mut command = tools::command(program);
+    let endpoints = format!("--endpoints={}", server.address());
+    command
+        .args([&endpoints, "txn"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut txn = command.spawn().expect("it starts");
+    let mut pipe = txn.stdin.take().expect("it is piped");
+    pipe.write_all(input.as_bytes()).expect("a pipe");
+    drop(pipe);
+    let output = txn.wait_with_output().expect("it ends");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_dead_endpoint_hides_no_other() {
+    let _turn = turn::take("dead endpoint");
+    let server = Setup::engram().start();
+    let endpoints = format!("--endpoints=127.0.0.1:1,{}", server.address());
+    for verb in ["health", "status", "hashkv"] {
+        let mut command = tools::command(&tools::engramctl());
+        let finished = tools::run(
+            command.args([&endpoints, "endpoint", verb]),
+            tools::TOOL_LIMIT,
+        );
+        assert!(!finished.status.success(), "{verb}");
+        let told = finished.stdout.contains(&server.address().to_string());
+        assert!(told, "{verb}: {}", finished.text());
+    }
 }
 
 #[test]
@@ -110,25 +226,15 @@ fn the_daily_work_is_done() {
         format!("lease {id} revoked\n")
     );
     assert_eq!(engramctl(&["get", "leased"]), "");
-    let mut command = tools::command(&tools::engramctl());
-    let endpoints = format!("--endpoints={}", server.address());
-    command
-        .args([&endpoints, "txn"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
-    let mut txn = command.spawn().expect("engramctl starts");
-    let mut input = txn.stdin.take().expect("it is piped");
-    input
-        .write_all(b"value(\"foo\") = \"bar\"\n\nput foo changed\nget foo\n\nget foo\n\n")
-        .expect("a pipe");
-    drop(input);
-    let output = txn.wait_with_output().expect("engramctl ends");
+    let changes = "value(\"foo\") = \"bar\"\n\nput foo changed\nget foo\n\nget foo\n\n";
     assert_eq!(
-        String::from_utf8_lossy(&output.stdout),
+        txn(&server, &tools::engramctl(), changes),
         "SUCCESS\n\nOK\n\nfoo\nchanged\n"
     );
     assert_eq!(engramctl(&["compaction", "3"]), "compacted revision 3\n");
     assert!(engramctl(&["defrag"]).starts_with("Finished defragmenting etcd member["));
     assert_eq!(engramctl(&["alarm", "disarm"]), "");
-    assert_eq!(engramctl(&["del", "foo"]), "1\n");
+    assert_eq!(engramctl(&["put", "fop", "--lease=0", "-bar"]), "OK\n");
+    assert_eq!(engramctl(&["get", "fop"]), "fop\n-bar\n");
+    assert_eq!(engramctl(&["del", "foo", "foq", "--range"]), "2\n");
 }

@@ -120,7 +120,8 @@ pub struct PvcStore {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.keepLast) || has(self.keepWithin)").message("keepLast or keepWithin is needed"),
+    validation = Rule::new("has(self.keepLast) || has(self.keepWithin) || has(self.hourly) || has(self.daily) || has(self.weekly) || has(self.monthly)")
+        .message("at least one rule is needed: keepLast, keepWithin, hourly, daily, weekly or monthly"),
 )]
 pub struct Retention {
     /// The newest ones.
@@ -131,6 +132,22 @@ pub struct Retention {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "duration_schema")]
     pub keep_within: Option<String>,
+    /// The newest of each of the last so many hours that have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub hourly: Option<u32>,
+    /// The same by days (UTC).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub daily: Option<u32>,
+    /// The same by ISO weeks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub weekly: Option<u32>,
+    /// The same by months.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub monthly: Option<u32>,
 }
 
 /// A store as the operator finds it.

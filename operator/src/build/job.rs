@@ -75,18 +75,29 @@ impl Job {
     }
 }
 
-/// What is kept, in engramctl's words. Its `--max-age` lets go of what is older; its `--min-keep`
-/// stands above that: together they keep what either rule of ours does.
+/// What is kept, in engramctl's words: the same rules, of which each keeps what it keeps.
 fn kept(retention: &Retention) -> Vec<String> {
-    let last = retention.keep_last;
-    match &retention.keep_within {
-        None => last
-            .map(|count| format!("--keep-last={count}"))
-            .into_iter()
-            .collect(),
-        Some(time) => vec![
-            format!("--max-age={time}"),
-            format!("--min-keep={}", last.unwrap_or(1)),
-        ],
-    }
+    // No `..`: a new rule does not compile until it reaches engramctl.
+    let Retention {
+        keep_last,
+        keep_within,
+        hourly,
+        daily,
+        weekly,
+        monthly,
+    } = retention;
+    let counts = [
+        ("keep-last", keep_last),
+        ("hourly", hourly),
+        ("daily", daily),
+        ("weekly", weekly),
+        ("monthly", monthly),
+    ];
+    let counts = counts
+        .into_iter()
+        .filter_map(|(flag, count)| count.map(|count| format!("--{flag}={count}")));
+    let within = keep_within
+        .as_ref()
+        .map(|time| format!("--keep-within={time}"));
+    counts.chain(within).collect()
 }

@@ -1,0 +1,56 @@
+//! Removes backups, and tells how old what was left behind is.
+
+use futures_util::TryStreamExt as _;
+use object_store::ObjectStoreExt as _;
+use object_store::path::Path;
+
+use super::{BackupStore, MANIFEST, StoreError};
+use crate::format::BackupId;
+
+/// Objects removed at the same time.
+const REMOVALS_AT_ONCE: usize = 8;
+
+impl BackupStore {
+    /// Removes a backup: the manifest first, so that what is listed is always whole.
+    ///
+    /// # Errors
+    /// The store refuses; what is left is not listed any more, and can be removed again.
+    pub async fn remove(&self, cluster: &BackupId, id: &BackupId) -> Result<(), StoreError> {
+        let directory = self.backup(cluster, id);
+        self.remove_object(&directory.clone().join(MANIFEST))
+            .await?;
+        let objects = self.objects.list(Some(&directory));
+        let failed = |error| self.failed(&directory, error);
+        objects
+            .map_err(failed)
+            .try_for_each_concurrent(REMOVALS_AT_ONCE, |object| async move {
+                self.remove_object(&object.location).await
+            })
+            .await
+    }
+
+    async fn remove_object(&self, place: &Path) -> Result<(), StoreError> {
+        match self.objects.delete(place).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.failed(place, error)),
+        }
+    }
+
+    /// When the youngest object of an unfinished backup was written; none where there is none.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn last_written(
+        &self,
+        cluster: &BackupId,
+        id: &BackupId,
+    ) -> Result<Option<chrono::DateTime<chrono::Utc>>, StoreError> {
+        let directory = self.backup(cluster, id);
+        let objects = self.objects.list(Some(&directory));
+        let failed = |error| self.failed(&directory, error);
+        let newest = |newest: Option<_>, object: object_store::ObjectMeta| async move {
+            Ok(newest.max(Some(object.last_modified)))
+        };
+        objects.map_err(failed).try_fold(None, newest).await
+    }
+}

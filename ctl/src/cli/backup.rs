@@ -1,0 +1,176 @@
+//! What is asked of snapshots and backups: etcdutl's flags, and Engram's own.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::duration;
+
+/// `snapshot`.
+#[derive(Debug, Subcommand)]
+pub enum Snapshot {
+    /// Store a member's snapshot in a file
+    Save {
+        /// The file
+        filename: PathBuf,
+    },
+    /// Get the status of a snapshot file
+    Status {
+        /// The file
+        filename: PathBuf,
+    },
+    /// Make a member's data directory out of a snapshot file of etcd or Engram
+    Restore {
+        /// The file
+        filename: PathBuf,
+        /// As whom, and where to.
+        #[command(flatten)]
+        target: RestoreTarget,
+        /// Ignore snapshot integrity hash value (required if copied from data directory)
+        #[arg(long)]
+        skip_hash_check: bool,
+    },
+}
+
+/// Whose data directory a restore makes, in etcdutl's words.
+#[derive(Args, Debug)]
+pub struct RestoreTarget {
+    /// Path to the output data directory (default: NAME.etcd)
+    #[arg(long)]
+    pub data_dir: Option<PathBuf>,
+    /// Path to the WAL directory; must not be there yet
+    #[arg(long)]
+    pub wal_dir: Option<PathBuf>,
+    /// Human-readable name for this member
+    #[arg(long, default_value = "default")]
+    pub name: String,
+    /// Initial cluster configuration for restore bootstrap
+    #[arg(long, default_value = "default=http://localhost:2380")]
+    pub initial_cluster: String,
+    /// Initial cluster token for the cluster during restore bootstrap
+    #[arg(long, default_value = "etcd-cluster")]
+    pub initial_cluster_token: String,
+    /// List of this member's peer URLs to advertise to the rest of the cluster
+    #[arg(long, default_value = "http://localhost:2380")]
+    pub initial_advertise_peer_urls: String,
+    /// How much to increase the latest revision after restore
+    #[arg(long, default_value_t = 0)]
+    pub bump_revision: u64,
+    /// Mark the latest revision after restore as the point of scheduled compaction (required if --bump-revision > 0, disallowed otherwise)
+    #[arg(long)]
+    pub mark_compacted: bool,
+}
+
+/// Which store.
+#[derive(Args, Debug)]
+pub struct StoreFlag {
+    /// s3://bucket/prefix?endpoint=…&region=…&allow_http=true (credentials from AWS_*), or file:///path
+    #[arg(long)]
+    pub store: String,
+    /// The cluster's name in the store
+    #[arg(long)]
+    pub cluster: Option<String>,
+}
+
+/// `backup`.
+#[derive(Debug, Subcommand)]
+pub enum Backup {
+    /// Take a full backup
+    Create {
+        /// Where to.
+        #[command(flatten)]
+        store: StoreFlag,
+        /// The backup's id (default: time and revision)
+        #[arg(long)]
+        name: Option<String>,
+        /// A whole backup of that name that is there already is the result, and no error
+        #[arg(long, requires = "name")]
+        or_existing: bool,
+        /// Where the snapshot is kept meanwhile (default: the system's temporary directory)
+        #[arg(long)]
+        scratch_dir: Option<PathBuf>,
+    },
+    /// List the whole backups
+    List {
+        /// Where.
+        #[command(flatten)]
+        store: StoreFlag,
+    },
+    /// Download a backup, restore it into a scratch directory, compare HashKV with its manifest
+    Verify {
+        /// Where.
+        #[command(flatten)]
+        store: StoreFlag,
+        /// Its id, or "latest"
+        #[arg(long, default_value = "latest")]
+        backup: String,
+        /// Where it is restored (default: the system's temporary directory)
+        #[arg(long)]
+        scratch_dir: Option<PathBuf>,
+    },
+    /// Remove the backups that the rules do not keep, never the newest
+    Prune {
+        /// Where.
+        #[command(flatten)]
+        store: StoreFlag,
+        /// What is kept.
+        #[command(flatten)]
+        rules: PruneRules,
+        /// Only tell
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Remove a backup
+    Delete {
+        /// Where.
+        #[command(flatten)]
+        store: StoreFlag,
+        /// Its id
+        #[arg(long)]
+        backup: String,
+    },
+}
+
+/// What `backup prune` keeps.
+#[derive(Args, Debug)]
+pub struct PruneRules {
+    /// Keep the newest N
+    #[arg(long, default_value_t = 0)]
+    pub keep_last: usize,
+    /// Keep the newest of each of the last N hours that have one
+    #[arg(long, default_value_t = 0)]
+    pub hourly: usize,
+    /// The same by days
+    #[arg(long, default_value_t = 0)]
+    pub daily: usize,
+    /// The same by weeks
+    #[arg(long, default_value_t = 0)]
+    pub weekly: usize,
+    /// The same by months
+    #[arg(long, default_value_t = 0)]
+    pub monthly: usize,
+    /// Keep all that are not older (72h, 30d)
+    #[arg(long, value_parser = duration)]
+    pub keep_within: Option<Duration>,
+    /// Remove what is older (72h, 30d), whatever else would keep it
+    #[arg(long, value_parser = duration)]
+    pub max_age: Option<Duration>,
+    /// Never go below the newest N
+    #[arg(long, default_value_t = 1)]
+    pub min_keep: usize,
+}
+
+/// `restore`.
+#[derive(Args, Debug)]
+pub struct Restore {
+    /// Where from.
+    #[command(flatten)]
+    pub store: StoreFlag,
+    /// Its id, or "latest"
+    #[arg(long, default_value = "latest")]
+    pub backup: String,
+    /// As whom, and where to.
+    #[command(flatten)]
+    pub target: RestoreTarget,
+}
