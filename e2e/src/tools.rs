@@ -88,6 +88,13 @@ pub fn engram_is_etcd() -> bool {
     same_file(engram()) == same_file(tool("etcd"))
 }
 
+/// The directory `e2e` of the clone. Cargo says it when tests run: clones share what is built, and what
+/// another one has built knows that one's place.
+pub fn directory() -> PathBuf {
+    let said = std::env::var_os("CARGO_MANIFEST_DIR");
+    PathBuf::from(said.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()))
+}
+
 /// Where everything that is built is kept.
 pub fn cache() -> PathBuf {
     if let Some(cache) = std::env::var_os("ENGRAM_CACHE") {

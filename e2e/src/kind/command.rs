@@ -6,11 +6,6 @@ use std::time::Duration;
 
 use crate::tools;
 
-/// The directory `e2e` of the clone.
-pub fn e2e() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 /// Where the kind environment keeps what it builds, and its kubeconfigs.
 pub fn cache() -> PathBuf {
     tools::cache().join("kind")
@@ -18,7 +13,7 @@ pub fn cache() -> PathBuf {
 
 /// A script below `e2e`. Unlike [`program`] it keeps the environment: the scripts are set by it.
 pub fn script(path: &str) -> Command {
-    let mut command = Command::new(e2e().join(path));
+    let mut command = Command::new(tools::directory().join(path));
     command.stdin(std::process::Stdio::null());
     command
 }

@@ -12,7 +12,7 @@ impl Kind {
     /// Runs helm with a chart of this clone: `arguments` come after the kubeconfig, and
     /// `charts/NAME` in them is made a path.
     pub fn helm(&self, arguments: &[&str]) -> Finished {
-        let charts = command::e2e().join("../charts");
+        let charts = tools::directory().join("../charts");
         let mut helm = command::program("helm");
         helm.arg("--kubeconfig").arg(&self.kubeconfig);
         for argument in arguments {

@@ -78,7 +78,7 @@ impl Kind {
         };
         let mut up = command::script("kind/up.sh");
         up.args(["--replace", "--name", name, "--config"])
-            .arg(command::e2e().join("kind").join(nodes.config()));
+            .arg(tools::directory().join("kind").join(nodes.config()));
         if let Some(archive) = etcd_image {
             up.arg("--etcd-image").arg(archive);
         }

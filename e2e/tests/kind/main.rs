@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use runner::Stage::{Own, Shared};
 use runner::Story;
 
-const STORIES: [Story; 11] = [
+const STORIES: [Story; 12] = [
     Story {
         name: "ci::kubernetes_on_engram",
         stage: Own(ci::kubernetes_on_engram::tell),
@@ -51,6 +51,10 @@ const STORIES: [Story; 11] = [
     Story {
         name: "full::hibernation",
         stage: Shared(full::hibernation::tell),
+    },
+    Story {
+        name: "full::storage_grows",
+        stage: Shared(full::storage_grows::tell),
     },
     Story {
         name: "full::worker_node_stopped",

@@ -16,10 +16,7 @@ use tempfile::TempDir;
 use crate::lab::LIMIT;
 
 /// The alerts as the chart has them.
-const RULES: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../charts/engram-operator/files/alerts.yaml"
-);
+const RULES: &str = "../charts/engram-operator/files/alerts.yaml";
 /// How long a query may take.
 const QUERY_LIMIT: Duration = Duration::from_secs(10);
 /// How often pods are scraped, in place of half a minute.
@@ -112,7 +109,7 @@ impl Drop for Prometheus {
 
 /// Has promtool read the chart's rules.
 pub fn rules_are_valid() {
-    check(Path::new(RULES));
+    check(&tools::directory().join(RULES));
 }
 
 fn check(rules: &Path) {
@@ -122,7 +119,8 @@ fn check(rules: &Path) {
 
 /// The chart's rules with shorter times.
 fn sooner(changes: &[(&str, &str)]) -> String {
-    let mut rules = std::fs::read_to_string(RULES).expect("the chart has alerts");
+    let mut rules =
+        std::fs::read_to_string(tools::directory().join(RULES)).expect("the chart has alerts");
     for (from, to) in changes {
         assert!(rules.contains(from), "the chart's alerts have no {from:?}");
         rules = rules.replace(from, to);

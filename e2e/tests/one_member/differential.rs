@@ -1,6 +1,5 @@
 //! The same questions to the server and to a real etcd, recorded and side by side.
 
-use std::path::Path;
 use std::time::Duration;
 
 use engram_e2e::random::{Random, number_from};
@@ -17,7 +16,7 @@ const ATTEMPTS_MAX: usize = 4;
 fn every_recorded_answer_of_etcd_is_given() {
     let _turn = turn::take("goldens");
     let server = Setup::engram().name("g1").start();
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/etcd-3.7.3.txt");
+    let file = tools::directory().join("goldens/etcd-3.7.3.txt");
     let mut goldens = tools::command(&tools::tool("goldens"));
     goldens
         .arg("-check")

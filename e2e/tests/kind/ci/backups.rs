@@ -10,7 +10,9 @@ use crate::s3::{BUCKET, S3, SECRET};
 
 /// The namespace of the quick start.
 const NAMESPACE: &str = "default";
-/// The store of the schedule.
+/// The Secret of the S3 server's authority.
+const AUTHORITY: &str = "s3-authority";
+/// The store of the schedule, over TLS.
 const BY_CLOCK: &str = "nightly";
 /// A store in the same bucket, for backups by hand.
 pub const BY_HAND: &str = "bucket";
@@ -31,7 +33,8 @@ pub fn begin(kind: &Arc<Kind>) -> S3 {
     let objects = [
         S3::credentials("s3", SECRET),
         S3::store(BY_HAND, BUCKET, "s3"),
-        S3::store(BY_CLOCK, BUCKET, "s3"),
+        s3.authority(AUTHORITY),
+        S3::store_over_tls(BY_CLOCK, BUCKET, "s3", AUTHORITY),
         claim,
         object(
             "EngramBackupStore",
@@ -81,12 +84,38 @@ pub fn schedule(demo: &Declared, s3: &S3, first: &str) {
     });
 }
 
+/// Makes a backup whose copy in the store goes with the object, and deletes it.
+pub fn deleted(demo: &Declared, s3: &S3) {
+    let kind = demo.kind();
+    let (name, policy) = ("short-lived", json!({ "deletionPolicy": "Delete" }));
+    let before = s3.objects(BY_HAND, "").len();
+    make_with(demo, name, BY_HAND, &policy);
+    assert!(s3.objects(BY_HAND, "").len() > before, "it is in the store");
+    kind.must(&[
+        "-n",
+        NAMESPACE,
+        "delete",
+        "engrambackup",
+        name,
+        "--timeout=120s",
+    ]);
+    let left = s3.objects(BY_HAND, "/MANIFEST").len() + s3.objects(BY_HAND, ".chunk").len();
+    assert_eq!(left, 0, "its copy goes before it does");
+}
+
 /// Makes a backup that is verified, and returns its object.
 pub fn make(demo: &Declared, name: &str, store: &str) -> Value {
+    make_with(demo, name, store, &json!({}))
+}
+
+fn make_with(demo: &Declared, name: &str, store: &str, more: &Value) -> Value {
     let kind = demo.kind();
-    let spec = json!({
+    let mut spec = json!({
         "clusterRef": { "name": demo.name() }, "storeRef": { "name": store }, "verify": true,
     });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        spec[key] = value.clone();
+    }
     kind.apply(NAMESPACE, &object("EngramBackup", name, &spec).to_string());
     let backup = wait_for(&format!("backup {name} is over"), READY_LIMIT, || {
         let backup = kind.get(NAMESPACE, &["engrambackup", name])?;

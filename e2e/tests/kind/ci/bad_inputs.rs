@@ -20,6 +20,8 @@ pub fn begin(kind: &Arc<Kind>) {
         S3::store("wrong-credentials", BUCKET, "s3-wrong"),
         S3::store("missing-bucket", "not-there", "s3"),
         S3::store("missing-secret", BUCKET, "no-such-secret"),
+        S3::store_over_tls("missing-authority", BUCKET, "s3", "no-such-secret"),
+        S3::store_over_tls("other-authority", BUCKET, "s3", "demo-client-tls"),
     ];
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
     kind.apply(NAMESPACE, &list.to_string());
@@ -32,6 +34,8 @@ pub fn tell(demo: &Declared) {
         ("wrong-credentials", "AccessDenied", "credentialsSecretRef"),
         ("missing-bucket", "BucketNotFound", "make the bucket"),
         ("missing-secret", "NotFound", "make the Secret"),
+        ("missing-authority", "NotFound", "caSecretRef names"),
+        ("other-authority", "StoreUnreachable", "caSecretRef"),
     ] {
         let said = unreachable(kind, store);
         assert_eq!(said.reason, reason, "{store}: {said:?}");

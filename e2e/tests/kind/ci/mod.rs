@@ -52,6 +52,9 @@ pub fn operator_on_kind(lab: &Lab) {
     let on_a_volume = step_under(&traffic, "a backup on a volume, verified", || {
         backups::make(&demo, "on-a-volume", backups::ON_A_VOLUME)
     });
+    step_under(&traffic, "a backup that goes with its object", || {
+        backups::deleted(&demo, &s3);
+    });
     step("every acknowledged write is there", || audit(traffic));
     restore::tell(&demo, &s3, &on_a_volume);
 }

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use engram_e2e::kind::Declared;
+use engram_e2e::tools;
 
 use crate::lab::{Lab, READY_LIMIT};
 
 /// Images are in the nodes: seconds for the operator, half a minute for the members.
 const QUICK_START_LIMIT: Duration = Duration::from_secs(600);
+
+/// What a reader would apply next.
+const SAMPLES: &str = "../manifests/samples";
 
 /// Runs it and returns the cluster that it leaves.
 pub fn tell(lab: &Lab) -> Declared {
@@ -20,6 +24,9 @@ pub fn tell(lab: &Lab) -> Declared {
         ran.text()
     );
     lab.operator_is_installed();
+    let samples = tools::directory().join(SAMPLES);
+    let samples = samples.to_str().expect("the clone's path is text");
+    kind.must(&["apply", "--dry-run=server", "-f", samples]);
     let demo = Declared::named(kind, "default", "demo");
     let nodes = one_a_node(&demo);
     assert_eq!(

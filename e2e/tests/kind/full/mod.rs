@@ -7,4 +7,5 @@ pub mod no_space;
 pub mod operator_killed;
 pub mod prometheus;
 pub mod rolling_config_change;
+pub mod storage_grows;
 pub mod worker_node_stopped;
