@@ -15,7 +15,7 @@ use crate::build::{self, MemberPod, Names};
 use crate::etcd::MemberClient;
 use crate::observe::Sight;
 use crate::plan::Action;
-use crate::reconcile::{Context, Error, is_gone};
+use crate::reconcile::{Context, Error, is_gone, missing_authorities};
 
 /// A pod that is being deleted for longer than this, and whose member the cluster does not list any
 /// more, is not waited for: its node is gone. In seconds, beyond the pod's own time to end.
@@ -214,7 +214,12 @@ async fn restore_of(scene: &Scene<'_>, wanted: bool) -> Result<Option<build::Sto
             format!("there is no EngramBackupStore {name}"),
         )
     };
-    Ok(Some(build::access(&store.ok_or_else(missing)?)))
+    let access = build::access(&store.ok_or_else(missing)?);
+    // A pod that waits for a volume tells nobody what for.
+    match missing_authorities(scene.context, &scene.names().namespace, &access).await? {
+        Some(message) => Err(Error::input(Reason::NotFound, message)),
+        None => Ok(Some(access)),
+    }
 }
 
 fn created<K>(result: Result<K, kube::Error>) -> Result<(), Error> {
@@ -277,13 +282,10 @@ async fn finish_removal(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
         };
     }
     if scene.cluster.spec.storage.reclaim_policy == VolumeReclaim::Delete {
+        // Its name has the member's UID in it: no other claim ever has it.
         let claim = build::claim_name(member);
-        gone(
-            scene
-                .claims()
-                .delete(&claim, &DeleteParams::default())
-                .await,
-        )?;
+        let claims = scene.claims();
+        gone(claims.delete(&claim, &DeleteParams::default()).await)?;
     }
     // As it is now: its status was written since it was seen.
     let Some(member) = scene.members().get_opt(name).await? else {
@@ -305,13 +307,27 @@ async fn finish_removal(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
     )
 }
 
+const CANNOT_GROW: &str = ": set allowVolumeExpansion in it, where it can do that, or restore a backup \
+    into a new cluster";
+
 async fn expand_volume(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
     let claim = build::claim_name(scene.member(name)?);
     let size = &scene.cluster.spec.storage.size;
     let patch = json!({ "spec": { "resources": { "requests": { "storage": size } } } });
-    scene
-        .claims()
-        .patch(&claim, &PatchParams::default(), &Patch::Merge(&patch))
-        .await?;
-    Ok(())
+    let patch = Patch::Merge(&patch);
+    let claims = scene.claims();
+    match claims.patch(&claim, &PatchParams::default(), &patch).await {
+        Ok(_) => Ok(()),
+        // A storage class whose volumes do not grow, or a quota.
+        Err(kube::Error::Api(refused)) if matches!(refused.code, 403 | 422) => {
+            let advice = match refused.message.contains("storageclass") {
+                true => CANNOT_GROW,
+                false => "",
+            };
+            let said = &refused.message;
+            let message = format!("the volume of {name} cannot grow to {size}: {said}{advice}");
+            Err(Error::input(Reason::InvalidSpec, message))
+        }
+        Err(error) => Err(error.into()),
+    }
 }

@@ -51,6 +51,16 @@ fn clusters_that_cannot_work_are_refused_with_advice() {
             json!({ "tls": { "client": { "mode": "Secret" } } }),
             "secretName is needed",
         ),
+        (
+            "demo",
+            json!({ "tls": { "peer": { "secretName": "mine" } } }),
+            "secretName",
+        ),
+        (
+            "demo",
+            json!({ "config": { "autoCompaction": { "mode": "Revision", "retention": "1h" } } }),
+            "number",
+        ),
     ] {
         let text = said(cluster(name, &spec).validate_cel());
         assert!(text.contains(part), "{spec}: {text:?}");
@@ -70,7 +80,84 @@ fn what_cannot_change_is_held() {
     let other = json!({ "bootstrap": { "recovery": { "storeRef": { "name": "t" } } } });
     assert!(change(recovery, other).contains("bootstrap cannot be changed"));
     let class = json!({ "storage": { "storageClassName": "fast" } });
-    assert!(change(json!({}), class).contains("storageClassName can neither"));
+    assert!(change(json!({}), class.clone()).contains("storageClassName can neither"));
+    let slow = json!({ "storage": { "storageClassName": "slow" } });
+    assert!(change(class, slow).contains("storageClassName cannot be changed"));
+    for side in ["client", "peer"] {
+        let mode = |mode: &str| json!({ "tls": { (side): { "mode": mode } } });
+        let text = change(mode("SelfSigned"), mode("Disabled"));
+        assert!(text.contains("mode cannot be changed"), "{side}: {text:?}");
+    }
+}
+
+#[test]
+fn what_was_asked_for_once_is_not_asked_for_otherwise() {
+    let member = |cluster: &str| -> EngramMember {
+        let spec = json!({
+            "clusterRef": { "name": cluster }, "origin": "Join", "peerURL": "https://demo-1:2380",
+        });
+        object("EngramMember", "demo-1", &spec)
+    };
+    let text = said(member("other").validate_cel_update(&member("demo")));
+    assert!(text.contains("cannot be changed"), "{text:?}");
+    let operation = |spec: Value| -> EngramOperation { object("EngramOperation", "o", &spec) };
+    let before = operation(json!({ "clusterRef": { "name": "demo" }, "compact": {} }));
+    let after = operation(json!({ "clusterRef": { "name": "demo" }, "moveLeader": {} }));
+    let text = said(after.validate_cel_update(&before));
+    assert!(text.contains("make another"), "{text:?}");
+    let schedule = |cluster: &str| -> EngramBackupSchedule {
+        let spec = json!({
+            "clusterRef": { "name": cluster }, "storeRef": { "name": "s" }, "schedule": "@daily",
+        });
+        object("EngramBackupSchedule", "nightly", &spec)
+    };
+    let text = said(schedule("other").validate_cel_update(&schedule("demo")));
+    assert!(text.contains("clusterRef cannot be changed"), "{text:?}");
+}
+
+#[test]
+fn retention_has_a_rule() {
+    let schedule = |retention: Value| -> String {
+        let spec = json!({
+            "clusterRef": { "name": "demo" }, "storeRef": { "name": "s" }, "schedule": "@daily",
+            "retention": retention,
+        });
+        said(
+            object::<EngramBackupSchedule>("EngramBackupSchedule", "nightly", &spec).validate_cel(),
+        )
+    };
+    assert!(schedule(json!({})).contains("at least one rule is needed"));
+    for rule in [
+        json!({ "keepLast": 1 }),
+        json!({ "keepWithin": "1h" }),
+        json!({ "hourly": 1 }),
+        json!({ "daily": 1 }),
+        json!({ "weekly": 1 }),
+        json!({ "monthly": 1 }),
+    ] {
+        assert_eq!(schedule(rule.clone()), "", "{rule}");
+    }
+}
+
+#[test]
+fn a_restore_says_from_where_and_to_where() {
+    let restore = |name: &str, source: Value, target: Value| {
+        let spec = json!({ "source": source, "target": target });
+        said(object::<EngramRestore>("EngramRestore", name, &spec).validate_cel())
+    };
+    let target = json!({ "name": "again", "spec": {} });
+    let backup = json!({ "backupRef": { "name": "b" } });
+    assert_eq!(restore("r", backup.clone(), target.clone()), "");
+    let text = restore("r", json!({}), target.clone());
+    assert!(text.contains("exactly one of"), "{text:?}");
+    let text = restore("r", json!({ "storeRef": { "name": "s" } }), target.clone());
+    assert!(text.contains("cluster"), "{text:?}");
+    let recovery = json!({ "bootstrap": { "recovery": { "storeRef": { "name": "s" } } } });
+    let inner = json!({ "name": "again", "spec": recovery });
+    let text = restore("r", backup.clone(), inner);
+    assert!(text.contains("bootstrap"), "{text:?}");
+    let text = restore(&"r".repeat(64), backup, target);
+    assert!(text.contains("at most 63"), "{text:?}");
 }
 
 #[test]

@@ -6,6 +6,8 @@ use super::names::{CLIENT_PORT, METRICS_PORT, Names, PEER_PORT};
 use super::pod::{DATA_DIRECTORY, MemberPod};
 use super::quantity;
 
+/// Below which all certificates of a member are mounted.
+pub(crate) const TLS_DIRECTORY: &str = "/etc/engram/tls/";
 /// Where the files for clients are.
 pub(super) const CLIENT_TLS: &str = "/etc/engram/tls/client";
 /// Where the files for members are.

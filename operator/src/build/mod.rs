@@ -15,6 +15,7 @@ mod tool;
 mod volume;
 
 pub use fill::RESTORE_CONTAINER;
+pub(crate) use flags::TLS_DIRECTORY;
 pub use job::Job;
 pub use names::{
     CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, cluster_labels, member_labels, member_selector,
@@ -23,7 +24,7 @@ pub use pod::{MemberPod, TEMPLATE_ANNOTATION, member_pod, template_hash};
 pub use policy::{disruption_budget, network_policy};
 pub use quantity::bytes;
 pub use services::{client_service, peer_service};
-pub use store::{StoreAccess, access};
+pub use store::{AUTHORITIES_KEY, StoreAccess, access};
 pub use tool::{Tool, tool_pod};
 pub use volume::{claim_name, volume_claim};
 

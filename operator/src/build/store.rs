@@ -8,6 +8,8 @@ use crate::api::{EngramBackupStore, PvcStore, S3Store};
 const MOUNT: &str = "/var/lib/engram-backups";
 /// Where the authorities of a store's certificate are.
 const AUTHORITIES: &str = "/etc/engram/store-ca";
+/// The Secret's key that they are kept under.
+pub const AUTHORITIES_KEY: &str = "ca.crt";
 
 /// How a pod reaches a store.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,6 +22,8 @@ pub struct StoreAccess {
     pub mounts: Vec<Value>,
     /// Volumes of the pod.
     pub volumes: Vec<Value>,
+    /// The Secret with the authorities of the store's certificate, among the volumes.
+    pub authorities: Option<String>,
 }
 
 /// How a pod reaches `store`. A store without a place (which its schema refuses) has an empty URL.
@@ -59,16 +63,20 @@ fn bucket(s3: &S3Store) -> StoreAccess {
         access.env = credentials(&secret.name);
     }
     if let Some(secret) = ca_secret_ref {
-        let file = format!("{AUTHORITIES}/ca.crt");
+        let file = format!("{AUTHORITIES}/{AUTHORITIES_KEY}");
         access
             .env
             .push(json!({ "name": "SSL_CERT_FILE", "value": file }));
         access
             .mounts
             .push(json!({ "name": "store-ca", "mountPath": AUTHORITIES, "readOnly": true }));
+        // Named by its key: a Secret without it keeps the pod waiting instead of failing engramctl.
+        let item = json!({ "key": AUTHORITIES_KEY, "path": AUTHORITIES_KEY });
+        let source = json!({ "secretName": secret.name, "items": [item] });
         access
             .volumes
-            .push(json!({ "name": "store-ca", "secret": { "secretName": secret.name } }));
+            .push(json!({ "name": "store-ca", "secret": source }));
+        access.authorities = Some(secret.name.clone());
     }
     access
 }
@@ -89,6 +97,7 @@ fn volume(pvc: &PvcStore) -> StoreAccess {
         env: Vec::new(),
         mounts: vec![mount],
         volumes: vec![volume],
+        authorities: None,
     }
 }
 

@@ -269,6 +269,8 @@ fn a_bucket_and_a_volume_are_reached() {
     let own = access(&store(own));
     assert_eq!(own.env[0]["value"], "/etc/engram/store-ca/ca.crt");
     assert_eq!(own.volumes[0]["secret"]["secretName"], "authorities");
+    assert_eq!(own.volumes[0]["secret"]["items"][0]["key"], "ca.crt");
+    assert_eq!(own.authorities.as_deref(), Some("authorities"));
     let volume = access(&store(json!({ "pvc": { "claimName": "c", "path": "x" } })));
     assert_eq!(volume.url, "file:///var/lib/engram-backups/x");
     // engramctl wants a directory that is there: the kubelet makes it.

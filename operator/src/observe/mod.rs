@@ -25,6 +25,8 @@ const FRESH_SECONDS: u64 = 20;
 
 /// Everything that one pass saw.
 pub struct Sight {
+    /// When it began to look.
+    began: Instant,
     /// For the planner.
     pub observed: Observed,
     /// Members' objects, by number.
@@ -33,6 +35,14 @@ pub struct Sight {
     pub pods: BTreeMap<String, Pod>,
     /// What they said.
     pub asked: Asked,
+}
+
+impl Sight {
+    /// What the planner is shown at this moment: what was seen may have become old since.
+    pub fn as_of_now(&mut self) -> &Observed {
+        self.observed.fresh = is_fresh(self.began);
+        &self.observed
+    }
 }
 
 /// Looks at a cluster. `image` is what its members should run.
@@ -96,7 +106,7 @@ pub async fn observe(
         .filter(|time| time.0.as_second() > hour_ago);
     let observed = Observed {
         now,
-        fresh: began.elapsed().as_secs() < FRESH_SECONDS,
+        fresh: is_fresh(began),
         bootstrapped: status.cluster_id.is_some() || roster.is_some(),
         deleting: cluster.meta().deletion_timestamp.is_some(),
         members: views,
@@ -104,11 +114,16 @@ pub async fn observe(
         replacements: recent.count(),
     };
     Ok(Sight {
+        began,
         observed,
         members,
         pods,
         asked,
     })
+}
+
+fn is_fresh(began: Instant) -> bool {
+    began.elapsed().as_secs() < FRESH_SECONDS
 }
 
 async fn list<K>(context: &Context, namespace: &str, by: &ListParams) -> Result<Vec<K>, Error>
@@ -171,6 +186,10 @@ fn roster(names: &Names, listed: &[crate::etcd::Listed], leader: Option<u64>) ->
     }
 }
 
+/// How many entries a voter may be behind and still count as one that has caught up: members are not
+/// asked all at the same moment, and at ten thousand writes a second this is one of them.
+const VOTER_LAG_MAX: u64 = 10_000;
+
 /// What is known of one member.
 struct Facts<'a> {
     cluster: &'a EngramCluster,
@@ -220,8 +239,13 @@ fn view(
         node: facts.node,
         shares_node: facts.shares_node,
         healthy: answer.is_some_and(|answer| answer.leader != 0),
-        // The same measure as etcd's own for promotion: nine tenths of what the leader has.
-        caught_up: answer.is_some_and(|answer| answer.applied >= applied / 10 * 9),
+        caught_up: answer.is_some_and(|answer| match listed {
+            Some(entry) if !entry.learner => {
+                applied.saturating_sub(answer.applied) <= VOTER_LAG_MAX
+            }
+            // The same measure as etcd's own for promotion: nine tenths of what the leader has.
+            _ => answer.applied >= applied / 10 * 9,
+        }),
         volume_small: facts
             .claim
             .is_some_and(|claim| is_small(facts.cluster, claim)),
@@ -229,7 +253,15 @@ fn view(
     }
 }
 
+/// Whether a volume is smaller than wanted. One that is not there yet cannot grow.
 fn is_small(cluster: &EngramCluster, claim: &PersistentVolumeClaim) -> bool {
+    let phase = claim
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    if phase != Some("Bound") {
+        return false;
+    }
     let requests = claim
         .spec
         .as_ref()

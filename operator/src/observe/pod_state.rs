@@ -16,6 +16,16 @@ const STUCK: [(&str, bool); 8] = [
     ("CreateContainerConfigError", true),
 ];
 
+/// What a member says that a new one would say as well: the disk is full (in the words of the system),
+/// or its certificates are of no use (by the place they are mounted at).
+const NOT_ITS_OWN: [&str; 3] = [
+    "No space left on device",
+    "Disk quota exceeded",
+    crate::build::TLS_DIRECTORY,
+];
+/// How much of its last words is looked at.
+const WORDS_MAX: usize = 4096;
+
 /// Its containers, those that prepare it included.
 fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     let status = pod.status.as_ref();
@@ -127,20 +137,22 @@ pub(crate) fn state(pod: &Pod, now: i64) -> PodState {
             .into_iter()
             .any(|ended| ended.reason.as_deref() == Some("OOMKilled"))
     });
+    let words = last_words(pod, WORDS_MAX).unwrap_or_default();
+    let lacks = oom || NOT_ITS_OWN.iter().any(|known| words.contains(known));
     if let Some((reason, _)) = stuck(pod) {
         let starved = STUCK
             .iter()
             .any(|(known, starved)| *known == reason && *starved);
         return PodState::Broken {
             since,
-            starved: starved || oom,
+            starved: starved || lacks,
         };
     }
     let restarts = containers(pod).any(|one| one.restart_count > 0);
     if restarts {
         return PodState::Broken {
             since,
-            starved: oom,
+            starved: lacks,
         };
     }
     match condition(pod, "PodScheduled", "False") {
@@ -222,6 +234,17 @@ mod tests {
             last_exit(&pod(oom)).as_deref(),
             Some("engram: exit 137 (OOMKilled)")
         );
+        for (words, lacks) in [
+            ("wal: No space left on device (os error 28)", true),
+            ("open /etc/engram/tls/server/tls.crt: no such file", true),
+            ("the log is damaged at 17", false),
+        ] {
+            let ended = json!({ "terminated": { "exitCode": 134, "message": words } });
+            let waits = json!({ "waiting": { "reason": "CrashLoopBackOff" } });
+            let said = state(&pod(container(waits, ended)), 0);
+            let broken = matches!(said, PodState::Broken { starved, .. } if starved == lacks);
+            assert!(broken, "{words}: {said:?}");
+        }
         let up = container(json!({ "running": {} }), json!({}));
         assert_eq!(state(&pod(up), 0), PodState::Running { ready_since: None });
         assert!(is_over(&pod(json!({ "phase": "Failed" }))));

@@ -179,6 +179,13 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether members are left as they are. Volumes grow beside everything else, or never.
+    #[must_use]
+    pub fn leaves_members(&self) -> bool {
+        let mut actions = self.actions.iter();
+        actions.all(|action| matches!(action, Action::ExpandVolume { .. }))
+    }
+
     fn step(mut self, action: Action, reason: Reason, message: impl Into<String>) -> Self {
         self.actions.push(action);
         self.waiting(reason, message)
@@ -229,7 +236,8 @@ fn going_on(observed: &Observed, wanted: &Wanted) -> Plan {
     let Some(roster) = &observed.roster else {
         plan.actions.extend(roll::repair(observed, wanted));
         let (reason, message) = heal::without_quorum(observed);
-        return plan.blocked(reason, message);
+        // A disk that is full may be why.
+        return scale::volumes(observed, wanted, plan.blocked(reason, message));
     };
     // First of all: whoever is started may need the room of whoever is gone.
     plan.actions.splice(0..0, heal::put_away(observed, roster));

@@ -36,7 +36,7 @@ pub(super) fn can_remove(observed: &Observed, roster: &Roster, entry: &Entry) ->
     remain >= 1 && others >= quorum(remain)
 }
 
-/// Whether all voters answer, and have been ready for as long as is asked.
+/// Whether all voters answer, have caught up, and have been ready for as long as is asked.
 pub(super) fn all_settled(observed: &Observed, roster: &Roster, min_ready: i64) -> bool {
     roster.voters().all(|entry| {
         let Some(member) = observed.member(&entry.member) else {
@@ -49,11 +49,12 @@ pub(super) fn all_settled(observed: &Observed, roster: &Roster, min_ready: i64) 
         else {
             return false;
         };
-        member.healthy && observed.now - since >= min_ready
+        member.healthy && member.caught_up && observed.now - since >= min_ready
     })
 }
 
-/// Who should lead next: a healthy voter other than `but`, one that is up to date first.
+/// Who should lead next: a healthy voter other than `but`, one that stays, has caught up and is as
+/// wanted first.
 pub(super) fn successor<'a>(
     observed: &Observed,
     roster: &'a Roster,
@@ -67,6 +68,7 @@ pub(super) fn successor<'a>(
             .is_some_and(|pod| pod.outdated);
         (
             member.is_some_and(|member| member.deleting),
+            !member.is_some_and(|member| member.caught_up),
             outdated,
             entry.member.clone(),
         )

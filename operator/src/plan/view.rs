@@ -99,7 +99,8 @@ pub struct Member {
     pub shares_node: bool,
     /// Whether it answers and knows a leader.
     pub healthy: bool,
-    /// For a learner: whether it has caught up.
+    /// Whether it has applied what the leader has, or nearly: a learner enough to be promoted, a voter
+    /// enough to be relied on while another one is away.
     pub caught_up: bool,
     /// Whether its volume is smaller than wanted.
     pub volume_small: bool,
@@ -156,7 +157,8 @@ pub enum PodState {
     Broken {
         /// Since when.
         since: i64,
-        /// Whether it lacks memory or disk: a new member would lack it as well.
+        /// Whether it lacks memory, disk, an image or certificates: a new member would lack them as
+        /// well.
         starved: bool,
     },
     /// Its container runs.

@@ -26,7 +26,7 @@ const LIFETIME_MIN: Duration = Duration::from_secs(300);
 pub(super) struct Certificates {
     /// How the operator speaks with members; none without TLS.
     pub client: Option<TlsClient>,
-    /// When they end.
+    /// When they end, and their authorities.
     pub ends: Vec<CertificateStatus>,
 }
 
@@ -42,12 +42,14 @@ pub(super) async fn ensure(
     let tls = &cluster.spec.tls;
     let lifetime = seconds(&tls.certificate_lifetime)?;
     let mut secrets: Vec<(String, Files)> = Vec::new();
+    let mut authorities: Vec<(String, Files)> = Vec::new();
     if tls.peer.mode == TlsMode::SelfSigned {
         let name = format!("{} members", names.cluster);
         let ring = ring(context, cluster, &names.peer_authority(), &name).await?;
         let request = request(&names, "member", &tls.peer, (true, true), lifetime);
         let secret = names.peer_secret().unwrap_or_default();
         secrets.push(leaf(context, cluster, &secret, &ring, &name, &request).await?);
+        authorities.push((names.peer_authority(), ring.files));
     }
     if tls.client.mode == TlsMode::SelfSigned {
         let name = format!("{} clients", names.cluster);
@@ -68,6 +70,7 @@ pub(super) async fn ensure(
             let secret = secret.unwrap_or_default();
             secrets.push(leaf(context, cluster, &secret, &ring, &name, &request).await?);
         }
+        authorities.push((names.client_authority(), ring.files));
     }
     for (side, secret) in [
         (&tls.client, names.client_secret()),
@@ -82,7 +85,8 @@ pub(super) async fn ensure(
     let own = names.client_secret();
     let own = secrets.iter().find(|(name, _)| Some(name) == own.as_ref());
     let client = own.map(|(_, files)| TlsClient::new(files)).transpose()?;
-    let ends = secrets.iter().filter_map(|(name, files)| {
+    let ends = secrets.iter().chain(&authorities);
+    let ends = ends.filter_map(|(name, files)| {
         let end = Timestamp::from_second(not_after(files.get("tls.crt")?)?).ok()?;
         let labels = [
             names.namespace.as_str(),

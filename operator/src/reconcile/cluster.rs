@@ -1,25 +1,24 @@
 //! A cluster: look, decide, do, say.
 
+mod steps;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::runtime::controller::Action as Next;
 use kube::{Api, Resource as _, ResourceExt as _};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-use crate::act::{Scene, act};
 use crate::api::{
     AntiAffinity, CLUSTER_FINALIZER, EngramCluster, EngramClusterStatus, Reason, UpdateStrategy,
     parse_duration,
 };
 use crate::observe::{Sight, observe};
-use crate::plan::{Action, Cause, Plan, Wanted, plan};
+use crate::plan::{Wanted, plan};
 
 use super::certificates::{self, Certificates};
 use super::{
-    Context, Error, children, cluster_status, maintenance, member_status, now, restore,
-    set_finalizer, write_status,
+    Context, Error, children, cluster_status, maintenance, member_status, restore, set_finalizer,
+    write_status,
 };
 
 /// The next look while something is under way.
@@ -90,7 +89,7 @@ async fn pass(
         true => Certificates::default(),
         false => certificates::ensure(context, cluster).await?,
     };
-    let sight = observe(context, cluster, certificates.client.as_ref(), image).await?;
+    let mut sight = observe(context, cluster, certificates.client.as_ref(), image).await?;
     member_status::write(context, &sight).await?;
     // Kept, whatever becomes of that pod.
     if cluster.spec.bootstrap.is_some() && status.restored.is_none() {
@@ -106,12 +105,13 @@ async fn pass(
             children::ensure(context, cluster, voters).await
         }
     };
-    let planned = plan(&sight.observed, &wanted(cluster)?);
-    let done = carry_out(context, cluster, &sight, &planned, image, status).await;
-    let failure = done.err().or(children.err());
+    let planned = plan(sight.as_of_now(), &wanted(cluster)?);
+    let done = steps::carry_out(context, cluster, &sight, &planned, image, status).await;
+    let failure = done.failure.or(children.err());
     let mut space = None;
-    if planned.actions.is_empty() && !cluster.spec.paused && !deleting {
-        space = maintenance::clear_no_space(context, cluster, &sight).await?;
+    if planned.leaves_members() && !cluster.spec.paused && !deleting {
+        let cleared = maintenance::clear_no_space(context, cluster, &sight).await;
+        space = cleared.unwrap_or_else(|error| Some(format!("no room could be made: {error}")));
     }
     let over = deleting && sight.members.is_empty();
     if over {
@@ -123,6 +123,7 @@ async fn pass(
             certificates: &certificates,
             space,
             failure: failure.as_ref(),
+            refused: done.refused.as_ref(),
             image,
         };
         cluster_status::report(context, cluster, &report, status).await?;
@@ -130,7 +131,7 @@ async fn pass(
     match failure {
         Some(error) => Err(error),
         None => Ok(Pass {
-            busy: !planned.actions.is_empty() || planned.progress.is_some(),
+            busy: !planned.leaves_members() || planned.progress.is_some(),
             over,
         }),
     }
@@ -179,124 +180,4 @@ fn wanted(cluster: &EngramCluster) -> Result<Wanted, Error> {
         replacements_per_hour: spec.healing.max_per_hour as usize,
         node_each: spec.scheduling.anti_affinity == AntiAffinity::Required,
     })
-}
-
-/// Does what is planned. After a step that fails nothing more is disturbed; what disturbs nobody is
-/// done all the same. Returns the first failure.
-async fn carry_out(
-    context: &Context,
-    cluster: &EngramCluster,
-    sight: &Sight,
-    planned: &Plan,
-    image: &str,
-    status: &mut EngramClusterStatus,
-) -> Result<(), Error> {
-    let mut result = Ok(());
-    for action in &planned.actions {
-        if result.is_err() && action.is_disruptive() {
-            continue;
-        }
-        if matches!(action, Action::CreateMember { .. }) {
-            // The number is spent before it is used: none is ever used twice.
-            let highest = sight
-                .observed
-                .members
-                .iter()
-                .map(|member| member.number)
-                .max();
-            status.last_member_number = status.last_member_number.max(highest.unwrap_or(0)) + 1;
-            write_status(context, cluster, status).await?;
-        }
-        let next_number = status.last_member_number;
-        let scene = Scene {
-            context,
-            cluster,
-            sight,
-            image,
-            next_number,
-        };
-        match act(&scene, action).await {
-            Ok(()) => done(context, cluster, planned, action, status).await,
-            Err(error) => result = result.and(Err(error)),
-        }
-    }
-    result
-}
-
-/// Says and counts what was done.
-async fn done(
-    context: &Context,
-    cluster: &EngramCluster,
-    planned: &Plan,
-    action: &Action,
-    status: &mut EngramClusterStatus,
-) {
-    let names = crate::build::Names::of(cluster);
-    let labels = [names.namespace.as_str(), names.cluster.as_str()];
-    if let Action::DeleteMember { cause, .. } = action
-        && cause.is_replacement()
-    {
-        status.replacements.push(Time(now()));
-        let labels = [labels[0], labels[1], cause.as_str()];
-        context
-            .metrics
-            .replacements
-            .with_label_values(&labels)
-            .inc();
-    }
-    if matches!(action, Action::MoveLeader { .. }) {
-        context
-            .metrics
-            .leader_moves
-            .with_label_values(&labels)
-            .inc();
-    }
-    if matches!(action, Action::FinishRemoval { .. }) {
-        // It is done a little each pass; what was told of is the member's deletion.
-        return;
-    }
-    let warning = matches!(action, Action::DeleteMember { cause, .. } if cause.is_replacement());
-    let (reason, mut note) = told(action);
-    tracing::info!(
-        namespace = labels[0],
-        cluster = labels[1],
-        reason,
-        note,
-        "done"
-    );
-    if let Some(progress) = planned.progress.as_ref().filter(|_| action.is_disruptive()) {
-        note = format!("{note}: {}", progress.message);
-    }
-    context.event(cluster, warning, reason, &note).await;
-}
-
-fn told(action: &Action) -> (&'static str, String) {
-    match action {
-        Action::CreateMember { seed: true } => {
-            ("FoundingCluster", "the first member is made".into())
-        }
-        Action::CreateMember { seed: false } => ("CreatingMember", "a member is made".into()),
-        Action::AddLearner { member } => ("LearnerAdded", format!("{member} joins")),
-        Action::StartPod { member } => ("StartingPod", format!("{member} is started")),
-        Action::StopPod { member } => ("StoppingPod", format!("{member} is stopped")),
-        Action::RestartPod { member } => ("RestartingPod", format!("{member} is restarted")),
-        Action::Promote { member, .. } => ("LearnerPromoted", format!("{member} votes")),
-        Action::MoveLeader { to, .. } => ("LeaderMoved", format!("{to} leads")),
-        Action::RemoveMember { id, member } => {
-            let name = member.clone().unwrap_or_else(|| format!("{id:x}"));
-            ("MemberRemoved", format!("{name} is no member any more"))
-        }
-        Action::DeleteMember { member, cause } => {
-            let reason = match cause {
-                Cause::ScaleDown | Cause::RemovedElsewhere => "RemovingMember",
-                Cause::Teardown => "DeletingMember",
-                _ => "ReplacingMember",
-            };
-            (reason, format!("{member} goes ({})", cause.as_str()))
-        }
-        Action::FinishRemoval { member } => ("PuttingAway", format!("{member} is put away")),
-        Action::ExpandVolume { member } => {
-            ("ExpandingVolume", format!("the volume of {member} grows"))
-        }
-    }
 }

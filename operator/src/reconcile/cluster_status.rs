@@ -26,6 +26,8 @@ pub(super) struct Report<'a> {
     pub certificates: &'a Certificates,
     pub space: Option<String>,
     pub failure: Option<&'a Error>,
+    /// A wish that Kubernetes does not grant.
+    pub refused: Option<&'a Error>,
     pub image: &'a str,
 }
 

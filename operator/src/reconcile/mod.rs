@@ -20,10 +20,11 @@ mod tool;
 pub use context::Context;
 pub use error::Error;
 pub use run::run;
+pub(crate) use tool::missing_authorities;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
-use kube::api::{Api, Patch, PatchParams};
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -132,6 +133,17 @@ where
 #[must_use]
 pub fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// Deletes the object that was seen, never one that has taken its name since.
+fn this_one(seen: &impl ResourceExt) -> DeleteParams {
+    DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: seen.uid(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    }
 }
 
 fn now() -> Timestamp {

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{Api, DeleteParams, ListParams};
+use kube::api::{Api, ListParams};
 use kube::runtime::controller::Action as Next;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{
-    ConditionKind, EngramOperation, EngramOperationStatus, OperationPhase, Reason, set_condition,
+    ConditionKind, EngramCluster, EngramOperation, EngramOperationStatus, OperationPhase, Reason,
+    set_condition,
 };
 use crate::observe::observe;
 
-use super::{Context, Error, certificates, is_gone, now, tool, write_status};
+use super::{Context, Error, certificates, is_gone, now, this_one, tool, write_status};
 
 const SOON: Duration = Duration::from_secs(3);
 /// How long an operation waits for its cluster.
@@ -186,7 +187,7 @@ async fn expire(api: &Api<EngramOperation>, operation: &EngramOperation) -> Resu
         return Ok(Next::requeue(Duration::from_secs(left.unsigned_abs())));
     }
     match api
-        .delete(&operation.name_any(), &DeleteParams::default())
+        .delete(&operation.name_any(), &this_one(operation))
         .await
     {
         Ok(_) => Ok(Next::await_change()),
@@ -228,11 +229,28 @@ async fn advance(
     if let Some(what) = &spec.compact {
         return steps::compact(&sight, what).await;
     }
+    // What disturbs members waits until nothing else does.
+    if status.started_at.is_none()
+        && let Some(change) = change(&cluster)
+    {
+        let text = format!("EngramCluster {name} is being changed: {change}");
+        return Ok(Step::Wait(Reason::WaitingForCluster, text));
+    }
     if let Some(what) = &spec.defragment {
         return steps::defragment(context, &cluster, &sight, &what.members, status).await;
     }
     let to = spec.move_leader.as_ref().and_then(|what| what.to.clone());
     steps::move_leader(&sight, to).await
+}
+
+/// What is under way in a cluster, if anything is.
+fn change(cluster: &EngramCluster) -> Option<String> {
+    if cluster.metadata.deletion_timestamp.is_some() {
+        return Some("it is being deleted".to_owned());
+    }
+    let conditions = &cluster.status.as_ref()?.conditions;
+    let progressing = conditions.iter().find(|one| one.type_ == "Progressing")?;
+    (progressing.status == "True").then(|| progressing.message.clone())
 }
 
 /// An operation on the same cluster that was asked for before and is not over.

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
-use kube::{Api, Resource, ResourceExt as _};
+use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::api::{
@@ -55,7 +55,12 @@ pub async fn run(context: Arc<Context>) {
         .owns(scoped::<EngramMember>(&context), watcher::Config::default())
         .watches(scoped::<Pod>(&context), ours.clone(), |pod: Pod| {
             cluster_of(&pod)
-        });
+        })
+        .watches(
+            scoped::<PersistentVolumeClaim>(&context),
+            ours.clone(),
+            |claim: PersistentVolumeClaim| cluster_of(&claim),
+        );
     let backups = controller::<EngramBackup>(&context).owns(scoped::<Pod>(&context), ours.clone());
     let schedules = controller::<EngramBackupSchedule>(&context)
         .owns(scoped::<Pod>(&context), ours.clone())
@@ -100,10 +105,10 @@ where
         .shutdown_on_signal()
 }
 
-/// The cluster that a pod belongs to, by its label.
-fn cluster_of(pod: &Pod) -> Option<ObjectRef<EngramCluster>> {
-    let cluster = pod.labels().get("engram.dev/cluster")?;
-    Some(ObjectRef::new(cluster).within(&pod.namespace()?))
+/// The cluster that a pod or a volume claim belongs to, by its label.
+fn cluster_of(part: &impl ResourceExt) -> Option<ObjectRef<EngramCluster>> {
+    let cluster = part.labels().get("engram.dev/cluster")?;
+    Some(ObjectRef::new(cluster).within(&part.namespace()?))
 }
 
 /// Runs one controller: counts its passes, and has failures wait longer and longer.

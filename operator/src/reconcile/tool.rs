@@ -2,13 +2,13 @@
 
 mod verdict;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, PostParams, Preconditions};
 use serde::Deserialize;
 
 use crate::api::{EngramBackupStore, EngramCluster, EngramMember, Reason};
-use crate::build::{Names, Tool, tool_pod};
+use crate::build::{AUTHORITIES_KEY, Names, StoreAccess, Tool, tool_pod};
 
 use super::{Context, Error, is_gone, now};
 
@@ -68,12 +68,44 @@ pub(super) async fn run(context: &Context, tool: &Tool<'_>) -> Result<Run, Error
         clear(context, &tool.namespace, &tool.name).await?;
         return Ok(Run::Running);
     }
-    let run = verdict::read(&pod, now().as_second());
+    let missing = match verdict::may_begin(&pod) {
+        true => missing_authorities(context, &tool.namespace, tool.access).await?,
+        false => None,
+    };
+    let run = verdict::read(&pod, missing, now().as_second());
     if matches!(run, Run::Failed { .. }) && verdict::may_begin(&pod) {
         // What is said to have failed must not be done later.
         clear(context, &tool.namespace, &tool.name).await?;
     }
     Ok(run)
+}
+
+/// What is wrong with the Secret of the store's authorities, which a pod that waits for it does not
+/// tell of.
+pub(crate) async fn missing_authorities(
+    context: &Context,
+    namespace: &str,
+    access: &StoreAccess,
+) -> Result<Option<String>, Error> {
+    let Some(name) = &access.authorities else {
+        return Ok(None);
+    };
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
+    let wrong = match api.get_opt(name).await? {
+        None => format!("there is no Secret {name}"),
+        Some(secret)
+            if secret
+                .data
+                .iter()
+                .all(|data| !data.contains_key(AUTHORITIES_KEY)) =>
+        {
+            format!("the Secret {name} has no {AUTHORITIES_KEY}")
+        }
+        Some(_) => return Ok(None),
+    };
+    Ok(Some(format!(
+        "{wrong}: make the Secret that caSecretRef names, with the authorities as {AUTHORITIES_KEY}"
+    )))
 }
 
 async fn begin(api: &Api<Pod>, tool: &Tool<'_>) -> Result<Run, Error> {

@@ -11,6 +11,7 @@ use crate::plan::{Member, Node, PodState, Volume, plan};
 enum Event {
     LosePod(usize),
     Hang(usize),
+    Lag(usize),
     LoseVolume(usize),
     CondemnVolume(usize),
     LoseNode(usize),
@@ -27,6 +28,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         3 => (0..7_usize).prop_map(Event::LosePod),
         1 => (0..7_usize).prop_map(Event::Hang),
+        1 => (0..7_usize).prop_map(Event::Lag),
         2 => (0..7_usize).prop_map(Event::LoseVolume),
         1 => (0..7_usize).prop_map(Event::CondemnVolume),
         2 => (0..7_usize).prop_map(Event::LoseNode),
@@ -84,6 +86,12 @@ fn happen(world: &mut World, event: &Event) {
             };
             if let Some(name) = target(world, *index).filter(runs) {
                 world.hang(&name);
+            }
+        }
+        Event::Lag(index) => {
+            let name = target(world, *index);
+            if let Some(member) = name.and_then(|name| world.member(&name)) {
+                member.caught_up = false;
             }
         }
         Event::LoseVolume(index) => {

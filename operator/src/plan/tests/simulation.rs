@@ -114,6 +114,7 @@ impl World {
             "{steps:?}"
         );
         for action in &steps {
+            self.others_keep_up(action);
             let had_quorum = self.has_quorum();
             let alone = self.voters() <= 1;
             self.apply(action);
@@ -123,6 +124,24 @@ impl World {
         }
         self.pass();
         steps
+    }
+
+    /// Nobody who works is restarted while another voter is behind.
+    fn others_keep_up(&self, action: &Action) {
+        let Action::RestartPod { member } = action else {
+            return;
+        };
+        let works = self.observed.member(member).is_some_and(|one| one.healthy);
+        let roster = self.observed.roster.iter();
+        let mut others = roster.flat_map(|roster| roster.voters().map(|entry| &entry.member));
+        let behind = others.find(|other| {
+            let other_member = self.observed.member(other);
+            *other != member && other_member.is_some_and(|one| !one.caught_up)
+        });
+        assert!(
+            !works || behind.is_none(),
+            "{member} restarts while {behind:?} is behind"
+        );
     }
 
     fn apply(&mut self, action: &Action) {
@@ -204,6 +223,7 @@ impl World {
         let members = &self.observed.members;
         let good = |member: &Member| {
             member.healthy
+                && member.caught_up
                 && !member.deleting
                 && member.pod.as_ref().is_some_and(|pod| !pod.outdated)
         };

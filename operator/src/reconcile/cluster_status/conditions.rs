@@ -11,6 +11,8 @@ use crate::plan::{Member, Note};
 use super::super::{now, restore};
 use super::Report;
 
+/// How long before its end a certificate is spoken of: a day, as the critical alert does.
+const EXPIRING_SECONDS: i64 = 24 * 60 * 60;
 /// How much of a failing container's words is shown.
 const WORDS_MAX: usize = 400;
 
@@ -29,10 +31,10 @@ pub(super) fn conditions(
         findings.available(Kind::Available, "reads and writes are served"),
         findings.available(Kind::QuorumAvailable, "a quorum answers"),
         findings.noted(Kind::Progressing, findings.progress),
-        findings.noted(Kind::Degraded, findings.trouble.as_ref()),
+        findings.noted(Kind::Degraded, findings.degraded()),
         members_healthy(report),
         findings.up_to_date(report.image),
-        (Kind::TLSReady, true, Reason::AsExpected, String::new()),
+        tls_ready(report),
         storage_healthy(report),
         paused(cluster),
     ];
@@ -53,6 +55,8 @@ struct Findings<'a> {
     whole: bool,
     outdated: bool,
     trouble: Option<Note>,
+    /// What is asked for and not granted: it keeps no member from being ready.
+    refused: Option<Note>,
     progress: Option<&'a Note>,
 }
 
@@ -73,6 +77,10 @@ impl<'a> Findings<'a> {
             whole: all && ready && !outdated,
             outdated,
             trouble: trouble(report),
+            refused: report.refused.map(|error| Note {
+                reason: error.reason(),
+                message: error.to_string(),
+            }),
             progress: report.plan.progress.as_ref(),
         }
     }
@@ -80,6 +88,10 @@ impl<'a> Findings<'a> {
     /// Of what stands in the way, or else of what is under way.
     fn note(&self) -> Option<&Note> {
         self.trouble.as_ref().or(self.progress)
+    }
+
+    fn degraded(&self) -> Option<&Note> {
+        self.trouble.as_ref().or(self.refused.as_ref())
     }
 
     fn message(&self, otherwise: &str) -> String {
@@ -145,6 +157,29 @@ fn members_healthy(report: &Report<'_>) -> Said {
             let message = format!("{} does not answer", away.join(", "));
             (Kind::MembersHealthy, false, Reason::MemberNotReady, message)
         }
+    }
+}
+
+/// Whether certificates hold. The operator renews its own long before their end: one that comes this
+/// near is one of the user's, or could not be renewed.
+fn tls_ready(report: &Report<'_>) -> Said {
+    let now = report.sight.observed.now;
+    let ends = report.certificates.ends.iter();
+    let Some(next) = ends.min_by_key(|one| one.not_after.0) else {
+        return (Kind::TLSReady, true, Reason::AsExpected, String::new());
+    };
+    let left = next.not_after.0.as_second() - now;
+    let (name, end) = (&next.name, next.not_after.0);
+    match left {
+        ..=0 => {
+            let message = format!("the certificate in Secret {name} ended at {end}: replace it");
+            (Kind::TLSReady, false, Reason::CertificateExpiring, message)
+        }
+        1..EXPIRING_SECONDS => {
+            let message = format!("the certificate in Secret {name} ends at {end}");
+            (Kind::TLSReady, true, Reason::CertificateExpiring, message)
+        }
+        _ => (Kind::TLSReady, true, Reason::AsExpected, String::new()),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Which objects of a schedule's backups are kept.
 
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams};
+use kube::api::Api;
 
 use crate::api::{BACKUP_FINALIZER, BackupPhase, EngramBackup, EngramBackupSchedule};
 
-use super::super::{Context, Error, is_gone, set_finalizer};
+use super::super::{Context, Error, is_gone, set_finalizer, this_one};
 
 /// Deletes objects beyond the history limits, the oldest first. What they name stays in the store:
 /// that is retention's.
@@ -55,7 +55,7 @@ pub(super) async fn remove(
     backup: &EngramBackup,
 ) -> Result<(), Error> {
     let name = backup.name_any();
-    match backups.delete(&name, &DeleteParams::default()).await {
+    match backups.delete(&name, &this_one(backup)).await {
         Ok(_) => Ok(()),
         Err(error) if is_gone(&error) => Ok(()),
         Err(error) => Err(error.into()),

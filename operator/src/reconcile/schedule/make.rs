@@ -49,19 +49,19 @@ async fn begin(
     let name = backup.name_any();
     let others = made.iter().filter(|one| is_running(one));
     let others: Vec<&EngramBackup> = others.filter(|one| one.name_any() != name).collect();
-    match schedule.spec.concurrency_policy {
-        ConcurrencyPolicy::Forbid if !others.is_empty() => {
+    match meeting(schedule.spec.concurrency_policy, others.len()) {
+        Meeting::Skip => {
             let note = format!("{} is still being made", status.active.join(", "));
             context.event(schedule, true, "BackupMissed", &note).await;
             return Ok(false);
         }
-        ConcurrencyPolicy::Replace => {
+        Meeting::End => {
             for other in others {
                 history::remove(backups, other).await?;
                 status.active.retain(|name| *name != other.name_any());
             }
         }
-        ConcurrencyPolicy::Allow | ConcurrencyPolicy::Forbid => {}
+        Meeting::Join => {}
     }
     match backups.create(&PostParams::default(), &backup).await {
         Ok(_) => context.event(schedule, false, "BackupBegun", &name).await,
@@ -71,6 +71,25 @@ async fn begin(
     }
     status.active.push(name);
     Ok(true)
+}
+
+/// What becomes of a backup that is due while others are still being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meeting {
+    /// It is made beside them.
+    Join,
+    /// It is not made.
+    Skip,
+    /// They are ended, and it is made.
+    End,
+}
+
+fn meeting(policy: ConcurrencyPolicy, others: usize) -> Meeting {
+    match (policy, others) {
+        (_, 0) | (ConcurrencyPolicy::Allow, _) => Meeting::Join,
+        (ConcurrencyPolicy::Forbid, _) => Meeting::Skip,
+        (ConcurrencyPolicy::Replace, _) => Meeting::End,
+    }
 }
 
 /// The backup of a time. Its name is the time's: a pass that is done again makes no second one.
@@ -100,6 +119,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_backup_that_meets_another_does_as_the_policy_says() {
+        use ConcurrencyPolicy::{Allow, Forbid, Replace};
+        for policy in [Allow, Forbid, Replace] {
+            assert_eq!(meeting(policy, 0), Meeting::Join, "nobody is met");
+        }
+        let met = [Allow, Forbid, Replace].map(|policy| meeting(policy, 1));
+        assert_eq!(met, [Meeting::Join, Meeting::Skip, Meeting::End]);
+    }
 
     #[test]
     fn a_backup_is_named_after_its_time_and_outlives_its_schedule() {

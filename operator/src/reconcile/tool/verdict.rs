@@ -22,13 +22,14 @@ pub(super) fn is_left_behind(pod: &Pod, now: i64) -> bool {
     ending.is_some_and(|time| now - time.0.as_second() > ENDING_MAX_SECONDS)
 }
 
-/// How a run stands at `now` (in seconds).
-pub(super) fn read(pod: &Pod, now: i64) -> Run {
+/// How a run stands at `now` (in seconds). `missing` says what the pod does not tell of itself: the
+/// Secret of a volume that is not there.
+pub(super) fn read(pod: &Pod, missing: Option<String>, now: i64) -> Run {
     match phase(pod) {
         Some("Succeeded") => Run::Done(words(pod)),
         Some("Failed") => failed(pod),
         Some("Running") => Run::Running,
-        _ => pending(pod, now),
+        _ => pending(pod, missing, now),
     }
 }
 
@@ -72,10 +73,11 @@ fn failed(pod: &Pod) -> Run {
 }
 
 /// A pod that has not begun: why, if that is known, and for how long it is borne with.
-fn pending(pod: &Pod, now: i64) -> Run {
+fn pending(pod: &Pod, missing: Option<String>, now: i64) -> Run {
     let created = pod.metadata.creation_timestamp.as_ref();
     let age = now - created.map_or(now, |time| time.0.as_second());
-    let hindrance = hindrance(pod);
+    let missing = missing.map(|message| (Reason::NotFound, message));
+    let hindrance = hindrance(pod).or(missing);
     let limit = match &hindrance {
         Some((Reason::NotFound, _)) => MISSING_MAX_SECONDS,
         _ => PENDING_MAX_SECONDS,
@@ -134,7 +136,7 @@ pub(in crate::reconcile) fn essence(log: &str) -> String {
 }
 
 /// What engramctl's refusals mean, by its own words. The first that is found counts.
-const MEANINGS: [(&str, Reason); 10] = [
+const MEANINGS: [(&str, Reason); 11] = [
     ("there is no such bucket", Reason::BucketNotFound),
     ("these credentials", Reason::AccessDenied),
     ("this backup cannot be used", Reason::VerificationFailed),
@@ -147,6 +149,7 @@ const MEANINGS: [(&str, Reason); 10] = [
     ("there is no backup", Reason::BackupNotFound),
     ("no endpoint answers", Reason::MemberNotReady),
     ("the directory must be there", Reason::StoreUnreachable),
+    ("the store's certificate", Reason::StoreUnreachable),
     ("the store failed", Reason::StoreUnreachable),
 ];
 
@@ -166,7 +169,7 @@ pub(in crate::reconcile) fn with_advice(reason: Reason, message: &str) -> String
             " (make the bucket, or correct s3.bucket of the EngramBackupStore)"
         }
         Reason::StoreUnreachable => {
-            " (check the EngramBackupStore: the endpoint or claim that it names)"
+            " (check the EngramBackupStore: the endpoint, caSecretRef or claim that it names)"
         }
         _ => "",
     };
@@ -199,7 +202,7 @@ mod tests {
     }
 
     fn failure(pod: &Pod, now: i64) -> (Reason, String) {
-        match read(pod, now) {
+        match read(pod, None, now) {
             Run::Failed { reason, message } => (reason, message),
             other => panic!("{other:?}"),
         }
@@ -207,9 +210,9 @@ mod tests {
 
     #[test]
     fn a_runs_end_is_read_and_a_refusal_says_what_to_do() {
-        assert_eq!(read(&ended("Running", ""), CREATED), Run::Running);
+        assert_eq!(read(&ended("Running", ""), None, CREATED), Run::Running);
         assert_eq!(
-            read(&ended("Succeeded", "{}"), CREATED),
+            read(&ended("Succeeded", "{}"), None, CREATED),
             Run::Done("{}".into())
         );
         let said =
@@ -306,7 +309,7 @@ mod tests {
             "message": "0/3 nodes are available: persistentvolumeclaim \"backups\" not found.",
         }] }));
         for (pod, part) in [(&secret, "credentialsSecretRef"), (&claim, "pvc.claimName")] {
-            let Run::Waiting { reason, message } = read(pod, CREATED + 5) else {
+            let Run::Waiting { reason, message } = read(pod, None, CREATED + 5) else {
                 panic!("it waits");
             };
             assert_eq!(reason, Reason::NotFound);
@@ -315,9 +318,28 @@ mod tests {
             assert!(may_begin(pod));
         }
         let silent = pod(json!({ "phase": "Pending" }));
-        assert_eq!(read(&silent, CREATED + PENDING_MAX_SECONDS), Run::Running);
+        let at_its_end = read(&silent, None, CREATED + PENDING_MAX_SECONDS);
+        assert_eq!(at_its_end, Run::Running);
         let (reason, message) = failure(&silent, CREATED + PENDING_MAX_SECONDS + 1);
         assert_eq!(reason, Reason::DeadlineExceeded);
         assert!(message.contains("kubectl describe pod p"), "{message}");
+    }
+
+    #[test]
+    fn a_volume_that_is_missing_is_told_of_for_the_pod() {
+        let silent = pod(json!({ "phase": "Pending" }));
+        let reason = Reason::NotFound;
+        let message = || "there is no Secret a".to_owned();
+        let at = |age| read(&silent, Some(message()), CREATED + age);
+        let waits = Run::Waiting {
+            reason,
+            message: message(),
+        };
+        assert_eq!(at(MISSING_MAX_SECONDS), waits);
+        let failed = Run::Failed {
+            reason,
+            message: message(),
+        };
+        assert_eq!(at(MISSING_MAX_SECONDS + 1), failed);
     }
 }

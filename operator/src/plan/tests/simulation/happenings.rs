@@ -117,6 +117,10 @@ impl World {
         for member in self.observed.members.iter_mut().filter(unused) {
             member.volume = Volume::None;
         }
+        let healthy = |member: &&mut Member| member.healthy;
+        for member in self.observed.members.iter_mut().filter(healthy) {
+            member.caught_up = true;
+        }
         self.place();
         self.elect();
     }

@@ -1,0 +1,152 @@
+//! Does what was planned for a cluster, and says and counts what was done.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::act::{Scene, act};
+use crate::api::{EngramCluster, EngramClusterStatus};
+use crate::build::Names;
+use crate::observe::Sight;
+use crate::plan::{Action, Cause, Plan};
+
+use super::super::{Context, Error, now, write_status};
+
+/// What became of a plan.
+#[derive(Default)]
+pub(super) struct Outcome {
+    /// The first step that failed.
+    pub failure: Option<Error>,
+    /// A wish of the user's that Kubernetes does not grant: it is said, and keeps nothing else from
+    /// being done.
+    pub refused: Option<Error>,
+}
+
+/// Does what is planned. After a step that fails nothing more is disturbed; what disturbs nobody is
+/// done all the same.
+pub(super) async fn carry_out(
+    context: &Context,
+    cluster: &EngramCluster,
+    sight: &Sight,
+    planned: &Plan,
+    image: &str,
+    status: &mut EngramClusterStatus,
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    for action in &planned.actions {
+        if outcome.failure.is_some() && action.is_disruptive() {
+            continue;
+        }
+        match carry_out_one(context, cluster, sight, action, image, status).await {
+            Ok(()) => done(context, cluster, planned, action, status).await,
+            Err(error @ Error::Input { .. }) if matches!(action, Action::ExpandVolume { .. }) => {
+                outcome.refused.get_or_insert(error);
+            }
+            Err(error) => {
+                outcome.failure.get_or_insert(error);
+            }
+        }
+    }
+    outcome
+}
+
+async fn carry_out_one(
+    context: &Context,
+    cluster: &EngramCluster,
+    sight: &Sight,
+    action: &Action,
+    image: &str,
+    status: &mut EngramClusterStatus,
+) -> Result<(), Error> {
+    if matches!(action, Action::CreateMember { .. }) {
+        // The number is spent before it is used: none is ever used twice.
+        let members = sight.observed.members.iter();
+        let highest = members.map(|member| member.number).max();
+        status.last_member_number = status.last_member_number.max(highest.unwrap_or(0)) + 1;
+        write_status(context, cluster, status).await?;
+    }
+    let scene = Scene {
+        context,
+        cluster,
+        sight,
+        image,
+        next_number: status.last_member_number,
+    };
+    act(&scene, action).await
+}
+
+/// Says and counts what was done.
+async fn done(
+    context: &Context,
+    cluster: &EngramCluster,
+    planned: &Plan,
+    action: &Action,
+    status: &mut EngramClusterStatus,
+) {
+    let names = Names::of(cluster);
+    let labels = [names.namespace.as_str(), names.cluster.as_str()];
+    if let Action::DeleteMember { cause, .. } = action
+        && cause.is_replacement()
+    {
+        status.replacements.push(Time(now()));
+        let labels = [labels[0], labels[1], cause.as_str()];
+        context
+            .metrics
+            .replacements
+            .with_label_values(&labels)
+            .inc();
+    }
+    if matches!(action, Action::MoveLeader { .. }) {
+        context
+            .metrics
+            .leader_moves
+            .with_label_values(&labels)
+            .inc();
+    }
+    if matches!(action, Action::FinishRemoval { .. }) {
+        // It is done a little each pass; what was told of is the member's deletion.
+        return;
+    }
+    let warning = matches!(action, Action::DeleteMember { cause, .. } if cause.is_replacement());
+    let (reason, mut note) = told(action);
+    tracing::info!(
+        namespace = labels[0],
+        cluster = labels[1],
+        reason,
+        note,
+        "done"
+    );
+    if let Some(progress) = planned.progress.as_ref().filter(|_| action.is_disruptive()) {
+        note = format!("{note}: {}", progress.message);
+    }
+    context.event(cluster, warning, reason, &note).await;
+}
+
+fn told(action: &Action) -> (&'static str, String) {
+    match action {
+        Action::CreateMember { seed: true } => {
+            ("FoundingCluster", "the first member is made".into())
+        }
+        Action::CreateMember { seed: false } => ("CreatingMember", "a member is made".into()),
+        Action::AddLearner { member } => ("LearnerAdded", format!("{member} joins")),
+        Action::StartPod { member } => ("StartingPod", format!("{member} is started")),
+        Action::StopPod { member } => ("StoppingPod", format!("{member} is stopped")),
+        Action::RestartPod { member } => ("RestartingPod", format!("{member} is restarted")),
+        Action::Promote { member, .. } => ("LearnerPromoted", format!("{member} votes")),
+        Action::MoveLeader { to, .. } => ("LeaderMoved", format!("{to} leads")),
+        Action::RemoveMember { id, member } => {
+            let name = member.clone().unwrap_or_else(|| format!("{id:x}"));
+            ("MemberRemoved", format!("{name} is no member any more"))
+        }
+        Action::DeleteMember { member, cause } => {
+            let reason = match cause {
+                Cause::ScaleDown | Cause::RemovedElsewhere => "RemovingMember",
+                Cause::Teardown => "DeletingMember",
+                _ => "ReplacingMember",
+            };
+            (reason, format!("{member} goes ({})", cause.as_str()))
+        }
+        Action::FinishRemoval { member } => ("PuttingAway", format!("{member} is put away")),
+        Action::ExpandVolume { member } => {
+            ("ExpandingVolume", format!("the volume of {member} grows"))
+        }
+    }
+}
