@@ -106,7 +106,8 @@ impl S3 {
 
     /// Objects whose path ends so, below a store's prefix.
     pub fn objects(&self, store: &str, ending: &str) -> Vec<String> {
-        let find = format!("find /data/{BUCKET}/{store} -path '*{ending}'");
+        let bucket = format!("/data/{BUCKET}");
+        let find = format!("find {bucket} -path '{bucket}/{store}/*{ending}'");
         let found = self.run(&find);
         found.lines().map(str::to_owned).collect()
     }
