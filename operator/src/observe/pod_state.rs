@@ -26,6 +26,17 @@ const NOT_ITS_OWN: [&str; 3] = [
 /// How much of its last words is looked at.
 const WORDS_MAX: usize = 4096;
 
+/// What marks the line in which engram and engramctl say why they end. The lines before it name the same
+/// files and disks for other reasons.
+const FINAL: [&str; 2] = ["\"level\":\"fatal\"", "Error: "];
+
+fn lacks_what_a_new_one_would(words: &str) -> bool {
+    let mut last = words
+        .lines()
+        .filter(|line| FINAL.iter().any(|mark| line.contains(mark)));
+    last.any(|line| NOT_ITS_OWN.iter().any(|known| line.contains(known)))
+}
+
 /// Its containers, those that prepare it included.
 fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     let status = pod.status.as_ref();
@@ -137,8 +148,7 @@ pub(crate) fn state(pod: &Pod, now: i64) -> PodState {
             .into_iter()
             .any(|ended| ended.reason.as_deref() == Some("OOMKilled"))
     });
-    let words = last_words(pod, WORDS_MAX).unwrap_or_default();
-    let lacks = oom || NOT_ITS_OWN.iter().any(|known| words.contains(known));
+    let lacks = oom || lacks_what_a_new_one_would(&last_words(pod, WORDS_MAX).unwrap_or_default());
     if let Some((reason, _)) = stuck(pod) {
         let starved = STUCK
             .iter()
@@ -235,9 +245,23 @@ mod tests {
             Some("engram: exit 137 (OOMKilled)")
         );
         for (words, lacks) in [
-            ("wal: No space left on device (os error 28)", true),
-            ("open /etc/engram/tls/server/tls.crt: no such file", true),
-            ("the log is damaged at 17", false),
+            (
+                r#"{"level":"fatal","error":"wal: No space left on device (os error 28)"}"#,
+                true,
+            ),
+            (
+                r#"{"level":"fatal","error":"open /etc/engram/tls/client/tls.crt: No such file"}"#,
+                true,
+            ),
+            (
+                "Error: chunk 3: No space left on device (os error 28)",
+                true,
+            ),
+            (
+                "{\"level\":\"info\",\"tls-info\":\"cert = /etc/engram/tls/client/tls.crt\"}\n\
+                 {\"level\":\"fatal\",\"error\":\"the log is damaged at 17\"}",
+                false,
+            ),
         ] {
             let ended = json!({ "terminated": { "exitCode": 134, "message": words } });
             let waits = json!({ "waiting": { "reason": "CrashLoopBackOff" } });

@@ -243,14 +243,29 @@ async fn advance(
     steps::move_leader(&sight, to).await
 }
 
-/// What is under way in a cluster, if anything is.
+/// What the operator does to members by itself. Not among them: that a member is away, or that pods wait
+/// for a user to delete them; moving the leader may be what is needed then.
+const DISTURBING: [Reason; 6] = [
+    Reason::RollingUpdate,
+    Reason::ScalingUp,
+    Reason::ScalingDown,
+    Reason::ReplacingMember,
+    Reason::MovingLeader,
+    Reason::LearnerCatchingUp,
+];
+
+/// What is under way in a cluster, if anything is that an operation would meet.
 fn change(cluster: &EngramCluster) -> Option<String> {
     if cluster.metadata.deletion_timestamp.is_some() {
         return Some("it is being deleted".to_owned());
     }
     let conditions = &cluster.status.as_ref()?.conditions;
-    let progressing = conditions.iter().find(|one| one.type_ == "Progressing")?;
-    (progressing.status == "True").then(|| progressing.message.clone())
+    let kind = ConditionKind::Progressing.as_str();
+    let progressing = conditions.iter().find(|one| one.type_ == kind)?;
+    let disturbs = DISTURBING
+        .iter()
+        .any(|one| one.as_str() == progressing.reason);
+    (progressing.status == "True" && disturbs).then(|| progressing.message.clone())
 }
 
 /// An operation on the same cluster that was asked for before and is not over.
@@ -275,4 +290,31 @@ async fn earlier(
         .map(key)
         .min()
         .map(|(_, name)| name))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn an_operation_waits_for_what_it_would_meet_and_for_nothing_else() {
+        let change = |status: &str, reason: &str| {
+            let cluster = serde_json::from_value(json!({
+                "apiVersion": "engram.dev/v1alpha1", "kind": "EngramCluster",
+                "metadata": { "name": "demo" }, "spec": {},
+                "status": { "conditions": [{
+                    "type": "Progressing", "status": status, "reason": reason, "message": "two of three",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                }] },
+            }));
+            super::change(&cluster.unwrap())
+        };
+        assert_eq!(
+            change("True", "RollingUpdate").as_deref(),
+            Some("two of three")
+        );
+        assert_eq!(change("True", "WaitingForDeletion"), None);
+        assert_eq!(change("True", "MemberNotReady"), None);
+        assert_eq!(change("False", "AsExpected"), None);
+    }
 }
