@@ -34,7 +34,7 @@ refused "${cluster[@]}" --set backup.enabled=true,backup.store.pvc.claimName=a,b
 refused "${cluster[@]}" --set backup.schedule.schedule='0 0 3 * * *'
 refused "${cluster[@]}" --set name="$(printf 'a%.0s' $(seq 41))"
 
-promtool check rules "$charts/engram-operator/files/alerts.yaml"
+promtool check rules --lint-fatal "$charts/engram-operator/files/alerts.yaml"
 promtool test rules "$charts/tests/alerts.yaml"
 jq -e '.panels | length > 0' "$charts/engram-operator/files/dashboards/engram.json" >/dev/null
 
