@@ -30,6 +30,7 @@ pub mod snapshot;
 pub mod state;
 pub mod storage;
 pub mod store;
+pub mod threads;
 pub mod trace;
 pub mod types;
 pub mod wal;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use engram_server::config::{self, Outcome};
-use engram_server::{log, node, trace};
+use engram_server::{log, node, threads, trace};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -43,6 +43,7 @@ fn run(config: &config::Config, notices: &[config::Notice]) -> ExitCode {
         eprintln!("the log cannot be opened: {error}");
         return exit(1);
     }
+    threads::end_process_on_panic();
     notices.iter().for_each(config::Notice::log);
     match node::run(config) {
         Ok(node::Ended::Signal(signal)) => end_by(signal),

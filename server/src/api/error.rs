@@ -170,6 +170,8 @@ refusals! {
     DEADLINE_EXCEEDED = DeadlineExceeded, "context deadline exceeded";
     /// A call without its request.
     NO_REQUEST = Internal, "grpc: the call ended before its request was complete";
+    /// The work for the call panicked.
+    PANICKED = Internal, "etcdserver: the call panicked: the server's log says why";
     /// A snapshot broke off.
     SNAPSHOT_BROKEN = Internal, "etcdserver: the snapshot ended before it was complete";
 }

@@ -12,11 +12,14 @@ use super::Edge;
 use super::backend::Backend;
 use super::error::Refusal;
 use crate::config::ETCD_VERSION;
+use crate::threads;
 use crate::types::request::{AlarmType, Range};
 use crate::types::{KeyRange, Revision};
 
 /// Every check of `/livez` and `/readyz`.
 pub(super) const CHECKS: &[(&str, &str)] = &[
+    // First: where a thread is stuck, a read may never come back.
+    ("livez", "threads"),
     ("livez", "serializable_read"),
     ("readyz", "data_corruption"),
     ("readyz", "serializable_read"),
@@ -121,6 +124,9 @@ impl<B: Backend> Edge<B> {
 
     /// Why the member is not healthy, where it is not.
     async fn sickness(&self, excluded: &BTreeSet<&str>, serializable: bool) -> Option<String> {
+        if let Some(stuck) = threads::stuck() {
+            return Some(format!("STUCK {stuck}"));
+        }
         let alarms = self.backend().alarms();
         let names = alarms.iter().map(|alarm| alarm.alarm.name());
         if let Some(name) = names.into_iter().find(|name| !excluded.contains(name)) {
@@ -154,11 +160,14 @@ impl<B: Backend> Edge<B> {
             let failure = self.failure(name).await;
             self.metrics().checked(of, name, failure.is_none());
             well &= failure.is_none();
-            let line = match failure {
-                None => writeln!(report, "[+]{name} ok"),
+            let line = match &failure {
+                None => writeln!(report, "[+]{name} ok{}", remark(name)),
                 Some(reason) => writeln!(report, "[-]{name} failed: {reason}"),
             };
             line.expect("a string takes what is written to it");
+            if *name == "threads" && failure.is_some() {
+                break;
+            }
         }
         if !well {
             return error(StatusCode::SERVICE_UNAVAILABLE, &report);
@@ -180,6 +189,7 @@ impl<B: Backend> Edge<B> {
                 let corrupt = alarms.iter().any(|alarm| alarm.alarm == AlarmType::Corrupt);
                 corrupt.then(|| "alarm activated: CORRUPT".into())
             }
+            "threads" => threads::stuck(),
             "non_learner" => self
                 .backend()
                 .is_learner()
@@ -190,6 +200,23 @@ impl<B: Backend> Edge<B> {
             }
         }
     }
+}
+
+/// What a check that passes has to say all the same.
+fn remark(check: &str) -> String {
+    let slow = match check {
+        "threads" => threads::slow_disk(),
+        _ => Vec::new(),
+    };
+    slow.iter().map(|text| format!(": {text}")).collect()
+}
+
+/// The answer of a request whose work panicked.
+pub(super) fn panicked() -> Response<Body> {
+    error(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the server's log says what went wrong",
+    )
 }
 
 /// The check that a path such as `/readyz/linearizable_read` names.

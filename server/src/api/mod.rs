@@ -49,6 +49,7 @@ use tonic::body::Body;
 use crate::codec::Frame;
 use crate::codec::answer::Header;
 use crate::net::{Handler, PeerAddress, PeerInfo};
+use crate::threads::ForCaller;
 use crate::types::Revision;
 use arrival::Arrival;
 use backend::Backend;
@@ -113,10 +114,12 @@ impl<B: Backend> Handler for Edge<B> {
         // Boxed: the connection copies the future it is given, and once more to spawn it.
         Box::pin(async move {
             if is_grpc(&request) {
-                return edge.grpc(request, peer).await;
+                let answered = ForCaller::new(edge.grpc(request, peer)).await;
+                return answered.unwrap_or_else(|_| Refusal::PANICKED.into_status().into_http());
             }
             let (parts, _) = request.into_parts();
-            Box::pin(edge.http(&parts, false)).await
+            let answered = ForCaller::new(Box::pin(edge.http(&parts, false))).await;
+            answered.unwrap_or_else(|_| http::panicked())
         })
     }
 }
@@ -138,7 +141,10 @@ impl<B: Backend> Handler for MetricsEdge<B> {
     ) -> impl Future<Output = Response<Body>> + Send + 'static + use<B> {
         let edge = self.0.clone();
         let (parts, _) = request.into_parts();
-        async move { edge.http(&parts, true).await }
+        async move {
+            let answered = ForCaller::new(edge.http(&parts, true)).await;
+            answered.unwrap_or_else(|_| http::panicked())
+        }
     }
 }
 

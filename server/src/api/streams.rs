@@ -15,6 +15,7 @@ use super::durations::Started;
 use super::error::Refusal;
 use super::metrics::Metrics;
 use crate::codec::Frame;
+use crate::threads::catch_for_caller;
 use crate::watch::WatchFrame;
 
 /// One message on its way out.
@@ -153,7 +154,9 @@ impl Stream for Counted {
         if self.ended.is_some() {
             return Poll::Ready(None);
         }
-        self.answers.as_mut().poll_next(cx).map(|next| match next {
+        let polled = catch_for_caller(|| self.answers.as_mut().poll_next(cx));
+        let polled = polled.unwrap_or(Poll::Ready(Some(Err(Refusal::PANICKED))));
+        polled.map(|next| match next {
             None => {
                 self.ended = Some(Code::Ok);
                 None

@@ -6,14 +6,16 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
+use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
 
 use super::coalesced::{Coalesced, Driven};
 use super::limits::{self, Limits};
 use super::{Handler, PeerInfo, farewell};
+use crate::threads::ForCaller;
 
 /// How every HTTP/2 connection of a client begins (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -86,8 +88,23 @@ async fn read_first_bytes(io: &mut (impl AsyncRead + Unpin)) -> io::Result<(Vec<
     Ok((first, true))
 }
 
-fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+/// Spawns hyper's tasks, one a call: a panic in one is that call's end.
+#[derive(Clone, Copy)]
+struct CallExecutor;
+
+impl<F> Executor<F> for CallExecutor
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, call: F) {
+        // What panicked is in the log; the call's stream is reset by it.
+        tokio::spawn(async move { drop(ForCaller::new(call).await) });
+    }
+}
+
+fn http2_builder(limits: &Limits) -> http2::Builder<CallExecutor> {
+    let mut builder = http2::Builder::new(CallExecutor);
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(limits::STREAM_WINDOW)

@@ -17,6 +17,7 @@ use super::listener::{Accepted, Address, BindOptions, Listener};
 use super::security::{Security, open_stream};
 use super::tls::{HandshakeError, Side};
 use super::{Handler, PeerAddress};
+use crate::threads::{self, ForCaller};
 
 /// How long an accept loop rests after the system refused it (no file descriptor left, …).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -127,9 +128,8 @@ impl Runtimes {
                 open: AtomicUsize::new(0),
             }));
             let (quit, quitting) = oneshot::channel();
-            let join = std::thread::Builder::new()
-                .name(format!("engram-io-{index}"))
-                .spawn(move || run(&runtime, inbox, quitting))?;
+            let name = format!("engram-io-{index}");
+            let join = threads::spawn(&name, move || run(&runtime, inbox, quitting))?;
             threads.push(Thread { join, quit });
         }
         let shared = Shared {
@@ -214,6 +214,7 @@ impl Runtimes {
 fn run(runtime: &tokio::runtime::Runtime, inbox: Inbox, quitting: oneshot::Receiver<()>) {
     inbox.move_in();
     runtime.spawn(inbox.run());
+    runtime.spawn(threads::beat());
     // Either the word to quit or, without it, the sender's end: it lives as long as `Runtimes`.
     let _ = runtime.block_on(quitting);
 }
@@ -267,7 +268,9 @@ impl<H: Handler + Sync> Accepting<H> {
             open: guard,
             stop: self.stop.clone(),
         };
-        handle.spawn(connection.serve(self.handler.clone()));
+        let serving = ForCaller::new(connection.serve(self.handler.clone()));
+        // What panicked is in the log; the connection is closed by it.
+        handle.spawn(async move { serving.await.unwrap_or_default() });
     }
 }
 

@@ -102,7 +102,7 @@ impl From<ProposeError> for ServeError {
 async fn blocking<R: Send + 'static>(
     work: impl FnOnce() -> R + Send + 'static,
 ) -> Result<R, ServeError> {
-    let task = tokio::task::spawn_blocking(work);
+    let task = crate::threads::spawn_blocking(work);
     task.await
         .map_err(|error| ServeError::Internal(format!("a read panicked: {error}")))
 }
@@ -195,7 +195,7 @@ impl Backend for Core {
             return self.reader.range(query);
         }
         let (reader, query) = (self.reader.clone(), query.clone());
-        tokio::task::spawn_blocking(move || reader.range(&query))
+        crate::threads::spawn_blocking(move || reader.range(&query))
             .await
             .expect("reading a range does not panic")
     }
@@ -383,7 +383,7 @@ impl Backend for Core {
         let engine = self.store.engine();
         let description = self.describe();
         let metrics = self.metrics.clone();
-        tokio::task::spawn_blocking(move || {
+        crate::threads::spawn_blocking(move || {
             let _timed = metrics.operations.snapshot_seconds.start_timer();
             // The receiver is gone only if the client is.
             let begin = |total| {

@@ -13,11 +13,11 @@ use super::lessor::Lessor;
 use super::membership::Membership;
 use super::route::LeaderRoute;
 use super::space::SpaceGuard;
-use crate::fatal::end_process;
 use crate::peer::Local;
 use crate::propose::{self, Proposer};
-use crate::raft::LogStore;
+use crate::raft::{Consensus, LogStore};
 use crate::store::Store;
+use crate::threads::Pulse;
 use crate::types::LeaseId;
 use crate::types::request::{Compact, MemberAttributes, Op};
 
@@ -28,6 +28,8 @@ const LOOK_EVERY: Duration = propose::SWEEP_EVERY;
 const ASK_EVERY: Duration = Duration::from_secs(3);
 /// See [`ASK_EVERY`].
 const ASK_LIMIT: Duration = Duration::from_secs(1);
+/// How often consensus is asked to come round.
+const FEEL_EVERY: Duration = Duration::from_secs(1);
 /// Every how many looks the size of a store that nobody writes to is measured.
 const IDLE_LOOKS: u64 = 10;
 /// How often leases are looked at, and how many are revoked at once. Source: etcd's lessor revokes
@@ -61,6 +63,17 @@ pub struct Duties {
     pub door: Door,
 }
 
+/// Has `/livez` know whether consensus comes round. What it waits for may be on its way to the disk.
+async fn feel_pulse(consensus: &Consensus) {
+    let pulse = Pulse::leaning_on_disk("consensus");
+    loop {
+        tokio::time::sleep(FEEL_EVERY).await;
+        pulse.turn();
+        consensus.turn().await;
+        pulse.idle();
+    }
+}
+
 /// What the looks remember: bytes and entries in the log when it was last cut, and when the store
 /// was last measured.
 struct LogWatch {
@@ -82,6 +95,8 @@ impl Duties {
         tokio::spawn(async move { proposer.run(&route).await });
         let duties = self.clone();
         tokio::spawn(async move { duties.look_after_peers().await });
+        let consensus = self.door.consensus.clone();
+        tokio::spawn(async move { feel_pulse(&consensus).await });
         self.spawn_comparisons();
     }
 
@@ -239,9 +254,12 @@ impl Duties {
         let mut compact_at = schedule
             .as_ref()
             .map(|schedule| Instant::now() + schedule.interval());
+        let pulse = Pulse::new("the duties");
         loop {
+            pulse.idle();
             tokio::select! {
                 _ = look.tick() => {
+                    pulse.turn();
                     self.proposer.sweep();
                     self.look(&mut watch).await;
                     if let (Some(at), Some(schedule)) = (compact_at, schedule.as_mut())
@@ -270,14 +288,8 @@ impl Duties {
         tokio::spawn(async move { membership.promote_caught_up(&consensus).await });
     }
 
-    /// Looks after consensus, the disk and the log's length.
+    /// Looks after the disk and the log's length.
     async fn look(&self, watch: &mut LogWatch) {
-        if let Some(failure) = self.door.consensus.failure() {
-            end_process(
-                failure,
-                "start again; if it comes back, restore this member",
-            );
-        }
         if self.space.is_exhausted() {
             self.proposer.raise_no_space();
         }

@@ -45,6 +45,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::peer::Refusal;
+use crate::threads::Watchdog;
 use raft_thread::{Outside, RaftThread};
 use serve::Stop;
 
@@ -62,6 +63,10 @@ pub enum Ended {
 /// # Errors
 /// It could not start, or is no member: the error says what is in the way and what to do.
 pub fn run(config: &Config) -> Result<Ended, BootError> {
+    let _watchdog = Watchdog::start().map_err(|source| BootError::System {
+        what: "the watchdog".into(),
+        source,
+    })?;
     let asking = tls::PeerDial::before_start(config)?;
     let booted = boot::open(config, &asking)?;
     let tls = tls::Tls::open(config)?;

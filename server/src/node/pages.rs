@@ -74,7 +74,7 @@ impl RangeCursor for PagedRange {
             self.cursor = Some(cursor);
             page
         } else {
-            let read = tokio::task::spawn_blocking(move || (cursor.next_page(limit), cursor));
+            let read = crate::threads::spawn_blocking(move || (cursor.next_page(limit), cursor));
             let (page, cursor) = read.await.expect("reading a page does not panic");
             self.cursor = Some(cursor);
             page

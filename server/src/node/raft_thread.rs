@@ -33,6 +33,7 @@ use super::serve::PeerListener;
 use super::sink::{Headers, Sink, WatchedStore};
 use super::space::SpaceGuard;
 use crate::config::{Config, ETCD_VERSION};
+use crate::fatal::end_process;
 use crate::fs::DirLock;
 use crate::home::Homes;
 use crate::peer::{self, Clients, Dial, Local, Refusal};
@@ -40,6 +41,7 @@ use crate::propose::{Proposer, Quota};
 use crate::raft::{ApplyThread, Consensus, ConsensusOptions, LogStore, Peers};
 use crate::read::Reader;
 use crate::store::Store;
+use crate::threads;
 use crate::types::MemberId;
 use crate::types::request::{AlarmType, MemberAttributes};
 use crate::watch::{self, Hub};
@@ -297,14 +299,12 @@ fn spawn(
         .build()
         .map_err(system)?;
     let (started, starting) = oneshot::channel();
-    let thread = std::thread::Builder::new()
-        .name("engram-raft".into())
-        .spawn(move || {
-            run(&runtime, beginning, &apply, stopping, started);
-            drop(runtime);
-            apply.join();
-        })
-        .map_err(system)?;
+    let work = move || {
+        run(&runtime, beginning, &apply, stopping, started);
+        drop(runtime);
+        apply.join();
+    };
+    let thread = threads::spawn("engram-raft", work).map_err(system)?;
     match starting.blocking_recv() {
         Ok(Ok(begun)) => Ok((thread, begun)),
         Ok(Err(error)) => Err(error),
@@ -322,6 +322,7 @@ fn run(
     started: oneshot::Sender<Result<Begun, BootError>>,
 ) {
     runtime.block_on(async {
+        tokio::spawn(threads::beat());
         let duties = match beginning.begin(apply, &stopping).await {
             Ok(duties) => duties,
             Err(error) => {
@@ -334,6 +335,10 @@ fn run(
         tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => {}
             () = duties.tick() => {}
+            failure = duties.door.consensus.failed() => end_process(
+                failure,
+                "start again; if it comes back, restore this member",
+            ),
         }
         duties.proposer.stop();
         duties.door.consensus.stop().await;

@@ -19,6 +19,7 @@ use super::message::peer_server::{Peer, PeerServer};
 use super::message::{self as pb, AppendResponse};
 use super::{CallError, Directory, Limits, PeerHandler, handshake, http, limits};
 use crate::net::{self, Handler, PeerAddress, PeerInfo, Security, Socket};
+use crate::threads::ForCaller;
 use crate::types::{LeaseId, MemberId, Revision};
 
 /// The one call that those may make who do not know who they are yet.
@@ -118,13 +119,14 @@ pub async fn serve<H: PeerHandler>(
                 let _ = stream.set_nodelay(true);
                 let (server, stop) = (server.clone(), stopping.clone());
                 let (security, from) = (security.clone(), PeerAddress::Tcp(address));
-                connections.spawn(async move {
+                // A peer is a caller too: what it sends must not end this process.
+                connections.spawn(ForCaller::new(async move {
                     let socket = Socket::Tcp(stream);
                     match net::secure(socket, from, &security).await {
                         Ok((stream, info)) => server.serve_connection(stream, info, stop).await,
                         Err(error) => rejected(from, &error),
                     }
-                });
+                }));
             }
             Err(error) => {
                 crate::log!(warn, "no connection from a peer could be accepted", error = %error);

@@ -23,6 +23,7 @@ use crate::snapshot::install::Prepared;
 use crate::state::{Change, Effects, Event, MemberNode};
 use crate::storage::Applied as AppliedMark;
 use crate::store::Store;
+use crate::threads;
 use crate::types::Revision;
 use crate::types::result::Outcome;
 
@@ -125,9 +126,7 @@ impl ApplyThread {
             warning,
             reclaiming_since: None,
         };
-        let thread = std::thread::Builder::new()
-            .name("engram-apply".into())
-            .spawn(move || worker.run(&queue))?;
+        let thread = threads::spawn("engram-apply", move || worker.work(&queue))?;
         Ok(ApplyThread {
             tasks,
             thread,
@@ -149,14 +148,10 @@ impl ApplyThread {
     /// Waits for the thread to end, once every handle is gone.
     pub fn join(self) {
         drop(self.tasks);
-        if self.thread.join().is_err() {
-            end_process("the apply thread panicked", PANIC_ADVICE);
-        }
+        // A panic in it has ended the process.
+        let _ = self.thread.join();
     }
 }
-
-const PANIC_ADVICE: &str =
-    "this is a bug: keep the data directory and the log, report it, and start the member again";
 
 struct Worker {
     store: Arc<Store>,
@@ -170,17 +165,10 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(&mut self, queue: &Receiver<Task>) {
-        // A panic must not leave a half-applied batch behind a lock that others go on to use.
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work(queue)));
-        if result.is_err() {
-            end_process("applying a committed entry panicked", PANIC_ADVICE);
-        }
-    }
-
     fn work(&mut self, queue: &Receiver<Task>) {
         loop {
             let pending = self.store.read().compact_pending();
+            threads::idle();
             let task = match pending {
                 true => match queue.try_recv() {
                     Ok(task) => Some(task),
@@ -196,6 +184,7 @@ impl Worker {
                     Err(RecvTimeoutError::Disconnected) => return,
                 },
             };
+            threads::turn();
             match task {
                 Some(Task::Apply { entries, done }) => {
                     entries.into_iter().for_each(|entry| self.apply(entry));
@@ -207,7 +196,7 @@ impl Worker {
                     let _ = done.send(());
                 }
                 Some(Task::Flush { done }) => {
-                    self.store.engine().flush();
+                    threads::on_disk(|| self.store.engine().flush());
                     let _ = done.send(());
                 }
                 None => {}
@@ -219,6 +208,7 @@ impl Worker {
     }
 
     fn apply(&mut self, entry: Entry) {
+        threads::turn();
         let started = Instant::now();
         let position = entry::position(&entry.log_id);
         let before = self.mark.log_position.map_or(0, |last| last.index);

@@ -271,10 +271,31 @@ impl Consensus {
 
     /// Why openraft has stopped by itself, if it has: it could not read its log, or found itself in
     /// a state it does not know. It takes nothing more then.
-    pub fn failure(&self) -> Option<String> {
+    fn failure(&self) -> Option<String> {
         let metrics = self.raft.metrics();
         let running = &metrics.borrow_watched().running_state;
         running.as_ref().err().map(ToString::to_string)
+    }
+
+    /// Resolves once openraft has stopped by itself: why.
+    pub async fn failed(&self) -> String {
+        let mut changes = self.raft.metrics();
+        loop {
+            if let Some(failure) = self.failure() {
+                return failure;
+            }
+            if changes.changed().await.is_err() {
+                return self
+                    .failure()
+                    .unwrap_or_else(|| "consensus has ended".into());
+            }
+        }
+    }
+
+    /// Resolves once openraft's core has come round: never, where it is stuck.
+    pub async fn turn(&self) {
+        // One that has stopped is told of by `failed`.
+        let _ = self.raft.with_raft_state(|_| ()).await;
     }
 
     /// Whether this member is the one voter: then what it has applied is all there is, and a read

@@ -90,7 +90,7 @@ fn parts(
     progress: Arc<Mutex<Progress>>,
 ) -> BoxStream<'static, SnapshotPart> {
     let (sender, mut receiver) = mpsc::channel(PIECES_AHEAD);
-    tokio::task::spawn_blocking(move || {
+    crate::threads::spawn_blocking(move || {
         // Without the last part the receiver throws away what it has.
         if let Err(error) = read_all(&checkpoint, &sender) {
             crate::log!(error, "a snapshot to be sent cannot be read", error = %error);

@@ -106,7 +106,7 @@ impl Snapshots {
         }
         let (engine, checkpoints) = (self.store.engine(), self.checkpoints.clone());
         let purged = self.log.purged_index();
-        let making = tokio::task::spawn_blocking(move || checkpoints.get(&engine, purged));
+        let making = crate::threads::spawn_blocking(move || checkpoints.get(&engine, purged));
         match making.await.map_err(io::Error::other)? {
             Ok(checkpoint) => Ok(Some(Snapshot {
                 meta: describe(checkpoint.contents().applied.clone())?,
@@ -137,7 +137,7 @@ impl Snapshots {
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         let store = self.store.clone();
-        let preparing = tokio::task::spawn_blocking(move || Prepared::new(&store, received));
+        let preparing = crate::threads::spawn_blocking(move || Prepared::new(&store, received));
         let prepared = preparing.await.map_err(io::Error::other)?;
         let prepared = Box::new(prepared.map_err(io::Error::other)?);
         // A conflicting end of the log that openraft has truncated must be gone before the store is

@@ -137,11 +137,7 @@ impl Drop for Checkpoint {
         };
         // The last files of a store that has moved on are freed here: not on a thread that serves.
         // Without a thread the next start removes it.
-        drop(
-            std::thread::Builder::new()
-                .name("engram-remove".into())
-                .spawn(remove),
-        );
+        drop(crate::threads::spawn("engram-remove", remove));
     }
 }
 

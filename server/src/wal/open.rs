@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
@@ -21,6 +21,7 @@ use super::writer::{
     Done, Job, Queued, Shared, Start, State, UNSYNCED_BYTES_MAX, Writer, record_bytes_max,
 };
 use crate::fs::{DirLock, create_private_dir, file_names, remove_durably, sync_dir};
+use crate::threads;
 
 /// A log that is open. Share it as `Arc<Wal>`; every method takes `&self` except `close`.
 ///
@@ -208,7 +209,7 @@ impl Drop for Wal {
 /// Joins a thread, unless it is the one that runs this (a `done` held the last handle).
 fn join(thread: Option<JoinHandle<()>>) {
     let Some(thread) = thread else { return };
-    if thread.thread().id() != thread::current().id() {
+    if thread.thread().id() != std::thread::current().id() {
         // A thread that panicked has told so itself.
         drop(thread.join());
     }
@@ -447,16 +448,11 @@ fn start(
     );
     // What a purge freed before the last stop is still there.
     writer.release(&[]);
-    let spawned = |name: &str| thread::Builder::new().name(name.to_owned());
     let failed = io_failed("start of a thread", dir);
-    let writer = spawned("wal-writer")
-        .spawn(move || writer.run())
-        .map_err(failed)?;
+    let writer = threads::spawn("wal-writer", move || writer.run()).map_err(failed)?;
     let for_thread = Arc::clone(&spares);
     let failed = io_failed("start of a thread", dir);
-    let spares_thread = spawned("wal-spares")
-        .spawn(move || for_thread.run())
-        .map_err(failed)?;
+    let spares_thread = threads::spawn("wal-spares", move || for_thread.run()).map_err(failed)?;
     let (writer, spares_thread) = (Some(writer), Some(spares_thread));
     Ok(Wal {
         shared,

@@ -18,6 +18,7 @@ use super::options::{FatalError, Options, Space};
 use super::recovery::Segment;
 use super::segment::Name;
 use crate::fs::{DataFile, is_out_of_space, remove_durably};
+use crate::threads;
 
 /// Bytes that are zeroed between two syncs, so that the writer's own syncs never wait for much.
 const ZERO_STEP_BYTES: u64 = 1024 * 1024;
@@ -135,16 +136,23 @@ impl Spares {
     /// The thread.
     pub(super) fn run(&self) {
         loop {
-            let finished = match self.next_task() {
-                Task::Verify(number) => self.verify(number),
-                Task::Retire(number, segment, Fate::Recycle) => self.recycle(number, segment),
-                Task::Retire(number, segment, Fate::Delete) => self.delete(number, &segment),
-                Task::Make => self.make(),
-                Task::End => Err(Closing),
-            };
+            threads::idle();
+            let task = self.next_task();
+            // What it does is the disk's work, bounded by a segment.
+            let finished = threads::on_disk(|| self.run_task(task));
             if finished.is_err() {
                 return;
             }
+        }
+    }
+
+    fn run_task(&self, task: Task) -> Result<(), Closing> {
+        match task {
+            Task::Verify(number) => self.verify(number),
+            Task::Retire(number, segment, Fate::Recycle) => self.recycle(number, segment),
+            Task::Retire(number, segment, Fate::Delete) => self.delete(number, &segment),
+            Task::Make => self.make(),
+            Task::End => Err(Closing),
         }
     }
 

@@ -17,6 +17,7 @@ use super::scan::End;
 use super::segment::{HEADER_BYTES, SegmentId};
 use super::spares::{Spares, end_process};
 use crate::fs::DataFile;
+use crate::threads;
 
 /// Bytes at which a frame is closed although more records wait. One larger record still goes whole.
 const FRAME_BYTES_FULL: usize = 1024 * 1024;
@@ -211,9 +212,11 @@ impl Writer {
     pub(super) fn run(mut self) {
         let _stopped = StopMark(Arc::clone(&self.shared));
         while let Some(jobs) = self.next_jobs() {
+            threads::turn();
             if self.write_jobs(&jobs).is_err() {
                 return;
             }
+            threads::turn();
             self.release(&jobs);
             jobs.into_iter()
                 .filter_map(|job| job.done)
@@ -230,7 +233,9 @@ impl Writer {
             if must_write || state.closing {
                 break;
             }
+            threads::idle();
             self.shared.work.wait(&mut state);
+            threads::turn();
         }
         let (mut jobs, mut bytes) = (Vec::new(), 0);
         while bytes < FRAME_BYTES_FULL
@@ -266,11 +271,13 @@ impl Writer {
         let header = seal(&mut self.frame.bytes, &position, self.frame.records);
         self.must(
             "write",
-            self.file
-                .write_all_at(&self.frame.bytes, widen(position.offset)),
+            threads::on_disk(|| {
+                self.file
+                    .write_all_at(&self.frame.bytes, widen(position.offset))
+            }),
         );
         if self.options.sync {
-            self.must("sync", self.file.sync_data());
+            self.must("sync", threads::on_disk(|| self.file.sync_data()));
         }
         self.end.offset += self.frame.bytes.len();
         self.end.chain = header.chain;
@@ -308,7 +315,8 @@ impl Writer {
 
     /// Begins a new segment: header and restated records are durable before it gets its name.
     fn rotate(&mut self) -> Result<(), Abandoned> {
-        let spare = self.spares.take().ok_or(Abandoned)?;
+        // It may wait for room on the disk.
+        let spare = threads::on_disk(|| self.spares.take()).ok_or(Abandoned)?;
         let number = self.segment.number + 1;
         let birth = Birth {
             number,

@@ -29,7 +29,7 @@ pub(super) fn fetch(store: &Arc<dyn Store>, events: &EventList) -> Option<Fetchi
 
 /// Runs a read on a thread for blocking work.
 pub(super) async fn away<R: Send + 'static>(read: impl FnOnce() -> R + Send + 'static) -> R {
-    match tokio::task::spawn_blocking(read).await {
+    match crate::threads::spawn_blocking(read).await {
         Ok(read) => read,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         // The runtime is shutting down: nobody waits for what comes next.

@@ -407,7 +407,7 @@ impl WatchStream {
 
     fn start_reading(&mut self, watcher: Arc<Watcher>, from: Revision, to: Revision) {
         let (hub, reader) = (self.hub.clone(), watcher.clone());
-        let task = tokio::task::spawn_blocking(move || {
+        let task = crate::threads::spawn_blocking(move || {
             read_storage(&*hub.store, &reader, from, to, &hub.config)
         });
         self.reading = Some(Reading { watcher, task });

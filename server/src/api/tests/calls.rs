@@ -57,6 +57,25 @@ fn put_op(key: &str) -> pb::RequestOp {
 }
 
 #[test]
+fn a_call_that_panics_is_answered_with_an_error_and_the_connection_goes_on() {
+    let server = Server::start();
+    server.calls(async |channel| {
+        let mut kv = KvClient::new(channel);
+        let refused = kv.range(range_of("panic", "")).await.unwrap_err();
+        let text = "etcdserver: the call panicked: the server's log says why";
+        assert_eq!((refused.code(), refused.message()), (Code::Internal, text));
+        let mut stream = kv
+            .range_stream(range_of("panic", ""))
+            .await
+            .unwrap()
+            .into_inner();
+        let refused = stream.message().await.unwrap_err();
+        assert_eq!((refused.code(), refused.message()), (Code::Internal, text));
+        kv.range(range_of("k000", "")).await.unwrap();
+    });
+}
+
+#[test]
 fn refusals_have_etcds_codes_and_texts() {
     let server = Server::start();
     server.calls(async |channel| {

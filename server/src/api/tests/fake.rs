@@ -75,6 +75,7 @@ impl Fake {
     }
 
     fn check(&self, query: &request::Range) -> Result<(), ApplyError> {
+        assert!(query.range.start != "panic", "the core panics");
         match query.revision {
             1..4 => Err(ApplyError::Compacted),
             revision if revision > HEADER.revision.0 => Err(ApplyError::FutureRevision),

@@ -38,6 +38,8 @@ fn a_healthy_member_says_so() {
         (200, r#"{"health":"true","reason":""}"#.into())
     );
     assert_eq!(get(&server, "/livez"), (200, "ok\n".into()));
+    let verbose = "[+]threads ok\n[+]serializable_read ok\nok\n";
+    assert_eq!(get(&server, "/livez?verbose"), (200, verbose.into()));
     let verbose = "[+]data_corruption ok\n[+]serializable_read ok\n[+]linearizable_read ok\n\
                    [+]non_learner ok\nok\n";
     assert_eq!(get(&server, "/readyz?verbose"), (200, verbose.into()));

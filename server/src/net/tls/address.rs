@@ -38,7 +38,7 @@ pub(super) async fn verify_address(identity: &PeerIdentity, address: IpAddr) -> 
 }
 
 async fn by_reverse_lookup(names: &[String], address: IpAddr) -> bool {
-    let lookup = tokio::task::spawn_blocking(move || dns_lookup::lookup_addr(&address));
+    let lookup = crate::threads::spawn_blocking(move || dns_lookup::lookup_addr(&address));
     let Ok(Ok(found)) = lookup.await else {
         return false;
     };

@@ -95,7 +95,7 @@ impl<T> Reloading<T> {
         if self.is_due() {
             let this = Arc::clone(self);
             // It fails only where the runtime ends, and the connection with it.
-            let _ = tokio::task::spawn_blocking(move || this.look()).await;
+            let _ = crate::threads::spawn_blocking(move || this.look()).await;
         }
         self.last()
     }

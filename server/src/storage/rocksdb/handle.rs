@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rocksdb::DB;
 
 use super::EngineOptions;
-use crate::fs;
+use crate::{fs, threads};
 
 /// See the module.
 pub(super) struct Handle {
@@ -69,10 +69,6 @@ impl Drop for Handle {
             }
         };
         // Without a thread, `remove` is dropped, which closes the database here.
-        drop(
-            std::thread::Builder::new()
-                .name("engram-remove".into())
-                .spawn(remove),
-        );
+        drop(threads::spawn("engram-remove", remove));
     }
 }
