@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use tonic::{Code, Status};
 
 use super::backend::{MemberError, ServeError};
-use crate::codec::Invalid;
+use crate::codec::{Invalid, TxnRefused};
 use crate::types::result::ApplyError;
 
 /// A refusal: gRPC's code and the text.
@@ -209,7 +209,7 @@ impl Refusal {
     }
 
     /// Bytes that are not the message they should be.
-    pub fn undecodable(error: &prost::DecodeError) -> Refusal {
+    pub fn undecodable(error: &dyn std::fmt::Display) -> Refusal {
         Refusal::told(
             Code::Internal,
             format!("grpc: error unmarshalling request: {error}"),
@@ -236,6 +236,15 @@ impl From<Invalid> for Refusal {
             Invalid::ValueProvided => Refusal::VALUE_PROVIDED,
             Invalid::LeaseProvided => Refusal::LEASE_PROVIDED,
             Invalid::TooManyOperations => Refusal::TOO_MANY_OPS,
+        }
+    }
+}
+
+impl From<TxnRefused> for Refusal {
+    fn from(error: TxnRefused) -> Refusal {
+        match error {
+            TxnRefused::Undecodable(error) => Refusal::undecodable(&error),
+            TxnRefused::Invalid(error) => error.into(),
         }
     }
 }

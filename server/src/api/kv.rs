@@ -65,7 +65,7 @@ impl<B: Backend> Edge<B> {
 
     pub(super) async fn txn(&self, message: Bytes) -> Result<Frame, Refusal> {
         let len = message.len();
-        let txn = request::txn(decode(message)?, self.config().max_txn_ops)?;
+        let txn = request::decode_txn(message, self.config().max_txn_ops)?;
         overlap::check(&txn)?;
         if txn.is_read_only() {
             let started = self.metrics().clock();

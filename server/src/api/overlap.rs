@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::error::Refusal;
 use crate::types::request::{Txn, TxnOp};
-use crate::types::{KeyRange, RangeEnd};
+use crate::types::{KeyRange, RangeEnd, within};
 
 /// Checks both branches.
 ///
@@ -47,7 +47,7 @@ fn writes(ops: &[TxnOp]) -> Result<Writes, Refusal> {
     }
     for op in ops {
         if let TxnOp::Txn(txn) = op {
-            add_nested(&mut all, txn)?;
+            within(|| add_nested(&mut all, txn))?;
         }
     }
     for op in ops {

@@ -12,7 +12,7 @@ use raft::op::Request;
 
 use super::frame::{delimited_len, varint_len};
 use super::request::Invalid;
-use super::{proto, request};
+use super::{deep, proto, request};
 use crate::types::request::{Alarm, AlarmType, Compact, LeaseGrant, MemberAttributes, Op};
 use crate::types::{LeaseId, MemberId};
 
@@ -47,7 +47,7 @@ pub enum DecodeError {
     },
     /// The bytes are not a batch.
     #[error("a log entry is not a valid batch: {0}; the log is damaged: replace this member")]
-    Protobuf(#[from] prost::DecodeError),
+    Protobuf(#[from] deep::Undecodable),
     /// An operation that no edge would have let through.
     #[error(
         "a log entry holds an invalid operation ({0}); the log is damaged: replace this member"
@@ -63,6 +63,13 @@ pub enum DecodeError {
 
 /// Encodes one operation, to be put into a batch.
 pub fn encode_op(op: &Op) -> Bytes {
+    match op {
+        Op::Txn(txn) if txn.nests_deeper_than(deep::SHALLOW) => deep::with_room(|| encode(op)),
+        _ => encode(op),
+    }
+}
+
+fn encode(op: &Op) -> Bytes {
     let message = raft::Op {
         request: Some(op_request(op)),
         ..raft::Op::default()
@@ -156,7 +163,13 @@ pub fn encode_batch(header: &BatchHeader, ops: &[Op]) -> Bytes {
 /// # Errors
 /// The bytes are damaged, or made by a newer release. Either way the member must stop.
 pub fn decode_batch(bytes: Bytes) -> Result<(BatchHeader, Vec<Op>), DecodeError> {
-    let batch = raft::Batch::decode(bytes)?;
+    match raft::Batch::decode(bytes.clone()) {
+        Ok(batch) => translate(batch),
+        Err(_) => deep::with_room(|| translate(deep::batch(bytes)?)),
+    }
+}
+
+fn translate(batch: raft::Batch) -> Result<(BatchHeader, Vec<Op>), DecodeError> {
     if batch.apply_version != APPLY_VERSION {
         return Err(DecodeError::UnknownVersion {
             found: batch.apply_version,

@@ -10,18 +10,20 @@
 //! - Answers equal, byte for byte, what a protobuf library makes of the same message: fields in
 //!   ascending order, zero and empty fields left out (property-tested against prost).
 //! - Stored key-values are spliced in, never decoded; large ones are not even copied.
-//! - Whatever was encoded into an entry can be decoded from it: nesting is bounded at the edge,
-//!   well below what the decoder admits.
+//! - Whatever was encoded into an entry can be decoded from it: what the edge admits of nesting, the
+//!   decoder of entries admits ([`deep`]).
 
 pub mod answer;
+mod deep;
 pub mod entry;
 mod frame;
 pub mod proto;
 pub mod request;
 mod txn_answer;
 
+pub use deep::Undecodable;
 pub use frame::{Frame, PREFIX_LEN};
-pub use request::Invalid;
+pub use request::{Invalid, TxnRefused};
 
 #[cfg(test)]
 mod tests;

@@ -4,17 +4,15 @@ use bytes::Bytes;
 use engram_proto::etcdserverpb as pb;
 use pb::compare::TargetUnion;
 use pb::request_op::Request;
+use prost::Message;
 
+use super::deep::{self, Undecodable};
 use crate::types::request::{
     Compare, CompareResult, CompareTarget, DeleteRange, Put, Range, SortOrder, SortTarget, Txn,
     TxnOp,
 };
 use crate::types::{KeyRange, LeaseId};
 use crate::watch;
-
-/// How deep transactions may nest. etcd bounds it by the operations alone (128); the decoder of
-/// log entries admits 49, so that what is accepted here stays well below.
-pub const TXN_DEPTH_MAX: usize = 40;
 
 /// Why a request is refused before the store is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,9 +32,20 @@ pub enum Invalid {
     /// `ignore_lease` with a lease.
     #[error("lease is provided")]
     LeaseProvided,
-    /// More operations than `--max-txn-ops`, or nested too deep.
+    /// More operations than `--max-txn-ops`; one within another counts as one.
     #[error("too many operations in txn request")]
     TooManyOperations,
+}
+
+/// Why bytes are no transaction to run.
+#[derive(Debug, thiserror::Error)]
+pub enum TxnRefused {
+    /// They are no `TxnRequest`, or one nested deeper than etcd decodes.
+    #[error(transparent)]
+    Undecodable(#[from] Undecodable),
+    /// It asks for what no transaction may.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
 }
 
 /// Translates a range.
@@ -116,26 +125,29 @@ pub fn delete_range(message: pb::DeleteRangeRequest) -> Result<DeleteRange, Inva
     })
 }
 
+/// Decodes a transaction, however deep it nests, and translates it: see [`txn`].
+///
+/// # Errors
+/// The bytes are no transaction, or it is invalid.
+pub fn decode_txn(bytes: Bytes, operations_max: usize) -> Result<Txn, TxnRefused> {
+    match pb::TxnRequest::decode(bytes.clone()) {
+        Ok(message) => Ok(txn(message, operations_max)?),
+        Err(_) => deep::with_room(|| Ok(txn(deep::txn(bytes)?, operations_max)?)),
+    }
+}
+
 /// Translates a transaction of at most `operations_max` operations. A nested one has what its
 /// parent leaves of them: the parent uses as many as the longest of its three lists.
 ///
 /// # Errors
 /// Any of its parts is invalid, or there are too many.
 pub fn txn(message: pb::TxnRequest, operations_max: usize) -> Result<Txn, Invalid> {
-    nested_txn(message, operations_max, TXN_DEPTH_MAX)
-}
-
-fn nested_txn(
-    message: pb::TxnRequest,
-    operations_max: usize,
-    depth_left: usize,
-) -> Result<Txn, Invalid> {
     let used = message
         .compare
         .len()
         .max(message.success.len())
         .max(message.failure.len());
-    if used > operations_max || depth_left == 0 {
+    if used > operations_max {
         return Err(Invalid::TooManyOperations);
     }
     if message.compare.iter().any(|compare| compare.key.is_empty()) {
@@ -145,7 +157,7 @@ fn nested_txn(
     let branch = |operations: Vec<pb::RequestOp>| {
         operations
             .into_iter()
-            .map(|op| txn_op(op, left, depth_left))
+            .map(|op| txn_op(op, left))
             .collect::<Result<Vec<_>, _>>()
     };
     let success = branch(message.success)?;
@@ -158,14 +170,12 @@ fn nested_txn(
     })
 }
 
-fn txn_op(op: pb::RequestOp, operations_max: usize, depth_left: usize) -> Result<TxnOp, Invalid> {
+fn txn_op(op: pb::RequestOp, operations_max: usize) -> Result<TxnOp, Invalid> {
     match op.request.ok_or(Invalid::EmptyOperation)? {
         Request::RequestRange(message) => range(message).map(TxnOp::Range),
         Request::RequestPut(message) => put(message).map(TxnOp::Put),
         Request::RequestDeleteRange(message) => delete_range(message).map(TxnOp::DeleteRange),
-        Request::RequestTxn(message) => {
-            nested_txn(message, operations_max, depth_left - 1).map(TxnOp::Txn)
-        }
+        Request::RequestTxn(message) => txn(message, operations_max).map(TxnOp::Txn),
     }
 }
 

@@ -9,7 +9,7 @@ use prost::Message;
 
 use super::answer::{self, Header};
 use super::entry::{self, BatchHeader, DecodeError, decode_batch, encode_batch};
-use super::{Frame, Invalid, PREFIX_LEN, request};
+use super::{Frame, Invalid, PREFIX_LEN, TxnRefused, Undecodable, request};
 use crate::types::request::{
     Alarm, AlarmType, Compact, Compare, CompareResult, CompareTarget, DeleteRange, LeaseGrant,
     MemberAttributes, Op, Put, Range, SortOrder, SortTarget, Txn, TxnOp,
@@ -560,27 +560,84 @@ fn mistakes_answer_in_etcds_order() {
     );
 }
 
-#[test]
-fn what_is_admitted_at_the_deepest_comes_back_from_the_log() {
-    let mut message = pb::TxnRequest {
+/// A put within `depth` transactions, encoded.
+fn encoded_nested(depth: usize) -> Bytes {
+    let mut encoded = pb::TxnRequest {
         success: pb_puts(1),
         ..Default::default()
-    };
-    for _ in 1..request::TXN_DEPTH_MAX {
-        message = pb::TxnRequest {
-            success: vec![pb_nested(message)],
-            ..Default::default()
+    }
+    .encode_to_vec();
+    for _ in 1..depth {
+        // `RequestOp.request_txn`, and that in `TxnRequest.failure`.
+        for tag in [4, 3] {
+            let mut outer = Vec::with_capacity(encoded.len() + 8);
+            prost::encoding::bytes::encode(tag, &encoded, &mut outer);
+            encoded = outer;
+        }
+    }
+    encoded.into()
+}
+
+/// How deep the transaction nests along its first operations.
+fn depth_of(txn: &Txn) -> usize {
+    let (mut txn, mut depth) = (txn, 1);
+    while let Some(TxnOp::Txn(inner)) = txn.success.first().or(txn.failure.first()) {
+        (txn, depth) = (inner, depth + 1);
+    }
+    depth
+}
+
+#[test]
+fn transactions_nest_as_deep_as_in_etcd_and_come_back_from_the_log() {
+    for depth in [1, 40, 41, 49, 50, 128, 129, 4_999] {
+        let bytes = encoded_nested(depth);
+        let txn = request::decode_txn(bytes.clone(), depth).unwrap();
+        assert_eq!(depth_of(&txn), depth);
+        let too_many = request::decode_txn(bytes, depth - 1);
+        assert!(matches!(
+            too_many,
+            Err(TxnRefused::Invalid(Invalid::TooManyOperations))
+        ));
+        let ops = [Op::LeaseRevoke(LeaseId(7)), Op::Txn(txn)];
+        let encoded = encode_batch(&BatchHeader::default(), &ops);
+        let (_, back) = decode_batch(encoded.clone()).unwrap();
+        assert_eq!(back[0], ops[0]);
+        let Op::Txn(txn) = &back[1] else {
+            panic!("a transaction comes back as one")
+        };
+        assert_eq!(depth_of(txn), depth);
+        assert_eq!(encode_batch(&BatchHeader::default(), &back), encoded);
+    }
+}
+
+#[test]
+fn deeper_than_etcd_decodes_is_refused_whatever_is_admitted() {
+    for depth in [5_001, 20_000] {
+        let refused = request::decode_txn(encoded_nested(depth), usize::MAX);
+        assert!(matches!(
+            refused,
+            Err(TxnRefused::Undecodable(Undecodable::TooDeep))
+        ));
+    }
+    let mut broken = encoded_nested(300).to_vec();
+    broken.pop();
+    let refused = request::decode_txn(broken.into(), usize::MAX);
+    assert!(matches!(
+        refused,
+        Err(TxnRefused::Undecodable(Undecodable::Protobuf(_)))
+    ));
+}
+
+#[test]
+fn answers_within_answers_have_room() {
+    let mut result = result::Txn::default();
+    for _ in 1..4_999 {
+        result = result::Txn {
+            succeeded: true,
+            responses: vec![result::TxnOp::Txn(result)],
         };
     }
-    let txn = request::txn(message.clone(), 128).unwrap();
-    let ops = [Op::Txn(txn)];
-    let (_, back) = decode_batch(encode_batch(&BatchHeader::default(), &ops)).unwrap();
-    assert_eq!(back, ops);
-    let deeper = pb::TxnRequest {
-        success: vec![pb_nested(message)],
-        ..Default::default()
-    };
-    assert_eq!(request::txn(deeper, 128), Err(Invalid::TooManyOperations));
+    assert!(answer::txn(&Header::default(), &result).message_len() > 4_999 * 4);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::answer::{
 };
 use super::frame::{Frame, FrameWriter, delimited_len, uint_len};
 use crate::types::result::{Txn, TxnOp};
+use crate::types::within;
 
 /// The header of an answer within: its revision alone. That of a transaction within is there, but
 /// empty.
@@ -50,7 +51,7 @@ fn measure_op(op: &TxnOp, lengths: &mut Vec<usize>) -> Measure {
     let header = inner_header(op);
     let mut measure = Measure::default();
     match op {
-        TxnOp::Txn(inner) => return measure_txn(&header, inner, lengths),
+        TxnOp::Txn(inner) => return within(|| measure_txn(&header, inner, lengths)),
         TxnOp::Range(range) => measure_range(range, &mut measure),
         TxnOp::Put(put) => measure_put(put, &mut measure),
         TxnOp::DeleteRange(delete) => measure_delete(delete, &mut measure),
@@ -73,7 +74,7 @@ fn write_txn(
         out.open(tag(op), len);
         let header = inner_header(op);
         if let TxnOp::Txn(inner) = op {
-            write_txn(&header, inner, lengths, out);
+            within(|| write_txn(&header, inner, lengths, out));
             continue;
         }
         header.write(out);

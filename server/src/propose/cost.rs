@@ -1,6 +1,7 @@
 //! What a request weighs: against the quota (etcd's reckoning), and in the queue.
 
 use crate::types::request::{Op, Put, Txn, TxnOp};
+use crate::types::within;
 
 /// What etcd reckons a put to take beside its key and value. Source: etcd's quota.go.
 const PUT_OVERHEAD: u64 = 256;
@@ -26,7 +27,7 @@ fn txn_cost(txn: &Txn) -> u64 {
         ops.iter()
             .map(|op| match op {
                 TxnOp::Put(put) => put_cost(put),
-                TxnOp::Txn(inner) => txn_cost(inner),
+                TxnOp::Txn(inner) => within(|| txn_cost(inner)),
                 TxnOp::Range(_) | TxnOp::DeleteRange(_) => 0,
             })
             .sum()
@@ -48,7 +49,7 @@ fn txn_bytes(txn: &Txn) -> usize {
     const SMALL: usize = 64;
     let ops = txn.success.iter().chain(&txn.failure).map(|op| match op {
         TxnOp::Put(put) => SMALL + put.key.len() + put.value.len(),
-        TxnOp::Txn(inner) => txn_bytes(inner),
+        TxnOp::Txn(inner) => within(|| txn_bytes(inner)),
         TxnOp::Range(_) | TxnOp::DeleteRange(_) => SMALL,
     });
     SMALL + SMALL * txn.compare.len() + ops.sum::<usize>()

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::types::request::{Op, Put, Txn, TxnOp};
 use crate::types::result::{self, Applied, Outcome};
+use crate::types::within;
 
 /// Counters, read at a scrape.
 #[derive(Debug, Default)]
@@ -93,7 +94,7 @@ impl Work {
                 (TxnOp::Put(put), _) => self.put(put),
                 (TxnOp::DeleteRange(_), _) => self.deletes += 1,
                 (TxnOp::Range(_), _) => self.ranges += 1,
-                (TxnOp::Txn(txn), result::TxnOp::Txn(result)) => self.txn(txn, result),
+                (TxnOp::Txn(txn), result::TxnOp::Txn(result)) => within(|| self.txn(txn, result)),
                 (TxnOp::Txn(_), _) => unreachable!("a transaction answers as a transaction"),
             }
         }

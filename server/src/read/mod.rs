@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::state::{Plan, State};
 use crate::store::Store;
-use crate::types::Revision;
 use crate::types::request::{Range, SortOrder, Txn};
 use crate::types::result::{self, ApplyError};
+use crate::types::{Revision, within};
 
 /// From this many keys on, a range is read page by page, so that the lock is held briefly.
 const WHOLE_MAX: i64 = 10_000;
@@ -128,7 +128,7 @@ impl Reader {
 
 fn range_count(txn: &result::Txn) -> u64 {
     let count = |answer: &result::TxnOp| match answer {
-        result::TxnOp::Txn(inner) => range_count(inner),
+        result::TxnOp::Txn(inner) => within(|| range_count(inner)),
         _ => 1,
     };
     txn.responses.iter().map(count).sum()

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 
 use crate::types::request::{Compare, CompareResult, CompareTarget, DeleteRange, Put, Txn, TxnOp};
 use crate::types::result::{self, ApplyError};
-use crate::types::{KeyRange, KeyValue, LeaseId};
+use crate::types::{KeyRange, KeyValue, LeaseId, within};
 
 use super::mvcc::{Found, Writer};
 use super::{Effects, State, Values};
@@ -31,7 +31,7 @@ impl Path {
         self.0.push(succeeded);
         for op in branch(txn, succeeded) {
             if let TxnOp::Txn(inner) = op {
-                self.walk(state, inner, values);
+                within(|| self.walk(state, inner, values));
             }
         }
     }
@@ -86,7 +86,7 @@ fn check(
             TxnOp::Range(range) => state.mvcc.check_txn_revision(range.revision)?,
             TxnOp::Put(put) => check_put(state, put)?,
             TxnOp::DeleteRange(_) => {}
-            TxnOp::Txn(inner) => check(state, inner, path)?,
+            TxnOp::Txn(inner) => within(|| check(state, inner, path))?,
         }
     }
     Ok(())
@@ -119,7 +119,7 @@ fn execute(
             ),
             TxnOp::Put(op) => result::TxnOp::Put(put(writer, op)),
             TxnOp::DeleteRange(op) => result::TxnOp::DeleteRange(delete_range(writer, op)),
-            TxnOp::Txn(inner) => result::TxnOp::Txn(execute(writer, inner, path)),
+            TxnOp::Txn(inner) => result::TxnOp::Txn(within(|| execute(writer, inner, path))),
         });
     }
     result::Txn {
@@ -139,7 +139,9 @@ fn execute_reads(
     for op in branch(txn, succeeded) {
         responses.push(match op {
             TxnOp::Range(range) => result::TxnOp::Range(state.mvcc.range(range, values)?),
-            TxnOp::Txn(inner) => result::TxnOp::Txn(execute_reads(state, inner, values, path)?),
+            TxnOp::Txn(inner) => {
+                result::TxnOp::Txn(within(|| execute_reads(state, inner, values, path))?)
+            }
             TxnOp::Put(_) | TxnOp::DeleteRange(_) => {
                 unreachable!("asserted to be read-only by the caller")
             }

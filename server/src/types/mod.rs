@@ -5,6 +5,7 @@
 
 mod ids;
 mod key_range;
+mod nesting;
 pub mod request;
 pub mod result;
 mod revision;
@@ -12,5 +13,6 @@ mod stored;
 
 pub use ids::{ClusterId, LeaseId, MemberId};
 pub use key_range::{KeyRange, RangeEnd};
+pub use nesting::within;
 pub use revision::{Revision, RevisionPair};
 pub use stored::{KeyValue, KeyValueError, Stored};

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::{KeyRange, LeaseId, MemberId};
+use super::{KeyRange, LeaseId, MemberId, within};
 
 /// What a range is sorted by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -164,7 +164,7 @@ pub struct Compare {
 }
 
 /// One operation of a transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum TxnOp {
     /// Read.
     Range(Range),
@@ -174,6 +174,25 @@ pub enum TxnOp {
     DeleteRange(DeleteRange),
     /// A transaction within.
     Txn(Txn),
+}
+
+impl Clone for TxnOp {
+    fn clone(&self) -> TxnOp {
+        match self {
+            TxnOp::Range(range) => TxnOp::Range(range.clone()),
+            TxnOp::Put(put) => TxnOp::Put(put.clone()),
+            TxnOp::DeleteRange(delete) => TxnOp::DeleteRange(delete.clone()),
+            TxnOp::Txn(inner) => TxnOp::Txn(within(|| inner.clone())),
+        }
+    }
+}
+
+impl Drop for TxnOp {
+    fn drop(&mut self) {
+        if let TxnOp::Txn(inner) = self {
+            within(|| drop(std::mem::take(inner)));
+        }
+    }
 }
 
 /// `TxnRequest`.
@@ -193,7 +212,7 @@ impl Txn {
         self.success.iter().chain(&self.failure).all(|op| match op {
             TxnOp::Range(_) => true,
             TxnOp::Put(_) | TxnOp::DeleteRange(_) => false,
-            TxnOp::Txn(inner) => inner.is_read_only(),
+            TxnOp::Txn(inner) => within(|| inner.is_read_only()),
         })
     }
 
@@ -202,7 +221,15 @@ impl Txn {
         self.success.iter().chain(&self.failure).all(|op| match op {
             TxnOp::Range(range) => range.serializable,
             TxnOp::Put(_) | TxnOp::DeleteRange(_) => false,
-            TxnOp::Txn(inner) => inner.is_serializable(),
+            TxnOp::Txn(inner) => within(|| inner.is_serializable()),
+        })
+    }
+
+    /// Whether transactions within it nest deeper than `levels`. Goes no deeper itself.
+    pub fn nests_deeper_than(&self, levels: usize) -> bool {
+        self.success.iter().chain(&self.failure).any(|op| match op {
+            TxnOp::Txn(inner) => levels == 0 || inner.nests_deeper_than(levels - 1),
+            TxnOp::Range(_) | TxnOp::Put(_) | TxnOp::DeleteRange(_) => false,
         })
     }
 
@@ -211,7 +238,7 @@ impl Txn {
         self.success.iter().chain(&self.failure).any(|op| match op {
             TxnOp::Put(_) => true,
             TxnOp::Range(_) | TxnOp::DeleteRange(_) => false,
-            TxnOp::Txn(inner) => inner.has_put(),
+            TxnOp::Txn(inner) => within(|| inner.has_put()),
         })
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::request::AlarmType;
-use super::{LeaseId, MemberId, Revision};
+use super::{LeaseId, MemberId, Revision, within};
 
 /// One key-value of a range.
 #[derive(Clone, Debug)]
@@ -80,6 +80,14 @@ pub enum TxnOp {
     DeleteRange(DeleteRange),
     /// Of a transaction within.
     Txn(Txn),
+}
+
+impl Drop for TxnOp {
+    fn drop(&mut self) {
+        if let TxnOp::Txn(inner) = self {
+            within(|| drop(std::mem::take(inner)));
+        }
+    }
 }
 
 /// The answer of a transaction.

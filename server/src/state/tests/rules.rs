@@ -307,3 +307,32 @@ fn a_member_no_longer_named_is_removed_for_good() {
         assert_eq!(state.members.removed().collect::<Vec<_>>(), [MemberId(2)]);
     }
 }
+
+#[test]
+fn transactions_within_transactions_have_room_on_any_stack() {
+    let mut nested = put("deep", "1");
+    nested.prev_kv = true;
+    let mut op = TxnOp::Put(nested);
+    for _ in 0..4_999 {
+        op = TxnOp::Txn(request::Txn {
+            failure: vec![],
+            success: vec![op],
+            ..Default::default()
+        });
+    }
+    let small = std::thread::Builder::new().stack_size(256 << 10);
+    let running = small.spawn(move || {
+        let mut machine = Machine::new(0);
+        let op = txn_of(op.clone());
+        assert!(machine.run(op).is_ok());
+        machine.list(&request::Range::all(keys("deep", "")))
+    });
+    assert_eq!(running.unwrap().join().unwrap(), "deep=1");
+}
+
+fn txn_of(op: TxnOp) -> Op {
+    Op::Txn(request::Txn {
+        success: vec![op],
+        ..Default::default()
+    })
+}
