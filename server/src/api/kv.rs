@@ -190,8 +190,12 @@ impl<B: Backend> Edge<B> {
 }
 
 fn check_streamable(query: &Range) -> Result<(), Refusal> {
-    let by_key = query.sort_target == SortTarget::Key && query.sort_order != SortOrder::Descend;
     // Unsorted is unsorted, whatever the target.
+    let by_key = match query.sort_order {
+        SortOrder::None => true,
+        SortOrder::Ascend => query.sort_target == SortTarget::Key,
+        SortOrder::Descend => false,
+    };
     if !by_key {
         return Err(Refusal::STREAM_SORT);
     }

@@ -99,8 +99,8 @@ mod tests {
     use super::*;
     use crate::read::Reader;
     use crate::store::fixture::Scratch;
-    use crate::types::KeyRange;
-    use crate::types::request::Range;
+    use crate::types::request::{Range, SortTarget};
+    use crate::types::{KeyRange, KeyValue};
 
     const FOR_EVER: Duration = Duration::from_secs(3600);
     const SHORTLY: Duration = Duration::from_millis(20);
@@ -116,6 +116,40 @@ mod tests {
         let page = pages.next_page(2).await.unwrap();
         assert_eq!((page.items.len(), page.count, page.more), (2, 10, true));
         pages
+    }
+
+    #[tokio::test]
+    async fn an_unsorted_range_with_a_target_is_cut_by_key_and_sorted_page_by_page() {
+        let scratch = Scratch::empty();
+        for (place, key) in ["b", "a", "d", "c", "e"].into_iter().enumerate() {
+            scratch.put(key, format!("{}", 9 - place).as_bytes());
+        }
+        let ask = async |target, keys_only| {
+            let query = Range {
+                sort_target: target,
+                keys_only,
+                ..Range::all(KeyRange::from_request("a".into(), "z".into()))
+            };
+            let cursor = Reader::new(scratch.store.clone()).cursor(query).unwrap();
+            let mut pages = PagedRange::pinned_for(FOR_EVER, cursor);
+            let mut said = String::new();
+            while let page = pages.next_page(3).await.unwrap()
+                && !page.items.is_empty()
+            {
+                for item in page.items {
+                    let kv = KeyValue::decode(&item.into_bytes()).unwrap();
+                    said += std::str::from_utf8(&kv.key).unwrap();
+                    said += std::str::from_utf8(&kv.value).unwrap();
+                }
+                said.push(' ');
+            }
+            said
+        };
+        assert_eq!(ask(SortTarget::Key, true).await, "abc de ");
+        assert_eq!(ask(SortTarget::Mod, true).await, "bac de ");
+        assert_eq!(ask(SortTarget::Version, true).await, "abc de ");
+        assert_eq!(ask(SortTarget::Value, true).await, "cab ed ");
+        assert_eq!(ask(SortTarget::Value, false).await, "c6a8b9 e5d7 ");
     }
 
     /// Replaces every key and compacts what the page's revision needs.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 
 use crate::store::{Pin, Store};
-use crate::types::request::Range;
+use crate::types::request::{Range, SortTarget};
 use crate::types::result::{self, ApplyError, Item};
 use crate::types::{KeyRange, KeyValue, RangeEnd, Revision};
 
@@ -13,7 +13,9 @@ use crate::types::{KeyRange, KeyValue, RangeEnd, Revision};
 /// its revision needs.
 pub struct Cursor {
     store: Arc<Store>,
+    /// By key: keys are the order pages come in.
     query: Range,
+    order: PageOrder,
     pin: Weak<Pin>,
     /// Held until it is handed over.
     held: Option<Arc<Pin>>,
@@ -23,11 +25,13 @@ pub struct Cursor {
 impl Cursor {
     /// Pins the revision asked for (or the latest) and begins at the range's first key.
     pub(super) fn new(store: Arc<Store>, mut query: Range) -> Result<Cursor, ApplyError> {
+        let order = PageOrder::taken_from(&mut query);
         let pin = Arc::new(store.pin(&query)?);
         query.revision = pin.revision().0;
         Ok(Cursor {
             store,
             query,
+            order,
             head: pin.head(),
             pin: Arc::downgrade(&pin),
             held: Some(pin),
@@ -58,14 +62,66 @@ impl Cursor {
         };
         self.query.limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
         let (plan, engine) = pin.plan(&self.query);
-        let page = plan
+        let mut page = plan
             .resolve(&engine)
             .expect("a pinned revision is not reclaimed");
         if let Some(last) = page.items.last() {
             self.query.range = after(last, &self.query.range.end);
         }
+        self.order.sort(&mut page.items);
         Ok(page)
     }
+}
+
+/// How the key-values of one page are ordered. A range that is unsorted but names a target is, as in
+/// etcd, cut by key and then sorted ascending, one page for itself.
+struct PageOrder {
+    target: SortTarget,
+    /// Values are read to sort by them, and then left out.
+    strip_values: bool,
+}
+
+impl PageOrder {
+    /// Leaves a query by key, which reads what the order needs.
+    fn taken_from(query: &mut Range) -> PageOrder {
+        let target = std::mem::take(&mut query.sort_target);
+        let strip_values = query.keys_only && target == SortTarget::Value;
+        query.keys_only &= !strip_values;
+        PageOrder {
+            target,
+            strip_values,
+        }
+    }
+
+    fn sort(&self, items: &mut [Item]) {
+        let number: fn(&KeyValue) -> i64 = match self.target {
+            SortTarget::Key => return,
+            SortTarget::Value => return self.sort_by_value(items),
+            SortTarget::Version => |kv| kv.version,
+            SortTarget::Create => |kv| kv.create_revision.0,
+            SortTarget::Mod => |kv| kv.mod_revision.0,
+        };
+        items.sort_by_cached_key(|item| number(&decoded(item)));
+    }
+
+    fn sort_by_value(&self, items: &mut [Item]) {
+        items.sort_by_cached_key(|item| decoded(item).value);
+        if !self.strip_values {
+            return;
+        }
+        for item in items {
+            let bare = KeyValue {
+                value: Bytes::new(),
+                ..decoded(item)
+            };
+            *item = Item::Encoded(bare.encode());
+        }
+    }
+}
+
+fn decoded(item: &Item) -> KeyValue {
+    let encoded = item.clone().into_bytes();
+    KeyValue::decode(&encoded).expect("stored key-values were encoded by this store")
 }
 
 /// The rest of the range beyond `item`.

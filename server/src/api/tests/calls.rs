@@ -280,6 +280,20 @@ fn range_streams_come_in_etcds_chunks() {
 }
 
 #[test]
+fn range_streams_take_any_target_unsorted() {
+    let server = Server::start();
+    server.calls(async |channel| {
+        for sort_target in 0..5 {
+            let unsorted = pb::RangeRequest {
+                sort_target,
+                ..range_of("k", "l")
+            };
+            assert_eq!(chunks(&channel, unsorted).await.len(), 4);
+        }
+    });
+}
+
+#[test]
 fn range_streams_refuse_what_etcd_refuses() {
     let server = Server::start();
     server.calls(async |channel| {
