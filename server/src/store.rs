@@ -10,6 +10,10 @@
 //! and the read is planned anew. Only a *pinned* read needs what compaction drops: it goes on with
 //! the state and the engine that it began with ([`Pin`]).
 
+mod hashes;
+
+pub use hashes::{Begun, CompactionHashes, Remembered};
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -29,6 +33,7 @@ pub struct Store {
     generation: AtomicU64,
     /// Replaced ones that a pinned read goes on with.
     replaced: Mutex<Vec<Arc<Replaced>>>,
+    compaction_hashes: CompactionHashes,
     revision: AtomicI64,
     applied_index: AtomicU64,
 }
@@ -50,6 +55,7 @@ impl Store {
             engine: RwLock::new(engine),
             generation: AtomicU64::new(0),
             replaced: Mutex::default(),
+            compaction_hashes: CompactionHashes::default(),
             revision,
             applied_index,
         }
@@ -139,12 +145,22 @@ impl Store {
         };
         let plan = state.mvcc.plan(&one)?;
         state.mvcc.pin(plan.revision)?;
-        Ok(Pin {
+        Ok(self.pinned(plan.revision, plan.head))
+    }
+
+    /// Pins a revision under the lock held; none where it is not readable.
+    fn pin_readable(self: &Arc<Store>, state: &State, revision: Revision) -> Option<Pin> {
+        state.mvcc.pin(revision).ok()?;
+        Some(self.pinned(revision, state.mvcc.revision()))
+    }
+
+    fn pinned(self: &Arc<Store>, revision: Revision, head: Revision) -> Pin {
+        Pin {
             store: self.clone(),
             generation: self.generation.load(Ordering::Relaxed),
-            revision: plan.revision,
-            head: plan.head,
-        })
+            revision,
+            head,
+        }
     }
 
     /// Calls `read` with the state of a generation and its engine.
@@ -218,6 +234,16 @@ impl Pin {
                 (state.mvcc.plan_pinned(query), engine)
             })
     }
+
+    /// Whether each of the records is what readers at the pinned revision see of its key.
+    pub fn visible(&self, records: &[RevisionRecord]) -> Vec<bool> {
+        if records.is_empty() {
+            return Vec::new();
+        }
+        self.store.with_generation(self.generation, |state, _| {
+            state.mvcc.visible_at(self.revision, records)
+        })
+    }
 }
 
 impl Drop for Pin {
@@ -270,12 +296,16 @@ pub mod fixture {
             let mut effects = Effects::default();
             let engine = self.store.engine();
             let mut state = self.store.write();
+            let begun = self.store.begin_compaction_hash(&state, op);
             let outcome = state.apply(op, &engine, &mut effects);
             engine.write(&effects.changes, &Applied::default());
             state.batch_written();
             let revision = state.mvcc.revision();
             drop(state);
             self.store.publish(revision, 0);
+            if let Some(begun) = begun {
+                self.store.hash_compaction(begun);
+            }
             outcome
         }
 

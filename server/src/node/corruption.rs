@@ -124,7 +124,7 @@ impl Comparison {
             (voters, others)
         };
         let store = self.store.clone();
-        let own = crate::threads::spawn_blocking(move || reads::hash_kv(&store, 0)).await;
+        let own = crate::threads::spawn_blocking(move || reads::hash_kv_now(&store, 0)).await;
         let Ok(Ok(own)) = own else {
             return Verdict::Same;
         };

@@ -121,7 +121,7 @@ impl PeerHandler for PeerService {
     async fn hash_kv(&self, revision: Revision) -> Result<HashKvResponse, Declined> {
         let store = self.store.clone();
         let hashed =
-            crate::threads::spawn_blocking(move || reads::hash_kv(&store, revision.0)).await;
+            crate::threads::spawn_blocking(move || reads::hash_kv_now(&store, revision.0)).await;
         let hashed = hashed.map_err(|_| Declined::Stopped)?;
         let hash = hashed.map_err(|error| match error {
             ApplyError::FutureRevision => Declined::FutureRevision,

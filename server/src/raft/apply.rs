@@ -126,7 +126,10 @@ impl ApplyThread {
             warning,
             reclaiming_since: None,
         };
-        let thread = threads::spawn("engram-apply", move || worker.work(&queue))?;
+        let thread = threads::spawn("engram-apply", move || {
+            worker.work(&queue);
+            worker.store.compaction_hashes().stop();
+        })?;
         Ok(ApplyThread {
             tasks,
             thread,
@@ -288,11 +291,15 @@ impl Worker {
         let (header, ops) = &*decoded;
         let mut effects = Effects::default();
         let mut outcomes = Vec::with_capacity(ops.len());
+        // Dropped after the lock, whatever happens.
+        let mut hashing = Vec::new();
         let revision = {
             let engine = self.store.engine();
             let mut state = self.store.write();
             for op in ops {
+                let begun = self.store.begin_compaction_hash(&state, op);
                 outcomes.push(state.apply(op, &engine, &mut effects));
+                hashing.extend(begun.map(|begun| (outcomes.len() - 1, begun)));
             }
             let writing = Instant::now();
             engine.write(&effects.changes, &self.mark);
@@ -303,6 +310,11 @@ impl Worker {
             state.mvcc.revision()
         };
         self.store.publish(revision, index);
+        for (place, begun) in hashing {
+            if outcomes[place].result.is_ok() {
+                self.store.hash_compaction(begun);
+            }
+        }
         self.stats.applied(ops, &outcomes);
         self.applied.events(revision, effects.events);
         self.applied.outcomes(header, ops, outcomes);

@@ -28,7 +28,7 @@ pub use effects::{
 pub use lease::Leases;
 pub use load::{LoadError, Tables};
 pub use member::Members;
-pub use mvcc::{HashPlan, KeyValueHash, Mvcc, Plan, Slot};
+pub use mvcc::{CompactionHash, HashPlan, KeyValueHash, Mvcc, Plan, Slot};
 
 use crate::types::request;
 use crate::types::result::{self, ApplyError};

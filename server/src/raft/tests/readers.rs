@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::read::Reader;
+use crate::store::Remembered;
 use crate::types::KeyValue;
 use crate::types::result::Item;
 
@@ -127,4 +128,26 @@ fn read_twins(store: Arc<Store>, stop: &AtomicBool) -> i64 {
         assert!(left.mod_revision <= revision && left.mod_revision == right.mod_revision);
     }
     last
+}
+
+#[tokio::test]
+async fn a_compaction_remembers_what_its_revision_hashed_to() {
+    let member = Member::new();
+    let mut entries = beginning();
+    let overwritten = (0..900).map(|n| put(&format!("key-{:03}", n % 300), &n.to_string()));
+    entries.push(batch(2, overwritten.collect()));
+    member.apply(&entries).await;
+    let before = member.hash();
+    let head = before.hash_revision;
+    // The second is refused, and leaves nothing behind.
+    member
+        .apply(&[batch(3, vec![compact(head.0), compact(head.0)])])
+        .await;
+    let hashes = member.store.compaction_hashes();
+    hashes.wait(head);
+    let Remembered::Hash(after) = hashes.at(head) else {
+        panic!("the compaction was hashed")
+    };
+    assert_eq!(after, before);
+    assert_ne!(member.hash().hash, before.hash);
 }

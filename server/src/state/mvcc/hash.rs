@@ -7,15 +7,20 @@
 //! - if some key exists at the revision asked for, exactly the versions visible at that revision;
 //! - if none does, etcd takes what it finds, which after a finished compaction is exactly the
 //!   versions visible at the compact revision, and a tombstone there, which is left out.
+//!
+//! What a compaction's own revision hashed to before it, etcd goes on answering: [`CompactionHash`].
 
 use crate::types::result::ApplyError;
-use crate::types::{KeyRange, RangeEnd, Revision, RevisionPair};
+use crate::types::{KeyRange, KeyValue, RangeEnd, Revision, RevisionPair};
 
 use super::super::effects::RevisionRecord;
-use super::Mvcc;
+use super::{Mvcc, Version};
 
 /// The name of etcd's bucket for keys, with which its hash begins.
 const BUCKET_NAME: &[u8] = b"key";
+
+/// Deleted keys looked at for one that exists: about four milliseconds of the lock.
+const LOOKED_AT_MAX: usize = 200_000;
 
 /// What a store hashes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +63,7 @@ impl HashPlan {
         if record.pair.main <= self.compacted && !self.keeps(record.pair) {
             return true;
         }
-        self.hash(record);
+        self.crc = append(self.crc, record);
         true
     }
 
@@ -69,24 +74,90 @@ impl HashPlan {
         self.kept.get(self.passed) == Some(&pair)
     }
 
-    fn hash(&mut self, record: &RevisionRecord) {
-        let mut key = [0u8; 18];
-        key[..8].copy_from_slice(&record.pair.main.0.to_be_bytes());
-        key[8] = b'_';
-        key[9..17].copy_from_slice(&u64::from(record.pair.sub).to_be_bytes());
-        key[17] = b't';
-        let len = if record.tombstone { 18 } else { 17 };
-        self.crc = crc32c::crc32c_append(self.crc, &key[..len]);
-        self.crc = crc32c::crc32c_append(self.crc, &record.encoded);
-    }
-
     /// The hash, after the last record.
     pub fn finish(mut self) -> KeyValueHash {
         let unwritten = std::mem::take(&mut self.unwritten);
         let last = self.last;
         for record in unwritten.iter().filter(|record| Some(record.pair) > last) {
-            self.hash(record);
+            self.crc = append(self.crc, record);
         }
+        KeyValueHash {
+            hash: self.crc,
+            compact_revision: self.compacted,
+            hash_revision: self.revision,
+        }
+    }
+}
+
+fn append(crc: u32, record: &RevisionRecord) -> u32 {
+    let mut key = [0u8; 18];
+    key[..8].copy_from_slice(&record.pair.main.0.to_be_bytes());
+    key[8] = b'_';
+    key[9..17].copy_from_slice(&u64::from(record.pair.sub).to_be_bytes());
+    key[17] = b't';
+    let len = if record.tombstone { 18 } else { 17 };
+    let crc = crc32c::crc32c_append(crc, &key[..len]);
+    crc32c::crc32c_append(crc, &record.encoded)
+}
+
+/// The hash of a revision that is about to be compacted, by the rules that hold until then.
+///
+/// Begun under the lock before the compaction, and fed from a view of storage taken before anything
+/// of it was reclaimed. Which records count is asked of the index a page at a time, at a revision
+/// that is pinned meanwhile, so that nobody waits for a walk of the index.
+#[derive(Debug)]
+pub struct CompactionHash {
+    revision: Revision,
+    compacted: Revision,
+    kept: Kept,
+    crc: u32,
+}
+
+/// Which records at or below the last compact revision count.
+#[derive(Debug)]
+enum Kept {
+    /// The versions visible at the revision, which the index tells.
+    Visible,
+    /// No key exists at the revision: these, ascending.
+    Listed(Vec<RevisionPair>),
+}
+
+impl CompactionHash {
+    /// The revision that is hashed.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The records of `page` of which the index has to tell whether they are visible at the
+    /// revision ([`Mvcc::visible_at`]): its first ones, or none.
+    pub fn undecided<'p>(&self, page: &'p [RevisionRecord]) -> &'p [RevisionRecord] {
+        match self.kept {
+            Kept::Visible => &page[..page.partition_point(|it| it.pair.main <= self.compacted)],
+            Kept::Listed(_) => &[],
+        }
+    }
+
+    /// Takes in the next records, ascending and none above the revision; `visible` is what the
+    /// index told of the undecided ones.
+    pub fn feed(&mut self, page: &[RevisionRecord], visible: &[bool]) {
+        for (place, record) in page.iter().enumerate() {
+            assert!(
+                record.pair.main <= self.revision,
+                "nothing above the revision is hashed"
+            );
+            let counts = match &self.kept {
+                _ if record.pair.main > self.compacted => true,
+                Kept::Visible => visible[place],
+                Kept::Listed(kept) => kept.binary_search(&record.pair).is_ok(),
+            };
+            if counts {
+                self.crc = append(self.crc, record);
+            }
+        }
+    }
+
+    /// The hash, after the last record.
+    pub fn finish(self) -> KeyValueHash {
         KeyValueHash {
             hash: self.crc,
             compact_revision: self.compacted,
@@ -126,6 +197,53 @@ impl Mvcc {
             last: None,
             crc: crc32c::crc32c(BUCKET_NAME),
         })
+    }
+
+    /// Begins the hash of `revision`, at which the store is compacted next; none where it cannot be,
+    /// or where the index would have to be walked for long.
+    pub fn compaction_hash(&self, revision: Revision) -> Option<CompactionHash> {
+        if revision <= self.compacted.max(Revision(0)) || revision > self.revision {
+            return None;
+        }
+        let kept = self.kept_until(revision)?;
+        Some(CompactionHash {
+            revision,
+            compacted: self.compacted,
+            kept,
+            crc: crc32c::crc32c(BUCKET_NAME),
+        })
+    }
+
+    /// What counts of what the last compaction left. None where too many keys do not exist.
+    fn kept_until(&self, revision: Revision) -> Option<Kept> {
+        if self.compacted <= Revision(0) {
+            // Nothing was compacted: every record counts.
+            return Some(Kept::Visible);
+        }
+        let mut listed = Vec::new();
+        for (looked_at, entry) in self.tree.iter().enumerate() {
+            if entry.at(revision).is_some() {
+                return Some(Kept::Visible);
+            }
+            if looked_at == LOOKED_AT_MAX {
+                return None;
+            }
+            listed.extend(entry.at(self.compacted).map(Version::pair));
+        }
+        listed.sort_unstable();
+        Some(Kept::Listed(listed))
+    }
+
+    /// Whether each of the records is what readers at `revision` see of its key.
+    pub fn visible_at(&self, revision: Revision, records: &[RevisionRecord]) -> Vec<bool> {
+        let is_visible = |record: &RevisionRecord| {
+            let key = KeyValue::key_of(&record.encoded);
+            let entry = self.tree.get(key.expect("a key-value begins with its key"));
+            entry
+                .and_then(|entry| entry.at(revision))
+                .is_some_and(|version| version.pair() == record.pair)
+        };
+        records.iter().map(is_visible).collect()
     }
 
     /// The versions at or below the compact revision that count, ascending.

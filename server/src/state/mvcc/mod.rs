@@ -36,7 +36,7 @@ use entry::{Entry, Version};
 use reclaim::Superseded;
 use tree::OrderTree;
 
-pub use hash::{HashPlan, KeyValueHash};
+pub use hash::{CompactionHash, HashPlan, KeyValueHash};
 pub(in crate::state) use load::Loader;
 pub(in crate::state) use read::Found;
 pub use read::{Plan, Slot};

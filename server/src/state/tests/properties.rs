@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::fixture::*;
 use super::model::Model;
-use crate::state::{Event, Plan, Previous};
+use crate::state::{Change, CompactionHash, Event, KeyValueHash, Plan, Previous};
 use crate::types::request::{
     Compact, Compare, CompareResult, CompareTarget, DeleteRange, LeaseGrant, Op, Put, Range,
     SortOrder, SortTarget, Txn, TxnOp,
@@ -247,7 +247,11 @@ impl Trial {
     fn apply(&mut self, op: &Op) {
         let changes = self.machine.batch.changes.len();
         let events = self.machine.batch.events.len();
+        let hashing = self.compaction_hash(op);
         let outcome = self.machine.apply(op);
+        if let Some((hash, expected)) = hashing {
+            assert_eq!(self.finish_hash(hash), expected, "as before {op:?}");
+        }
         let expected = self.model.apply(op);
         assert_eq!(show(&outcome.result), show(&expected), "{op:?}");
         assert_eq!(outcome.revision.0, self.model.revision);
@@ -332,6 +336,38 @@ impl Trial {
                 "pinned at {revision}"
             );
         }
+    }
+
+    /// The hash of what `op` compacts at, begun, and what it has to come to.
+    fn compaction_hash(&self, op: &Op) -> Option<(CompactionHash, KeyValueHash)> {
+        let Op::Compact(compact) = op else {
+            return None;
+        };
+        let begun = self
+            .machine
+            .state
+            .mvcc
+            .compaction_hash(Revision(compact.revision))?;
+        Some((begun, self.model.hash(compact.revision)))
+    }
+
+    fn finish_hash(&self, mut hash: CompactionHash) -> KeyValueHash {
+        let mvcc = &self.machine.state.mvcc;
+        let unwritten = self.machine.batch.changes.iter();
+        let unwritten = unwritten.filter_map(|change| match change {
+            Change::PutRevision(record) => Some(record),
+            _ => None,
+        });
+        let stored = self.machine.storage.records.values().chain(unwritten);
+        let records: Vec<_> = stored
+            .filter(|record| record.pair.main <= hash.revision())
+            .cloned()
+            .collect();
+        for page in records.chunks(3) {
+            let visible = mvcc.visible_at(hash.revision(), hash.undecided(page));
+            hash.feed(page, &visible);
+        }
+        hash.finish()
     }
 
     fn hash(&self, revision: i64) {
