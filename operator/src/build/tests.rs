@@ -77,6 +77,9 @@ fn both_ports_have_tls_unless_it_is_switched_off() {
         "--listen-client-urls=https://0.0.0.0:2379",
         "--initial-advertise-peer-urls=https://demo-1.demo-peers.data.svc:2380",
         "--initial-cluster-token=data-demo-u-1",
+        "--corrupt-check-time=4h",
+        "--compact-hash-check-time=1h",
+        "--feature-gates=CompactHashCheck=true",
         "--initial-cluster-state=new",
     ] {
         assert!(flags.iter().any(|one| one == flag), "{flag} in {flags:?}");

@@ -189,7 +189,7 @@ pub struct StatusReport {
     pub db_size: i64,
     /// Bytes of what is readable.
     pub db_size_in_use: i64,
-    /// The quota in force, bytes.
+    /// The quota in force, bytes; -1 for none.
     pub db_size_quota: i64,
     /// Whether this member has no vote.
     pub learner: bool,
@@ -253,6 +253,10 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Returns once everything that was acknowledged before the call is readable here.
     fn read_barrier(&self) -> impl Future<Output = Result<(), ServeError>> + Send;
+
+    /// The same for the tables of members and alarms, which are told also where this member's data
+    /// is known to be wrong: that is how an operator puts it right.
+    fn table_barrier(&self) -> impl Future<Output = Result<(), ServeError>> + Send;
 
     /// Reads locally. The revision is the store's at that moment (for the header).
     fn range(

@@ -44,7 +44,7 @@ impl<B: Backend> Edge<B> {
         wanted: i32,
         kind: Option<AlarmType>,
     ) -> Result<Vec<result::Alarm>, Refusal> {
-        self.backend().read_barrier().await?;
+        self.backend().table_barrier().await?;
         let mut alarms = self.backend().alarms();
         alarms.retain(|alarm| wanted == 0 || Some(alarm.alarm) == kind);
         Ok(alarms)

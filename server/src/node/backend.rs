@@ -174,14 +174,16 @@ impl Backend for Core {
             id
         };
         let ttl_seconds = ttl_seconds.max(self.lease_ttl_min_seconds);
-        Ok(self
-            .proposer
-            .propose(Op::LeaseGrant(LeaseGrant { id, ttl_seconds }))
-            .await?)
+        self.propose(Op::LeaseGrant(LeaseGrant { id, ttl_seconds }))
+            .await
     }
 
     async fn read_barrier(&self) -> Result<(), ServeError> {
         self.fence.pass()?;
+        self.table_barrier().await
+    }
+
+    async fn table_barrier(&self) -> Result<(), ServeError> {
         if self.leadership.is_sole_voter() {
             // What is acknowledged is applied here, and nobody else can acknowledge anything.
             return Ok(());
@@ -323,7 +325,7 @@ impl Backend for Core {
             raft_applied_index: self.store.applied_index(),
             db_size: bytes(size),
             db_size_in_use: bytes(in_use),
-            db_size_quota: bytes(self.proposer.quota().limit_bytes()),
+            db_size_quota: self.proposer.quota().limit_bytes(),
             learner: self.is_learner(),
         }
     }

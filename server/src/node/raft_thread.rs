@@ -133,7 +133,10 @@ impl RaftThread {
             listeners,
             dial,
         } = outside;
-        let alarm = store.read().alarms.is_raised(AlarmType::NoSpace);
+        let alarm = {
+            let state = store.read();
+            state.alarms.is_raised(AlarmType::NoSpace, &state.members)
+        };
         let quota = Quota::new(config.limits.quota_backend_bytes, alarm);
         quota.measured(store.engine().size_bytes());
         let request_timeout = config.request_timeout();
@@ -188,7 +191,7 @@ impl RaftThread {
             lessor: lessor.clone(),
             leadership: leadership.clone(),
             barrier: barrier.clone(),
-            auto_compaction: config.compaction.auto,
+            auto_compaction: config.auto_compaction,
             checks: checks(config),
             snapshot_count: config.raft.snapshot_count,
             space,

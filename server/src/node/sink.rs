@@ -35,7 +35,7 @@ impl Applied for Sink {
             let state = store.read();
             self.lessor.replaced(&state.leases);
             self.fence.look(&state.alarms);
-            state.alarms.is_raised(AlarmType::NoSpace)
+            state.alarms.is_raised(AlarmType::NoSpace, &state.members)
         };
         let quota = self.proposer.quota();
         quota.alarm_is(raised);
@@ -50,6 +50,13 @@ impl Applied for Sink {
 
     fn members_changed(&self) {
         self.directory.look();
+        // A removed member's alarms went with it.
+        let raised = {
+            let state = self.store.read();
+            self.fence.look(&state.alarms);
+            state.alarms.is_raised(AlarmType::NoSpace, &state.members)
+        };
+        self.proposer.quota().alarm_is(raised);
     }
 
     fn outcomes(&self, header: &BatchHeader, ops: &[Op], outcomes: Vec<Outcome>) {

@@ -69,7 +69,10 @@ impl State {
                 })
             }
             Op::LeaseRevoke(id) => self.revoke(*id, values, effects),
-            Op::Alarm(change) => Ok(Applied::Alarm(self.alarms.change(*change, effects))),
+            Op::Alarm(change) => {
+                let changed = self.alarms.change(*change, &self.members, effects)?;
+                Ok(Applied::Alarm(changed))
+            }
             Op::PublishMember {
                 member,
                 incarnation,
@@ -90,9 +93,10 @@ impl State {
     }
 
     /// Takes over the members that a Raft configuration names, in the entry that names them: the
-    /// table never differs from who votes.
+    /// table never differs from who votes. The alarms of who is named no more go.
     pub fn reconfigure(&mut self, nodes: &[MemberNode], effects: &mut Effects) {
         self.members.reconfigure(nodes, effects);
+        self.alarms.keep_members(&self.members, effects);
     }
 
     /// Deletes the lease and its keys, in key order and in one revision.

@@ -155,6 +155,9 @@ pub enum ApplyError {
     /// The CORRUPT alarm is raised.
     #[error("corrupt cluster")]
     Corrupt,
+    /// An alarm was to be raised for somebody who is no member.
+    #[error("member not found")]
+    MemberNotFound,
 }
 
 /// The outcome of one operation, with the store's revision after it (for the header).

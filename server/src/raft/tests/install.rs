@@ -126,7 +126,9 @@ async fn leases_alarms_and_the_quota_follow_the_snapshot() {
     follower.lessor.promote(&follower.store.read().leases, 0);
     follower.install_from(&leader).await;
     assert!(follower.lessor.remaining(LeaseId(7)).is_some());
-    assert!(follower.store.read().alarms.is_raised(AlarmType::NoSpace));
+    let state = follower.store.read();
+    assert!(state.alarms.is_raised(AlarmType::NoSpace, &state.members));
+    drop(state);
     assert!(
         !follower.proposer.quota().begin_alarm(),
         "the alarm is known to be raised"

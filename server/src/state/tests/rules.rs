@@ -5,12 +5,13 @@ use crate::state::MemberNode;
 use crate::types::request::{
     self, AlarmType, Compare, CompareResult, CompareTarget, MemberAttributes, Op, TxnOp,
 };
-use crate::types::result::{Applied, ApplyError};
+use crate::types::result::{Alarm, Applied, ApplyError};
 use crate::types::{LeaseId, MemberId, Revision};
 
 const ME: MemberId = MemberId(7);
 
 fn raise(machine: &mut Machine, alarm: AlarmType) {
+    machine.reconfigure(&[node(ME.0, false)]);
     machine
         .run(Op::Alarm(request::Alarm::Activate(ME, alarm)))
         .unwrap();
@@ -98,9 +99,45 @@ fn one_corrupt_member_of_three_stops_nobody_but_itself() {
     let clear = Op::Alarm(request::Alarm::Deactivate(MemberId(3), AlarmType::Corrupt));
     machine.run(clear).unwrap();
     machine.put("a", "2").unwrap();
-    // An alarm that names nobody known is etcd's: it stops everybody.
-    machine.run(activate(9)).unwrap();
-    assert_eq!(machine.put("a", "3").err(), Some(ApplyError::Corrupt));
+}
+
+#[test]
+fn alarms_are_raised_for_members_alone_and_go_with_them() {
+    let mut machine = Machine::new(0);
+    machine.reconfigure(&[node(1, false), node(2, false), node(3, false)]);
+    for alarm in [AlarmType::NoSpace, AlarmType::Corrupt] {
+        let activate = |member| Op::Alarm(request::Alarm::Activate(MemberId(member), alarm));
+        for stranger in [0, 9] {
+            let refused = machine.run(activate(stranger)).err();
+            assert_eq!(refused, Some(ApplyError::MemberNotFound));
+        }
+        machine.run(activate(3)).unwrap();
+    }
+    assert_eq!(machine.storage.tables.alarms.len(), 2);
+    assert_eq!(machine.put("a", "1").err(), Some(ApplyError::NoSpace));
+    machine.reconfigure(&[node(1, false), node(2, false)]);
+    assert_eq!(machine.state.alarms.iter().count(), 0);
+    assert!(machine.storage.tables.alarms.is_empty());
+    machine.put("a", "1").unwrap();
+}
+
+#[test]
+fn what_an_earlier_version_stored_for_strangers_stops_nobody_and_can_be_cleared() {
+    let mut machine = Machine::new(0);
+    machine.reconfigure(&[node(1, false), node(2, false)]);
+    for alarm in [AlarmType::NoSpace, AlarmType::Corrupt] {
+        let member = MemberId(9);
+        machine.storage.tables.alarms.push(Alarm { member, alarm });
+    }
+    machine.state = machine.reloaded();
+    assert_eq!(machine.state.alarms.iter().count(), 2);
+    machine.put("a", "1").unwrap();
+    let clear = request::Alarm::Deactivate(MemberId(9), AlarmType::Corrupt);
+    machine.run(Op::Alarm(clear)).unwrap();
+    assert_eq!(machine.storage.tables.alarms.len(), 1);
+    // The next configuration takes the rest away.
+    machine.reconfigure(&[node(1, false), node(2, false)]);
+    assert!(machine.storage.tables.alarms.is_empty());
 }
 
 #[test]
