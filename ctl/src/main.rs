@@ -18,7 +18,7 @@ mod output;
 mod progress;
 mod verbs;
 
-use std::process::ExitCode;
+use engram_server::exit::leave;
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
@@ -26,13 +26,13 @@ use crate::failure::Failure;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> ExitCode {
+fn main() {
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
             // Nothing better is to be done where the terminal is gone.
             let _ = error.print();
-            return ExitCode::from(failure::unreadable(error.kind()));
+            leave(failure::unreadable(error.kind()));
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -43,10 +43,10 @@ fn main() -> ExitCode {
         Err(error) => Err(Failure::new(error)),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => leave(0),
         Err(failure) => {
             eprintln!("Error: {failure}");
-            ExitCode::from(failure.code())
+            leave(failure.code())
         }
     }
 }

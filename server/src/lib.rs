@@ -16,6 +16,7 @@
 pub mod api;
 pub mod codec;
 pub mod config;
+pub mod exit;
 pub mod fatal;
 pub mod fs;
 pub mod home;

@@ -1,15 +1,15 @@
 //! The engram server's entry point: flags in, exit code out.
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use engram_server::config::{self, Outcome};
+use engram_server::exit::leave;
 use engram_server::{log, node, threads, trace};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> ExitCode {
+fn main() {
     keep_pages_small();
     let read_file = |path: &Path| std::fs::read(path);
     match config::parse(std::env::args_os().skip(1), std::env::vars_os(), &read_file) {
@@ -38,10 +38,10 @@ fn keep_pages_small() {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
-fn run(config: &config::Config, notices: &[config::Notice]) -> ExitCode {
+fn run(config: &config::Config, notices: &[config::Notice]) -> ! {
     if let Err(error) = trace::init(&config.log) {
         eprintln!("the log cannot be opened: {error}");
-        return exit(1);
+        exit(1);
     }
     threads::end_process_on_panic();
     notices.iter().for_each(config::Notice::log);
@@ -63,16 +63,16 @@ fn run(config: &config::Config, notices: &[config::Notice]) -> ExitCode {
 
 /// Ends as etcd does: by the signal that stopped it, so that a supervisor sees it; as process 1,
 /// where signals have no default action, by success.
-fn end_by(signal: i32) -> ExitCode {
+fn end_by(signal: i32) -> ! {
     if std::process::id() == 1 {
-        return ExitCode::SUCCESS;
+        leave(0);
     }
     if let Err(error) = signal_hook::low_level::emulate_default_handler(signal) {
         log!(warn, "could not end by the signal", signal = signal, error = %error);
     }
-    ExitCode::FAILURE
+    leave(1)
 }
 
-fn exit(code: i32) -> ExitCode {
-    ExitCode::from(u8::try_from(code).unwrap_or(1))
+fn exit(code: i32) -> ! {
+    leave(u8::try_from(code).unwrap_or(1))
 }

@@ -47,8 +47,28 @@ fn files_of_somebody_else_are_left_alone() {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let directory = scratch.path().join("thesis");
     fs::create_dir(&directory).expect("creating a directory");
-    fs::write(directory.join("chapter-1.txt"), "It was a dark night.").expect("writing a file");
-    refuses_unchanged(&directory, "choose another --data-dir");
+    let (chapter, text) = (directory.join("chapter-1.txt"), "It was a dark night.");
+    fs::write(&chapter, text).expect("writing a file");
+    // What k3s keeps beside its etcd's data, and a snapshot that was saved in the wrong place.
+    for name in ["config", "name", "snapshot.db"] {
+        fs::write(directory.join(name), "x").expect("writing a file");
+    }
+    let mut server = Setup::engram().data_dir(&directory).start();
+    server.etcdctl(&["put", "foo", "bar"]);
+    for name in ["chapter-1.txt", "config", "name", "snapshot.db"] {
+        let said = server.output();
+        let line = said.lines().find(|line| {
+            line.contains("found invalid file under data directory") && line.contains(name)
+        });
+        assert!(line.is_some(), "a warning for {name}:\n{said}");
+    }
+    server.terminate();
+    server.start();
+    assert_eq!(server.etcdctl(&["get", "foo"]), "foo\nbar\n");
+    assert_eq!(
+        fs::read_to_string(&chapter).expect("the file is there"),
+        text
+    );
     let file = scratch.path().join("file");
     fs::write(&file, "not a directory").expect("writing a file");
     refuses(
@@ -73,6 +93,39 @@ fn the_data_of_an_etcd_is_left_alone() {
     refuses_unchanged(etcd.data_dir(), "data of etcd");
     etcd.start();
     assert_eq!(etcd.etcdctl(&["get", "foo"]), "foo\nbar\n");
+}
+
+#[test]
+fn an_etcd_that_was_started_on_the_data_stops_nobody_unless_it_was_written_to() {
+    let _turn = turn::take("an etcd beside");
+    if is_more_than_etcd_promises() {
+        return;
+    }
+    let mut server = Setup::engram().start();
+    server.etcdctl(&["put", "foo", "engram's"]);
+    server.terminate();
+    let mut etcd = Setup::etcd().data_dir(server.data_dir()).start();
+    assert_eq!(etcd.etcdctl(&["get", "foo"]), "", "it begins empty");
+    etcd.terminate();
+    server.start();
+    assert_eq!(server.etcdctl(&["get", "foo"]), "foo\nengram's\n");
+    let said = server.output();
+    assert!(
+        said.contains("an etcd was started on this data directory"),
+        "{said}"
+    );
+    server.terminate();
+    etcd.start();
+    etcd.etcdctl(&["put", "foo", "etcd's"]);
+    etcd.terminate();
+    refuses_unchanged(server.data_dir(), "move that directory away");
+    fs::rename(
+        server.data_dir().join("member"),
+        server.scratch().join("member"),
+    )
+    .expect("moving a directory");
+    server.start();
+    assert_eq!(server.etcdctl(&["get", "foo"]), "foo\nengram's\n");
 }
 
 #[test]

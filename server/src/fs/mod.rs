@@ -26,6 +26,6 @@ pub use directory::{
 pub use durable::{remove_durably, rename_durably, sync_dir, write_durably};
 pub use lock::{DirLock, LockError};
 pub use read::{
-    Stamp, file_limit, open_file_count, read_at_most, read_if_exists, read_text, stamp,
+    Stamp, file_limit, open_file_count, read_at_most, read_first, read_if_exists, read_text, stamp,
 };
 pub use reserve::{DiskSpace, Reserve, is_out_of_space, space};

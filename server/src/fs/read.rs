@@ -80,3 +80,16 @@ pub fn open_file_count() -> Option<u64> {
 pub fn file_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
+
+/// The first bytes of a file, at most `bytes_max` of them, and whether there are more.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_first(path: &Path, bytes_max: u64) -> io::Result<(Vec<u8>, bool)> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    let more = bytes.len() as u64 > bytes_max;
+    bytes.truncate(usize::try_from(bytes_max).unwrap_or(usize::MAX));
+    Ok((bytes, more))
+}
