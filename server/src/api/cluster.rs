@@ -1,5 +1,7 @@
 //! Members: who they are, and changing them.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use engram_proto::etcdserverpb as pb;
 
@@ -7,14 +9,17 @@ use super::backend::{Backend, MemberChange};
 use super::error::Refusal;
 use super::{Edge, decode};
 use crate::codec::{Frame, proto};
-use crate::config::ListenUrl;
+use crate::config::{ListenUrl, UrlError};
 use crate::types::MemberId;
+
+/// URLs that a member may have.
+const PEER_URLS_MAX: usize = 100;
 
 impl<B: Backend> Edge<B> {
     pub(super) async fn member_list(&self, message: Bytes) -> Result<Frame, Refusal> {
         let wanted: pb::MemberListRequest = decode(message)?;
         if wanted.linearizable {
-            self.backend().read_barrier().await?;
+            self.backend().table_barrier().await?;
         }
         let members = self.backend().members();
         let response = pb::MemberListResponse {
@@ -26,10 +31,7 @@ impl<B: Backend> Edge<B> {
 
     pub(super) async fn member_add(&self, message: Bytes) -> Result<Frame, Refusal> {
         let wanted: pb::MemberAddRequest = decode(message)?;
-        let peer_urls = wanted.peer_ur_ls;
-        if peer_urls.is_empty() || peer_urls.iter().any(|url| ListenUrl::parse(url).is_err()) {
-            return Err(Refusal::MEMBER_BAD_URLS);
-        }
+        let peer_urls = peer_urls(&wanted.peer_ur_ls)?;
         let id = self.backend().choose_member_id(&peer_urls);
         let learner = wanted.is_learner;
         let change = MemberChange::Add {
@@ -63,11 +65,21 @@ impl<B: Backend> Edge<B> {
 
     pub(super) async fn member_update(&self, message: Bytes) -> Result<Frame, Refusal> {
         let wanted: pb::MemberUpdateRequest = decode(message)?;
-        let peer_urls = wanted.peer_ur_ls;
-        if peer_urls.is_empty() || peer_urls.iter().any(|url| ListenUrl::parse(url).is_err()) {
-            return Err(Refusal::MEMBER_BAD_URLS);
-        }
         let id = MemberId(wanted.id);
+        let peer_urls = match peer_urls(&wanted.peer_ur_ls) {
+            Ok(urls) => urls,
+            // etcd looks for the member first.
+            Err(_)
+                if !self
+                    .backend()
+                    .members()
+                    .iter()
+                    .any(|member| member.id == id) =>
+            {
+                return Err(Refusal::MEMBER_NOT_FOUND);
+            }
+            Err(refusal) => return Err(refusal),
+        };
         let response = pb::MemberUpdateResponse {
             members: self.changed(MemberChange::Update { id, peer_urls }).await?,
             header: Some(self.header_without_revision()),
@@ -90,5 +102,49 @@ impl<B: Backend> Edge<B> {
     async fn changed(&self, change: MemberChange) -> Result<Vec<pb::Member>, Refusal> {
         let members = self.backend().change_members(change).await?;
         Ok(members.iter().map(proto::member).collect())
+    }
+}
+
+/// The URLs as they are stored and compared: trimmed, in one spelling, sorted, each once.
+fn peer_urls(texts: &[String]) -> Result<Vec<String>, Refusal> {
+    let urls = texts
+        .iter()
+        .take(PEER_URLS_MAX + 1)
+        .map(|text| ListenUrl::parse(text));
+    let urls: Result<BTreeSet<String>, _> = urls.map(|url| Ok(url?.to_string())).collect();
+    let urls = urls.map_err(|_: UrlError| Refusal::MEMBER_BAD_URLS)?;
+    if urls.is_empty() || texts.len() > PEER_URLS_MAX {
+        return Err(Refusal::MEMBER_BAD_URLS);
+    }
+    Ok(urls.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peer_urls_have_one_spelling_and_order() {
+        let texts = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| (*text).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let given = texts(&[" http://b:1", "HTTP://a:02 ", "http://b:1"]);
+        assert_eq!(peer_urls(&given).unwrap(), ["http://a:2", "http://b:1"]);
+        for bad in [
+            &[][..],
+            &[""],
+            &["http://a:1", "a:1"],
+            &["http://a"],
+            &["http://a:1/x"],
+        ] {
+            assert_eq!(
+                peer_urls(&texts(bad)),
+                Err(Refusal::MEMBER_BAD_URLS),
+                "{bad:?}"
+            );
+        }
     }
 }

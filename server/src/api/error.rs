@@ -172,6 +172,9 @@ refusals! {
     NO_REQUEST = Internal, "grpc: the call ended before its request was complete";
     /// The work for the call panicked.
     PANICKED = Internal, "etcdserver: the call panicked: the server's log says why";
+    /// A message says that it is compressed, its call does not say how. grpc-go's words.
+    COMPRESSED_WITHOUT_ENCODING =
+        Internal, "grpc: compressed flag set with identity or empty encoding";
     /// A snapshot broke off.
     SNAPSHOT_BROKEN = Internal, "etcdserver: the snapshot ended before it was complete";
 }
@@ -206,6 +209,25 @@ impl Refusal {
     pub fn unknown_encoding(encoding: &str) -> Refusal {
         let text = format!("grpc: Decompressor is not installed for grpc-encoding {encoding:?}");
         Refusal::told(Code::Unimplemented, text)
+    }
+
+    /// A message whose first byte means nothing, in grpc-go's words.
+    pub fn unexpected_payload_format(flag: u8) -> Refusal {
+        let text = format!("grpc: received unexpected payload format {flag}");
+        Refusal::told(Code::Internal, text)
+    }
+
+    /// A message that cannot be decompressed, in grpc-go's words.
+    pub fn undecompressible(error: &std::io::Error) -> Refusal {
+        let text = format!("grpc: failed to decompress the received message: {error}");
+        Refusal::told(Code::Internal, text)
+    }
+
+    /// A message that is beyond the limit once it is whole, in grpc-go's words.
+    pub fn too_large_when_decompressed(len: usize, max: usize) -> Refusal {
+        let text =
+            format!("grpc: received message after decompression larger than max ({len} vs. {max})");
+        Refusal::told(Code::ResourceExhausted, text)
     }
 
     /// Bytes that are not the message they should be.
@@ -259,6 +281,7 @@ impl From<ApplyError> for Refusal {
             ApplyError::LeaseExists => Refusal::LEASE_EXISTS,
             ApplyError::NoSpace => Refusal::NO_SPACE,
             ApplyError::Corrupt => Refusal::CORRUPT,
+            ApplyError::MemberNotFound => Refusal::MEMBER_NOT_FOUND,
         }
     }
 }

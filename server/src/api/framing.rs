@@ -14,15 +14,20 @@ use http_body::{Body as HttpBody, Frame as HttpFrame, SizeHint};
 use http_body_util::BodyExt;
 use tonic::body::Body;
 
+use super::compression::Encoding;
 use super::error::Refusal;
 use crate::codec::{Frame, PREFIX_LEN};
 
-/// Reads the one message of a unary call, of at most `max` bytes. One that came in one piece is
-/// not copied.
+/// Reads the one message of a unary call, of at most `max` bytes, compressed and whole. One that
+/// came in one piece and is not compressed is not copied.
 ///
 /// # Errors
-/// It is larger, compressed, missing, or the connection broke.
-pub(super) async fn read_unary<B>(mut body: B, max: usize) -> Result<Bytes, Refusal>
+/// It is larger, compressed in a way that was not named, missing, or the connection broke.
+pub(super) async fn read_unary<B>(
+    mut body: B,
+    encoding: Encoding,
+    max: usize,
+) -> Result<Bytes, Refusal>
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: std::error::Error,
@@ -59,7 +64,8 @@ where
     if whole.len() < PREFIX_LEN + len {
         return Err(Refusal::NO_REQUEST);
     }
-    Ok(whole.slice(PREFIX_LEN..PREFIX_LEN + len))
+    let flag = whole[0];
+    encoding.open(flag, whole.slice(PREFIX_LEN..PREFIX_LEN + len), max)
 }
 
 fn joined(first: &[u8], rest: &[u8]) -> Bytes {
@@ -71,10 +77,8 @@ fn message_len(bytes: &Bytes, max: usize) -> Result<Option<usize>, Refusal> {
     let Some(mut prefix) = bytes.get(..PREFIX_LEN) else {
         return Ok(None);
     };
-    if prefix.get_u8() != 0 {
-        // The header would have named an encoding, which is refused before the body is read.
-        return Err(Refusal::unknown_encoding(""));
-    }
+    // Whether it is compressed: looked at once it is there.
+    prefix.advance(1);
     let len = usize::try_from(prefix.get_u32()).unwrap_or(usize::MAX);
     if len > max {
         return Err(Refusal::message_too_large(len, max));

@@ -14,6 +14,7 @@ use super::error::Refusal;
 use crate::config::ETCD_VERSION;
 use crate::threads;
 use crate::types::request::{AlarmType, Range};
+use crate::types::result::Alarm;
 use crate::types::{KeyRange, Revision};
 
 /// Every check of `/livez` and `/readyz`.
@@ -127,7 +128,9 @@ impl<B: Backend> Edge<B> {
         if let Some(stuck) = threads::stuck() {
             return Some(format!("STUCK {stuck}"));
         }
-        let alarms = self.backend().alarms();
+        // NOSPACE is the cluster's. CORRUPT is of the member it names: the others go on.
+        let mut alarms = self.backend().alarms();
+        alarms.retain(|alarm| alarm.alarm != AlarmType::Corrupt || self.is_own(alarm));
         let names = alarms.iter().map(|alarm| alarm.alarm.name());
         if let Some(name) = names.into_iter().find(|name| !excluded.contains(name)) {
             return Some(format!("ALARM {name}"));
@@ -157,7 +160,7 @@ impl<B: Backend> Edge<B> {
         let mut report = String::new();
         let mut well = true;
         for (of, name) in checks {
-            let failure = self.failure(name).await;
+            let failure = self.failure(of, name).await;
             self.metrics().checked(of, name, failure.is_none());
             well &= failure.is_none();
             let line = match &failure {
@@ -182,11 +185,18 @@ impl<B: Backend> Edge<B> {
         answer
     }
 
-    async fn failure(&self, check: &str) -> Option<String> {
+    /// Whether the alarm is raised for this member.
+    fn is_own(&self, alarm: &Alarm) -> bool {
+        alarm.member == self.backend().header().member
+    }
+
+    async fn failure(&self, of: &str, check: &str) -> Option<String> {
         match check {
             "data_corruption" => {
                 let alarms = self.backend().alarms();
-                let corrupt = alarms.iter().any(|alarm| alarm.alarm == AlarmType::Corrupt);
+                let corrupt =
+                    |alarm: &Alarm| alarm.alarm == AlarmType::Corrupt && self.is_own(alarm);
+                let corrupt = alarms.iter().any(corrupt);
                 corrupt.then(|| "alarm activated: CORRUPT".into())
             }
             "threads" => threads::stuck(),
@@ -196,7 +206,11 @@ impl<B: Backend> Edge<B> {
                 .then(|| "not supported for learner".into()),
             read => {
                 let tried = self.try_read(read == "serializable_read").await;
-                tried.err().map(|refusal| refusal.to_string())
+                // A member whose data is wrong refuses reads, and lives: starting it again would
+                // not help, and its operator needs it.
+                let alive = |refusal: &Refusal| of == "livez" && *refusal == Refusal::CORRUPT;
+                let failed = tried.err().filter(|refusal| !alive(refusal));
+                failed.map(|refusal| refusal.to_string())
             }
         }
     }
@@ -236,10 +250,20 @@ fn page(status: StatusCode, content_type: &'static str, text: String) -> Respons
 }
 
 /// As Go's `http.Error`.
-fn error(status: StatusCode, text: &str) -> Response<Body> {
+pub(super) fn error(status: StatusCode, text: &str) -> Response<Body> {
     let mut response = page(status, PLAIN, format!("{text}\n"));
     no_sniffing(&mut response);
     response
+}
+
+/// The answer of a listener that has gRPC alone. etcd's ends the connection.
+pub(super) fn only_grpc() -> Response<Body> {
+    let mut refused = error(StatusCode::NOT_FOUND, "404 page not found");
+    let close = HeaderValue::from_static("close");
+    refused
+        .headers_mut()
+        .insert(http::header::CONNECTION, close);
+    refused
 }
 
 fn no_sniffing(response: &mut Response<Body>) {

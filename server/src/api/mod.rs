@@ -10,10 +10,12 @@
 //!   `--max-request-bytes` and 512 KiB.
 //! - Checks come in etcd's order, so that the first mistake answers as it does there.
 
+mod access;
 mod arrival;
 mod auth;
 pub mod backend;
 mod cluster;
+mod compression;
 mod durations;
 pub mod error;
 mod framing;
@@ -32,6 +34,7 @@ pub mod table;
 mod tests;
 mod watch;
 
+pub use access::Access;
 pub use metrics::Metrics;
 
 use std::future::Future;
@@ -39,6 +42,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http::request::Parts;
 use ::http::{HeaderMap, Request, Response};
 use bytes::Bytes;
 use engram_proto::etcdserverpb as pb;
@@ -53,6 +57,7 @@ use crate::threads::ForCaller;
 use crate::types::Revision;
 use arrival::Arrival;
 use backend::Backend;
+use compression::Encoding;
 use error::Refusal;
 use streams::{Answers, ByteCodec, Once, Open, Requests};
 use table::{Kind, ROWS, Row, Rpc, Table};
@@ -61,7 +66,7 @@ use table::{Kind, ROWS, Row, Rpc, Table};
 const MESSAGE_OVERHEAD: usize = 512 << 10;
 
 /// The edge's limits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// `--max-request-bytes`.
     pub max_request_bytes: usize,
@@ -73,6 +78,8 @@ pub struct Config {
     pub warning_apply: Duration,
     /// `--metrics=extensive`: histograms of how long calls take.
     pub extensive_metrics: bool,
+    /// `--cors` and `--host-whitelist`.
+    pub access: Access,
 }
 
 impl Default for Config {
@@ -83,6 +90,7 @@ impl Default for Config {
             warning_unary_request: Duration::from_millis(300),
             warning_apply: Duration::from_millis(100),
             extensive_metrics: false,
+            access: Access::default(),
         }
     }
 }
@@ -110,17 +118,62 @@ impl<B: Backend> Handler for Edge<B> {
         peer: &PeerInfo,
     ) -> impl Future<Output = Response<Body>> + Send + 'static + use<B> {
         let edge = self.clone();
-        let peer = peer.address;
+        let (peer, is_tls) = (peer.address, peer.is_tls);
         // Boxed: the connection copies the future it is given, and once more to spawn it.
         Box::pin(async move {
             if is_grpc(&request) {
-                let answered = ForCaller::new(edge.grpc(request, peer)).await;
-                return answered.unwrap_or_else(|_| Refusal::PANICKED.into_status().into_http());
+                return edge.call_grpc(request, peer).await;
             }
             let (parts, _) = request.into_parts();
-            let answered = ForCaller::new(Box::pin(edge.http(&parts, false))).await;
-            answered.unwrap_or_else(|_| http::panicked())
+            edge.call_http(&parts, is_tls).await
         })
+    }
+}
+
+/// What `--listen-client-urls` serve where `--listen-client-http-urls` are given: gRPC alone.
+pub struct GrpcEdge<B>(Edge<B>);
+
+impl<B> Clone for GrpcEdge<B> {
+    fn clone(&self) -> GrpcEdge<B> {
+        GrpcEdge(self.0.clone())
+    }
+}
+
+impl<B: Backend> Handler for GrpcEdge<B> {
+    fn call(
+        &self,
+        request: Request<Incoming>,
+        peer: &PeerInfo,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static + use<B> {
+        let edge = self.0.clone();
+        let peer = peer.address;
+        Box::pin(async move {
+            if is_grpc(&request) {
+                return edge.call_grpc(request, peer).await;
+            }
+            http::only_grpc()
+        })
+    }
+}
+
+/// What `--listen-client-http-urls` serve: everything but gRPC.
+pub struct HttpEdge<B>(Edge<B>);
+
+impl<B> Clone for HttpEdge<B> {
+    fn clone(&self) -> HttpEdge<B> {
+        HttpEdge(self.0.clone())
+    }
+}
+
+impl<B: Backend> Handler for HttpEdge<B> {
+    fn call(
+        &self,
+        request: Request<Incoming>,
+        peer: &PeerInfo,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static + use<B> {
+        let (edge, is_tls) = (self.0.clone(), peer.is_tls);
+        let (parts, _) = request.into_parts();
+        async move { edge.call_http(&parts, is_tls).await }
     }
 }
 
@@ -169,6 +222,16 @@ impl<B: Backend> Edge<B> {
             table: Table::new(),
             metrics,
         }))
+    }
+
+    /// The edge of `--listen-client-urls` beside `--listen-client-http-urls`.
+    pub fn grpc_only(&self) -> GrpcEdge<B> {
+        GrpcEdge(self.clone())
+    }
+
+    /// The edge of `--listen-client-http-urls`.
+    pub fn http_only(&self) -> HttpEdge<B> {
+        HttpEdge(self.clone())
     }
 
     /// The edge of `--listen-metrics-urls`.
@@ -237,6 +300,18 @@ impl<B: Backend> Edge<B> {
         Ok(())
     }
 
+    /// Answers a gRPC call; a panic in it ends the call alone.
+    async fn call_grpc(self, request: Request<Incoming>, peer: PeerAddress) -> Response<Body> {
+        let answered = ForCaller::new(self.grpc(request, peer)).await;
+        answered.unwrap_or_else(|_| Refusal::PANICKED.into_status().into_http())
+    }
+
+    /// The same for a request that is not gRPC.
+    async fn call_http(&self, request: &Parts, is_tls: bool) -> Response<Body> {
+        let answered = ForCaller::new(Box::pin(self.guarded_http(request, is_tls))).await;
+        answered.unwrap_or_else(|_| http::panicked())
+    }
+
     async fn grpc(self, request: Request<Incoming>, peer: PeerAddress) -> Response<Body> {
         let path = request.uri().path();
         let Some(at) = self.0.table.find(path) else {
@@ -295,9 +370,9 @@ impl<B: Backend> Edge<B> {
     ) -> Result<Frame, Refusal> {
         let row = &ROWS[at];
         let (parts, body) = request.into_parts();
-        check_encoding(&parts.headers)?;
+        let encoding = Encoding::of(&parts.headers)?;
         let max = self.config().max_request_bytes + MESSAGE_OVERHEAD;
-        let message = framing::read_unary(body, max).await?;
+        let message = framing::read_unary(body, encoding, max).await?;
         self.metrics().received(at, message.len());
         *arrived = Some(Arrival::now(&message, self.metrics().clock()));
         self.admit(row, &parts.headers)?;
@@ -355,13 +430,18 @@ impl<B: Backend> Edge<B> {
     async fn streaming(self, at: usize, request: Request<Incoming>) -> Response<Body> {
         let row = &ROWS[at];
         let started = self.metrics().clock();
-        let admitted =
-            check_encoding(request.headers()).and_then(|()| self.admit(row, request.headers()));
-        if let Err(refusal) = admitted {
-            self.metrics().handled(at, refusal.code());
-            self.metrics().timed(at, started);
-            return refusal.into_status().into_http();
-        }
+        let admitted = Encoding::of(request.headers()).and_then(|encoding| {
+            self.admit(row, request.headers())?;
+            Ok(encoding)
+        });
+        let encoding = match admitted {
+            Ok(encoding) => encoding,
+            Err(refusal) => {
+                self.metrics().handled(at, refusal.code());
+                self.metrics().timed(at, started);
+                return refusal.into_status().into_http();
+            }
+        };
         let metrics = Arc::clone(&self.0.metrics);
         let max = self.config().max_request_bytes + MESSAGE_OVERHEAD;
         let interruption = self.interruption(request.headers());
@@ -380,7 +460,15 @@ impl<B: Backend> Edge<B> {
             started,
         };
         let mut grpc = tonic::server::Grpc::new(codec).max_decoding_message_size(max);
-        grpc.streaming(once, request).await
+        if encoding == Encoding::Identity {
+            return grpc.streaming(once, request).await;
+        }
+        let (mut parts, body) = request.into_parts();
+        // What tonic reads is not compressed any more.
+        parts.headers.remove(compression::HEADER);
+        let opened = compression::Opened::new(body, encoding, max);
+        grpc.streaming(once, Request::from_parts(parts, opened))
+            .await
     }
 
     fn open_stream(self, row: &Row, requests: Requests) -> Answers {
@@ -432,15 +520,4 @@ fn requires_leader(headers: &HeaderMap) -> bool {
     headers
         .get("hasleader")
         .is_some_and(|value| value == "true")
-}
-
-/// No compression is installed, as in etcd.
-fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
-    match headers.get("grpc-encoding") {
-        None => Ok(()),
-        Some(value) if value == "identity" => Ok(()),
-        Some(value) => Err(Refusal::unknown_encoding(&String::from_utf8_lossy(
-            value.as_bytes(),
-        ))),
-    }
 }

@@ -6,19 +6,16 @@ use std::time::Duration;
 use super::Notice;
 use super::golang::parse_duration;
 use super::raw::Raw;
-use super::settings::{Auth, AuthToken, path};
+use super::settings::{AuthToken, path};
 use crate::trace::Level;
 
-const BCRYPT_COST_DEFAULT: u32 = 10;
+const BCRYPT_COST_DEFAULT: u64 = 10;
 const JWT_TTL_DEFAULT: Duration = Duration::from_secs(300);
 
-/// Reads them; a cost that bcrypt does not have becomes the default, as in etcd.
-pub(super) fn auth(raw: &Raw, notices: &mut Vec<Notice>) -> Result<Auth, String> {
+/// Reads the kind of token; says of a cost that bcrypt does not have what etcd says.
+pub(super) fn auth_token(raw: &Raw, notices: &mut Vec<Notice>) -> Result<AuthToken, String> {
     let given = raw.unsigned("bcrypt-cost");
-    let valid = u32::try_from(given)
-        .ok()
-        .filter(|cost| (4..=31).contains(cost));
-    if valid.is_none() {
+    if !(4..=31).contains(&given) {
         let message = "use default bcrypt cost instead of the invalid given cost";
         let notice = Notice::new(Level::Warn, message)
             .with("min-cost", "4")
@@ -27,11 +24,7 @@ pub(super) fn auth(raw: &Raw, notices: &mut Vec<Notice>) -> Result<Auth, String>
             .with("given-cost", given.to_string());
         notices.push(notice);
     }
-    Ok(Auth {
-        token: parse_auth_token(raw.text("auth-token"))?,
-        token_ttl: Duration::from_secs(raw.unsigned("auth-token-ttl")),
-        bcrypt_cost: valid.unwrap_or(BCRYPT_COST_DEFAULT),
-    })
+    parse_auth_token(raw.text("auth-token"))
 }
 
 /// A kind, then options: `jwt,sign-method=RS256,pub-key=…`.

@@ -1,6 +1,6 @@
 //! Feature gates: etcd's names, defaults and stages, set by `--feature-gates Name=bool,…`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::golang::parse_bool;
 
@@ -47,10 +47,20 @@ const GATES: [(&str, Stage, bool); 11] = [
     ("TxnModeWriteWithSharedBuffer", Stage::Beta, true),
 ];
 
+/// The gates whose feature is here, and which stand for one.
+const USED: [&str; 4] = [
+    "AllAlpha",
+    "AllBeta",
+    "CompactHashCheck",
+    "InitialCorruptCheck",
+];
+
 /// Which gates are on. Gates that were not set have their default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FeatureGates {
     set: BTreeMap<&'static str, bool>,
+    /// Those that were set by name, not by the gate of their stage.
+    named: BTreeSet<&'static str>,
 }
 
 impl FeatureGates {
@@ -82,6 +92,12 @@ impl FeatureGates {
         pairs.join(",")
     }
 
+    /// The gates that were set by name and whose feature is not here, in the order of names.
+    pub(super) fn set_without_effect(&self) -> impl Iterator<Item = &'static str> + '_ {
+        let named = self.named.iter().copied();
+        named.filter(|name| !USED.contains(name))
+    }
+
     /// The lines that help shows.
     pub(super) fn describe_known() -> impl Iterator<Item = String> {
         GATES.into_iter().map(|(name, stage, default)| {
@@ -104,18 +120,19 @@ impl FeatureGates {
             })?;
             asked.insert(name, on);
         }
-        let mut set = self.set.clone();
+        let (mut set, mut named) = (self.set.clone(), self.named.clone());
         for (&name, &on) in &asked {
             let (name, _, _) =
                 find(name).ok_or_else(|| format!("unrecognized feature gate: {name}"))?;
             set.insert(name, on);
+            named.insert(name);
         }
         for stage in [Stage::Alpha, Stage::Beta] {
             if let Some(&on) = asked.get(stage.all_gate()) {
                 set_unset(&mut set, stage, on);
             }
         }
-        self.set = set;
+        (self.set, self.named) = (set, named);
         Ok(())
     }
 }

@@ -35,9 +35,9 @@ use std::path::Path;
 pub use bootstrap::BootstrapError;
 pub use gates::{FeatureGates, Stage};
 pub use settings::{
-    Advertise, Auth, AuthToken, AutoCompaction, Cluster, ClusterState, Compaction, Config,
-    Corruption, Discovery, Http, InitialMember, Keepalive, Limits, Listen, MetricsDetail, Raft,
-    TlsFiles, TlsPolicy, TlsVersion,
+    Advertise, AuthToken, AutoCompaction, Cluster, ClusterState, Config, Corruption, Discovery,
+    Http, InitialMember, Keepalive, Limits, Listen, MetricsDetail, Raft, TlsFiles, TlsPolicy,
+    TlsVersion,
 };
 pub use table::{Effect, FlagSpec, Kind, flags};
 pub use text::{ENGRAM_VERSION, ETCD_VERSION, GIT_SHA, GO_ARCH, GO_OS};

@@ -41,16 +41,14 @@ pub struct Config {
     pub tls_policy: TlsPolicy,
     /// HTTP on the client's listeners.
     pub http: Http,
-    /// Tokens and passwords.
-    pub auth: Auth,
-    /// Compaction of history.
-    pub compaction: Compaction,
+    /// The kind of token: checked before a start, of no effect as long as there are no users.
+    pub auth_token: AuthToken,
+    /// What is compacted without being asked.
+    pub auto_compaction: AutoCompaction,
     /// Comparisons of members' data.
     pub corruption: Corruption,
     /// Time between two progress notifications of a watch, > 0. Default 10 min.
     pub watch_progress_notify_interval: Duration,
-    /// Time between two looks at the state of a downgrade. Default 5 s.
-    pub downgrade_check_time: Duration,
     /// Applying a request longer than this is logged. Default 100 ms.
     pub warning_apply_duration: Duration,
     /// A unary request longer than this is logged, > 0. Default 300 ms.
@@ -78,8 +76,6 @@ pub struct Listen {
     pub metrics: Vec<ListenUrl>,
     /// Set SO_REUSEPORT.
     pub reuse_port: bool,
-    /// Set SO_REUSEADDR.
-    pub reuse_address: bool,
 }
 
 /// URLs to tell others, sorted by their text.
@@ -162,8 +158,6 @@ pub struct Raft {
     pub snapshot_count: u64,
     /// Log entries kept behind a snapshot, > 0. Default 5 000.
     pub snapshot_catchup_entries: u64,
-    /// Whether to ask before an election.
-    pub pre_vote: bool,
 }
 
 /// Limits on size and number.
@@ -269,8 +263,6 @@ pub struct Http {
     pub cors_origins: BTreeSet<String>,
     /// Host names that requests without TLS may ask for; `*` is all of them.
     pub host_whitelist: BTreeSet<String>,
-    /// Serve the JSON gateway.
-    pub grpc_gateway: bool,
     /// Detail of metrics.
     pub metrics: MetricsDetail,
 }
@@ -295,17 +287,6 @@ pub enum AuthToken {
     },
 }
 
-/// Tokens and passwords.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Auth {
-    /// The kind of token.
-    pub token: AuthToken,
-    /// Time that a simple token lives without use. Default 300 s.
-    pub token_ttl: Duration,
-    /// Cost of bcrypt, 4 to 31. Default 10.
-    pub bcrypt_cost: u32,
-}
-
 /// What is compacted without being asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoCompaction {
@@ -315,17 +296,6 @@ pub enum AutoCompaction {
     Periodic(Duration),
     /// All but this many of the newest revisions, > 0.
     Revision(i64),
-}
-
-/// Compaction of history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Compaction {
-    /// What is compacted without being asked.
-    pub auto: AutoCompaction,
-    /// Revisions deleted in a step, > 0. Default 1 000.
-    pub batch_limit: usize,
-    /// Pause between steps, > 0. Default 10 ms.
-    pub sleep_interval: Duration,
 }
 
 /// Comparisons of members' data.

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use super::auth::auth;
+use super::auth::auth_token;
 use super::compaction::parse_auto_compaction;
 use super::golang::quote;
 use super::logging::{LogError, log_options};
 use super::raw::{Raw, Value};
 use super::settings::{
-    Advertise, Cluster, ClusterState, Compaction, Config, Corruption, Discovery, Http,
-    InitialMember, Keepalive, Limits, Listen, MetricsDetail, Raft, initial_from_name, path,
+    Advertise, Cluster, ClusterState, Config, Corruption, Discovery, Http, InitialMember,
+    Keepalive, Limits, Listen, MetricsDetail, Raft, initial_from_name, path,
 };
 use super::table::{Effect, FlagSpec, Kind, flags};
 use super::tls::{check_listeners, tls_files, tls_policy};
@@ -72,6 +72,7 @@ fn build(
     notices: &mut Vec<Notice>,
 ) -> Result<Config, String> {
     report_flags_without_effect(raw, notices);
+    report_gates_without_effect(raw, notices);
     check_urls(raw, notices)?;
     check_discovery(raw)?;
     check_raft_timing(raw)?;
@@ -109,20 +110,14 @@ fn build(
         peer_tls,
         tls_policy,
         http: http(raw)?,
-        auth: auth(raw, notices)?,
-        compaction: Compaction {
-            auto,
-            batch_limit: to_usize(raw.signed("compaction-batch-limit"), 1_000),
-            sleep_interval: nonzero(raw, "compaction-sleep-interval")
-                .unwrap_or(Duration::from_millis(10)),
-        },
+        auth_token: auth_token(raw, notices)?,
+        auto_compaction: auto,
         corruption: Corruption {
             check_time: nonzero(raw, "corrupt-check-time"),
             compact_hash_check_time: duration(raw, "compact-hash-check-time"),
         },
         watch_progress_notify_interval: nonzero(raw, "watch-progress-notify-interval")
             .unwrap_or(Duration::from_secs(600)),
-        downgrade_check_time: duration(raw, "downgrade-check-time"),
         warning_apply_duration: duration(raw, "warning-apply-duration"),
         warning_unary_request_duration: nonzero(raw, "warning-unary-request-duration")
             .unwrap_or(Duration::from_millis(300)),
@@ -160,6 +155,16 @@ fn report_flags_without_effect(raw: &Raw, notices: &mut Vec<Notice>) {
     }
 }
 
+/// Gates whose feature is not here. Setting one to what Engram does anyway is reported as well: what
+/// it names is etcd's.
+fn report_gates_without_effect(raw: &Raw, notices: &mut Vec<Notice>) {
+    let names: Vec<&str> = raw.gates().set_without_effect().collect();
+    if !names.is_empty() {
+        let message = "feature gates accepted, have no effect in Engram";
+        notices.push(Notice::new(Level::Warn, message).with("feature-gates", names.join(",")));
+    }
+}
+
 fn check_urls(raw: &Raw, notices: &mut Vec<Notice>) -> Result<(), String> {
     let check_bindable = |name: &str| -> Result<(), UrlError> {
         raw.urls(name)
@@ -175,6 +180,13 @@ fn check_urls(raw: &Raw, notices: &mut Vec<Notice>) -> Result<(), String> {
         .into_iter()
         .try_for_each(check_bindable)
         .map_err(|error| error.to_string())?;
+    let clients = raw.urls("listen-client-urls");
+    let both = |url: &&ListenUrl| clients.iter().any(|other| other.address == url.address);
+    if let Some(url) = raw.urls("listen-client-http-urls").iter().find(both) {
+        return Err(format!(
+            "cannot bind both --listen-client-urls and --listen-client-http-urls on the same url {url}"
+        ));
+    }
     if raw.urls("listen-client-http-urls").is_empty() {
         let message = "Running http and grpc server on single port. This is not recommended for \
                        production.";
@@ -360,7 +372,6 @@ fn listen(raw: &Raw) -> Listen {
         client_http: raw.urls("listen-client-http-urls").to_vec(),
         metrics: raw.urls("listen-metrics-urls").to_vec(),
         reuse_port: raw.bool("socket-reuse-port"),
-        reuse_address: raw.bool("socket-reuse-address"),
     }
 }
 
@@ -431,7 +442,6 @@ fn raft(raw: &Raw) -> Raft {
         election_timeout: Duration::from_millis(raw.unsigned("election-timeout")),
         snapshot_count: or_default(raw.unsigned("snapshot-count"), 10_000),
         snapshot_catchup_entries: or_default(raw.unsigned("snapshot-catchup-entries"), 5_000),
-        pre_vote: raw.bool("pre-vote"),
     }
 }
 
@@ -476,7 +486,6 @@ fn http(raw: &Raw) -> Result<Http, String> {
     Ok(Http {
         cors_origins: raw.list("cors").iter().cloned().collect(),
         host_whitelist: raw.list("host-whitelist").iter().cloned().collect(),
-        grpc_gateway: raw.bool("enable-grpc-gateway"),
         // etcd takes every other text for "basic".
         metrics: match raw.text("metrics") {
             "extensive" => MetricsDetail::Extensive,

@@ -96,6 +96,31 @@ fn bind_tcp(address: SocketAddr, options: BindOptions) -> io::Result<Listener> {
     })
 }
 
+/// Binds and listens without a runtime: for listeners that another thread serves.
+///
+/// # Errors
+/// The address is taken or not allowed.
+pub(crate) fn bind_standard(
+    address: SocketAddr,
+    options: BindOptions,
+) -> io::Result<std::net::TcpListener> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    // As in `bind_tcp`.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if options.reuse_port {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG.cast_signed())?;
+    Ok(socket.into())
+}
+
 fn bind_unix(path: &Path) -> io::Result<Listener> {
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {

@@ -30,6 +30,7 @@ pub mod tls;
 
 pub use coalesced::Coalesced;
 pub use limits::Limits;
+pub(crate) use listener::bind_standard;
 pub use listener::{Address, BindOptions, Listener};
 pub use runtimes::{Notice, Runtimes, Traffic};
 pub use security::Security;

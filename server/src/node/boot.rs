@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::etcd_directory::{self, Contents};
 use super::identity::{self, FirstMember};
 use super::space::{self, SpaceGuard};
-use super::{defragment, memory, tls};
+use super::{defragment, memory, tls, token};
 use crate::config::{ClusterState, Config};
 use crate::fatal::end_process;
 use crate::fs::{self, DirLock, DirMode};
@@ -17,8 +18,8 @@ use crate::raft::LogStore;
 use crate::snapshot::restore;
 use crate::state::{Limits, LoadError, State};
 use crate::storage::{
-    Engine, EngineOptions, Identity, IdentityError, LogPosition, OpenError, Place, PlaceError,
-    place,
+    Engine, EngineOptions, IDENTITY_FILE, Identity, IdentityError, LogPosition, OpenError, Place,
+    PlaceError, place,
 };
 use crate::store::Store;
 use crate::types::{ClusterId, MemberId};
@@ -50,14 +51,12 @@ pub enum BootError {
     /// It holds an etcd's data.
     #[error("{} holds data of etcd, which engram does not read: choose another --data-dir, or restore a snapshot of it", .0.display())]
     EtcdData(PathBuf),
-    /// It holds files of somebody else.
-    #[error("{} is not empty and holds no data of engram (found {found}): choose another --data-dir", path.display())]
-    NotOurs {
-        /// The directory.
-        path: PathBuf,
-        /// A file in it.
-        found: String,
-    },
+    /// An etcd was started on it, and was written to.
+    #[error(
+        "{} was made by an etcd that was started on this data directory of engram, and holds what clients wrote to it: engram's own data beside it is whole; to go on with engram's data move that directory away, then start again; to keep what etcd was given, take a snapshot of it with etcd first",
+        .0.display()
+    )]
+    EtcdBeside(PathBuf),
     /// The log was written before the data directory was restored.
     #[error(
         "the write-ahead log was not written by this restored member: move the directory of --wal-dir away, then start"
@@ -139,6 +138,9 @@ pub enum BootError {
     /// TLS files do not do what the flags ask of them.
     #[error(transparent)]
     Tls(#[from] crate::net::tls::TlsError),
+    /// The keys of `--auth-token` are not what it says.
+    #[error(transparent)]
+    Token(#[from] super::token::TokenError),
     /// This build cannot do what the flags ask for.
     #[error("{0}")]
     Unsupported(&'static str),
@@ -181,6 +183,7 @@ pub struct Booted {
 /// See [`BootError`]; nothing that was there is changed then.
 pub fn open(config: &Config, dial: &Arc<dyn Dial>) -> Result<Booted, BootError> {
     refuse_unsupported(config)?;
+    token::check(&config.auth_token)?;
     let started = Instant::now();
     let dir = &config.data_dir;
     refuse_foreign(dir)?;
@@ -336,35 +339,56 @@ fn refuse_unsupported(config: &Config) -> Result<(), BootError> {
     Ok(())
 }
 
+/// Refuses a directory that may be another database's. Whatever else lies in it is left alone and
+/// named, as etcd does.
 fn refuse_foreign(dir: &Path) -> Result<(), BootError> {
     let names = match fs::file_names(dir) {
         Ok(names) => names,
         // Not there, or not readable: making or locking it says so better.
         Err(_) => return Ok(()),
     };
-    let ours = |name: &String| {
-        name.starts_with("IDENTITY")
-            || place::is_ours(name)
-            || name == WAL_DIR
-            || name.starts_with("LOCK")
-            || name == space::FILE
-            || name == tls::FIXTURES_DIR
-            || name.starts_with(restore::ORIGIN)
-            || name == "lost+found"
-    };
     if names.iter().any(|name| name == restore::UNFINISHED) {
         return Err(BootError::UnfinishedRestore(dir.to_path_buf()));
     }
     if names.iter().any(|name| name == ETCD_DIR) {
-        return Err(BootError::EtcdData(dir.to_path_buf()));
+        let has_identity = names.iter().any(|name| name == IDENTITY_FILE);
+        refuse_etcd(dir, has_identity)?;
     }
-    match names.into_iter().find(|name| !ours(name)) {
-        Some(found) => Err(BootError::NotOurs {
-            path: dir.to_path_buf(),
-            found,
-        }),
-        None => Ok(()),
+    for name in names.iter().filter(|name| !is_known(name)) {
+        crate::log!(warn, "found invalid file under data directory", filename = name.as_str(),
+            "data-dir" = %dir.display());
     }
+    Ok(())
+}
+
+/// Whether engram, an etcd or the file system makes such a name in a data directory.
+fn is_known(name: &str) -> bool {
+    name.starts_with(IDENTITY_FILE)
+        || place::is_ours(name)
+        || name == WAL_DIR
+        || name == ETCD_DIR
+        || name.starts_with("LOCK")
+        || name == space::FILE
+        || name == tls::FIXTURES_DIR
+        || name.starts_with(restore::ORIGIN)
+        || name == "lost+found"
+}
+
+/// Refuses where an etcd's data lies in the directory. An etcd that was started on engram's data by
+/// mistake begins empty beside it: as long as nobody wrote to it, nothing is lost by going on.
+fn refuse_etcd(dir: &Path, has_identity: bool) -> Result<(), BootError> {
+    let member = dir.join(ETCD_DIR);
+    match (etcd_directory::look(&member), has_identity) {
+        (Contents::Nothing, _) => {}
+        (Contents::NothingWritten, true) => {
+            crate::log!(warn, "an etcd was started on this data directory: nobody wrote to it, so \
+                engram goes on with its own data and leaves that directory alone; it can be removed",
+                directory = %member.display());
+        }
+        (Contents::Data, true) => return Err(BootError::EtcdBeside(member)),
+        (_, false) => return Err(BootError::EtcdData(dir.to_path_buf())),
+    }
+    Ok(())
 }
 
 /// The identity of the directory, which is given the chosen one where it has none.

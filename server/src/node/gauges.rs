@@ -107,10 +107,10 @@ fn server(core: &Core) -> Vec<MetricFamily> {
             "Time spent applying.",
             load(&stats.apply_micros) as f64 / 1e6,
         ),
-        count(
+        gauge(
             "etcd_server_quota_backend_bytes",
             "Current backend storage quota size in bytes.",
-            core.proposer.quota().limit_bytes(),
+            core.proposer.quota().limit_bytes() as f64,
         ),
         info(
             "etcd_server_id",

@@ -6,6 +6,7 @@
 //! listeners last.
 //! Must never decide anything about data: whatever it starts does.
 
+mod announce;
 pub(crate) mod backend;
 mod barrier;
 pub(crate) mod boot;
@@ -16,6 +17,7 @@ mod defragment;
 pub(crate) mod directory;
 mod door;
 mod duties;
+mod etcd_directory;
 pub(crate) mod fence;
 mod gauges;
 mod identity;
@@ -34,9 +36,11 @@ mod read_index;
 mod reads;
 mod route;
 mod serve;
+mod signals;
 pub(crate) mod sink;
 mod space;
 mod tls;
+mod token;
 
 pub use backend::Core;
 pub use boot::BootError;
@@ -58,7 +62,8 @@ pub enum Ended {
     Removed,
 }
 
-/// Runs a member until it is told to stop by SIGTERM or SIGINT, or until it is removed.
+/// Runs a member until it is told to stop by SIGTERM or SIGINT, or until it is removed. SIGQUIT ends the
+/// process at once.
 ///
 /// # Errors
 /// It could not start, or is no member: the error says what is in the way and what to do.
@@ -67,6 +72,7 @@ pub fn run(config: &Config) -> Result<Ended, BootError> {
         what: "the watchdog".into(),
         source,
     })?;
+    let quit = signals::arrange().map_err(serve::of_signals)?;
     let asking = tls::PeerDial::before_start(config)?;
     let booted = boot::open(config, &asking)?;
     let tls = tls::Tls::open(config)?;
@@ -79,9 +85,24 @@ pub fn run(config: &Config) -> Result<Ended, BootError> {
     };
     let (core, raft) = RaftThread::start(config, booted, outside)?;
     let core = Arc::new(core);
-    let serving = serve::start(config, &core, inboxes, &tls)?;
+    let serving = match serve::start(config, &core, inboxes, &tls) {
+        Ok(serving) => serving,
+        Err(error) => {
+            // What runs is closed in its order, as at any other stop.
+            raft.announce_stop();
+            drop(core);
+            raft.stop();
+            return Err(error);
+        }
+    };
     crate::log!(info, "ready to serve client requests");
-    let stop = serve::wait_for_stop(raft.expelled())?;
+    announce::ready();
+    let stop = serve::wait_for_stop(raft.expelled(), &quit)?;
+    if let Stop::Quit = stop {
+        crate::log!(error, "received SIGQUIT: ending at once");
+        crate::exit::leave(signals::QUIT_STATUS);
+    }
+    announce::stopping();
     if let Stop::Signal(signal) = stop {
         crate::log!(info, "received signal; shutting down", signal = signal);
         raft.hand_over();
@@ -92,6 +113,7 @@ pub fn run(config: &Config) -> Result<Ended, BootError> {
     raft.stop();
     match stop {
         Stop::Signal(signal) => Ok(Ended::Signal(signal)),
+        Stop::Quit => unreachable!("it has ended the process"),
         Stop::Expelled(Refusal::SenderRemoved) => Ok(Ended::Removed),
         Stop::Expelled(refusal) => Err(BootError::Replaced(refusal)),
     }

@@ -8,12 +8,13 @@ use tokio::sync::watch;
 
 use super::backend::Core;
 use super::boot::BootError;
+use super::signals::Quit;
 use super::tls::Tls;
-use crate::api::{self, Edge};
+use crate::api::{self, Access, Edge};
 use crate::config::{self, Config, ListenUrl, MetricsDetail};
 use crate::home::Inbox;
 use crate::net::tls::{Acceptor, HandshakeError, Side};
-use crate::net::{Address, BindOptions, Limits, Listener, Notice, Runtimes, Security};
+use crate::net::{Address, BindOptions, Handler, Limits, Listener, Notice, Runtimes, Security};
 use crate::peer::Refusal;
 
 /// The connection threads, by default: the kernel and the other threads need cores too.
@@ -67,19 +68,32 @@ pub fn start(
     let acceptor = tls.client.as_ref();
     // All are bound before the first is served: a member serves whole or not at all.
     let listen = &config.listen;
-    let clients = listen.client.iter().chain(&listen.client_http);
-    let clients = bind_all(&runtimes, clients, acceptor, options)?;
+    let clients = bind_all(&runtimes, &listen.client, acceptor, options)?;
+    let pages = bind_all(&runtimes, &listen.client_http, acceptor, options)?;
     let metrics = bind_all(&runtimes, &listen.metrics, acceptor, options)?;
-    for bound in clients {
-        let message = bound.message();
-        runtimes.serve_secured(bound.listener, bound.security, edge.clone());
-        crate::log!(info, message, address = %bound.url);
+    match pages.is_empty() {
+        true => serve_all(&runtimes, clients, "grpc+http", &edge),
+        false => serve_all(&runtimes, clients, "grpc", &edge.grpc_only()),
     }
+    serve_all(&runtimes, pages, "http", &edge.http_only());
     for bound in metrics {
         runtimes.serve_secured(bound.listener, bound.security, edge.metrics_only());
         crate::log!(info, "serving metrics", address = %bound.url);
     }
     Ok(Serving { runtimes })
+}
+
+fn serve_all<H: Handler + Sync>(
+    runtimes: &Runtimes,
+    bound: Vec<Bound<'_>>,
+    traffic: &'static str,
+    handler: &H,
+) {
+    for bound in bound {
+        let message = bound.message();
+        runtimes.serve_secured(bound.listener, bound.security, handler.clone());
+        crate::log!(info, message, traffic = traffic, address = %bound.url);
+    }
 }
 
 /// A listener that is about to be served.
@@ -179,6 +193,10 @@ fn edge_limits(config: &Config) -> api::Config {
         warning_unary_request: config.warning_unary_request_duration,
         warning_apply: config.warning_apply_duration,
         extensive_metrics: config.http.metrics == MetricsDetail::Extensive,
+        access: Access {
+            origins: config.http.cors_origins.clone(),
+            hosts: config.http.host_whitelist.clone(),
+        },
     }
 }
 
@@ -218,6 +236,9 @@ pub struct PeerListener {
 /// # Errors
 /// A socket is not to be had, or is one that peers cannot use.
 pub fn bind_peers(config: &Config, tls: &Tls) -> Result<Vec<PeerListener>, BootError> {
+    let options = BindOptions {
+        reuse_port: config.listen.reuse_port,
+    };
     let urls: Vec<&ListenUrl> = config.listen.peer.iter().collect();
     let mut bound: Vec<&config::Address> = Vec::new();
     let mut listeners = Vec::new();
@@ -227,14 +248,14 @@ pub fn bind_peers(config: &Config, tls: &Tls) -> Result<Vec<PeerListener>, BootE
         }
         bound.push(&url.address);
         listeners.push(PeerListener {
-            listener: bind_peer(url)?,
+            listener: bind_peer(url, options)?,
             security: security(&urls, url, tls.peer.as_ref()),
         });
     }
     Ok(listeners)
 }
 
-fn bind_peer(url: &ListenUrl) -> Result<TcpListener, BootError> {
+fn bind_peer(url: &ListenUrl, options: BindOptions) -> Result<TcpListener, BootError> {
     let failed = |source| BootError::System {
         what: format!("listening on {url}"),
         source,
@@ -243,8 +264,8 @@ fn bind_peer(url: &ListenUrl) -> Result<TcpListener, BootError> {
         let unsupported = std::io::Error::other("peers connect over TCP: choose http or https");
         return Err(failed(unsupported));
     };
-    let listener = TcpListener::bind(resolve(host, *port).map_err(failed)?).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
+    let address = resolve(host, *port).map_err(failed)?;
+    let listener = crate::net::bind_standard(address, options).map_err(failed)?;
     crate::log!(info, "listening to peers", address = %url);
     Ok(listener)
 }
@@ -254,6 +275,8 @@ fn bind_peer(url: &ListenUrl) -> Result<TcpListener, BootError> {
 pub enum Stop {
     /// It was told to, by this signal.
     Signal(i32),
+    /// It was told to end at once (SIGQUIT).
+    Quit,
     /// It is no member (any more).
     Expelled(Refusal),
 }
@@ -262,18 +285,18 @@ pub enum Stop {
 ///
 /// # Errors
 /// The system refuses to tell of signals.
-pub fn wait_for_stop(mut expelled: watch::Receiver<Option<Refusal>>) -> Result<Stop, BootError> {
+pub fn wait_for_stop(
+    mut expelled: watch::Receiver<Option<Refusal>>,
+    quit: &Quit,
+) -> Result<Stop, BootError> {
     use tokio::signal::unix::{SignalKind, signal};
-    let system = |source| BootError::System {
-        what: "waiting for signals".into(),
-        source,
-    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    runtime.map_err(system)?.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
+    let stop = runtime.map_err(of_signals)?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(of_signals)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(of_signals)?;
+        let quit = quit.wait().map_err(of_signals)?;
         let refused = async {
             match expelled.wait_for(Option::is_some).await {
                 Ok(refusal) => refusal.expect("waited for"),
@@ -284,7 +307,18 @@ pub fn wait_for_stop(mut expelled: watch::Receiver<Option<Refusal>>) -> Result<S
         Ok(tokio::select! {
             _ = terminate.recv() => Stop::Signal(SignalKind::terminate().as_raw_value()),
             _ = interrupt.recv() => Stop::Signal(SignalKind::interrupt().as_raw_value()),
+            () = quit => Stop::Quit,
             refusal = refused => Stop::Expelled(refusal),
         })
-    })
+    });
+    quit.unheard();
+    stop
+}
+
+/// The system refuses to tell of signals.
+pub fn of_signals(source: std::io::Error) -> BootError {
+    BootError::System {
+        what: "waiting for signals".into(),
+        source,
+    }
 }

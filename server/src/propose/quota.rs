@@ -26,9 +26,11 @@ impl Quota {
         }
     }
 
-    /// The limit in bytes; 0 is none.
-    pub fn limit_bytes(&self) -> u64 {
-        self.limit.unwrap_or(0)
+    /// The limit in bytes; -1 is none, as etcd tells it (a gauge of 0 would make its mixin's alert
+    /// fire for ever).
+    pub fn limit_bytes(&self) -> i64 {
+        let told = |limit| i64::try_from(limit).unwrap_or(i64::MAX);
+        self.limit.map_or(-1, told)
     }
 
     /// Tells the store's size. What was admitted since the last time is in it by now.
@@ -85,7 +87,8 @@ mod tests {
 
     #[test]
     fn without_a_limit_everything_is_admitted() {
-        assert_eq!(Quota::new(None, false).limit_bytes(), 0);
+        assert_eq!(Quota::new(None, false).limit_bytes(), -1);
+        assert_eq!(Quota::new(Some(7), false).limit_bytes(), 7);
         assert!(Quota::new(None, false).admits(u64::MAX));
     }
 }

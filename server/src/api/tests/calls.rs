@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use engram_proto::etcdserverpb as pb;
+use http_body_util::{BodyExt as _, Full};
 use pb::auth_client::AuthClient;
 use pb::cluster_client::ClusterClient;
 use pb::kv_client::KvClient;
@@ -674,22 +675,59 @@ fn every_unary_row_answers_garbage_with_an_error_or_an_answer() {
     });
 }
 
+/// A message as a client sends it that compresses with gzip, or one that claims to.
+fn compressed(encoding: &'static str, message: &[u8]) -> http::Request<Full<Bytes>> {
+    let mut body = vec![1];
+    let len = u32::try_from(message.len()).unwrap();
+    body.extend_from_slice(&len.to_be_bytes());
+    body.extend_from_slice(message);
+    http::Request::post("http://x/etcdserverpb.KV/Put")
+        .header("content-type", "application/grpc")
+        .header("grpc-encoding", encoding)
+        .body(Full::from(body))
+        .unwrap()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
 #[test]
-fn compressed_requests_are_refused_as_in_etcd() {
+fn compressed_requests_are_taken_as_in_etcd() {
+    use hyper_util::rt::{TokioExecutor, TokioIo};
     let server = Server::start();
-    server.calls(async |channel| {
-        let mut request = Request::new(Bytes::from(put_of("a", 1).encode_to_vec()));
-        request
-            .metadata_mut()
-            .insert("grpc-encoding", "gzip".parse().unwrap());
-        let mut client = tonic::client::Grpc::new(channel);
-        client.ready().await.unwrap();
-        let path = http::uri::PathAndQuery::from_static("/etcdserverpb.KV/Put");
-        let refused = refusal(client.unary(request, path, super::Raw).await);
-        let text = "grpc: Decompressor is not installed for grpc-encoding \"gzip\"".to_owned();
-        assert_eq!(refused, (Code::Unimplemented, text));
+    let put = put_of("a", 1000).encode_to_vec();
+    let bomb = put_of("a", 16 << 20).encode_to_vec();
+    server.client.block_on(async {
+        let stream = tokio::net::TcpStream::connect(server.address)
+            .await
+            .unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .unwrap();
+        tokio::spawn(connection);
+        for (request, code) in [
+            (compressed("gzip", &gzip(&put)), Code::Ok),
+            (compressed("gzip", &gzip(&bomb)), Code::ResourceExhausted),
+            (compressed("gzip", &put), Code::Internal),
+            (compressed("identity", &gzip(&put)), Code::Internal),
+            (compressed("zstd", &gzip(&put)), Code::Unimplemented),
+        ] {
+            let answer = sender.send_request(request).await.unwrap();
+            let in_headers = answer.headers().get("grpc-status").cloned();
+            let collected = answer.into_body().collect().await.unwrap();
+            let trailers = collected
+                .trailers()
+                .and_then(|all| all.get("grpc-status").cloned());
+            let status = in_headers.or(trailers).unwrap();
+            assert_eq!(Code::from_bytes(status.as_bytes()), code);
+        }
     });
-    assert!(server.fake.proposed.lock().is_empty());
+    assert_eq!(server.fake.proposed.lock().len(), 1);
 }
 
 #[test]

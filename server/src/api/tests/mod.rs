@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 
 use super::{Config, Edge};
 use crate::home::Homes;
-use crate::net::{Address, BindOptions, Limits, Runtimes};
+use crate::net::{Address, BindOptions, Limits, Listener, Runtimes};
 use fake::Fake;
 
 /// A server of a fake core.
@@ -31,13 +31,20 @@ impl Server {
     }
 
     fn with(config: Config) -> Server {
+        Server::of(config, |edge, runtimes, listener| {
+            runtimes.serve(listener, edge);
+        })
+    }
+
+    /// A server whose listener is served as `serve` does it.
+    fn of(config: Config, serve: impl FnOnce(Edge<Fake>, &Runtimes, Listener)) -> Server {
         let (_, inboxes) = Homes::new(1);
         let runtimes = Runtimes::start(inboxes, Limits::default(), |_| {}).unwrap();
         let any = Address::Tcp("127.0.0.1:0".parse().unwrap());
         let listener = runtimes.bind(&any, BindOptions::default()).unwrap();
         let address = listener.local_addr().unwrap();
         let fake = Arc::new(Fake::default());
-        runtimes.serve(listener, Edge::new(Arc::clone(&fake), config));
+        serve(Edge::new(Arc::clone(&fake), config), &runtimes, listener);
         let client = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -8,10 +8,11 @@ use pb::kv_client::KvClient;
 
 use super::Server;
 use super::fake::HEADER;
-use crate::api::Config;
 use crate::api::backend::ServeError;
+use crate::api::{Access, Config};
+use crate::types::MemberId;
 use crate::types::request::AlarmType;
-use crate::types::result::Alarm;
+use crate::types::result::{Alarm, ApplyError};
 
 /// The status line's code, the head, the body.
 fn ask(server: &Server, method: &str, path: &str) -> (u16, String, String) {
@@ -75,6 +76,112 @@ fn alarms_make_a_member_unhealthy_unless_excluded() {
         "{body}"
     );
     assert_eq!(get(&server, "/readyz?exclude=data_corruption").0, 200);
+}
+
+#[test]
+fn a_corrupt_member_takes_no_other_out_of_service_and_is_alive() {
+    let server = Server::start();
+    let alarm = |member, alarm| vec![Alarm { member, alarm }];
+    *server.fake.alarms.lock() = alarm(MemberId(7), AlarmType::Corrupt);
+    for page in ["/health", "/readyz", "/livez"] {
+        assert_eq!(get(&server, page).0, 200, "{page}");
+    }
+    *server.fake.alarms.lock() = alarm(MemberId(7), AlarmType::NoSpace);
+    assert_eq!(get(&server, "/health").0, 503, "space is everybody's");
+    *server.fake.alarms.lock() = alarm(HEADER.member, AlarmType::Corrupt);
+    *server.fake.refuses.lock() = Some(ServeError::Apply(ApplyError::Corrupt));
+    for (page, code) in [("/health", 503), ("/readyz", 503), ("/livez", 200)] {
+        assert_eq!(get(&server, page).0, code, "{page}");
+    }
+}
+
+/// The status line's code and the head of the answer to a request with these headers.
+fn ask_with(server: &Server, method: &str, path: &str, headers: &str) -> (u16, String, String) {
+    let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\n{headers}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let code = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (code, head.to_lowercase(), body.to_owned())
+}
+
+#[test]
+fn hosts_that_nobody_listed_are_refused_and_origins_told() {
+    let set = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    let server = Server::with(Config {
+        access: Access {
+            hosts: set(&["etcd.example", "::1"]),
+            origins: set(&["http://ui.example:80"]),
+        },
+        ..Config::default()
+    });
+    let page = |host: &str| ask_with(&server, "GET", "/health", &format!("Host: {host}"));
+    for known in ["etcd.example", "etcd.example:2379", "[::1]:2379"] {
+        assert_eq!(page(known).0, 200, "{known}");
+    }
+    let (code, _, body) = page("attacker.example:2379");
+    assert_eq!(code, 421);
+    assert!(
+        body.contains("CVE-2018-5702") && body.contains("\"attacker.example\""),
+        "{body}"
+    );
+    let origin = |origin: &str| {
+        let headers = format!("Host: etcd.example\r\nOrigin: {origin}");
+        ask_with(&server, "OPTIONS", "/anything", &headers)
+    };
+    let (code, head, body) = origin("http://ui.example:80");
+    assert_eq!((code, body.as_str()), (200, ""));
+    assert!(
+        head.contains("access-control-allow-origin: http://ui.example:80"),
+        "{head}"
+    );
+    assert!(
+        head.contains("access-control-allow-methods: post, get, options, put, delete"),
+        "{head}"
+    );
+    let (code, head, _) = origin("http://other.example:80");
+    assert_eq!(
+        (code, head.contains("access-control")),
+        (200, false),
+        "{head}"
+    );
+    let anybody = Server::start();
+    let (code, head, _) = ask_with(&anybody, "GET", "/version", "Host: whoever");
+    assert_eq!(code, 200);
+    assert!(head.contains("access-control-allow-origin: *"), "{head}");
+}
+
+#[test]
+fn a_listener_of_one_protocol_has_no_other() {
+    let server = Server::of(Config::default(), |edge, runtimes, listener| {
+        runtimes.serve(listener, edge.grpc_only());
+    });
+    assert_eq!(get(&server, "/health").0, 404);
+    server.calls(async |channel| {
+        assert!(
+            KvClient::new(channel)
+                .put(pb::PutRequest {
+                    key: "a".into(),
+                    ..Default::default()
+                })
+                .await
+                .is_ok()
+        );
+    });
+    let server = Server::of(Config::default(), |edge, runtimes, listener| {
+        runtimes.serve(listener, edge.http_only());
+    });
+    assert_eq!(get(&server, "/health").0, 200);
+    server.calls(async |channel| {
+        let put = pb::PutRequest {
+            key: "a".into(),
+            ..Default::default()
+        };
+        assert!(KvClient::new(channel).put(put).await.is_err());
+    });
+    assert!(server.fake.proposed.lock().is_empty());
 }
 
 #[test]

@@ -163,8 +163,9 @@ pub(super) const FLAGS: &[FlagSpec] = &[
         "pre-vote",
         Kind::Bool,
         "true",
-        "Ask whether an election could be won before starting one.",
-    ),
+        "Ask whether an election could be won before starting one; Engram always does.",
+    )
+    .without_effect(),
     clustering(
         "auto-compaction-retention",
         Kind::Text,

@@ -174,7 +174,8 @@ pub(super) const FLAGS: &[FlagSpec] = &[
         Kind::Duration,
         "5s",
         "Time that a client must leave between two pings.",
-    ),
+    )
+    .without_effect(),
     member(
         "grpc-keepalive-interval",
         Kind::Duration,
@@ -198,15 +199,17 @@ pub(super) const FLAGS: &[FlagSpec] = &[
         "socket-reuse-address",
         Kind::Bool,
         "false",
-        "Set SO_REUSEADDR on listeners.",
+        "Set SO_REUSEADDR on listeners; always set, as Go does.",
     )
-    .not_in_file(),
+    .not_in_file()
+    .without_effect(),
     member(
         "enable-grpc-gateway",
         Kind::Bool,
         "true",
-        "Serve the JSON gateway under /v3.",
-    ),
+        "Serve etcd's JSON gateway under /v3; Engram has none.",
+    )
+    .without_effect(),
     member(
         "raft-read-timeout",
         Kind::Duration,

@@ -85,7 +85,7 @@ pub(super) const FLAGS: &[FlagSpec] = &[
         "log-outputs",
         Kind::Set,
         "default",
-        "`default`, `stderr`, `stdout` or files, separated by commas.",
+        "`default`, `stderr`, `stdout` or files, separated by commas; systemd/journal is stderr.",
     ),
     flag(
         Section::Logging,
@@ -176,16 +176,18 @@ pub(super) const FLAGS: &[FlagSpec] = &[
         "compaction-batch-limit",
         Kind::Signed,
         "1000",
-        "Revisions that one step of compaction deletes; 0 means the default.",
+        "Revisions that one step of etcd's compaction deletes; Engram's steps bound themselves.",
     )
     .unit("revisions")
-    .range(0, 1 << 31),
+    .range(0, 1 << 31)
+    .without_effect(),
     feature(
         "compaction-sleep-interval",
         Kind::Duration,
         "10ms",
-        "Pause between two steps of compaction; 0 means the default.",
-    ),
+        "Pause between two steps of etcd's compaction; Engram's give way to every write.",
+    )
+    .without_effect(),
     feature(
         "watch-progress-notify-interval",
         Kind::Duration,
@@ -211,8 +213,9 @@ pub(super) const FLAGS: &[FlagSpec] = &[
         "downgrade-check-time",
         Kind::Duration,
         "5s",
-        "Time between two looks at the state of a downgrade.",
-    ),
+        "Time between two looks at the state of a downgrade, which Engram does not have.",
+    )
+    .without_effect(),
     flag(
         Section::Unsafe,
         "force-new-cluster",

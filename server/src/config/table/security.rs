@@ -183,20 +183,24 @@ pub(super) const FLAGS: &[FlagSpec] = &[
         "auth-token",
         Kind::Text,
         "simple",
-        "Kind of token: `simple`, or `jwt,sign-method=…,pub-key=…,priv-key=…,ttl=…`.",
-    ),
+        "Kind of token: `simple`, or `jwt,sign-method=…,pub-key=…,priv-key=…,ttl=…`; checked, and \
+         without effect as long as there are no users.",
+    )
+    .without_effect(),
     auth(
         "bcrypt-cost",
         Kind::Unsigned,
         "10",
         "Cost of hashing a password, 4 to 31; else the default.",
     )
-    .unit("log2 of rounds"),
+    .unit("log2 of rounds")
+    .without_effect(),
     auth(
         "auth-token-ttl",
         Kind::Unsigned,
         "300",
         "Time that a simple token lives without use.",
     )
-    .unit("s"),
+    .unit("s")
+    .without_effect(),
 ];

@@ -64,7 +64,7 @@ fn etcds_sample_is_understood() {
     assert_eq!(config.log.level, Level::Debug);
     assert_eq!(config.log.outputs, [Output::Stderr]);
     assert_eq!(
-        config.compaction.auto,
+        config.auto_compaction,
         AutoCompaction::Periodic(Duration::from_secs(3_600))
     );
     assert_eq!(config.tls_policy.cipher_suites.len(), 2);
@@ -140,7 +140,7 @@ fn json_blocks_durations_and_lists_are_understood() {
         Some(Duration::from_secs(4 * 3_600))
     );
     assert_eq!(config.limits.quota_backend_bytes, None);
-    assert!(config.listen.reuse_port && !config.listen.reuse_address);
+    assert!(config.listen.reuse_port);
     assert_eq!(config.peer_tls.cert, Some("/c".into()));
     assert!(config.peer_tls.client_cert_auth && !config.client_tls.client_cert_auth);
     assert_eq!(config.peer_tls.allowed_common_names, ["a, b", "c"]);
@@ -152,15 +152,15 @@ fn json_blocks_durations_and_lists_are_understood() {
 #[test]
 fn scalars_are_read_as_etcds_yaml_reads_them() {
     let (config, _) = run(parse_file(
-        "Name: 7\nauto-compaction-retention: 2\npre-vote: no\nunsafe-no-fsync: yes\n\
-         enable-grpc-gateway: off\n",
+        "Name: 7\nauto-compaction-retention: 2\nstrict-reconfig-check: no\n\
+         unsafe-no-fsync: yes\nclient-transport-security: {auto-tls: off}\n",
     ));
     assert_eq!(config.name, "7");
     assert_eq!(
-        config.compaction.auto,
+        config.auto_compaction,
         AutoCompaction::Periodic(Duration::from_secs(7_200))
     );
-    assert!(!config.raft.pre_vote && config.unsafe_no_fsync && !config.http.grpc_gateway);
+    assert!(!config.cluster.strict_reconfig_check && config.unsafe_no_fsync);
 }
 
 #[test]

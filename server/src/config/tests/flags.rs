@@ -39,8 +39,7 @@ fn without_arguments_everything_is_etcds_default() {
         (None, None)
     );
     assert_eq!(config.keepalive.interval, Some(Duration::from_secs(7_200)));
-    assert_eq!(config.compaction.auto, AutoCompaction::Off);
-    assert_eq!(config.compaction.batch_limit, 1_000);
+    assert_eq!(config.auto_compaction, AutoCompaction::Off);
     assert_eq!(config.corruption.check_time, None);
     assert_eq!(
         config.corruption.compact_hash_check_time,
@@ -54,11 +53,10 @@ fn without_arguments_everything_is_etcds_default() {
         config.warning_unary_request_duration,
         Duration::from_millis(300)
     );
-    assert_eq!(config.auth.token, AuthToken::Simple);
-    assert_eq!(config.auth.bcrypt_cost, 10);
+    assert_eq!(config.auth_token, AuthToken::Simple);
     assert_eq!(config.tls_policy.version_min, TlsVersion::V1_2);
     assert_eq!(config.client_tls, TlsFiles::default());
-    assert!(config.http.cors_origins.contains("*") && config.http.grpc_gateway);
+    assert!(config.http.cors_origins.contains("*"));
     assert_eq!(config.log, Options::default());
     let levels: Vec<Level> = notices.iter().map(|notice| notice.level).collect();
     assert_eq!(levels, [Level::Warn; 3], "{notices:?}");
@@ -145,17 +143,26 @@ fn kubernetes_integration_tests_start_it_on_a_socket() {
 
 #[test]
 fn dashes_values_booleans_and_repetition_follow_go() {
-    let by_equals = config(&["-name=a", "--pre-vote=false", "--name", "b", "--"]);
+    let by_equals = config(&[
+        "-name=a",
+        "--strict-reconfig-check=false",
+        "--name",
+        "b",
+        "--",
+    ]);
     assert_eq!(
-        (by_equals.name.as_str(), by_equals.raft.pre_vote),
+        (
+            by_equals.name.as_str(),
+            by_equals.cluster.strict_reconfig_check
+        ),
         ("b", false)
     );
-    let by_presence = config(&["--unsafe-no-fsync", "--pre-vote=F", "--name="]);
-    assert!(by_presence.unsafe_no_fsync && !by_presence.raft.pre_vote);
+    let by_presence = config(&["--unsafe-no-fsync", "--strict-reconfig-check=F", "--name="]);
+    assert!(by_presence.unsafe_no_fsync && !by_presence.cluster.strict_reconfig_check);
     assert_eq!(by_presence.name, "");
     assert_eq!(
-        config(&["--name", "--pre-vote"]).name,
-        "--pre-vote",
+        config(&["--name", "--strict-reconfig-check"]).name,
+        "--strict-reconfig-check",
         "the next argument counts"
     );
     assert_eq!(
@@ -187,8 +194,8 @@ fn errors_of_syntax_print_gos_text_and_the_usage_and_exit_with_2() {
         ("-=a", "bad flag syntax: -=a"),
         ("--name", "flag needs an argument: -name"),
         (
-            "--pre-vote=maybe",
-            "invalid boolean value \"maybe\" for -pre-vote: parse error",
+            "--strict-reconfig-check=maybe",
+            "invalid boolean value \"maybe\" for -strict-reconfig-check: parse error",
         ),
         (
             "--max-txn-ops=x",

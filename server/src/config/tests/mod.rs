@@ -6,6 +6,7 @@ mod file;
 mod flags;
 mod random;
 mod rules;
+mod used;
 
 use std::io;
 use std::path::Path;
