@@ -312,6 +312,9 @@ pub trait Backend: Send + Sync + 'static {
     /// The leader, where one is known (none too where the leader has lost its quorum).
     fn leader(&self) -> Option<MemberId>;
 
+    /// Resolves once nobody is known to lead: at once, where that is so now.
+    fn leader_lost(&self) -> impl Future<Output = ()> + Send;
+
     /// Whether this member has no vote.
     fn is_learner(&self) -> bool;
 

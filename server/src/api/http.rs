@@ -135,17 +135,22 @@ impl<B: Backend> Edge<B> {
         if let Some(name) = names.into_iter().find(|name| !excluded.contains(name)) {
             return Some(format!("ALARM {name}"));
         }
-        if !serializable && self.backend().leader().is_none() {
-            return Some("RAFT NO LEADER".into());
-        }
         let read = self.try_read(serializable).await;
-        read.err().map(|refusal| format!("RANGE ERROR:{refusal}"))
+        read.err()
+            .map(|refusal| match refusal == Refusal::NO_LEADER {
+                true => "RAFT NO LEADER".into(),
+                false => format!("RANGE ERROR:{refusal}"),
+            })
     }
 
-    /// A read as a client would make it.
+    /// A read as a client would make it; but where nobody leads, that is said at once.
     async fn try_read(&self, serializable: bool) -> Result<Revision, Refusal> {
         if !serializable {
-            self.backend().read_barrier().await?;
+            tokio::select! {
+                biased;
+                () = self.backend().leader_lost() => return Err(Refusal::NO_LEADER),
+                passed = self.backend().read_barrier() => passed?,
+            }
         }
         let key = KeyRange::single(bytes::Bytes::from_static(b"\0"));
         let query = Range {

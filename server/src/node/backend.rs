@@ -1,6 +1,5 @@
 //! The core as the edge sees it: each call handed to the room that does it.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -11,19 +10,18 @@ use super::barrier::Barrier;
 use super::door::Door;
 use super::fence::Fence;
 use super::leadership::LeadershipCell;
-use super::lessor::Lessor;
+use super::lessor::{Lessor, Renewal};
 use super::membership::Membership;
 use super::pages::{INLINE_KEYS_MAX, PagedRange};
 use super::peers::PeerCalls;
 use super::sink::WatchHome;
-use super::{defragment, member_id, peer_service, read_index, reads};
+use super::{defragment, member_id, read_index, reads};
 use crate::api::backend::{
     Backend, HashKv, Header, LeaseReport, MemberChange, MemberError, ServeError, SnapshotSource,
     StatusReport,
 };
 use crate::home::Homes;
 use crate::metrics::Metrics;
-use crate::peer::CallError;
 use crate::propose::{ProposeError, Proposer};
 use crate::raft::{ApplyStats, LogStore};
 use crate::read::Reader;
@@ -94,6 +92,7 @@ impl From<ProposeError> for ServeError {
             ProposeError::Stopped => ServeError::Stopped,
             ProposeError::Timeout => ServeError::Timeout,
             ProposeError::LeaderLost => ServeError::TimeoutLeaderFail,
+            ProposeError::NotLeader => ServeError::LeaderChanged,
         }
     }
 }
@@ -108,26 +107,6 @@ async fn blocking<R: Send + 'static>(
 }
 
 impl Core {
-    /// Asks the leader, waiting for one to be known, on the Raft thread.
-    async fn ask_leader<T, Asked>(
-        &self,
-        ask: impl FnOnce(PeerCalls, MemberId, Duration) -> Asked + Send + 'static,
-    ) -> Result<T, ServeError>
-    where
-        T: Send + 'static,
-        Asked: Future<Output = Result<T, CallError>> + Send + 'static,
-    {
-        let (peers, leadership) = (self.door.peers.clone(), self.leadership.clone());
-        let limit = self.request_timeout;
-        let asked = self.door.run(async move {
-            let known = tokio::time::timeout(limit, leadership.leader_known()).await;
-            let leader = known.map_err(|_| ServeError::Timeout)?;
-            let answered = ask(peers, leader, limit).await;
-            answered.map_err(|_| ServeError::Timeout)
-        });
-        asked.await?
-    }
-
     fn is_small(&self, query: &request::Range) -> bool {
         query.range.is_single()
             || query.count_only
@@ -213,41 +192,45 @@ impl Backend for Core {
     }
 
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<i64, ServeError> {
-        if self.leadership.leads() {
-            let lost = |_| ServeError::NotPrimaryLessor;
-            self.barrier.pass().await.map_err(lost)?;
-            return Ok(self.lessor.renew(id).unwrap_or(0));
-        }
+        let own = || async move {
+            let asked = self.lessor.now();
+            let term = self.barrier.pass_leading().await.ok()??;
+            match self.lessor.renew(term, id, asked) {
+                Renewal::Lives(ttl) => Some(ttl),
+                Renewal::Gone => Some(0),
+                Renewal::Unsure => None,
+            }
+        };
         let ask = move |peers: PeerCalls, leader, limit| async move {
             peers.lease_keep_alive(leader, id, limit).await
         };
-        self.ask_leader(ask).await
+        self.leaders_answer(own, ask).await
     }
 
     async fn lease_time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseReport, ServeError> {
-        if self.leadership.leads() {
-            self.barrier.pass().await?;
-            return Ok(reads::lease_report(&self.store, &self.lessor, id, keys));
-        }
-        let ask = move |peers: PeerCalls, leader, limit| async move {
-            peers.lease_time_to_live(leader, id, keys, limit).await
+        let own = || async move {
+            let term = self.barrier.pass_leading().await.ok()??;
+            reads::lease_report(&self.store, &self.lessor, term, id, keys)
         };
-        let found = self.ask_leader(ask).await?;
-        Ok(LeaseReport {
-            remaining_seconds: found.ttl,
-            granted_seconds: found.granted_ttl,
-            keys: found.keys,
-        })
+        let ask = move |peers: PeerCalls, leader, limit| async move {
+            let found = peers.lease_time_to_live(leader, id, keys, limit).await?;
+            Ok(LeaseReport {
+                remaining_seconds: found.ttl,
+                granted_seconds: found.granted_ttl,
+                keys: found.keys,
+            })
+        };
+        self.leaders_answer(own, ask).await
     }
 
     async fn leases(&self) -> Result<Vec<LeaseId>, ServeError> {
-        if self.leadership.leads() {
-            self.barrier.pass().await?;
-            return Ok(self.lessor.by_expiry());
-        }
+        let own = || async move {
+            let term = self.barrier.pass_leading().await.ok()??;
+            self.lessor.by_expiry(term)
+        };
         let ask =
-            |peers: PeerCalls, leader, limit| async move { peers.leases(leader, limit).await };
-        self.ask_leader(ask).await
+            move |peers: PeerCalls, leader, limit| async move { peers.leases(leader, limit).await };
+        self.leaders_answer(own, ask).await
     }
 
     fn watch(&self) -> WatchStream {
@@ -267,23 +250,7 @@ impl Backend for Core {
     }
 
     async fn change_members(&self, change: MemberChange) -> Result<Vec<MemberRecord>, MemberError> {
-        let (door, membership) = (self.door.clone(), self.membership.clone());
-        let (leadership, limit) = (self.leadership.clone(), self.request_timeout);
-        let changing = self.door.run(async move {
-            let known = tokio::time::timeout(limit, leadership.leader_known()).await;
-            let leader = known.map_err(|_| MemberError::Timeout)?;
-            if leadership.leads() {
-                return membership.change(&door.consensus, change).await;
-            }
-            let change = peer_service::change_message(change);
-            let changed = door.peers.change_members(leader, change, limit).await;
-            let members = changed.map_err(peer_service::member_error)?;
-            Ok(members
-                .into_iter()
-                .map(peer_service::from_message)
-                .collect())
-        });
-        changing.await.map_err(|_| MemberError::Stopped)?
+        self.ask_for_change(change).await
     }
 
     async fn move_leader(&self, to: MemberId) -> Result<(), MemberError> {
@@ -304,6 +271,10 @@ impl Backend for Core {
 
     fn leader(&self) -> Option<MemberId> {
         self.leadership.leader()
+    }
+
+    async fn leader_lost(&self) {
+        self.leadership.lost().await;
     }
 
     fn is_learner(&self) -> bool {

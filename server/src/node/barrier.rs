@@ -21,7 +21,8 @@ const WAITING_MAX: usize = 100_000;
 /// How long to rest after a confirmation that failed. Source: etcd asks again after 500 ms.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-type Passed = Result<(), ServeError>;
+/// The term in which this member itself was confirmed to lead; none where another was.
+type Passed = Result<Option<u64>, ServeError>;
 
 /// Where reads wait. Clones share it.
 #[derive(Clone)]
@@ -50,10 +51,23 @@ impl Barrier {
     ///
     /// # Errors
     /// Nobody confirmed it in time, too many wait, or the member stops.
-    pub async fn pass(&self) -> Passed {
+    pub async fn pass(&self) -> Result<(), ServeError> {
+        self.confirmed().await.map(drop)
+    }
+
+    /// As [`Barrier::pass`], for what only the leader can answer: the term in which a quorum
+    /// confirmed, after the call, that this member leads. None: another one does.
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn pass_leading(&self) -> Passed {
+        self.confirmed().await
+    }
+
+    async fn confirmed(&self) -> Passed {
         if self.0.leadership.is_sole_voter() {
             // What is acknowledged is applied here, and nobody else can acknowledge anything.
-            return Ok(());
+            return Ok(Some(self.0.leadership.term()));
         }
         let (sender, passed) = oneshot::channel();
         {
@@ -88,15 +102,15 @@ impl Barrier {
         let confirmed = tokio::time::timeout_at(deadline, async {
             loop {
                 match self.ask(consensus, peers, deadline).await {
-                    Ok(index) => return index,
+                    Ok(confirmed) => return confirmed,
                     Err(Unconfirmed) => tokio::time::sleep(RETRY_PAUSE).await,
                 }
             }
         });
-        let index = confirmed.await.map_err(|_| ServeError::Timeout)?;
+        let confirmed = confirmed.await.map_err(|_| ServeError::Timeout)?;
         let left = deadline.saturating_duration_since(Instant::now());
-        match consensus.wait_applied(index, left).await {
-            true => Ok(()),
+        match consensus.wait_applied(confirmed.index, left).await {
+            true => Ok(confirmed.own_term),
             false => Err(ServeError::TimeoutWaitAppliedIndex),
         }
     }
@@ -107,22 +121,43 @@ impl Barrier {
         consensus: &Consensus,
         peers: &PeerCalls,
         deadline: Instant,
-    ) -> Result<u64, Unconfirmed> {
+    ) -> Result<Confirmed, Unconfirmed> {
         let leader = self.0.leadership.leader_known().await;
         if self.0.leadership.leads() {
-            return consensus.read_index().await.map_err(|_| Unconfirmed);
+            let position = consensus.confirm_lead().await?;
+            return Ok(Confirmed {
+                index: position.index,
+                own_term: Some(position.term),
+            });
         }
         let left = deadline.saturating_duration_since(Instant::now());
         tokio::select! {
-            asked = peers.read_index(leader, left) => asked.map_err(|_: CallError| Unconfirmed),
+            asked = peers.read_index(leader, left) => Ok(Confirmed {
+                index: asked?,
+                own_term: None,
+            }),
             // It may be paused and never answer: the next leader is asked.
             () = self.0.leadership.left_by(leader) => Err(Unconfirmed),
         }
     }
 }
 
+/// What the leader said.
+struct Confirmed {
+    /// What has to be applied before a read.
+    index: u64,
+    /// See [`Passed`].
+    own_term: Option<u64>,
+}
+
 /// Nobody said that this index is current; somebody else may, a moment later.
 struct Unconfirmed;
+
+impl From<CallError> for Unconfirmed {
+    fn from(_: CallError) -> Unconfirmed {
+        Unconfirmed
+    }
+}
 
 impl From<Declined> for Unconfirmed {
     fn from(_: Declined) -> Unconfirmed {

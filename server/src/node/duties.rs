@@ -4,28 +4,33 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::time::MissedTickBehavior;
+
 use super::barrier::Barrier;
 use super::compactor::Schedule;
 use super::corruption::{self, Checks, Comparison};
+use super::directory::MemberDirectory;
 use super::door::Door;
 use super::leadership::LeadershipCell;
 use super::lessor::Lessor;
 use super::membership::Membership;
 use super::route::LeaderRoute;
 use super::space::SpaceGuard;
+use super::verdict;
 use crate::peer::Local;
-use crate::propose::{self, Proposer};
+use crate::propose::{self, ProposeError, Proposer};
 use crate::raft::{Consensus, LogStore};
 use crate::store::Store;
 use crate::threads::Pulse;
-use crate::types::LeaseId;
 use crate::types::request::{Compact, MemberAttributes, Op};
+use crate::types::result::Outcome;
 
 /// How often consensus, the store's size and the log's length are looked at.
 const LOOK_EVERY: Duration = propose::SWEEP_EVERY;
 /// How often a member that knows of no leader asks whether it is a member still, and how long it
-/// waits for each answer. A learner that was removed asks for no votes, so nobody else tells it.
-const ASK_EVERY: Duration = Duration::from_secs(3);
+/// waits for the answers. A learner that was removed asks for no votes, so nobody else tells it; and
+/// the others hear so where it is reached, if that is elsewhere than they know.
+const ASK_EVERY: Duration = Duration::from_secs(2);
 /// See [`ASK_EVERY`].
 const ASK_LIMIT: Duration = Duration::from_secs(1);
 /// How often consensus is asked to come round.
@@ -60,6 +65,7 @@ pub struct Duties {
     pub auto_compaction: crate::config::AutoCompaction,
     pub checks: Checks,
     pub space: Arc<SpaceGuard>,
+    pub directory: Arc<MemberDirectory>,
     pub door: Door,
 }
 
@@ -97,17 +103,80 @@ impl Duties {
         tokio::spawn(async move { duties.look_after_peers().await });
         let consensus = self.door.consensus.clone();
         tokio::spawn(async move { feel_pulse(&consensus).await });
+        let duties = self.clone();
+        tokio::spawn(async move { duties.follow_addresses().await });
+        let duties = self.clone();
+        tokio::spawn(async move { duties.look_after_leases().await });
+        let duties = self.clone();
+        tokio::spawn(async move { duties.look_after_members().await });
         self.spawn_comparisons();
+    }
+
+    /// Revokes what has expired while this member leads, one batch after the other.
+    async fn look_after_leases(&self) {
+        let mut expire = tokio::time::interval(EXPIRE_EVERY);
+        expire.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            expire.tick().await;
+            if self.leadership.leads() {
+                self.revoke_expired().await;
+            }
+        }
+    }
+
+    /// The next look finds what could not be revoked now.
+    async fn revoke_expired(&self) {
+        let Some(expired) = self.lessor.expired(EXPIRE_MAX) else {
+            return;
+        };
+        let ops = expired.leases.iter().map(|id| Op::LeaseRevoke(*id));
+        let revoked = self.decide(expired.term, ops.collect()).await;
+        match revoked {
+            Ok(outcomes) => {
+                let revoked = outcomes.iter().filter(|outcome| outcome.result.is_ok());
+                revoked.for_each(|_| self.lessor.count_expired());
+            }
+            Err(error) => {
+                crate::log!(warn, "leases that have expired could not be revoked yet",
+                    count = expired.leases.len(), first = %expired.leases[0], error = %error);
+            }
+        }
+    }
+
+    /// Looks after the configuration while this member leads, one change after the other: without a
+    /// quorum one takes as long as that lasts.
+    async fn look_after_members(&self) {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            look.tick().await;
+            self.membership.look_after(&self.door.consensus).await;
+        }
+    }
+
+    /// Decides as the leader of `term`.
+    async fn decide(&self, term: u64, ops: Vec<Op>) -> Result<Vec<Outcome>, ProposeError> {
+        verdict::decide(&self.door.consensus, &self.proposer, term, ops).await
     }
 
     async fn look_after_peers(&self) {
         let peers = &self.door.peers;
+        let mut ask = tokio::time::interval(ASK_EVERY);
+        ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::time::sleep(ASK_EVERY).await;
+            ask.tick().await;
             peers.forget_removed();
             if self.leadership.leader().is_none() {
                 peers.ask_standing(self.local.member, ASK_LIMIT).await;
             }
+        }
+    }
+
+    /// Keeps the connections' addresses those of the member table, and of what members say.
+    async fn follow_addresses(&self) {
+        loop {
+            self.door.peers.tell_addresses(self.directory.addresses());
+            self.directory.moved().await;
         }
     }
 
@@ -147,13 +216,24 @@ impl Duties {
 
     /// Compares the members' stores where this member leads, and raises the alarm.
     async fn compare(&self) {
-        if !self.leadership.leads() {
+        let Some(term) = self.own_term() else {
+            return;
+        };
+        let verdict = self.comparison().compare().await;
+        let alarms: Vec<Op> = corruption::alarms(verdict).collect();
+        if alarms.is_empty() {
             return;
         }
-        let verdict = self.comparison().compare().await;
-        for alarm in corruption::alarms(verdict) {
-            self.spawn_proposal("raising the CORRUPT alarm", alarm, None);
+        if let Err(error) = self.decide(term, alarms).await {
+            crate::log!(warn, "the CORRUPT alarm could not be raised: the next comparison does it",
+                error = %error);
         }
+    }
+
+    /// The term that this member leads, in touch with a quorum.
+    fn own_term(&self) -> Option<u64> {
+        let term = self.lessor.term();
+        term.filter(|_| self.leadership.leads())
     }
 
     /// Finds out who leads, for as long as it is not dropped.
@@ -173,14 +253,9 @@ impl Duties {
     /// Takes over who leads now.
     pub fn observe(&self) {
         let consensus = &self.door.consensus;
-        let led = self.leadership.leads();
         let now = consensus.leadership();
         let leads = now.leader == Some(self.local.member);
-        if leads && !led {
-            // Before anybody is told: a lease asked for is found.
-            self.lessor
-                .promote(&self.store.read().leases, self.extend_ms());
-        }
+        self.keep_deadlines(now.own_term);
         let learner = {
             let state = self.store.read();
             let own = state.members.get(self.local.member);
@@ -195,8 +270,20 @@ impl Duties {
             self.leadership
                 .set_sole_voter(consensus.is_sole_voter() && leads);
         }
-        if led && !leads {
-            self.lessor.demote();
+    }
+
+    /// The deadlines of the term that this member leads are kept from before anybody is told that it
+    /// leads: a lease asked for is found.
+    fn keep_deadlines(&self, own_term: Option<u64>) {
+        if self.lessor.term() == own_term {
+            return;
+        }
+        match own_term {
+            Some(term) => {
+                let state = self.store.read();
+                self.lessor.promote(term, &state.leases, self.extend_ms());
+            }
+            None => self.lessor.demote(),
         }
     }
 
@@ -240,10 +327,17 @@ impl Duties {
         self.proposer.propose(version).await.is_ok()
     }
 
+    /// Waits until what was committed when it is called is applied here, so that what clients read
+    /// from this member does not go back to before its stop.
+    pub async fn catch_up(&self) {
+        while let Err(error) = self.barrier.pass().await {
+            crate::log!(debug, "no leader has told yet what is committed", error = %error);
+        }
+    }
+
     /// The periodic duties, for as long as it is not dropped.
     pub async fn tick(&self) {
         let mut look = tokio::time::interval(LOOK_EVERY);
-        let mut expire = tokio::time::interval(EXPIRE_EVERY);
         let mut watch = LogWatch {
             cut_at: self.log.appended_bytes(),
             cut_index: self.store.applied_index(),
@@ -257,39 +351,23 @@ impl Duties {
         let pulse = Pulse::new("the duties");
         loop {
             pulse.idle();
-            tokio::select! {
-                _ = look.tick() => {
-                    pulse.turn();
-                    self.proposer.sweep();
-                    self.look(&mut watch).await;
-                    if let (Some(at), Some(schedule)) = (compact_at, schedule.as_mut())
-                        && Instant::now() >= at
-                    {
-                        compact_at = Some(at + schedule.interval());
-                        self.auto_compact(schedule);
-                    }
-                }
-                _ = expire.tick() => self.lead(),
+            look.tick().await;
+            pulse.turn();
+            self.proposer.sweep();
+            self.look(&mut watch).await;
+            if let (Some(at), Some(schedule)) = (compact_at, schedule.as_mut())
+                && Instant::now() >= at
+            {
+                compact_at = Some(at + schedule.interval());
+                self.auto_compact(schedule);
             }
         }
     }
 
-    /// What only the leader does.
-    fn lead(&self) {
-        if !self.leadership.leads() {
-            return;
-        }
-        // The next look finds what could not be revoked now.
-        for id in self.lessor.expired(EXPIRE_MAX) {
-            self.spawn_proposal("revoking an expired lease", Op::LeaseRevoke(id), Some(id));
-        }
-        // Beside this loop: without a quorum a change takes as long as that lasts.
-        let (membership, consensus) = (self.membership.clone(), self.door.consensus.clone());
-        tokio::spawn(async move { membership.promote_caught_up(&consensus).await });
-    }
-
     /// Looks after the disk and the log's length.
     async fn look(&self, watch: &mut LogWatch) {
+        self.membership
+            .note_contacts(self.lessor.term(), &self.door.consensus);
         if self.space.is_exhausted() {
             self.proposer.raise_no_space();
         }
@@ -320,27 +398,18 @@ impl Duties {
     fn auto_compact(&self, schedule: &mut Schedule) {
         // Every member keeps the schedule's record of revisions: whoever leads next goes on with it.
         let due = schedule.tick(self.store.revision());
-        let Some(revision) = due.filter(|_| self.leadership.leads()) else {
+        let (Some(revision), Some(term)) = (due, self.own_term()) else {
             return;
         };
         crate::log!(info, "starting auto compaction", revision = revision.0);
         let op = Op::Compact(Compact {
             revision: revision.0,
         });
-        self.spawn_proposal("auto compaction", op, None);
-    }
-
-    fn spawn_proposal(&self, what: &'static str, op: Op, lease: Option<LeaseId>) {
-        let (proposer, lessor) = (self.proposer.clone(), self.lessor.clone());
+        let duties = self.clone();
         tokio::spawn(async move {
-            match (proposer.propose(op).await, lease) {
-                (Ok(outcome), Some(_)) if outcome.result.is_ok() => lessor.count_expired(),
-                (Ok(_), _) => {}
-                (Err(error), lease) => {
-                    let lease = lease.unwrap_or_default();
-                    crate::log!(warn, "a duty of the leader failed and is tried again",
-                        what = what, lease = %lease, error = %error);
-                }
+            if let Err(error) = duties.decide(term, vec![op]).await {
+                crate::log!(warn, "auto compaction failed: the next interval does it",
+                    revision = revision.0, error = %error);
             }
         });
     }

@@ -99,6 +99,13 @@ impl LeadershipCell {
         }
     }
 
+    /// Waits until nobody is known to lead.
+    pub async fn lost(&self) {
+        let mut known = self.known.subscribe();
+        // The sender lives as long as this cell.
+        let _ = known.wait_for(Option::is_none).await;
+    }
+
     /// Waits until `member` leads.
     pub async fn led_by(&self, member: MemberId) {
         let mut known = self.known.subscribe();
@@ -135,6 +142,7 @@ mod tests {
         Leadership {
             term: 1,
             leader: leader.map(MemberId),
+            own_term: None,
             committed_index: 0,
         }
     }

@@ -3,16 +3,17 @@
 //! Source of the rules: `AddMember`, `RemoveMember`, `PromoteMember`, `mayAddMember` and
 //! `mayRemoveMember` of etcd's server.go, `IsReadyTo…` of its membership package.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
+use super::contacts::Contacts;
 use super::leadership::LeadershipCell;
 use crate::api::backend::{MemberChange, MemberError};
 use crate::metrics::Metrics;
-use crate::raft::{Consensus, ReconfigureError, Replication};
+use crate::raft::{Configuration, Consensus, ReconfigureError, Replication};
 use crate::state::MemberRecord;
 use crate::store::Store;
 use crate::types::MemberId;
@@ -33,6 +34,8 @@ pub struct Membership {
     rules: Rules,
     /// Changes come one after the other.
     turn: Arc<Mutex<()>>,
+    /// Since when the others are in touch.
+    contacts: Arc<parking_lot::Mutex<Contacts>>,
     metrics: Arc<Metrics>,
 }
 
@@ -45,6 +48,8 @@ pub struct Rules {
     pub learners_max: usize,
     /// A member not heard of for this long counts as down.
     pub silence_max: Duration,
+    /// For how long the others must have been in touch without a break (etcd's `HealthInterval`).
+    pub in_touch_min: Duration,
     /// How long a change may take.
     pub timeout: Duration,
 }
@@ -66,6 +71,7 @@ impl Membership {
             leadership,
             rules,
             turn: Arc::default(),
+            contacts: Arc::default(),
             metrics,
         }
     }
@@ -97,13 +103,33 @@ impl Membership {
     async fn change_in_time(&self, consensus: &Consensus, change: MemberChange) -> Changed {
         let made = tokio::time::timeout(self.rules.timeout, async {
             let _turn = self.turn.lock().await;
-            self.check(consensus, &change)?;
-            // From here on this member may not be the only voter: reads ask before they answer.
-            self.leadership.set_sole_voter(false);
-            self.make(consensus, change).await
+            while let Made::NotYet = self.try_change(consensus, &change).await? {
+                tokio::time::sleep(IN_PROGRESS_PAUSE).await;
+            }
+            Ok::<(), MemberError>(())
         });
         made.await.map_err(|_| MemberError::Timeout)??;
         Ok(self.members())
+    }
+
+    /// Checks and makes a change on top of one configuration.
+    async fn try_change(
+        &self,
+        consensus: &Consensus,
+        change: &MemberChange,
+    ) -> Result<Made, MemberError> {
+        let on = consensus.configuration().ok_or(MemberError::NotLeader)?;
+        if on.is_joint() {
+            return made(consensus.finish(&on).await).map(|_| Made::NotYet);
+        }
+        // What is checked is the table: it must be that of the configuration.
+        if self.store.applied_index() < on.index() {
+            return Ok(Made::NotYet);
+        }
+        self.check(consensus, change)?;
+        // From here on this member may not be the only voter: reads ask before they answer.
+        self.leadership.set_sole_voter(false);
+        made(self.make(consensus, &on, change.clone()).await)
     }
 
     /// Whether a change is under way: then who votes may be known too late.
@@ -111,23 +137,66 @@ impl Membership {
         self.turn.try_lock().is_err()
     }
 
-    /// Gives their votes to members that were added as voters and have caught up.
-    pub async fn promote_caught_up(&self, consensus: &Consensus) {
+    /// Takes note of who is in touch with this member, where it leads. To be called more often than
+    /// once in [`Rules::silence_max`].
+    pub fn note_contacts(&self, own_term: Option<u64>, consensus: &Consensus) {
+        let heard = own_term.map(|_| consensus.replication().silent_for);
+        let heard = heard.unwrap_or_default();
+        let (now, silence_max) = (Instant::now(), self.rules.silence_max);
+        let mut contacts = self.contacts.lock();
+        contacts.note(own_term, &heard, now, silence_max);
+    }
+
+    /// What the leader sees to: that no configuration stays joint, and that members which were added
+    /// as voters get their votes. Returns when it is done, without a quorum when there is one.
+    pub async fn look_after(&self, consensus: &Consensus) {
+        if !self.leadership.leads() {
+            return;
+        }
+        let (Some(on), Ok(_turn)) = (consensus.configuration(), self.turn.try_lock()) else {
+            return;
+        };
+        if on.is_joint() {
+            match consensus.finish(&on).await {
+                Ok(()) => crate::log!(
+                    info,
+                    "finished a change of the membership that was left half made"
+                ),
+                Err(error) => {
+                    crate::log!(warn, "a half made change of the membership could not be finished yet", error = %error);
+                }
+            }
+            return;
+        }
+        self.promote_caught_up(consensus, &on).await;
+    }
+
+    /// Gives a member that was added as a voter its vote, once it has caught up and said which data
+    /// directory it is: a vote is promised for good.
+    async fn promote_caught_up(&self, consensus: &Consensus, on: &Configuration) {
         let found = consensus.replication();
         let caught_up = found.pending_voters.iter().find(|id| {
             let matched = found.matched.get(*id).copied().unwrap_or(0);
-            matched > 0 && matched + CAUGHT_UP_ENTRIES >= found.last_index
+            matched > 0
+                && matched + CAUGHT_UP_ENTRIES >= found.last_index
+                && self.is_published(**id)
         });
-        let (Some(id), Ok(_turn)) = (caught_up, self.turn.try_lock()) else {
+        let Some(id) = caught_up else {
             return;
         };
         self.leadership.set_sole_voter(false);
-        match consensus.promote(*id).await {
+        match consensus.promote(on, *id).await {
             Ok(()) => crate::log!(info, "a new member has caught up and votes", member = %id),
             Err(error) => {
                 crate::log!(warn, "a new member could not get its vote yet", member = %id, error = %error);
             }
         }
+    }
+
+    fn is_published(&self, id: MemberId) -> bool {
+        let state = self.store.read();
+        let member = state.members.get(id);
+        member.is_some_and(|member| member.incarnation != 0)
     }
 
     fn members(&self) -> Vec<MemberRecord> {
@@ -137,10 +206,15 @@ impl Membership {
     fn check(&self, consensus: &Consensus, change: &MemberChange) -> Result<(), MemberError> {
         let members = self.members();
         let heard = consensus.replication();
+        let in_touch = {
+            let contacts = self.contacts.lock();
+            contacts.lasting(Instant::now(), self.rules.in_touch_min)
+        };
         let view = View {
             members: &members,
             own: self.member,
             heard: &heard,
+            in_touch: &in_touch,
             rules: self.rules,
         };
         match change {
@@ -163,26 +237,38 @@ impl Membership {
         }
     }
 
-    async fn make(&self, consensus: &Consensus, change: MemberChange) -> Result<(), MemberError> {
-        let started = Instant::now();
-        loop {
-            let made = match change.clone() {
-                MemberChange::Add {
-                    id,
-                    peer_urls,
-                    learner,
-                } => consensus.add_learner(id, peer_urls, !learner).await,
-                MemberChange::Remove { id } => consensus.remove(id).await,
-                MemberChange::Update { id, peer_urls } => consensus.relocate(id, peer_urls).await,
-                MemberChange::Promote { id } => consensus.promote(id).await,
-            };
-            match made {
-                Err(ReconfigureError::InProgress) if started.elapsed() < self.rules.timeout => {
-                    tokio::time::sleep(IN_PROGRESS_PAUSE).await;
-                }
-                made => return made.map_err(MemberError::from),
-            }
+    async fn make(
+        &self,
+        consensus: &Consensus,
+        on: &Configuration,
+        change: MemberChange,
+    ) -> Result<(), ReconfigureError> {
+        match change {
+            MemberChange::Add {
+                id,
+                peer_urls,
+                learner,
+            } => consensus.add_learner(on, id, peer_urls, !learner).await,
+            MemberChange::Remove { id } => consensus.remove(on, id).await,
+            MemberChange::Update { id, peer_urls } => consensus.relocate(on, id, peer_urls).await,
+            MemberChange::Promote { id } => consensus.promote(on, id).await,
         }
+    }
+}
+
+/// What became of a change.
+enum Made {
+    /// It is in force.
+    InForce,
+    /// Nothing happened yet, and it may be tried again.
+    NotYet,
+}
+
+fn made(result: Result<(), ReconfigureError>) -> Result<Made, MemberError> {
+    match result {
+        Ok(()) => Ok(Made::InForce),
+        Err(ReconfigureError::InProgress | ReconfigureError::Changed) => Ok(Made::NotYet),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -190,7 +276,9 @@ impl From<ReconfigureError> for MemberError {
     fn from(error: ReconfigureError) -> MemberError {
         match error {
             ReconfigureError::NotLeader => MemberError::NotLeader,
-            ReconfigureError::InProgress | ReconfigureError::Unknown => MemberError::Timeout,
+            ReconfigureError::InProgress
+            | ReconfigureError::Changed
+            | ReconfigureError::Unknown => MemberError::Timeout,
             ReconfigureError::Refused(text) => MemberError::Internal(text),
             ReconfigureError::Stopped => MemberError::Stopped,
         }
@@ -202,6 +290,8 @@ struct View<'a> {
     members: &'a [MemberRecord],
     own: MemberId,
     heard: &'a Replication,
+    /// Who was in touch for [`Rules::in_touch_min`].
+    in_touch: &'a BTreeSet<MemberId>,
     rules: Rules,
 }
 
@@ -227,7 +317,7 @@ impl View<'_> {
                 return Err(MemberError::NotEnoughStarted);
             }
             let mut voters = self.members.iter().filter(|member| !member.learner);
-            if !voters.all(|member| self.is_up(member.id)) {
+            if !voters.all(|member| self.is_in_touch(member.id)) {
                 return Err(MemberError::Unhealthy);
             }
         }
@@ -258,19 +348,25 @@ impl View<'_> {
         if id != self.own && !self.is_up(id) {
             return Ok(());
         }
-        let up = self
+        let in_touch = self
             .members
             .iter()
-            .filter(|m| !m.learner && self.is_up(m.id));
-        if up.count() - 1 < quorum(self.voters() - 1) {
+            .filter(|m| !m.learner && self.is_in_touch(m.id));
+        if in_touch.count() < quorum(self.voters() - 1) + 1 {
             return Err(MemberError::Unhealthy);
         }
         Ok(())
     }
 
     fn check_promote(&self, id: MemberId) -> Result<(), MemberError> {
-        if !self.find(id)?.learner {
+        let learner = self.find(id)?;
+        if !learner.learner {
             return Err(MemberError::NotLearner);
+        }
+        // A vote is promised for good: until it has said which data directory it is, a wiped one
+        // could come back under its id.
+        if learner.incarnation == 0 {
+            return Err(MemberError::LearnerNotReady);
         }
         let matched = self.heard.matched.get(&id).copied().unwrap_or(0);
         if !self.is_up(id) || matched * 100 < self.heard.last_index * READY_PERCENT {
@@ -286,6 +382,10 @@ impl View<'_> {
     fn is_up(&self, id: MemberId) -> bool {
         let silent_for = self.heard.silent_for.get(&id);
         id == self.own || silent_for.is_some_and(|silent| *silent < self.rules.silence_max)
+    }
+
+    fn is_in_touch(&self, id: MemberId) -> bool {
+        id == self.own || self.in_touch.contains(&id)
     }
 
     fn voters(&self) -> usize {
@@ -317,6 +417,7 @@ mod tests {
             id: MemberId(id),
             peer_urls: vec![format!("http://m{id}")],
             learner,
+            incarnation: u64::from(started) * id * 10,
             attributes: MemberAttributes {
                 name: if started {
                     format!("m{id}")
@@ -342,15 +443,19 @@ mod tests {
         }
     }
 
+    /// Who is up was so for long.
     fn view<'a>(members: &'a [MemberRecord], heard: &'a Replication) -> View<'a> {
+        let in_touch: BTreeSet<MemberId> = heard.silent_for.keys().copied().collect();
         View {
             members,
             own: MemberId(1),
             heard,
+            in_touch: Box::leak(Box::new(in_touch)),
             rules: Rules {
                 strict: true,
                 learners_max: 1,
                 silence_max: Duration::from_secs(1),
+                in_touch_min: Duration::from_secs(5),
                 timeout: Duration::from_secs(7),
             },
         }
@@ -403,6 +508,27 @@ mod tests {
     }
 
     #[test]
+    fn nothing_changes_until_the_others_were_in_touch_for_long_enough() {
+        let new = ["http://new".to_owned()];
+        let (members, heard) = (voters([true; 3]), heard(&[2, 3]));
+        let some = BTreeSet::from([MemberId(2)]);
+        let view = View {
+            in_touch: &some,
+            ..view(&members, &heard)
+        };
+        assert_eq!(view.check_add(false, &new), Err(MemberError::Unhealthy));
+        assert_eq!(view.check_add(true, &new), Err(MemberError::Unhealthy));
+        assert_eq!(view.check_remove(MemberId(3)), Err(MemberError::Unhealthy));
+        let rules = Rules {
+            strict: false,
+            ..view.rules
+        };
+        let lax = View { rules, ..view };
+        assert_eq!(lax.check_add(false, &new), Ok(()));
+        assert_eq!(lax.check_remove(MemberId(3)), Ok(()));
+    }
+
+    #[test]
     fn a_learner_votes_once_it_has_nine_tenths_and_there_is_one_at_a_time() {
         let mut members = voters([true; 3]);
         members.push(member(4, true, true));
@@ -417,6 +543,13 @@ mod tests {
             view(&members, &heard).check_promote(MemberId(2)),
             Err(MemberError::NotLearner)
         );
+        members[3].incarnation = 0;
+        assert_eq!(
+            view(&members, &heard).check_promote(MemberId(4)),
+            Err(MemberError::LearnerNotReady),
+            "it has not said which data directory it is"
+        );
+        members[3].incarnation = 40;
         heard.matched.insert(MemberId(4), 899);
         assert_eq!(
             view(&members, &heard).check_promote(MemberId(4)),

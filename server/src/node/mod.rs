@@ -7,10 +7,13 @@
 //! Must never decide anything about data: whatever it starts does.
 
 mod announce;
+mod ask;
 pub(crate) mod backend;
 mod barrier;
 pub(crate) mod boot;
+mod changes;
 mod compactor;
+mod contacts;
 mod corruption;
 mod counted_dial;
 mod defragment;
@@ -41,6 +44,7 @@ pub(crate) mod sink;
 mod space;
 mod tls;
 mod token;
+pub(crate) mod verdict;
 
 pub use backend::Core;
 pub use boot::BootError;

@@ -9,7 +9,7 @@ use prost::Message;
 
 use super::barrier::Barrier;
 use super::leadership::LeadershipCell;
-use super::lessor::Lessor;
+use super::lessor::{Lessor, Renewal};
 use super::membership::Membership;
 use super::reads;
 use crate::api::backend::{MemberChange, MemberError};
@@ -42,12 +42,16 @@ pub struct PeerService {
 }
 
 impl PeerService {
-    /// Leases' deadlines are the leader's, and whoever answers for them must still lead.
-    async fn require_lead(&self) -> Result<(), Declined> {
+    /// Leases' deadlines are the leader's, and whoever answers for them must still lead: the term
+    /// in which that was confirmed after the call.
+    async fn require_lead(&self) -> Result<u64, Declined> {
         if !self.leadership.leads() {
             return Err(Declined::NotLeader);
         }
-        self.barrier.pass().await.map_err(|_| Declined::TimedOut)
+        let passed = self.barrier.pass_leading().await;
+        passed
+            .map_err(|_| Declined::TimedOut)?
+            .ok_or(Declined::NotLeader)
     }
 }
 
@@ -95,8 +99,13 @@ impl PeerHandler for PeerService {
     }
 
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<i64, Declined> {
-        self.require_lead().await?;
-        Ok(self.lessor.renew(id).unwrap_or(0))
+        let asked = self.lessor.now();
+        let term = self.require_lead().await?;
+        match self.lessor.renew(term, id, asked) {
+            Renewal::Lives(ttl) => Ok(ttl),
+            Renewal::Gone => Ok(0),
+            Renewal::Unsure => Err(Declined::NotLeader),
+        }
     }
 
     async fn lease_time_to_live(
@@ -104,8 +113,9 @@ impl PeerHandler for PeerService {
         id: LeaseId,
         keys: bool,
     ) -> Result<LeaseTimeToLiveResponse, Declined> {
-        self.require_lead().await?;
-        let report = reads::lease_report(&self.store, &self.lessor, id, keys);
+        let term = self.require_lead().await?;
+        let report = reads::lease_report(&self.store, &self.lessor, term, id, keys);
+        let report = report.ok_or(Declined::NotLeader)?;
         Ok(LeaseTimeToLiveResponse {
             ttl: report.remaining_seconds,
             granted_ttl: report.granted_seconds,
@@ -114,8 +124,8 @@ impl PeerHandler for PeerService {
     }
 
     async fn leases(&self) -> Result<Vec<LeaseId>, Declined> {
-        self.require_lead().await?;
-        Ok(self.lessor.by_expiry())
+        let term = self.require_lead().await?;
+        self.lessor.by_expiry(term).ok_or(Declined::NotLeader)
     }
 
     async fn hash_kv(&self, revision: Revision) -> Result<HashKvResponse, Declined> {

@@ -38,20 +38,29 @@ impl PeerCalls {
         self.clients.keep(|id| !removed.contains(&id));
     }
 
-    /// Asks the others who the members are, for their refusal: a member that was removed while
-    /// nobody could tell it hears of it so (the directory is told).
+    /// Tells where the other members are reached from now on.
+    pub fn tell_addresses(&self, addresses: Vec<(MemberId, Vec<String>)>) {
+        for (id, urls) in addresses {
+            self.clients.tell_urls(id, urls);
+        }
+    }
+
+    /// Asks the others who the members are: for their refusal, as a member that was removed while
+    /// nobody could tell it hears of it so (the directory is told); and for them to hear where this
+    /// member is reached.
     pub async fn ask_standing(&self, own: MemberId, limit: Duration) {
         let others: Vec<MemberId> = {
             let state = self.store.read();
             let ids = state.members.iter().map(|member| member.id);
             ids.filter(|id| *id != own).collect()
         };
-        for other in others {
+        let ask = async |other| {
             if let Ok(client) = self.member(other) {
                 // What it answers is of no interest, and neither that it cannot be reached.
                 let _ = client.members(limit).await;
             }
-        }
+        };
+        futures_util::future::join_all(others.into_iter().map(ask)).await;
     }
 
     /// Hands a batch to the leader; returns once it is applied there.

@@ -51,9 +51,14 @@ use crate::watch::{self, Hub};
 const ENTRIES_KEPT_MAX: u64 = 500;
 /// How long a member that was alone when it stopped may take to replay its log and lead again.
 const LEAD_TIMEOUT: Duration = Duration::from_secs(3600);
-/// How long a start waits for the cluster to know this member before clients are served anyway.
+/// How long a start waits for the cluster to know this member, and for what was committed while it
+/// was away, before clients are served anyway.
 /// Source: etcd's `--experimental-wait-cluster-ready-timeout`.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the others must have been in touch before a strict reconfiguration.
+/// Source: etcd's `HealthInterval`.
+const IN_TOUCH_MIN: Duration = Duration::from_secs(5);
 
 /// What the thread is given beside the opened data directory.
 pub struct Outside {
@@ -103,8 +108,8 @@ struct Beginning {
 }
 
 impl RaftThread {
-    /// Starts consensus. Returns once this member has published itself: at once where it is alone,
-    /// else when the cluster knows it, or after [`READY_TIMEOUT`].
+    /// Starts consensus. Returns once this member has published itself and applied what is committed:
+    /// at once where it is alone, else when a leader has said so, or after [`READY_TIMEOUT`].
     ///
     /// # Errors
     /// See [`BootError`].
@@ -143,7 +148,7 @@ impl RaftThread {
         let proposer = Proposer::new(local.member, request_timeout, quota, homes.clone());
         let lessor = Arc::new(Lessor::new(metrics.clone()));
         let leadership = Arc::new(LeadershipCell::new(local.member));
-        let directory = Arc::new(MemberDirectory::new(local, store.clone()));
+        let directory = Arc::new(MemberDirectory::new(local, store.clone(), &listens(config)));
         let barrier = Barrier::new(leadership.clone(), request_timeout);
         let fence = Arc::new(Fence::new(local.member, &store.read().alarms));
         let headers = Headers {
@@ -386,11 +391,14 @@ impl Beginning {
             peers: duties.door.peers.clone(),
             limit: self.request_timeout,
         });
-        let published = tokio::time::timeout(READY_TIMEOUT, duties.publish()).await;
-        if published.is_err() {
+        let joined = tokio::time::timeout(READY_TIMEOUT, async {
+            duties.publish().await;
+            duties.catch_up().await;
+        });
+        if joined.await.is_err() {
             crate::log!(
                 warn,
-                "the cluster does not know this member yet: serving all the same",
+                "no leader has told this member what is committed: serving what is here all the same",
                 waited = READY_TIMEOUT
             );
             let duties = duties.clone();
@@ -433,6 +441,7 @@ impl Beginning {
             auto_compaction: self.auto_compaction,
             checks: self.checks,
             space: self.space.clone(),
+            directory: self.directory.clone(),
             door: Door::of_this_thread(consensus, peers),
         }
     }
@@ -468,6 +477,12 @@ impl Beginning {
     }
 }
 
+/// Where this member's peers reach it, as it tells them.
+fn listens(config: &Config) -> String {
+    let urls = config.advertise.peer.iter().map(ToString::to_string);
+    urls.collect::<Vec<_>>().join(",")
+}
+
 fn attributes(config: &Config) -> MemberAttributes {
     MemberAttributes {
         name: config.name.clone(),
@@ -494,6 +509,7 @@ fn rules(config: &Config) -> Rules {
         strict: config.cluster.strict_reconfig_check,
         learners_max: config.cluster.learners_max,
         silence_max: config.raft.election_timeout,
+        in_touch_min: IN_TOUCH_MIN,
         timeout: config.request_timeout(),
     }
 }

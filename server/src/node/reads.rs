@@ -10,26 +10,34 @@ use crate::types::{LeaseId, Revision};
 
 use super::lessor::Lessor;
 
-/// What a lease has left. For the leader: nobody else knows.
-pub fn lease_report(store: &Store, lessor: &Lessor, id: LeaseId, keys: bool) -> LeaseReport {
+/// What a lease has left, as the leader of `term` knows: nobody else does. None where this member
+/// does not keep the deadlines of that term.
+pub fn lease_report(
+    store: &Store,
+    lessor: &Lessor,
+    term: u64,
+    id: LeaseId,
+    keys: bool,
+) -> Option<LeaseReport> {
     let state = store.read();
+    let remaining = lessor.remaining(term, id)?;
     let (Some((granted_seconds, attached)), Some(remaining_seconds)) =
-        (state.leases.get(id), lessor.remaining(id))
+        (state.leases.get(id), remaining)
     else {
-        return LeaseReport {
+        return Some(LeaseReport {
             remaining_seconds: -1,
             ..LeaseReport::default()
-        };
+        });
     };
     let keys = match keys {
         true => attached.cloned().collect(),
         false => Vec::new(),
     };
-    LeaseReport {
+    Some(LeaseReport {
         remaining_seconds,
         granted_seconds,
         keys,
-    }
+    })
 }
 
 /// Hashes what is readable at `revision` (0: the latest); a revision that was compacted at answers

@@ -54,11 +54,23 @@ impl Client {
         }
     }
 
-    /// Sets where the member is reached. Connections that stand are kept.
+    /// Sets where the member is reached, unless that was told ([`Client::tell_urls`]).
     pub(super) fn set_urls(&self, urls: &[String]) {
-        let mut known = self.route.urls.lock();
-        if *known != urls {
-            *known = urls.to_vec();
+        let changed = self.route.urls.lock().give(urls);
+        self.redial_if(changed);
+    }
+
+    /// Tells where the member is reached from now on, the likeliest first.
+    pub(super) fn tell_urls(&self, urls: Vec<String>) {
+        let changed = self.route.urls.lock().tell(urls);
+        self.redial_if(changed);
+    }
+
+    /// Connections that stand are kept; others are made at once, at the next call.
+    fn redial_if(&self, changed: bool) {
+        if changed {
+            let links = [&self.replication, &self.control, &self.bulk];
+            links.iter().for_each(|link| link.urls_changed());
         }
     }
 

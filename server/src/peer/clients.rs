@@ -37,7 +37,16 @@ impl Clients {
         }))
     }
 
-    /// The way to a member. Its URLs are those given last; connections that stand are kept.
+    /// Tells where a member is reached from now on, whatever callers say: the likeliest URL first.
+    /// Connections that stand are kept.
+    pub fn tell_urls(&self, id: MemberId, urls: Vec<String>) {
+        let mut peers = self.0.peers.lock();
+        let client = peers.entry(id).or_insert_with(|| self.connect_to(id));
+        client.tell_urls(urls);
+    }
+
+    /// The way to a member. Where nobody told its URLs ([`Clients::tell_urls`]), they are those given
+    /// last; connections that stand are kept.
     pub fn member(&self, id: MemberId, urls: &[String]) -> Client {
         let mut peers = self.0.peers.lock();
         let client = peers.entry(id).or_insert_with(|| self.connect_to(id));

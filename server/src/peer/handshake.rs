@@ -18,6 +18,10 @@ const FROM_KEY: HeaderName = HeaderName::from_static("engram-from");
 const FROM_INCARNATION_KEY: HeaderName = HeaderName::from_static("engram-from-incarnation");
 const TO_KEY: HeaderName = HeaderName::from_static("engram-to");
 const TO_INCARNATION_KEY: HeaderName = HeaderName::from_static("engram-to-incarnation");
+const LISTENS_KEY: HeaderName = HeaderName::from_static("engram-listens");
+
+/// The most bytes of URLs that a member tells of itself, and that are listened to.
+const LISTENS_MAX: usize = 1024;
 
 /// Why a member does not listen to another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +101,14 @@ pub(super) fn introduce(headers: &mut HeaderMap, directory: &dyn Directory, targ
         let value = HeaderValue::try_from(format!("{value:x}"));
         headers.insert(key, value.expect("hexadecimal digits are a header's value"));
     }
+    let listens = directory.listens();
+    if listens.is_empty() || listens.len() > LISTENS_MAX {
+        return;
+    }
+    // URLs that are no header's value are told to nobody: the member table has them.
+    if let Ok(value) = HeaderValue::from_str(&listens) {
+        headers.insert(LISTENS_KEY, value);
+    }
 }
 
 /// Checks who speaks. With `anonymous` (the question who the members are) the sender need not know
@@ -134,7 +146,25 @@ pub(super) fn check(
     if unknown(sender.member.0) {
         return Ok(());
     }
-    check_sender(&sender, directory, anonymous)
+    check_sender(&sender, directory, anonymous)?;
+    hear_address(headers, directory, &sender);
+    Ok(())
+}
+
+/// Takes note of where a sender says that it is reached. Only one that is known by its data
+/// directory's incarnation, which nobody can guess, may say so.
+fn hear_address(headers: &HeaderMap, directory: &dyn Directory, sender: &Local) {
+    let listens = headers
+        .get(LISTENS_KEY)
+        .and_then(|value| value.to_str().ok());
+    let Some(listens) = listens.filter(|listens| listens.len() <= LISTENS_MAX) else {
+        return;
+    };
+    let incarnation = sender.incarnation;
+    let is_known = directory.standing(sender.member) == Standing::Member { incarnation };
+    if incarnation != 0 && is_known {
+        directory.heard(sender.member, listens);
+    }
 }
 
 fn check_sender(sender: &Local, directory: &dyn Directory, anonymous: bool) -> Result<(), Refusal> {

@@ -24,11 +24,42 @@ use crate::types::MemberId;
 /// What the links of a peer share.
 pub(super) struct Route {
     pub(super) target: MemberId,
-    pub(super) urls: Mutex<Vec<String>>,
+    pub(super) urls: Mutex<Urls>,
     pub(super) dial: Arc<dyn Dial>,
     pub(super) directory: Arc<dyn Directory>,
     /// Where connections live, whoever asks for them.
     pub(super) runtime: Handle,
+}
+
+/// Where a member is reached.
+#[derive(Default)]
+pub(super) struct Urls {
+    /// As the caller of a call said.
+    given: Vec<String>,
+    /// As whoever looks after addresses said, which counts more.
+    told: Option<Vec<String>>,
+}
+
+impl Urls {
+    /// Takes over what a caller says. Whether that changes anything.
+    pub(super) fn give(&mut self, urls: &[String]) -> bool {
+        let differs = self.given != urls;
+        if differs {
+            self.given = urls.to_vec();
+        }
+        differs && self.told.is_none()
+    }
+
+    /// Takes over what counts from now on. Whether that changes anything.
+    pub(super) fn tell(&mut self, urls: Vec<String>) -> bool {
+        let differs = self.current() != urls;
+        self.told = Some(urls);
+        differs
+    }
+
+    fn current(&self) -> &[String] {
+        self.told.as_deref().unwrap_or(&self.given)
+    }
 }
 
 /// See the module.
@@ -133,6 +164,18 @@ impl Link {
         self.leave(|open| State::failed(open.failures, "another member answers there"));
     }
 
+    /// The member is reached elsewhere: a dial that would have waited is made at the next call. A
+    /// connection that stands is kept, for as long as it does.
+    pub(super) fn urls_changed(&self) {
+        self.state.send_if_modified(|state| {
+            let is_down = matches!(state, State::Down { .. });
+            if is_down {
+                *state = State::idle();
+            }
+            is_down
+        });
+    }
+
     fn leave(&self, next: impl FnOnce(&Open) -> State) {
         self.state.send_if_modified(|state| {
             let State::Up(open) = state else {
@@ -174,7 +217,8 @@ impl Link {
             State::Dialling { failures } => *failures,
             State::Down { .. } | State::Up(_) => 0,
         };
-        let mut urls = self.route.urls.lock().clone();
+        let mut urls = self.route.urls.lock().current().to_vec();
+        let known = urls.clone();
         let first = usize::try_from(failures).unwrap_or(0) % urls.len().max(1);
         urls.rotate_left(first);
         let mut why = String::from("it has no peer URL");
@@ -193,7 +237,12 @@ impl Link {
             crate::log!(warn, "a peer cannot be reached", peer = %self.route.target,
                 purpose = self.purpose, error = why);
         }
-        self.state.send_replace(State::failed(failures, &why));
+        // The addresses that were tried may not be the member's any more.
+        let moved = self.route.urls.lock().current() != known;
+        self.state.send_replace(match moved {
+            true => State::idle(),
+            false => State::failed(failures, &why),
+        });
     }
 
     async fn connect(&self, url: &str, failures: u32) -> Result<Open, ConnectError> {

@@ -43,6 +43,7 @@ pub use engram_proto::peer as message;
 pub use engram_proto::peer::Declined;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -88,6 +89,16 @@ pub trait Directory: Send + Sync + 'static {
     /// cannot: refusing would keep it from ever catching up with a new leader. So: true, unless
     /// there is a reason (TLS identities, say).
     fn admit(&self, sender: MemberId) -> bool;
+
+    /// Where this member's peers reach it now, URLs separated by commas: told with every call. Empty
+    /// says nothing.
+    fn listens(&self) -> Arc<str> {
+        Arc::from("")
+    }
+
+    /// A member that is who it says it is (its incarnation is the table's) told where it is reached
+    /// now. Not looked at yet, but for its length.
+    fn heard(&self, _sender: MemberId, _listens: &str) {}
 
     /// A peer refused to hear this member. [`Refusal::SenderRemoved`], [`Refusal::SenderReplaced`]
     /// mean that it must stop: it is no member (any more).

@@ -72,6 +72,9 @@ pub enum ProposeError {
     /// The leader was lost on the way, and another leads. The outcome is unknown.
     #[error("request timed out, possibly due to previous leader failure")]
     LeaderLost,
+    /// This member does not lead (any more) the term in which it was decided. It has not happened.
+    #[error("not the leader")]
+    NotLeader,
 }
 
 /// Where batches go: to the leader, whoever that is.
@@ -102,6 +105,9 @@ struct Shared {
     /// Sweeps a caller waits through before it gives up.
     patience: u64,
     sweeps: AtomicU64,
+    /// The number of the last batch. Those of two runs of one member must not meet: an old batch
+    /// could be applied late.
+    sequence: AtomicU64,
     quota: Quota,
     queue: Mutex<Queue>,
     filled: Notify,
@@ -124,6 +130,7 @@ impl Proposer {
             patience: u64::try_from(timeout.as_millis() / SWEEP_EVERY.as_millis())
                 .unwrap_or(u64::MAX),
             sweeps: AtomicU64::new(0),
+            sequence: AtomicU64::new(unix_now().as_nanos() as u64),
             quota,
             queue: Mutex::default(),
             filled: Notify::new(),
@@ -253,8 +260,6 @@ impl Proposer {
 
     /// Sends batches on their way, one at a time, until [`Proposer::stop`]. Runs on the Raft thread.
     pub async fn run(&self, route: &impl Route) {
-        // Sequences of two runs of one member must not meet: an old batch could be applied late.
-        let mut sequence = unix_now().as_nanos() as u64;
         loop {
             self.shared.filled.notified().await;
             loop {
@@ -262,8 +267,7 @@ impl Proposer {
                 let Some((ops, waiters)) = self.take_batch() else {
                     break;
                 };
-                sequence += 1;
-                self.send(route, sequence, ops, waiters).await;
+                self.send(route, ops, waiters).await;
             }
             if self.shared.queue.lock().stopped {
                 return;
@@ -271,16 +275,56 @@ impl Proposer {
         }
     }
 
-    async fn send(&self, route: &impl Route, sequence: u64, ops: Vec<Op>, waiters: Vec<Waiter>) {
+    /// Has operations decided that only the leader of a term may decide. `lead` hands them to this
+    /// member's own consensus, in that term or not at all: they do not wait in the queue, and are
+    /// neither forwarded nor sent again. One outcome an operation.
+    ///
+    /// # Errors
+    /// See [`ProposeError`]; after `NotLeader` nothing has happened.
+    pub async fn decide<Sent>(
+        &self,
+        ops: Vec<Op>,
+        lead: impl FnOnce(Batch) -> Sent,
+    ) -> Result<Vec<Outcome>, ProposeError>
+    where
+        Sent: Future<Output = Result<(), ProposeRefused>>,
+    {
+        let now = self.shared.sweeps.load(Ordering::Relaxed);
+        let until = now.saturating_add(self.shared.patience);
+        let (waiters, receivers): (Vec<_>, Vec<_>) = ops.iter().map(|_| Waiter::new(until)).unzip();
+        let (sequence, batch) = self.batch(ops, waiters);
+        let refused = match lead(batch).await {
+            Ok(()) => None,
+            Err(ProposeRefused::NotLeader) => Some(ProposeError::NotLeader),
+            Err(ProposeRefused::Unknown) => Some(ProposeError::LeaderLost),
+            Err(ProposeRefused::Stopped) => Some(ProposeError::Stopped),
+        };
+        if let Some(error) = refused {
+            self.shared.waits.refuse_batch(sequence, error);
+        }
+        let mut outcomes = Vec::with_capacity(receivers.len());
+        for receiver in receivers {
+            outcomes.push(receiver.await.unwrap_or(Err(ProposeError::Stopped))?);
+        }
+        Ok(outcomes)
+    }
+
+    /// A batch of this member's, and its number. Its callers are registered before it is sent:
+    /// applying may come first.
+    fn batch(&self, ops: Vec<Op>, waiters: Vec<Waiter>) -> (u64, Batch) {
+        let sequence = self.shared.sequence.fetch_add(1, Ordering::Relaxed) + 1;
         let wall_ms = u64::try_from(unix_now().as_millis()).unwrap_or(u64::MAX);
         let header = BatchHeader {
             proposer: self.shared.member,
             sequence,
             wall_ms,
         };
-        // Registered before it is sent: applying may come first.
         self.shared.waits.register(sequence, waiters);
-        let batch = Batch::new(header, ops);
+        (sequence, Batch::new(header, ops))
+    }
+
+    async fn send(&self, route: &impl Route, ops: Vec<Op>, waiters: Vec<Waiter>) {
+        let (sequence, batch) = self.batch(ops, waiters);
         let term = route.term();
         match route.send(batch.clone()).await {
             Ok(()) => {}

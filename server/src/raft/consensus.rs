@@ -14,8 +14,9 @@ use openraft::{Config, ServerState, SnapshotPolicy};
 use tokio::sync::Semaphore;
 
 use super::apply::ApplyThread;
+use super::contact::Contact;
 use super::state_machine::StateMachine;
-use super::{Batch, LogStore, Peer, Peers, Raft, TypeConfig};
+use super::{Batch, LogStore, Peer, Peers, Raft, TypeConfig, entry};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::types::MemberId;
@@ -63,8 +64,12 @@ pub enum ProposeRefused {
 pub struct Leadership {
     /// The term.
     pub term: u64,
-    /// The leader, where one is known.
+    /// The leader, where one is known and was in touch within an election timeout: for the leader
+    /// itself, with a quorum.
     pub leader: Option<MemberId>,
+    /// The term that this member leads, whether or not a quorum was in touch: what it alone keeps
+    /// for that term (the leases' deadlines) is as good as before once a quorum is back.
+    pub own_term: Option<u64>,
     /// The last committed index known here.
     pub committed_index: u64,
 }
@@ -87,6 +92,7 @@ pub struct Consensus {
     pub(super) raft: Raft,
     pub(super) member: MemberId,
     election_timeout: Duration,
+    pub(super) contact: Arc<Contact>,
     /// One permit: snapshots are received one at a time.
     pub(super) receiving: Arc<Semaphore>,
     pub(super) metrics: Arc<Metrics>,
@@ -126,6 +132,7 @@ impl Consensus {
             raft,
             member: options.member,
             election_timeout: options.election_timeout,
+            contact: Arc::default(),
             receiving: Arc::new(Semaphore::new(1)),
             metrics,
         })
@@ -194,13 +201,27 @@ impl Consensus {
     /// # Errors
     /// The batch was not taken, or what became of it is not known.
     pub async fn propose(&self, batch: Batch) -> Result<(), ProposeRefused> {
+        self.write(batch, None).await
+    }
+
+    /// As [`Consensus::propose`], for what only the leader of `term` may decide: the entry is of
+    /// that term, or there is none. In a later one another member may have decided otherwise, even
+    /// where this one leads again.
+    ///
+    /// # Errors
+    /// See there. `NotLeader`: this member does not lead `term` any more; it has not happened.
+    pub async fn propose_in(&self, term: u64, batch: Batch) -> Result<(), ProposeRefused> {
+        self.write(batch, Some(term)).await
+    }
+
+    async fn write(&self, batch: Batch, term: Option<u64>) -> Result<(), ProposeRefused> {
         let (responder, _committed, completed) = ProgressResponder::new();
-        if self
-            .raft
-            .client_write_ff(batch, Some(responder))
-            .await
-            .is_err()
-        {
+        let write = self.raft.write(batch).responder(responder);
+        let write = match term {
+            Some(term) => write.with_leader(entry::leader_of(term)),
+            None => write,
+        };
+        if write.await.is_err() {
             return Err(ProposeRefused::Stopped);
         }
         match completed.await {
@@ -246,20 +267,24 @@ impl Consensus {
     }
 
     /// Who leads. A leader that has not heard from a quorum for an election timeout leads no more:
-    /// another may, and it would be the last to know.
+    /// another may, and it would be the last to know. Nor does one that has not been heard from for
+    /// so long.
     pub fn leadership(&self) -> Leadership {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let leads = metrics.state == ServerState::Leader;
-        let heard = metrics.last_quorum_acked.as_ref();
-        let is_heard = heard.is_some_and(|at| at.elapsed() < self.election_timeout);
-        let leader = match leads && !is_heard && !self.is_sole_voter() {
-            true => None,
-            false => metrics.current_leader.map(MemberId),
+        let (leads, term) = (metrics.state == ServerState::Leader, metrics.current_term);
+        let in_touch = |leader: &u64| match leads {
+            true => {
+                let heard = metrics.last_quorum_acked.as_ref();
+                heard.is_some_and(|at| at.elapsed() < self.election_timeout) || self.is_sole_voter()
+            }
+            false => self.contact.is_with(*leader, term, self.election_timeout),
         };
+        let leader = metrics.current_leader.filter(in_touch);
         Leadership {
-            term: metrics.current_term,
-            leader,
+            term,
+            leader: leader.map(MemberId),
+            own_term: leads.then_some(term),
             committed_index: metrics.local_committed.map_or(0, |id| id.index()),
         }
     }

@@ -20,7 +20,12 @@ pub struct EntryError(&'static str);
 
 /// Makes a log id.
 pub fn log_id(term: u64, index: u64) -> LogId {
-    LogId::new(CommittedLeaderId { term }, index)
+    LogId::new(leader_of(term), index)
+}
+
+/// The leader of a term, as openraft names it in the entries of that term.
+pub fn leader_of(term: u64) -> CommittedLeaderId<u64> {
+    CommittedLeaderId { term }
 }
 
 /// openraft's log id as the store keeps it.

@@ -16,6 +16,7 @@ mod apply;
 mod apply_stats;
 mod batch;
 mod consensus;
+mod contact;
 mod entry;
 mod force;
 mod incoming;
@@ -39,7 +40,7 @@ pub use consensus::{
 pub use entry::{EntryError, first_membership};
 pub use log_store::LogStore;
 pub use network::Peers;
-pub use reconfigure::{ReconfigureError, Replication};
+pub use reconfigure::{Configuration, ReconfigureError, Replication};
 pub use snapshot::SnapshotData;
 
 use openraft::impls::leader_id_std;

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openraft::ChangeMembers;
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::raft::{ClientWriteResponse, Precondition};
+use openraft::{ChangeMembers, EntryPayload, ServerState};
 
-use super::{Consensus, Peer, TypeConfig};
+use super::{Consensus, LogId, Membership, Peer, TypeConfig, entry};
 use crate::types::MemberId;
 
 /// Why the membership was not changed.
@@ -18,9 +19,14 @@ pub enum ReconfigureError {
     /// This member does not lead (any more).
     #[error("not the leader")]
     NotLeader,
-    /// An earlier change is not committed yet.
+    /// An earlier change is not committed yet, or nothing of this leader's term is. Nothing has
+    /// happened.
     #[error("another membership change is under way")]
     InProgress,
+    /// The configuration is not the one that the change was to start from (any more), or the leader
+    /// of another term. Nothing has happened.
+    #[error("the membership has changed meanwhile")]
+    Changed,
     /// Leadership was lost on the way: it may have happened.
     #[error("leadership was lost while the membership changed")]
     Unknown,
@@ -63,13 +69,90 @@ impl Replication {
     }
 }
 
+/// The configuration in force at a leader, and its term. A change is made on top of exactly this or
+/// not at all: what was checked is what is changed.
+///
+/// Every change is one entry (openraft lets one voter come or go at a time): it is in the log or it
+/// is not, whoever waits for it, and no configuration is left joint.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    term: u64,
+    at: Option<LogId>,
+    membership: Membership,
+}
+
+impl Configuration {
+    /// The entry that made it.
+    pub fn index(&self) -> u64 {
+        self.at.as_ref().map_or(0, LogId::index)
+    }
+
+    /// Whether two sets of voters have to agree: members of earlier releases changed the membership
+    /// in two entries, of which the second may never have come.
+    pub fn is_joint(&self) -> bool {
+        self.membership.get_joint_config().len() > 1
+    }
+
+    /// The voters that it has, or, where it is joint, is about to have.
+    fn voters(&self) -> BTreeSet<u64> {
+        let configs = self.membership.get_joint_config();
+        configs.last().cloned().unwrap_or_default()
+    }
+
+    fn nodes(&self) -> BTreeMap<u64, Peer> {
+        let nodes = self.membership.nodes();
+        nodes.map(|(id, peer)| (*id, peer.clone())).collect()
+    }
+
+    fn unchanged(&self) -> [Precondition<TypeConfig>; 2] {
+        let committed_leader_id = entry::leader_of(self.term);
+        let last_membership_log_id = self.at;
+        [
+            Precondition::CommittedLeaderId {
+                committed_leader_id,
+            },
+            Precondition::LastMembershipLogId {
+                last_membership_log_id,
+            },
+        ]
+    }
+}
+
 impl Consensus {
+    /// The configuration that a change starts from; none where this member does not lead.
+    pub fn configuration(&self) -> Option<Configuration> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leads = metrics.state == ServerState::Leader;
+        leads.then(|| Configuration {
+            term: metrics.current_term,
+            at: *metrics.membership_config.log_id(),
+            membership: metrics.membership_config.membership().clone(),
+        })
+    }
+
+    /// Ends a joint configuration: its last set of voters is the one that votes, and who is in none
+    /// any more and voted before is gone.
+    ///
+    /// # Errors
+    /// See [`ReconfigureError`].
+    pub async fn finish(&self, on: &Configuration) -> Done {
+        let voters = on.voters();
+        let mut nodes = on.nodes();
+        let leave = on.membership.voter_ids().filter(|id| !voters.contains(id));
+        for id in leave {
+            nodes.remove(&id);
+        }
+        self.append(on, voters, nodes).await
+    }
+
     /// Adds a learner. It is replicated to, and has no vote.
     ///
     /// # Errors
     /// See [`ReconfigureError`].
     pub async fn add_learner(
         &self,
+        on: &Configuration,
         id: MemberId,
         peer_urls: Vec<String>,
         pending_voter: bool,
@@ -78,53 +161,63 @@ impl Consensus {
             peer_urls,
             pending_voter,
         };
-        self.change(ChangeMembers::AddNodes(BTreeMap::from([(id.0, node)])))
-            .await
+        let mut nodes = on.nodes();
+        nodes.entry(id.0).or_insert(node);
+        self.append(on, on.voters(), nodes).await
     }
 
     /// Gives a learner its vote.
     ///
     /// # Errors
     /// See [`ReconfigureError`].
-    pub async fn promote(&self, id: MemberId) -> Done {
-        self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id.0])))
-            .await
+    pub async fn promote(&self, on: &Configuration, id: MemberId) -> Done {
+        let mut voters = on.voters();
+        voters.insert(id.0);
+        self.append(on, voters, on.nodes()).await
     }
 
     /// Removes a member, voter or learner.
     ///
     /// # Errors
     /// See [`ReconfigureError`].
-    pub async fn remove(&self, id: MemberId) -> Done {
-        let ids = BTreeSet::from([id.0]);
-        let votes = self.raft.voter_ids().any(|voter| voter == id.0);
-        self.change(match votes {
-            true => ChangeMembers::RemoveVoters(ids),
-            false => ChangeMembers::RemoveNodes(ids),
-        })
-        .await
+    pub async fn remove(&self, on: &Configuration, id: MemberId) -> Done {
+        let (mut voters, mut nodes) = (on.voters(), on.nodes());
+        voters.remove(&id.0);
+        nodes.remove(&id.0);
+        self.append(on, voters, nodes).await
     }
 
     /// Changes where a member's peers reach it.
     ///
     /// # Errors
     /// See [`ReconfigureError`].
-    pub async fn relocate(&self, id: MemberId, peer_urls: Vec<String>) -> Done {
-        let pending_voter = self.replication().pending_voters.contains(&id);
+    pub async fn relocate(&self, on: &Configuration, id: MemberId, peer_urls: Vec<String>) -> Done {
+        let known = on.membership.get_node(&id.0);
         let node = Peer {
             peer_urls,
-            pending_voter,
+            pending_voter: known.is_some_and(|peer| peer.pending_voter),
         };
-        self.change(ChangeMembers::SetNodes(BTreeMap::from([(id.0, node)])))
-            .await
+        // It changes nobody's vote, so that openraft makes one entry of it as well.
+        let change = ChangeMembers::SetNodes(BTreeMap::from([(id.0, node)]));
+        let changed = self
+            .raft
+            .change_membership_if(change, false, on.unchanged());
+        done(changed.await)
     }
 
-    async fn change(&self, change: ChangeMembers<u64, Peer>) -> Done {
-        match self.raft.change_membership(change, false).await {
-            Ok(_) => Ok(()),
-            Err(RaftError::APIError(error)) => Err(translate(error)),
-            Err(RaftError::Fatal(_)) => Err(ReconfigureError::Stopped),
-        }
+    async fn append(
+        &self,
+        on: &Configuration,
+        voters: BTreeSet<u64>,
+        nodes: BTreeMap<u64, Peer>,
+    ) -> Done {
+        let membership = Membership::new(vec![voters], nodes);
+        let membership = membership.map_err(|e| ReconfigureError::Refused(e.to_string()))?;
+        let payload = EntryPayload::Blank;
+        let appended = self
+            .raft
+            .append_membership(membership, payload, on.unchanged());
+        done(appended.await)
     }
 
     /// Asks `to` to take over leadership; returns once it was asked.
@@ -163,13 +256,27 @@ impl Consensus {
     }
 }
 
+fn done(
+    changed: Result<
+        ClientWriteResponse<TypeConfig>,
+        RaftError<TypeConfig, ClientWriteError<TypeConfig>>,
+    >,
+) -> Done {
+    match changed {
+        Ok(_) => Ok(()),
+        Err(RaftError::APIError(error)) => Err(translate(error)),
+        Err(RaftError::Fatal(_)) => Err(ReconfigureError::Stopped),
+    }
+}
+
 fn translate(error: ClientWriteError<TypeConfig>) -> ReconfigureError {
     match error {
         ClientWriteError::ForwardToLeader(_) => ReconfigureError::NotLeader,
         ClientWriteError::LogEntryDiscarded(_) => ReconfigureError::Unknown,
-        ClientWriteError::ChangeMembershipError(ChangeMembershipError::InProgress(_)) => {
-            ReconfigureError::InProgress
-        }
+        ClientWriteError::ChangeMembershipError(
+            ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_),
+        ) => ReconfigureError::InProgress,
+        ClientWriteError::PreconditionFailed(_) => ReconfigureError::Changed,
         other => ReconfigureError::Refused(other.to_string()),
     }
 }

@@ -15,6 +15,7 @@ use crate::peer::message::{
     AppendRequest, AppendResponse, SnapshotAnswer, SnapshotPart, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use crate::storage::LogPosition;
 use crate::types::MemberId;
 
 impl Consensus {
@@ -25,7 +26,9 @@ impl Consensus {
         &self,
         requests: BoxStream<'static, AppendRequest>,
     ) -> BoxStream<'static, AppendResponse> {
+        let contact = self.contact.clone();
         let requests = whole(requests.map(wire::read_append_request), "an append");
+        let requests = requests.inspect(move |request| contact.note(&request.vote));
         let results = self.raft.stream_append(requests);
         whole(results, "appending")
             .map(wire::append_response)
@@ -127,9 +130,19 @@ impl Consensus {
     /// # Errors
     /// It does not lead, no quorum confirmed it, consensus stopped.
     pub async fn read_index(&self) -> Result<u64, Declined> {
+        Ok(self.confirm_lead().await?.index)
+    }
+
+    /// Has a quorum confirm that this member leads, in a round that begins after the call: nobody
+    /// had been elected after it when the call was made. The place is one of the leader's term, and
+    /// not before anything acknowledged until then.
+    ///
+    /// # Errors
+    /// See [`Consensus::read_index`].
+    pub async fn confirm_lead(&self) -> Result<LogPosition, Declined> {
         let policy = openraft::ReadPolicy::ReadIndex;
         match self.raft.get_read_linearizer(policy).await {
-            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
+            Ok(linearizer) => Ok(entry::position(linearizer.read_log_id().log_id())),
             Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
                 Err(Declined::TimedOut)
             }

@@ -315,6 +315,12 @@ impl Backend for Fake {
         (!self.leaderless.load(Ordering::SeqCst)).then_some(HEADER.member)
     }
 
+    async fn leader_lost(&self) {
+        while self.leader().is_some() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
     fn is_learner(&self) -> bool {
         self.learner.load(Ordering::SeqCst)
     }

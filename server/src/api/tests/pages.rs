@@ -198,8 +198,25 @@ fn without_a_leader_only_local_checks_pass() {
     assert_eq!(get(&server, "/health?serializable=true").0, 200);
     assert_eq!(get(&server, "/livez").0, 200);
     let (code, body) = get(&server, "/readyz");
-    let failed = "[-]linearizable_read failed: etcdserver: request timed out";
+    let failed = "[-]linearizable_read failed: etcdserver: no leader";
     assert_eq!((code, body.contains(failed)), (503, true), "{body}");
+}
+
+#[test]
+fn health_does_not_wait_for_a_leader_that_is_lost_meanwhile() {
+    let server = Server::start();
+    server.fake.stuck.store(true, Ordering::SeqCst);
+    let asked = std::time::Instant::now();
+    let fake = server.fake.clone();
+    let losing = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        fake.leaderless.store(true, Ordering::SeqCst);
+    });
+    let (code, body) = get(&server, "/health");
+    losing.join().unwrap();
+    let sick = "{\"health\":\"false\",\"reason\":\"RAFT NO LEADER\"}\n";
+    assert_eq!((code, body.as_str()), (503, sick));
+    assert!(asked.elapsed() < std::time::Duration::from_secs(2));
 }
 
 #[test]

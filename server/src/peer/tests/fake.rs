@@ -29,6 +29,8 @@ pub(crate) struct Book {
     pub members: Mutex<HashMap<MemberId, Standing>>,
     pub admits: AtomicBool,
     pub refusals: Mutex<Vec<(MemberId, Refusal)>>,
+    pub listens: Mutex<String>,
+    pub heard: Mutex<Vec<(MemberId, String)>>,
 }
 
 impl Book {
@@ -44,6 +46,8 @@ impl Book {
             members: Mutex::default(),
             admits: AtomicBool::new(false),
             refusals: Mutex::default(),
+            listens: Mutex::default(),
+            heard: Mutex::default(),
         })
     }
 
@@ -64,6 +68,14 @@ impl Directory for Book {
 
     fn admit(&self, _: MemberId) -> bool {
         self.admits.load(Ordering::Relaxed)
+    }
+
+    fn listens(&self) -> Arc<str> {
+        self.listens.lock().as_str().into()
+    }
+
+    fn heard(&self, sender: MemberId, listens: &str) {
+        self.heard.lock().push((sender, listens.to_owned()));
     }
 
     fn refused(&self, by: MemberId, refusal: Refusal) {

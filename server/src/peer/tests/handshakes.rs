@@ -152,3 +152,32 @@ async fn another_version_of_the_protocol_is_refused_before_anything_else() {
     );
     assert_eq!(check(&headers), Err(Refusal::Unidentified));
 }
+
+#[tokio::test]
+async fn where_a_member_is_reached_is_heard_of_itself_alone() {
+    let pair = Pair::start().await;
+    *pair.caller.listens.lock() = "http://127.0.0.1:1,http://127.0.0.1:2".into();
+    let heard = async || {
+        pair.served.heard.lock().clear();
+        // Whether it is answered does not matter.
+        drop(pair.client().read_index(LIMIT).await);
+        drop(pair.client().members(LIMIT).await);
+        pair.served.heard.lock().len()
+    };
+    assert_eq!(heard().await, 2);
+    let told = (CALLER, pair.caller.listens.lock().clone());
+    assert_eq!(pair.served.heard.lock()[0], told);
+    for stranger in [
+        Standing::Unknown,
+        Standing::Removed,
+        Standing::Member { incarnation: 0 },
+        Standing::Member { incarnation: 9 },
+    ] {
+        pair.served.record(CALLER, stranger);
+        assert_eq!(heard().await, 0, "{stranger:?}");
+    }
+    let incarnation = CALLER.0 * 10;
+    pair.served.record(CALLER, Standing::Member { incarnation });
+    *pair.caller.listens.lock() = "http://h:1,".repeat(200);
+    assert_eq!(heard().await, 0, "more than fits");
+}

@@ -129,3 +129,24 @@ async fn a_dial_outlives_the_call_that_began_it() {
     let accepted = tokio::time::timeout(LIMIT, listener.accept()).await;
     assert!(accepted.is_ok());
 }
+
+#[tokio::test]
+async fn a_member_that_moved_is_dialled_where_it_was_told_to_be_at_once() {
+    let pair = Pair::start().await;
+    let old = [nowhere().await];
+    let client = pair.clients.member(SERVED, &old);
+    // Long enough for the longest pause between two dials.
+    for _ in 0..6 {
+        assert!(client.read_index(LIMIT).await.is_err());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let begun = Instant::now();
+    pair.clients.tell_urls(SERVED, vec![pair.url.clone()]);
+    assert_eq!(client.read_index(LIMIT).await, Ok(7));
+    assert!(begun.elapsed() < Duration::from_millis(500));
+    // What a caller knows counts no more.
+    assert_eq!(
+        pair.clients.member(SERVED, &old).read_index(LIMIT).await,
+        Ok(7)
+    );
+}

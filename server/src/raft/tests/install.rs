@@ -123,9 +123,12 @@ async fn leases_alarms_and_the_quota_follow_the_snapshot() {
     entries.push(batch(3, vec![Op::Alarm(raise)]));
     leader.apply(&entries).await;
     // As if it had led before.
-    follower.lessor.promote(&follower.store.read().leases, 0);
+    follower.lessor.promote(1, &follower.store.read().leases, 0);
     follower.install_from(&leader).await;
-    assert!(follower.lessor.remaining(LeaseId(7)).is_some());
+    assert!(matches!(
+        follower.lessor.remaining(1, LeaseId(7)),
+        Some(Some(_))
+    ));
     let state = follower.store.read();
     assert!(state.alarms.is_raised(AlarmType::NoSpace, &state.members));
     drop(state);

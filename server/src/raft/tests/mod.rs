@@ -10,8 +10,10 @@ mod openraft;
 mod partition;
 mod proxy;
 mod readers;
+mod reconfigure;
 mod replication;
 mod snapshots;
+mod verdicts;
 mod watches;
 
 use std::collections::BTreeMap;
@@ -91,7 +93,7 @@ impl Member {
             hub: hub.clone(),
             proposer: proposer.clone(),
             lessor: lessor.clone(),
-            directory: Arc::new(MemberDirectory::new(Local::default(), store.clone())),
+            directory: Arc::new(MemberDirectory::new(Local::default(), store.clone(), "")),
             fence: Arc::new(Fence::new(MemberId(2), &store.read().alarms)),
             store: store.clone(),
         };

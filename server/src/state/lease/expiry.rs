@@ -80,16 +80,22 @@ impl Deadlines {
         self.set(id, ttl_seconds, now_ms.saturating_add(ttl_ms(ttl_seconds)));
     }
 
-    /// Gives a lease its full time to live again, and returns that. None where the lease is
-    /// unknown, or expired and waiting for its revocation ([`Deadlines::is_expired`] tells): an
-    /// expired lease never comes back.
-    pub fn renew(&mut self, id: LeaseId, now_ms: u64) -> Option<i64> {
-        let deadline = *self.table.get(&id)?;
-        if deadline.at_ms <= now_ms {
-            return None;
+    /// The seconds that a lease was granted; none where it is unknown.
+    pub fn ttl(&self, id: LeaseId) -> Option<i64> {
+        self.table.get(&id).map(|deadline| deadline.ttl_seconds)
+    }
+
+    /// Gives a lease its full time to live from `asked_ms` on, unless it lives longer already. It
+    /// must not have expired ([`Deadlines::is_expired`]). False: it is unknown.
+    pub fn renew_as_of(&mut self, id: LeaseId, asked_ms: u64) -> bool {
+        let Some(deadline) = self.table.get(&id).copied() else {
+            return false;
+        };
+        let at_ms = asked_ms.saturating_add(ttl_ms(deadline.ttl_seconds));
+        if at_ms > deadline.at_ms {
+            self.set(id, deadline.ttl_seconds, at_ms);
         }
-        self.granted(id, deadline.ttl_seconds, now_ms);
-        Some(deadline.ttl_seconds)
+        true
     }
 
     /// A lease is gone.
@@ -99,7 +105,8 @@ impl Deadlines {
         }
     }
 
-    /// Whether the lease is known and past its deadline.
+    /// Whether the lease is known and past its deadline. An expired lease must not be renewed: its
+    /// revocation may be under way.
     pub fn is_expired(&self, id: LeaseId, now_ms: u64) -> bool {
         self.table
             .get(&id)
@@ -206,16 +213,18 @@ mod tests {
     fn a_renewed_lease_expires_a_full_time_to_live_later() {
         let mut deadlines = Deadlines::default();
         deadlines.granted(A, 5, 0);
-        assert_eq!(deadlines.renew(A, 4_999), Some(5));
-        assert!(deadlines.expired(5_000, 10).is_empty());
+        assert!(deadlines.renew_as_of(A, 4_999) && !deadlines.renew_as_of(B, 4_999));
+        // One that was asked for earlier and comes later shortens nothing.
+        assert!(deadlines.renew_as_of(A, 3_000));
+        assert!(deadlines.expired(9_998, 10).is_empty());
         assert_eq!(deadlines.expired(9_999, 10), vec![A]);
     }
 
     #[test]
-    fn an_expired_lease_is_not_renewed() {
+    fn a_lease_has_expired_from_its_deadline_on() {
         let mut deadlines = Deadlines::default();
         deadlines.granted(A, 5, 0);
-        assert_eq!(deadlines.renew(A, 5_000), None);
+        assert!(!deadlines.is_expired(A, 4_999) && deadlines.ttl(A) == Some(5));
         assert!(deadlines.is_expired(A, 5_000) && !deadlines.is_expired(B, 5_000));
     }
 
