@@ -44,7 +44,7 @@ const EXPIRE_EVERY: Duration = Duration::from_millis(500);
 const EXPIRE_MAX: usize = 4000;
 /// A log that grew by this much since the last flush is cut: bounds disk use and replay. Bytes.
 const LOG_GROWTH_MAX: u64 = 64 << 20;
-/// How long to rest after publishing this member failed.
+/// How long to rest after publishing this member, or hearing of the leader, failed.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the duties are done with.
@@ -332,6 +332,7 @@ impl Duties {
     pub async fn catch_up(&self) {
         while let Err(error) = self.barrier.pass().await {
             crate::log!(debug, "no leader has told yet what is committed", error = %error);
+            tokio::time::sleep(PUBLISH_PAUSE).await;
         }
     }
 
