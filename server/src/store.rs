@@ -11,8 +11,10 @@
 //! the state and the engine that it began with ([`Pin`]).
 
 mod hashes;
+mod headroom;
 
 pub use hashes::{Begun, CompactionHashes, Remembered};
+pub use headroom::{Headroom, Level};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -36,6 +38,7 @@ pub struct Store {
     compaction_hashes: CompactionHashes,
     revision: AtomicI64,
     applied_index: AtomicU64,
+    headroom: Headroom,
 }
 
 /// A state and its engine that are not the store's any more. Nothing changes them.
@@ -58,7 +61,13 @@ impl Store {
             compaction_hashes: CompactionHashes::default(),
             revision,
             applied_index,
+            headroom: Headroom::default(),
         }
+    }
+
+    /// How much room the disk has.
+    pub fn headroom(&self) -> &Headroom {
+        &self.headroom
     }
 
     /// The state, shared with other readers. Hold it briefly.
@@ -87,6 +96,13 @@ impl Store {
         let size = self.engine().size_bytes().max(1);
         let in_use = self.read().mvcc.logical_bytes().min(size);
         (size, in_use)
+    }
+
+    /// Bytes of the data (what is readable and what history is not reclaimed, as written), and of
+    /// the store's files and memtables.
+    pub fn data_and_size_bytes(&self) -> (u64, u64) {
+        let size = self.engine().size_bytes();
+        (self.read().mvcc.logical_bytes(), size)
     }
 
     /// Gives the space of what was deleted back to the file system. Readers and writers go on; the
@@ -273,6 +289,21 @@ pub mod fixture {
         /// The store.
         pub store: Arc<Store>,
         _dir: tempfile::TempDir,
+    }
+
+    /// 64 KiB that compression cannot shorten, so that sizes are what was written.
+    pub fn noise(seed: u64) -> Vec<u8> {
+        let mut state = seed | 1;
+        let step = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        };
+        std::iter::repeat_with(step)
+            .take(8 << 10)
+            .flatten()
+            .collect()
     }
 
     impl Scratch {

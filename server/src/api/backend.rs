@@ -318,6 +318,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether this member has no vote.
     fn is_learner(&self) -> bool;
 
+    /// Whether this member's disk is short of room and another leads, which serves better.
+    fn is_short_of_room(&self) -> bool;
+
     /// The cluster version ("3.7.0"), once decided.
     fn cluster_version(&self) -> Option<String>;
 

@@ -26,6 +26,7 @@ pub(super) const CHECKS: &[(&str, &str)] = &[
     ("readyz", "serializable_read"),
     ("readyz", "linearizable_read"),
     ("readyz", "non_learner"),
+    ("readyz", "disk_space"),
 ];
 
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -209,6 +210,10 @@ impl<B: Backend> Edge<B> {
                 .backend()
                 .is_learner()
                 .then(|| "not supported for learner".into()),
+            "disk_space" => self
+                .backend()
+                .is_short_of_room()
+                .then(|| "this member's disk is short of room".into()),
             read => {
                 let tried = self.try_read(read == "serializable_read").await;
                 // A member whose data is wrong refuses reads, and lives: starting it again would

@@ -28,4 +28,4 @@ pub use lock::{DirLock, LockError};
 pub use read::{
     Stamp, file_limit, open_file_count, read_at_most, read_first, read_if_exists, read_text, stamp,
 };
-pub use reserve::{DiskSpace, Reserve, is_out_of_space, space};
+pub use reserve::{DiskSpace, Reserve, is_out_of_space, is_same_filesystem, space};

@@ -25,6 +25,11 @@ pub fn space(path: &Path) -> io::Result<DiskSpace> {
     })
 }
 
+/// Whether two paths, which must exist, lie on one filesystem.
+pub fn is_same_filesystem(one: &Path, other: &Path) -> io::Result<bool> {
+    Ok(rustix::fs::stat(one)?.st_dev == rustix::fs::stat(other)?.st_dev)
+}
+
 /// Whether an error says that the disk or the quota is full: worth waiting, not the disk's failure.
 pub fn is_out_of_space(error: &io::Error) -> bool {
     matches!(

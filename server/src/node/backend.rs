@@ -281,6 +281,12 @@ impl Backend for Core {
         self.leadership.is_learner()
     }
 
+    fn is_short_of_room(&self) -> bool {
+        // A leader that nobody relieves stays in its Service: where there is no other room, clients
+        // must be able to delete.
+        self.store.headroom().is_short() && !self.leadership.leads()
+    }
+
     fn cluster_version(&self) -> Option<String> {
         self.store.read().cluster_version.clone()
     }
@@ -405,9 +411,8 @@ impl Backend for Core {
 impl Core {
     /// Has the quota reckon with the space that the caller was just told is free.
     fn measure(&self) {
-        self.proposer
-            .quota()
-            .measured(self.store.engine().size_bytes());
+        let (data, size) = self.store.data_and_size_bytes();
+        self.proposer.quota().measured(data, size);
     }
 
     fn describe(&self) -> snapshot::Description {

@@ -173,8 +173,10 @@ pub struct Booted {
     pub log: LogStore,
     /// What is measured.
     pub metrics: Arc<Metrics>,
-    /// Whether the log's disk has space.
+    /// What looks after the disk.
     pub space: Arc<SpaceGuard>,
+    /// Bytes of the filesystem that the log lies on.
+    pub log_disk_bytes: u64,
 }
 
 /// Opens the data directory that `config` names, making it where it is not there.
@@ -202,12 +204,12 @@ pub fn open(config: &Config, dial: &Arc<dyn Dial>) -> Result<Booted, BootError> 
     metrics.operations.features(gates);
     let (place, installed) = Place::find(dir)?;
     remove_leftovers(&place)?;
+    let wal_dir = config.wal_dir.clone().unwrap_or_else(|| dir.join(WAL_DIR));
+    make_private(&wal_dir)?;
+    let space = Arc::new(SpaceGuard::new(dir, &wal_dir));
     let store = Arc::new(open_store(config, &place)?);
     let threshold = config.bootstrap_defrag_threshold_megabytes;
     defragment::at_boot(&store, threshold, &metrics.operations);
-    let wal_dir = config.wal_dir.clone().unwrap_or_else(|| dir.join(WAL_DIR));
-    make_private(&wal_dir)?;
-    let space = Arc::new(SpaceGuard::new(dir));
     let (wal, recovered) = wal::open(&wal_dir, wal_options(config, space.clone()))?;
     if let Some(cut) = &recovered.cut {
         crate::log!(warn, "cut a torn write off the log's end", file = %cut.file.display(),
@@ -234,6 +236,8 @@ pub fn open(config: &Config, dial: &Arc<dyn Dial>) -> Result<Booted, BootError> 
         log,
         metrics,
         space,
+        // Where it cannot be told, the constants hold.
+        log_disk_bytes: fs::space(&wal_dir).map_or(u64::MAX, |disk| disk.total_bytes),
     })
 }
 
@@ -430,6 +434,7 @@ fn open_store(config: &Config, place: &Place) -> Result<Store, BootError> {
 }
 
 fn wal_options(config: &Config, space: Arc<SpaceGuard>) -> wal::Options {
+    let guard = space.clone();
     wal::Options {
         sync: !config.unsafe_no_fsync,
         on_fatal: Arc::new(|error| {
@@ -439,6 +444,7 @@ fn wal_options(config: &Config, space: Arc<SpaceGuard>) -> wal::Options {
             )
         }),
         on_space: Arc::new(move |found| space.found(found)),
+        may_grow: Arc::new(move |bytes| guard.may_grow_log(bytes)),
         segment_bytes: SEGMENT_BYTES,
         // The log store above it keeps the recent entries already, decoded.
         cache_bytes: WAL_CACHE_BYTES,

@@ -14,8 +14,9 @@ use super::door::Door;
 use super::leadership::LeadershipCell;
 use super::lessor::Lessor;
 use super::membership::Membership;
+use super::reclaim::Reclaimer;
 use super::route::LeaderRoute;
-use super::space::SpaceGuard;
+use super::space::leaves_no_quorum;
 use super::verdict;
 use crate::peer::Local;
 use crate::propose::{self, ProposeError, Proposer};
@@ -24,6 +25,7 @@ use crate::store::Store;
 use crate::threads::Pulse;
 use crate::types::request::{Compact, MemberAttributes, Op};
 use crate::types::result::Outcome;
+use crate::wal::Keep;
 
 /// How often consensus, the store's size and the log's length are looked at.
 const LOOK_EVERY: Duration = propose::SWEEP_EVERY;
@@ -44,6 +46,12 @@ const EXPIRE_EVERY: Duration = Duration::from_millis(500);
 const EXPIRE_MAX: usize = 4000;
 /// A log that grew by this much since the last flush is cut: bounds disk use and replay. Bytes.
 const LOG_GROWTH_MAX: u64 = 64 << 20;
+/// The same where the disk is short of room: what is flushed need not be kept in the log.
+const LOG_GROWTH_SHORT: u64 = 8 << 20;
+/// How much of the log a member keeps that replicates to nobody: what is in memory anyway. Bytes.
+const LOG_KEPT_ALONE: u64 = 8 << 20;
+/// How often a leader that is short of room tries to hand leadership over.
+const HAND_OVER_EVERY: Duration = Duration::from_secs(5);
 /// How long to rest after publishing this member, or hearing of the leader, failed.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
 
@@ -55,6 +63,10 @@ pub struct Duties {
     pub cluster_version: String,
     pub election_timeout: Duration,
     pub snapshot_count: u64,
+    /// What of the log is kept for members that lag.
+    pub keep: Keep,
+    /// The bytes up to which it is held for those that are catching up.
+    pub log_held_bytes: u64,
     pub store: Arc<Store>,
     pub log: LogStore,
     pub proposer: Proposer,
@@ -64,7 +76,7 @@ pub struct Duties {
     pub membership: Membership,
     pub auto_compaction: crate::config::AutoCompaction,
     pub checks: Checks,
-    pub space: Arc<SpaceGuard>,
+    pub reclaimer: Reclaimer,
     pub directory: Arc<MemberDirectory>,
     pub door: Door,
 }
@@ -87,6 +99,8 @@ struct LogWatch {
     cut_index: u64,
     measured_at: Option<u64>,
     looks: u64,
+    /// When this member last tried to hand leadership over for want of room.
+    handed_over: Option<Instant>,
 }
 
 impl Duties {
@@ -99,6 +113,8 @@ impl Duties {
         tokio::spawn(async move { barrier.run(&door.consensus, &door.peers).await });
         let proposer = self.proposer.clone();
         tokio::spawn(async move { proposer.run(&route).await });
+        let proposer = self.proposer.clone();
+        tokio::spawn(async move { proposer.raise_decided().await });
         let duties = self.clone();
         tokio::spawn(async move { duties.look_after_peers().await });
         let consensus = self.door.consensus.clone();
@@ -344,6 +360,7 @@ impl Duties {
             cut_index: self.store.applied_index(),
             measured_at: None,
             looks: 0,
+            handed_over: None,
         };
         let mut schedule = Schedule::new(&self.auto_compaction);
         let mut compact_at = schedule
@@ -369,25 +386,96 @@ impl Duties {
     async fn look(&self, watch: &mut LogWatch) {
         self.membership
             .note_contacts(self.lessor.term(), &self.door.consensus);
-        if self.space.is_exhausted() {
-            self.proposer.raise_no_space();
-        }
+        self.look_for_room(watch);
         let appended = self.log.appended_bytes();
         watch.looks += 1;
         // An idle member is measured less often: asking the engine costs more than looking.
         if watch.measured_at != Some(appended) || watch.looks.is_multiple_of(IDLE_LOOKS) {
             watch.measured_at = Some(appended);
-            self.proposer
-                .quota()
-                .measured(self.store.engine().size_bytes());
+            self.measure();
         }
         let applied = self.store.applied_index();
-        let grown = appended.saturating_sub(watch.cut_at) > LOG_GROWTH_MAX;
+        let growth_max = match self.store.headroom().is_short() {
+            true => LOG_GROWTH_SHORT,
+            false => LOG_GROWTH_MAX,
+        };
+        let grown = appended.saturating_sub(watch.cut_at) > growth_max;
         if grown || applied.saturating_sub(watch.cut_index) > self.snapshot_count {
             watch.cut_at = appended;
             watch.cut_index = applied;
             self.cut_log().await;
         }
+        if watch.looks.is_multiple_of(IDLE_LOOKS) {
+            self.purge_log().await;
+        }
+    }
+
+    /// Where this member leads and voters are short of room: it hands leadership over, or, where those
+    /// that have room are no quorum, keeps what is left for writes that free some.
+    fn look_for_room(&self, watch: &mut LogWatch) {
+        if !self.leadership.leads() {
+            return;
+        }
+        let consensus = &self.door.consensus;
+        let is_short = self.store.headroom().is_short();
+        let others_short = consensus.short_members();
+        if !is_short && others_short.is_empty() {
+            return;
+        }
+        let mut replication = consensus.replication();
+        let voters = replication.voters.len() + 1;
+        replication.voters.retain(|id| !others_short.contains(id));
+        let short = voters - 1 - replication.voters.len() + usize::from(is_short);
+        if leaves_no_quorum(voters, short) {
+            self.proposer.raise_no_space();
+            return;
+        }
+        let tried = watch.handed_over;
+        if !is_short || tried.is_some_and(|at| at.elapsed() < HAND_OVER_EVERY) {
+            return;
+        }
+        let Some(to) = replication.successor(self.election_timeout) else {
+            return;
+        };
+        watch.handed_over = Some(Instant::now());
+        crate::log!(warn, "handing leadership over: this member's disk is short of room", to = %to);
+        let consensus = consensus.clone();
+        tokio::spawn(async move {
+            if let Err(error) = consensus.hand_over(to).await {
+                crate::log!(warn, "leadership was not handed over", to = %to, error = %error);
+            }
+        });
+    }
+
+    async fn purge_log(&self) {
+        let consensus = &self.door.consensus;
+        let alone = consensus.is_sole_voter() && consensus.replication().matched.len() <= 1;
+        let keep = match self.store.headroom().is_short() {
+            true => Keep::default(),
+            false if alone => Keep {
+                bytes: LOG_KEPT_ALONE,
+                entries_least: 0,
+                ..self.keep
+            },
+            false => self.keep,
+        };
+        // Who is short of room holds nothing for others.
+        let held = match self.store.headroom().is_short() {
+            true => 0,
+            false => self.log_held_bytes,
+        };
+        if consensus.purge(&self.log, keep, held).await.is_err() {
+            crate::log!(warn, "the log could not be purged: consensus has stopped");
+        }
+    }
+
+    /// Tells the quota how full the store is, and has garbage reclaimed where it is much.
+    fn measure(&self) {
+        let (data, size) = self.store.data_and_size_bytes();
+        let quota = self.proposer.quota();
+        quota.measured(data, size);
+        let limit = u64::try_from(quota.limit_bytes()).unwrap_or(0);
+        self.reclaimer.look(size, limit);
     }
 
     async fn cut_log(&self) {

@@ -182,6 +182,16 @@ fn store(core: &Core) -> Vec<MetricFamily> {
             cached as u64,
         ),
         count(
+            "engram_quota_used_bytes",
+            "Bytes of data, as written, that count against the quota.",
+            core.proposer.quota().used_bytes(),
+        ),
+        count(
+            "engram_disk_short_of_room",
+            "Whether this member's disk is short of room: 0 no, 1 it hands leadership over and is not ready, 2 it takes no entries, 3 it applies nothing.",
+            core.store.headroom().level() as u64,
+        ),
+        count(
             "engram_wal_bytes",
             "Bytes of the write-ahead log on disk.",
             core.log.bytes(),

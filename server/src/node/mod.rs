@@ -37,6 +37,7 @@ mod peers;
 mod raft_thread;
 mod read_index;
 mod reads;
+mod reclaim;
 mod route;
 mod serve;
 mod signals;

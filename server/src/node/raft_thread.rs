@@ -28,10 +28,10 @@ use super::lessor::Lessor;
 use super::membership::{Membership, Rules};
 use super::peer_service::PeerService;
 use super::peers::PeerCalls;
+use super::reclaim::Reclaimer;
 use super::route::LeaderRoute;
 use super::serve::PeerListener;
 use super::sink::{Headers, Sink, WatchedStore};
-use super::space::SpaceGuard;
 use crate::config::{Config, ETCD_VERSION};
 use crate::fatal::end_process;
 use crate::fs::DirLock;
@@ -44,11 +44,21 @@ use crate::store::Store;
 use crate::threads;
 use crate::types::MemberId;
 use crate::types::request::{AlarmType, MemberAttributes};
+use crate::wal::Keep;
 use crate::watch::{self, Hub};
 
-/// The most applied entries kept in the log. `--snapshot-catchup-entries` counts requests; an entry
-/// here carries up to thousands of them.
-const ENTRIES_KEPT_MAX: u64 = 500;
+/// What of the log is kept for members that lag, bytes: what comes in while one restarts.
+const LOG_KEPT_BYTES: u64 = 64 << 20;
+/// The most that is kept for the sake of `--snapshot-catchup-entries`, which are requests: an entry
+/// here carries up to thousands of them. Bytes.
+const LOG_KEPT_BYTES_MAX: u64 = 256 << 20;
+/// The most that is held for members that are catching up, by the log or a snapshot: what 5 MB/s write
+/// while 64 GiB are sent, installed and followed up. Bytes; a quarter of the filesystem at most.
+const LOG_HELD_BYTES_MAX: u64 = 16 << 30;
+/// The part of the log's filesystem that what is kept is bounded by.
+const LOG_KEPT_PART: u64 = 8;
+/// The most entries kept: each takes some 40 bytes of memory.
+const ENTRIES_KEPT_MAX: u64 = 100_000;
 /// How long a member that was alone when it stopped may take to replay its log and lead again.
 const LEAD_TIMEOUT: Duration = Duration::from_secs(3600);
 /// How long a start waits for the cluster to know this member, and for what was committed while it
@@ -104,7 +114,8 @@ struct Beginning {
     auto_compaction: crate::config::AutoCompaction,
     checks: Checks,
     snapshot_count: u64,
-    space: Arc<SpaceGuard>,
+    keep: Keep,
+    log_held_bytes: u64,
 }
 
 impl RaftThread {
@@ -127,6 +138,7 @@ impl RaftThread {
             log,
             metrics,
             space,
+            log_disk_bytes,
         } = booted;
         let local = Local {
             cluster: identity.cluster,
@@ -143,7 +155,8 @@ impl RaftThread {
             state.alarms.is_raised(AlarmType::NoSpace, &state.members)
         };
         let quota = Quota::new(config.limits.quota_backend_bytes, alarm);
-        quota.measured(store.engine().size_bytes());
+        let (data, size) = store.data_and_size_bytes();
+        quota.measured(data, size);
         let request_timeout = config.request_timeout();
         let proposer = Proposer::new(local.member, request_timeout, quota, homes.clone());
         let lessor = Arc::new(Lessor::new(metrics.clone()));
@@ -176,6 +189,11 @@ impl RaftThread {
                 source,
             })?;
         let apply_stats = apply.stats();
+        let watching = space.watch(store.clone());
+        watching.map_err(|source| BootError::System {
+            what: "the thread that looks after the disk".into(),
+            source,
+        })?;
         let election_timeout = config.raft.election_timeout;
         let request_bytes = usize::try_from(config.limits.request_bytes_max);
         let beginning = Beginning {
@@ -199,7 +217,8 @@ impl RaftThread {
             auto_compaction: config.auto_compaction,
             checks: checks(config),
             snapshot_count: config.raft.snapshot_count,
-            space,
+            keep: keep(config, log_disk_bytes),
+            log_held_bytes: LOG_HELD_BYTES_MAX.min(log_disk_bytes / 4),
         };
         let (stop, stopping) = channel(false);
         let (thread, (door, membership)) = spawn(beginning, apply, stopping.clone())?;
@@ -348,7 +367,9 @@ fn run(
                 "start again; if it comes back, restore this member",
             ),
         }
+        duties.store.headroom().close();
         duties.proposer.stop();
+        duties.reclaimer.end();
         duties.door.consensus.stop().await;
     });
 }
@@ -431,6 +452,8 @@ impl Beginning {
             cluster_version: cluster_version(),
             election_timeout: self.options.election_timeout,
             snapshot_count: self.snapshot_count,
+            keep: self.keep,
+            log_held_bytes: self.log_held_bytes,
             store: self.store.clone(),
             log: self.log.clone(),
             proposer: self.proposer.clone(),
@@ -440,7 +463,7 @@ impl Beginning {
             membership,
             auto_compaction: self.auto_compaction,
             checks: self.checks,
-            space: self.space.clone(),
+            reclaimer: Reclaimer::new(self.store.clone()),
             directory: self.directory.clone(),
             door: Door::of_this_thread(consensus, peers),
         }
@@ -500,7 +523,18 @@ fn consensus_options(config: &Config, member: MemberId) -> ConsensusOptions {
         member,
         heartbeat: config.raft.heartbeat_interval,
         election_timeout: config.raft.election_timeout,
-        entries_kept: config.raft.snapshot_catchup_entries.min(ENTRIES_KEPT_MAX),
+    }
+}
+
+/// What of the log is kept for members that lag, on a filesystem of `total_bytes`.
+fn keep(config: &Config, total_bytes: u64) -> Keep {
+    let part = total_bytes / LOG_KEPT_PART;
+    let least = config.raft.snapshot_catchup_entries;
+    Keep {
+        bytes: LOG_KEPT_BYTES.min(part),
+        entries_least: least.min(ENTRIES_KEPT_MAX),
+        bytes_most: LOG_KEPT_BYTES_MAX.min(part),
+        entries_most: ENTRIES_KEPT_MAX,
     }
 }
 

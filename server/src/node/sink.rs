@@ -31,6 +31,7 @@ pub struct Sink {
 
 impl Applied for Sink {
     fn replaced(&self, store: &Store) {
+        let (data, size) = store.data_and_size_bytes();
         let raised = {
             let state = store.read();
             self.lessor.replaced(&state.leases);
@@ -39,7 +40,7 @@ impl Applied for Sink {
         };
         let quota = self.proposer.quota();
         quota.alarm_is(raised);
-        quota.measured(store.engine().size_bytes());
+        quota.measured(data, size);
         self.hub.reset(store.revision());
         self.directory.look();
     }

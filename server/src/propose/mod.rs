@@ -5,7 +5,8 @@
 //! next one gathers; when it is applied, whatever has gathered goes. One entry, one fdatasync,
 //! however many requests.
 //!
-//! Must never: retry a proposal that may have been taken (its outcome is unknown), or answer before the entry is applied.
+//! Must never: retry a proposal that may have been taken (its outcome is unknown; the one exception
+//! is the NOSPACE alarm, which is the same raised twice), or answer before the entry is applied.
 //!
 //! A caller waits a bounded time: the Raft thread sweeps through those who wait ([`SWEEP_EVERY`]).
 //! A timer for every one of them would cost each more than its place in the batch does.
@@ -53,6 +54,9 @@ const REROUTE_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long the next leader is waited for after one was lost with a batch.
 const LOSS_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// How long to rest after an alarm could not be raised.
+const RAISE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a proposal has no outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -197,15 +201,27 @@ impl Proposer {
         Ok(receiver)
     }
 
-    /// Queues the NOSPACE alarm for this member; whoever asks next finds it raised. Raising it twice is raising it once.
+    /// Decides on the NOSPACE alarm for this member: [`Proposer::raise_decided`] raises it.
     pub fn raise_no_space(&self) {
-        if !self.shared.quota.begin_alarm() {
-            return;
+        if self.shared.quota.decide_alarm() {
+            crate::log!(warn, "alarm raised", alarm = "NOSPACE", member = %self.shared.member);
         }
-        crate::log!(warn, "alarm raised", alarm = "NOSPACE", member = %self.shared.member);
-        let alarm = Op::Alarm(Alarm::Activate(self.shared.member, AlarmType::NoSpace));
-        // Nobody waits for it: the receiver goes.
-        drop(self.enqueue(alarm));
+    }
+
+    /// Raises the alarm whenever it was decided on, and again where its batch was lost: raising it
+    /// twice is raising it once. For as long as it is not dropped; one task a member.
+    pub async fn raise_decided(&self) {
+        let quota = &self.shared.quota;
+        loop {
+            quota.decided().await;
+            while quota.is_alarm_decided() {
+                let alarm = Alarm::Activate(self.shared.member, AlarmType::NoSpace);
+                match self.propose(Op::Alarm(alarm)).await {
+                    Ok(_) | Err(ProposeError::Stopped) => break,
+                    Err(_) => tokio::time::sleep(RAISE_PAUSE).await,
+                }
+            }
+        }
     }
 
     /// Refuses the callers that have waited their time. For the Raft thread, every

@@ -94,3 +94,27 @@ async fn what_may_have_been_taken_is_never_sent_again() {
     let late = laid.sent.lock()[0].clone();
     laid.apply(&late);
 }
+
+#[tokio::test]
+async fn an_alarm_whose_batch_was_lost_is_raised_again_until_it_is_taken() {
+    let laid = Laid::with(&[Err(ProposeRefused::Unknown)]);
+    let running = laid.clone();
+    let run = async move { running.proposer.run(&running).await };
+    let raising = laid.proposer.clone();
+    laid.proposer.raise_no_space();
+    laid.proposer.raise_no_space();
+    let taken = async {
+        while laid.sent().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // Nothing more is sent once it was taken.
+        tokio::time::sleep(RAISE_PAUSE + Duration::from_millis(200)).await;
+    };
+    tokio::select! {
+        () = run => panic!("it runs until it is stopped"),
+        () = raising.raise_decided() => panic!("it runs until it is dropped"),
+        () = taken => {}
+    }
+    let alarm = Op::Alarm(Alarm::Activate(MemberId(1), AlarmType::NoSpace));
+    assert_eq!(laid.sent(), [vec![alarm.clone()], vec![alarm]]);
+}

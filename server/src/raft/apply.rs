@@ -190,7 +190,13 @@ impl Worker {
             threads::turn();
             match task {
                 Some(Task::Apply { entries, done }) => {
-                    entries.into_iter().for_each(|entry| self.apply(entry));
+                    for entry in entries {
+                        // Only a stop ends the wait without room: the log keeps the entry.
+                        if !self.store.headroom().wait_to_apply() {
+                            return;
+                        }
+                        self.apply(entry);
+                    }
                     // The receiver is gone only when openraft is shutting down.
                     let _ = done.send(());
                 }

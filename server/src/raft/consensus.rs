@@ -1,7 +1,7 @@
 //! The node's handle to consensus.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use openraft::Instant as _;
@@ -15,11 +15,20 @@ use tokio::sync::Semaphore;
 
 use super::apply::ApplyThread;
 use super::contact::Contact;
+use super::log_store::LogRoom;
+use super::short_members::ShortMembers;
+use super::snapshot::Sending;
 use super::state_machine::StateMachine;
 use super::{Batch, LogStore, Peer, Peers, Raft, TypeConfig, entry};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::types::MemberId;
+use crate::wal::Keep;
+
+/// How lately a member was heard of for whose sake the log is kept.
+const IN_TOUCH: Duration = Duration::from_secs(5);
+/// The most entries held for others: each takes some 40 bytes of memory.
+const ENTRIES_HELD_MAX: u64 = 4_000_000;
 
 /// How consensus is run.
 #[derive(Clone, Debug)]
@@ -30,8 +39,6 @@ pub struct ConsensusOptions {
     pub heartbeat: Duration,
     /// `--election-timeout`.
     pub election_timeout: Duration,
-    /// How many applied entries stay in the log for members that lag.
-    pub entries_kept: u64,
 }
 
 /// Why consensus does not start.
@@ -96,6 +103,10 @@ pub struct Consensus {
     /// One permit: snapshots are received one at a time.
     pub(super) receiving: Arc<Semaphore>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) store: Weak<Store>,
+    pub(super) log_room: LogRoom,
+    short: ShortMembers,
+    sending: Sending,
 }
 
 impl Consensus {
@@ -114,8 +125,10 @@ impl Consensus {
         let config = config(options)
             .validate()
             .map_err(|e| StartError::Timing(e.to_string()))?;
+        let (short, log_room) = (peers.short_members(), log.room());
+        let weak = Arc::downgrade(&store);
         let machine = StateMachine::new(store, apply.handle(), log.clone());
-        let serving = machine.serving();
+        let (serving, sending) = (machine.serving(), machine.sending());
         let metrics = log.metrics().clone();
         let id = options.member.0;
         let raft = Raft::new(id, Arc::new(config), peers, log, machine)
@@ -135,6 +148,10 @@ impl Consensus {
             contact: Arc::default(),
             receiving: Arc::new(Semaphore::new(1)),
             metrics,
+            store: weak,
+            log_room,
+            short,
+            sending,
         })
     }
 
@@ -234,7 +251,54 @@ impl Consensus {
         }
     }
 
-    /// Flushes the store and drops the log below it (but for what lagging members may need).
+    /// Drops what the store has persisted from the log, but for the newest entries that `keep` names.
+    ///
+    /// On the leader, and as long as the log takes less than `held_bytes`, also what others need is
+    /// kept: those that are in touch and go on by the log, and one that is being sent a snapshot.
+    ///
+    /// # Errors
+    /// Consensus has stopped.
+    pub async fn purge(
+        &self,
+        log: &LogStore,
+        keep: Keep,
+        held_bytes: u64,
+    ) -> Result<(), ProposeRefused> {
+        let is_sending = self.sending.is_lately();
+        let persisted = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.snapshot.map_or(0, |id| id.index())
+        };
+        let mut upto = log.purgeable(keep).min(persisted);
+        let held = persisted.saturating_sub(log.purged_index());
+        if log.bytes() < held_bytes && held < ENTRIES_HELD_MAX {
+            let needed = self.needed_from(log.purged_index());
+            upto = if is_sending { 0 } else { upto.min(needed) };
+        }
+        if upto <= log.purged_index() {
+            return Ok(());
+        }
+        let asked = self.raft.trigger().purge_log(upto).await;
+        asked.map_err(|_| ProposeRefused::Stopped)
+    }
+
+    /// The entry after which a member in touch needs the log next; the greatest number where nobody
+    /// does. Who is behind `purged` needs a snapshot first, who has no room takes neither.
+    fn needed_from(&self, purged: u64) -> u64 {
+        let replication = self.replication();
+        let short = self.short.all();
+        let takes_part = |id: &MemberId| {
+            let silent_for = replication.silent_for.get(id);
+            silent_for.is_some_and(|silent| *silent < IN_TOUCH) && !short.contains(id)
+        };
+        let others = replication.matched.iter();
+        let others =
+            others.filter(|(id, at)| **id != self.member && takes_part(id) && **at >= purged);
+        others.map(|(_, at)| *at).min().unwrap_or(u64::MAX)
+    }
+
+    /// Flushes the store, so that the log below it can be dropped by [`Consensus::purge`].
     ///
     /// # Errors
     /// Consensus has stopped.
@@ -330,6 +394,11 @@ impl Consensus {
         voters.len() == 1 && voters.contains(&self.member.0)
     }
 
+    /// Who of the others said lately that its disk is short of room. Known to the leader.
+    pub fn short_members(&self) -> Vec<MemberId> {
+        self.short.all()
+    }
+
     /// Stops openraft.
     pub async fn stop(&self) {
         if let Err(error) = self.raft.shutdown().await {
@@ -357,7 +426,8 @@ fn config(options: &ConsensusOptions) -> Config {
         enable_pre_vote: Some(true),
         allow_log_reversion: Some(false),
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: options.entries_kept,
+        // What is purged is decided by bytes: see `Consensus::purge`.
+        max_in_snapshot_log_to_keep: u64::MAX,
         purge_batch_size: 1,
         ..Config::default()
     }

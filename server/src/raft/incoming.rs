@@ -39,22 +39,52 @@ pub(super) enum ReceiveError {
     Io(#[from] io::Error),
 }
 
+impl ReceiveError {
+    /// Whether the disk has no room for it.
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self, ReceiveError::Io(error) if crate::fs::is_out_of_space(error))
+    }
+}
+
 pub(super) type Parts = BoxStream<'static, Result<SnapshotPart, CallError>>;
-/// Who sends a snapshot, and what it holds.
-pub(super) type Beginning = (Vote, SnapshotMetaOf<TypeConfig>);
+
+/// What is said of a snapshot before it is sent.
+#[derive(Debug, PartialEq)]
+pub(super) struct Beginning {
+    /// Its sender's.
+    pub vote: Vote,
+    /// What it holds.
+    pub meta: SnapshotMetaOf<TypeConfig>,
+    /// Bytes of its files; 0 where an older member does not say.
+    pub bytes: u64,
+}
 
 /// Reads the first part.
 pub(super) async fn beginning(parts: &mut Parts) -> Result<Beginning, ReceiveError> {
     match next(parts).await? {
-        Part::Begin(begin) => Ok(wire::read_snapshot_begin(begin)?),
+        Part::Begin(begin) => {
+            let bytes = begin.bytes;
+            let (vote, meta) = wire::read_snapshot_begin(begin)?;
+            Ok(Beginning { vote, meta, bytes })
+        }
         Part::Piece(_) | Part::Done(_) => Err(ReceiveError::OutOfOrder),
     }
 }
 
-/// Writes the pieces into `dir`, one at a time, on blocking threads.
-pub(super) async fn receive(parts: &mut Parts, dir: &Path) -> Result<Received, ReceiveError> {
+/// Writes the pieces, `bytes` in all, into `dir`, one at a time, on blocking threads. Without room for
+/// them nothing is written.
+pub(super) async fn receive(
+    parts: &mut Parts,
+    dir: &Path,
+    bytes: u64,
+) -> Result<Received, ReceiveError> {
     let dir = dir.to_owned();
-    let mut incoming = blocking(move || Incoming::begin(&dir)).await?;
+    let mut incoming = blocking(move || {
+        let incoming = Incoming::begin(&dir)?;
+        incoming.require_room(bytes)?;
+        Ok(incoming)
+    })
+    .await?;
     loop {
         match next(parts).await? {
             Part::Piece(piece) => {

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use super::entry::{self, EntryError};
 use super::{Entry, LogId, TypeConfig, Vote};
 use crate::metrics::Metrics;
 use crate::storage::LogPosition;
-use crate::wal::{Record, Recovered, Wal};
+use crate::wal::{Keep, Record, Recovered, Wal};
 
 /// The most bytes of recent entries held in memory. Followers that lag by less are served from it.
 const CACHE_BYTES_MAX: usize = 8 << 20;
@@ -29,6 +29,9 @@ const CACHE_BYTES_MAX: usize = 8 << 20;
 const DECODED_MAX: usize = 8;
 /// What an entry takes beside its batch. Bytes.
 const ENTRY_OVERHEAD: usize = 128;
+/// What stays free of a full log for votes and marks, and for what a frame at a segment's end leaves
+/// unused. Bytes.
+const LOG_BYTES_HELD: u64 = 2 << 20;
 /// The most bytes of entries that one read returns, unless the first is larger by itself: what one
 /// append to a follower carries.
 const READ_BYTES_MAX: usize = crate::peer::APPEND_BYTES_MAX;
@@ -40,6 +43,18 @@ pub struct LogStore {
     tail: Arc<Mutex<Tail>>,
     metrics: Arc<Metrics>,
     appended: Arc<AtomicU64>,
+}
+
+/// The log's room for entries: see [`LogRoom::has`].
+#[derive(Clone)]
+pub(super) struct LogRoom(Weak<Wal>);
+
+impl LogRoom {
+    /// Whether `bytes` of entries can be written although the disk has no room for another segment.
+    pub fn has(&self, bytes: u64) -> bool {
+        let room = self.0.upgrade().and_then(|wal| wal.last_bytes());
+        room.is_none_or(|room| room >= bytes + LOG_BYTES_HELD)
+    }
 }
 
 /// What is known of the log without reading it.
@@ -166,6 +181,16 @@ impl LogStore {
         receiver
             .recv()
             .map_err(|_| io::Error::other("the log was closed"))
+    }
+
+    /// The last entry that may be purged where the newest are kept as `keep` says; 0 for none.
+    pub(super) fn purgeable(&self, keep: Keep) -> u64 {
+        self.wal.kept_from(keep).saturating_sub(1)
+    }
+
+    /// The room for entries, which may be asked for after the log was closed.
+    pub(super) fn room(&self) -> LogRoom {
+        LogRoom(Arc::downgrade(&self.wal))
     }
 
     /// The log's bytes on disk.

@@ -23,8 +23,10 @@ mod incoming;
 mod log_store;
 mod network;
 mod outgoing;
+mod pace;
 mod reconfigure;
 mod serve;
+mod short_members;
 mod snapshot;
 mod state_machine;
 #[cfg(test)]

@@ -22,6 +22,8 @@ use openraft::raft::{
 use openraft::type_config::alias::SnapshotOf;
 use openraft::{OptionalSend, base::BoxStream};
 
+use super::pace::Pace;
+use super::short_members::ShortMembers;
 use super::wire::{self, WireError};
 use super::{Peer, SnapshotData, TypeConfig, Vote, outgoing};
 use crate::metrics::Metrics;
@@ -53,6 +55,7 @@ pub struct Peers {
     clients: Clients,
     member: MemberId,
     metrics: Arc<Metrics>,
+    short: ShortMembers,
 }
 
 impl Peers {
@@ -62,7 +65,13 @@ impl Peers {
             clients,
             member,
             metrics,
+            short: ShortMembers::default(),
         }
+    }
+
+    /// Who says that it is short of room.
+    pub(super) fn short_members(&self) -> ShortMembers {
+        self.short.clone()
     }
 
     fn network(&self, target: u64, node: &Peer, purpose: Purpose) -> PeerNetwork {
@@ -72,6 +81,7 @@ impl Peers {
             client: self.clients.member(MemberId(target), &node.peer_urls),
             purpose,
             turns: None,
+            short: self.short.clone(),
         }
     }
 }
@@ -111,6 +121,7 @@ pub struct PeerNetwork {
     purpose: Purpose,
     /// The stream the last heartbeat went over. One whose answer was not awaited is dropped.
     turns: Option<AppendTurns>,
+    short: ShortMembers,
 }
 
 impl PeerNetwork {
@@ -166,6 +177,7 @@ impl PeerNetwork {
         self.turns = turns;
         let round_trip = self.metrics.network.round_trip(self.client.target());
         round_trip.observe(started.elapsed().as_secs_f64());
+        self.short.note(self.client.target(), answer.short_of_room);
         let result = wire::read_append_response(answer).map_err(nonsense)?;
         Ok(wire::single_response(result, last))
     }
@@ -259,8 +271,9 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         // How long a snapshot takes depends on its size: `outgoing` watches that it goes on.
+        let pace = Pace::new(self.metrics.wal_fsync.clone());
         let counted = self.metrics.network.sending(self.client.target());
-        let sending = outgoing::send(&self.client, &vote, snapshot);
+        let sending = outgoing::send(&self.client, &vote, snapshot, pace);
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = sending => match sent {

@@ -9,6 +9,7 @@ use openraft::type_config::alias::SnapshotOf;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::pace::Pace;
 use super::{SnapshotData, TypeConfig, Vote, entry, wire};
 use crate::peer::message::{SnapshotDone, SnapshotPart, SnapshotPiece, snapshot_part::Part};
 use crate::peer::{CallError, Client};
@@ -17,14 +18,13 @@ use crate::storage::Checkpoint;
 
 /// Pieces read ahead of the connection.
 const PIECES_AHEAD: usize = 4;
-/// Bytes of a snapshot sent a second at most: what is left of the disks and the network is for the
-/// writes of the members that are well (measured: a learner that joined 1 GiB at full speed made
-/// the 99th percentile of puts 2.2 times slower). 10 GB take two and a half minutes.
-const BYTES_PER_SECOND_MAX: u64 = 64 << 20;
 /// How long the connection may take no piece.
 const PIECE_STALL_MAX: Duration = Duration::from_secs(30);
-/// How long the receiver may take to install what it has received whole: it rebuilds its index.
+/// How long the receiver may take to install what it has received whole: it rebuilds its index. Beside
+/// it, what reading the store takes it at [`INDEXED_PER_SECOND`].
 const INSTALL_MAX: Duration = Duration::from_secs(600);
+/// Bytes of a store whose index is rebuilt in a second, at least.
+const INDEXED_PER_SECOND: u64 = 32 << 20;
 /// How often the two are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -50,16 +50,17 @@ pub(super) async fn send(
     client: &Client,
     vote: &Vote,
     snapshot: SnapshotOf<TypeConfig, SnapshotData>,
+    pace: Pace,
 ) -> Result<Vote, SendError> {
     let SnapshotData::Sending(checkpoint) = snapshot.snapshot else {
         return Err(SendError::Nothing);
     };
-    let begin = wire::snapshot_begin(vote, &snapshot.meta);
+    let begin = wire::snapshot_begin(vote, &snapshot.meta, checkpoint.bytes());
     let progress = Arc::new(Mutex::new(Progress {
         at: Instant::now(),
         limit: PIECE_STALL_MAX,
     }));
-    let parts = parts(Part::Begin(begin), checkpoint, progress.clone());
+    let parts = parts(Part::Begin(begin), checkpoint, pace, progress.clone());
     let answer = tokio::select! {
         answer = client.install_snapshot(parts) => answer?,
         limit = stalled(&progress) => return Err(SendError::Stalled(limit)),
@@ -87,12 +88,14 @@ async fn stalled(progress: &Mutex<Progress>) -> Duration {
 fn parts(
     begin: Part,
     checkpoint: Arc<Checkpoint>,
+    mut pace: Pace,
     progress: Arc<Mutex<Progress>>,
 ) -> BoxStream<'static, SnapshotPart> {
     let (sender, mut receiver) = mpsc::channel(PIECES_AHEAD);
+    let install_max = INSTALL_MAX + Duration::from_secs(checkpoint.bytes() / INDEXED_PER_SECOND);
     crate::threads::spawn_blocking(move || {
         // Without the last part the receiver throws away what it has.
-        if let Err(error) = read_all(&checkpoint, &sender) {
+        if let Err(error) = read_all(&checkpoint, &mut pace, &sender) {
             crate::log!(error, "a snapshot to be sent cannot be read", error = %error);
         }
     });
@@ -100,7 +103,7 @@ fn parts(
     let all = stream::iter([begin]).chain(read);
     all.map(move |part| {
         let limit = match part {
-            Part::Done(_) => INSTALL_MAX,
+            Part::Done(_) => install_max,
             Part::Begin(_) | Part::Piece(_) => PIECE_STALL_MAX,
         };
         *progress.lock() = Progress {
@@ -113,12 +116,14 @@ fn parts(
 }
 
 /// Reads until the end, or until nobody listens any more.
-fn read_all(checkpoint: &Arc<Checkpoint>, sender: &mpsc::Sender<Part>) -> io::Result<()> {
+fn read_all(
+    checkpoint: &Arc<Checkpoint>,
+    pace: &mut Pace,
+    sender: &mpsc::Sender<Part>,
+) -> io::Result<()> {
     let mut outgoing = Outgoing::open(checkpoint)?;
-    let (started, mut sent) = (Instant::now(), 0);
     while let Some(piece) = outgoing.next_piece()? {
-        sent += piece.data.len() as u64;
-        pause_until(started, sent);
+        pace.wait_for(piece.data.len() as u64);
         if sender.blocking_send(Part::Piece(message(piece))).is_err() {
             return Ok(());
         }
@@ -126,16 +131,6 @@ fn read_all(checkpoint: &Arc<Checkpoint>, sender: &mpsc::Sender<Part>) -> io::Re
     // Nobody listens: the call has failed and says why.
     let _ = sender.blocking_send(Part::Done(SnapshotDone {}));
     Ok(())
-}
-
-/// Waits until `sent` bytes since `started` are within [`BYTES_PER_SECOND_MAX`].
-fn pause_until(started: Instant, sent: u64) {
-    let due = Duration::from_secs_f64(sent as f64 / BYTES_PER_SECOND_MAX as f64);
-    let early = due.saturating_sub(started.elapsed());
-    // Short ones cost more than they are worth: the next piece makes up for them.
-    if early > Duration::from_millis(5) {
-        std::thread::sleep(early);
-    }
 }
 
 fn message(piece: Piece) -> SnapshotPiece {

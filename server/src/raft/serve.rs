@@ -1,13 +1,15 @@
 //! What this member does for its peers: the receiving side of `network`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::storage::Snapshot;
+use prost::Message;
 
-use super::incoming::{self, Parts, ReceiveError};
+use super::incoming::{self, Beginning, Parts, ReceiveError};
 use super::{Batch, Consensus, ProposeRefused, SnapshotData, entry, wire};
 use crate::peer::CallError;
 use crate::peer::Declined;
@@ -18,6 +20,9 @@ use crate::peer::message::{
 use crate::storage::LogPosition;
 use crate::types::MemberId;
 
+/// How often a full log is looked at again.
+const ROOM_LOOK_EVERY: Duration = Duration::from_millis(50);
+
 impl Consensus {
     /// Appends in order, several on their way to the disk at once. The answers end with the
     /// requests, after a conflict or a higher vote, at a request that makes no sense, and when
@@ -27,12 +32,46 @@ impl Consensus {
         requests: BoxStream<'static, AppendRequest>,
     ) -> BoxStream<'static, AppendResponse> {
         let contact = self.contact.clone();
+        let consensus = self.clone();
+        let requests = requests.then(move |request| {
+            let consensus = consensus.clone();
+            async move {
+                consensus.wait_for_room(&request).await;
+                request
+            }
+        });
         let requests = whole(requests.map(wire::read_append_request), "an append");
         let requests = requests.inspect(move |request| contact.note(&request.vote));
         let results = self.raft.stream_append(requests);
+        let consensus = self.clone();
         whole(results, "appending")
-            .map(wire::append_response)
+            .map(move |result| AppendResponse {
+                short_of_room: consensus.is_short_of_room(),
+                ..wire::append_response(result)
+            })
             .boxed()
+    }
+
+    /// Entries wait at the door of a member whose disk is full, and the leader with what follows
+    /// them: heartbeats and votes take other ways. What was taken can always be written.
+    async fn wait_for_room(&self, request: &AppendRequest) {
+        if request.entries.is_empty() {
+            return;
+        }
+        let Some(store) = self.store.upgrade() else {
+            return;
+        };
+        let headroom = store.headroom();
+        headroom.wait_to_take().await;
+        let bytes = request.encoded_len() as u64;
+        while headroom.is_short() && !self.log_room.has(bytes) {
+            tokio::time::sleep(ROOM_LOOK_EVERY).await;
+        }
+    }
+
+    fn is_short_of_room(&self) -> bool {
+        let store = self.store.upgrade();
+        store.is_some_and(|store| store.headroom().is_short())
     }
 
     /// Answers a vote request, or whether the vote would be given.
@@ -79,7 +118,10 @@ impl Consensus {
         let received = self.receive(&mut parts, dir).await;
         received.unwrap_or_else(|error| {
             crate::log!(warn, "a snapshot could not be received", error = %error);
-            Err(Declined::Invalid)
+            Err(match error.is_out_of_space() {
+                true => Declined::NoRoom,
+                false => Declined::Invalid,
+            })
         })
     }
 
@@ -88,15 +130,20 @@ impl Consensus {
         parts: &mut Parts,
         dir: &Path,
     ) -> Result<Result<SnapshotAnswer, Declined>, ReceiveError> {
-        let (vote, meta) = incoming::beginning(parts).await?;
+        let Beginning { vote, meta, bytes } = incoming::beginning(parts).await?;
         let counted = self
             .metrics
             .network
             .receiving(MemberId(vote.leader_id.voted_for));
-        let received = incoming::receive(parts, dir).await?;
+        let received = incoming::receive(parts, dir, bytes).await?;
+        let Some(store) = self.store.upgrade() else {
+            return Ok(Err(Declined::Stopped));
+        };
+        // Before openraft is told: it answers nobody while it installs.
+        let prepared = super::snapshot::prepare(&store, &meta, received).await?;
         let snapshot = Snapshot {
             meta,
-            snapshot: SnapshotData::Received(received),
+            snapshot: SnapshotData::Prepared(prepared),
         };
         let installed = self.raft.install_full_snapshot(vote, snapshot).await;
         Ok(match installed {

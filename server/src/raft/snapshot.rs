@@ -8,15 +8,17 @@
 //!   purged log: that one is a checkpoint, shared by all who ask while one is being sent.
 //!
 //! A checkpoint costs the store no flush, so it may end before entries that the log has purged by
-//! the time a follower has installed it. Therefore the log is not cut while one is being sent,
-//! unless it grows beyond bounds.
+//! the time a follower has installed it. Therefore the log is not purged while one is being sent,
+//! unless it grows beyond bounds (`Consensus::purge`).
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use openraft::storage::{RaftSnapshotBuilder, Snapshot, SnapshotMeta};
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
+use parking_lot::Mutex;
 
 use super::apply::{ApplyHandle, Task};
 use super::{LogStore, StoredMembership, TypeConfig, entry};
@@ -25,9 +27,8 @@ use crate::snapshot::transfer::Received;
 use crate::storage::{Applied, Checkpoint, Checkpoints};
 use crate::store::Store;
 
-/// The most bytes of log that are kept for the sake of a member that is being sent a snapshot. One
-/// that has not got and installed it by then begins again.
-const SENDING_LOG_BYTES_MAX: u64 = 1 << 30;
+/// How long after its snapshot a member may take to ask for the log that follows it.
+const LOG_AWAITED: Duration = Duration::from_secs(5);
 
 /// What openraft moves around as a snapshot.
 #[derive(Debug)]
@@ -39,6 +40,9 @@ pub enum SnapshotData {
     Sending(Arc<Checkpoint>),
     /// To be installed.
     Received(Received),
+    /// The same, opened already: openraft answers neither heartbeats nor votes while it installs, so
+    /// what takes long is done before it is told.
+    Prepared(Box<Prepared>),
 }
 
 /// Whether openraft has started: told by `Consensus`, asked by the state machine.
@@ -49,6 +53,36 @@ impl Serving {
     /// It has: whoever asks for a snapshot now wants to send it.
     pub fn begin(&self) {
         self.0.store(true, Ordering::Release);
+    }
+}
+
+/// What is being sent to members that lag.
+#[derive(Clone)]
+pub(super) struct Sending {
+    checkpoints: Arc<Checkpoints>,
+    /// When a transfer was last seen that had been seen before.
+    seen: Arc<Mutex<Option<Instant>>>,
+    was_sending: Arc<AtomicBool>,
+}
+
+impl Sending {
+    fn new(checkpoints: Arc<Checkpoints>) -> Sending {
+        Sending {
+            checkpoints,
+            seen: Arc::default(),
+            was_sending: Arc::default(),
+        }
+    }
+
+    /// Whether a member is being sent a snapshot, or was a moment ago and is about to ask for the log
+    /// after it. A transfer that was refused at once counts for nothing. Asked about every second.
+    pub fn is_lately(&self) -> bool {
+        let is_sending = self.checkpoints.is_sending();
+        let mut seen = self.seen.lock();
+        if self.was_sending.swap(is_sending, Ordering::Relaxed) {
+            *seen = Some(Instant::now());
+        }
+        is_sending || seen.is_some_and(|at| at.elapsed() < LOG_AWAITED)
     }
 }
 
@@ -78,9 +112,9 @@ impl Snapshots {
         self.serving.clone()
     }
 
-    /// Whether the log must not be cut now: a member that is being sent a snapshot will need it.
-    pub fn holds_log(&self) -> bool {
-        self.checkpoints.is_sending() && self.log.bytes() < SENDING_LOG_BYTES_MAX
+    /// What is being sent.
+    pub fn sending(&self) -> Sending {
+        Sending::new(self.checkpoints.clone())
     }
 
     /// A builder, which flushes the store.
@@ -128,18 +162,14 @@ impl Snapshots {
         meta: &SnapshotMetaOf<TypeConfig>,
         data: SnapshotData,
     ) -> io::Result<()> {
-        let SnapshotData::Received(received) = data else {
-            return Err(io::Error::other("only what was received can be installed"));
+        let prepared = match data {
+            SnapshotData::Received(received) => prepare(&self.store, meta, received).await?,
+            SnapshotData::Prepared(prepared) => prepared,
+            SnapshotData::Described | SnapshotData::Sending(_) => {
+                return Err(io::Error::other("only what was received can be installed"));
+            }
         };
-        let found = describe(received.contents().applied.clone())?;
-        if found != *meta {
-            let text = format!("the snapshot was said to be {meta} and is {found}");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-        let store = self.store.clone();
-        let preparing = crate::threads::spawn_blocking(move || Prepared::new(&store, received));
-        let prepared = preparing.await.map_err(io::Error::other)?;
-        let prepared = Box::new(prepared.map_err(io::Error::other)?);
+        check(prepared.applied(), meta)?;
         // A conflicting end of the log that openraft has truncated must be gone before the store is
         // ahead of it: a start would find entries of an older term beyond what was applied.
         self.log.sync().await?;
@@ -147,6 +177,31 @@ impl Snapshots {
             .run(|done| Task::Install { prepared, done })
             .await
     }
+}
+
+/// Opens what was received, beside the store in force, and builds its index: as long as a start takes.
+///
+/// # Errors
+/// It is not what `meta` says, or damaged. What was received is gone then, the store as it was.
+pub(super) async fn prepare(
+    store: &Arc<Store>,
+    meta: &SnapshotMetaOf<TypeConfig>,
+    received: Received,
+) -> io::Result<Box<Prepared>> {
+    check(&received.contents().applied, meta)?;
+    let store = store.clone();
+    let preparing = crate::threads::spawn_blocking(move || Prepared::new(&store, received));
+    let prepared = preparing.await.map_err(io::Error::other)?;
+    Ok(Box::new(prepared.map_err(io::Error::other)?))
+}
+
+fn check(applied: &Applied, meta: &SnapshotMetaOf<TypeConfig>) -> io::Result<()> {
+    let found = describe(applied.clone())?;
+    if found == *meta {
+        return Ok(());
+    }
+    let text = format!("the snapshot was said to be {meta} and is {found}");
+    Err(io::Error::new(io::ErrorKind::InvalidData, text))
 }
 
 /// Makes a snapshot by flushing the store.

@@ -11,7 +11,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 
 use super::apply::{ApplyHandle, Task};
-use super::snapshot::{Serving, SnapshotBuilder, SnapshotData, Snapshots, describe};
+use super::snapshot::{Sending, Serving, SnapshotBuilder, SnapshotData, Snapshots, describe};
 use super::{Entry, LogId, LogStore, StoredMembership, TypeConfig};
 use crate::store::Store;
 
@@ -34,6 +34,11 @@ impl StateMachine {
             apply,
             snapshots,
         }
+    }
+
+    /// What is being sent.
+    pub(super) fn sending(&self) -> Sending {
+        self.snapshots.sending()
     }
 
     /// To be told once openraft has started.
@@ -73,11 +78,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok(())
     }
 
-    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder> {
-        match !force && self.snapshots.holds_log() {
-            true => None,
-            false => Some(self.snapshots.builder()),
-        }
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<SnapshotBuilder> {
+        Some(self.snapshots.builder())
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {

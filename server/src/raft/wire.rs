@@ -89,6 +89,7 @@ pub(super) fn append_response(result: StreamAppendResult<TypeConfig>) -> pb::App
     };
     pb::AppendResponse {
         result: Some(result),
+        short_of_room: false,
     }
 }
 
@@ -217,12 +218,14 @@ pub(super) fn read_transfer_response(
 pub(super) fn snapshot_begin(
     sender: &Vote,
     meta: &SnapshotMetaOf<TypeConfig>,
+    bytes: u64,
 ) -> pb::SnapshotBegin {
     pb::SnapshotBegin {
         vote: vote(sender),
         last: id(meta.last_log_id.as_ref()),
         membership_at: id(meta.last_membership.log_id().as_ref()),
         membership: Some(entry::membership_message(meta.last_membership.membership())),
+        bytes,
     }
 }
 

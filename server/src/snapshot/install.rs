@@ -36,6 +36,8 @@ pub enum InstallError {
 /// A store that can come into force at once. Dropping it removes it.
 pub struct Prepared {
     loaded: Option<Loaded>,
+    /// Whether its directory is to stay: the switch record may name it.
+    stays: bool,
     place: Place,
     applied: Applied,
     position: LogPosition,
@@ -66,6 +68,7 @@ impl Prepared {
         let place = received.move_beside(&place)?;
         let mut prepared = Prepared {
             loaded: None,
+            stays: false,
             place,
             applied,
             position,
@@ -94,20 +97,30 @@ impl Prepared {
     /// The switch record could not be written: which store counts is then told by the next start,
     /// so the process must end.
     pub fn install(mut self, store: &Store) -> Result<Arc<Replaced>, PlaceError> {
-        // From here on the directory stays: the record may name it, even where writing it failed.
+        // The record may name the directory from here on, even where writing it failed.
+        self.stays = true;
         let Loaded { state, engine } = self.loaded.take().expect("installed once");
         self.place.switch(self.position)?;
         Ok(store.replace(state, engine, self.position.index))
     }
 }
 
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Prepared {
+            place, position, ..
+        } = self;
+        write!(f, "Prepared({place:?}, {position})")
+    }
+}
+
 impl Drop for Prepared {
     fn drop(&mut self) {
-        // What was loaded and not installed; closed before its directory goes.
-        let Some(loaded) = self.loaded.take() else {
+        if self.stays {
             return;
-        };
-        drop(loaded);
+        }
+        // Not installed, loaded or not: closed before its directory goes.
+        drop(self.loaded.take());
         if let Err(error) = fs::remove_tree(&self.place.dir()) {
             crate::log!(warn, "a snapshot that was not installed could not be removed",
                 dir = %self.place.dir().display(), error = %error);

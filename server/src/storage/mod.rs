@@ -17,7 +17,7 @@ pub mod schema;
 pub use checkpoint::{Checkpoint, CheckpointError, Checkpoints, FileKind, StoreFile};
 pub use identity::{FILE as IDENTITY_FILE, Identity, IdentityError};
 pub use place::{Place, PlaceError};
-pub use rocksdb::{Engine, EngineOptions, OpenError, Scanner};
+pub use rocksdb::{Engine, EngineOptions, OpenError, Part, Scanner};
 
 use bytes::Bytes;
 

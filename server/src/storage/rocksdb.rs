@@ -7,6 +7,7 @@
 
 mod checkpoint;
 mod handle;
+mod reclaim;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use rocksdb::{
 };
 
 use handle::Handle;
+pub use reclaim::Part;
 
 use super::Applied;
 use super::schema::{self, SchemaError, Table};
@@ -329,14 +331,6 @@ impl Engine {
             engine: self,
             snapshot: self.db.snapshot(),
         })
-    }
-
-    /// Reclaims space: rewrites files that hold garbage, in the background's way (readers and
-    /// writers go on). Blocks the caller until done.
-    pub fn reclaim(&self) {
-        let family = self.revisions_family();
-        self.db
-            .compact_range_cf(family, None::<&[u8]>, None::<&[u8]>);
     }
 
     /// Bytes of live files and memtables.

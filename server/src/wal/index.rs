@@ -29,6 +29,22 @@ struct Slot {
     place: Place,
 }
 
+/// What an entry takes in a segment beside its payload, about. Bytes.
+const KEPT_OVERHEAD: u64 = 64;
+
+/// How much of a log is kept for members that lag: its newest entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// As many as have this many bytes,
+    pub bytes: u64,
+    /// but at least so many entries,
+    pub entries_least: u64,
+    /// unless they have more than this many bytes,
+    pub bytes_most: u64,
+    /// and never more entries than this: each takes memory in the index.
+    pub entries_most: u64,
+}
+
 /// An entry that `find` found.
 #[derive(Debug)]
 pub(super) struct Located {
@@ -226,6 +242,21 @@ impl Index {
         found
     }
 
+    /// The first of the newest entries that fit `keep`; the next index where none does.
+    pub(super) fn kept_from(&self, keep: Keep) -> u64 {
+        let mut bytes = 0u64;
+        let mut entries = 0u64;
+        for slot in self.slots.iter().rev() {
+            bytes += u64::from(slot.place.payload_bytes) + KEPT_OVERHEAD;
+            let is_wanted = bytes <= keep.bytes || entries < keep.entries_least;
+            if !is_wanted || bytes > keep.bytes_most || entries >= keep.entries_most {
+                break;
+            }
+            entries += 1;
+        }
+        self.next() - entries
+    }
+
     fn position(&self, index: u64) -> Option<usize> {
         let position = usize::try_from(index.checked_sub(self.first)?).ok()?;
         (position < self.slots.len()).then_some(position)
@@ -239,4 +270,51 @@ fn payload_bytes(payload: &Bytes) -> u32 {
 /// A 32-bit size as a size in memory.
 pub(super) fn widened(bytes: u32) -> usize {
     usize::try_from(bytes).expect("usize has at least 32 bits here")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(sizes: &[u32]) -> Index {
+        let mut index = Index::new(1, 0);
+        for (at, size) in (1..).zip(sizes) {
+            let place = Place {
+                segment: 1,
+                offset: 0,
+                payload_bytes: *size - 64,
+                mask: 0,
+            };
+            index.push_written(at, 1, place);
+        }
+        index
+    }
+
+    #[test]
+    fn the_log_is_kept_by_bytes_with_a_least_and_a_most() {
+        let index = index(&[100, 100, 1000, 100, 100]);
+        let keep = Keep {
+            bytes: 300,
+            entries_least: 0,
+            bytes_most: 10_000,
+            entries_most: 100,
+        };
+        assert_eq!(index.kept_from(keep), 4);
+        let least = Keep {
+            entries_least: 4,
+            ..keep
+        };
+        assert_eq!(index.kept_from(least), 2);
+        let bounded = Keep {
+            bytes_most: 250,
+            ..least
+        };
+        assert_eq!(index.kept_from(bounded), 4);
+        let few = Keep {
+            entries_most: 1,
+            ..keep
+        };
+        assert_eq!(index.kept_from(few), 5);
+        assert_eq!(index.kept_from(Keep::default()), 6, "nothing is kept");
+    }
 }

@@ -43,6 +43,7 @@ mod writer;
 mod tests;
 
 pub use dump::{DumpError, dump};
+pub use index::Keep;
 pub use open::{Wal, open};
 pub use options::{FatalError, Options, Space};
 pub use read::{Entries, ReadError};

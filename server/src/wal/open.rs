@@ -10,6 +10,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use super::birth::{Begun, Birth, begin_segment};
+use super::index::Keep;
 use super::options::Options;
 use super::read::{Entries, ReadError, read_entries};
 use super::record::{Entry, EntryId, Record, STATE_PAYLOAD_BYTES_MAX, first_truncated};
@@ -132,6 +133,11 @@ impl Wal {
         Entries::new(self, from)
     }
 
+    /// The first of the newest entries that fit `keep`: those before it may be purged.
+    pub fn kept_from(&self, keep: Keep) -> u64 {
+        self.shared.state.lock().index.kept_from(keep)
+    }
+
     /// The term of an entry, if the log holds it.
     pub fn term(&self, index: u64) -> Option<u64> {
         self.shared.state.lock().index.term(index)
@@ -155,6 +161,17 @@ impl Wal {
     /// Bytes of the log's files on the disk, spares included.
     pub fn bytes(&self) -> u64 {
         self.spares.disk_bytes()
+    }
+
+    /// Bytes that can still be written where the disk has no room for another segment, less what
+    /// waits; none while another segment is there or being made.
+    pub fn last_bytes(&self) -> Option<u64> {
+        if !self.spares.is_exhausted() {
+            return None;
+        }
+        let state = self.shared.state.lock();
+        let queued = u64::try_from(state.queued_bytes).unwrap_or(u64::MAX);
+        Some(state.segment_left_bytes.saturating_sub(queued))
     }
 
     /// Bytes that an entry's payload may have: a little less than a segment.
@@ -424,6 +441,7 @@ fn start(
         blocked_callers: 0,
         index,
         segments,
+        segment_left_bytes: 0,
         closing: false,
         stopped: false,
     };

@@ -96,6 +96,11 @@ impl Spares {
         self.disk_bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether the disk had no room for the next segment when it was tried last.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.state.lock().exhausted
+    }
+
     /// A zeroed file of the configured size. Waits while the disk is full; `None` if the log is
     /// closed meanwhile.
     pub(super) fn take(&self) -> Option<DataFile> {
@@ -208,6 +213,9 @@ impl Spares {
     fn make(&self) -> Result<(), Closing> {
         let number = self.take_number();
         let path = Name::Unfinished(number).path(&self.dir);
+        if !(self.options.may_grow)(self.options.segment_bytes) {
+            return self.out_of_space(&path);
+        }
         let created = DataFile::create(&path).and_then(|file| {
             file.allocate(self.options.segment_bytes)?;
             Ok(file)

@@ -62,6 +62,8 @@ pub(super) struct State {
     pub(super) blocked_callers: usize,
     pub(super) index: Index,
     pub(super) segments: BTreeMap<u64, Segment>,
+    /// Bytes left in the current segment.
+    pub(super) segment_left_bytes: u64,
     pub(super) closing: bool,
     /// The writer has ended.
     pub(super) stopped: bool,
@@ -354,6 +356,7 @@ impl Writer {
     pub(super) fn release(&mut self, jobs: &[Job]) {
         let mut state = self.shared.state.lock();
         state.queued_bytes -= jobs.iter().map(|job| job.bytes).sum::<usize>();
+        state.segment_left_bytes = widen(self.segment_bytes.saturating_sub(self.end.offset));
         let retired = match &self.restated.purged {
             Some((purged, _)) => take_purged(&mut state.segments, *purged),
             None => Vec::new(),

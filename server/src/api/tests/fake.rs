@@ -32,6 +32,7 @@ pub(super) struct Fake {
     pub(super) refuses: Mutex<Option<ServeError>>,
     pub(super) leaderless: AtomicBool,
     pub(super) learner: AtomicBool,
+    pub(super) short_of_room: AtomicBool,
     /// Whether proposals are never decided.
     pub(super) stuck: AtomicBool,
     /// How many calls are stuck.
@@ -323,6 +324,10 @@ impl Backend for Fake {
 
     fn is_learner(&self) -> bool {
         self.learner.load(Ordering::SeqCst)
+    }
+
+    fn is_short_of_room(&self) -> bool {
+        self.short_of_room.load(Ordering::SeqCst)
     }
 
     fn cluster_version(&self) -> Option<String> {

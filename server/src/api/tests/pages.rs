@@ -42,7 +42,7 @@ fn a_healthy_member_says_so() {
     let verbose = "[+]threads ok\n[+]serializable_read ok\nok\n";
     assert_eq!(get(&server, "/livez?verbose"), (200, verbose.into()));
     let verbose = "[+]data_corruption ok\n[+]serializable_read ok\n[+]linearizable_read ok\n\
-                   [+]non_learner ok\nok\n";
+                   [+]non_learner ok\n[+]disk_space ok\nok\n";
     assert_eq!(get(&server, "/readyz?verbose"), (200, verbose.into()));
     assert_eq!(
         get(&server, "/readyz/linearizable_read"),
@@ -182,6 +182,17 @@ fn a_listener_of_one_protocol_has_no_other() {
         assert!(KvClient::new(channel).put(put).await.is_err());
     });
     assert!(server.fake.proposed.lock().is_empty());
+}
+
+#[test]
+fn a_member_whose_disk_is_full_is_not_ready_and_lives() {
+    let server = Server::start();
+    server.fake.short_of_room.store(true, Ordering::SeqCst);
+    let (code, body) = get(&server, "/readyz");
+    let failed = "[-]disk_space failed: this member's disk is short of room";
+    assert_eq!((code, body.contains(failed)), (503, true), "{body}");
+    assert_eq!(get(&server, "/readyz?exclude=disk_space").0, 200);
+    assert_eq!(get(&server, "/livez").0, 200);
 }
 
 #[test]

@@ -116,6 +116,7 @@ impl PeerHandler for Echo {
                 let matched = append_response::Result::Matched(message::Matched { last });
                 AppendResponse {
                     result: Some(matched),
+                    short_of_room: false,
                 }
             }
         };

@@ -187,7 +187,6 @@ impl Member {
             member: id,
             heartbeat: HEARTBEAT,
             election_timeout: ELECTION_TIMEOUT,
-            entries_kept: 100,
         };
         let peers = Peers::new(clients.clone(), id, log.metrics().clone());
         let consensus = Consensus::start(&options, log.clone(), store.clone(), &apply, peers)

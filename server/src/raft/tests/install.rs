@@ -133,7 +133,7 @@ async fn leases_alarms_and_the_quota_follow_the_snapshot() {
     assert!(state.alarms.is_raised(AlarmType::NoSpace, &state.members));
     drop(state);
     assert!(
-        !follower.proposer.quota().begin_alarm(),
+        follower.proposer.quota().is_alarm_decided(),
         "the alarm is known to be raised"
     );
 }
@@ -143,7 +143,7 @@ async fn the_log_is_not_cut_while_a_checkpoint_is_sent_and_checkpoints_are_share
     let leader = Member::new();
     let entries = history(4, 40);
     leader.apply(&entries[..20]).await;
-    assert!(!leader.snapshots().holds_log());
+    assert!(!leader.snapshots().sending().is_lately());
     let (_, first) = leader.snapshot().await;
     leader.apply(&entries[20..]).await;
     let (meta, second) = leader.snapshot().await;
@@ -156,11 +156,11 @@ async fn the_log_is_not_cut_while_a_checkpoint_is_sent_and_checkpoints_are_share
         Some(entry::log_id(1, 19)),
         "and says what it is"
     );
-    assert!(leader.snapshots().holds_log());
+    assert!(leader.snapshots().sending().is_lately());
     let dir = first.dir().to_path_buf();
     assert!(dir.exists());
     drop((first, second));
-    assert!(!leader.snapshots().holds_log());
+    assert!(!leader.snapshots().sending().is_lately());
     let (meta, third) = leader.snapshot().await;
     assert_eq!(meta.last_log_id, Some(entry::log_id(1, 39)));
     assert_ne!(third.dir(), dir);

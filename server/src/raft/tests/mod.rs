@@ -1,6 +1,7 @@
 //! Tests of snapshots between members, with real engines, logs, apply threads and watch hubs; and
 //! what they share.
 
+mod catch_up;
 mod cluster;
 mod crashes;
 mod elections;

@@ -52,7 +52,6 @@ impl Follower {
             member: MemberId(2),
             heartbeat: ELECTION / 10,
             election_timeout: ELECTION,
-            entries_kept: 10,
         };
         let book = Book::of(options.member);
         let clients = Clients::new(book, Arc::new(PlainTcp), peer::Limits::default());

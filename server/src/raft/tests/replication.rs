@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::cluster::{Cluster, PATIENCE, batch, eventually, propose, write};
 use super::proxy::{self, Scissors};
+use crate::wal::Keep;
 
 #[tokio::test]
 async fn ten_thousand_batches_reach_every_member() {
@@ -100,7 +102,16 @@ async fn a_member_that_was_away_for_longer_than_the_log_takes_a_snapshot() {
     let seen = away.log.last_index();
     write(leader, 0..300, &Bytes::from(vec![b'v'; 2048])).await;
     leader.consensus.snapshot().await.expect("it runs");
-    eventually("the log is cut", || leader.log.purged_index() > seen).await;
+    let cut = async {
+        while leader.log.purged_index() <= seen {
+            let purged = leader.consensus.purge(&leader.log, Keep::default(), 0);
+            purged.await.expect("it runs");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, cut)
+        .await
+        .expect("the log is cut");
     cluster.partition.heal();
     cluster.converge().await;
     // A snapshot is in force before the log that it replaces is purged.

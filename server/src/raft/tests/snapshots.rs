@@ -40,7 +40,7 @@ fn meta() -> SnapshotMetaOf<TypeConfig> {
 }
 
 fn begin() -> SnapshotBegin {
-    wire::snapshot_begin(&Vote::new_committed(3, 1), &meta())
+    wire::snapshot_begin(&Vote::new_committed(3, 1), &meta(), 0)
 }
 
 fn part(piece: Piece) -> Part {
@@ -64,9 +64,10 @@ async fn receive(parts: Vec<Part>) -> (TempDir, Result<Received, ReceiveError>) 
         .map(|part| Ok::<_, CallError>(SnapshotPart { part: Some(part) }));
     let mut parts: Parts = stream::iter(parts.collect::<Vec<_>>()).boxed();
     let received = match incoming::beginning(&mut parts).await {
-        Ok((vote, received_meta)) => {
-            assert_eq!((vote, received_meta), (Vote::new_committed(3, 1), meta()));
-            incoming::receive(&mut parts, &incoming_dir(dir.path())).await
+        Ok(beginning) => {
+            let vote = Vote::new_committed(3, 1);
+            assert_eq!((beginning.vote, beginning.meta), (vote, meta()));
+            incoming::receive(&mut parts, &incoming_dir(dir.path()), beginning.bytes).await
         }
         Err(error) => Err(error),
     };
@@ -115,4 +116,17 @@ async fn damaged_and_oversized_pieces_are_refused() {
         let (_dir, refused) = receive(vec![Part::Begin(begin()), part(piece)]).await;
         assert!(matches!(refused, Err(ReceiveError::Io(_))), "{refused:?}");
     }
+}
+
+#[tokio::test]
+async fn a_snapshot_without_room_for_it_is_refused_before_anything_is_written() {
+    let begin = SnapshotBegin {
+        bytes: u64::MAX / 2,
+        ..begin()
+    };
+    let (dir, received) = receive(vec![Part::Begin(begin), part(any_piece())]).await;
+    let error = received.unwrap_err();
+    assert!(error.is_out_of_space(), "{error}");
+    let left = crate::fs::file_names(&incoming_dir(dir.path())).unwrap();
+    assert!(left.is_empty(), "{left:?}");
 }

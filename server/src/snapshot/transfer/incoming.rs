@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::{PIECE_BYTES_MAX, Piece, TransferError};
 use crate::fs::{self, DataFile};
@@ -13,9 +14,15 @@ use crate::storage::{Contents, Engine, Place, StoreFile};
 const TRANSFERS_MAX: u64 = 4;
 /// The most files of a store: 64 MiB each, so that this is 6 TiB.
 const FILES_MAX: usize = 100_000;
-/// What is written is made durable in such portions: a file system may have the log's next sync wait
-/// for all that is not.
-const SYNC_EVERY_BYTES: u64 = 8 << 20;
+/// What is written is made durable in portions: a file system may have the log's next sync wait for
+/// all that is not. A portion follows what the disk takes in [`SYNC_WANTED`]; it begins with this.
+const PORTION_BYTES: u64 = 8 << 20;
+/// The least portion and the most.
+const PORTIONS: std::ops::RangeInclusive<u64> = (2 << 20)..=(64 << 20);
+/// How long the log's next sync may wait for a portion, about.
+const SYNC_WANTED: Duration = Duration::from_millis(50);
+/// What must be free beside the snapshot: for the log, and for what opening the store writes.
+const ROOM_BESIDE_BYTES: u64 = 32 << 20;
 /// The most bytes of a store. The design is for 64 GiB.
 const STORE_BYTES_MAX: u64 = 1 << 40;
 
@@ -28,6 +35,8 @@ pub struct Incoming {
     bytes: u64,
     /// Bytes written since something was made durable.
     unsynced: u64,
+    /// Bytes after which something is.
+    portion: u64,
 }
 
 #[derive(Debug)]
@@ -54,7 +63,21 @@ impl Incoming {
             current: None,
             bytes: 0,
             unsynced: 0,
+            portion: PORTION_BYTES,
         })
+    }
+
+    /// Looks whether there is room for `bytes` in all.
+    ///
+    /// # Errors
+    /// `StorageFull`: there is not.
+    pub fn require_room(&self, bytes: u64) -> io::Result<()> {
+        let free = fs::space(&self.dir.path)?.free_bytes;
+        if bytes == 0 || free >= bytes.saturating_add(ROOM_BESIDE_BYTES) {
+            return Ok(());
+        }
+        let text = format!("the snapshot has {bytes} bytes, the disk has {free} free");
+        Err(io::Error::new(io::ErrorKind::StorageFull, text))
     }
 
     /// Takes the next piece. Blocks for its write, and for a sync where a file ends.
@@ -78,8 +101,10 @@ impl Incoming {
         current.bytes += bytes;
         self.bytes += bytes;
         self.unsynced += bytes;
-        if self.unsynced >= SYNC_EVERY_BYTES {
+        if self.unsynced >= self.portion {
+            let started = Instant::now();
             current.file.sync_data()?;
+            self.portion = next_portion(self.portion, started.elapsed());
             self.unsynced = 0;
         }
         if !piece.end_of_file {
@@ -224,7 +249,31 @@ impl Drop for OwnedDir {
     }
 }
 
+/// The portion after one whose sync took so long.
+fn next_portion(portion: u64, took: Duration) -> u64 {
+    let next = match took {
+        _ if took > SYNC_WANTED * 2 => portion / 2,
+        _ if took < SYNC_WANTED / 2 => portion * 2,
+        _ => portion,
+    };
+    next.clamp(*PORTIONS.start(), *PORTIONS.end())
+}
+
 /// A name from outside, short enough for a message.
 fn shown(name: &str) -> String {
     name.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn portions_follow_the_disk_within_bounds() {
+        let (fast, slow) = (Duration::from_millis(1), Duration::from_secs(1));
+        let grown = (0..10).fold(PORTION_BYTES, |portion, _| next_portion(portion, fast));
+        let shrunk = (0..10).fold(PORTION_BYTES, |portion, _| next_portion(portion, slow));
+        assert_eq!((shrunk, grown), (*PORTIONS.start(), *PORTIONS.end()));
+        assert_eq!(next_portion(PORTION_BYTES, SYNC_WANTED), PORTION_BYTES);
+    }
 }
