@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::state::{Plan, RevisionRecord, State, Values};
+use crate::state::{RevisionRecord, State, Values};
 use crate::storage::Engine;
 use crate::types::request::Range;
 use crate::types::result::ApplyError;
@@ -154,20 +154,20 @@ impl Store {
     /// The revision is compacted or in the future.
     pub fn pin(self: &Arc<Store>, query: &Range) -> Result<Pin, ApplyError> {
         let state = self.read();
-        // Asks for one key to have the revision checked as every read checks it.
-        let one = Range {
-            limit: 1,
-            ..query.clone()
-        };
-        let plan = state.mvcc.plan(&one)?;
-        state.mvcc.pin(plan.revision)?;
-        Ok(self.pinned(plan.revision, plan.head))
+        let revision = state.mvcc.revision_read(query)?;
+        Ok(self.pin_found(&state, revision))
     }
 
     /// Pins a revision under the lock held; none where it is not readable.
     fn pin_readable(self: &Arc<Store>, state: &State, revision: Revision) -> Option<Pin> {
         state.mvcc.pin(revision).ok()?;
         Some(self.pinned(revision, state.mvcc.revision()))
+    }
+
+    /// Pins a revision of `state`, which is the store's and held: it was found readable since then.
+    pub fn pin_found(self: &Arc<Store>, state: &State, revision: Revision) -> Pin {
+        state.mvcc.pin_found(revision);
+        self.pinned(revision, state.mvcc.revision())
     }
 
     fn pinned(self: &Arc<Store>, revision: Revision, head: Revision) -> Pin {
@@ -242,13 +242,22 @@ impl Pin {
         self.head
     }
 
-    /// Plans a plain range at the pinned revision (`query` names it), with the engine that resolves
-    /// the plan.
-    pub fn plan(&self, query: &Range) -> (Plan, Engine) {
-        self.store
-            .with_generation(self.generation, |state, engine| {
-                (state.mvcc.plan_pinned(query), engine)
-            })
+    /// Pins another revision of the state that [`Pin::with`] gives, which was found readable since
+    /// it was given.
+    pub fn also(&self, state: &State, revision: Revision) -> Pin {
+        state.mvcc.pin_found(revision);
+        Pin {
+            store: self.store.clone(),
+            generation: self.generation,
+            revision,
+            head: self.head,
+        }
+    }
+
+    /// Calls `look` with a state that holds the pinned revision, under its lock, and the engine that
+    /// has the values of it.
+    pub fn with<R>(&self, look: impl FnOnce(&State, Engine) -> R) -> R {
+        self.store.with_generation(self.generation, look)
     }
 
     /// Whether each of the records is what readers at the pinned revision see of its key.
@@ -281,7 +290,7 @@ pub mod fixture {
     use crate::state::{Effects, Limits, State};
     use crate::storage::{Applied, Engine, EngineOptions};
     use crate::types::request::{Compact, Op, Put};
-    use crate::types::result::Outcome;
+    use crate::types::result::{Kept, Outcome};
     use crate::types::{LeaseId, Revision};
 
     /// See the module.
@@ -328,7 +337,9 @@ pub mod fixture {
             let engine = self.store.engine();
             let mut state = self.store.write();
             let begun = self.store.begin_compaction_hash(&state, op);
-            let outcome = state.apply(op, &engine, &mut effects);
+            let mut outcome = state.apply(op, &engine, &mut effects);
+            let kept = outcome.later.map(|at| self.store.pin_found(&state, at));
+            outcome.kept = kept.map(|pin| Kept(Arc::new(pin)));
             engine.write(&effects.changes, &Applied::default());
             state.batch_written();
             let revision = state.mvcc.revision();

@@ -10,9 +10,11 @@ use std::future::Future;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::codec::Pages;
+use crate::read::Answer;
 use crate::state::MemberRecord;
 use crate::types::request::{self, Op};
-use crate::types::result::{self, Alarm, ApplyError, Outcome};
+use crate::types::result::{self, Alarm, Applied, ApplyError, Kept, Outcome};
 use crate::types::{ClusterId, LeaseId, MemberId, Revision};
 use crate::watch::WatchStream;
 
@@ -62,6 +64,12 @@ pub enum ServeError {
     /// The request is larger than `--max-request-bytes`.
     #[error("request is too large")]
     RequestTooLarge,
+    /// Too much is asked for at once: nothing was done.
+    #[error("too much is asked for at once")]
+    Overloaded,
+    /// The answer would have so many bytes, more than a message can.
+    #[error("the answer is too large: {0} bytes")]
+    AnswerTooLarge(usize),
     /// The quota is reached (found when proposing; the alarm is being raised).
     #[error("database space exceeded")]
     NoSpace,
@@ -258,21 +266,31 @@ pub trait Backend: Send + Sync + 'static {
     /// is known to be wrong: that is how an operator puts it right.
     fn table_barrier(&self) -> impl Future<Output = Result<(), ServeError>> + Send;
 
-    /// Reads locally. The revision is the store's at that moment (for the header).
+    /// Reads locally.
     fn range(
         &self,
         query: &request::Range,
-    ) -> impl Future<Output = Result<(Revision, result::Range), ApplyError>> + Send;
+    ) -> impl Future<Output = Result<Answer<result::Range>, ServeError>> + Send;
 
     /// Begins a paged local read. `query`'s limit is ignored; it has no filter, no `count_only`
     /// and is sorted by key, ascending.
-    fn range_cursor(&self, query: request::Range) -> Result<Self::Cursor, ApplyError>;
+    fn range_cursor(
+        &self,
+        query: request::Range,
+    ) -> impl Future<Output = Result<Self::Cursor, ApplyError>> + Send;
 
     /// Runs a transaction that only reads, locally.
     fn read_txn(
         &self,
         txn: &request::Txn,
-    ) -> impl Future<Output = Result<(Revision, result::Txn), ApplyError>> + Send;
+    ) -> impl Future<Output = Result<Answer<result::Txn>, ServeError>> + Send;
+
+    /// Reads what applying an operation has left for later ([`Outcome::kept`]).
+    fn complete(
+        &self,
+        applied: &mut Applied,
+        kept: Kept,
+    ) -> impl Future<Output = Result<Option<Pages>, ServeError>> + Send;
 
     /// Renews a lease; its time to live in seconds, 0 where there is no such lease.
     fn lease_keep_alive(&self, id: LeaseId)

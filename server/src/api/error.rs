@@ -109,6 +109,9 @@ refusals! {
     REQUEST_TOO_LARGE = InvalidArgument, "etcdserver: request is too large";
     /// Too much waits. etcd answers it as Unknown.
     TOO_MANY_REQUESTS = Unknown, "etcdserver: too many requests";
+    /// More is asked for at once than there is memory for. etcd's own refusal of this text is the
+    /// client's; the code is the one that it gives it.
+    OVERLOADED = ResourceExhausted, "etcdserver: too many requests";
     /// Auth needs a root user.
     ROOT_USER_NOT_EXIST = FailedPrecondition, "etcdserver: root user does not exist";
     /// The user's name is empty.
@@ -168,6 +171,8 @@ refusals! {
     UNKNOWN_SERVICE = NotFound, "unknown service";
     /// The client's deadline passed.
     DEADLINE_EXCEEDED = DeadlineExceeded, "context deadline exceeded";
+    /// A request that its client did not send in time.
+    REQUEST_NOT_SENT = DeadlineExceeded, "grpc: the request was not sent in time";
     /// A call without its request.
     NO_REQUEST = Internal, "grpc: the call ended before its request was complete";
     /// The work for the call panicked.
@@ -202,6 +207,13 @@ impl Refusal {
     /// A message beyond the limit, in grpc-go's words.
     pub fn message_too_large(len: usize, max: usize) -> Refusal {
         let text = format!("grpc: received message larger than max ({len} vs. {max})");
+        Refusal::told(Code::ResourceExhausted, text)
+    }
+
+    /// An answer beyond what a message can hold, in grpc-go's words.
+    pub fn answer_too_large(len: usize) -> Refusal {
+        let max = i32::MAX;
+        let text = format!("grpc: trying to send message larger than max ({len} vs. {max})");
         Refusal::told(Code::ResourceExhausted, text)
     }
 
@@ -319,6 +331,8 @@ impl From<ServeError> for Refusal {
             ServeError::TimeoutWaitAppliedIndex => Refusal::TIMEOUT_WAIT_APPLIED_INDEX,
             ServeError::Stopped => Refusal::STOPPED,
             ServeError::TooManyRequests => Refusal::TOO_MANY_REQUESTS,
+            ServeError::Overloaded => Refusal::OVERLOADED,
+            ServeError::AnswerTooLarge(bytes) => Refusal::answer_too_large(bytes),
             ServeError::RequestTooLarge => Refusal::REQUEST_TOO_LARGE,
             ServeError::NoSpace => Refusal::NO_SPACE,
             ServeError::NotLeader => Refusal::NOT_LEADER,

@@ -3,9 +3,8 @@
 //! tonic's codec would copy every answer into its own buffer, split it from its trailers and word
 //! the limits in its own way. Here an answer is the frame that `codec` wrote, and its trailers.
 
-use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -16,17 +15,23 @@ use tonic::body::Body;
 
 use super::compression::Encoding;
 use super::error::Refusal;
-use crate::codec::{Frame, PREFIX_LEN};
+use crate::budget::Budget;
+use crate::codec::{BrokenOff, Frame, PREFIX_LEN, Pages, Piece};
+
+/// A message that takes more than this is charged to the budget while it is received.
+const CHARGED_MIN: usize = 32 << 10;
 
 /// Reads the one message of a unary call, of at most `max` bytes, compressed and whole. One that
 /// came in one piece and is not compressed is not copied.
 ///
 /// # Errors
-/// It is larger, compressed in a way that was not named, missing, or the connection broke.
+/// It is larger, compressed in a way that was not named, missing, there is no memory for it, or the
+/// connection broke.
 pub(super) async fn read_unary<B>(
     mut body: B,
     encoding: Encoding,
     max: usize,
+    budget: &Budget,
 ) -> Result<Bytes, Refusal>
 where
     B: HttpBody<Data = Bytes> + Unpin,
@@ -34,6 +39,7 @@ where
 {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
+    let mut charge = None;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Refusal::transport(&error))?;
         let Ok(data) = frame.into_data() else {
@@ -49,10 +55,14 @@ where
             rest.clear();
         }
         // Checked with every piece: a message beyond the limit is never gathered.
-        if let Some(len) = message_len(&first, max)?
-            && first.len() + rest.len() >= PREFIX_LEN + len
-        {
+        let Some(len) = message_len(&first, max)? else {
+            continue;
+        };
+        if first.len() + rest.len() >= PREFIX_LEN + len {
             break;
+        }
+        if charge.is_none() && len >= CHARGED_MIN {
+            charge = Some(budget.take(len).await.map_err(|_| Refusal::OVERLOADED)?);
         }
     }
     let whole = if rest.is_empty() {
@@ -88,10 +98,12 @@ fn message_len(bytes: &Bytes, max: usize) -> Result<Option<usize>, Refusal> {
 
 /// A successful unary answer.
 pub(super) fn answer(frame: Frame) -> Response<Body> {
-    let (first, more) = frame.into_pieces();
+    let (first, more, pages) = frame.into_pieces();
     let body = UnaryBody {
         first: Some(first),
         more,
+        pages,
+        run_left: 0,
         trailers: true,
     };
     let mut response = Response::new(Body::new(body));
@@ -102,24 +114,57 @@ pub(super) fn answer(frame: Frame) -> Response<Body> {
     response
 }
 
-/// An answer's pieces, then the trailers that say all went well.
+/// An answer's pieces, then the trailers that say all went well. What its runs hold is asked for
+/// when the client has room for it.
 struct UnaryBody {
     first: Option<Bytes>,
-    more: std::vec::IntoIter<Bytes>,
+    more: std::vec::IntoIter<Piece>,
+    pages: Option<Pages>,
+    /// What is to come of the run under way, bytes.
+    run_left: usize,
     trailers: bool,
+}
+
+impl UnaryBody {
+    /// The next bytes; none at the end.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        while self.run_left == 0 {
+            match self.more.next() {
+                None => return Poll::Ready(None),
+                Some(Piece::Bytes(bytes)) => return Poll::Ready(Some(Ok(bytes))),
+                Some(Piece::Run(bytes)) => self.run_left = bytes,
+            }
+        }
+        let Some(Pages(pages)) = &mut self.pages else {
+            return Poll::Ready(Some(Err(BrokenOff)));
+        };
+        let page = match ready!(pages.as_mut().poll_next(cx)) {
+            Some(Ok(page)) => page,
+            Some(Err(_)) | None => return Poll::Ready(Some(Err(BrokenOff))),
+        };
+        // The length was promised before the first byte: a page too many would be taken for the
+        // next field.
+        match self.run_left.checked_sub(page.len()) {
+            Some(left) => self.run_left = left,
+            None => return Poll::Ready(Some(Err(BrokenOff))),
+        }
+        Poll::Ready(Some(Ok(page)))
+    }
 }
 
 impl HttpBody for UnaryBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BrokenOff;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<HttpFrame<Bytes>, Infallible>>> {
-        let piece = self.first.take().or_else(|| self.more.next());
-        if let Some(piece) = piece {
-            return Poll::Ready(Some(Ok(HttpFrame::data(piece))));
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<HttpFrame<Bytes>, BrokenOff>>> {
+        if let Some(piece) = ready!(self.poll_piece(cx)) {
+            return Poll::Ready(Some(piece.map(HttpFrame::data)));
         }
         if !std::mem::take(&mut self.trailers) {
             return Poll::Ready(None);

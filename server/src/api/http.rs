@@ -159,7 +159,7 @@ impl<B: Backend> Edge<B> {
             keys_only: true,
             ..Range::all(key)
         };
-        Ok(self.backend().range(&query).await?.0)
+        Ok(self.backend().range(&query).await?.head)
     }
 
     async fn checks(&self, checks: &[(&str, &str)], query: &Query<'_>) -> Response<Body> {

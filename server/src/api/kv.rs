@@ -9,9 +9,10 @@ use super::durations::RequestType;
 use super::error::Refusal;
 use super::streams::{Answers, Outgoing, Requests, next_request};
 use super::{Edge, decode, overlap};
-use crate::codec::{Frame, answer, request};
+use crate::codec::{Frame, Pages, answer, request};
+use crate::read::Answer;
 use crate::types::request::{Compact, Op, Range, SortOrder, SortTarget, Txn};
-use crate::types::result::{self, Applied};
+use crate::types::result::{self, Applied, Outcome};
 use crate::types::{LeaseId, Revision};
 
 /// Keys in the first message of a range stream (etcd's).
@@ -26,11 +27,12 @@ impl<B: Backend> Edge<B> {
         let read = self.read_range(&query).await;
         self.metrics()
             .answered(Some(RequestType::Range), started, read.is_ok());
-        let (head, found) = read?;
-        Ok(answer::range(&self.header(head), &found))
+        let read = read?;
+        let frame = answer::range(&self.header(read.head), &read.found);
+        Ok(frame.with_pages(read.pages))
     }
 
-    async fn read_range(&self, query: &Range) -> Result<(Revision, result::Range), Refusal> {
+    async fn read_range(&self, query: &Range) -> Result<Answer<result::Range>, Refusal> {
         if !query.serializable {
             self.require_voter()?;
             self.backend().read_barrier().await?;
@@ -56,11 +58,11 @@ impl<B: Backend> Edge<B> {
         let len = message.len();
         let delete = request::delete_range(decode(message)?)?;
         self.check_size(len)?;
-        let (revision, applied) = self.propose(Op::DeleteRange(delete)).await?;
+        let (revision, applied, pages) = self.propose_whole(Op::DeleteRange(delete)).await?;
         let Applied::DeleteRange(delete) = applied else {
             unreachable!("a delete answers as a delete")
         };
-        Ok(answer::delete_range(&self.header(revision), &delete))
+        Ok(answer::delete_range(&self.header(revision), &delete).with_pages(pages))
     }
 
     pub(super) async fn txn(&self, message: Bytes) -> Result<Frame, Refusal> {
@@ -72,18 +74,19 @@ impl<B: Backend> Edge<B> {
             let read = self.read_txn(&txn).await;
             self.metrics()
                 .answered(Some(RequestType::ReadonlyTxn), started, read.is_ok());
-            let (head, found) = read?;
-            return Ok(answer::txn(&self.header(head), &found));
+            let read = read?;
+            let frame = answer::txn(&self.header(read.head), &read.found);
+            return Ok(frame.with_pages(read.pages));
         }
         self.check_size(len)?;
-        let (revision, applied) = self.propose(Op::Txn(txn)).await?;
+        let (revision, applied, pages) = self.propose_whole(Op::Txn(txn)).await?;
         let Applied::Txn(txn) = applied else {
             unreachable!("a transaction answers as a transaction")
         };
-        Ok(answer::txn(&self.header(revision), &txn))
+        Ok(answer::txn(&self.header(revision), &txn).with_pages(pages))
     }
 
-    async fn read_txn(&self, txn: &Txn) -> Result<(Revision, result::Txn), Refusal> {
+    async fn read_txn(&self, txn: &Txn) -> Result<Answer<result::Txn>, Refusal> {
         if !txn.is_serializable() {
             self.backend().read_barrier().await?;
         }
@@ -129,12 +132,27 @@ impl<B: Backend> Edge<B> {
 
     /// Has an operation applied: the store's revision after it, and what it answered.
     pub(super) async fn propose(&self, op: Op) -> Result<(Revision, Applied), Refusal> {
+        let outcome = self.outcome(op).await?;
+        Ok((outcome.revision, outcome.result?))
+    }
+
+    /// Has an operation applied that may read much, and begins to read what is left of that.
+    async fn propose_whole(&self, op: Op) -> Result<(Revision, Applied, Option<Pages>), Refusal> {
+        let outcome = self.outcome(op).await?;
+        let mut applied = outcome.result?;
+        let pages = match outcome.kept {
+            None => None,
+            Some(kept) => Box::pin(self.backend().complete(&mut applied, kept)).await?,
+        };
+        Ok((outcome.revision, applied, pages))
+    }
+
+    async fn outcome(&self, op: Op) -> Result<Outcome, Refusal> {
         let (request, started) = (RequestType::of(&op), self.metrics().clock());
         let proposed = self.backend().propose(op).await;
         // What applying answered is a success of the request, as etcd counts it.
         self.metrics().answered(request, started, proposed.is_ok());
-        let outcome = proposed?;
-        Ok((outcome.revision, outcome.result?))
+        Ok(proposed?)
     }
 
     fn check_size(&self, message_len: usize) -> Result<(), Refusal> {
@@ -163,12 +181,12 @@ impl<B: Backend> Edge<B> {
             self.backend().read_barrier().await?;
         }
         if query.count_only {
-            let (head, found) = self.backend().range(&query).await?;
+            let read = self.backend().range(&query).await?;
             let count = result::Range {
-                count: found.count,
+                count: read.found.count,
                 ..result::Range::default()
             };
-            let frame = answer::range_chunk(Some(&self.header(head)), &count);
+            let frame = answer::range_chunk(Some(&self.header(read.head)), &count);
             return Ok(Chunks::Last(frame));
         }
         let limit = usize::try_from(query.limit).ok().filter(|limit| *limit > 0);
@@ -178,7 +196,7 @@ impl<B: Backend> Edge<B> {
         } else {
             FIRST_CHUNK_KEYS
         };
-        let cursor = self.backend().range_cursor(query)?;
+        let cursor = self.backend().range_cursor(query).await?;
         Ok(Chunks::Reading(Box::new(Reading {
             edge: self,
             cursor,

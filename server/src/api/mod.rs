@@ -50,6 +50,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use hyper::body::Incoming;
 use tonic::body::Body;
 
+use crate::budget::{Budget, Count, Counted};
 use crate::codec::Frame;
 use crate::codec::answer::Header;
 use crate::net::{Handler, PeerAddress, PeerInfo};
@@ -64,6 +65,17 @@ use table::{Kind, ROWS, Row, Rpc, Table};
 
 /// What a message may have beyond `--max-request-bytes` (etcd's).
 const MESSAGE_OVERHEAD: usize = 512 << 10;
+
+/// Calls under way at once, over all connections.
+const CALLS_MAX: usize = 50_000;
+/// Requests that may wait for memory to be received, and for how long: what has come of them waits
+/// in the connection's window.
+const REQUESTS_WAITING_MAX: usize = 100;
+const REQUEST_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a client may take to send a request, besides what its size takes.
+const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// How fast it must at least send a large one.
+const REQUEST_BYTES_A_SECOND: u64 = 128 << 10;
 
 /// The edge's limits.
 #[derive(Clone, Debug)]
@@ -80,6 +92,8 @@ pub struct Config {
     pub extensive_metrics: bool,
     /// `--cors` and `--host-whitelist`.
     pub access: Access,
+    /// Memory for requests that are being received, bytes.
+    pub request_budget_bytes: u64,
 }
 
 impl Default for Config {
@@ -91,6 +105,7 @@ impl Default for Config {
             warning_apply: Duration::from_millis(100),
             extensive_metrics: false,
             access: Access::default(),
+            request_budget_bytes: 256 << 20,
         }
     }
 }
@@ -103,6 +118,10 @@ struct Shared<B> {
     config: Config,
     table: Table,
     metrics: Arc<Metrics>,
+    /// Calls under way; unary ones until they are answered.
+    calls: Count,
+    /// Of requests that are being received.
+    requests: Budget,
 }
 
 impl<B> Clone for Edge<B> {
@@ -216,11 +235,18 @@ impl<B: Backend> Edge<B> {
     /// An edge of `backend`.
     pub fn new(backend: Arc<B>, config: Config) -> Edge<B> {
         let metrics = Arc::new(Metrics::new(config.extensive_metrics));
+        let requests = Budget::new(
+            config.request_budget_bytes,
+            REQUESTS_WAITING_MAX,
+            REQUEST_PATIENCE,
+        );
         Edge(Arc::new(Shared {
             backend,
             config,
             table: Table::new(),
             metrics,
+            calls: Count::up_to(CALLS_MAX),
+            requests,
         }))
     }
 
@@ -318,12 +344,21 @@ impl<B: Backend> Edge<B> {
             let refusal = Refusal::unknown_method(path, Table::knows_service(path));
             return refusal.into_status().into_http();
         };
+        let Ok(call) = self.0.calls.enter() else {
+            return Refusal::OVERLOADED.into_status().into_http();
+        };
         self.metrics().started(at);
         match ROWS[at].kind {
-            Kind::Unary => self.unary(at, request, peer).await,
+            Kind::Unary => {
+                let answer = self.unary(at, request, peer).await;
+                drop(call);
+                answer
+            }
             // Boxed, like every rare call below: a call's future is copied as it is spawned, and
             // these would make the hot ones' as large as the largest of them.
-            Kind::ServerStream | Kind::BidiStream => Box::pin(self.streaming(at, request)).await,
+            Kind::ServerStream | Kind::BidiStream => {
+                Box::pin(self.streaming(at, request, call)).await
+            }
         }
     }
 
@@ -372,11 +407,29 @@ impl<B: Backend> Edge<B> {
         let (parts, body) = request.into_parts();
         let encoding = Encoding::of(&parts.headers)?;
         let max = self.config().max_request_bytes + MESSAGE_OVERHEAD;
-        let message = framing::read_unary(body, encoding, max).await?;
+        let message = self.receive(body, encoding, max).await?;
         self.metrics().received(at, message.len());
         *arrived = Some(Arrival::now(&message, self.metrics().clock()));
         self.admit(row, &parts.headers)?;
         self.dispatch(row, message).await
+    }
+
+    /// Reads the request. One that is not there yet must be within a time that its size allows.
+    async fn receive(
+        &self,
+        body: Incoming,
+        encoding: Encoding,
+        max: usize,
+    ) -> Result<Bytes, Refusal> {
+        let budget = &self.0.requests;
+        let mut reading = pin!(framing::read_unary(body, encoding, max, budget));
+        // Nearly always it came with its header, and no timer is needed.
+        if let Some(read) = reading.as_mut().now_or_never() {
+            return read;
+        }
+        let slowest = Duration::from_secs(max as u64 / REQUEST_BYTES_A_SECOND);
+        let received = tokio::time::timeout(REQUEST_TIME + slowest, reading).await;
+        received.unwrap_or(Err(Refusal::REQUEST_NOT_SENT))
     }
 
     /// What etcd's interceptors check, in their order.
@@ -427,7 +480,12 @@ impl<B: Backend> Edge<B> {
         }
     }
 
-    async fn streaming(self, at: usize, request: Request<Incoming>) -> Response<Body> {
+    async fn streaming(
+        self,
+        at: usize,
+        request: Request<Incoming>,
+        call: Counted,
+    ) -> Response<Body> {
         let row = &ROWS[at];
         let started = self.metrics().clock();
         let admitted = Encoding::of(request.headers()).and_then(|encoding| {
@@ -455,6 +513,7 @@ impl<B: Backend> Edge<B> {
         };
         let once = Once {
             open: Some(open),
+            call: Some(call),
             metrics,
             row: at,
             started,

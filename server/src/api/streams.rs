@@ -14,6 +14,7 @@ use tonic::{Code, Request, Response, Status};
 use super::durations::Started;
 use super::error::Refusal;
 use super::metrics::Metrics;
+use crate::budget;
 use crate::codec::Frame;
 use crate::threads::catch_for_caller;
 use crate::watch::WatchFrame;
@@ -111,6 +112,7 @@ pub(super) type Open = Box<dyn FnOnce(Requests) -> Answers + Send>;
 /// Makes tonic's service of a function that is called once.
 pub(super) struct Once {
     pub(super) open: Option<Open>,
+    pub(super) call: Option<budget::Counted>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) row: usize,
     pub(super) started: Started,
@@ -133,6 +135,7 @@ impl StreamingService<Bytes> for Once {
             row: self.row,
             started: self.started,
             ended: None,
+            _call: self.call.take(),
         };
         ready(Ok(Response::new(counted)))
     }
@@ -145,6 +148,7 @@ pub(super) struct Counted {
     row: usize,
     started: Started,
     ended: Option<Code>,
+    _call: Option<budget::Counted>,
 }
 
 impl Stream for Counted {

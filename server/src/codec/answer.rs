@@ -1,9 +1,11 @@
 //! Results as the bytes of etcd's answers. The message is measured, then written once into a buffer
 //! of just that size; stored key-values are spliced in as they are.
 
+use bytes::{BufMut, Bytes, BytesMut};
+
 use super::frame::{Frame, FrameWriter, delimited_len, int_len, splices, uint_len};
 use super::txn_answer;
-use crate::types::result::{DeleteRange, Put, Range, Txn};
+use crate::types::result::{Away, DeleteRange, Item, Put, Range, Run, Txn};
 use crate::types::{ClusterId, LeaseId, MemberId, Revision};
 
 /// What an answer's header says. A zero is left out, so `Header::default()` is an empty header.
@@ -89,7 +91,61 @@ pub fn range_chunk(header: Option<&Header>, result: &Range) -> Frame {
     out.finish()
 }
 
+/// Stored key-values as fields of a message, one after the other: a page of a run.
+pub fn fields(field: Field, items: &[Item]) -> Bytes {
+    let mut measure = Measure::default();
+    for item in items {
+        measure.value(item.as_ref().len());
+    }
+    let mut buffer = BytesMut::with_capacity(measure.len);
+    for item in items {
+        let bytes = item.as_ref();
+        buffer.put_u8(field as u8);
+        prost::encoding::encode_varint(bytes.len() as u64, &mut buffer);
+        buffer.put_slice(bytes);
+    }
+    assert_eq!(buffer.len(), measure.len, "a page has its measured length");
+    buffer.freeze()
+}
+
+/// The bytes of one such field that holds an encoded key-value of `len` bytes.
+pub fn field_len(len: usize) -> usize {
+    delimited_len(len)
+}
+
+/// The field that repeats key-values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Field {
+    /// `RangeResponse.kvs`.
+    Kvs = 0x12,
+    /// `DeleteRangeResponse.prev_kvs`.
+    PrevKvs = 0x1a,
+}
+
+/// The run of an answer whose reads are all done or under way.
+fn run(away: Option<&Away>) -> Option<Run> {
+    away.map(|away| match away {
+        Away::Run(run) => *run,
+        Away::Later(_) => unreachable!("what was left for later is read before it is answered"),
+    })
+}
+
+fn measure_run(away: Option<&Away>, measure: &mut Measure) {
+    if let Some(run) = run(away) {
+        measure.len += run.bytes;
+        measure.spliced += run.bytes;
+    }
+}
+
+fn write_run(away: Option<&Away>, out: &mut FrameWriter) {
+    if let Some(run) = run(away) {
+        out.run(run);
+    }
+}
+
 pub(super) fn measure_range(result: &Range, measure: &mut Measure) {
+    measure_run(result.away.as_deref(), measure);
     for item in &result.items {
         measure.value(item.as_ref().len());
     }
@@ -97,6 +153,7 @@ pub(super) fn measure_range(result: &Range, measure: &mut Measure) {
 }
 
 pub(super) fn write_range(result: &Range, out: &mut FrameWriter) {
+    write_run(result.away.as_deref(), out);
     for item in &result.items {
         out.item(0x12, item);
     }
@@ -143,6 +200,7 @@ pub(super) fn measure_delete(result: &DeleteRange, measure: &mut Measure) {
     for previous in &result.prev_kvs {
         measure.value(previous.len());
     }
+    measure_run(result.away.as_deref(), measure);
 }
 
 pub(super) fn write_delete(result: &DeleteRange, out: &mut FrameWriter) {
@@ -150,6 +208,7 @@ pub(super) fn write_delete(result: &DeleteRange, out: &mut FrameWriter) {
     for previous in &result.prev_kvs {
         out.bytes(0x1a, previous);
     }
+    write_run(result.away.as_deref(), out);
 }
 
 /// `TxnResponse`. `header.revision` is the store's after the transaction.

@@ -1,9 +1,12 @@
 //! One encoded message, ready to be sent, and the writer that makes it.
 
+use std::fmt;
+
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::stream::BoxStream;
 
 use crate::types::Stored;
-use crate::types::result::Item;
+use crate::types::result::{Item, Run};
 
 /// gRPC's prefix of every message: one byte for "not compressed", four for its length.
 pub const PREFIX_LEN: usize = 5;
@@ -13,11 +16,35 @@ pub const PREFIX_LEN: usize = 5;
 const SPLICE_MIN: usize = 16 << 10;
 
 /// A message with gRPC's prefix, in the pieces it is sent in. Nearly always it is one piece.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Frame {
     first: Bytes,
-    more: Vec<Bytes>,
+    more: Vec<Piece>,
     len: usize,
+    pages: Option<Pages>,
+}
+
+/// One piece of a message.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// It.
+    Bytes(Bytes),
+    /// So many bytes that come out of the frame's [`Pages`].
+    Run(usize),
+}
+
+/// What the runs of an answer hold, in order, read as it is sent. A page belongs to one run.
+pub struct Pages(pub BoxStream<'static, Result<Bytes, BrokenOff>>);
+
+/// The rest of an answer cannot be had: its client was too slow for what it reads to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the answer was not read in time")]
+pub struct BrokenOff;
+
+impl fmt::Debug for Pages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pages")
+    }
 }
 
 impl Frame {
@@ -26,18 +53,27 @@ impl Frame {
         self.len
     }
 
-    /// The pieces in order; the first begins with the prefix.
-    pub fn into_pieces(self) -> (Bytes, std::vec::IntoIter<Bytes>) {
-        (self.first, self.more.into_iter())
+    /// The frame with what its runs hold.
+    pub fn with_pages(self, pages: Option<Pages>) -> Frame {
+        Frame { pages, ..self }
     }
 
-    /// The message's pieces without the prefix.
+    /// The pieces in order, of which the first begins with the prefix, and what the runs hold.
+    pub fn into_pieces(self) -> (Bytes, std::vec::IntoIter<Piece>, Option<Pages>) {
+        (self.first, self.more.into_iter(), self.pages)
+    }
+
+    /// The message's pieces without the prefix, and without what its runs hold.
     pub fn message_pieces(&self) -> impl Iterator<Item = &[u8]> {
         let first = self
             .first
             .get(PREFIX_LEN..)
             .expect("a frame begins with its prefix");
-        std::iter::once(first).chain(self.more.iter().map(AsRef::as_ref))
+        let more = self.more.iter().filter_map(|piece| match piece {
+            Piece::Bytes(bytes) => Some(bytes.as_ref()),
+            Piece::Run(_) => None,
+        });
+        std::iter::once(first).chain(more)
     }
 }
 
@@ -67,7 +103,7 @@ pub(super) fn delimited_len(len: usize) -> usize {
 pub(super) struct FrameWriter {
     buffer: BytesMut,
     first: Option<Bytes>,
-    more: Vec<Bytes>,
+    more: Vec<Piece>,
     len: usize,
     spliced: usize,
 }
@@ -147,12 +183,24 @@ impl FrameWriter {
 
     fn splice(&mut self, piece: Bytes) {
         self.spliced += piece.len();
+        self.cut();
+        self.more.push(Piece::Bytes(piece));
+    }
+
+    /// Fields that come out of the frame's pages.
+    pub(super) fn run(&mut self, run: Run) {
+        self.spliced += run.bytes;
+        self.cut();
+        self.more.push(Piece::Run(run.bytes));
+    }
+
+    /// What was written so far is a piece.
+    fn cut(&mut self) {
         let before = self.buffer.split().freeze();
         match self.first {
             None => self.first = Some(before),
-            Some(_) => self.more.push(before),
+            Some(_) => self.more.push(Piece::Bytes(before)),
         }
-        self.more.push(piece);
     }
 
     pub(super) fn finish(mut self) -> Frame {
@@ -161,12 +209,16 @@ impl FrameWriter {
             None => rest,
             Some(first) => {
                 if !rest.is_empty() {
-                    self.more.push(rest);
+                    self.more.push(Piece::Bytes(rest));
                 }
                 first
             }
         };
-        let written = first.len() + self.more.iter().map(Bytes::len).sum::<usize>();
+        let pieces = self.more.iter().map(|piece| match piece {
+            Piece::Bytes(bytes) => bytes.len(),
+            Piece::Run(bytes) => *bytes,
+        });
+        let written = first.len() + pieces.sum::<usize>();
         assert_eq!(
             written,
             PREFIX_LEN + self.len,
@@ -176,6 +228,7 @@ impl FrameWriter {
             first,
             more: self.more,
             len: self.len,
+            pages: None,
         }
     }
 }
@@ -200,6 +253,7 @@ impl<M: prost::Message> From<&M> for Frame {
             first: buffer.freeze(),
             more: Vec::new(),
             len,
+            pages: None,
         }
     }
 }

@@ -174,6 +174,9 @@ pub struct Limits {
     /// Bytes for current values in memory; `None` leaves the choice to the caller, who knows the
     /// machine: the smaller of 512 MiB and a quarter of the memory limit.
     pub value_cache_bytes: Option<u64>,
+    /// Bytes for answers under construction; `None` leaves the choice to the caller: a quarter of
+    /// the memory limit.
+    pub answer_budget_bytes: Option<u64>,
     /// Threads that serve connections, 1 to 256; `None` leaves the choice to the caller.
     pub io_threads: Option<usize>,
 }

@@ -469,6 +469,7 @@ fn limits(raw: &Raw, notices: &mut Vec<Notice>) -> Result<Limits, String> {
         request_bytes_max,
         concurrent_streams_max: u32::try_from(raw.unsigned("max-concurrent-streams"))
             .map_err(|error| error.to_string())?,
+        answer_budget_bytes: raw.optional_unsigned("answer-budget-bytes"),
         value_cache_bytes: raw.optional_unsigned("value-cache-bytes"),
         io_threads: io_threads.map_err(|error| error.to_string())?,
     })

@@ -8,6 +8,8 @@
 //! - Whenever something is gathered and the task is not queued already, the socket's readiness to
 //!   write will wake it. The same holds for what the layer below has taken and not sent (TLS keeps
 //!   a record that the socket has no room for).
+//! - Who reads nothing of what waits for it, and who sends nothing but frames that ask for nothing,
+//!   is sent away.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -17,6 +19,10 @@ use std::task::{Context, Poll, ready};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use super::frames::{self, Frames};
+use super::limits::WRITE_STALL_MAX;
 
 /// How much is gathered before a write waits for the socket.
 const GATHER_MAX: usize = 128 << 10;
@@ -47,6 +53,14 @@ struct Gather<IO> {
     sent: usize,
     /// The layer below was written to and not flushed since.
     unflushed: bool,
+    /// A write or a flush waits for the other end.
+    blocked: bool,
+    /// Bytes that have left so far.
+    left: u64,
+    /// Of an HTTP/2 client.
+    frames: Option<Frames>,
+    /// The client was told to calm down.
+    sent_away: bool,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Coalesced<IO> {
@@ -59,8 +73,29 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Coalesced<IO> {
             buffer: Vec::new(),
             sent: 0,
             unflushed: false,
+            blocked: false,
+            left: 0,
+            frames: None,
+            sent_away: false,
         };
         Coalesced(Arc::new(Mutex::new(gather)))
+    }
+
+    /// From here on it speaks HTTP/2: frames that ask for nothing are counted, those of the replay
+    /// too, and who sends too many of them is told to calm down and sent away.
+    pub(super) fn count_frames(&self, preface_bytes: usize) {
+        self.0.lock().frames = Some(Frames::after(preface_bytes));
+    }
+
+    /// Whether the client was told to calm down: it shall read that.
+    pub(super) fn is_sent_away(&self) -> bool {
+        self.0.lock().sent_away
+    }
+
+    /// How many bytes have left so far; none if nothing waits to leave.
+    fn blocked_at(&self) -> Option<u64> {
+        let gather = self.0.lock();
+        gather.blocked.then_some(gather.left)
     }
 
     /// How many bytes wait to be sent.
@@ -71,7 +106,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Coalesced<IO> {
     /// Whether anything has to be done before all that was written is on its way.
     fn is_behind(&self) -> bool {
         let gather = self.0.lock();
-        gather.gathered() > 0 || gather.unflushed
+        gather.gathered() > 0 || gather.unflushed || gather.blocked
     }
 
     /// Sends what is gathered. Pending while the socket takes no more; it wakes the task then.
@@ -83,25 +118,52 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Coalesced<IO> {
     }
 }
 
+impl<IO> Gather<IO> {
+    /// Counts what was read.
+    fn look(&mut self, read: &[u8]) -> io::Result<()> {
+        let Some(frames) = &mut self.frames else {
+            return Ok(());
+        };
+        if frames.read(read).is_ok() {
+            return Ok(());
+        }
+        self.frames = None;
+        self.sent_away = true;
+        self.buffer.extend_from_slice(&frames::CALM_DOWN);
+        let reason = "too many frames that ask for nothing";
+        Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+    }
+}
+
 impl<IO: AsyncWrite + Unpin> Gather<IO> {
     fn gathered(&self) -> usize {
         self.buffer.len() - self.sent
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.blocked = true;
         while self.gathered() > 0 {
             let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.buffer[self.sent..]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.unflushed = true;
+            self.count(written);
             self.advance(written);
         }
         if self.unflushed {
             ready!(Pin::new(&mut self.io).poll_flush(cx))?;
             self.unflushed = false;
         }
+        self.blocked = false;
         Poll::Ready(Ok(()))
+    }
+
+    fn count(&mut self, written: usize) {
+        self.left += written as u64;
+        if let Some(frames) = &mut self.frames {
+            frames.sent(written);
+        }
     }
 
     fn advance(&mut self, written: usize) {
@@ -146,11 +208,14 @@ impl<IO: AsyncWrite + Unpin> Gather<IO> {
             }
             let room = SLICES_MAX - slices.len();
             slices.extend(bufs.iter().take(room).map(|buf| IoSlice::new(buf)));
+            self.blocked = true;
             let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &slices))?;
+            self.blocked = false;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.unflushed = true;
+            self.count(written);
             self.advance(written.min(gathered));
             if written > gathered {
                 return Poll::Ready(Ok(written - gathered));
@@ -166,14 +231,16 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Coalesced<IO> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut gather = self.0.lock();
+        let before = buf.filled().len();
         if gather.replayed == gather.replay.len() {
-            return Pin::new(&mut gather.io).poll_read(cx, buf);
+            ready!(Pin::new(&mut gather.io).poll_read(cx, buf))?;
+        } else {
+            let rest = &gather.replay[gather.replayed..];
+            let taken = rest.len().min(buf.remaining());
+            buf.put_slice(&rest[..taken]);
+            gather.replayed += taken;
         }
-        let rest = &gather.replay[gather.replayed..];
-        let taken = rest.len().min(buf.remaining());
-        buf.put_slice(&rest[..taken]);
-        gather.replayed += taken;
-        Poll::Ready(Ok(()))
+        Poll::Ready(gather.look(&buf.filled()[before..]))
     }
 }
 
@@ -216,6 +283,8 @@ pub(super) struct Driven<C, IO> {
     io: Coalesced<IO>,
     /// Whether the send was put off once already, for the handlers that the last poll spawned.
     deferred: bool,
+    /// How many bytes had left when the other end was found not to read, and until when it may.
+    stalled: Option<(u64, Pin<Box<Sleep>>)>,
 }
 
 impl<C, IO> Driven<C, IO> {
@@ -224,11 +293,28 @@ impl<C, IO> Driven<C, IO> {
             connection: Box::pin(connection),
             io,
             deferred: false,
+            stalled: None,
         }
     }
 
     pub(super) fn connection(&mut self) -> Pin<&mut C> {
         self.connection.as_mut()
+    }
+}
+
+impl<C, IO: AsyncRead + AsyncWrite + Unpin> Driven<C, IO> {
+    /// Ready once the other end has read nothing of what waits for it for too long.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(left) = self.io.blocked_at() else {
+            self.stalled = None;
+            return Poll::Pending;
+        };
+        if self.stalled.as_ref().is_none_or(|(then, _)| *then != left) {
+            let sleep = tokio::time::sleep(WRITE_STALL_MAX);
+            self.stalled = Some((left, Box::pin(sleep)));
+        }
+        let (_, sleep) = self.stalled.as_mut().expect("set just now");
+        sleep.as_mut().poll(cx)
     }
 }
 
@@ -250,6 +336,7 @@ where
         }
         if gathered == 0 && !self.io.is_behind() {
             self.deferred = false;
+            self.stalled = None;
             return Poll::Pending;
         }
         if !self.deferred && (1..LARGE).contains(&gathered) {
@@ -261,8 +348,15 @@ where
         }
         self.deferred = false;
         match self.io.poll_drain(cx) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+            Poll::Ready(Ok(())) => self.stalled = None,
+            Poll::Pending => {
+                if self.poll_stalled(cx).is_ready() {
+                    let late = io::Error::from(io::ErrorKind::TimedOut);
+                    return Poll::Ready(Err(late.into()));
+                }
+            }
         }
+        Poll::Pending
     }
 }

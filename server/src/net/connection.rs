@@ -56,18 +56,26 @@ where
         return Err(ConnectionError::UnexpectedTls);
     }
     let io = Coalesced::new(io, first);
+    if is_http2 {
+        io.count_frames(PREFACE.len());
+    }
     let service = hyper::service::service_fn(move |request| {
         let answer = handler.call(request, &peer);
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let hyper_io = TokioIo::new(io.clone());
-    if is_http2 {
+    let last = io.clone();
+    let served = if is_http2 {
         let connection = http2_builder(limits).serve_connection(hyper_io, service);
         drive(Mapped(connection), io, limits.shutdown_grace, stop).await
     } else {
         let connection = http1_builder().serve_connection(hyper_io, service);
         drive(Mapped(connection), io, limits.shutdown_grace, stop).await
+    };
+    if last.is_sent_away() {
+        farewell::close(last).await;
     }
+    served
 }
 
 /// Reads until it is clear whether the HTTP/2 preface begins here. The bytes read are returned.

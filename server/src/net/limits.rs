@@ -8,7 +8,8 @@ pub struct Limits {
     /// Connections open at once, over all listeners; the next one is closed unread. Half of what
     /// the process may open is a good value: the rest is for files and peers.
     pub connections_max: usize,
-    /// Streams (calls) open at once on a connection. etcd: `--max-concurrent-streams`.
+    /// Streams (calls) open at once on a connection. etcd: `--max-concurrent-streams`; where that is
+    /// left unbounded, [`STREAMS_DEFAULT`].
     pub streams_max: u32,
     /// How long a connection may be silent before it is pinged. etcd: `--grpc-keepalive-interval`.
     pub keepalive_interval: Duration,
@@ -22,7 +23,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections_max: 32_768,
-            streams_max: u32::MAX,
+            streams_max: STREAMS_DEFAULT,
             keepalive_interval: Duration::from_secs(2 * 60 * 60),
             keepalive_timeout: Duration::from_secs(20),
             shutdown_grace: Duration::from_millis(500),
@@ -30,6 +31,8 @@ impl Default for Limits {
     }
 }
 
+/// Streams of a connection where nobody says how many: gRPC's clients wait for one to end.
+pub const STREAMS_DEFAULT: u32 = 8192;
 /// How long a new connection may take to say which protocol it speaks, and HTTP/1.1 to send its
 /// headers.
 pub(super) const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,6 +42,10 @@ pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
 pub(crate) const CONNECTION_WINDOW: u32 = 16 << 20;
 /// The largest frame accepted.
 pub(crate) const FRAME_MAX: u32 = 64 << 10;
+/// How long a client may read nothing of what waits for it on its connection.
+pub(super) const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+/// Threads for blocking work that each connection thread may have.
+pub(super) const BLOCKING_THREADS_MAX: usize = 32;
 /// The largest header list accepted (etcd: 16 MiB; a bearer token fits many times).
 pub(crate) const HEADER_LIST_MAX: u32 = 64 << 10;
 /// What is queued for a stream that its client does not read.

@@ -8,7 +8,7 @@
 //!   than a work-stealing runtime).
 //! - What a connection has to say is gathered and leaves in one send a poll ([`Coalesced`]).
 //! - Everything is bounded: connections, handshakes, the wait for a preface, header lists, windows,
-//!   resets, send buffers, the shutdown.
+//!   resets, send buffers, frames that ask for nothing, a client that reads nothing, the shutdown.
 //! - TLS is below the gathering: what leaves in one send is one record, up to its 16 KiB.
 //!
 //! Not enforced, unlike etcd: the client's minimum interval between keepalive pings (GOAWAY
@@ -18,6 +18,7 @@
 mod coalesced;
 mod connection;
 mod farewell;
+mod frames;
 pub mod home;
 pub(crate) mod limits;
 mod listener;
@@ -29,7 +30,7 @@ mod tests;
 pub mod tls;
 
 pub use coalesced::Coalesced;
-pub use limits::Limits;
+pub use limits::{Limits, STREAMS_DEFAULT};
 pub(crate) use listener::bind_standard;
 pub use listener::{Address, BindOptions, Listener};
 pub use runtimes::{Notice, Runtimes, Traffic};

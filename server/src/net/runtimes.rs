@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::connection::{self, ConnectionError};
 use super::home::Inbox;
-use super::limits::Limits;
+use super::limits::{BLOCKING_THREADS_MAX, Limits};
 use super::listener::{Accepted, Address, BindOptions, Listener};
 use super::security::{Security, open_stream};
 use super::tls::{HandshakeError, Side};
@@ -121,6 +121,7 @@ impl Runtimes {
         for (index, inbox) in inboxes.into_iter().enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
+                .max_blocking_threads(BLOCKING_THREADS_MAX)
                 .build()?;
             let handle = runtime.handle().clone();
             runtimes.push(Arc::new(Runtime {

@@ -145,6 +145,8 @@ impl Wake for Flag {
 
 /// Polls only when woken: a lost wake-up shows as a stall. Returns whether it ended.
 fn run(socket: &Hostile, polls: Vec<Vec<Vec<u8>>>, ends: bool) -> bool {
+    let runtime = current_thread();
+    let _timers = runtime.enter();
     let io = Coalesced::new(socket.clone(), Vec::new());
     let mut driven = Driven::new(
         Talker {
@@ -305,6 +307,30 @@ fn both_protocols_share_a_port() {
         std::net::TcpStream::connect(address).is_err(),
         "nobody listens any more"
     );
+}
+
+#[test]
+fn who_floods_a_connection_with_frames_that_ask_for_nothing_is_told_to_calm_down() {
+    let (runtimes, _) = start(Limits::default());
+    let address = listen(&runtimes);
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .unwrap();
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let window = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    stream.write_all(&settings).unwrap();
+    // The server may have said goodbye before all is sent.
+    let _ = stream.write_all(&window.repeat(11_000));
+    let timeout = Some(Duration::from_secs(10));
+    stream.set_read_timeout(timeout).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let goodbye = super::frames::CALM_DOWN;
+    assert!(answer.ends_with(&goodbye), "{answer:?}");
+    let text = current_thread().block_on(http2(address, "/other"));
+    assert!(text.ends_with("/other"), "others are served: {text}");
+    runtimes.shutdown();
 }
 
 fn current_thread() -> tokio::runtime::Runtime {

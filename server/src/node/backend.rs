@@ -12,7 +12,7 @@ use super::fence::Fence;
 use super::leadership::LeadershipCell;
 use super::lessor::{Lessor, Renewal};
 use super::membership::Membership;
-use super::pages::{INLINE_KEYS_MAX, PagedRange};
+use super::pages::PagedRange;
 use super::peers::PeerCalls;
 use super::sink::WatchHome;
 use super::{defragment, member_id, read_index, reads};
@@ -20,21 +20,30 @@ use crate::api::backend::{
     Backend, HashKv, Header, LeaseReport, MemberChange, MemberError, ServeError, SnapshotSource,
     StatusReport,
 };
+use crate::budget::Budget;
+use crate::codec::Pages;
 use crate::home::Homes;
 use crate::metrics::Metrics;
 use crate::propose::{ProposeError, Proposer};
 use crate::raft::{ApplyStats, LogStore};
-use crate::read::Reader;
+use crate::read::{Answer, ReadError, Reader};
 use crate::snapshot;
 use crate::state::MemberRecord;
 use crate::store::Store;
 use crate::types::request::{self, LeaseGrant, Op};
-use crate::types::result::{self, Alarm, ApplyError, Outcome};
+use crate::types::result::{self, Alarm, Applied, ApplyError, Kept, Outcome};
 use crate::types::{ClusterId, LeaseId, MemberId, Revision};
 use crate::watch::{Hub, WatchStream};
 
 /// Pieces of a snapshot made ahead of the client: 32 KiB each.
 const SNAPSHOT_PIECES_AHEAD: usize = 32;
+/// Snapshots that are written for clients at once: each keeps a thread and a view of the store.
+const SNAPSHOTS_MAX: u32 = 2;
+/// Those that wait for one to end, and for how long.
+const SNAPSHOTS_WAITING_MAX: usize = 16;
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a client may take none of a snapshot before it is broken off.
+const SNAPSHOT_STALL_MAX: Duration = Duration::from_secs(30);
 /// How often a wait for physical compaction looks again.
 const COMPACTION_POLL: Duration = Duration::from_millis(2);
 
@@ -48,6 +57,8 @@ pub struct Core {
     pub store: Arc<Store>,
     /// Reads of it.
     pub reader: Reader,
+    /// Snapshots under way ([`snapshot_seats`]).
+    pub snapshots: Budget,
     /// The way to change it.
     pub proposer: Proposer,
     /// The Raft thread's door.
@@ -97,6 +108,21 @@ impl From<ProposeError> for ServeError {
     }
 }
 
+impl From<ReadError> for ServeError {
+    fn from(error: ReadError) -> ServeError {
+        match error {
+            ReadError::Apply(error) => ServeError::Apply(error),
+            ReadError::Exhausted(_) => ServeError::Overloaded,
+            ReadError::TooLarge(bytes) => ServeError::AnswerTooLarge(bytes),
+        }
+    }
+}
+
+/// The seats of those who are sent a snapshot.
+pub fn snapshot_seats() -> Budget {
+    Budget::of_seats(SNAPSHOTS_MAX, SNAPSHOTS_WAITING_MAX, SNAPSHOT_PATIENCE)
+}
+
 /// Runs blocking work away from the connection threads.
 async fn blocking<R: Send + 'static>(
     work: impl FnOnce() -> R + Send + 'static,
@@ -107,13 +133,6 @@ async fn blocking<R: Send + 'static>(
 }
 
 impl Core {
-    fn is_small(&self, query: &request::Range) -> bool {
-        query.range.is_single()
-            || query.count_only
-            || (1..=INLINE_KEYS_MAX).contains(&query.limit)
-            || self.store.read().mvcc.keys_total() <= INLINE_KEYS_MAX.unsigned_abs()
-    }
-
     /// A positive id that no lease has: from the clock at start, counted up, so that ids of two
     /// runs do not meet; a grant of one that exists fails and is asked for again by the client.
     fn choose_lease_id(&self) -> LeaseId {
@@ -170,25 +189,33 @@ impl Backend for Core {
         read_index::counted(&self.metrics.operations, self.barrier.pass()).await
     }
 
-    async fn range(&self, query: &request::Range) -> Result<(Revision, result::Range), ApplyError> {
+    async fn range(&self, query: &request::Range) -> Result<Answer<result::Range>, ServeError> {
         self.fence.pass()?;
-        if self.is_small(query) {
-            return self.reader.range(query);
-        }
-        let (reader, query) = (self.reader.clone(), query.clone());
-        crate::threads::spawn_blocking(move || reader.range(&query))
-            .await
-            .expect("reading a range does not panic")
+        Ok(self.reader.range(query).await?)
     }
 
-    fn range_cursor(&self, query: request::Range) -> Result<PagedRange, ApplyError> {
+    async fn range_cursor(&self, query: request::Range) -> Result<PagedRange, ApplyError> {
         self.fence.pass()?;
-        Ok(PagedRange::new(self.reader.cursor(query)?))
+        let cursor = self.reader.cursor(query).await?;
+        Ok(PagedRange::new(cursor, self.reader.turns().clone()))
     }
 
-    async fn read_txn(&self, txn: &request::Txn) -> Result<(Revision, result::Txn), ApplyError> {
+    async fn read_txn(&self, txn: &request::Txn) -> Result<Answer<result::Txn>, ServeError> {
         self.fence.pass()?;
-        self.reader.txn(txn)
+        Ok(self.reader.txn(txn).await?)
+    }
+
+    async fn complete(
+        &self,
+        applied: &mut Applied,
+        kept: Kept,
+    ) -> Result<Option<Pages>, ServeError> {
+        let completed = self.reader.complete(applied, kept).await;
+        completed.map_err(|error| match error {
+            // It is applied all the same: whoever is told so must not take it for refused.
+            ReadError::Exhausted(_) => ServeError::Timeout,
+            error => error.into(),
+        })
     }
 
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<i64, ServeError> {
@@ -357,6 +384,8 @@ impl Backend for Core {
     }
 
     async fn snapshot(&self) -> Result<SnapshotSource, ServeError> {
+        let seat = self.snapshots.take(1).await;
+        let seat = seat.map_err(|_| ServeError::Overloaded)?;
         let (pieces, receiver) = mpsc::channel(SNAPSHOT_PIECES_AHEAD);
         let (begin, length) = oneshot::channel();
         let engine = self.store.engine();
@@ -368,12 +397,17 @@ impl Backend for Core {
             let begin = |total| {
                 let _ = begin.send(total);
             };
-            let send = |piece| pieces.blocking_send(Ok(piece)).is_ok();
+            let runtime = tokio::runtime::Handle::current();
+            let send = |piece| {
+                let sending = tokio::time::timeout(SNAPSHOT_STALL_MAX, pieces.send(Ok(piece)));
+                matches!(runtime.block_on(sending), Ok(Ok(())))
+            };
             if let Err(error) = snapshot::write(&engine, &description, begin, send) {
                 crate::log!(warn, "snapshot failed", error = %error);
                 let failure = ServeError::Internal(error.to_string());
-                drop(pieces.blocking_send(Err(failure)));
+                drop(pieces.try_send(Err(failure)));
             }
+            drop(seat);
         });
         let failed = || ServeError::Internal("the snapshot could not be begun".into());
         let total = length.await.map_err(|_| failed())?;

@@ -215,10 +215,8 @@ mod tests {
 
     fn grant(lessor: &Lessor) {
         let (id, ttl_seconds) = (LEASE, 1);
-        let outcome = Outcome {
-            revision: Revision(1),
-            result: Ok(Applied::LeaseGrant { id, ttl_seconds }),
-        };
+        let granted = Applied::LeaseGrant { id, ttl_seconds };
+        let outcome = Outcome::new(Revision(1), Ok(granted));
         lessor.applied(&Op::LeaseGrant(LeaseGrant { id, ttl_seconds }), &outcome);
     }
 

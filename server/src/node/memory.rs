@@ -1,4 +1,37 @@
-//! How much memory this process may use.
+//! How much memory this process may use, and what of it answers may.
+
+use std::sync::Arc;
+
+use crate::budget::{Budget, Turns};
+use crate::config::Config;
+use crate::read::Reader;
+use crate::store::Store;
+
+/// The most that requests take while they are received, bytes.
+const REQUESTS_MAX: u64 = 256 << 20;
+/// Answers that may wait for memory.
+const ANSWERS_WAITING_MAX: usize = 1000;
+
+/// The reader of this member's store: its steps run on half of the cores, and its answers under
+/// construction take a quarter of the memory, unless `--answer-budget-bytes` says otherwise.
+pub fn reader(config: &Config, store: Arc<Store>) -> Reader {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let bytes = config.limits.answer_budget_bytes;
+    let bytes = bytes.unwrap_or_else(|| limit_bytes() / 4);
+    let budget = Budget::new(bytes, ANSWERS_WAITING_MAX, config.request_timeout());
+    Reader::new(store, Turns::new(cores / 2), budget)
+}
+
+/// What requests may take while they are received: an eighth of the memory, at most 256 MiB, and at
+/// least two of the largest.
+pub fn request_budget_bytes(config: &Config) -> u64 {
+    let two = config
+        .limits
+        .request_bytes_max
+        .saturating_add(1 << 20)
+        .saturating_mul(2);
+    (limit_bytes() / 8).min(REQUESTS_MAX).max(two)
+}
 
 /// The smallest of the machine's memory and the control group's limit, bytes.
 pub fn limit_bytes() -> u64 {

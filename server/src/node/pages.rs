@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 
 use crate::api::backend::RangeCursor;
+use crate::budget::Turns;
 use crate::read::Cursor;
 use crate::types::Revision;
 use crate::types::result::{self, ApplyError};
 
-/// Reads of at most this many keys run on the connection's thread, others on a thread for blocking
-/// work: about a quarter of a millisecond when values are cached.
-pub(super) const INLINE_KEYS_MAX: i64 = 1000;
+/// Pages of at most this many keys are read on the connection's thread, others in a turn.
+const INLINE_KEYS_MAX: usize = 64;
 /// How long a paged range keeps its revision from being reclaimed. A client that has not finished
 /// by then goes on as long as nobody compacts the revision, and is told "compacted" when somebody
 /// has, as etcd tells it at once. Ten gigabytes take less at 200 MB/s; and a client that stopped
@@ -23,6 +23,7 @@ const PIN_MAX: Duration = Duration::from_secs(60);
 pub struct PagedRange {
     /// Absent while a page is read elsewhere.
     cursor: Option<Cursor>,
+    turns: Turns,
     head: Revision,
     pin_max: Duration,
     /// The task that holds the pin; none before the first page, which is read at once.
@@ -31,13 +32,14 @@ pub struct PagedRange {
 
 impl PagedRange {
     /// Pages of `cursor`. Must be used within a tokio runtime that has timers.
-    pub fn new(cursor: Cursor) -> PagedRange {
-        PagedRange::pinned_for(PIN_MAX, cursor)
+    pub fn new(cursor: Cursor, turns: Turns) -> PagedRange {
+        PagedRange::pinned_for(PIN_MAX, cursor, turns)
     }
 
-    fn pinned_for(pin_max: Duration, cursor: Cursor) -> PagedRange {
+    fn pinned_for(pin_max: Duration, cursor: Cursor, turns: Turns) -> PagedRange {
         PagedRange {
             head: cursor.head(),
+            turns,
             cursor: Some(cursor),
             pin_max,
             pin: None,
@@ -69,20 +71,29 @@ impl RangeCursor for PagedRange {
             .cursor
             .take()
             .expect("a page is asked for after the one before it");
-        let page = if limit <= INLINE_KEYS_MAX.unsigned_abs() as usize {
-            let page = cursor.next_page(limit);
+        let mut inline = limit <= INLINE_KEYS_MAX;
+        loop {
+            let page = match std::mem::take(&mut inline) {
+                true => cursor.step(limit),
+                false => {
+                    let step = move || (cursor.step(limit), cursor);
+                    let page;
+                    (page, cursor) = self.turns.take(step).await;
+                    page
+                }
+            };
+            let page = match page {
+                // Nothing but deleted keys: on to the next step.
+                Ok(page) if page.items.is_empty() && page.more => continue,
+                page => page,
+            };
             self.cursor = Some(cursor);
-            page
-        } else {
-            let read = crate::threads::spawn_blocking(move || (cursor.next_page(limit), cursor));
-            let (page, cursor) = read.await.expect("reading a page does not panic");
-            self.cursor = Some(cursor);
-            page
-        }?;
-        if page.more {
-            self.bound_pin();
+            let page = page?;
+            if page.more {
+                self.bound_pin();
+            }
+            return Ok(page);
         }
-        Ok(page)
     }
 }
 
@@ -97,6 +108,7 @@ impl Drop for PagedRange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Budget;
     use crate::read::Reader;
     use crate::store::fixture::Scratch;
     use crate::types::request::{Range, SortTarget};
@@ -105,14 +117,19 @@ mod tests {
     const FOR_EVER: Duration = Duration::from_secs(3600);
     const SHORTLY: Duration = Duration::from_millis(20);
 
+    fn reader(scratch: &Scratch) -> Reader {
+        let budget = Budget::new(1 << 20, 1, FOR_EVER);
+        Reader::new(scratch.store.clone(), Turns::new(1), budget)
+    }
+
     /// Ten keys, of which the first page has two.
     async fn first_page(scratch: &Scratch, pin_max: Duration) -> PagedRange {
         for key in 0..10 {
             scratch.put(&format!("k{key}"), b"old");
         }
         let query = Range::all(KeyRange::from_request("k".into(), "l".into()));
-        let cursor = Reader::new(scratch.store.clone()).cursor(query).unwrap();
-        let mut pages = PagedRange::pinned_for(pin_max, cursor);
+        let cursor = reader(scratch).cursor(query).await.unwrap();
+        let mut pages = PagedRange::pinned_for(pin_max, cursor, Turns::new(1));
         let page = pages.next_page(2).await.unwrap();
         assert_eq!((page.items.len(), page.count, page.more), (2, 10, true));
         pages
@@ -130,8 +147,8 @@ mod tests {
                 keys_only,
                 ..Range::all(KeyRange::from_request("a".into(), "z".into()))
             };
-            let cursor = Reader::new(scratch.store.clone()).cursor(query).unwrap();
-            let mut pages = PagedRange::pinned_for(FOR_EVER, cursor);
+            let cursor = reader(&scratch).cursor(query).await.unwrap();
+            let mut pages = PagedRange::pinned_for(FOR_EVER, cursor, Turns::new(1));
             let mut said = String::new();
             while let page = pages.next_page(3).await.unwrap()
                 && !page.items.is_empty()

@@ -39,7 +39,6 @@ use crate::home::Homes;
 use crate::peer::{self, Clients, Dial, Local, Refusal};
 use crate::propose::{Proposer, Quota};
 use crate::raft::{ApplyThread, Consensus, ConsensusOptions, LogStore, Peers};
-use crate::read::Reader;
 use crate::store::Store;
 use crate::threads;
 use crate::types::MemberId;
@@ -225,7 +224,8 @@ impl RaftThread {
         let core = Core {
             cluster: local.cluster,
             member: local.member,
-            reader: Reader::new(store.clone()),
+            reader: super::memory::reader(config, store.clone()),
+            snapshots: super::backend::snapshot_seats(),
             store,
             proposer: proposer.clone(),
             door: door.clone(),

@@ -8,13 +8,16 @@ use tokio::sync::watch;
 
 use super::backend::Core;
 use super::boot::BootError;
+use super::memory;
 use super::signals::Quit;
 use super::tls::Tls;
 use crate::api::{self, Access, Edge};
 use crate::config::{self, Config, ListenUrl, MetricsDetail};
 use crate::home::Inbox;
 use crate::net::tls::{Acceptor, HandshakeError, Side};
-use crate::net::{Address, BindOptions, Handler, Limits, Listener, Notice, Runtimes, Security};
+use crate::net::{
+    Address, BindOptions, Handler, Limits, Listener, Notice, Runtimes, STREAMS_DEFAULT, Security,
+};
 use crate::peer::Refusal;
 
 /// The connection threads, by default: the kernel and the other threads need cores too.
@@ -179,7 +182,10 @@ fn limits(config: &Config) -> Limits {
     Limits {
         // The other half is for the log, the store's files and peers.
         connections_max: usize::try_from(files / 2).unwrap_or(usize::MAX),
-        streams_max: config.limits.concurrent_streams_max,
+        streams_max: match config.limits.concurrent_streams_max {
+            u32::MAX => STREAMS_DEFAULT,
+            streams => streams,
+        },
         keepalive_interval: config.keepalive.interval.unwrap_or(NEVER),
         keepalive_timeout: config.keepalive.timeout.unwrap_or(NEVER),
         shutdown_grace: SHUTDOWN_GRACE,
@@ -197,6 +203,7 @@ fn edge_limits(config: &Config) -> api::Config {
             origins: config.http.cors_origins.clone(),
             hosts: config.http.host_whitelist.clone(),
         },
+        request_budget_bytes: memory::request_budget_bytes(config),
     }
 }
 

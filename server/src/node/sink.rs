@@ -106,8 +106,7 @@ impl crate::watch::Store for WatchedStore {
         if query.revision <= 0 {
             return None;
         }
-        let reader = crate::read::Reader::new(self.0.clone());
-        let (_, found) = reader.range(&query).ok()?;
+        let (_, found) = crate::read::read_now(&self.0, &query).ok()?;
         found
             .items
             .first()

@@ -36,10 +36,7 @@ impl Laid {
 
     fn apply(&self, batch: &Batch) {
         let decoded = batch.decoded().expect("made here");
-        let outcome = Outcome {
-            revision: crate::types::Revision(7),
-            result: Ok(Applied::Done),
-        };
+        let outcome = Outcome::new(crate::types::Revision(7), Ok(Applied::Done));
         let outcomes = vec![outcome; decoded.1.len()];
         self.proposer.outcomes(&decoded.0, &decoded.1, outcomes);
     }

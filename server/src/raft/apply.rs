@@ -20,12 +20,12 @@ use crate::codec::entry::BatchHeader;
 use crate::fatal::end_process;
 use crate::metrics::Metrics;
 use crate::snapshot::install::Prepared;
-use crate::state::{Change, Effects, Event, MemberNode};
+use crate::state::{Change, Effects, Event, MemberNode, State};
 use crate::storage::Applied as AppliedMark;
 use crate::store::Store;
 use crate::threads;
 use crate::types::Revision;
-use crate::types::result::Outcome;
+use crate::types::result::{Kept, Outcome};
 
 /// Tasks that may wait for the thread. openraft has at most a few under way.
 const QUEUE_MAX: usize = 16;
@@ -304,7 +304,10 @@ impl Worker {
             let mut state = self.store.write();
             for op in ops {
                 let begun = self.store.begin_compaction_hash(&state, op);
-                outcomes.push(state.apply(op, &engine, &mut effects));
+                let mut outcome = state.apply(op, &engine, &mut effects);
+                // Before anything after it can be reclaimed.
+                outcome.kept = outcome.later.map(|needed| self.keep(&state, needed));
+                outcomes.push(outcome);
                 hashing.extend(begun.map(|begun| (outcomes.len() - 1, begun)));
             }
             let writing = Instant::now();
@@ -324,6 +327,11 @@ impl Worker {
         self.stats.applied(ops, &outcomes);
         self.applied.events(revision, effects.events);
         self.applied.outcomes(header, ops, outcomes);
+    }
+
+    /// Keeps what a read needs that is left for later. It goes with the outcome.
+    fn keep(&self, state: &State, needed: Revision) -> Kept {
+        Kept(Arc::new(self.store.pin_found(state, needed)))
     }
 
     fn reclaim(&mut self) {

@@ -119,10 +119,7 @@ mod tests {
     }
 
     fn outcome(result: Result<Applied, ApplyError>) -> Outcome {
-        Outcome {
-            revision: Revision(2),
-            result,
-        }
+        Outcome::new(Revision(2), result)
     }
 
     #[test]

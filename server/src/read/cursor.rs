@@ -1,13 +1,15 @@
-//! A range read page by page at one pinned revision.
+//! A range read step by step at one pinned revision, in key order.
 
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
+use super::{PAGE_BYTES, PAGE_KEYS};
+use crate::state::{Plan, Walk};
 use crate::store::{Pin, Store};
 use crate::types::request::{Range, SortTarget};
 use crate::types::result::{self, ApplyError, Item};
-use crate::types::{KeyRange, KeyValue, RangeEnd, Revision};
+use crate::types::{KeyRange, KeyValue, Revision, RevisionPair};
 
 /// See the module. While it lives, or its pin where that was taken from it, compaction keeps what
 /// its revision needs.
@@ -15,27 +17,31 @@ pub struct Cursor {
     store: Arc<Store>,
     /// By key: keys are the order pages come in.
     query: Range,
+    rest: Option<KeyRange>,
     order: PageOrder,
     pin: Weak<Pin>,
     /// Held until it is handed over.
     held: Option<Arc<Pin>>,
     head: Revision,
+    /// Keys from here to the range's end.
+    remaining: i64,
 }
 
 impl Cursor {
-    /// Pins the revision asked for (or the latest) and begins at the range's first key.
-    pub(super) fn new(store: Arc<Store>, mut query: Range) -> Result<Cursor, ApplyError> {
+    /// Begins at the first key of a range that holds `count` keys at the pinned revision.
+    pub(super) fn new(store: Arc<Store>, mut query: Range, pin: Arc<Pin>, count: i64) -> Cursor {
         let order = PageOrder::taken_from(&mut query);
-        let pin = Arc::new(store.pin(&query)?);
         query.revision = pin.revision().0;
-        Ok(Cursor {
+        Cursor {
             store,
+            rest: Some(query.range.clone()),
             query,
             order,
             head: pin.head(),
             pin: Arc::downgrade(&pin),
             held: Some(pin),
-        })
+            remaining: count,
+        }
     }
 
     /// The store's revision when the cursor was made.
@@ -43,33 +49,61 @@ impl Cursor {
         self.head
     }
 
-    /// Hands over what keeps the revision readable between pages, to somebody who bounds for how
-    /// long. Once that is dropped, a page may answer that the revision is compacted.
+    /// Hands over what keeps the revision readable between steps, to somebody who bounds for how
+    /// long. Once that is dropped, a step may answer that the revision is compacted.
     pub fn take_pin(&mut self) -> Option<Arc<Pin>> {
         self.held.take()
     }
 
-    /// The next key-values, at most `limit` (> 0). `more`: whether the range holds keys beyond
-    /// these; `count`: how many it holds from the page's first key on.
+    /// The next key-values, at most `limit` (> 0): what one step of bounded work finds, which may be
+    /// none before the end. `more`: whether the range holds keys beyond these; `count`: how many it
+    /// holds from the first of them on.
     ///
     /// # Errors
     /// The pin was given up and the revision is compacted since.
-    pub fn next_page(&mut self, limit: usize) -> Result<result::Range, ApplyError> {
-        // Held while this page is read, whoever gives up the cursor's own meanwhile.
+    pub fn step(&mut self, limit: usize) -> Result<result::Range, ApplyError> {
+        // Held while this step is done, whoever gives up the cursor's own meanwhile.
         let pin = match self.pin.upgrade() {
             Some(pin) => pin,
             None => Arc::new(self.store.pin(&self.query)?),
         };
-        self.query.limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
-        let (plan, engine) = pin.plan(&self.query);
-        let mut page = plan
-            .resolve(&engine)
-            .expect("a pinned revision is not reclaimed");
-        if let Some(last) = page.items.last() {
-            self.query.range = after(last, &self.query.range.end);
-        }
-        self.order.sort(&mut page.items);
-        Ok(page)
+        let count = self.remaining;
+        let slots = self.look(&pin, limit.max(1));
+        let engine = pin.with(|_, engine| engine);
+        let page = Plan::of(slots).resolve(&engine);
+        let mut items = page.expect("a pinned revision is not reclaimed").items;
+        self.order.sort(&mut items);
+        self.remaining -= i64::try_from(items.len()).expect("a page's length fits");
+        Ok(result::Range {
+            items,
+            more: self.remaining > 0,
+            count,
+            ..result::Range::default()
+        })
+    }
+
+    fn look(&mut self, pin: &Pin, limit: usize) -> Vec<crate::state::Slot> {
+        let Some(range) = self.rest.take() else {
+            return Vec::new();
+        };
+        let walk = Walk {
+            below: RevisionPair {
+                main: pin.revision().next(),
+                sub: 0,
+            },
+            backwards: false,
+            looked_max: PAGE_KEYS,
+        };
+        let keys_only = self.query.keys_only;
+        let (mut slots, mut bytes) = (Vec::new(), 0);
+        self.rest = pin.with(|state, _| {
+            state.mvcc.walk(&walk, &range, &mut |seen| {
+                bytes += seen.encoded_bytes(keys_only);
+                slots.push(seen.slot(keys_only));
+                slots.len() < limit && bytes < PAGE_BYTES
+            })
+        });
+        slots
     }
 }
 
@@ -122,20 +156,4 @@ impl PageOrder {
 fn decoded(item: &Item) -> KeyValue {
     let encoded = item.clone().into_bytes();
     KeyValue::decode(&encoded).expect("stored key-values were encoded by this store")
-}
-
-/// The rest of the range beyond `item`.
-fn after(item: &Item, end: &RangeEnd) -> KeyRange {
-    let key = KeyValue::key_of(item.as_ref()).expect("a key-value begins with its key");
-    let mut start = Vec::with_capacity(key.len() + 1);
-    start.extend_from_slice(key);
-    start.push(0);
-    let end = match end {
-        RangeEnd::SingleKey => RangeEnd::Before(Bytes::copy_from_slice(&start)),
-        end => end.clone(),
-    };
-    KeyRange {
-        start: start.into(),
-        end,
-    }
 }

@@ -7,7 +7,7 @@ use crate::types::result::{Applied, ApplyError, Outcome};
 use crate::types::{KeyRange, LeaseId, Revision, request};
 
 use super::mvcc::Writer;
-use super::{Change, Effects, MemberNode, State, Values, txn};
+use super::{Change, Effects, MemberNode, Meter, State, Values, txn};
 
 impl State {
     /// Applies one operation and appends what it leaves behind to `effects`. On an error nothing
@@ -22,13 +22,16 @@ impl State {
         values: &dyn Values,
         effects: &mut Effects,
     ) -> Outcome {
+        let mut meter = Meter::OPERATION;
         let result = self
             .alarms
             .admit(op, &self.members)
-            .and_then(|()| self.apply_admitted(op, values, effects));
+            .and_then(|()| self.apply_admitted(op, values, effects, &mut meter));
         Outcome {
             revision: self.mvcc.revision(),
             result,
+            later: meter.later,
+            kept: None,
         }
     }
 
@@ -37,6 +40,7 @@ impl State {
         op: &request::Op,
         values: &dyn Values,
         effects: &mut Effects,
+        meter: &mut Meter,
     ) -> Result<Applied, ApplyError> {
         use request::Op;
         match op {
@@ -49,11 +53,11 @@ impl State {
             }
             Op::DeleteRange(delete) => {
                 let mut writer = self.writer(values, effects);
-                let answer = txn::delete_range(&mut writer, delete);
+                let answer = txn::delete_range(&mut writer, delete, meter);
                 writer.finish();
                 Ok(Applied::DeleteRange(answer))
             }
-            Op::Txn(txn) => txn::write(self, txn, values, effects).map(Applied::Txn),
+            Op::Txn(txn) => txn::write(self, txn, values, effects, meter).map(Applied::Txn),
             Op::Compact(compact) => {
                 self.mvcc.compact(Revision(compact.revision), effects)?;
                 Ok(Applied::Done)

@@ -99,6 +99,52 @@ pub struct Event {
     pub previous: Previous,
 }
 
+/// What the reads of one operation may look at while others wait; beyond it they are left for later
+/// ([`Later`](crate::types::result::Later)). What a store answers does not depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meter {
+    /// Keys that may still be looked at.
+    pub keys: usize,
+    /// Bytes of key-values that may still be taken.
+    pub bytes: usize,
+    /// Whether the reader looks at a revision of the past, of which the index tells nothing at once.
+    pub past: bool,
+    /// The lowest revision that a read left for later needs.
+    pub later: Option<Revision>,
+}
+
+impl Meter {
+    /// What one operation may look at: well below a millisecond of work.
+    pub const OPERATION: Meter = Meter {
+        keys: 1000,
+        bytes: 512 << 10,
+        past: false,
+        later: None,
+    };
+    /// Everything is left for later.
+    pub const NOTHING: Meter = Meter {
+        keys: 0,
+        bytes: 0,
+        past: true,
+        later: None,
+    };
+
+    /// Takes what a read looks at, if there is as much.
+    pub(super) fn take(&mut self, keys: usize, bytes: usize) -> bool {
+        let fits = keys <= self.keys && bytes <= self.bytes;
+        if fits {
+            self.keys -= keys;
+            self.bytes -= bytes;
+        }
+        fits
+    }
+
+    /// A read at this revision is left for later.
+    pub(super) fn leave(&mut self, at: Revision) {
+        self.later = Some(self.later.map_or(at, |lowest| lowest.min(at)));
+    }
+}
+
 /// The effects of a batch, in order.
 #[derive(Debug, Default)]
 pub struct Effects {

@@ -23,15 +23,16 @@ mod txn;
 
 pub use alarm::Alarms;
 pub use effects::{
-    Change, Effects, Event, MemberNode, MemberRecord, Previous, RevisionRecord, Values,
+    Change, Effects, Event, MemberNode, MemberRecord, Meter, Previous, RevisionRecord, Values,
 };
 pub use lease::Leases;
 pub use load::{LoadError, Tables};
 pub use member::Members;
-pub use mvcc::{CompactionHash, HashPlan, KeyValueHash, Mvcc, Plan, Slot};
+pub use mvcc::{CompactionHash, HashPlan, KeyValueHash, Mvcc, Plan, Sighting, Slot, Walk};
+pub use txn::{CompareStep, Path as TxnPath};
 
-use crate::types::request;
 use crate::types::result::{self, ApplyError};
+use crate::types::{KeyRange, Revision, RevisionPair, request};
 
 /// Bounds on memory that do not change what is answered.
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +86,9 @@ impl State {
         self.mvcc.compact_pending()
     }
 
-    /// Answers a read-only transaction, as [`State::apply`] would, without the log.
+    /// Answers a read-only transaction, as [`State::apply`] would, without the log. Reads beyond
+    /// the meter are left for later. None: the compares alone would look at too much, see
+    /// [`State::read_txn_along`].
     ///
     /// # Errors
     /// A range of the branch taken asks for a compacted or a future revision.
@@ -96,11 +99,44 @@ impl State {
         &self,
         txn: &request::Txn,
         values: &dyn Values,
-    ) -> Result<result::Txn, ApplyError> {
+        meter: &mut Meter,
+    ) -> Result<Option<result::Txn>, ApplyError> {
         assert!(
             txn.is_read_only(),
             "a transaction that writes goes through the log"
         );
-        txn::read(self, txn, values)
+        if !txn::compares_fit(self, txn, meter) {
+            return Ok(None);
+        }
+        let path = TxnPath::choose(txn, &mut |compare| txn::holds(self, compare, values));
+        self.read_txn_along(txn, &path, self.mvcc.revision(), values, meter)
+            .map(Some)
+    }
+
+    /// Answers a read-only transaction whose compares were looked at already, at revision `head`,
+    /// which is pinned or the store's.
+    ///
+    /// # Errors
+    /// See [`State::read_txn`].
+    pub fn read_txn_along(
+        &self,
+        txn: &request::Txn,
+        path: &TxnPath,
+        head: Revision,
+        values: &dyn Values,
+        meter: &mut Meter,
+    ) -> Result<result::Txn, ApplyError> {
+        txn::read(self, txn, path, head, values, meter)
+    }
+
+    /// Looks at a compare for some of its keys, as the store was before `below`.
+    pub fn compare_step(
+        &self,
+        compare: &request::Compare,
+        rest: &KeyRange,
+        below: RevisionPair,
+        values: &dyn Values,
+    ) -> CompareStep {
+        txn::compare_step(self, compare, rest, below, values)
     }
 }

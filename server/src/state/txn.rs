@@ -8,32 +8,35 @@ use std::cmp::Ordering;
 
 use crate::types::request::{Compare, CompareResult, CompareTarget, DeleteRange, Put, Txn, TxnOp};
 use crate::types::result::{self, ApplyError};
-use crate::types::{KeyRange, KeyValue, LeaseId, within};
+use crate::types::{KeyRange, KeyValue, LeaseId, Revision, RevisionPair, within};
 
-use super::mvcc::{Found, Writer};
-use super::{Effects, State, Values};
+use super::mvcc::{Found, Walk, Writer};
+use super::{Effects, Meter, State, Values};
 
 /// The branches taken, outer before inner, in the order their transactions are met.
-struct Path(Vec<bool>);
+#[derive(Clone, Debug)]
+pub struct Path(Vec<bool>);
 
 impl Path {
-    fn choose(state: &State, txn: &Txn, values: &dyn Values) -> Path {
+    /// Chooses by what `holds` says of the compares.
+    pub fn choose(txn: &Txn, holds: &mut dyn FnMut(&Compare) -> bool) -> Path {
         let mut path = Path(Vec::new());
-        path.walk(state, txn, values);
+        path.walk(txn, holds);
         path
     }
 
-    fn walk(&mut self, state: &State, txn: &Txn, values: &dyn Values) {
-        let succeeded = txn
-            .compare
-            .iter()
-            .all(|compare| holds(state, compare, values));
+    fn walk(&mut self, txn: &Txn, holds: &mut dyn FnMut(&Compare) -> bool) {
+        let succeeded = txn.compare.iter().all(&mut *holds);
         self.0.push(succeeded);
         for op in branch(txn, succeeded) {
             if let TxnOp::Txn(inner) = op {
-                within(|| self.walk(state, inner, values));
+                within(|| self.walk(inner, holds));
             }
         }
+    }
+
+    fn steps(&self) -> impl Iterator<Item = bool> {
+        self.0.iter().copied()
     }
 }
 
@@ -56,24 +59,43 @@ pub(super) fn write(
     txn: &Txn,
     values: &dyn Values,
     effects: &mut Effects,
+    meter: &mut Meter,
 ) -> Result<result::Txn, ApplyError> {
-    let path = Path::choose(state, txn, values);
-    check(state, txn, &mut path.0.iter().copied())?;
+    let path = Path::choose(txn, &mut |compare| holds(state, compare, values));
+    check(state, txn, &mut path.steps())?;
     let mut writer = state.writer(values, effects);
-    let answer = execute(&mut writer, txn, &mut path.0.iter().copied());
+    let answer = execute(&mut writer, txn, &mut path.steps(), meter);
     writer.finish();
     Ok(answer)
 }
 
-/// Runs a read-only transaction.
+/// Runs a read-only transaction at `head`.
 pub(super) fn read(
     state: &State,
     txn: &Txn,
+    path: &Path,
+    head: Revision,
     values: &dyn Values,
+    meter: &mut Meter,
 ) -> Result<result::Txn, ApplyError> {
-    let path = Path::choose(state, txn, values);
-    check(state, txn, &mut path.0.iter().copied())?;
-    execute_reads(state, txn, values, &mut path.0.iter().copied())
+    check(state, txn, &mut path.steps())?;
+    let reads = Reads {
+        state,
+        head,
+        values,
+    };
+    reads.execute(txn, &mut path.steps(), meter)
+}
+
+/// Whether the compares of a transaction, whichever way it goes, look at few keys.
+pub(super) fn compares_fit(state: &State, txn: &Txn, meter: &mut Meter) -> bool {
+    let inner = txn.success.iter().chain(&txn.failure);
+    let mut looks = txn.compare.iter().map(|compare| &compare.range);
+    looks.all(|range| meter.take(state.mvcc.keys_to_look_at(range), 0))
+        && inner.into_iter().all(|op| match op {
+            TxnOp::Txn(inner) => within(|| compares_fit(state, inner, meter)),
+            TxnOp::Range(_) | TxnOp::Put(_) | TxnOp::DeleteRange(_) => true,
+        })
 }
 
 fn check(
@@ -107,6 +129,7 @@ fn execute(
     writer: &mut Writer<'_>,
     txn: &Txn,
     path: &mut impl Iterator<Item = bool>,
+    meter: &mut Meter,
 ) -> result::Txn {
     let succeeded = next(path);
     let mut responses = Vec::with_capacity(branch(txn, succeeded).len());
@@ -114,12 +137,12 @@ fn execute(
         responses.push(match op {
             TxnOp::Range(range) => result::TxnOp::Range(
                 writer
-                    .range(range)
+                    .range(range, meter)
                     .expect("the revision was checked and only grows since"),
             ),
             TxnOp::Put(op) => result::TxnOp::Put(put(writer, op)),
-            TxnOp::DeleteRange(op) => result::TxnOp::DeleteRange(delete_range(writer, op)),
-            TxnOp::Txn(inner) => result::TxnOp::Txn(within(|| execute(writer, inner, path))),
+            TxnOp::DeleteRange(op) => result::TxnOp::DeleteRange(delete_range(writer, op, meter)),
+            TxnOp::Txn(inner) => result::TxnOp::Txn(within(|| execute(writer, inner, path, meter))),
         });
     }
     result::Txn {
@@ -128,29 +151,46 @@ fn execute(
     }
 }
 
-fn execute_reads(
-    state: &State,
-    txn: &Txn,
-    values: &dyn Values,
-    path: &mut impl Iterator<Item = bool>,
-) -> Result<result::Txn, ApplyError> {
-    let succeeded = next(path);
-    let mut responses = Vec::with_capacity(branch(txn, succeeded).len());
-    for op in branch(txn, succeeded) {
-        responses.push(match op {
-            TxnOp::Range(range) => result::TxnOp::Range(state.mvcc.range(range, values)?),
-            TxnOp::Txn(inner) => {
-                result::TxnOp::Txn(within(|| execute_reads(state, inner, values, path))?)
-            }
-            TxnOp::Put(_) | TxnOp::DeleteRange(_) => {
-                unreachable!("asserted to be read-only by the caller")
-            }
-        });
+/// A read-only transaction under way.
+struct Reads<'a> {
+    state: &'a State,
+    head: Revision,
+    values: &'a dyn Values,
+}
+
+impl Reads<'_> {
+    fn execute(
+        &self,
+        txn: &Txn,
+        path: &mut impl Iterator<Item = bool>,
+        meter: &mut Meter,
+    ) -> Result<result::Txn, ApplyError> {
+        let succeeded = next(path);
+        let mut responses = Vec::with_capacity(branch(txn, succeeded).len());
+        let seen = RevisionPair {
+            main: self.head.next(),
+            sub: 0,
+        };
+        for op in branch(txn, succeeded) {
+            responses.push(match op {
+                TxnOp::Range(range) => {
+                    let mvcc = &self.state.mvcc;
+                    let read = mvcc.range_within(range, self.head, seen, meter, self.values);
+                    result::TxnOp::Range(read?)
+                }
+                TxnOp::Txn(inner) => {
+                    result::TxnOp::Txn(within(|| self.execute(inner, path, meter))?)
+                }
+                TxnOp::Put(_) | TxnOp::DeleteRange(_) => {
+                    unreachable!("asserted to be read-only by the caller")
+                }
+            });
+        }
+        Ok(result::Txn {
+            succeeded,
+            responses,
+        })
     }
-    Ok(result::Txn {
-        succeeded,
-        responses,
-    })
 }
 
 /// Puts a key whose checks have passed.
@@ -187,23 +227,27 @@ pub(super) fn put(writer: &mut Writer<'_>, put: &Put) -> result::Put {
 }
 
 /// Deletes a range.
-pub(super) fn delete_range(writer: &mut Writer<'_>, delete: &DeleteRange) -> result::DeleteRange {
-    let prev_kvs = if delete.prev_kv {
-        writer.current_in(&delete.range)
-    } else {
-        Vec::new()
+pub(super) fn delete_range(
+    writer: &mut Writer<'_>,
+    delete: &DeleteRange,
+    meter: &mut Meter,
+) -> result::DeleteRange {
+    let (prev_kvs, away) = match delete.prev_kv {
+        true => writer.current_in(&delete.range, meter),
+        false => (Vec::new(), None),
     };
     let deleted = writer.delete_range(&delete.range);
     result::DeleteRange {
         revision: writer.revision(),
         deleted,
         prev_kvs,
+        away,
     }
 }
 
 /// Whether every key of the range satisfies the compare. Where there is none, a value never
 /// compares (there is no way to write "no value"), anything else compares as zero.
-fn holds(state: &State, compare: &Compare, values: &dyn Values) -> bool {
+pub(super) fn holds(state: &State, compare: &Compare, values: &dyn Values) -> bool {
     let mut any = false;
     for found in state.mvcc.live(&compare.range) {
         any = true;
@@ -212,6 +256,57 @@ fn holds(state: &State, compare: &Compare, values: &dyn Values) -> bool {
         }
     }
     any || absent_holds(compare)
+}
+
+/// How a compare stands after some of its keys.
+#[derive(Debug, PartialEq, Eq)]
+pub enum CompareStep {
+    /// A key does not satisfy it.
+    Fails,
+    /// All keys looked at satisfy it.
+    Holds {
+        /// Whether there was one.
+        any: bool,
+        /// The keys not looked at yet; none is the end.
+        rest: Option<KeyRange>,
+    },
+}
+
+impl CompareStep {
+    /// What it comes to at the end, where `any` key was there at all.
+    pub fn ended(compare: &Compare, any: bool) -> bool {
+        any || absent_holds(compare)
+    }
+}
+
+/// Looks at the compare for some keys of `rest`, as they were before `below`.
+pub(super) fn compare_step(
+    state: &State,
+    compare: &Compare,
+    rest: &KeyRange,
+    below: RevisionPair,
+    values: &dyn Values,
+) -> CompareStep {
+    let reads_values = matches!(
+        compare.target,
+        CompareTarget::Value(_) | CompareTarget::Lease(_)
+    );
+    let looked_max = if reads_values { 128 } else { 2048 };
+    let (mut any, mut fails) = (false, false);
+    let walk = Walk {
+        below,
+        backwards: false,
+        looked_max,
+    };
+    let rest = state.mvcc.walk(&walk, rest, &mut |seen| {
+        any = true;
+        fails = !found_holds(state, compare, seen.found(), values);
+        !fails
+    });
+    match fails {
+        true => CompareStep::Fails,
+        false => CompareStep::Holds { any, rest },
+    }
 }
 
 fn absent_holds(compare: &Compare) -> bool {
@@ -245,16 +340,18 @@ fn relates(ordering: Ordering, wanted: CompareResult) -> bool {
 }
 
 impl Writer<'_> {
-    /// The encoded key-values of a range, as the transaction sees them now, in key order.
-    fn current_in(&self, range: &KeyRange) -> Vec<bytes::Bytes> {
+    /// The encoded key-values of a range, as the transaction sees them now, in key order; or where
+    /// they will be.
+    fn current_in(
+        &self,
+        range: &KeyRange,
+        meter: &mut Meter,
+    ) -> (Vec<bytes::Bytes>, Option<Box<result::Away>>) {
         let all = crate::types::request::Range::all(range.clone());
         let found = self
-            .range(&all)
+            .range(&all, meter)
             .expect("the latest revision is always readable");
-        found
-            .items
-            .into_iter()
-            .map(result::Item::into_bytes)
-            .collect()
+        let items = found.items.into_iter();
+        (items.map(result::Item::into_bytes).collect(), found.away)
     }
 }

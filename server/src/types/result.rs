@@ -1,9 +1,13 @@
 //! Results: what `state` answers, free of the wire. `codec` turns them into etcd's messages.
 
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use super::request::AlarmType;
-use super::{LeaseId, MemberId, Revision, within};
+use super::request::{self, AlarmType};
+use super::{LeaseId, MemberId, Revision, RevisionPair, within};
 
 /// One key-value of a range.
 #[derive(Clone, Debug)]
@@ -33,6 +37,43 @@ impl AsRef<[u8]> for Item {
     }
 }
 
+/// Key-values that are too many to be read at once, and so are not in the answer itself.
+#[derive(Clone, Debug)]
+pub enum Away {
+    /// Not read yet.
+    Later(Later),
+    /// Beside the answer, page after page.
+    Run(Run),
+}
+
+/// A read that is left for later: what it sees is settled, whatever is written meanwhile.
+#[derive(Clone, Debug)]
+pub struct Later {
+    /// What is asked for. Its revision is said by `below`.
+    pub query: request::Range,
+    /// It sees every change before this one.
+    pub below: RevisionPair,
+    /// How many keys the range holds there, where that was known at no cost.
+    pub count: Option<i64>,
+}
+
+/// Encoded key-values beside an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The bytes they take as fields of the answer's message.
+    pub bytes: usize,
+}
+
+/// What keeps a revision readable as long as it lives.
+#[derive(Clone)]
+pub struct Kept(pub Arc<dyn Any + Send + Sync>);
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kept")
+    }
+}
+
 /// The answer of a range.
 #[derive(Clone, Debug, Default)]
 pub struct Range {
@@ -45,6 +86,9 @@ pub struct Range {
     pub more: bool,
     /// How many keys the range holds at the revision, whatever limit and filters say.
     pub count: i64,
+    /// Where the key-values are, if they are not in `items`. For a read that is left for later,
+    /// `more` and `count` say nothing yet.
+    pub away: Option<Box<Away>>,
 }
 
 /// The answer of a put.
@@ -67,6 +111,8 @@ pub struct DeleteRange {
     pub deleted: i64,
     /// The encoded key-values deleted, if asked for, in key order.
     pub prev_kvs: Vec<Bytes>,
+    /// Where they are, if they are not in `prev_kvs`.
+    pub away: Option<Box<Away>>,
 }
 
 /// The answer of one operation of a transaction.
@@ -167,4 +213,20 @@ pub struct Outcome {
     pub revision: Revision,
     /// What it answered.
     pub result: Result<Applied, ApplyError>,
+    /// The lowest revision that a read left for later needs ([`Later`]).
+    pub later: Option<Revision>,
+    /// What keeps that one readable.
+    pub kept: Option<Kept>,
+}
+
+impl Outcome {
+    /// An outcome that leaves nothing for later.
+    pub fn new(revision: Revision, result: Result<Applied, ApplyError>) -> Outcome {
+        Outcome {
+            revision,
+            result,
+            later: None,
+            kept: None,
+        }
+    }
 }

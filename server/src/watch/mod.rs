@@ -48,6 +48,7 @@ pub use frame::WatchFrame;
 pub use hub::{Hub, Metrics};
 pub use stream::WatchStream;
 
+use crate::budget::Turns;
 use crate::state::Values;
 use crate::types::{ClusterId, KeyRange, MemberId, Revision};
 
@@ -105,6 +106,8 @@ pub struct Config {
     pub history_revisions_max: usize,
     /// Bytes after which a historical response ends at the next transaction's boundary.
     pub history_bytes_max: usize,
+    /// The turns in which history is read from storage.
+    pub turns: Turns,
     /// The size from which a response is split for watchers that asked for fragments:
     /// `--max-request-bytes` + 512 KiB.
     pub fragment_bytes: usize,
@@ -119,7 +122,9 @@ impl Default for Config {
             stream_queue_bytes: 4 << 20,
             ring_bytes: 16 << 20,
             history_revisions_max: 1000,
-            history_bytes_max: 1 << 20,
+            // A stream whose client does not read holds about two of them.
+            history_bytes_max: 64 << 10,
+            turns: Turns::new(2),
             fragment_bytes: (3 << 19) + (1 << 19),
             progress_interval: Duration::from_secs(600),
         }

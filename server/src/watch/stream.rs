@@ -407,9 +407,9 @@ impl WatchStream {
 
     fn start_reading(&mut self, watcher: Arc<Watcher>, from: Revision, to: Revision) {
         let (hub, reader) = (self.hub.clone(), watcher.clone());
-        let task = crate::threads::spawn_blocking(move || {
-            read_storage(&*hub.store, &reader, from, to, &hub.config)
-        });
+        let turns = hub.config.turns.clone();
+        let read = move || read_storage(&*hub.store, &reader, from, to, &hub.config);
+        let task = tokio::spawn(async move { turns.take(read).await });
         self.reading = Some(Reading { watcher, task });
     }
 

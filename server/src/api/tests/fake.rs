@@ -10,9 +10,11 @@ use crate::api::backend::{
     Backend, HashKv, Header, LeaseReport, MemberChange, MemberError, RangeCursor, ServeError,
     SnapshotSource, StatusReport,
 };
+use crate::codec::Pages;
+use crate::read::Answer;
 use crate::state::{MemberRecord, RevisionRecord, Values};
 use crate::types::request::{self, Op};
-use crate::types::result::{self, Alarm, Applied, ApplyError, Item, Outcome};
+use crate::types::result::{self, Alarm, Applied, ApplyError, Item, Kept, Outcome};
 use crate::types::{ClusterId, KeyValue, LeaseId, MemberId, Revision, RevisionPair};
 use crate::watch::{self, HeaderSource, Hub, Store, WatchStream};
 
@@ -177,10 +179,7 @@ impl Backend for Fake {
             _ => Ok(Applied::Done),
         };
         self.proposed.lock().push(op);
-        Ok(Outcome {
-            revision: Revision(10),
-            result,
-        })
+        Ok(Outcome::new(Revision(10), result))
     }
 
     async fn lease_grant(&self, id: LeaseId, ttl_seconds: i64) -> Result<Outcome, ServeError> {
@@ -190,10 +189,7 @@ impl Backend for Fake {
             id,
             ttl_seconds: ttl_seconds.max(2),
         };
-        Ok(Outcome {
-            revision: Revision(9),
-            result: Ok(granted),
-        })
+        Ok(Outcome::new(Revision(9), Ok(granted)))
     }
 
     async fn read_barrier(&self) -> Result<(), ServeError> {
@@ -207,7 +203,7 @@ impl Backend for Fake {
         }
     }
 
-    async fn range(&self, query: &request::Range) -> Result<(Revision, result::Range), ApplyError> {
+    async fn range(&self, query: &request::Range) -> Result<Answer<result::Range>, ServeError> {
         self.check(query)?;
         let mut items = self.items(query);
         let count = items.len() as i64;
@@ -216,30 +212,39 @@ impl Backend for Fake {
             items.truncate(limit);
         }
         let more = (items.len() as i64) < count;
-        Ok((
-            HEADER.revision,
-            result::Range {
+        Ok(Answer {
+            head: HEADER.revision,
+            found: result::Range {
                 items,
                 more,
                 count,
                 ..result::Range::default()
             },
-        ))
+            pages: None,
+        })
     }
 
-    fn range_cursor(&self, query: request::Range) -> Result<Cursor, ApplyError> {
+    async fn range_cursor(&self, query: request::Range) -> Result<Cursor, ApplyError> {
         self.check(&query)?;
         Ok(Cursor {
             items: self.items(&query).into_iter(),
         })
     }
 
-    async fn read_txn(&self, _: &request::Txn) -> Result<(Revision, result::Txn), ApplyError> {
-        let txn = result::Txn {
+    async fn read_txn(&self, _: &request::Txn) -> Result<Answer<result::Txn>, ServeError> {
+        let found = result::Txn {
             succeeded: true,
             responses: Vec::new(),
         };
-        Ok((HEADER.revision, txn))
+        Ok(Answer {
+            head: HEADER.revision,
+            found,
+            pages: None,
+        })
+    }
+
+    async fn complete(&self, _: &mut Applied, _: Kept) -> Result<Option<Pages>, ServeError> {
+        Ok(None)
     }
 
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<i64, ServeError> {

@@ -222,7 +222,12 @@ mod tests {
             .collect();
         assert_eq!(
             ours,
-            ["client-cert-allowed-cn", "io-threads", "value-cache-bytes"],
+            [
+                "client-cert-allowed-cn",
+                "answer-budget-bytes",
+                "io-threads",
+                "value-cache-bytes"
+            ],
             "flags that etcd does not have"
         );
     }

@@ -244,6 +244,14 @@ pub(super) const ENGRAM_FLAGS: &[FlagSpec] = &[
     .not_in_file(),
     flag(
         Section::Engram,
+        "answer-budget-bytes",
+        Kind::OptionalUnsigned,
+        "",
+        "Memory for answers under construction; unset means a quarter of the memory.",
+    )
+    .unit("bytes"),
+    flag(
+        Section::Engram,
         "io-threads",
         Kind::OptionalUnsigned,
         "",

@@ -142,6 +142,7 @@ const READ: &[(&str, Read)] = &[
         Outside("config.bootstrap_defrag_threshold_megabytes"),
     ),
     ("unsafe-no-fsync", Outside("config.unsafe_no_fsync")),
+    ("answer-budget-bytes", Outside("limits.answer_budget_bytes")),
     ("io-threads", Outside("limits\n.io_threads")),
     ("value-cache-bytes", Outside("limits\n.value_cache_bytes")),
 ];

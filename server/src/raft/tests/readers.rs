@@ -3,7 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::read::Reader;
+use std::time::Duration;
+
+use crate::budget::{Budget, Turns};
+use crate::read::{Reader, read_now};
 use crate::store::Remembered;
 use crate::types::KeyValue;
 use crate::types::result::Item;
@@ -35,21 +38,22 @@ async fn a_pinned_read_finishes_on_the_store_that_it_began_with() {
     wait_until("the leader has reclaimed", || {
         !leader.store.read().compact_pending()
     });
-    let reader = Reader::new(follower.store.clone());
-    let mut cursor = reader.cursor(all_keys()).unwrap();
-    let mut items = cursor.next_page(1000).unwrap().items;
+    let budget = Budget::new(1 << 20, 1, Duration::from_secs(1));
+    let reader = Reader::new(follower.store.clone(), Turns::new(1), budget);
+    let mut cursor = reader.cursor(all_keys()).await.unwrap();
+    let mut items = cursor.step(1000).unwrap().items;
     let old_dir = follower.place().dir();
     follower.install_from(&leader).await;
     assert_eq!(follower.hash(), leader.hash());
     assert!(old_dir.exists(), "somebody reads it");
     for _ in 0..2 {
-        items.extend(cursor.next_page(1000).unwrap().items);
+        items.extend(cursor.step(1000).unwrap().items);
     }
     let values = items.iter().map(|item| decode(item).value);
     assert_eq!(values.filter(|value| value == "old").count(), 3000);
     drop(cursor);
     wait_until("the old store is gone", || !old_dir.exists());
-    let (_, fresh) = reader.range(&all_keys()).unwrap();
+    let (_, fresh) = read_now(&follower.store, &all_keys()).unwrap();
     assert_eq!(fresh.items.len(), 3000);
 }
 
@@ -102,9 +106,7 @@ async fn readers_see_one_store_or_the_other_and_never_go_back() {
         let last = reader.join().unwrap();
         assert!(last >= 2, "it has read");
     }
-    let (revision, _) = Reader::new(follower.store.clone())
-        .range(&all_keys())
-        .unwrap();
+    let (revision, _) = read_now(&follower.store, &all_keys()).unwrap();
     assert_eq!(revision, leader.store.revision());
 }
 
@@ -113,11 +115,10 @@ fn decode(item: &Item) -> KeyValue {
 }
 
 fn read_twins(store: Arc<Store>, stop: &AtomicBool) -> i64 {
-    let reader = Reader::new(store.clone());
     let mut last = 0;
     while !stop.load(Ordering::Relaxed) {
         let published = store.revision();
-        let (revision, range) = reader.range(&all_keys()).unwrap();
+        let (revision, range) = read_now(&store, &all_keys()).unwrap();
         assert!(
             revision >= published && revision.0 >= last,
             "time goes forward"

@@ -15,6 +15,9 @@ use super::read::bounds;
 /// Creations and deletions remembered.
 const CHANGES_MAX: usize = 100_000;
 
+/// Of these, how many are looked at while others wait.
+const CHANGES_QUICK: usize = 4096;
+
 /// Lists carried from page to page.
 const PAGES_MAX: usize = 64;
 
@@ -75,6 +78,14 @@ impl ChangeLog {
             .is_some()
         {}
         self.complete_above = self.complete_above.max(revision);
+    }
+
+    /// Whether few enough changes came since `at` to be looked at, and all are here.
+    fn is_short_since(&self, at: Revision) -> bool {
+        at >= self.complete_above && {
+            let first = self.changes.partition_point(|change| change.main <= at);
+            self.changes.len() - first <= CHANGES_QUICK
+        }
     }
 
     /// How many more keys of `range` exist now than at `at`; none where the log does not reach.
@@ -147,12 +158,20 @@ impl PageCounts {
 
 impl Mvcc {
     /// How many keys of `range` exist at the newest revision.
-    pub(super) fn count_newest(&self, range: &KeyRange) -> i64 {
+    pub fn count_newest(&self, range: &KeyRange) -> i64 {
         if range.is_single() {
             return i64::from(self.exists(&range.start));
         }
         let (start, end) = bounds(range);
         i64::try_from(self.tree.weight_in(start, end)).expect("the tree counts in u32")
+    }
+
+    /// How many keys of `range` exist at `at`, the newest revision or one that is readable.
+    pub fn count_when(&self, range: &KeyRange, at: Revision) -> i64 {
+        match at == self.revision {
+            true => self.count_newest(range),
+            false => self.count_at(range, at),
+        }
     }
 
     /// How many keys of `range` existed at `at`, a revision that is readable.
@@ -174,6 +193,13 @@ impl Mvcc {
             .filter(|entry| entry.at(at).is_some())
             .count();
         i64::try_from(there).expect("the tree counts in u32")
+    }
+
+    /// Whether [`Mvcc::count_when`] has little to do: it looks at no more than about `keys_max` keys.
+    pub fn counts_quickly(&self, range: &KeyRange, at: Revision, keys_max: usize) -> bool {
+        self.keys_to_look_at(range) <= keys_max
+            || self.changes.is_short_since(at)
+            || self.page_counts.lock().find(range, at).is_some()
     }
 
     /// Remembers, for the next page, what follows a page that ended with `last`.

@@ -167,6 +167,19 @@ impl Entry {
         self.last_at(at).filter(|version| !version.is_tombstone())
     }
 
+    /// The version that a reader sees to whom the store is as it was before the change at `bound`.
+    pub(super) fn below(&self, bound: RevisionPair) -> Option<&Version> {
+        let last = match self.newest.pair() < bound {
+            true => &self.newest,
+            false => {
+                let older = &self.history.as_ref()?.older;
+                let after = older.partition_point(|version| version.pair() < bound);
+                &older[after.checked_sub(1)?]
+            }
+        };
+        Some(last).filter(|version| !version.is_tombstone())
+    }
+
     /// The last version not above `at`, be it a tombstone.
     pub(super) fn last_at(&self, at: Revision) -> Option<&Version> {
         if self.newest.main() <= at {

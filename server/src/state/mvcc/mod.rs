@@ -19,6 +19,8 @@ mod load;
 mod read;
 mod reclaim;
 pub mod tree;
+mod walk;
+mod within;
 mod write;
 
 use std::collections::BTreeMap;
@@ -40,6 +42,7 @@ pub use hash::{CompactionHash, HashPlan, KeyValueHash};
 pub(in crate::state) use load::Loader;
 pub(in crate::state) use read::Found;
 pub use read::{Plan, Slot};
+pub use walk::{Sighting, Walk};
 pub(in crate::state) use write::Writer;
 
 /// What etcd reports as the compact revision of a store that was never compacted.
@@ -113,7 +116,7 @@ impl Mvcc {
         self.cache.bytes()
     }
 
-    /// Keeps `revision` readable through [`Mvcc::plan_pinned`] until [`Mvcc::unpin`], whatever is
+    /// Keeps `revision` readable through [`Mvcc::walk`] until [`Mvcc::unpin`], whatever is
     /// compacted in the meantime. Pins are counted. New requests are still refused below the
     /// compact revision.
     ///
@@ -129,6 +132,12 @@ impl Mvcc {
         }
         *pins.entry(revision).or_insert(0) += 1;
         Ok(())
+    }
+
+    /// As [`Mvcc::pin`], for a revision that was found readable since this state was last let go of:
+    /// nothing of it is reclaimed yet, whatever was compacted meanwhile.
+    pub fn pin_found(&self, revision: Revision) {
+        *self.pins.lock().entry(revision).or_insert(0) += 1;
     }
 
     /// Gives up one pin of `revision`. Panics if it has none.

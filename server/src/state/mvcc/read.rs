@@ -40,6 +40,23 @@ pub enum Slot {
 }
 
 impl Plan {
+    /// A plan that is nothing but these.
+    pub fn of(slots: Vec<Slot>) -> Plan {
+        Plan {
+            revision: Revision::default(),
+            head: Revision::default(),
+            slots,
+            more: false,
+            count: 0,
+        }
+    }
+
+    /// How many values are in storage.
+    pub fn values_to_read(&self) -> usize {
+        let slots = self.slots.iter();
+        slots.filter(|slot| matches!(slot, Slot::At(_))).count()
+    }
+
     /// Whether a range can be planned: key order, either way, and no revision filter.
     pub fn serves(query: &request::Range) -> bool {
         query.sort_target == SortTarget::Key && !query.has_revision_filter()
@@ -57,6 +74,7 @@ impl Plan {
             items,
             more,
             count,
+            away: None,
         })
     }
 }
@@ -102,7 +120,16 @@ pub(in crate::state) struct Found<'a> {
     version: &'a Version,
 }
 
-impl Found<'_> {
+impl<'a> Found<'a> {
+    pub(super) fn new(entry: &'a Entry, version: &'a Version) -> Found<'a> {
+        Found { entry, version }
+    }
+
+    /// The size of its record in storage.
+    pub(super) fn record_bytes(&self) -> u32 {
+        self.version.bytes()
+    }
+
     pub(in crate::state) fn version(&self) -> i64 {
         self.version.version()
     }
@@ -119,7 +146,7 @@ impl Found<'_> {
         self.entry.stored()
     }
 
-    fn passes(&self, query: &request::Range) -> bool {
+    pub(super) fn passes(&self, query: &request::Range) -> bool {
         let within = |revision: Revision, min: i64, max: i64| {
             (min == 0 || revision.0 >= min) && (max == 0 || revision.0 <= max)
         };
@@ -135,7 +162,7 @@ impl Found<'_> {
     }
 
     /// What a keys-only range answers.
-    fn meta(&self) -> Bytes {
+    pub(super) fn meta(&self) -> Bytes {
         let revisions = (self.create_revision(), self.mod_revision(), self.version());
         KeyValue::encode_parts(self.stored().key(), revisions, b"", LeaseId::NONE)
     }
@@ -176,19 +203,6 @@ impl Mvcc {
         Ok(self.plan_at(query, self.revision, at))
     }
 
-    /// Like [`Mvcc::plan`], at a pinned revision: it may be below the compact revision.
-    ///
-    /// # Panics
-    /// The range is not plain, or its revision is not pinned.
-    pub fn plan_pinned(&self, query: &request::Range) -> Plan {
-        let at = Revision(query.revision);
-        assert!(
-            self.is_pinned(at),
-            "a plan below the compact revision needs a pin"
-        );
-        self.plan_at(query, self.revision, at)
-    }
-
     /// The keys of a range that exist at the newest revision, in order.
     pub(in crate::state) fn live(&self, range: &KeyRange) -> impl Iterator<Item = Found<'_>> {
         self.entries(range)
@@ -199,9 +213,10 @@ impl Mvcc {
             .filter(|found| !found.version.is_tombstone())
     }
 
-    /// The key-value behind a version found at the newest revision.
+    /// The key-value behind a version that was found.
     pub(in crate::state) fn key_value(&self, found: &Found<'_>, values: &dyn Values) -> KeyValue {
-        let encoded = match found.stored().encoded() {
+        let is_newest = found.version.pair() == found.entry.newest().pair();
+        let encoded = match found.stored().encoded().filter(|_| is_newest) {
             Some(encoded) => Bytes::copy_from_slice(encoded),
             None => self.stored_at(found.version.pair(), values),
         };
@@ -226,13 +241,14 @@ impl Mvcc {
                 items,
                 more,
                 count,
+                away: None,
             });
         }
         Ok(self.sorted_range(query, head, at, values))
     }
 
     /// The revision to read at.
-    fn readable(&self, requested: i64, head: Revision) -> Result<Revision, ApplyError> {
+    pub(super) fn readable(&self, requested: i64, head: Revision) -> Result<Revision, ApplyError> {
         if requested > head.0 {
             return Err(ApplyError::FutureRevision);
         }
@@ -333,6 +349,7 @@ impl Mvcc {
             items,
             more,
             count,
+            away: None,
         }
     }
 
@@ -377,7 +394,7 @@ impl Mvcc {
         decoded.into_iter().map(answer).collect()
     }
 
-    fn entries(&self, range: &KeyRange) -> impl DoubleEndedIterator<Item = &Entry> {
+    pub(super) fn entries(&self, range: &KeyRange) -> impl DoubleEndedIterator<Item = &Entry> {
         let (single, many) = if range.is_single() {
             (self.tree.get(&range.start), None)
         } else {
@@ -387,7 +404,7 @@ impl Mvcc {
         single.into_iter().chain(many.into_iter().flatten())
     }
 
-    fn slot(&self, found: &Found<'_>, keys_only: bool) -> Slot {
+    pub(super) fn slot(&self, found: &Found<'_>, keys_only: bool) -> Slot {
         if keys_only {
             return Slot::Meta(found.meta());
         }

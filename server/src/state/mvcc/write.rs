@@ -4,14 +4,14 @@ use bytes::Bytes;
 
 use crate::types::{KeyRange, KeyValue, LeaseId, Revision, RevisionPair, Stored, request, result};
 
-use super::super::effects::{Change, Effects, Event, Previous, RevisionRecord, Values};
+use super::super::effects::{Change, Effects, Event, Meter, Previous, RevisionRecord, Values};
 use super::super::lease::Leases;
 use super::Mvcc;
 use super::entry::{Entry, Version};
 use crate::types::result::ApplyError;
 
 /// A record's key in etcd's store: 8 bytes main, '_', 8 bytes sub, and 't' in a tombstone.
-const RECORD_KEY_BYTES: usize = 17;
+pub(super) const RECORD_KEY_BYTES: usize = 17;
 
 /// A transaction under way. Its changes are in the index at once, at the store's next revision;
 /// [`Writer::finish`] makes that the store's revision. Nobody reads in between but the writer.
@@ -61,12 +61,14 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Reads what the transaction sees.
+    /// Reads what the transaction sees; what is beyond the meter is left for later.
     pub(in crate::state) fn range(
         &self,
         query: &request::Range,
+        meter: &mut Meter,
     ) -> Result<result::Range, ApplyError> {
-        self.mvcc.range_at_head(query, self.revision(), self.values)
+        self.mvcc
+            .range_within(query, self.revision(), self.next, meter, self.values)
     }
 
     /// The encoded key-value of `key` as the transaction sees it.

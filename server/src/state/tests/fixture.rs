@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 
 use crate::state::{
-    Change, Effects, Event, Limits, MemberNode, RevisionRecord, State, Tables, Values,
+    Change, Effects, Event, Limits, MemberNode, Plan, RevisionRecord, State, Tables, Values, Walk,
 };
 use crate::types::request::{self, Op, TxnOp};
 use crate::types::result::{self, Applied, ApplyError, Outcome};
@@ -279,4 +279,35 @@ fn show_txn(out: &mut String, txn: &result::Txn) {
         out.push_str("; ");
     }
     out.push(']');
+}
+
+/// Reads a plain range at the pinned revision that `query` names, a few keys a step.
+pub fn walked(machine: &Machine, query: &request::Range) -> Plan {
+    let walk = Walk {
+        below: RevisionPair {
+            main: Revision(query.revision).next(),
+            sub: 0,
+        },
+        backwards: false,
+        looked_max: 2,
+    };
+    let limit = usize::try_from(query.limit).unwrap_or(0);
+    let (mut slots, mut count) = (Vec::new(), 0);
+    let mut rest = Some(query.range.clone());
+    while let Some(range) = rest {
+        rest = machine.state.mvcc.walk(&walk, &range, &mut |seen| {
+            count += 1;
+            if limit == 0 || slots.len() < limit {
+                slots.push(seen.slot(query.keys_only));
+            }
+            true
+        });
+    }
+    Plan {
+        revision: Revision(query.revision),
+        head: machine.state.mvcc.revision(),
+        more: limit > 0 && count > slots.len(),
+        count: i64::try_from(count).expect("few keys"),
+        slots,
+    }
 }

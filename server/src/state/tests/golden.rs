@@ -24,7 +24,7 @@ fn recorded_session() -> Machine {
         format!(
             "txn true [Put {{ revision: Revision(3), prev_kv: None }}; \
              rev 3 more false count 1 [{kv}]; Put {{ revision: Revision(3), prev_kv: None }}; \
-             DeleteRange {{ revision: Revision(3), deleted: 1, prev_kvs: [] }}; ]"
+             DeleteRange {{ revision: Revision(3), deleted: 1, prev_kvs: [], away: None }}; ]"
         )
     );
     etcd.txn(vec![]).unwrap();

@@ -178,6 +178,7 @@ impl Model {
             revision: Revision(self.head()),
             deleted,
             prev_kvs,
+            away: None,
         }
     }
 
@@ -262,6 +263,7 @@ impl Model {
                 items: vec![],
                 more: false,
                 count,
+                away: None,
             };
         }
         if query.sort_order == SortOrder::None && !query.has_revision_filter() && query.limit > 0 {
@@ -291,6 +293,7 @@ impl Model {
             items,
             more,
             count,
+            away: None,
         }
     }
 

@@ -327,7 +327,7 @@ impl Trial {
                 limit: 2,
                 ..Range::all(everything())
             };
-            let plan = self.machine.state.mvcc.plan_pinned(&query);
+            let plan = walked(&self.machine, &query);
             let answer = plan.resolve(&self.machine.storage).expect("pinned");
             let expected = self.model.range_at(&query, revision.0);
             assert_eq!(

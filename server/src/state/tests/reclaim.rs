@@ -84,7 +84,7 @@ fn a_pinned_revision_stays_readable_and_holds_back_only_what_it_needs() {
         machine.state.mvcc.pin(Revision(6)),
         Err(ApplyError::FutureRevision)
     );
-    let plan = machine.state.mvcc.plan_pinned(&at(3));
+    let plan = walked(&machine, &at(3));
     assert_eq!(show_pairs(&plan.resolve(&machine.storage).unwrap()), "a=2");
     assert_eq!(
         machine.storage.records.len(),

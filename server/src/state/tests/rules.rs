@@ -1,7 +1,7 @@
 //! Rules that the recorded session does not show: alarms, leases, members, compares.
 
 use super::fixture::*;
-use crate::state::MemberNode;
+use crate::state::{MemberNode, Meter};
 use crate::types::request::{
     self, AlarmType, Compare, CompareResult, CompareTarget, MemberAttributes, Op, TxnOp,
 };
@@ -285,8 +285,8 @@ fn a_read_only_transaction_answers_what_the_log_would() {
     };
     let read = machine
         .state
-        .read_txn(&txn, &machine.storage)
-        .map(Applied::Txn);
+        .read_txn(&txn, &machine.storage, &mut { Meter::OPERATION })
+        .map(|answer| Applied::Txn(answer.expect("few compares")));
     assert_eq!(show(&read), show(&machine.run(Op::Txn(txn))));
 }
 

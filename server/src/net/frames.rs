@@ -1,0 +1,177 @@
+//! The frames of an HTTP/2 client, counted by their headers as they come in: frames that ask for
+//! nothing are cheap to send, and each costs the connection's thread.
+//!
+//! hyper and h2 bound resets, continuations and empty data, and tell of none of these.
+
+use std::time::{Duration, Instant};
+
+/// The header of every frame: length, type, flags, stream.
+const HEADER_BYTES: usize = 9;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+/// How many frames that ask for nothing a client may send at once.
+const CONTROL_BURST: u64 = 10_000;
+/// How many a second it may send besides what it earns.
+const CONTROL_A_SECOND: u64 = 1000;
+/// What each request earns: its windows, a ping, its reset.
+const EARNED_BY_REQUEST: u64 = 8;
+/// What is sent to the client, bytes, earns a frame: it gives back windows for it.
+const BYTES_EARN_ONE: u64 = 1024;
+
+/// Bytes of a GOAWAY that says ENHANCE_YOUR_CALM. The last stream it names is the highest there can
+/// be: any may have been served.
+pub(super) const CALM_DOWN: [u8; 17] = [
+    0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0xb,
+];
+
+/// Counts the frames of one connection.
+#[derive(Debug)]
+pub(super) struct Frames {
+    /// Bytes before the next header: of the preface, or of a frame's payload.
+    skip: usize,
+    header: [u8; HEADER_BYTES],
+    header_len: usize,
+    /// Frames that may still come.
+    credit: u64,
+    sent_bytes: u64,
+    refilled: Instant,
+}
+
+/// The client has sent too many frames that ask for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooMany;
+
+impl Frames {
+    /// Of a connection that begins with so many bytes of preface.
+    pub fn after(preface_bytes: usize) -> Frames {
+        Frames {
+            skip: preface_bytes,
+            header: [0; HEADER_BYTES],
+            header_len: 0,
+            credit: CONTROL_BURST,
+            sent_bytes: 0,
+            refilled: Instant::now(),
+        }
+    }
+
+    /// So much was sent to the client.
+    pub fn sent(&mut self, bytes: usize) {
+        self.sent_bytes += bytes as u64;
+    }
+
+    /// Looks at what has come in.
+    ///
+    /// # Errors
+    /// The client is to be sent away.
+    pub fn read(&mut self, mut bytes: &[u8]) -> Result<(), TooMany> {
+        while !bytes.is_empty() {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = &bytes[skipped..];
+            let taken = bytes.len().min(HEADER_BYTES - self.header_len);
+            self.header[self.header_len..self.header_len + taken].copy_from_slice(&bytes[..taken]);
+            self.header_len += taken;
+            bytes = &bytes[taken..];
+            if self.header_len == HEADER_BYTES {
+                self.header_len = 0;
+                self.frame()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self) -> Result<(), TooMany> {
+        let [high, middle, low, kind, ..] = self.header;
+        self.skip = u32::from_be_bytes([0, high, middle, low]) as usize;
+        match kind {
+            HEADERS => self.credit = (self.credit + EARNED_BY_REQUEST).min(CONTROL_BURST),
+            DATA if self.skip > 0 => {}
+            _ if self.credit > 0 => self.credit -= 1,
+            _ => return self.refill(),
+        }
+        Ok(())
+    }
+
+    /// Looks at the clock, once the credit is used up.
+    #[cold]
+    fn refill(&mut self) -> Result<(), TooMany> {
+        let now = Instant::now();
+        let passed = now
+            .duration_since(self.refilled)
+            .min(Duration::from_secs(10));
+        let millis = u64::try_from(passed.as_millis()).expect("ten seconds fit");
+        let earned = millis * CONTROL_A_SECOND / 1000 + self.sent_bytes / BYTES_EARN_ONE;
+        if earned == 0 {
+            return Err(TooMany);
+        }
+        self.refilled = now;
+        self.sent_bytes %= BYTES_EARN_ONE;
+        self.credit = (earned - 1).min(CONTROL_BURST);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, payload: usize) -> Vec<u8> {
+        let mut bytes = u32::try_from(payload).unwrap().to_be_bytes()[1..].to_vec();
+        bytes.extend_from_slice(&[kind, 0, 0, 0, 0, 0]);
+        bytes.resize(HEADER_BYTES + payload, kind);
+        bytes
+    }
+
+    /// How many of a flood are taken.
+    fn flood(frames: &mut Frames, kind: u8, payload: usize) -> u64 {
+        let bytes = frame(kind, payload);
+        let end = Instant::now() + Duration::from_millis(300);
+        let mut taken = 0;
+        while Instant::now() < end && frames.read(&bytes).is_ok() {
+            taken += 1;
+        }
+        taken
+    }
+
+    #[test]
+    fn a_flood_of_frames_that_ask_for_nothing_is_stopped() {
+        for (kind, payload) in [(2, 5), (4, 0), (6, 8), (8, 4), (3, 4), (0, 0), (77, 1)] {
+            let taken = flood(&mut Frames::after(0), kind, payload);
+            assert!(
+                (CONTROL_BURST..CONTROL_BURST + 2000).contains(&taken),
+                "{taken} of type {kind}"
+            );
+        }
+    }
+
+    #[test]
+    fn requests_data_and_windows_for_what_was_sent_are_no_flood() {
+        let mut frames = Frames::after(24);
+        assert_eq!(frames.read(&[0x50; 24]), Ok(()));
+        let (request, data, window) = (frame(HEADERS, 60), frame(DATA, 300), frame(8, 4));
+        for _ in 0..100_000 {
+            for bytes in [&request, &data, &window, &window, &window] {
+                assert_eq!(frames.read(bytes), Ok(()));
+            }
+        }
+        for _ in 0..100_000 {
+            frames.sent(16 << 10);
+            assert_eq!(frames.read(&window), Ok(()));
+        }
+    }
+
+    #[test]
+    fn frames_are_counted_however_they_come_in() {
+        let mut bytes = vec![0; 24];
+        for payload in [0, 1, 8, 9, 10, 300] {
+            bytes.extend(frame(8, payload));
+        }
+        for size in 1..40 {
+            let mut frames = Frames::after(24);
+            for piece in bytes.chunks(size) {
+                frames.read(piece).unwrap();
+            }
+            assert_eq!(frames.credit, CONTROL_BURST - 6, "in pieces of {size}");
+        }
+    }
+}
