@@ -273,6 +273,8 @@ fn bind_peer(url: &ListenUrl, options: BindOptions) -> Result<TcpListener, BootE
     };
     let address = resolve(host, *port).map_err(failed)?;
     let listener = crate::net::bind_standard(address, options).map_err(failed)?;
+    // It is served on the Raft thread, which must never wait in `accept`.
+    listener.set_nonblocking(true).map_err(failed)?;
     crate::log!(info, "listening to peers", address = %url);
     Ok(listener)
 }
