@@ -96,7 +96,8 @@ fn bind_tcp(address: SocketAddr, options: BindOptions) -> io::Result<Listener> {
     })
 }
 
-/// Binds and listens without a runtime: for listeners that another thread serves.
+/// Binds and listens without a runtime: for listeners that another thread serves. The socket does not
+/// block: the runtime that takes it over would stand still in `accept`.
 ///
 /// # Errors
 /// The address is taken or not allowed.
@@ -109,7 +110,7 @@ pub(crate) fn bind_standard(
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
-    let flags = SocketFlags::CLOEXEC;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     // As in `bind_tcp`.
     sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -151,5 +152,19 @@ impl Drop for Listener {
             // Left behind, it is recognised as stale by the next start.
             let _ = std::fs::remove_file(path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_for_another_runtime_does_not_block() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let options = BindOptions { reuse_port: false };
+        let listener = bind_standard(address, options).unwrap();
+        let accepted = listener.accept();
+        assert_eq!(accepted.unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }
