@@ -55,6 +55,11 @@ ENGRAM_DIFF_SEED ?= 514673994528715412
 one-member: tools ## One member against the real etcd's clients and answers
 	@$(call timed,one member,ENGRAM_DIFF_SEED=$(ENGRAM_DIFF_SEED) $(CARGO) test --release --workspace --test one_member -- --nocapture --test-threads=1)
 
+.PHONY: etcd-common
+etcd-common: tools ## etcd's own tests/v3/common on Engram (ENGRAM_ETCD_COMMON_FULL=1: all TLS cases)
+	@$(CARGO) build --release --workspace
+	@$(call timed,etcd-common,e2e/etcd-common/run.sh $(BIN)/engram)
+
 .PHONY: cluster
 cluster: tools ## Three members under faults: kills, splits, replacement, histories (six minutes)
 	@$(call timed,cluster,$(CARGO) test --release --workspace --test cluster -- --nocapture --test-threads=1)
@@ -102,7 +107,7 @@ charts: build e2e-tools ## Check the charts and their alerts, and that nothing g
 	@$(call timed,charts,charts/check.sh)
 
 .PHONY: test
-test: build check unit charts one-member backup cluster kubernetes e2e ## What proves the product on one machine
+test: build check unit charts one-member etcd-common backup cluster kubernetes e2e ## What proves the product on one machine
 
 .PHONY: differential
 differential: build tools ## Random operations against a real etcd, a new seed each time (endless: stop it)

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Builds the pinned tools of this module into ${ENGRAM_CACHE:-~/.cache/engram}/tools/bin.
-# Usage: build.sh [etcd|kube|programs|s3|all]...    (default: all)
+# Usage: build.sh [etcd|common|kube|programs|s3|all]...    (default: all)
 # A group that is already there, built from the same go.mod, go.sum, sources and flags, is skipped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -59,7 +59,7 @@ programs_of() {
     etcd) echo "$etcd_programs" ;;
     kube) echo "$kube_programs" ;;
     programs) echo "$own_programs" ;;
-    *) die "unknown group '$1' (etcd, kube, programs, s3, all)" ;;
+    *) die "unknown group '$1' (etcd, common, kube, programs, s3, all)" ;;
   esac
 }
 
@@ -101,6 +101,23 @@ build_group() {
   echo "$print" >"$stamps/$group"
 }
 
+# etcd's tests of what a user sees, as a program: e2e/etcd-common runs it. Tests run in the directory
+# of their package, which stays in the module cache.
+build_common() {
+  local print started
+  print=$({ go version; sed 's,//.*,,' go.mod | sort; cat go.sum; } | sha256sum | cut -d' ' -f1)
+  if [ "$(cat "$stamps/common" 2>/dev/null)" = "$print" ] && [ -x "$bin/etcd-common.test" ]; then
+    echo "common: fresh"
+    return
+  fi
+  started=$SECONDS
+  nice -n 10 go test -c -buildvcs=false -trimpath -tags e2e -ldflags "-s -w" \
+    -o "$bin/.etcd-common.test.new" go.etcd.io/etcd/tests/v3/common
+  mv -f "$bin/.etcd-common.test.new" "$bin/etcd-common.test"
+  echo "$print" >"$stamps/common"
+  echo "etcd-common.test: built in $((SECONDS - started)) s"
+}
+
 build_s3() {
   local print started
   print="$(go version) $s3_module $s3_version"
@@ -123,12 +140,14 @@ flock 9
 
 [ $# -gt 0 ] || set -- all
 for group in "$@"; do
-  if [ "$group" = s3 ]; then
-    build_s3
-  elif [ "$group" = all ]; then
-    for each in etcd programs kube; do build_group "$each"; done
-    build_s3
-  else
-    build_group "$group"
-  fi
+  case $group in
+    s3) build_s3 ;;
+    common) build_common ;;
+    all)
+      for each in etcd programs kube; do build_group "$each"; done
+      build_common
+      build_s3
+      ;;
+    *) build_group "$group" ;;
+  esac
 done
