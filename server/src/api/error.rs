@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use tonic::{Code, Status};
 
 use super::backend::{MemberError, ServeError};
-use crate::codec::{Invalid, TxnRefused};
+use crate::codec::{Invalid, MESSAGE_BYTES_MAX, TxnRefused};
 use crate::types::result::ApplyError;
 
 /// A refusal: gRPC's code and the text.
@@ -210,10 +210,10 @@ impl Refusal {
         Refusal::told(Code::ResourceExhausted, text)
     }
 
-    /// An answer beyond what a message can hold, in grpc-go's words.
+    /// An answer beyond [`MESSAGE_BYTES_MAX`], in grpc-go's words.
     pub fn answer_too_large(len: usize) -> Refusal {
-        let max = i32::MAX;
-        let text = format!("grpc: trying to send message larger than max ({len} vs. {max})");
+        let text =
+            format!("grpc: trying to send message larger than max ({len} vs. {MESSAGE_BYTES_MAX})");
         Refusal::told(Code::ResourceExhausted, text)
     }
 

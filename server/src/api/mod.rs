@@ -51,8 +51,8 @@ use hyper::body::Incoming;
 use tonic::body::Body;
 
 use crate::budget::{Budget, Count, Counted};
-use crate::codec::Frame;
 use crate::codec::answer::Header;
+use crate::codec::{Frame, MESSAGE_BYTES_MAX};
 use crate::net::{Handler, PeerAddress, PeerInfo};
 use crate::threads::ForCaller;
 use crate::types::Revision;
@@ -411,7 +411,11 @@ impl<B: Backend> Edge<B> {
         self.metrics().received(at, message.len());
         *arrived = Some(Arrival::now(&message, self.metrics().clock()));
         self.admit(row, &parts.headers)?;
-        self.dispatch(row, message).await
+        let answer = self.dispatch(row, message).await?;
+        match answer.message_len() {
+            len if len > MESSAGE_BYTES_MAX => Err(Refusal::answer_too_large(len)),
+            _ => Ok(answer),
+        }
     }
 
     /// Reads the request. One that is not there yet must be within a time that its size allows.

@@ -15,7 +15,7 @@ use super::durations::Started;
 use super::error::Refusal;
 use super::metrics::Metrics;
 use crate::budget;
-use crate::codec::Frame;
+use crate::codec::{Frame, MESSAGE_BYTES_MAX};
 use crate::threads::catch_for_caller;
 use crate::watch::WatchFrame;
 
@@ -75,6 +75,9 @@ impl Encoder for ByteCodec {
             Outgoing::Frame(frame) => frame.message_len(),
             Outgoing::Watch(frame) => frame.encoded_len(),
         };
+        if len > MESSAGE_BYTES_MAX {
+            return Err(Refusal::answer_too_large(len).into_status());
+        }
         self.metrics.sent(self.row, len);
         out.reserve(len);
         match item {

@@ -11,6 +11,9 @@ use crate::types::result::{Item, Run};
 /// gRPC's prefix of every message: one byte for "not compressed", four for its length.
 pub const PREFIX_LEN: usize = 5;
 
+/// The most bytes of a message that may be sent. Source: etcd's `maxSendBytes`, `math.MaxInt32`.
+pub const MESSAGE_BYTES_MAX: usize = i32::MAX as usize;
+
 /// From this size on a stored value is sent from where it lies instead of being copied. Below, the
 /// copy is cheaper than one more piece to account for and send.
 const SPLICE_MIN: usize = 16 << 10;
@@ -48,7 +51,8 @@ impl fmt::Debug for Pages {
 }
 
 impl Frame {
-    /// The message's length in bytes, without the prefix.
+    /// The message's length in bytes, without the prefix. One above [`MESSAGE_BYTES_MAX`] is refused
+    /// instead of being sent: its prefix need not be true.
     pub fn message_len(&self) -> usize {
         self.len
     }
@@ -111,10 +115,9 @@ pub(super) struct FrameWriter {
 impl FrameWriter {
     /// For a message of `len` bytes, of which `spliced` come in large pieces (see [`splices`]).
     pub(super) fn new(len: usize, spliced: usize) -> FrameWriter {
-        let wire_len = u32::try_from(len).expect("an answer is below 4 GiB");
         let mut buffer = BytesMut::with_capacity(PREFIX_LEN + len - spliced);
         buffer.put_u8(0);
-        buffer.put_u32(wire_len);
+        buffer.put_u32(wire_len(len));
         FrameWriter {
             buffer,
             first: None,
@@ -233,6 +236,11 @@ impl FrameWriter {
     }
 }
 
+/// The length in the prefix. What does not fit it is never sent ([`MESSAGE_BYTES_MAX`]).
+fn wire_len(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
 /// Whether a value of `len` bytes is sent as a piece of its own.
 pub(super) fn splices(len: usize) -> bool {
     len >= SPLICE_MIN
@@ -242,10 +250,9 @@ pub(super) fn splices(len: usize) -> bool {
 impl<M: prost::Message> From<&M> for Frame {
     fn from(message: &M) -> Frame {
         let len = message.encoded_len();
-        let wire_len = u32::try_from(len).expect("an answer is below 4 GiB");
         let mut buffer = BytesMut::with_capacity(PREFIX_LEN + len);
         buffer.put_u8(0);
-        buffer.put_u32(wire_len);
+        buffer.put_u32(wire_len(len));
         message
             .encode(&mut buffer)
             .expect("the buffer has room for the message");

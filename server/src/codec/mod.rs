@@ -22,7 +22,7 @@ pub mod request;
 mod txn_answer;
 
 pub use deep::Undecodable;
-pub use frame::{BrokenOff, Frame, PREFIX_LEN, Pages, Piece};
+pub use frame::{BrokenOff, Frame, MESSAGE_BYTES_MAX, PREFIX_LEN, Pages, Piece};
 pub use request::{Invalid, TxnRefused};
 
 #[cfg(test)]

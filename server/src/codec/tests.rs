@@ -470,6 +470,21 @@ fn a_frame_begins_with_its_length() {
 }
 
 #[test]
+fn an_answer_beyond_what_a_prefix_can_say_is_measured_and_not_a_panic() {
+    let value = Bytes::from(vec![1; 1 << 20]);
+    let items = vec![Item::Encoded(value); 5 << 10];
+    let frame = answer::range(
+        &Header::default(),
+        &result::Range {
+            items,
+            ..result::Range::default()
+        },
+    );
+    assert!(frame.message_len() > 5 << 30);
+    assert!(frame.message_len() > crate::codec::MESSAGE_BYTES_MAX);
+}
+
+#[test]
 fn an_unknown_apply_version_is_named_with_the_way_out() {
     let batch = raft::Batch {
         apply_version: 2,

@@ -22,6 +22,9 @@ const DEFAULT_NAME: &str = "default";
 const QUOTA_BYTES_DEFAULT: u64 = 2 * 1024 * 1024 * 1024;
 /// Requests larger than this work but hurt (etcd's recommendation).
 const REQUEST_BYTES_RECOMMENDED: u64 = 10 * 1024 * 1024;
+/// Larger ones are refused at the start: a request is held in memory several times on its way, and
+/// goes into one segment of the log.
+const REQUEST_BYTES_MAX: u64 = 128 * 1024 * 1024;
 const ELECTION_MS_MAX: u64 = 50_000;
 /// Members and URLs that `--initial-cluster` may name.
 const INITIAL_URLS_MAX: usize = 1_000;
@@ -447,6 +450,11 @@ fn raft(raw: &Raw) -> Raft {
 
 fn limits(raw: &Raw, notices: &mut Vec<Notice>) -> Result<Limits, String> {
     let request_bytes_max = raw.unsigned("max-request-bytes");
+    if request_bytes_max > REQUEST_BYTES_MAX {
+        return Err(format!(
+            "--max-request-bytes={request_bytes_max} is more than a request may have ({REQUEST_BYTES_MAX}): choose at most that"
+        ));
+    }
     if request_bytes_max > REQUEST_BYTES_RECOMMENDED {
         let notice = Notice::new(Level::Warn, "exceeded recommended request limit")
             .with("max-request-bytes", request_bytes_max.to_string())

@@ -62,8 +62,13 @@ impl Flow {
         true
     }
 
+    /// Whether the oldest unanswered request has waited longer than `limit` and what its bytes take.
     fn is_stalled(&self, limit: Duration) -> bool {
-        !self.unanswered.is_empty() && self.progress.elapsed() >= limit
+        let Some(oldest) = self.unanswered.front() else {
+            return false;
+        };
+        let megabytes = u32::try_from(oldest >> 20).unwrap_or(u32::MAX);
+        self.progress.elapsed() >= limit + limits::MEGABYTE_STALL * megabytes
     }
 
     /// Whether everything was sent and answered.

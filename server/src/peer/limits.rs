@@ -13,6 +13,10 @@ pub(super) const UNANSWERED_BYTES_MAX: usize = 16 << 20;
 /// by the connection's pings.
 pub(super) const ANSWER_STALL_MAX: Duration = Duration::from_secs(5);
 
+/// How much longer for each megabyte of it: a value of 90 MiB is sent and synced in its time also
+/// where network and disk bear 10 MiB a second.
+pub(super) const MEGABYTE_STALL: Duration = Duration::from_millis(100);
+
 /// How long a dial may take, name resolution and TLS included, for each URL.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause after a failed dial; doubled with each failure up to [`BACKOFF_MAX`].

@@ -350,3 +350,12 @@ fn large_requests_are_allowed_with_a_warning() {
     assert_eq!(config.limits.request_bytes_max, 10_485_761);
     assert!(messages(&notices).contains(&"exceeded recommended request limit"));
 }
+
+#[test]
+fn requests_that_no_log_record_holds_are_refused_at_the_start() {
+    let (config, _) = run(parse_with(&["--max-request-bytes=134217728"], &[]));
+    assert_eq!(config.limits.request_bytes_max, 128 << 20);
+    let text = fail(parse_with(&["--max-request-bytes=134217729"], &[])).message;
+    assert!(text.contains("--max-request-bytes=134217729"), "{text}");
+    assert!(text.contains("choose at most that"), "{text}");
+}
