@@ -86,7 +86,10 @@ impl DataFile {
     /// Writes all of `bytes` at `offset`. Not durable before a sync.
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         #[cfg(test)]
-        faults::check(&self.path, Operation::Write)?;
+        {
+            faults::tell(&self.path, (Operation::Write, offset, bytes.len()));
+            faults::check(&self.path, Operation::Write)?;
+        }
         self.file.write_all_at(bytes, offset)
     }
 
@@ -119,7 +122,10 @@ impl DataFile {
     /// unknown, also after a later success: end the process.
     pub fn sync_data(&self) -> io::Result<()> {
         #[cfg(test)]
-        faults::check(&self.path, Operation::Sync)?;
+        {
+            faults::tell(&self.path, (Operation::Sync, 0, 0));
+            faults::check(&self.path, Operation::Sync)?;
+        }
         self.file.sync_data()
     }
 }

@@ -1,9 +1,10 @@
-//! Faults for tests: makes operations on files below a directory fail.
+//! Faults for tests: makes operations on files below a directory fail or wait, and notes which were
+//! done.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 /// What can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +55,66 @@ pub fn inject(below: &Path, operation: Operation, errno: i32, successes: u64) ->
     Guard(id)
 }
 
+static STALLS: Mutex<(u64, Vec<(u64, PathBuf, Operation)>)> = Mutex::new((0, Vec::new()));
+static UNSTALLED: Condvar = Condvar::new();
+
+/// A stall that lasts until it is dropped.
+#[must_use]
+pub struct Stall(u64);
+
+impl Drop for Stall {
+    fn drop(&mut self) {
+        STALLS.lock().1.retain(|(id, ..)| *id != self.0);
+        UNSTALLED.notify_all();
+    }
+}
+
+/// Lets `operation` wait on files below `below`, as a disk that has stopped for a while.
+pub fn stall(below: &Path, operation: Operation) -> Stall {
+    let mut stalls = STALLS.lock();
+    stalls.0 += 1;
+    let id = stalls.0;
+    stalls.1.push((id, below.to_path_buf(), operation));
+    Stall(id)
+}
+
+fn wait(path: &Path, operation: Operation) {
+    let mut stalls = STALLS.lock();
+    let is_met = |(_, below, stalled): &(u64, PathBuf, Operation)| {
+        *stalled == operation && path.starts_with(below)
+    };
+    while stalls.1.iter().any(is_met) {
+        UNSTALLED.wait(&mut stalls);
+    }
+}
+
+static NOTES: Mutex<Vec<(PathBuf, Vec<Noted>)>> = Mutex::new(Vec::new());
+
+/// An operation that was begun, and for a write where and how many bytes.
+pub type Noted = (Operation, u64, usize);
+
+/// Begins to note what is written and synced below `below`.
+pub fn note(below: &Path) {
+    NOTES.lock().push((below.to_path_buf(), Vec::new()));
+}
+
+/// What was noted below `below` until now, in order.
+pub fn noted(below: &Path) -> Vec<Noted> {
+    let notes = NOTES.lock();
+    let found = notes.iter().find(|(dir, _)| dir == below);
+    found.map_or(Vec::new(), |(_, noted)| noted.clone())
+}
+
+pub(super) fn tell(path: &Path, noted: Noted) {
+    for (below, list) in NOTES.lock().iter_mut() {
+        if path.starts_with(below) {
+            list.push(noted);
+        }
+    }
+}
+
 pub(super) fn check(path: &Path, operation: Operation) -> io::Result<()> {
+    wait(path, operation);
     let mut faults = FAULTS.lock();
     for fault in &mut faults.1 {
         if fault.operation != operation || !path.starts_with(&fault.below) {

@@ -8,12 +8,12 @@ use std::time::Instant;
 use super::etcd_directory::{self, Contents};
 use super::identity::{self, FirstMember};
 use super::space::{self, SpaceGuard};
-use super::{defragment, memory, tls, token};
+use super::{defragment, memory, own_log, tls, token};
 use crate::config::{ClusterState, Config};
 use crate::fatal::end_process;
 use crate::fs::{self, DirLock, DirMode};
 use crate::metrics::Metrics;
-use crate::peer::Dial;
+use crate::peer::{self, Dial};
 use crate::raft::LogStore;
 use crate::snapshot::restore;
 use crate::state::{Limits, LoadError, State};
@@ -27,8 +27,9 @@ use crate::wal;
 
 /// The log's directory in the data directory, unless `--wal-dir` names another.
 const WAL_DIR: &str = "wal";
-/// A segment of the log. Two exist from the start, so small volumes do.
-const SEGMENT_BYTES: u64 = 16 << 20;
+/// Bytes of entries that may wait for the log's writer beside the largest one, before openraft's
+/// thread would: more than peers send unanswered.
+const WAL_QUEUE_BYTES: usize = 32 << 20;
 /// The directory that etcd keeps its data in.
 const ETCD_DIR: &str = "member";
 /// Encoded entries that the log itself keeps for readers, bytes.
@@ -62,6 +63,23 @@ pub enum BootError {
         "the write-ahead log was not written by this restored member: move the directory of --wal-dir away, then start"
     )]
     OtherLog,
+    /// The member had begun a log.
+    #[error(
+        "the write-ahead log in {} is missing, and this member had begun one: nothing was changed; mount the volume that holds it, or correct --wal-dir, and start again; if it is lost for good, this member must not vote on what it had promised: remove it from the cluster and add it anew with an empty --data-dir, or restore a backup if it was the only member",
+        .0.display()
+    )]
+    LogLost(PathBuf),
+    /// The log's data directory is not this one.
+    #[error(
+        "{} holds a write-ahead log, and the data directory {} has no identity: nothing was changed; mount the data directory that belongs to the log, or move the log away, then start",
+        log.display(), data.display()
+    )]
+    LogWithoutData {
+        /// The log's directory.
+        log: PathBuf,
+        /// The data directory.
+        data: PathBuf,
+    },
     /// A restore into it did not finish.
     #[error("{}: a restore into this directory did not finish: run it again, then start", .0.display())]
     UnfinishedRestore(PathBuf),
@@ -189,7 +207,12 @@ pub fn open(config: &Config, dial: &Arc<dyn Dial>) -> Result<Booted, BootError> 
     let started = Instant::now();
     let dir = &config.data_dir;
     refuse_foreign(dir)?;
-    let chosen = match Identity::load(dir) {
+    let wal_dir = config.wal_dir.clone().unwrap_or_else(|| dir.join(WAL_DIR));
+    let found = Identity::load(dir);
+    if let Ok(found) = &found {
+        own_log::refuse_other(dir, &wal_dir, found.as_ref())?;
+    }
+    let chosen = match found {
         Ok(Some(_)) => None,
         // Before anything is made: a corrected start finds nothing in its way. A directory that
         // cannot be read says so better below.
@@ -204,13 +227,17 @@ pub fn open(config: &Config, dial: &Arc<dyn Dial>) -> Result<Booted, BootError> 
     metrics.operations.features(gates);
     let (place, installed) = Place::find(dir)?;
     remove_leftovers(&place)?;
-    let wal_dir = config.wal_dir.clone().unwrap_or_else(|| dir.join(WAL_DIR));
     make_private(&wal_dir)?;
     let space = Arc::new(SpaceGuard::new(dir, &wal_dir));
     let store = Arc::new(open_store(config, &place)?);
     let threshold = config.bootstrap_defrag_threshold_megabytes;
     defragment::at_boot(&store, threshold, &metrics.operations);
-    let (wal, recovered) = wal::open(&wal_dir, wal_options(config, space.clone()))?;
+    let options = wal_options(config, own_log::owner(&identity), space.clone());
+    let (wal, recovered) = wal::open(&wal_dir, options)?;
+    // The log is durable by now, and nothing was promised in it yet.
+    if !Identity::log_is_begun(dir)? {
+        identity.note_log_begun(dir)?;
+    }
     if let Some(cut) = &recovered.cut {
         crate::log!(warn, "cut a torn write off the log's end", file = %cut.file.display(),
             offset = cut.offset, bytes = cut.bytes);
@@ -433,9 +460,12 @@ fn open_store(config: &Config, place: &Place) -> Result<Store, BootError> {
     Ok(Store::new(state, engine, applied))
 }
 
-fn wal_options(config: &Config, space: Arc<SpaceGuard>) -> wal::Options {
+fn wal_options(config: &Config, owner: wal::Owner, space: Arc<SpaceGuard>) -> wal::Options {
+    let request = usize::try_from(config.limits.request_bytes_max).unwrap_or(usize::MAX);
+    let entry = peer::Limits::for_requests_of(request).message_bytes;
     let guard = space.clone();
     wal::Options {
+        owner,
         sync: !config.unsafe_no_fsync,
         on_fatal: Arc::new(|error| {
             end_process(
@@ -445,7 +475,8 @@ fn wal_options(config: &Config, space: Arc<SpaceGuard>) -> wal::Options {
         }),
         on_space: Arc::new(move |found| space.found(found)),
         may_grow: Arc::new(move |bytes| guard.may_grow_log(bytes)),
-        segment_bytes: SEGMENT_BYTES,
+        segment_bytes: own_log::segment_bytes(entry),
+        queue_bytes: WAL_QUEUE_BYTES.saturating_add(entry),
         // The log store above it keeps the recent entries already, decoded.
         cache_bytes: WAL_CACHE_BYTES,
         ..wal::Options::default()

@@ -31,6 +31,7 @@ mod member_id;
 mod membership;
 mod memory;
 pub mod offline;
+mod own_log;
 mod pages;
 mod peer_service;
 mod peers;

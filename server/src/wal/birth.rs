@@ -58,6 +58,7 @@ pub(super) fn begin_segment(
     let frame_bytes = if records == 0 { 0 } else { frame.len() };
     let header = SegmentHeader {
         id,
+        owner: Some(options.owner),
         segment_bytes: options.segment_bytes,
         sequence: birth.end.sequence,
         next_index: birth.next_index,
@@ -69,6 +70,7 @@ pub(super) fn begin_segment(
         chain: header.chain(),
         sequence: header.sequence,
         torn_bytes: 0,
+        last_frame: HEADER_BYTES,
     };
     let mut page = header.encode();
     if records > 0 {

@@ -80,13 +80,16 @@ fn dump_segment(name: &str, file: &DataFile, line: &mut dyn FnMut(String)) -> Re
         other => other.to_string(),
     })?;
     line(format!(
-        "{name}: segment {} bytes={} nonce={:016x} sequence={} next_index={} chain_before={:08x}",
+        "{name}: segment {} bytes={} nonce={:016x} sequence={} next_index={} chain_before={:08x}{}",
         header.id.number,
         header.segment_bytes,
         header.id.nonce,
         header.sequence,
         header.next_index,
-        header.chain_before
+        header.chain_before,
+        header
+            .owner
+            .map_or(String::new(), |owner| format!(" of {owner}"))
     ));
     if found != header.segment_bytes {
         return Err(Damage::Length {

@@ -44,9 +44,10 @@ mod tests;
 
 pub use dump::{DumpError, dump};
 pub use index::Keep;
-pub use open::{Wal, open};
+pub use open::{Wal, check_owner, exists, open};
 pub use options::{FatalError, Options, Space};
 pub use read::{Entries, ReadError};
 pub use record::{Entry, EntryId, Record};
 pub use recovery::{RecoverError, Recovered, TornTail};
 pub use scan::Damage;
+pub use segment::Owner;

@@ -1,6 +1,7 @@
 //! Opening a log, and the handle through which it is used.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,14 +15,15 @@ use super::index::Keep;
 use super::options::Options;
 use super::read::{Entries, ReadError, read_entries};
 use super::record::{Entry, EntryId, Record, STATE_PAYLOAD_BYTES_MAX, first_truncated};
-use super::recovery::{Log, RecoverError, Recovered, Restated, Segment, TornTail, read_log};
-use super::scan::End;
-use super::segment::Name;
-use super::spares::{Spares, make_first};
-use super::writer::{
-    Done, Job, Queued, Shared, Start, State, UNSYNCED_BYTES_MAX, Writer, record_bytes_max,
+use super::recovery::{
+    Log, RecoverError, Recovered, Restated, Segment, TornTail, load_header, read_log,
+    refuse_foreign, widen,
 };
-use crate::fs::{DirLock, create_private_dir, file_names, remove_durably, sync_dir};
+use super::scan::End;
+use super::segment::{Name, Owner};
+use super::spares::{Spares, make_first};
+use super::writer::{Done, Job, Queued, Shared, Start, State, UNSYNCED_BYTES_MAX, Writer};
+use crate::fs::{DataFile, DirLock, create_private_dir, file_names, remove_durably, sync_dir};
 use crate::threads;
 
 /// A log that is open. Share it as `Arc<Wal>`; every method takes `&self` except `close`.
@@ -49,7 +51,7 @@ pub fn open(dir: &Path, options: Options) -> Result<(Wal, Recovered), RecoverErr
     create_private_dir(dir)?;
     let lock = DirLock::acquire(dir)?;
     let names = list(dir)?;
-    let mut log = read_log(dir, &names.segments, options.cache_bytes)?;
+    let mut log = read_log(dir, &names.segments, options.owner, options.cache_bytes)?;
     // Nothing is changed before the whole log was found sound.
     for number in &names.unfinished {
         let path = Name::Unfinished(*number).path(dir);
@@ -58,12 +60,45 @@ pub fn open(dir: &Path, options: Options) -> Result<(Wal, Recovered), RecoverErr
     if let Some(cut) = &log.cut {
         clear(&log, cut)?;
     }
+    rewrite_last_frame(&log, &options)?;
     sync_segments(dir, &log, &options)?;
     if log.current.is_none() {
         begin_log(dir, &mut log, &names.spares, &options)?;
     }
     let recovered = recovered(&log);
     Ok((start(dir, options, log, names.spares, lock)?, recovered))
+}
+
+/// Whether there is a log in `dir`, whosever. Changes nothing, and makes no directory.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub fn exists(dir: &Path) -> Result<bool, RecoverError> {
+    Ok(!segments_in(dir)?.is_empty())
+}
+
+/// Refuses a log in `dir` that is not `owner`'s. Changes nothing. `open` refuses it as well: this is
+/// for looking before anything else is touched.
+///
+/// # Errors
+/// Somebody else wrote a segment, or its header cannot be read.
+pub fn check_owner(dir: &Path, owner: Owner) -> Result<(), RecoverError> {
+    for number in segments_in(dir)? {
+        let path = Name::Segment(number).path(dir);
+        let file = DataFile::open_to_read(&path).map_err(io_failed("open", &path))?;
+        refuse_foreign(&path, &load_header(&file)?, owner)?;
+    }
+    Ok(())
+}
+
+fn segments_in(dir: &Path) -> Result<Vec<u64>, RecoverError> {
+    match list(dir) {
+        Ok(names) => Ok(names.segments),
+        Err(RecoverError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 impl Wal {
@@ -176,7 +211,7 @@ impl Wal {
 
     /// Bytes that an entry's payload may have: a little less than a segment.
     pub fn record_bytes_max(&self) -> usize {
-        record_bytes_max(self.options.segment_bytes)
+        self.options.record_bytes_max()
     }
 
     /// Writes and syncs what waits and ends the threads. While the disk is full, what does not fit
@@ -343,6 +378,27 @@ fn clear(log: &Log, cut: &TornTail) -> Result<(), RecoverError> {
     file.sync_data().map_err(io_failed("sync", &cut.file))
 }
 
+/// A sync that failed may have left the last frame in the page cache as if it were written: the
+/// system reports such an error once, and syncs of the next process succeed without it. Written
+/// again, it is synced again. No frame before it is in doubt (W1), and a segment's first frame was
+/// durable before the segment had its name.
+fn rewrite_last_frame(log: &Log, options: &Options) -> Result<(), RecoverError> {
+    let Some((id, end)) = log.current.filter(|_| options.sync) else {
+        return Ok(());
+    };
+    let file = &log
+        .segments
+        .get(&id.number)
+        .expect("the current segment was read")
+        .file;
+    let mut frame = vec![0; end.offset - end.last_frame];
+    let at = widen(end.last_frame);
+    file.read_exact_at(&mut frame, at)
+        .map_err(io_failed("read", file.path()))?;
+    file.write_all_at(&frame, at)
+        .map_err(io_failed("write", file.path()))
+}
+
 /// A killed process may have left frames in the page cache that were never synced. What is reported
 /// as recovered must be durable, and W1 must hold for the next frame.
 fn sync_segments(dir: &Path, log: &Log, options: &Options) -> Result<(), RecoverError> {
@@ -378,6 +434,7 @@ fn begin_log(
         chain: 0,
         sequence: 1,
         torn_bytes: 0,
+        last_frame: 0,
     };
     let birth = Birth {
         number: 1,

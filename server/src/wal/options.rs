@@ -6,9 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::segment::Owner;
+use super::writer::record_bytes_max;
+
 /// How a log is kept. `Options::default()` is what a server runs with, except for the callbacks.
 #[derive(Clone)]
 pub struct Options {
+    /// Whose log it is: stated in every segment, and a segment of somebody else is refused.
+    pub owner: Owner,
     /// Bytes of a segment file: a multiple of 4096, from 16 KiB to 1 GiB. Default 64 MiB, as etcd's.
     /// Segments that already exist keep the size that their header states.
     pub segment_bytes: u64,
@@ -44,11 +49,18 @@ impl Options {
     pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
     /// The most spare segments.
     pub const SPARE_SEGMENTS_MAX: usize = 16;
+
+    /// Bytes that an entry's payload may have in such a log: a little less than a segment.
+    #[must_use]
+    pub fn record_bytes_max(&self) -> usize {
+        record_bytes_max(self.segment_bytes)
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
+            owner: Owner::default(),
             segment_bytes: 64 * 1024 * 1024,
             sync: true,
             spare_segments: 1,
@@ -65,6 +77,7 @@ impl Default for Options {
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
+            .field("owner", &self.owner)
             .field("segment_bytes", &self.segment_bytes)
             .field("sync", &self.sync)
             .field("spare_segments", &self.spare_segments)

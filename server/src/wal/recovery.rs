@@ -15,7 +15,7 @@ use super::index::{Index, Place};
 use super::options::Options;
 use super::record::{Borrowed, EntryId};
 use super::scan::{Damage, DamageAt, End, RecordAt, Step, last_nonzero, walk};
-use super::segment::{FORMAT, HeaderFault, Name, SegmentHeader, SegmentId};
+use super::segment::{FORMAT, HEADER_BYTES, HeaderFault, Name, Owner, SegmentHeader, SegmentId};
 use crate::fs::{DataFile, DirError, LockError};
 
 /// What a log held when it was opened.
@@ -94,7 +94,7 @@ pub enum RecoverError {
     },
     /// Another program's format.
     #[error(
-        "write-ahead log: {} has format {found} and this program knows {FORMAT} only: it was \
+        "write-ahead log: {} has format {found} and this program knows formats up to {FORMAT}: it was \
          written by another version, or the file is damaged; start the version that wrote it; {ADVICE}",
         file.display()
     )]
@@ -113,6 +113,21 @@ pub enum RecoverError {
         offset: u64,
         /// What is wrong.
         damage: Damage,
+    },
+    /// Somebody else's log.
+    #[error(
+        "write-ahead log: {} was written by {found}, and this is {owner}: nothing was changed; mount \
+         the log that belongs to this data directory (--wal-dir), or name the data directory that \
+         belongs to this log",
+        file.display()
+    )]
+    Foreign {
+        /// The segment.
+        file: PathBuf,
+        /// Whose it is.
+        found: Owner,
+        /// Who asks.
+        owner: Owner,
     },
     /// A segment file is not there.
     #[error("write-ahead log: segment {} is missing; {ADVICE}", file.display())]
@@ -142,6 +157,8 @@ pub(super) struct Restated {
 /// Everything that was read.
 #[derive(Debug)]
 pub(super) struct Log {
+    /// Whose segments are read.
+    pub(super) owner: Owner,
     pub(super) segments: BTreeMap<u64, Segment>,
     pub(super) index: Index,
     pub(super) restated: Restated,
@@ -154,9 +171,11 @@ pub(super) struct Log {
 pub(super) fn read_log(
     dir: &Path,
     numbers: &[u64],
+    owner: Owner,
     cache_bytes: usize,
 ) -> Result<Log, RecoverError> {
     let mut log = Log {
+        owner,
         segments: BTreeMap::new(),
         index: Index::new(0, cache_bytes),
         restated: Restated::default(),
@@ -204,6 +223,7 @@ fn read_segment(
         header,
         bytes,
     } = load(&file)?;
+    refuse_foreign(&path, &header, log.owner)?;
     check_header(number, &header, bytes, log).map_err(|d| at(at_start(d)))?;
     let mut entry_max = None;
     let mut visit = |step: Step<'_>| match step {
@@ -244,6 +264,22 @@ fn read_segment(
     Ok(())
 }
 
+/// A segment that does not say whose it is was written before they did.
+pub(super) fn refuse_foreign(
+    path: &Path,
+    header: &SegmentHeader,
+    owner: Owner,
+) -> Result<(), RecoverError> {
+    match header.owner {
+        Some(found) if found != owner => Err(RecoverError::Foreign {
+            file: path.to_path_buf(),
+            found,
+            owner,
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// A segment file in memory.
 #[derive(Debug)]
 pub(super) struct Loaded {
@@ -276,18 +312,41 @@ pub(super) fn load(file: &DataFile) -> Result<Loaded, RecoverError> {
         }));
     }
     let data = read_content(file, bytes).map_err(failed)?;
-    match SegmentHeader::decode(&data) {
-        Ok(header) => Ok(Loaded {
-            data,
-            header,
-            bytes,
+    let header = decode_header(file, &data)?;
+    Ok(Loaded {
+        data,
+        header,
+        bytes,
+    })
+}
+
+/// Reads a segment file's header alone.
+pub(super) fn load_header(file: &DataFile) -> Result<SegmentHeader, RecoverError> {
+    let mut page = vec![0; HEADER_BYTES];
+    // A file that is too short has no header: that is damage, as a wrong one is.
+    match file.read_exact_at(&mut page, 0) {
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(RecoverError::Io {
+            operation: "read",
+            path: file.path().to_path_buf(),
+            source: error,
         }),
-        Err(HeaderFault::Damaged) => Err(damaged(Damage::SegmentHeader)),
-        Err(HeaderFault::UnknownFormat(found)) => Err(RecoverError::UnknownFormat {
+        _ => decode_header(file, &page),
+    }
+}
+
+fn decode_header(file: &DataFile, data: &[u8]) -> Result<SegmentHeader, RecoverError> {
+    let path = || file.path().to_path_buf();
+    SegmentHeader::decode(data).map_err(|fault| match fault {
+        HeaderFault::Damaged => RecoverError::Damaged {
+            file: path(),
+            offset: 0,
+            damage: Damage::SegmentHeader,
+        },
+        HeaderFault::UnknownFormat(found) => RecoverError::UnknownFormat {
             file: path(),
             found,
-        }),
-    }
+        },
+    })
 }
 
 /// Reads all of the file and keeps what is before its last zeros, and a page of those. A young

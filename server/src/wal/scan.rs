@@ -73,6 +73,8 @@ pub(super) struct End {
     pub(super) sequence: u64,
     /// Bytes of a torn frame at `offset`; 0 if the segment ends cleanly.
     pub(super) torn_bytes: usize,
+    /// Where the last whole frame begins; `offset` where there is none.
+    pub(super) last_frame: usize,
 }
 
 /// A record in its segment.
@@ -104,6 +106,7 @@ pub(super) fn walk(
         chain: header.chain(),
         sequence: header.sequence,
         torn_bytes: 0,
+        last_frame: HEADER_BYTES,
     };
     loop {
         let offset = end.offset;
@@ -126,6 +129,7 @@ pub(super) fn walk(
         let body = &mut data[offset + FRAME_HEADER_BYTES..offset + frame.frame_bytes()];
         apply_mask(body, frame.mask);
         visit_records(body, &frame, offset + FRAME_HEADER_BYTES, visit).map_err(at)?;
+        end.last_frame = offset;
         end.offset += frame.frame_bytes();
         end.chain = frame.chain;
         end.sequence += 1;

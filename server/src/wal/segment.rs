@@ -3,9 +3,12 @@
 //! ```text
 //!  0 magic 8 │ 8 format u32 │ 12 header bytes u32 │ 16 segment bytes u64 │ 24 number u64 │
 //! 32 nonce u64 │ 40 first sequence u64 │ 48 next index u64 │ 56 chain before u32 │ 60 zero u32 │
-//! 64 born bytes u64 │ 72 zeros │ 4092 checksum u32
+//! 64 born bytes u64 │ 72 cluster u64 │ 80 member u64 │ 88 incarnation u64 │ 96 zeros │
+//! 4092 checksum u32
 //! ```
+//! Format 1 has zeros from 72 on: it does not say whose log it is. It is read, and no more written.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::record::{u32_at, u64_at};
@@ -13,8 +16,10 @@ use super::record::{u32_at, u64_at};
 /// Bytes of the header page; frames begin behind it. A page of its own, so that no write of a frame
 /// ever rewrites the header's sector.
 pub(super) const HEADER_BYTES: usize = 4096;
-/// The only format that this program reads and writes.
-pub(super) const FORMAT: u32 = 1;
+/// The format that this program writes.
+pub(super) const FORMAT: u32 = 2;
+/// The one before, which names no owner.
+pub(super) const FORMAT_UNOWNED: u32 = 1;
 const MAGIC: [u8; 8] = *b"ENGRMWAL";
 const CHECKSUM_AT: usize = HEADER_BYTES - 4;
 
@@ -32,10 +37,33 @@ pub(super) struct SegmentId {
     pub(super) nonce: u64,
 }
 
+/// Whose log a segment belongs to. The log compares, and knows no more of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// The cluster.
+    pub cluster: u64,
+    /// The member in it.
+    pub member: u64,
+    /// Which data directory of that member.
+    pub incarnation: u64,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "member {:x} of cluster {:x} (incarnation {:x})",
+            self.member, self.cluster, self.incarnation
+        )
+    }
+}
+
 /// The header page's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
     pub(super) id: SegmentId,
+    /// Whose it is; none in a segment of format 1.
+    pub(super) owner: Option<Owner>,
     /// Length of the file.
     pub(super) segment_bytes: u64,
     /// Sequence of the segment's first frame.
@@ -62,7 +90,8 @@ impl SegmentHeader {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut page = vec![0; HEADER_BYTES];
         page[0..8].copy_from_slice(&MAGIC);
-        page[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+        let format = self.owner.map_or(FORMAT_UNOWNED, |_| FORMAT);
+        page[8..12].copy_from_slice(&format.to_le_bytes());
         let header_bytes = u32::try_from(HEADER_BYTES).expect("one page");
         page[12..16].copy_from_slice(&header_bytes.to_le_bytes());
         page[16..24].copy_from_slice(&self.segment_bytes.to_le_bytes());
@@ -72,6 +101,11 @@ impl SegmentHeader {
         page[48..56].copy_from_slice(&self.next_index.to_le_bytes());
         page[56..60].copy_from_slice(&self.chain_before.to_le_bytes());
         page[64..72].copy_from_slice(&self.born_bytes.to_le_bytes());
+        if let Some(owner) = self.owner {
+            page[72..80].copy_from_slice(&owner.cluster.to_le_bytes());
+            page[80..88].copy_from_slice(&owner.member.to_le_bytes());
+            page[88..96].copy_from_slice(&owner.incarnation.to_le_bytes());
+        }
         let checksum = crc32c::crc32c(&page[..CHECKSUM_AT]);
         page[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
         page
@@ -84,13 +118,19 @@ impl SegmentHeader {
         }
         // Before the checksum: a later format may place that elsewhere.
         let format = u32_at(page, 8);
-        if format != FORMAT {
+        if format != FORMAT && format != FORMAT_UNOWNED {
             return Err(HeaderFault::UnknownFormat(format));
         }
         if u32_at(page, CHECKSUM_AT) != crc32c::crc32c(&page[..CHECKSUM_AT]) {
             return Err(HeaderFault::Damaged);
         }
+        let owner = Owner {
+            cluster: u64_at(page, 72),
+            member: u64_at(page, 80),
+            incarnation: u64_at(page, 88),
+        };
         Ok(Self {
+            owner: (format == FORMAT).then_some(owner),
             id: SegmentId {
                 number: u64_at(page, 24),
                 nonce: u64_at(page, 32),

@@ -13,6 +13,7 @@ use crate::peer::tests::Book;
 use crate::peer::{self, Clients, Dial, PlainTcp};
 use crate::raft::{Applied, Consensus, ConsensusOptions, LogId, Peers, Vote};
 use crate::state::Event;
+use crate::storage::Identity;
 use crate::storage::place::incoming_dir;
 use crate::types::result;
 
@@ -44,6 +45,7 @@ pub(super) struct Follower {
 impl Follower {
     /// Boots a data directory as `engram` does, and starts consensus over it.
     pub(super) async fn boot(data_dir: &Path) -> Follower {
+        identify(data_dir);
         let booted = boot::open(&config(data_dir), &dial()).unwrap();
         let (store, log) = (booted.store, booted.log);
         let apply =
@@ -123,7 +125,10 @@ fn vote(term: u64) -> Vote {
 }
 
 fn config(data_dir: &Path) -> Config {
-    let args = [format!("--data-dir={}", data_dir.display())];
+    let args = [
+        format!("--data-dir={}", data_dir.display()),
+        "--initial-cluster-state=existing".into(),
+    ];
     let no_file = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
     match crate::config::parse(
         args.iter().map(OsString::from),
@@ -139,8 +144,21 @@ fn dial() -> Arc<dyn Dial> {
     Arc::new(PlainTcp)
 }
 
+/// Gives a data directory that these tests made the identity that their logs name.
+fn identify(data_dir: &Path) {
+    if Identity::load(data_dir).unwrap().is_none() {
+        let identity = Identity {
+            cluster: ClusterId(0),
+            member: MemberId(0),
+            incarnation: 0,
+        };
+        identity.store(data_dir).unwrap();
+    }
+}
+
 /// Why a data directory does not boot.
 pub(super) fn boot_error(data_dir: &Path) -> String {
+    identify(data_dir);
     match boot::open(&config(data_dir), &dial()) {
         Ok(_) => panic!("it should be refused"),
         Err(error) => error.to_string(),

@@ -284,10 +284,10 @@ fn the_frame_that_a_segment_is_born_with_is_never_cut() {
 #[test]
 fn an_unknown_format_says_which() {
     let (dir, _) = small_log();
-    patch(&segment_path(dir.path(), 1), &2u32.to_le_bytes(), 8);
+    patch(&segment_path(dir.path(), 1), &3u32.to_le_bytes(), 8);
     let error = inspect(dir.path()).unwrap_err();
     assert!(
-        matches!(error, RecoverError::UnknownFormat { found: 2, .. }),
+        matches!(error, RecoverError::UnknownFormat { found: 3, .. }),
         "{error}"
     );
     assert!(

@@ -5,6 +5,7 @@ mod damage;
 mod frames;
 mod model;
 mod operation;
+mod owners;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use tempfile::TempDir;
 
 use super::recovery::{Log, read_log};
 use super::segment::Name;
-use super::{Entry, Options, Record, RecoverError, Recovered, Wal, open};
+use super::{Entry, Options, Owner, Record, RecoverError, Recovered, Wal, open};
 
 /// Small segments, nothing kept in memory, so that rotation and reads from disk are the rule.
 fn small() -> Options {
@@ -95,7 +96,7 @@ fn segment_path(dir: &Path, number: u64) -> PathBuf {
 }
 
 fn inspect(dir: &Path) -> Result<Log, RecoverError> {
-    read_log(dir, &segment_numbers(dir), 0)
+    read_log(dir, &segment_numbers(dir), Owner::default(), 0)
 }
 
 fn copy_dir(from: &Path) -> TempDir {
