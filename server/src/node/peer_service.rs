@@ -163,8 +163,7 @@ impl PeerHandler for PeerService {
     }
 
     async fn move_leader(&self, to: MemberId) -> Result<(), Declined> {
-        let moved = self.consensus.hand_over(to).await;
-        moved.map_err(|_| Declined::Stopped)
+        self.consensus.serve_move_leader(to).await
     }
 
     fn versions(&self) -> (Option<String>, Option<String>) {

@@ -60,6 +60,9 @@ const LOG_KEPT_PART: u64 = 8;
 const ENTRIES_KEPT_MAX: u64 = 100_000;
 /// How long a member that was alone when it stopped may take to replay its log and lead again.
 const LEAD_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How long consensus may take to stop. It waits with a vote for the log's disk, which may be full;
+/// nothing that waits so was promised to anybody.
+const STOP_MAX: Duration = Duration::from_secs(5);
 /// How long a start waits for the cluster to know this member, and for what was committed while it
 /// was away, before clients are served anyway.
 /// Source: etcd's `--experimental-wait-cluster-ready-timeout`.
@@ -370,7 +373,14 @@ fn run(
         duties.store.headroom().close();
         duties.proposer.stop();
         duties.reclaimer.end();
-        duties.door.consensus.stop().await;
+        let stopped = tokio::time::timeout(STOP_MAX, duties.door.consensus.stop()).await;
+        if stopped.is_err() {
+            crate::log!(
+                warn,
+                "consensus waits for the log's disk: stopping all the same",
+                waited = STOP_MAX
+            );
+        }
     });
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::apply::ApplyThread;
 use super::contact::Contact;
-use super::log_store::LogRoom;
+use super::log_store::{LogRoom, LogView};
 use super::short_members::ShortMembers;
 use super::snapshot::Sending;
 use super::state_machine::StateMachine;
@@ -98,6 +98,8 @@ impl LeadershipChanges {
 pub struct Consensus {
     pub(super) raft: Raft,
     pub(super) member: MemberId,
+    /// What is known of the log, to hold what peers say against.
+    pub(super) log: LogView,
     election_timeout: Duration,
     pub(super) contact: Arc<Contact>,
     /// One permit: snapshots are received one at a time.
@@ -131,6 +133,7 @@ impl Consensus {
         let (serving, sending) = (machine.serving(), machine.sending());
         let metrics = log.metrics().clone();
         let id = options.member.0;
+        let view = log.view();
         let raft = Raft::new(id, Arc::new(config), peers, log, machine)
             .await
             .map_err(|error| StartError::Inconsistent(error.to_string()))?;
@@ -144,6 +147,7 @@ impl Consensus {
         Ok(Consensus {
             raft,
             member: options.member,
+            log: view,
             election_timeout: options.election_timeout,
             contact: Arc::default(),
             receiving: Arc::new(Semaphore::new(1)),
@@ -360,7 +364,7 @@ impl Consensus {
 
     /// Why openraft has stopped by itself, if it has: it could not read its log, or found itself in
     /// a state it does not know. It takes nothing more then.
-    fn failure(&self) -> Option<String> {
+    pub(super) fn failure(&self) -> Option<String> {
         let metrics = self.raft.metrics();
         let running = &metrics.borrow_watched().running_state;
         running.as_ref().err().map(ToString::to_string)

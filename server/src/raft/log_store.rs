@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, RangeBounds, RangeInclusive};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -16,8 +16,10 @@ use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{EntryPayload, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 
+use super::durable::Durable;
 use super::entry::{self, EntryError};
 use super::{Entry, LogId, TypeConfig, Vote};
+use crate::fatal::end_process;
 use crate::metrics::Metrics;
 use crate::storage::LogPosition;
 use crate::wal::{Keep, Record, Recovered, Wal};
@@ -41,6 +43,7 @@ const READ_BYTES_MAX: usize = crate::peer::APPEND_BYTES_MAX;
 pub struct LogStore {
     wal: Arc<Wal>,
     tail: Arc<Mutex<Tail>>,
+    durable: Arc<Durable>,
     metrics: Arc<Metrics>,
     appended: Arc<AtomicU64>,
 }
@@ -63,8 +66,52 @@ struct Tail {
     committed: Option<LogId>,
     purged: Option<LogId>,
     last: Option<LogId>,
+    /// The newest configuration appended since the start; none once it is truncated.
+    membership: Option<LogId>,
     recent: VecDeque<Entry>,
     recent_bytes: usize,
+}
+
+/// What this member knows of its own log, for who checks what others say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    /// Its vote.
+    pub vote: Option<Vote>,
+    /// What it has handed to be applied.
+    pub committed: Option<LogId>,
+    /// How far the log was purged.
+    pub purged: Option<LogId>,
+    /// The newest configuration that was appended since the start.
+    pub membership: Option<LogId>,
+}
+
+/// A look at the log that does not keep it open.
+#[derive(Clone)]
+pub(super) struct LogView {
+    wal: Weak<Wal>,
+    tail: Arc<Mutex<Tail>>,
+}
+
+impl LogView {
+    /// What is known now.
+    pub fn known(&self) -> Known {
+        let tail = self.tail.lock();
+        Known {
+            vote: tail.vote,
+            committed: tail.committed,
+            purged: tail.purged,
+            membership: tail.membership,
+        }
+    }
+
+    /// The term of an entry that the log holds, or that was the last to be purged.
+    pub fn term_at(&self, index: u64, known: &Known) -> Option<u64> {
+        let purged = known.purged.filter(|id| id.index() == index);
+        match purged {
+            Some(id) => Some(id.committed_leader_id().term),
+            None => self.wal.upgrade()?.term(index),
+        }
+    }
 }
 
 impl LogStore {
@@ -87,12 +134,15 @@ impl LogStore {
             committed: recovered.committed.map(entry::decode_log_id).transpose()?,
             purged,
             last: last.or(purged),
+            membership: None,
             recent: VecDeque::new(),
             recent_bytes: 0,
         };
         Ok(LogStore {
             wal: Arc::new(wal),
             tail: Arc::new(Mutex::new(tail)),
+            // Everything that was recovered is.
+            durable: Arc::default(),
             metrics,
             appended: Arc::default(),
         })
@@ -117,6 +167,26 @@ impl LogStore {
     /// The index up to which the log was purged; 0 where it was not.
     pub fn purged_index(&self) -> u64 {
         self.tail.lock().purged.map_or(0, |id| id.index())
+    }
+
+    /// A look at it for who checks what peers say.
+    pub(super) fn view(&self) -> LogView {
+        LogView {
+            wal: Arc::downgrade(&self.wal),
+            tail: self.tail.clone(),
+        }
+    }
+
+    /// Waits until the first entry of a range is durable here; the last of them that is. Dropping
+    /// the future is giving up.
+    pub(super) async fn durable(&self, indexes: RangeInclusive<u64>) -> u64 {
+        self.durable.reached(indexes).await
+    }
+
+    /// What was applied before the start: it can no more be truncated.
+    pub(super) fn note_applied(&self, applied: Option<LogId>) {
+        let mut tail = self.tail.lock();
+        tail.committed = tail.committed.max(applied);
     }
 
     /// Makes everything appended so far durable, also what rides on a later append.
@@ -237,6 +307,19 @@ impl LogStore {
     }
 }
 
+/// A truncation of what is committed: another leader was elected without it. Its entries and this
+/// member's are two histories.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "the leader's log contradicts this member's: entries from {first} on should be truncated, and those up to {kept} are committed here"
+)]
+struct Truncation {
+    first: u64,
+    kept: u64,
+}
+
+const TRUNCATION_ADVICE: &str = "a member of the cluster has lost what it had acknowledged (its disk or its log was replaced, or --unsafe-no-fsync is on): keep all data directories, compare the members' data, remove the wrong ones and add them anew";
+
 impl Tail {
     /// The entries from `start` to before `end`: at least one where there is one, then as many as
     /// fit `bytes_max`.
@@ -259,6 +342,9 @@ impl Tail {
 
     fn push(&mut self, entry: Entry) {
         self.last = Some(entry.log_id);
+        if matches!(entry.payload, EntryPayload::Membership(_)) {
+            self.membership = self.last;
+        }
         self.recent_bytes += entry_bytes(&entry);
         self.recent.push_back(entry);
         if let Some(applied) = self.recent.len().checked_sub(DECODED_MAX + 1)
@@ -277,6 +363,15 @@ impl Tail {
         }
     }
 
+    /// Whether the entries from `first` on may be truncated.
+    fn may_truncate(&self, first: u64) -> Result<(), Truncation> {
+        let kept = self.committed.max(self.purged).map(|id| id.index());
+        match kept {
+            Some(kept) if first <= kept => Err(Truncation { first, kept }),
+            _ => Ok(()),
+        }
+    }
+
     fn truncate_after(&mut self, last: Option<LogId>) {
         let keep = last.map_or(0, |id| id.index() + 1);
         while self
@@ -289,6 +384,7 @@ impl Tail {
             }
         }
         self.last = last;
+        self.membership = self.membership.filter(|id| id.index() < keep);
     }
 
     fn purge(&mut self, upto: LogId) {
@@ -321,6 +417,15 @@ fn payload_bytes(entry: &Entry) -> usize {
         EntryPayload::Normal(batch) => batch.encoded().len(),
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,
     }
+}
+
+/// The first and the last entry of an append; none of an empty one.
+fn indexes(records: &[Record]) -> Option<RangeInclusive<u64>> {
+    let index = |record: &Record| match record {
+        Record::Entry { index, .. } => Some(*index),
+        _ => None,
+    };
+    Some(records.first().and_then(index)?..=records.last().and_then(index)?)
 }
 
 fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
@@ -430,9 +535,16 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 tail.push(entry);
             }
         }
+        let append = match indexes(&records) {
+            Some(indexes) => self.durable.appending(indexes),
+            None => 0,
+        };
         let (metrics, queued) = (self.metrics.clone(), Instant::now());
+        let durable = self.durable.clone();
         let flushed = move || {
             metrics.wal_fsync.observe(queued.elapsed().as_secs_f64());
+            // Before openraft hears of it: what it commits by this flush is applied at once.
+            durable.flushed(append);
             callback.io_completed(Ok(()));
         };
         self.wal.append(records, true, Box::new(flushed));
@@ -440,8 +552,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
-        // Ordered before what is appended next, and durable with it.
         let index = last_log_id.map(|id| id.index());
+        let first = index.map_or(0, |index| index + 1);
+        if let Err(refused) = self.tail.lock().may_truncate(first) {
+            end_process(refused, TRUNCATION_ADVICE);
+        }
+        self.durable.truncated(first);
+        // Ordered before what is appended next, and durable with it.
         self.wal.append(
             vec![Record::TruncateAfter { index }],
             false,

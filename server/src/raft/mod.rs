@@ -10,6 +10,7 @@
 //! Invariants
 //! - I1: an entry is reported flushed only after the log's fdatasync.
 //! - I2: entries are applied in order, each index once: `index == applied + 1`, or the process ends.
+//!   None is applied before it is durable in this member's own log (`durable`).
 //! - I3: the log is purged only below what the engine has persisted.
 
 mod apply;
@@ -17,6 +18,7 @@ mod apply_stats;
 mod batch;
 mod consensus;
 mod contact;
+mod durable;
 mod entry;
 mod force;
 mod incoming;
@@ -25,6 +27,7 @@ mod network;
 mod outgoing;
 mod pace;
 mod reconfigure;
+mod sane;
 mod serve;
 mod short_members;
 mod snapshot;

@@ -2,13 +2,13 @@
 //!
 //! An unreachable peer is always an error, above all for pre-vote: openraft's default would grant.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
 use openraft::base::BoxFuture;
-use openraft::entry::RaftEntry;
 use openraft::errors::{
     NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
 };
@@ -21,12 +21,15 @@ use openraft::raft::{
 };
 use openraft::type_config::alias::SnapshotOf;
 use openraft::{OptionalSend, base::BoxStream};
+use parking_lot::Mutex;
 
 use super::pace::Pace;
+use super::sane::{self, Acknowledged, Asked};
 use super::short_members::ShortMembers;
 use super::wire::{self, WireError};
 use super::{Peer, SnapshotData, TypeConfig, Vote, outgoing};
 use crate::metrics::Metrics;
+use crate::peer::message::AppendResponse;
 use crate::peer::{AppendTurns, Appending, CallError, Client, Clients};
 use crate::types::MemberId;
 
@@ -56,6 +59,8 @@ pub struct Peers {
     member: MemberId,
     metrics: Arc<Metrics>,
     short: ShortMembers,
+    /// What each has acknowledged to this member, as long as it leads.
+    acknowledged: BTreeMap<u64, Arc<Mutex<Acknowledged>>>,
 }
 
 impl Peers {
@@ -66,6 +71,7 @@ impl Peers {
             member,
             metrics,
             short: ShortMembers::default(),
+            acknowledged: BTreeMap::new(),
         }
     }
 
@@ -74,7 +80,7 @@ impl Peers {
         self.short.clone()
     }
 
-    fn network(&self, target: u64, node: &Peer, purpose: Purpose) -> PeerNetwork {
+    fn network(&mut self, target: u64, node: &Peer, purpose: Purpose) -> PeerNetwork {
         PeerNetwork {
             local: self.member.0,
             metrics: self.metrics.clone(),
@@ -82,6 +88,7 @@ impl Peers {
             purpose,
             turns: None,
             short: self.short.clone(),
+            acknowledged: self.acknowledged.entry(target).or_default().clone(),
         }
     }
 }
@@ -122,6 +129,7 @@ pub struct PeerNetwork {
     /// The stream the last heartbeat went over. One whose answer was not awaited is dropped.
     turns: Option<AppendTurns>,
     short: ShortMembers,
+    acknowledged: Arc<Mutex<Acknowledged>>,
 }
 
 impl PeerNetwork {
@@ -154,15 +162,33 @@ impl PeerNetwork {
         let message = wire::vote_request(request, pre_vote);
         let answered = self.client.vote(message, limit).await;
         let answer = answered.map_err(|error| self.failed(RPCTypes::Vote, error))?;
-        wire::read_vote_response(answer).map_err(nonsense)
+        let read = wire::read_vote_response(answer).and_then(|response| {
+            let asked = request.vote.leader_id.term;
+            sane::check_answered_vote(&response.vote, self.local, asked)?;
+            Ok(response)
+        });
+        read.map_err(nonsense)
+    }
+
+    /// Reads the answer to an append.
+    fn appended(
+        &self,
+        asked: &Asked,
+        answer: AppendResponse,
+    ) -> Result<StreamAppendResult<TypeConfig>, RpcError> {
+        let read = wire::read_append_response(answer).and_then(|result| {
+            let mut acknowledged = self.acknowledged.lock();
+            acknowledged.check(asked, &result, self.local)?;
+            Ok(result)
+        });
+        read.map_err(nonsense)
     }
 
     async fn one_append(
         &mut self,
         request: AppendEntriesRequest<TypeConfig>,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
-        let last = request.entries.last().map(|entry| entry.log_id());
-        let last = last.or(request.prev_log_id);
+        let asked = Asked::of(&request);
         let failed = |network: &Self, error| network.failed(RPCTypes::AppendEntries, error);
         let turns = match self.turns.take() {
             Some(turns) => turns,
@@ -178,28 +204,37 @@ impl PeerNetwork {
         let round_trip = self.metrics.network.round_trip(self.client.target());
         round_trip.observe(started.elapsed().as_secs_f64());
         self.short.note(self.client.target(), answer.short_of_room);
-        let result = wire::read_append_response(answer).map_err(nonsense)?;
-        Ok(wire::single_response(result, last))
+        let result = self.appended(&asked, answer)?;
+        Ok(wire::single_response(result, asked.last))
     }
 }
 
 /// A peer that says nonsense is not asked again at once.
 fn nonsense(error: WireError) -> RpcError {
+    crate::log!(warn, "a peer's answer makes no sense", error = %error);
     RPCError::Unreachable(Unreachable::new(&error))
 }
 
 /// The answers of a pipelined append, up to the one that ends it.
-fn answers(network: &PeerNetwork, appending: Appending) -> BoxStream<'_, Appended> {
-    let next = move |state: Option<Appending>| async move {
-        let mut appending = state?;
+fn answers(
+    network: &PeerNetwork,
+    appending: Appending,
+    asked: Arc<Mutex<VecDeque<Asked>>>,
+) -> BoxStream<'_, Appended> {
+    let next = move |state: Option<(Appending, Arc<Mutex<VecDeque<Asked>>>)>| async move {
+        let (mut appending, asked) = state?;
         let answer = match appending.next().await? {
-            Ok(message) => wire::read_append_response(message).map_err(nonsense),
+            // Nothing is answered that was not asked: the transport has seen to that.
+            Ok(message) => {
+                let asked = asked.lock().pop_front().expect("each request is noted");
+                network.appended(&asked, message)
+            }
             Err(error) => Err(network.failed(RPCTypes::AppendEntries, error)),
         };
         let goes_on = matches!(answer, Ok(Ok(_)));
-        Some((answer, goes_on.then_some(appending)))
+        Some((answer, goes_on.then_some((appending, asked))))
     };
-    stream::unfold(Some(appending), next).boxed()
+    stream::unfold(Some((appending, asked)), next).boxed()
 }
 
 impl RaftNetworkV2<TypeConfig> for PeerNetwork {
@@ -239,11 +274,17 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
                 return Ok(stream::empty().boxed());
             };
             let requests = stream::once(ready(first)).chain(input);
-            let requests = requests.map(wire::append_request).boxed();
+            let asked: Arc<Mutex<VecDeque<Asked>>> = Arc::default();
+            let noted = asked.clone();
+            let requests = requests.map(move |request| {
+                noted.lock().push_back(Asked::of(&request));
+                wire::append_request(request)
+            });
+            let requests = requests.boxed();
             let opened = network.client.append(requests).await;
             let appending =
                 opened.map_err(|error| network.failed(RPCTypes::AppendEntries, error))?;
-            Ok(answers(network, appending))
+            Ok(answers(network, appending, asked))
         })
     }
 
@@ -273,12 +314,15 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         // How long a snapshot takes depends on its size: `outgoing` watches that it goes on.
         let pace = Pace::new(self.metrics.wal_fsync.clone());
         let counted = self.metrics.network.sending(self.client.target());
-        let sending = outgoing::send(&self.client, &vote, snapshot, pace);
+        let (sender, last) = (vote, snapshot.meta.last_log_id);
+        let sending = outgoing::send(&self.client, self.local, &vote, snapshot, pace);
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = sending => match sent {
                 Ok(vote) => {
                     counted.succeeded();
+                    let term = sender.leader_id.term;
+                    self.acknowledged.lock().note(term, last);
                     Ok(SnapshotResponse::new(vote))
                 }
                 Err(error) => {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::pace::Pace;
-use super::{SnapshotData, TypeConfig, Vote, entry, wire};
+use super::{SnapshotData, TypeConfig, Vote, sane, wire};
 use crate::peer::message::{SnapshotDone, SnapshotPart, SnapshotPiece, snapshot_part::Part};
 use crate::peer::{CallError, Client};
 use crate::snapshot::transfer::{Outgoing, Piece};
@@ -45,9 +45,10 @@ pub(super) enum SendError {
     Wire(#[from] wire::WireError),
 }
 
-/// Sends a snapshot; the receiver's vote, once it has installed it.
+/// Sends a snapshot of `member`'s; the receiver's vote, once it has installed it.
 pub(super) async fn send(
     client: &Client,
+    member: u64,
     vote: &Vote,
     snapshot: SnapshotOf<TypeConfig, SnapshotData>,
     pace: Pace,
@@ -65,8 +66,9 @@ pub(super) async fn send(
         answer = client.install_snapshot(parts) => answer?,
         limit = stalled(&progress) => return Err(SendError::Stalled(limit)),
     };
-    let vote = answer.vote.ok_or(wire::WireError::Missing("vote"))?;
-    Ok(entry::read_vote(&vote))
+    let answered = wire::read_vote(answer.vote)?;
+    sane::check_answered_vote(&answered, member, vote.leader_id.term)?;
+    Ok(answered)
 }
 
 /// When the connection last took something, and how long it may take nothing.

@@ -10,7 +10,7 @@ use openraft::storage::Snapshot;
 use prost::Message;
 
 use super::incoming::{self, Beginning, Parts, ReceiveError};
-use super::{Batch, Consensus, ProposeRefused, SnapshotData, entry, wire};
+use super::{Batch, Consensus, ProposeRefused, SnapshotData, entry, sane, wire};
 use crate::peer::CallError;
 use crate::peer::Declined;
 use crate::peer::message::{
@@ -31,6 +31,8 @@ impl Consensus {
         &self,
         requests: BoxStream<'static, AppendRequest>,
     ) -> BoxStream<'static, AppendResponse> {
+        let mut checks = sane::Appends::new(self.log.clone(), self.member.0);
+        let read = move |message| wire::read_append_request(message).and_then(|r| checks.check(r));
         let contact = self.contact.clone();
         let consensus = self.clone();
         let requests = requests.then(move |request| {
@@ -40,7 +42,7 @@ impl Consensus {
                 request
             }
         });
-        let requests = whole(requests.map(wire::read_append_request), "an append");
+        let requests = whole(requests.map(read), "an append");
         let requests = requests.inspect(move |request| contact.note(&request.vote));
         let results = self.raft.stream_append(requests);
         let consensus = self.clone();
@@ -81,6 +83,7 @@ impl Consensus {
     pub async fn serve_vote(&self, request: VoteRequest) -> Result<VoteResponse, Declined> {
         let pre_vote = request.pre_vote;
         let request = wire::read_vote_request(request).map_err(invalid)?;
+        sane::check_vote_request(&request, self.member.0, &self.log.known()).map_err(invalid)?;
         let answered = match pre_vote {
             true => self.raft.pre_vote(request).await,
             false => self.raft.vote(request).await,
@@ -131,6 +134,7 @@ impl Consensus {
         dir: &Path,
     ) -> Result<Result<SnapshotAnswer, Declined>, ReceiveError> {
         let Beginning { vote, meta, bytes } = incoming::beginning(parts).await?;
+        sane::check_snapshot(&vote, &meta, self.member.0, &self.log.known())?;
         let counted = self
             .metrics
             .network
@@ -169,6 +173,17 @@ impl Consensus {
             // Consensus may have taken it before it stopped.
             ProposeRefused::Unknown | ProposeRefused::Stopped => Declined::TimedOut,
         })
+    }
+
+    /// Hands leadership to a voter, as a peer asks.
+    ///
+    /// # Errors
+    /// There is no such voter, or consensus has stopped.
+    pub async fn serve_move_leader(&self, to: MemberId) -> Result<(), Declined> {
+        if to == self.member || !self.raft.voter_ids().any(|id| id == to.0) {
+            return Err(Declined::BadTransferee);
+        }
+        self.hand_over(to).await.map_err(|_| Declined::Stopped)
     }
 
     /// The index that a linearizable read has to wait for, once a quorum has confirmed that this

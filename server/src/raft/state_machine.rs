@@ -1,5 +1,5 @@
-//! openraft's state machine, as thin as it can be: committed entries go to the apply thread, and
-//! the answer comes back when they are applied.
+//! openraft's state machine, as thin as it can be: committed entries go to the apply thread as soon
+//! as they are durable here, and the answer comes back when they are applied.
 
 use std::io;
 use std::pin::pin;
@@ -21,6 +21,7 @@ const ENTRIES_MAX: usize = 256;
 /// See the module.
 pub struct StateMachine {
     store: Arc<Store>,
+    log: LogStore,
     apply: ApplyHandle,
     snapshots: Snapshots,
 }
@@ -28,9 +29,10 @@ pub struct StateMachine {
 impl StateMachine {
     /// An adapter over the apply thread. `log` is the one that openraft appends to.
     pub fn new(store: Arc<Store>, apply: ApplyHandle, log: LogStore) -> StateMachine {
-        let snapshots = Snapshots::new(store.clone(), apply.clone(), log);
+        let snapshots = Snapshots::new(store.clone(), apply.clone(), log.clone());
         StateMachine {
             store,
+            log,
             apply,
             snapshots,
         }
@@ -39,6 +41,20 @@ impl StateMachine {
     /// What is being sent.
     pub(super) fn sending(&self) -> Sending {
         self.snapshots.sending()
+    }
+
+    /// Applies entries in order, each as soon as it is durable here. openraft asks for it as soon as
+    /// they are committed; others may have committed them while this member's disk still writes.
+    async fn apply_durable(&self, mut entries: Vec<Entry>) -> io::Result<()> {
+        while let Some((first, last)) = entries.first().zip(entries.last()) {
+            let (first, last) = (first.log_id.index(), last.log_id.index());
+            let durable = self.log.durable(first..=last).await;
+            let ready = usize::try_from(durable - first + 1).unwrap_or(usize::MAX);
+            let rest = entries.split_off(ready.min(entries.len()));
+            self.apply.run(|done| Task::Apply { entries, done }).await?;
+            entries = rest;
+        }
+        Ok(())
     }
 
     /// To be told once openraft has started.
@@ -54,6 +70,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         let applied = self.store.engine().applied().map_err(io::Error::other)?;
         let meta = describe(applied)?;
+        self.log.note_applied(meta.last_log_id);
         Ok((meta.last_log_id, meta.last_membership))
     }
 
@@ -70,7 +87,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 entries.push(entry);
                 responders.push(responder);
             }
-            self.apply.run(|done| Task::Apply { entries, done }).await?;
+            self.apply_durable(entries).await?;
             for responder in responders.into_iter().flatten() {
                 responder.send(());
             }

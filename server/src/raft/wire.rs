@@ -12,7 +12,8 @@ use pb::append_response::Result as Appended;
 use pb::transfer_leader_response::Result as Transferred;
 
 use super::entry::{self, EntryError};
-use super::{LogId, StoredMembership, TypeConfig, Vote};
+use super::{LogId, StoredMembership, TypeConfig, Vote, sane};
+use crate::codec::entry::DecodeError;
 
 /// A message of a peer that makes no sense.
 #[derive(Debug, thiserror::Error)]
@@ -29,23 +30,37 @@ pub enum WireError {
     /// An entry cannot be decoded.
     #[error("a peer's entry cannot be decoded: {0}")]
     Entry(#[from] EntryError),
+    /// A batch cannot be applied by this build.
+    #[error("a peer's entry cannot be applied: {0}")]
+    Batch(#[from] DecodeError),
+    /// No correct member says so.
+    #[error("a peer's message makes no sense: {0}")]
+    Nonsense(&'static str),
 }
 
 fn id(log_id: Option<&LogId>) -> Option<raft::LogId> {
     log_id.map(entry::log_id_message)
 }
 
-fn read_id(message: Option<raft::LogId>) -> Option<LogId> {
-    message.map(|id| entry::log_id(id.term, id.index))
+fn read_id(message: Option<raft::LogId>) -> Result<Option<LogId>, WireError> {
+    message.map(read_log_id).transpose()
+}
+
+fn read_log_id(message: raft::LogId) -> Result<LogId, WireError> {
+    let id = entry::log_id(message.term, message.index);
+    sane::check_id(&id)?;
+    Ok(id)
 }
 
 fn vote(vote: &Vote) -> Option<raft::Vote> {
     Some(entry::vote_message(vote))
 }
 
-fn read_vote(message: Option<raft::Vote>) -> Result<Vote, WireError> {
+pub(super) fn read_vote(message: Option<raft::Vote>) -> Result<Vote, WireError> {
     let message = message.ok_or(WireError::Missing("vote"))?;
-    Ok(entry::read_vote(&message))
+    let vote = entry::read_vote(&message);
+    sane::check_term(&vote)?;
+    Ok(vote)
 }
 
 pub(super) fn append_request(request: AppendEntriesRequest<TypeConfig>) -> pb::AppendRequest {
@@ -60,7 +75,7 @@ pub(super) fn append_request(request: AppendEntriesRequest<TypeConfig>) -> pb::A
 pub(super) fn read_append_request(
     message: pb::AppendRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, WireError> {
-    let prev_log_id = read_id(message.prev);
+    let prev_log_id = read_id(message.prev)?;
     let mut next = prev_log_id.next_index();
     for entry in &message.entries {
         if entry.index != next {
@@ -73,7 +88,7 @@ pub(super) fn read_append_request(
         vote: read_vote(message.vote)?,
         prev_log_id,
         entries: entries.collect::<Result<_, _>>()?,
-        leader_commit: read_id(message.committed),
+        leader_commit: read_id(message.committed)?,
     })
 }
 
@@ -97,11 +112,9 @@ pub(super) fn read_append_response(
     message: pb::AppendResponse,
 ) -> Result<StreamAppendResult<TypeConfig>, WireError> {
     Ok(match message.result.ok_or(WireError::Missing("result"))? {
-        Appended::Matched(matched) => Ok(read_id(matched.last)),
-        Appended::Conflict(at) => Err(StreamAppendError::Conflict(entry::log_id(
-            at.term, at.index,
-        ))),
-        Appended::HigherVote(vote) => Err(StreamAppendError::HigherVote(entry::read_vote(&vote))),
+        Appended::Matched(matched) => Ok(read_id(matched.last)?),
+        Appended::Conflict(at) => Err(StreamAppendError::Conflict(read_log_id(at)?)),
+        Appended::HigherVote(vote) => Err(StreamAppendError::HigherVote(read_vote(Some(vote))?)),
     })
 }
 
@@ -130,7 +143,7 @@ pub(super) fn vote_request(request: &VoteRequest<TypeConfig>, pre_vote: bool) ->
 pub(super) fn read_vote_request(
     message: pb::VoteRequest,
 ) -> Result<VoteRequest<TypeConfig>, WireError> {
-    let mut request = VoteRequest::new(read_vote(message.vote)?, read_id(message.last));
+    let mut request = VoteRequest::new(read_vote(message.vote)?, read_id(message.last)?);
     request.leadership_transfer = message.leadership_transfer;
     Ok(request)
 }
@@ -149,7 +162,7 @@ pub(super) fn read_vote_response(
     let vote = read_vote(message.vote)?;
     Ok(VoteResponse::new(
         vote,
-        read_id(message.last),
+        read_id(message.last)?,
         message.granted,
     ))
 }
@@ -171,7 +184,7 @@ pub(super) fn read_transfer_request(
     Ok(TransferLeaderRequest::new(
         from,
         message.to,
-        read_id(message.last),
+        read_id(message.last)?,
     ))
 }
 
@@ -208,8 +221,8 @@ pub(super) fn read_transfer_response(
             actual: read_vote(changed.actual)?,
         },
         Transferred::LogNotFlushed(behind) => TransferLeaderError::LogNotFlushed {
-            expected: read_id(behind.expected),
-            actual: read_id(behind.actual),
+            expected: read_id(behind.expected)?,
+            actual: read_id(behind.actual)?,
         },
     };
     Ok(Err(error))
@@ -237,8 +250,8 @@ pub(super) fn read_snapshot_begin(
         .ok_or(WireError::Missing("membership"))
         .and_then(|membership| Ok(entry::read_membership(membership)?))?;
     let meta = SnapshotMetaOf::<TypeConfig> {
-        last_log_id: read_id(message.last),
-        last_membership: StoredMembership::new(read_id(message.membership_at), membership),
+        last_log_id: read_id(message.last)?,
+        last_membership: StoredMembership::new(read_id(message.membership_at)?, membership),
     };
     Ok((read_vote(message.vote)?, meta))
 }

@@ -213,6 +213,16 @@ impl Member {
         }
     }
 
+    /// Its data directory.
+    pub fn data_dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Its log's.
+    pub fn wal_dir(&self) -> PathBuf {
+        self.dir.path().join("wal")
+    }
+
     /// Stops it, and starts it again on its directory.
     pub async fn restart(self) -> Member {
         let (id, dir) = (self.id, self.stop().await);
