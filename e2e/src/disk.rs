@@ -108,6 +108,28 @@ impl SmallFileSystem {
         }
     }
 
+    /// Gives it room for `bytes`.
+    ///
+    /// # Panics
+    /// If the system refuses.
+    pub fn resize(&self, bytes: u64) {
+        mount(&self.path, &format!("size={bytes}"), libc::MS_REMOUNT);
+    }
+
+    /// Bytes that are free.
+    ///
+    /// # Panics
+    /// If the system does not say.
+    pub fn free(&self) -> u64 {
+        let target = c_path(&self.path);
+        // SAFETY: statvfs is numbers only, for which zeros are valid.
+        let mut told: libc::statvfs = unsafe { std::mem::zeroed() };
+        // SAFETY: the path is a C string and `told` a place to write to; both outlive the call.
+        let result = unsafe { libc::statvfs(target.as_ptr(), &raw mut told) };
+        assert_eq!(result, 0, "{}: no statvfs", self.path.display());
+        told.f_bavail * told.f_frsize
+    }
+
     /// Makes it read-only.
     ///
     /// # Panics

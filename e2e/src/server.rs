@@ -392,6 +392,13 @@ impl Server {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// The last line of [`Server::output`], at most 300 bytes of it.
+    pub fn last_line(&self) -> String {
+        let output = self.output();
+        let line = output.lines().last().unwrap_or_default();
+        String::from_utf8_lossy(&line.as_bytes()[..line.len().min(300)]).into_owned()
+    }
+
     /// The end of [`Server::output`], for messages.
     pub fn last_words(&self) -> String {
         let output = self.output();

@@ -5,6 +5,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::Cluster;
+use crate::ports;
 use crate::proxy::Link;
 
 impl Cluster {
@@ -44,6 +45,37 @@ impl Cluster {
     pub fn restart_with(&mut self, place: usize, argument: &str) {
         self.members[place].server.add_flag(argument.to_owned());
         self.restart(place);
+    }
+
+    /// Has a stopped member listen for its peers at a new address from its next start on, where they
+    /// reach it without a gate; returns its URL. Nobody is told.
+    ///
+    /// # Panics
+    /// If it runs.
+    pub fn move_away(&mut self, place: usize) -> String {
+        let server = &mut self.members[place].server;
+        assert!(!server.is_running(), "{} still runs", server.name());
+        let url = format!("http://127.0.0.1:{}", ports::free());
+        server.add_flag(format!("--listen-peer-urls={url}"));
+        server.add_flag(format!("--initial-advertise-peer-urls={url}"));
+        let name = server.name().to_owned();
+        let others = self
+            .members
+            .iter()
+            .filter(|member| member.server.name() != name);
+        let others = others.map(|member| format!("{}={}", member.server.name(), member.peer_url()));
+        let mut everybody: Vec<String> = others.collect();
+        everybody.push(format!("{name}={url}"));
+        self.members[place].initial = Some(("existing", everybody.join(",")));
+        url
+    }
+
+    /// How a member that is expected to refuse to start ended, and what it said; `None` where it
+    /// serves or is still at it after `limit`.
+    pub fn refusal(&mut self, place: usize, limit: Duration) -> Option<(ExitStatus, String)> {
+        self.launch(place);
+        let status = self.ended_within(place, limit)?;
+        Some((status, self.server(place).output()))
     }
 
     /// Waits until a relaunched member serves.

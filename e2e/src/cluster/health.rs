@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use engram_proto::etcdserverpb::{StatusRequest, StatusResponse};
+use engram_proto::etcdserverpb::{MoveLeaderRequest, StatusRequest, StatusResponse};
 
 use super::Cluster;
 use crate::client::{Client, revision_of};
@@ -11,6 +11,10 @@ use crate::client::{Client, revision_of};
 const STATUS_LIMIT: Duration = Duration::from_millis(1_000);
 /// How long a member that serves may take to answer a status at all.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take until a chosen member leads.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(30);
+/// What a hand-over needs until everybody knows of it.
+const BETWEEN_HAND_OVERS: Duration = Duration::from_millis(700);
 /// Between two looks at a condition.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -79,6 +83,30 @@ impl Cluster {
     /// If they do not in time.
     pub fn wait_for_leader(&self, limit: Duration) -> Leader {
         self.wait_for_leader_among(&self.awake(), limit)
+    }
+
+    /// Has the member at `place` lead, and waits until everybody who is awake says so.
+    ///
+    /// # Panics
+    /// If it does not come to lead.
+    pub fn have_lead(&self, place: usize) {
+        let id = self.member_id(place);
+        let what = format!("{} leads", self.server(place).name());
+        self.wait_for(HAND_OVER_LIMIT, &what, || {
+            let leader = self.leader_among(&self.awake())?;
+            if leader.place == place {
+                return Some(());
+            }
+            let request = MoveLeaderRequest { target_id: id };
+            let address = self.server(leader.place).address();
+            // Refused while the target lags: it is asked again.
+            let _ = self.runtime().block_on(async move {
+                let mut client = Client::lazy(address);
+                client.maintenance.move_leader(request).await
+            });
+            std::thread::sleep(BETWEEN_HAND_OVERS);
+            None
+        });
     }
 
     /// Waits until all of `places` agree on a leader among them.

@@ -13,7 +13,7 @@ mod nemesis;
 
 pub use health::Leader;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
@@ -36,7 +36,15 @@ pub const LEADER_LIMIT: Duration = Duration::from_secs(20);
 pub struct Plan {
     size: usize,
     flags: Vec<String>,
+    own: BTreeMap<usize, Own>,
     is_secure: bool,
+}
+
+/// What only one member is started with.
+#[derive(Default)]
+struct Own {
+    flags: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Plan {
@@ -49,6 +57,7 @@ impl Plan {
         Self {
             size,
             flags,
+            own: BTreeMap::new(),
             is_secure: false,
         }
     }
@@ -56,6 +65,20 @@ impl Plan {
     /// One more argument for every member.
     pub fn flag(mut self, argument: impl Into<String>) -> Self {
         self.flags.push(argument.into());
+        self
+    }
+
+    /// One more argument for the member at `place`, after everybody's.
+    pub fn flag_of(mut self, place: usize, argument: impl Into<String>) -> Self {
+        let own = self.own.entry(place).or_default();
+        own.flags.push(argument.into());
+        self
+    }
+
+    /// Variables of the environment of the member at `place`, in every life of it.
+    pub fn environment_of(mut self, place: usize, variables: Vec<(String, String)>) -> Self {
+        let own = self.own.entry(place).or_default();
+        own.environment.extend(variables);
         self
     }
 
@@ -76,6 +99,7 @@ impl Plan {
             members: Vec::new(),
             network: Network::new(),
             flags: self.flags,
+            own: self.own,
             is_secure: self.is_secure,
             paused: BTreeSet::new(),
             runtime: client::runtime(),
@@ -121,6 +145,7 @@ pub struct Cluster {
     members: Vec<Member>,
     network: Network,
     flags: Vec<String>,
+    own: BTreeMap<usize, Own>,
     is_secure: bool,
     paused: BTreeSet<usize>,
     runtime: Runtime,
@@ -218,8 +243,12 @@ impl Cluster {
     fn prepare_member(&mut self) -> usize {
         let place = self.members.len();
         let mut setup = Setup::engram().name(&format!("m{}", place + 1));
-        for flag in &self.flags {
+        let own = self.own.remove(&place).unwrap_or_default();
+        for flag in self.flags.iter().chain(&own.flags) {
             setup = setup.flag(flag.clone());
+        }
+        for (name, value) in &own.environment {
+            setup = setup.environment(name, value);
         }
         let mut server = setup.prepare();
         let gate = self.network.open_gate(place, server.peer_address());

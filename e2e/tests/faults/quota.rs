@@ -1,0 +1,114 @@
+//! The quota is for live data: what the engine keeps of the past is reclaimed before it speaks, and
+//! freed space can be written to without `defrag`.
+
+use std::time::{Duration, Instant};
+
+use engram_e2e::client::{self, Client};
+use engram_e2e::random::Random;
+use engram_e2e::server::{Server, Setup};
+use engram_proto::etcdserverpb::CompactionRequest;
+
+use crate::case;
+use crate::ci_or_full;
+
+const KEYS: usize = 100;
+const VALUE_BYTES: usize = 100_000;
+const COMPACT_EVERY: usize = 200;
+/// Engram's live data is 10 MB; what is still kept of history up to 30.
+const OVERWRITE_QUOTA: u64 = 64 << 20;
+const SMALL_QUOTA: u64 = 16 << 20;
+const SPACE_AGAIN_LIMIT: Duration = Duration::from_secs(10);
+
+#[test]
+fn steady_overwriting_never_meets_the_quota() {
+    let case = case::begin("quota under steady overwriting");
+    let server = Setup::engram()
+        .flag(format!("--quota-backend-bytes={OVERWRITE_QUOTA}"))
+        .start();
+    let writes = ci_or_full(1_500, 3_000);
+    let outcome = client::runtime().block_on(overwrite(&server, writes));
+    let status = &server.etcdctl_json(&["endpoint", "status"])[0]["Status"];
+    let sizes = format!(
+        "size {}, in use {}",
+        status["dbSize"], status["dbSizeInUse"]
+    );
+    case.saw(match &outcome {
+        Ok(()) => format!("{writes} puts, {sizes}"),
+        Err((number, said)) => format!("put {number}: {said}; {sizes}"),
+    });
+    assert!(outcome.is_ok(), "{outcome:?}");
+    assert_eq!(server.etcdctl(&["alarm", "list"]), "");
+    let size = status["dbSize"].as_u64().expect("a size");
+    assert!(size < OVERWRITE_QUOTA, "{size} bytes");
+}
+
+async fn overwrite(server: &Server, writes: usize) -> Result<(), (usize, String)> {
+    let mut client = Client::connect(server.address()).await;
+    let mut random = Random::new(3);
+    for number in 1..=writes {
+        let key = format!("over/{}", number % KEYS);
+        let written = client.put(key, random.bytes(VALUE_BYTES)).await;
+        let revision = written.map_err(|status| (number, status.to_string()))?;
+        if number % COMPACT_EVERY == 0 {
+            let request = CompactionRequest {
+                revision,
+                physical: false,
+            };
+            let compacted = client.kv.compact(request).await;
+            compacted.map_err(|status| (number, status.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn after_delete_compact_and_disarm_one_can_write_without_defrag() {
+    let case = case::begin("NOSPACE, delete, compact, disarm, no defrag");
+    let server = Setup::engram()
+        .flag(format!("--quota-backend-bytes={SMALL_QUOTA}"))
+        .start();
+    let written = client::runtime().block_on(fill(&server));
+    server.etcdctl(&["del", "--prefix", "big/"]);
+    let revision = server.etcdctl_json(&["get", "x"])["header"]["revision"].to_string();
+    server.etcdctl(&["compact", &revision, "--physical"]);
+    let freed = Instant::now();
+    let mut taken = false;
+    while !taken && freed.elapsed() < SPACE_AGAIN_LIMIT {
+        server.etcdctl(&["alarm", "disarm"]);
+        taken = server.try_etcdctl(&["put", "a", "1"]).status.success();
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    case.saw(match taken {
+        true => format!(
+            "{written} values fitted; a put goes through after {:.1?}",
+            freed.elapsed()
+        ),
+        false => format!("{written} values fitted; still no space after {SPACE_AGAIN_LIMIT:?}"),
+    });
+    assert!(taken, "no write after the space was freed");
+    // And not one only.
+    let again = client::runtime().block_on(fill(&server));
+    assert!(
+        again * 2 > written,
+        "{again} values fitted afterwards, {written} before"
+    );
+}
+
+/// Writes until the quota speaks; returns how many values fitted.
+async fn fill(server: &Server) -> usize {
+    let mut client = Client::connect(server.address()).await;
+    let mut random = Random::new(5);
+    for number in 0..1_000 {
+        let written = client
+            .put(format!("big/{number}"), random.bytes(200_000))
+            .await;
+        if let Err(status) = written {
+            assert_eq!(
+                status.message(),
+                "etcdserver: mvcc: database space exceeded"
+            );
+            return number;
+        }
+    }
+    panic!("no quota spoke");
+}

@@ -1,0 +1,148 @@
+//! The log's disk of one member syncs slowly while the others commit without it. What it applied must
+//! never be ahead of what its log holds: it has to start again, however it ended, with nothing lost.
+
+use std::time::Duration;
+
+use engram_e2e::client::Client;
+use engram_e2e::cluster::{Cluster, Plan};
+use engram_e2e::slow_disk::SlowSync;
+use engram_proto::etcdserverpb::DefragmentRequest;
+
+use crate::calls::{self, PATIENCE};
+use crate::case::{self, Case};
+
+/// What a sync of the log takes longer.
+const DELAY: Duration = Duration::from_secs(4);
+const WRITES: usize = 40;
+/// Between the beginnings of two writes, so that they are entries of their own.
+const STAGGER: Duration = Duration::from_millis(25);
+/// While the disk is slow: below [`DELAY`], so that the member ends in the middle of a sync.
+const SLOW_FOR: Duration = Duration::from_millis(2_500);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Kill,
+    Terminate,
+}
+
+#[test]
+fn a_leader_with_a_slow_log_starts_again_after_a_kill() {
+    leader(&case::begin("slow log disk of the leader, kill"), End::Kill);
+}
+
+#[test]
+fn a_leader_with_a_slow_log_starts_again_after_sigterm() {
+    let case = case::begin_long("slow log disk of the leader, SIGTERM");
+    if let Some(case) = case {
+        leader(&case, End::Terminate);
+    }
+}
+
+#[test]
+fn a_follower_with_a_slow_log_starts_again_after_a_kill() {
+    follower(&case::begin("slow log disk of a follower, kill"), End::Kill);
+}
+
+#[test]
+fn a_follower_with_a_slow_log_starts_again_after_sigterm() {
+    let case = case::begin_long("slow log disk of a follower, SIGTERM");
+    if let Some(case) = case {
+        follower(&case, End::Terminate);
+    }
+}
+
+fn leader(case: &Case, end: End) {
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let slow = SlowSync::of(scratch.path(), ".wal", DELAY);
+    let mut cluster = Plan::of(3)
+        .flag("--snapshot-count=20")
+        .environment_of(0, slow.environment())
+        .start();
+    cluster.have_lead(0);
+    slow.on();
+    let writes = begin_writes(&cluster, 0);
+    std::thread::sleep(SLOW_FOR);
+    finish(&mut cluster, 0, end);
+    slow.off();
+    let kept = acknowledged(&cluster, writes);
+    starts_again_with(case, &mut cluster, 0, &kept);
+}
+
+fn follower(case: &Case, end: End) {
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let slow = SlowSync::of(scratch.path(), ".wal", DELAY);
+    let mut cluster = Plan::of(3).environment_of(2, slow.environment()).start();
+    cluster.have_lead(0);
+    slow.on();
+    let writes = begin_writes(&cluster, 0);
+    std::thread::sleep(SLOW_FOR / 2);
+    // Has the store put on the disk what was applied.
+    let address = cluster.server(2).address();
+    let _ = cluster.runtime().block_on(async move {
+        let mut client = Client::lazy(address);
+        let defragment = client.maintenance.defragment(DefragmentRequest {});
+        tokio::time::timeout(SLOW_FOR / 2, defragment).await
+    });
+    finish(&mut cluster, 2, end);
+    slow.off();
+    let kept = acknowledged(&cluster, writes);
+    cluster.must(kept.len() == WRITES, || {
+        format!(
+            "two of three commit, and yet {} of {WRITES} writes",
+            kept.len()
+        )
+    });
+    starts_again_with(case, &mut cluster, 2, &kept);
+}
+
+type Write = tokio::task::JoinHandle<Option<(String, i64)>>;
+type Writes = Vec<Write>;
+
+fn begin_writes(cluster: &Cluster, place: usize) -> Writes {
+    let address = cluster.server(place).address();
+    let write = |number: u32| {
+        cluster.runtime().spawn(async move {
+            tokio::time::sleep(STAGGER * number).await;
+            let key = format!("slow/{number}");
+            let mut client = Client::lazy(address);
+            let revision = client.put(key.as_str(), key.as_str()).await.ok()?;
+            Some((key, revision))
+        })
+    };
+    let count = u32::try_from(WRITES).expect("few");
+    (0..count).map(write).collect()
+}
+
+fn acknowledged(cluster: &Cluster, writes: Writes) -> Vec<(String, i64)> {
+    let wait = |task: Write| cluster.runtime().block_on(task).expect("no panic");
+    writes.into_iter().filter_map(wait).collect()
+}
+
+fn finish(cluster: &mut Cluster, place: usize, end: End) {
+    match end {
+        End::Kill => cluster.kill(place),
+        End::Terminate => drop(cluster.terminate(place)),
+    }
+}
+
+fn starts_again_with(case: &Case, cluster: &mut Cluster, place: usize, kept: &[(String, i64)]) {
+    let ended = match cluster.refusal(place, Duration::from_secs(3)) {
+        None => "it starts again".to_owned(),
+        Some((status, _)) => format!(
+            "it ends with {status}: {}",
+            cluster.server(place).last_line()
+        ),
+    };
+    case.saw(format!("{} writes acknowledged; {ended}", kept.len()));
+    cluster.must(cluster.server(place).has_process(), || ended.clone());
+    cluster.must_become_ready(place);
+    calls::must_take_a_write(cluster, place, PATIENCE);
+    cluster.must_hold_the_same();
+    for (key, _) in kept {
+        let value = calls::get_local(cluster, place, key);
+        let is_there = matches!(&value, Ok(Some(value)) if value == key.as_bytes());
+        cluster.must(is_there, || {
+            format!("{key} was acknowledged, it is {value:?}")
+        });
+    }
+}
