@@ -1,13 +1,26 @@
-//! How long calls take, as histograms. Kept only with `--metrics=extensive`: two looks at the clock
-//! are a noticeable part of a call that takes microseconds.
+//! How long calls take, as histograms: those that etcd has by default always, one a method with
+//! `--metrics=extensive`.
+//!
+//! Two exact looks at the clock are a noticeable part of a call that takes microseconds. Without
+//! `--metrics=extensive` one request in [`SAMPLE`] is timed exactly; the others by the kernel's
+//! coarse clock, and where that cannot tell (it ticks every few milliseconds) they count as the last
+//! one that was timed exactly and was quick. So every request is counted, what is slow is counted as
+//! slow, and what is quick has the distribution of the samples.
 
+use std::cell::Cell;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use super::arrival::coarse_now;
 use super::metrics::head;
 use super::table::ROWS;
 use crate::types::request::Op;
+
+/// One request in so many is timed exactly.
+const SAMPLE: u32 = 16;
+/// What the coarse clock can tell: two ticks of the slowest kernel (100 Hz).
+const COARSE: Duration = Duration::from_millis(20);
 
 /// Upper bounds of `grpc_server_handling_seconds`, microseconds: Prometheus' default buckets, which
 /// go-grpc-middleware has and etcd leaves so.
@@ -70,13 +83,15 @@ impl RequestType {
     }
 }
 
-/// A histogram over fixed bounds. Observing costs two atomic additions.
+/// A histogram over fixed bounds. Observing costs two atomic additions, of a sample a store more.
 struct Histogram<const N: usize> {
     bounds: &'static [u64; N],
     /// Not cumulative; what is above all bounds is in `above`.
     buckets: [AtomicU64; N],
     above: AtomicU64,
     sum_micros: AtomicU64,
+    /// What the last request took that was quick and timed exactly, microseconds.
+    quick_micros: AtomicU64,
 }
 
 impl<const N: usize> Histogram<N> {
@@ -86,11 +101,32 @@ impl<const N: usize> Histogram<N> {
             buckets: std::array::from_fn(|_| AtomicU64::new(0)),
             above: AtomicU64::new(0),
             sum_micros: AtomicU64::new(0),
+            quick_micros: AtomicU64::new(0),
         }
     }
 
-    fn observe(&self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    /// A request that began at `started` has ended.
+    fn end(&self, started: Started) {
+        match started {
+            Started::Untimed => {}
+            Started::Exactly(started) => {
+                let took = started.elapsed();
+                if took < COARSE {
+                    self.quick_micros.store(micros(took), Relaxed);
+                }
+                self.observe(micros(took));
+            }
+            Started::About(started) => {
+                let took = coarse_now().saturating_sub(started);
+                match took < COARSE {
+                    true => self.observe(self.quick_micros.load(Relaxed)),
+                    false => self.observe(micros(took)),
+                }
+            }
+        }
+    }
+
+    fn observe(&self, micros: u64) {
         let at = self.bounds.partition_point(|bound| *bound < micros);
         self.buckets
             .get(at)
@@ -120,13 +156,26 @@ impl<const N: usize> Histogram<N> {
     }
 }
 
-/// A call that is being timed; of no cost where calls are not.
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// When a call or a request began.
 #[derive(Clone, Copy)]
-pub(super) struct Started(Option<Instant>);
+pub(super) enum Started {
+    /// Nobody wants to know.
+    Untimed,
+    /// By the exact clock.
+    Exactly(Instant),
+    /// By the coarse one.
+    About(Duration),
+}
 
 /// All histograms of calls.
 pub(super) struct Durations {
-    /// One a row of the table.
+    /// Whether everything is timed exactly, and calls as well (`--metrics=extensive`).
+    extensive: bool,
+    /// One a row of the table; none without `--metrics=extensive`.
     handling: Vec<Histogram<{ HANDLING.len() }>>,
     /// One a type: failed, succeeded.
     requests: Vec<[Histogram<{ REQUEST.len() }>; 2]>,
@@ -136,39 +185,48 @@ pub(super) struct Durations {
 
 impl Durations {
     /// Empty histograms.
-    pub(super) fn new() -> Durations {
+    pub(super) fn new(extensive: bool) -> Durations {
+        let rows = if extensive { ROWS } else { &[] };
         let request = |_| [Histogram::new(&REQUEST), Histogram::new(&REQUEST)];
         Durations {
-            handling: ROWS.iter().map(|_| Histogram::new(&HANDLING)).collect(),
+            extensive,
+            handling: rows.iter().map(|_| Histogram::new(&HANDLING)).collect(),
             requests: REQUEST_TYPES.iter().map(request).collect(),
             ranges: [Histogram::new(&RANGE), Histogram::new(&RANGE)],
         }
     }
 
-    /// Looks at the clock, where there is something to time for.
-    pub(super) fn start(durations: Option<&Durations>) -> Started {
-        Started(durations.map(|_| Instant::now()))
+    /// A call begins.
+    pub(super) fn start_call(&self) -> Started {
+        match self.extensive {
+            true => Started::Exactly(Instant::now()),
+            false => Started::Untimed,
+        }
+    }
+
+    /// A request to the core begins.
+    pub(super) fn start_request(&self) -> Started {
+        match self.extensive || is_sample() {
+            true => Started::Exactly(Instant::now()),
+            false => Started::About(coarse_now()),
+        }
     }
 
     /// A call of the table's row `row` has ended.
     pub(super) fn handled(&self, row: usize, started: Started) {
-        if let Started(Some(started)) = started {
-            self.handling[row].observe(started.elapsed());
+        if let Some(handling) = self.handling.get(row) {
+            handling.end(started);
         }
     }
 
     /// A request was answered by the core.
     pub(super) fn answered(&self, request: RequestType, started: Started, success: bool) {
-        if let Started(Some(started)) = started {
-            self.requests[request as usize][usize::from(success)].observe(started.elapsed());
-        }
+        self.requests[request as usize][usize::from(success)].end(started);
     }
 
     /// A range was read, without the wait for its confirmation.
     pub(super) fn ranged(&self, started: Started, success: bool) {
-        if let Started(Some(started)) = started {
-            self.ranges[usize::from(success)].observe(started.elapsed());
-        }
+        self.ranges[usize::from(success)].end(started);
     }
 
     /// Appends everything in Prometheus' text format.
@@ -176,7 +234,9 @@ impl Durations {
         let name = "grpc_server_handling_seconds";
         let help = "Histogram of response latency (seconds) of gRPC that had been \
                     application-level handled by the server.";
-        head(out, name, help, "histogram")?;
+        if self.extensive {
+            head(out, name, help, "histogram")?;
+        }
         for (row, histogram) in ROWS.iter().zip(&self.handling) {
             let (kind, method, service) = (row.kind.label(), row.method, row.service);
             let labels =
@@ -208,6 +268,18 @@ impl Durations {
     }
 }
 
+/// Whether this request is one of those timed exactly: every [`SAMPLE`]th of a thread.
+fn is_sample() -> bool {
+    thread_local! {
+        static REQUESTS: Cell<u32> = const { Cell::new(0) };
+    }
+    REQUESTS.with(|requests| {
+        let count = requests.get();
+        requests.set(count.wrapping_add(1));
+        count % SAMPLE == 0
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,7 +288,7 @@ mod tests {
     fn buckets_are_cumulative_and_bounds_belong_to_their_bucket() {
         let histogram = Histogram::new(&HANDLING);
         for micros in [5_000, 5_001, 99_000_000] {
-            histogram.observe(Duration::from_micros(micros));
+            histogram.observe(micros);
         }
         let mut out = String::new();
         histogram.write(&mut out, "h", "a=\"b\"").unwrap();
@@ -228,6 +300,34 @@ mod tests {
             out.contains("h_sum{a=\"b\"} 99.010001\nh_count{a=\"b\"} 3\n"),
             "{out}"
         );
+    }
+
+    #[test]
+    fn every_request_is_counted_once_and_a_slow_one_as_slow() {
+        let durations = Durations::new(false);
+        let samples = (0..160)
+            .filter(|_| {
+                let started = durations.start_request();
+                durations.answered(RequestType::Put, started, true);
+                matches!(started, Started::Exactly(_))
+            })
+            .count();
+        assert_eq!(samples, 10);
+        let long_ago = coarse_now().saturating_sub(Duration::from_secs(3));
+        durations.answered(RequestType::Put, Started::About(long_ago), true);
+        let mut out = String::new();
+        durations.write(&mut out).unwrap();
+        let name = "etcd_server_request_duration_seconds";
+        let labels = "success=\"true\",type=\"Put\"";
+        assert!(
+            out.contains(&format!("{name}_count{{{labels}}} 161\n")),
+            "{out}"
+        );
+        assert!(
+            out.contains(&format!("{name}_bucket{{{labels},le=\"2.048\"}} 160\n")),
+            "{out}"
+        );
+        assert!(!out.contains("grpc_server_handling_seconds"), "{out}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ const LEASE_TTL_MAX: i64 = 9_000_000_000;
 impl<B: Backend> Edge<B> {
     pub(super) async fn range(&self, message: Bytes) -> Result<Frame, Refusal> {
         let query = request::range(decode(message)?)?;
-        let started = self.metrics().clock();
+        let started = self.metrics().request_clock();
         let read = self.read_range(&query).await;
         self.metrics()
             .answered(Some(RequestType::Range), started, read.is_ok());
@@ -37,7 +37,7 @@ impl<B: Backend> Edge<B> {
             self.require_voter()?;
             self.backend().read_barrier().await?;
         }
-        let started = self.metrics().clock();
+        let started = self.metrics().request_clock();
         let read = self.backend().range(query).await;
         self.metrics().ranged(started, read.is_ok());
         Ok(read?)
@@ -70,7 +70,7 @@ impl<B: Backend> Edge<B> {
         let txn = request::decode_txn(message, self.config().max_txn_ops)?;
         overlap::check(&txn)?;
         if txn.is_read_only() {
-            let started = self.metrics().clock();
+            let started = self.metrics().request_clock();
             let read = self.read_txn(&txn).await;
             self.metrics()
                 .answered(Some(RequestType::ReadonlyTxn), started, read.is_ok());
@@ -112,7 +112,7 @@ impl<B: Backend> Edge<B> {
         if grant.ttl > LEASE_TTL_MAX {
             return Err(Refusal::LEASE_TTL_TOO_LARGE);
         }
-        let started = self.metrics().clock();
+        let started = self.metrics().request_clock();
         let granted = self
             .backend()
             .lease_grant(LeaseId(grant.id), grant.ttl)
@@ -148,7 +148,7 @@ impl<B: Backend> Edge<B> {
     }
 
     async fn outcome(&self, op: Op) -> Result<Outcome, Refusal> {
-        let (request, started) = (RequestType::of(&op), self.metrics().clock());
+        let (request, started) = (RequestType::of(&op), self.metrics().request_clock());
         let proposed = self.backend().propose(op).await;
         // What applying answered is a success of the request, as etcd counts it.
         self.metrics().answered(request, started, proposed.is_ok());

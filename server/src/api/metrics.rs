@@ -67,8 +67,7 @@ pub struct Metrics {
     health_successes: AtomicU64,
     health_failures: AtomicU64,
     checks: Vec<Check>,
-    /// Only with `--metrics=extensive`.
-    durations: Option<Durations>,
+    durations: Durations,
 }
 
 impl Metrics {
@@ -88,7 +87,7 @@ impl Metrics {
             health_successes: AtomicU64::new(0),
             health_failures: AtomicU64::new(0),
             checks: super::http::CHECKS.iter().copied().map(check).collect(),
-            durations: extensive.then(Durations::new),
+            durations: Durations::new(extensive),
         }
     }
 
@@ -98,20 +97,23 @@ impl Metrics {
 
     /// Begins to time a call, where calls are timed.
     pub(super) fn clock(&self) -> Started {
-        Durations::start(self.durations.as_ref())
+        self.durations.start_call()
+    }
+
+    /// Begins to time a request to the core.
+    pub(super) fn request_clock(&self) -> Started {
+        self.durations.start_request()
     }
 
     /// A call has ended: its handling took from `started` until now.
     pub(super) fn timed(&self, row: usize, started: Started) {
-        if let Some(durations) = &self.durations {
-            durations.handled(row, started);
-        }
+        self.durations.handled(row, started);
     }
 
     /// The core has answered a request.
     pub(super) fn answered(&self, request: Option<RequestType>, started: Started, success: bool) {
-        if let (Some(durations), Some(request)) = (&self.durations, request) {
-            durations.answered(request, started, success);
+        if let Some(request) = request {
+            self.durations.answered(request, started, success);
         }
     }
 
@@ -134,9 +136,7 @@ impl Metrics {
 
     /// A range was read from the store.
     pub(super) fn ranged(&self, started: Started, success: bool) {
-        if let Some(durations) = &self.durations {
-            durations.ranged(started, success);
-        }
+        self.durations.ranged(started, success);
     }
 
     pub(super) fn client_version(&self, kind: Kind, name: &str) {
@@ -227,10 +227,7 @@ impl Metrics {
         }
         self.write_versions(out)?;
         self.write_checks(out)?;
-        match &self.durations {
-            Some(durations) => durations.write(out),
-            None => Ok(()),
-        }
+        self.durations.write(out)
     }
 
     fn write_calls(&self, out: &mut String) -> std::fmt::Result {

@@ -76,6 +76,11 @@ pub fn open_file_count() -> Option<u64> {
     u64::try_from(open.saturating_sub(1)).ok()
 }
 
+/// How many bytes of address space this process may use; none where there is no limit.
+pub fn address_space_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::As).current
+}
+
 /// How many files this process may open.
 pub fn file_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current

@@ -15,7 +15,8 @@ pub use operations::Operations;
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder,
+    Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Registry,
+    TextEncoder,
 };
 
 /// What is measured as it happens.
@@ -114,6 +115,13 @@ pub fn count(name: &str, help: &str, value: u64) -> MetricFamily {
     let gauge = IntGauge::new(name, help).expect("a valid name");
     gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
     only(gauge.collect())
+}
+
+/// A counter of seconds with the value it has now.
+pub fn total_seconds(name: &str, help: &str, value: f64) -> MetricFamily {
+    let counter = Counter::new(name, help).expect("a valid name");
+    counter.inc_by(value.max(0.0));
+    only(counter.collect())
 }
 
 /// A counter with the value it has now.

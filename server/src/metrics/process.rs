@@ -2,7 +2,10 @@
 
 use prometheus::proto::MetricFamily;
 
-use super::{count, gauge};
+use super::{count, gauge, total, total_seconds};
+
+/// How Prometheus' collectors write a limit that there is not.
+const UNLIMITED: f64 = u64::MAX as f64;
 
 /// `process_*` and `os_fd_*`. What /proc does not tell is left out.
 pub fn families() -> Vec<MetricFamily> {
@@ -15,7 +18,20 @@ pub fn families() -> Vec<MetricFamily> {
     }
     if let Some(seconds) = cpu_seconds() {
         let help = "Total user and system CPU time spent in seconds.";
-        families.push(gauge("process_cpu_seconds_total", help, seconds));
+        families.push(total_seconds("process_cpu_seconds_total", help, seconds));
+    }
+    if let Some(seconds) = started_seconds() {
+        let help = "Start time of the process since unix epoch in seconds.";
+        families.push(gauge("process_start_time_seconds", help, seconds));
+    }
+    let help = "Maximum amount of virtual memory available in bytes.";
+    let limit = crate::fs::address_space_limit().map_or(UNLIMITED, |bytes| bytes as f64);
+    families.push(gauge("process_virtual_memory_max_bytes", help, limit));
+    if let Some((received, sent)) = network_bytes() {
+        let help = "Number of bytes received by the process over the network.";
+        families.push(total("process_network_receive_bytes_total", help, received));
+        let help = "Number of bytes sent by the process over the network.";
+        families.push(total("process_network_transmit_bytes_total", help, sent));
     }
     if let Some(open) = crate::fs::open_file_count() {
         families.push(count(
@@ -40,6 +56,34 @@ pub fn families() -> Vec<MetricFamily> {
     families
 }
 
+/// When the process began, seconds since 1970: ticks since the boot, and when that was.
+fn started_seconds() -> Option<f64> {
+    let text = crate::fs::read_text("/proc/self/stat")?;
+    let (_, rest) = text.rsplit_once(')')?;
+    let ticks: u64 = rest.split_whitespace().nth(19)?.parse().ok()?;
+    let system = crate::fs::read_text("/proc/stat")?;
+    let booted = system
+        .lines()
+        .find_map(|line| line.strip_prefix("btime "))?;
+    let booted: u64 = booted.trim().parse().ok()?;
+    let per_second = rustix::param::clock_ticks_per_second();
+    Some(booted as f64 + ticks as f64 / per_second as f64)
+}
+
+/// Bytes received and sent over IP in the process's network namespace, as Prometheus' own
+/// collectors tell them.
+fn network_bytes() -> Option<(u64, u64)> {
+    let text = crate::fs::read_text("/proc/self/net/netstat")?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("IpExt: "));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+    let mut value = |wanted: &str| {
+        let found = pairs.by_ref().find(|(name, _)| *name == wanted);
+        found?.1.parse::<u64>().ok()
+    };
+    Some((value("InOctets")?, value("OutOctets")?))
+}
+
 fn memory() -> Option<(u64, u64)> {
     let text = crate::fs::read_text("/proc/self/statm")?;
     let mut pages = text.split_whitespace().map(str::parse::<u64>);
@@ -57,4 +101,47 @@ fn cpu_seconds() -> Option<f64> {
     let ticks: u32 = fields.get(11)?.parse::<u32>().ok()? + fields.get(12)?.parse::<u32>().ok()?;
     let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).ok()?;
     Some(f64::from(ticks) / f64::from(per_second))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_tells_when_it_began_and_what_it_used() {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.unwrap().as_secs_f64();
+        let started = started_seconds().unwrap();
+        assert!(
+            (now - 86_400.0..=now + 2.0).contains(&started),
+            "{started} {now}"
+        );
+        let families = families();
+        let family = |name: &str| families.iter().find(|family| family.name() == name);
+        for (name, kind) in [
+            (
+                "process_cpu_seconds_total",
+                prometheus::proto::MetricType::COUNTER,
+            ),
+            (
+                "process_start_time_seconds",
+                prometheus::proto::MetricType::GAUGE,
+            ),
+            (
+                "process_virtual_memory_max_bytes",
+                prometheus::proto::MetricType::GAUGE,
+            ),
+            (
+                "process_network_receive_bytes_total",
+                prometheus::proto::MetricType::COUNTER,
+            ),
+            (
+                "process_network_transmit_bytes_total",
+                prometheus::proto::MetricType::COUNTER,
+            ),
+        ] {
+            let family = family(name).unwrap_or_else(|| panic!("no {name}"));
+            assert_eq!(family.get_field_type(), kind, "{name}");
+        }
+    }
 }

@@ -16,12 +16,13 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::frames::{self, Frames};
+use super::frames::Frames;
 use super::limits::WRITE_STALL_MAX;
 
 /// How much is gathered before a write waits for the socket.
@@ -83,8 +84,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Coalesced<IO> {
 
     /// From here on it speaks HTTP/2: frames that ask for nothing are counted, those of the replay
     /// too, and who sends too many of them is told to calm down and sent away.
-    pub(super) fn count_frames(&self, preface_bytes: usize) {
-        self.0.lock().frames = Some(Frames::after(preface_bytes));
+    pub(super) fn count_frames(&self, preface_bytes: usize, ping_interval_min: Duration) {
+        self.0.lock().frames = Some(Frames::after(preface_bytes, ping_interval_min));
     }
 
     /// Whether the client was told to calm down: it shall read that.
@@ -124,13 +125,13 @@ impl<IO> Gather<IO> {
         let Some(frames) = &mut self.frames else {
             return Ok(());
         };
-        if frames.read(read).is_ok() {
+        let Err(excess) = frames.read(read) else {
             return Ok(());
-        }
+        };
         self.frames = None;
         self.sent_away = true;
-        self.buffer.extend_from_slice(&frames::CALM_DOWN);
-        let reason = "too many frames that ask for nothing";
+        self.buffer.extend_from_slice(excess.goodbye());
+        let reason = excess.reason();
         Err(io::Error::new(io::ErrorKind::InvalidData, reason))
     }
 }

@@ -57,7 +57,7 @@ where
     }
     let io = Coalesced::new(io, first);
     if is_http2 {
-        io.count_frames(PREFACE.len());
+        io.count_frames(PREFACE.len(), limits.ping_interval_min);
     }
     let service = hyper::service::service_fn(move |request| {
         let answer = handler.call(request, &peer);

@@ -15,6 +15,9 @@ pub struct Limits {
     pub keepalive_interval: Duration,
     /// How long the ping may go unanswered. etcd: `--grpc-keepalive-timeout`.
     pub keepalive_timeout: Duration,
+    /// How long a client must leave between two pings; zero for as often as it likes. etcd:
+    /// `--grpc-keepalive-min-time`.
+    pub ping_interval_min: Duration,
     /// How long connections may take to finish their calls at shutdown.
     pub shutdown_grace: Duration,
 }
@@ -26,6 +29,7 @@ impl Default for Limits {
             streams_max: STREAMS_DEFAULT,
             keepalive_interval: Duration::from_secs(2 * 60 * 60),
             keepalive_timeout: Duration::from_secs(20),
+            ping_interval_min: Duration::ZERO,
             shutdown_grace: Duration::from_millis(500),
         }
     }

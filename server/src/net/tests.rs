@@ -354,6 +354,45 @@ async fn http2(address: std::net::SocketAddr, path: &str) -> String {
     String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
 
+/// What comes back on a connection that begins with a preface and settings and sends `frame` so often.
+fn answer_to(limits: Limits, frame: &[u8], times: usize) -> Vec<u8> {
+    let (runtimes, _) = start(limits);
+    let address = listen(&runtimes);
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .unwrap();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend_from_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    bytes.extend_from_slice(&frame.repeat(times));
+    // A server that has had enough closes before all is sent.
+    let _ = stream.write_all(&bytes);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    runtimes.shutdown();
+    answer
+}
+
+#[test]
+fn a_client_that_pings_too_often_is_told_so_and_cut_off() {
+    let limits = |interval| Limits {
+        ping_interval_min: interval,
+        ..Limits::default()
+    };
+    let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    let told = |answer: &[u8], text: &str| {
+        let mut windows = answer.windows(text.len());
+        windows.any(|window| window == text.as_bytes())
+    };
+    let strict = limits(Duration::from_secs(60));
+    let answer = answer_to(strict.clone(), &ping, 10);
+    assert!(told(&answer, "too_many_pings"), "{answer:?}");
+    let answer = answer_to(strict, &ping, 3);
+    assert!(!told(&answer, "too_many_pings"), "{answer:?}");
+    let answer = answer_to(limits(Duration::ZERO), &ping, 10);
+    assert!(!told(&answer, "too_many_pings"), "{answer:?}");
+}
+
 #[test]
 fn a_unix_socket_left_behind_is_taken_over_and_a_live_one_is_not() {
     let directory = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -14,20 +15,14 @@ use crate::peer::{BoxedIo, Dial};
 use crate::store::Store;
 use crate::types::MemberId;
 
+/// How often it is asked whose a connection is that nobody has named yet.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
 /// Dials as `dial` does, and counts the bytes by the member whose URL it is.
 pub struct CountedDial {
     pub dial: Arc<dyn Dial>,
     pub store: Arc<Store>,
     pub metrics: Arc<Metrics>,
-}
-
-impl CountedDial {
-    fn member(&self, url: &str) -> Option<MemberId> {
-        let state = self.store.read();
-        let mut members = state.members.iter();
-        let found = members.find(|member| member.peer_urls.iter().any(|peer| peer == url));
-        found.map(|member| member.id)
-    }
 }
 
 impl Dial for CountedDial {
@@ -37,14 +32,16 @@ impl Dial for CountedDial {
     ) -> Pin<Box<dyn Future<Output = io::Result<BoxedIo>> + Send + 'a>> {
         Box::pin(async move {
             let io = self.dial.dial(url).await?;
-            let Some(member) = self.member(url) else {
-                return Ok(io);
+            let counts = Counts {
+                known: None,
+                sent: 0,
+                received: 0,
+                next_look: Instant::now(),
+                url: url.to_owned(),
+                store: self.store.clone(),
+                metrics: self.metrics.clone(),
             };
-            Ok(Box::new(Counted {
-                io,
-                sent: self.metrics.network.sent_bytes(member),
-                received: self.metrics.network.received_bytes(member),
-            }) as BoxedIo)
+            Ok(Box::new(Counted { io, counts }) as BoxedIo)
         })
     }
 }
@@ -52,8 +49,51 @@ impl Dial for CountedDial {
 /// A connection whose bytes are counted.
 struct Counted {
     io: BoxedIo,
-    sent: IntCounter,
-    received: IntCounter,
+    counts: Counts,
+}
+
+/// What went over a connection. The first connections of a new cluster are made before the table of
+/// its members is there: what they carry until then is counted to the member later.
+struct Counts {
+    known: Option<(IntCounter, IntCounter)>,
+    sent: u64,
+    received: u64,
+    next_look: Instant,
+    url: String,
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
+}
+
+impl Counts {
+    fn add(&mut self, sent: u64, received: u64) {
+        if let Some((all_sent, all_received)) = &self.known {
+            all_sent.inc_by(sent);
+            all_received.inc_by(received);
+            return;
+        }
+        self.sent += sent;
+        self.received += received;
+        let now = Instant::now();
+        if now < self.next_look {
+            return;
+        }
+        self.next_look = now + LOOK_INTERVAL;
+        let Some(member) = self.member() else {
+            return;
+        };
+        let network = &self.metrics.network;
+        let (all_sent, all_received) = (network.sent_bytes(member), network.received_bytes(member));
+        all_sent.inc_by(self.sent);
+        all_received.inc_by(self.received);
+        self.known = Some((all_sent, all_received));
+    }
+
+    fn member(&self) -> Option<MemberId> {
+        let state = self.store.read();
+        let mut members = state.members.iter();
+        let found = members.find(|member| member.peer_urls.contains(&self.url));
+        found.map(|member| member.id)
+    }
 }
 
 impl AsyncRead for Counted {
@@ -64,7 +104,8 @@ impl AsyncRead for Counted {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
-        self.received.inc_by((buf.filled().len() - before) as u64);
+        let received = (buf.filled().len() - before) as u64;
+        self.counts.add(0, received);
         read
     }
 }
@@ -104,9 +145,9 @@ impl AsyncWrite for Counted {
 }
 
 impl Counted {
-    fn count(&self, written: &Poll<io::Result<usize>>) {
+    fn count(&mut self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = written {
-            self.sent.inc_by(*bytes as u64);
+            self.counts.add(*bytes as u64, 0);
         }
     }
 }

@@ -113,11 +113,16 @@ fn harmless_entry(entry: &[u8]) -> Option<()> {
 }
 
 /// `InternalRaftRequest`: 1 and 100 say who asks, 1300 the cluster's version, 1301 what a member
-/// tells of itself. A leader's first entry is empty.
+/// tells of itself, 10 is of alarms. A leader's first entry is empty.
 fn harmless_request(request: &[u8]) -> Option<()> {
-    let mut fields = fields(request)?.into_iter();
-    let known = |field: u64| matches!(field, 1 | 100 | 1300 | 1301);
-    fields.all(|(field, _)| known(field)).then_some(())
+    fields(request)?.into_iter().try_for_each(|(field, value)| {
+        match (field, value) {
+            (1 | 100 | 1300 | 1301, _) => Some(()),
+            // Which alarms are raised is asked through the log; 1 is the action, 0 that question.
+            (10, Value::Bytes(alarm)) => (number_of(&fields(alarm)?, 1) == 0).then_some(()),
+            _ => None,
+        }
+    })
 }
 
 /// A field's value.
@@ -278,6 +283,9 @@ mod tests {
     fn what_a_start_writes_is_nothing() {
         let dir = directory(&segment(b""));
         assert_eq!(look(dir.path()), Contents::NothingWritten);
+        let asked = message(&[(10, Value::Bytes(b""))]);
+        let dir = directory(&segment(&entry(0, &asked)));
+        assert_eq!(look(dir.path()), Contents::NothingWritten, "alarms listed");
         let empty = tempfile::tempdir().unwrap();
         assert_eq!(look(empty.path()), Contents::Nothing);
         fs::create_dir(empty.path().join("wal")).unwrap();
@@ -287,6 +295,10 @@ mod tests {
     #[test]
     fn what_a_client_wrote_is_data() {
         // A put, a transaction, a lease, users, a compaction.
+        let raise = message(&[(1, Value::Number(1))]);
+        let raised = message(&[(10, Value::Bytes(&raise))]);
+        let dir = directory(&segment(&entry(0, &raised)));
+        assert_eq!(look(dir.path()), Contents::Data);
         for field in [2, 4, 6, 8, 1000, 7] {
             let dir = directory(&segment(&entry(0, &request(field))));
             assert_eq!(look(dir.path()), Contents::Data, "field {field}");

@@ -188,6 +188,7 @@ fn limits(config: &Config) -> Limits {
         },
         keepalive_interval: config.keepalive.interval.unwrap_or(NEVER),
         keepalive_timeout: config.keepalive.timeout.unwrap_or(NEVER),
+        ping_interval_min: config.keepalive.client_interval_min,
         shutdown_grace: SHUTDOWN_GRACE,
     }
 }

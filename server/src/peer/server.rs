@@ -146,6 +146,7 @@ fn rejected(from: PeerAddress, error: &str) {
 
 fn connection_limits() -> net::Limits {
     net::Limits {
+        ping_interval_min: std::time::Duration::ZERO,
         connections_max: limits::CONNECTIONS_MAX,
         streams_max: limits::STREAMS_MAX,
         keepalive_interval: limits::PING_INTERVAL,

@@ -174,8 +174,7 @@ pub(super) const FLAGS: &[FlagSpec] = &[
         Kind::Duration,
         "5s",
         "Time that a client must leave between two pings.",
-    )
-    .without_effect(),
+    ),
     member(
         "grpc-keepalive-interval",
         Kind::Duration,

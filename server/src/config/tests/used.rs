@@ -50,6 +50,10 @@ const READ: &[(&str, Read)] = &[
         "max-concurrent-streams",
         Outside("limits.concurrent_streams_max"),
     ),
+    (
+        "grpc-keepalive-min-time",
+        Outside("keepalive.client_interval_min"),
+    ),
     ("grpc-keepalive-interval", Outside("keepalive.interval")),
     ("grpc-keepalive-timeout", Outside("keepalive.timeout")),
     ("socket-reuse-port", Outside("listen.reuse_port")),
