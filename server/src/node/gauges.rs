@@ -22,8 +22,9 @@ pub fn families(core: &Core) -> Vec<MetricFamily> {
 
 fn peers(core: &Core) -> Option<MetricFamily> {
     let members = core.members();
-    let others = members.iter().filter(|member| member.id != core.member);
-    let known: Vec<[String; 2]> = others
+    // As in etcd, with the pair of the member itself.
+    let known: Vec<[String; 2]> = members
+        .iter()
         .map(|other| [core.member.to_string(), other.id.to_string()])
         .collect();
     let help = "The current number of known peers.";

@@ -357,7 +357,7 @@ fn extensive_metrics_tell_how_long_calls_took() {
 }
 
 #[test]
-fn basic_metrics_time_nothing() {
+fn basic_metrics_count_every_request_and_time_no_method() {
     let server = Server::start();
     server.calls(async |channel| {
         let range = pb::RangeRequest {
@@ -367,5 +367,9 @@ fn basic_metrics_time_nothing() {
         assert!(KvClient::new(channel).range(range).await.is_ok());
     });
     let (_, body) = get(&server, "/metrics");
-    assert!(!body.contains("_seconds"), "{body}");
+    let ranges = "etcd_server_range_duration_seconds_count{success=\"true\"} 1\n";
+    let requests =
+        "etcd_server_request_duration_seconds_count{success=\"true\",type=\"Range\"} 1\n";
+    assert!(body.contains(ranges) && body.contains(requests), "{body}");
+    assert!(!body.contains("grpc_server_handling_seconds"), "{body}");
 }
