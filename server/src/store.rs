@@ -38,6 +38,8 @@ pub struct Store {
     compaction_hashes: CompactionHashes,
     revision: AtomicI64,
     applied_index: AtomicU64,
+    /// As of the last look.
+    data_bytes: AtomicU64,
     headroom: Headroom,
 }
 
@@ -61,6 +63,7 @@ impl Store {
             compaction_hashes: CompactionHashes::default(),
             revision,
             applied_index,
+            data_bytes: AtomicU64::new(0),
             headroom: Headroom::default(),
         }
     }
@@ -99,10 +102,15 @@ impl Store {
     }
 
     /// Bytes of the data (what is readable and what history is not reclaimed, as written), and of
-    /// the store's files and memtables.
+    /// the store's files and memtables. Waits for nobody: while something is applied the data's are
+    /// those of the last time.
     pub fn data_and_size_bytes(&self) -> (u64, u64) {
         let size = self.engine().size_bytes();
-        (self.read().mvcc.logical_bytes(), size)
+        if let Some(state) = self.state.try_read() {
+            let data = state.mvcc.logical_bytes();
+            self.data_bytes.store(data, Ordering::Relaxed);
+        }
+        (self.data_bytes.load(Ordering::Relaxed), size)
     }
 
     /// Gives the space of what was deleted back to the file system. Readers and writers go on; the
