@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -283,11 +283,20 @@ impl Backend for Core {
     async fn move_leader(&self, to: MemberId) -> Result<(), MemberError> {
         let (consensus, leadership) = (self.door.consensus.clone(), self.leadership.clone());
         let limit = self.request_timeout;
+        crate::log!(info, "leadership transfer starting", "transferee-member-id" = %to);
+        let began = Instant::now();
         let moving = self.door.run(async move {
             let asked = consensus.hand_over(to).await;
             asked.map_err(MemberError::from)?;
             let moved = tokio::time::timeout(limit, leadership.led_by(to)).await;
-            moved.map_err(|_| MemberError::TransferTimeout)
+            moved.map_err(|_| MemberError::TransferTimeout)?;
+            crate::log!(
+                info,
+                "leadership transfer finished",
+                "transferee-member-id" = %to,
+                took = began.elapsed()
+            );
+            Ok(())
         });
         moving.await.map_err(|_| MemberError::Stopped)?
     }
@@ -393,19 +402,38 @@ impl Backend for Core {
         let metrics = self.metrics.clone();
         crate::threads::spawn_blocking(move || {
             let _timed = metrics.operations.snapshot_seconds.start_timer();
+            let began = Instant::now();
+            let (mut bytes, mut is_heard) = (0, true);
             // The receiver is gone only if the client is.
             let begin = |total| {
+                bytes = total;
+                crate::log!(
+                    info,
+                    "sending database snapshot to client",
+                    "total-bytes" = total
+                );
                 let _ = begin.send(total);
             };
             let runtime = tokio::runtime::Handle::current();
             let send = |piece| {
                 let sending = tokio::time::timeout(SNAPSHOT_STALL_MAX, pieces.send(Ok(piece)));
-                matches!(runtime.block_on(sending), Ok(Ok(())))
+                is_heard = matches!(runtime.block_on(sending), Ok(Ok(())));
+                is_heard
             };
-            if let Err(error) = snapshot::write(&engine, &description, begin, send) {
-                crate::log!(warn, "snapshot failed", error = %error);
-                let failure = ServeError::Internal(error.to_string());
-                drop(pieces.try_send(Err(failure)));
+            let written = snapshot::write(&engine, &description, begin, send);
+            match written {
+                Ok(()) if is_heard => crate::log!(
+                    info,
+                    "successfully sent database snapshot to client",
+                    "total-bytes" = bytes,
+                    took = began.elapsed()
+                ),
+                Ok(()) => {}
+                Err(error) => {
+                    crate::log!(warn, "snapshot failed", error = %error);
+                    let failure = ServeError::Internal(error.to_string());
+                    drop(pieces.try_send(Err(failure)));
+                }
             }
             drop(seat);
         });

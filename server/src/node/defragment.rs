@@ -12,7 +12,23 @@ const MEGABYTE: u64 = 1 << 20;
 pub fn measured(store: &Store, operations: &Operations) {
     let _timed = operations.defrag_seconds.start_timer();
     operations.defrag_inflight.inc();
+    let started = Instant::now();
+    let (size, in_use) = store.size_and_in_use_bytes();
+    crate::log!(
+        info,
+        "starting defragmenting",
+        "current-db-size-bytes" = size,
+        "current-db-size-in-use-bytes" = in_use
+    );
     store.defragment();
+    let after = store.engine().size_bytes();
+    crate::log!(
+        info,
+        "finished defragmenting",
+        "current-db-size-bytes-diff" = after.cast_signed() - size.cast_signed(),
+        "current-db-size-bytes" = after,
+        took = started.elapsed()
+    );
     operations.defrag_inflight.dec();
 }
 
@@ -35,15 +51,7 @@ pub fn at_boot(store: &Store, threshold_megabytes: u64, operations: &Operations)
         );
         return;
     }
-    let started = Instant::now();
     measured(store, operations);
-    crate::log!(
-        info,
-        "finished defragmenting",
-        "size-before-bytes" = size,
-        "size-after-bytes" = store.engine().size_bytes(),
-        took = started.elapsed()
-    );
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::membership::Membership;
 use super::reclaim::Reclaimer;
 use super::route::LeaderRoute;
 use super::space::leaves_no_quorum;
-use super::verdict;
+use super::{told, verdict};
 use crate::peer::Local;
 use crate::propose::{self, ProposeError, Proposer};
 use crate::raft::{Consensus, LogStore};
@@ -277,9 +277,9 @@ impl Duties {
             let own = state.members.get(self.local.member);
             own.is_some_and(|member| member.learner)
         };
-        if self.leadership.leader() != now.leader {
-            let leader = now.leader.map_or("none".to_owned(), |id| id.to_string());
-            crate::log!(info, "the leader changed", leader = leader, term = now.term);
+        let before = self.leadership.leader();
+        if before != now.leader {
+            told::leader_changed(self.local.member, before, now.leader, now.term);
         }
         self.leadership.set(now, learner);
         if !self.membership.is_changing() {
@@ -335,6 +335,13 @@ impl Duties {
             if self.proposer.propose(publish).await.is_err() {
                 return false;
             }
+            crate::log!(
+                info,
+                "published local member to cluster through raft",
+                "local-member-id" = %self.local.member,
+                "local-member-attributes" = ?self.attributes,
+                "cluster-id" = %self.local.cluster
+            );
         }
         if version.as_ref() == Some(&self.cluster_version) {
             return true;

@@ -46,6 +46,7 @@ pub(crate) mod sink;
 mod space;
 mod tls;
 mod token;
+pub(crate) mod told;
 pub(crate) mod verdict;
 
 pub use backend::Core;

@@ -32,6 +32,7 @@ use super::reclaim::Reclaimer;
 use super::route::LeaderRoute;
 use super::serve::PeerListener;
 use super::sink::{Headers, Sink, WatchedStore};
+use super::told::Told;
 use crate::config::{Config, ETCD_VERSION};
 use crate::fatal::end_process;
 use crate::fs::DirLock;
@@ -183,6 +184,7 @@ impl RaftThread {
             directory: directory.clone(),
             fence: fence.clone(),
             store: store.clone(),
+            told: Told::new(local.cluster, local.member, &store.read()),
         };
         let warning = config.warning_apply_duration;
         let apply = ApplyThread::start(store.clone(), Arc::new(sink), metrics.clone(), warning)
@@ -272,6 +274,7 @@ impl RaftThread {
         let Some(to) = self.successor() else {
             return;
         };
+        crate::log!(info, "leadership transfer starting", "transferee-member-id" = %to);
         let (sender, handed) = mpsc::channel();
         let (door, leadership) = (self.door.clone(), self.leadership.clone());
         drop(self.door.spawn(async move {
@@ -282,7 +285,9 @@ impl RaftThread {
             let _ = sender.send(());
         }));
         match handed.recv_timeout(self.election_timeout) {
-            Ok(()) => crate::log!(info, "handed leadership over", to = %to),
+            Ok(()) => {
+                crate::log!(info, "leadership transfer finished", "transferee-member-id" = %to);
+            }
             Err(_) => crate::log!(warn, "leadership was not taken over in time", to = %to),
         }
     }
@@ -503,6 +508,9 @@ impl Beginning {
                 what: "listening to peers".into(),
                 source,
             })?;
+            if let Ok(address) = listener.local_addr() {
+                crate::log!(info, "serving peer traffic", address = %address);
+            }
             let serving = peer::serve(listener, bound.security, server.clone(), stopping.clone());
             tokio::spawn(serving);
         }

@@ -8,6 +8,7 @@ use super::directory::MemberDirectory;
 use super::fence::Fence;
 use super::leadership::LeadershipCell;
 use super::lessor::Lessor;
+use super::told::Told;
 use crate::codec::entry::BatchHeader;
 use crate::home::{HomeId, Homes};
 use crate::propose::Proposer;
@@ -27,6 +28,7 @@ pub struct Sink {
     pub directory: Arc<MemberDirectory>,
     pub fence: Arc<Fence>,
     pub store: Arc<Store>,
+    pub told: Told,
 }
 
 impl Applied for Sink {
@@ -34,6 +36,7 @@ impl Applied for Sink {
         let (data, size) = store.data_and_size_bytes();
         let raised = {
             let state = store.read();
+            self.told.look(&state);
             self.lessor.replaced(&state.leases);
             self.fence.look(&state.alarms);
             state.alarms.is_raised(AlarmType::NoSpace, &state.members)
@@ -54,6 +57,7 @@ impl Applied for Sink {
         // A removed member's alarms went with it.
         let raised = {
             let state = self.store.read();
+            self.told.look(&state);
             self.fence.look(&state.alarms);
             state.alarms.is_raised(AlarmType::NoSpace, &state.members)
         };
@@ -66,6 +70,10 @@ impl Applied for Sink {
         }
         if ops.iter().any(|op| matches!(op, Op::Alarm(_))) {
             self.fence.look(&self.store.read().alarms);
+        }
+        let version = |op: &Op| matches!(op, Op::SetClusterVersion(_));
+        if ops.iter().any(version) {
+            self.told.look(&self.store.read());
         }
         self.proposer.outcomes(header, ops, outcomes);
     }

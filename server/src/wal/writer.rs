@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -279,7 +280,9 @@ impl Writer {
             }),
         );
         if self.options.sync {
+            let started = Instant::now();
             self.must("sync", threads::on_disk(|| self.file.sync_data()));
+            tell_if_slow(started.elapsed());
         }
         self.end.offset += self.frame.bytes.len();
         self.end.chain = header.chain;
@@ -405,5 +408,18 @@ impl Drop for StopMark {
     fn drop(&mut self) {
         self.0.state.lock().stopped = true;
         self.0.room.notify_all();
+    }
+}
+/// How long a sync may take before it is said. Source: etcd's warnSyncDuration.
+const SLOW_SYNC: Duration = Duration::from_secs(1);
+
+fn tell_if_slow(took: Duration) {
+    if took > SLOW_SYNC {
+        crate::log!(
+            warn,
+            "slow fdatasync",
+            took = took,
+            "expected-duration" = SLOW_SYNC
+        );
     }
 }

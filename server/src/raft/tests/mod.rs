@@ -99,6 +99,11 @@ impl Member {
             directory: Arc::new(MemberDirectory::new(Local::default(), store.clone(), "")),
             fence: Arc::new(Fence::new(MemberId(2), &store.read().alarms)),
             store: store.clone(),
+            told: crate::node::told::Told::new(
+                crate::types::ClusterId(1),
+                MemberId(1),
+                &store.read(),
+            ),
         };
         let apply = ApplyThread::start(store.clone(), Arc::new(sink), metrics, SLOW_APPLY).unwrap();
         let snapshots = Snapshots::new(store.clone(), apply.handle(), log.clone());
