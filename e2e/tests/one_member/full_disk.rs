@@ -66,7 +66,7 @@ fn the_quota_stops_writes_that_add_and_nothing_else_until_space_is_freed() {
 #[test]
 fn keys_that_are_overwritten_and_compacted_never_reach_the_quota() {
     let _turn = turn::take("quota");
-    let server = Setup::engram()
+    let mut server = Setup::engram()
         .flag("--quota-backend-bytes=67108864".to_owned())
         .start();
     let runtime = client::runtime();
