@@ -134,11 +134,11 @@ async fn operate(server: &Server) {
     let path = server.scratch().join("snap.db");
     server.etcdctl(&["snapshot", "save", &path.display().to_string()]);
     let hash = client.maintenance.hash(HashRequest::default()).await;
-    hash.expect("a hash");
+    let header = hash.expect("a hash").into_inner().header.expect("a header");
     let alarm = AlarmRequest {
         action: AlarmAction::Activate.into(),
+        member_id: header.member_id,
         alarm: 1,
-        ..AlarmRequest::default()
     };
     client.maintenance.alarm(alarm).await.expect("an alarm");
 }

@@ -129,17 +129,18 @@ func (d *duel) readRangeStream() error {
 		if err != nil {
 			return answer{err: err}
 		}
-		var a answer
+		// How the keys are cut into chunks is the server's matter; what they merge to is compared, as
+		// a client is to read them.
+		var merged pb.RangeStreamResponse
 		for {
 			chunk, err := stream.Recv()
 			if errors.Is(err, io.EOF) {
-				return a
+				return one(&merged, nil)
 			}
 			if err != nil {
-				a.err = err
-				return a
+				return one(&merged, err)
 			}
-			a.messages = append(a.messages, chunk)
+			proto.Merge(&merged, chunk)
 		}
 	}})
 	return err
