@@ -5,6 +5,9 @@
 //! holds it never meets a revision whose value the engine does not have yet. Readers hold it for
 //! index work only and read values from the engine after letting go.
 //!
+//! Who must wait for nobody (consensus, handshakes) looks at what is published beside the lock: the
+//! members and alarms ([`Store::cluster`]), the revisions, the applied index.
+//!
 //! An installed snapshot replaces both at once. A plan made before and resolved after is right all
 //! the same: what a revision holds is the same in every store, or the revision is compacted there
 //! and the read is planned anew. Only a *pinned* read needs what compaction drops: it goes on with
@@ -21,15 +24,64 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::state::{RevisionRecord, State, Values};
+use crate::state::{Alarms, Change, Members, RevisionRecord, State, Values};
 use crate::storage::Engine;
 use crate::types::request::Range;
 use crate::types::result::ApplyError;
 use crate::types::{Revision, RevisionPair};
 
-/// See the module. Lock order: state, then engine or replaced.
+/// What the store says of the cluster, as of the last entry applied. It does not change: ask for it
+/// anew.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    /// The members.
+    pub members: Members,
+    /// The alarms raised.
+    pub alarms: Alarms,
+    /// The version every member can speak ("3.7.0"), once agreed on.
+    pub version: Option<String>,
+}
+
+impl Cluster {
+    fn of(state: &State) -> Arc<Cluster> {
+        Arc::new(Cluster {
+            members: state.members.clone(),
+            alarms: state.alarms.clone(),
+            version: state.cluster_version.clone(),
+        })
+    }
+}
+
+/// What was applied and written, to be told to those who do not take the lock.
+#[must_use = "what is applied is told by `Store::publish`"]
+pub struct Progress {
+    revision: Revision,
+    compacted: Revision,
+    cluster: Option<Arc<Cluster>>,
+}
+
+impl Progress {
+    /// How far `state` is, under the lock, after `changes`.
+    pub fn of(state: &State, changes: &[Change]) -> Progress {
+        let is_cluster = changes.iter().any(Change::concerns_cluster);
+        Progress {
+            revision: state.mvcc.revision(),
+            compacted: state.mvcc.compact_revision(),
+            cluster: is_cluster.then(|| Cluster::of(state)),
+        }
+    }
+
+    /// The store's revision.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+}
+
+/// See the module. Lock order: state, then any other.
 pub struct Store {
     state: RwLock<State>,
+    /// Held for as long as it takes to clone or replace a pointer.
+    cluster: RwLock<Arc<Cluster>>,
     engine: RwLock<Engine>,
     /// How many snapshots were installed. Changes under the state's lock.
     generation: AtomicU64,
@@ -37,6 +89,7 @@ pub struct Store {
     replaced: Mutex<Vec<Arc<Replaced>>>,
     compaction_hashes: CompactionHashes,
     revision: AtomicI64,
+    compact_revision: AtomicI64,
     applied_index: AtomicU64,
     /// As of the last look.
     data_bytes: AtomicU64,
@@ -54,14 +107,17 @@ impl Store {
     /// Joins a loaded state and the engine that it was loaded from.
     pub fn new(state: State, engine: Engine, applied_index: u64) -> Store {
         let revision = AtomicI64::new(state.mvcc.revision().0);
+        let compact_revision = AtomicI64::new(state.mvcc.compact_revision().0);
         let applied_index = AtomicU64::new(applied_index);
         Store {
+            cluster: RwLock::new(Cluster::of(&state)),
             state: RwLock::new(state),
             engine: RwLock::new(engine),
             generation: AtomicU64::new(0),
             replaced: Mutex::default(),
             compaction_hashes: CompactionHashes::default(),
             revision,
+            compact_revision,
             applied_index,
             data_bytes: AtomicU64::new(0),
             headroom: Headroom::default(),
@@ -81,6 +137,23 @@ impl Store {
     /// The state, alone. For the apply thread; pins are the one change others make.
     pub fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write()
+    }
+
+    /// The members, alarms and version, without waiting for anybody.
+    pub fn cluster(&self) -> Arc<Cluster> {
+        self.cluster.read().clone()
+    }
+
+    /// Whether somebody has the state alone.
+    #[cfg(test)]
+    pub fn is_taken(&self) -> bool {
+        self.state.try_read().is_none()
+    }
+
+    /// The revision last compacted at, without the lock; 0 if never. Nothing is reclaimed before it
+    /// is told here.
+    pub fn compact_revision(&self) -> Revision {
+        Revision(self.compact_revision.load(Ordering::Acquire))
     }
 
     /// The engine. A clone of an engine that is replaced goes on reading what it held.
@@ -127,8 +200,18 @@ impl Store {
     }
 
     /// Tells readers without the lock how far the store is. For the apply thread, once written.
-    pub fn publish(&self, revision: Revision, applied_index: u64) {
-        self.revision.store(revision.0, Ordering::Release);
+    pub fn publish(&self, progress: Progress, applied_index: u64) {
+        if let Some(cluster) = progress.cluster {
+            *self.cluster.write() = cluster;
+        }
+        self.compact_revision
+            .store(progress.compacted.0, Ordering::Release);
+        self.revision.store(progress.revision.0, Ordering::Release);
+        self.passed(applied_index);
+    }
+
+    /// An entry that changes nothing was applied. For the apply thread, once that is written.
+    pub fn passed(&self, applied_index: u64) {
         self.applied_index.store(applied_index, Ordering::Release);
     }
 
@@ -138,7 +221,8 @@ impl Store {
     /// The old ones are returned to be dropped where it holds nobody up; the old engine's directory
     /// goes once the last read of it has ended.
     pub fn replace(&self, state: State, engine: Engine, applied_index: u64) -> Arc<Replaced> {
-        let revision = state.mvcc.revision();
+        let mut progress = Progress::of(&state, &[]);
+        progress.cluster = Some(Cluster::of(&state));
         let mut current = self.state.write();
         let old_state = std::mem::replace(&mut *current, state);
         let old_engine = std::mem::replace(&mut *self.engine.write(), engine);
@@ -152,7 +236,7 @@ impl Store {
             self.replaced.lock().push(old.clone());
         }
         drop(current);
-        self.publish(revision, applied_index);
+        self.publish(progress, applied_index);
         old
     }
 
@@ -294,7 +378,7 @@ impl Drop for Pin {
 pub mod fixture {
     use std::sync::Arc;
 
-    use super::Store;
+    use super::{Progress, Store};
     use crate::state::{Effects, Limits, State};
     use crate::storage::{Applied, Engine, EngineOptions};
     use crate::types::request::{Compact, Op, Put};
@@ -350,9 +434,9 @@ pub mod fixture {
             outcome.kept = kept.map(|pin| Kept(Arc::new(pin)));
             engine.write(&effects.changes, &Applied::default());
             state.batch_written();
-            let revision = state.mvcc.revision();
+            let progress = Progress::of(&state, &effects.changes);
             drop(state);
-            self.store.publish(revision, 0);
+            self.store.publish(progress, 0);
             if let Some(begun) = begun {
                 self.store.hash_compaction(begun);
             }

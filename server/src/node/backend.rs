@@ -237,7 +237,9 @@ impl Backend for Core {
     async fn lease_time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseReport, ServeError> {
         let own = || async move {
             let term = self.barrier.pass_leading().await.ok()??;
-            reads::lease_report(&self.store, &self.lessor, term, id, keys)
+            let (store, lessor) = (self.store.clone(), self.lessor.clone());
+            let read = move || reads::lease_report(&store, &lessor, term, id, keys);
+            blocking(read).await.ok()?
         };
         let ask = move |peers: PeerCalls, leader, limit| async move {
             let found = peers.lease_time_to_live(leader, id, keys, limit).await?;
@@ -269,7 +271,7 @@ impl Backend for Core {
     }
 
     fn members(&self) -> Vec<MemberRecord> {
-        self.store.read().members.iter().cloned().collect()
+        self.store.cluster().members.iter().cloned().collect()
     }
 
     fn choose_member_id(&self, peer_urls: &[String]) -> MemberId {
@@ -302,7 +304,7 @@ impl Backend for Core {
     }
 
     fn alarms(&self) -> Vec<Alarm> {
-        self.store.read().alarms.iter().collect()
+        self.store.cluster().alarms.iter().collect()
     }
 
     fn leader(&self) -> Option<MemberId> {
@@ -324,7 +326,7 @@ impl Backend for Core {
     }
 
     fn cluster_version(&self) -> Option<String> {
-        self.store.read().cluster_version.clone()
+        self.store.cluster().version.clone()
     }
 
     fn status(&self) -> StatusReport {
@@ -478,9 +480,9 @@ impl Core {
     }
 
     fn describe(&self) -> snapshot::Description {
-        let state = self.store.read();
+        let cluster = self.store.cluster();
         let ids = |learner| {
-            let members = state
+            let members = cluster
                 .members
                 .iter()
                 .filter(move |member| member.learner == learner);

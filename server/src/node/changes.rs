@@ -70,7 +70,7 @@ impl Core {
         deadline: Instant,
     ) -> Result<Vec<MemberRecord>, MemberError> {
         loop {
-            let members: Vec<MemberRecord> = self.store.read().members.iter().cloned().collect();
+            let members: Vec<MemberRecord> = self.store.cluster().members.iter().cloned().collect();
             if is_made(change, &members) {
                 return Ok(members);
             }

@@ -104,19 +104,19 @@ impl Verdict {
 impl Comparison {
     /// The compact revision, which a comparison after compactions goes by.
     pub fn compact_revision(&self) -> Revision {
-        self.store.read().mvcc.compact_revision()
+        self.store.compact_revision()
     }
 
     /// Compares the voters' stores at this member's revision. Whoever does not answer is left out.
     pub async fn compare(&self) -> Verdict {
         let (voters, others) = {
-            let state = self.store.read();
-            let members = state.members.iter();
+            let cluster = self.store.cluster();
+            let members = cluster.members.iter();
             let others: Vec<MemberId> = members
                 .map(|member| member.id)
                 .filter(|id| *id != self.member)
                 .collect();
-            let voters = state
+            let voters = cluster
                 .members
                 .iter()
                 .filter(|member| !member.learner)

@@ -89,8 +89,8 @@ impl Counts {
     }
 
     fn member(&self) -> Option<MemberId> {
-        let state = self.store.read();
-        let mut members = state.members.iter();
+        let cluster = self.store.cluster();
+        let mut members = cluster.members.iter();
         let found = members.find(|member| member.peer_urls.contains(&self.url));
         found.map(|member| member.id)
     }

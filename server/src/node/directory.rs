@@ -49,7 +49,7 @@ impl MemberDirectory {
 
     /// Looks into the table: a member that is named there as removed is one no more.
     pub fn look(&self) {
-        if self.store.read().members.is_removed(self.local.member) {
+        if self.store.cluster().members.is_removed(self.local.member) {
             self.expelled.send_replace(Some(Refusal::SenderRemoved));
         }
         self.moved.notify_one();
@@ -58,8 +58,8 @@ impl MemberDirectory {
     /// Where the other members are reached: where they say that they are, and where the table says.
     pub fn addresses(&self) -> Vec<(MemberId, Vec<String>)> {
         let heard = self.heard.lock().clone();
-        let state = self.store.read();
-        let others = state
+        let cluster = self.store.cluster();
+        let others = cluster
             .members
             .iter()
             .filter(|member| member.id != self.local.member);
@@ -105,11 +105,11 @@ impl Directory for MemberDirectory {
     }
 
     fn standing(&self, member: MemberId) -> Standing {
-        let state = self.store.read();
-        if state.members.is_removed(member) {
+        let cluster = self.store.cluster();
+        if cluster.members.is_removed(member) {
             return Standing::Removed;
         }
-        match state.members.get(member) {
+        match cluster.members.get(member) {
             Some(record) => Standing::Member {
                 incarnation: record.incarnation,
             },
@@ -134,8 +134,8 @@ impl Directory for MemberDirectory {
         heard.insert(sender, listens.into());
         drop(heard);
         let table = {
-            let state = self.store.read();
-            let member = state.members.get(sender);
+            let cluster = self.store.cluster();
+            let member = cluster.members.get(sender);
             member.map_or_else(Vec::new, |member| member.peer_urls.clone())
         };
         if reached_at(listens, &table) != table {

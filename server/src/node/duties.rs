@@ -258,7 +258,7 @@ impl Duties {
         let mut changes = consensus.leadership_changes();
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
-            self.observe();
+            self.observe().await;
             tokio::select! {
                 () = changes.next() => {}
                 _ = look.tick() => {}
@@ -267,16 +267,16 @@ impl Duties {
     }
 
     /// Takes over who leads now.
-    pub fn observe(&self) {
+    pub async fn observe(&self) {
         let consensus = &self.door.consensus;
-        let now = consensus.leadership();
+        let mut now = consensus.leadership();
+        if self.keep_deadlines(now.own_term).await {
+            now = consensus.leadership();
+        }
         let leads = now.leader == Some(self.local.member);
-        self.keep_deadlines(now.own_term);
-        let learner = {
-            let state = self.store.read();
-            let own = state.members.get(self.local.member);
-            own.is_some_and(|member| member.learner)
-        };
+        let cluster = self.store.cluster();
+        let own = cluster.members.get(self.local.member);
+        let learner = own.is_some_and(|member| member.learner);
         let before = self.leadership.leader();
         if before != now.leader {
             told::leader_changed(self.local.member, before, now.leader, now.term);
@@ -289,18 +289,22 @@ impl Duties {
     }
 
     /// The deadlines of the term that this member leads are kept from before anybody is told that it
-    /// leads: a lease asked for is found.
-    fn keep_deadlines(&self, own_term: Option<u64>) {
+    /// leads: a lease asked for is found. Whether that took a while.
+    async fn keep_deadlines(&self, own_term: Option<u64>) -> bool {
         if self.lessor.term() == own_term {
-            return;
+            return false;
         }
-        match own_term {
-            Some(term) => {
-                let state = self.store.read();
-                self.lessor.promote(term, &state.leases, self.extend_ms());
-            }
-            None => self.lessor.demote(),
-        }
+        let Some(term) = own_term else {
+            self.lessor.demote();
+            return false;
+        };
+        let (lessor, store, extend_ms) =
+            (self.lessor.clone(), self.store.clone(), self.extend_ms());
+        // On another thread: this one waits for nobody who has the state.
+        let promoting = move || lessor.promote(term, &store.read().leases, extend_ms);
+        // It fails only where the runtime ends.
+        let _ = crate::threads::spawn_blocking(promoting).await;
+        true
     }
 
     /// Renewals of the last leader's time are unknown: leases live an election timeout longer than
@@ -319,9 +323,9 @@ impl Duties {
 
     async fn try_publish(&self) -> bool {
         let (version, known) = {
-            let state = self.store.read();
-            let known = state.members.get(self.local.member).cloned();
-            (state.cluster_version.clone(), known)
+            let cluster = self.store.cluster();
+            let known = cluster.members.get(self.local.member).cloned();
+            (cluster.version.clone(), known)
         };
         let is_published = known.is_some_and(|member| {
             member.attributes == self.attributes && member.incarnation == self.local.incarnation

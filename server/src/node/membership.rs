@@ -194,13 +194,13 @@ impl Membership {
     }
 
     fn is_published(&self, id: MemberId) -> bool {
-        let state = self.store.read();
-        let member = state.members.get(id);
+        let cluster = self.store.cluster();
+        let member = cluster.members.get(id);
         member.is_some_and(|member| member.incarnation != 0)
     }
 
     fn members(&self) -> Vec<MemberRecord> {
-        self.store.read().members.iter().cloned().collect()
+        self.store.cluster().members.iter().cloned().collect()
     }
 
     fn check(&self, consensus: &Consensus, change: &MemberChange) -> Result<(), MemberError> {
@@ -223,7 +223,7 @@ impl Membership {
                 learner,
                 peer_urls,
             } => {
-                if self.store.read().members.is_removed(*id) || view.find(*id).is_ok() {
+                if self.store.cluster().members.is_removed(*id) || view.find(*id).is_ok() {
                     return Err(MemberError::Exists);
                 }
                 view.check_add(*learner, peer_urls)

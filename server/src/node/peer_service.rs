@@ -114,7 +114,10 @@ impl PeerHandler for PeerService {
         keys: bool,
     ) -> Result<LeaseTimeToLiveResponse, Declined> {
         let term = self.require_lead().await?;
-        let report = reads::lease_report(&self.store, &self.lessor, term, id, keys);
+        let (store, lessor) = (self.store.clone(), self.lessor.clone());
+        let read = move || reads::lease_report(&store, &lessor, term, id, keys);
+        let report = crate::threads::spawn_blocking(read).await;
+        let report = report.map_err(|_| Declined::Stopped)?;
         let report = report.ok_or(Declined::NotLeader)?;
         Ok(LeaseTimeToLiveResponse {
             ttl: report.remaining_seconds,
@@ -145,13 +148,13 @@ impl PeerHandler for PeerService {
     }
 
     fn members(&self) -> MembersResponse {
-        let state = self.store.read();
+        let cluster = self.store.cluster();
         MembersResponse {
             cluster: self.local.cluster.0,
             answered_by: self.local.member.0,
             leader: self.leadership.leader().map_or(0, |leader| leader.0),
-            members: state.members.iter().map(to_message).collect(),
-            removed: state.members.removed().map(|id| id.0).collect(),
+            members: cluster.members.iter().map(to_message).collect(),
+            removed: cluster.members.removed().map(|id| id.0).collect(),
         }
     }
 
@@ -167,7 +170,7 @@ impl PeerHandler for PeerService {
     }
 
     fn versions(&self) -> (Option<String>, Option<String>) {
-        let version = self.store.read().cluster_version.clone();
+        let version = self.store.cluster().version.clone();
         (version.clone(), version)
     }
 }

@@ -25,8 +25,8 @@ impl PeerCalls {
     }
 
     fn member(&self, id: MemberId) -> Result<Client, CallError> {
-        let state = self.store.read();
-        let member = state.members.get(id);
+        let cluster = self.store.cluster();
+        let member = cluster.members.get(id);
         let unknown = || CallError::Unreachable(format!("member {id} is not known here"));
         let member = member.ok_or_else(unknown)?;
         Ok(self.clients.member(id, &member.peer_urls))
@@ -34,7 +34,7 @@ impl PeerCalls {
 
     /// Lets the connections of members go that were removed.
     pub fn forget_removed(&self) {
-        let removed: Vec<MemberId> = self.store.read().members.removed().collect();
+        let removed: Vec<MemberId> = self.store.cluster().members.removed().collect();
         self.clients.keep(|id| !removed.contains(&id));
     }
 
@@ -50,8 +50,8 @@ impl PeerCalls {
     /// member is reached.
     pub async fn ask_standing(&self, own: MemberId, limit: Duration) {
         let others: Vec<MemberId> = {
-            let state = self.store.read();
-            let ids = state.members.iter().map(|member| member.id);
+            let cluster = self.store.cluster();
+            let ids = cluster.members.iter().map(|member| member.id);
             ids.filter(|id| *id != own).collect()
         };
         let ask = async |other| {

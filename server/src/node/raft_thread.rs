@@ -420,7 +420,7 @@ impl Beginning {
         if consensus.is_sole_voter() {
             consensus.lead(LEAD_TIMEOUT).await?;
         }
-        duties.observe();
+        duties.observe().await;
         duties.spawn_tasks(LeaderRoute {
             leadership: self.leadership.clone(),
             consensus,

@@ -11,7 +11,7 @@ use crate::types::{LeaseId, Revision};
 use super::lessor::Lessor;
 
 /// What a lease has left, as the leader of `term` knows: nobody else does. None where this member
-/// does not keep the deadlines of that term.
+/// does not keep the deadlines of that term. Blocks.
 pub fn lease_report(
     store: &Store,
     lessor: &Lessor,

@@ -56,10 +56,12 @@ impl Applied for Sink {
         self.directory.look();
         // A removed member's alarms went with it.
         let raised = {
-            let state = self.store.read();
-            self.told.look(&state);
-            self.fence.look(&state.alarms);
-            state.alarms.is_raised(AlarmType::NoSpace, &state.members)
+            self.told.look(&self.store.read());
+            let cluster = self.store.cluster();
+            self.fence.look(&cluster.alarms);
+            cluster
+                .alarms
+                .is_raised(AlarmType::NoSpace, &cluster.members)
         };
         self.proposer.quota().alarm_is(raised);
     }
@@ -69,7 +71,7 @@ impl Applied for Sink {
             self.lessor.applied(op, outcome);
         }
         if ops.iter().any(|op| matches!(op, Op::Alarm(_))) {
-            self.fence.look(&self.store.read().alarms);
+            self.fence.look(&self.store.cluster().alarms);
         }
         let version = |op: &Op| matches!(op, Op::SetClusterVersion(_));
         if ops.iter().any(version) {
@@ -102,7 +104,7 @@ impl crate::watch::Store for WatchedStore {
     }
 
     fn compact_revision(&self) -> Revision {
-        self.0.read().mvcc.compact_revision()
+        self.0.compact_revision()
     }
 
     fn previous(&self, key: &[u8], before: Revision) -> Option<bytes::Bytes> {

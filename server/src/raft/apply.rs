@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::snapshot::install::Prepared;
 use crate::state::{Change, Effects, Event, MemberNode, State};
 use crate::storage::Applied as AppliedMark;
-use crate::store::Store;
+use crate::store::{Progress, Store};
 use crate::threads;
 use crate::types::Revision;
 use crate::types::result::{Kept, Outcome};
@@ -241,11 +241,13 @@ impl Worker {
 
     fn reconfigure(&self, nodes: &[MemberNode], index: u64) {
         let mut effects = Effects::default();
+        let engine = self.store.engine();
         let mut state = self.store.write();
         state.reconfigure(nodes, &mut effects);
-        self.store.engine().write(&effects.changes, &self.mark);
+        threads::on_disk(|| engine.write(&effects.changes, &self.mark));
+        let progress = Progress::of(&state, &effects.changes);
         drop(state);
-        self.store.publish(self.store.revision(), index);
+        self.store.publish(progress, index);
         self.applied.members_changed();
     }
 
@@ -282,8 +284,9 @@ impl Worker {
     }
 
     fn write_mark(&self, index: u64) {
-        self.store.engine().write(&[], &self.mark);
-        self.store.publish(self.store.revision(), index);
+        let engine = self.store.engine();
+        threads::on_disk(|| engine.write(&[], &self.mark));
+        self.store.passed(index);
     }
 
     fn apply_batch(&mut self, batch: &Batch, index: u64) {
@@ -299,7 +302,7 @@ impl Worker {
         let mut outcomes = Vec::with_capacity(ops.len());
         // Dropped after the lock, whatever happens.
         let mut hashing = Vec::new();
-        let revision = {
+        let progress = {
             let engine = self.store.engine();
             let mut state = self.store.write();
             for op in ops {
@@ -311,14 +314,16 @@ impl Worker {
                 hashing.extend(begun.map(|begun| (outcomes.len() - 1, begun)));
             }
             let writing = Instant::now();
-            engine.write(&effects.changes, &self.mark);
+            // A write that stalls waits for the disk.
+            threads::on_disk(|| engine.write(&effects.changes, &self.mark));
             self.metrics
                 .backend_commit
                 .observe(writing.elapsed().as_secs_f64());
             state.batch_written();
-            state.mvcc.revision()
+            Progress::of(&state, &effects.changes)
         };
-        self.store.publish(revision, index);
+        let revision = progress.revision();
+        self.store.publish(progress, index);
         for (place, begun) in hashing {
             if outcomes[place].result.is_ok() {
                 self.store.hash_compaction(begun);
@@ -340,8 +345,10 @@ impl Worker {
         let mut effects = Effects::default();
         let mut state = self.store.write();
         let done = state.compact_step(RECLAIM_STEP, &mut effects);
-        self.store.engine().write_unlogged(&effects.changes);
         drop(state);
+        // The index names it no more: a reader who planned before plans anew.
+        let engine = self.store.engine();
+        threads::on_disk(|| engine.write_unlogged(&effects.changes));
         self.count_reclaimed(&effects.changes, started.elapsed());
         if done {
             self.finish_reclaiming(since.elapsed());

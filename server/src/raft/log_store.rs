@@ -273,7 +273,8 @@ impl LogStore {
         self.appended.load(Ordering::Relaxed)
     }
 
-    fn read(&self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+    /// What memory does not hold is read on a thread for it: openraft's own waits for no disk.
+    async fn read(&self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
         let cached_from = {
             let tail = self.tail.lock();
             let first = tail
@@ -285,9 +286,16 @@ impl LogStore {
             }
             first
         };
+        let (log, end) = (self.clone(), end.min(cached_from));
+        let read = crate::threads::spawn_blocking(move || log.read_from_disk(start, end));
+        // It fails only where the runtime ends: a panic has ended the process.
+        read.await.map_err(io::Error::other)?
+    }
+
+    fn read_from_disk(&self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
         let records = self
             .wal
-            .read(start..end.min(cached_from), READ_BYTES_MAX)
+            .read(start..end, READ_BYTES_MAX)
             .map_err(io::Error::other)?;
         let decode =
             |record: crate::wal::Entry| entry::decode(record.payload).map_err(io::Error::other);
@@ -457,7 +465,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
             if from >= end {
                 return Ok(entries);
             }
-            let more = self.read(from, end)?;
+            let more = self.read(from, end).await?;
             if more.is_empty() {
                 return Ok(entries);
             }
@@ -470,7 +478,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         start: u64,
         end: u64,
     ) -> Result<Vec<Entry>, io::Error> {
-        self.read(start, end)
+        self.read(start, end).await
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {

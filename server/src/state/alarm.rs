@@ -16,7 +16,7 @@ use crate::types::result::{Alarm, ApplyError};
 use super::{Change, Effects, Members};
 
 /// The alarms raised, by member and kind.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Alarms {
     raised: BTreeSet<Alarm>,
 }

@@ -47,6 +47,20 @@ pub enum Change {
     SetClusterVersion(String),
 }
 
+impl Change {
+    /// Whether it is one of the members, the alarms or the version.
+    pub fn concerns_cluster(&self) -> bool {
+        matches!(
+            self,
+            Change::PutAlarm(..)
+                | Change::DeleteAlarm(..)
+                | Change::PutMember(_)
+                | Change::RemoveMember(_)
+                | Change::SetClusterVersion(_)
+        )
+    }
+}
+
 /// A member as a Raft configuration names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemberNode {

@@ -11,7 +11,7 @@ use crate::types::request::MemberAttributes;
 use super::{Change, Effects, MemberNode, MemberRecord};
 
 /// The cluster's members.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Members {
     table: BTreeMap<MemberId, MemberRecord>,
     removed: BTreeSet<MemberId>,

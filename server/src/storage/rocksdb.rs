@@ -160,7 +160,15 @@ impl Engine {
         self.commit(batch);
     }
 
+    /// Has every write wait, as a slow disk would, while the guard lives.
+    #[cfg(test)]
+    pub fn stall(&self) -> parking_lot::RwLockWriteGuard<'_, ()> {
+        self.db.gate.write()
+    }
+
     fn commit(&self, batch: WriteBatch) {
+        #[cfg(test)]
+        let _open = self.db.gate.read();
         if let Err(error) = self.db.write_opt(batch, &unlogged()) {
             end_process(format_args!("the store refused a write: {error}"), ADVICE);
         }

@@ -16,6 +16,7 @@ mod reconfigure;
 mod replication;
 mod slow_log;
 mod snapshots;
+mod stalls;
 mod verdicts;
 mod watches;
 

@@ -16,6 +16,9 @@ pub(super) struct Handle {
     dir: PathBuf,
     options: EngineOptions,
     condemned: AtomicBool,
+    /// Writes wait while it is taken.
+    #[cfg(test)]
+    pub(super) gate: parking_lot::RwLock<()>,
 }
 
 impl Handle {
@@ -26,6 +29,8 @@ impl Handle {
             dir: dir.to_path_buf(),
             options,
             condemned: AtomicBool::new(false),
+            #[cfg(test)]
+            gate: parking_lot::RwLock::default(),
         }
     }
 
