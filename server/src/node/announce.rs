@@ -31,8 +31,9 @@ fn tell(state: NotifyState<'static>) {
     };
     let (told, wait) = mpsc::channel();
     let message = state.to_string();
-    let telling = std::thread::Builder::new().name("engram-notify".into());
-    let telling = telling.spawn(move || {
+    let telling = crate::threads::spawn("engram-notify", move || {
+        // Whoever does not take the message makes no member sick.
+        crate::threads::idle();
         // Nobody waits any more where it took too long.
         let _ = told.send(send(&socket, state));
     });
