@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use engram_e2e::client::{self, Client};
 use engram_e2e::cluster::{Cluster, LEADER_LIMIT, Plan};
 use engram_e2e::load::{Load, all_are_there};
 use engram_e2e::{tools, turn};
@@ -11,6 +12,9 @@ use crate::ci_or_full;
 const WRITERS: usize = 16;
 /// How long a member may take to catch up.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
+/// More than the 64 MiB that the log keeps.
+const FILLERS: usize = 80;
+const FILLER_BYTES: usize = 1 << 20;
 /// What etcd counts at the receiver of a snapshot.
 const RECEIVED: &str = "etcd_network_snapshot_receive_success";
 
@@ -28,6 +32,7 @@ fn a_member_that_was_away_catches_up_by_snapshot_and_log() {
     cluster.wait_for(CATCH_UP_LIMIT * 10, &format!("{goal} writes"), || {
         (load.acknowledged() >= goal).then_some(())
     });
+    outgrow_the_log(&cluster, leader);
     let revision = cluster.revision(leader).expect("a read at the leader");
     let mut compact = cluster.etcdctl_command(&[leader]);
     tools::must_succeed(compact.args(["compact", &revision.to_string()]));
@@ -46,6 +51,18 @@ fn a_member_that_was_away_catches_up_by_snapshot_and_log() {
     cluster.must_hold_the_same();
     all_are_there(&cluster, &written);
     it_counts(&mut cluster, away);
+}
+
+/// Writes more than the log keeps for members that lag: it no longer reaches back to where one left.
+fn outgrow_the_log(cluster: &Cluster, leader: usize) {
+    let runtime = client::runtime();
+    runtime.block_on(async {
+        let mut client = Client::connect(cluster.server(leader).address()).await;
+        for _ in 0..FILLERS {
+            let filled = client.put("filler", vec![b'x'; FILLER_BYTES]).await;
+            filled.expect("a put while two of three are there");
+        }
+    });
 }
 
 /// The member that caught up is as good as any: with it the cluster does without another.

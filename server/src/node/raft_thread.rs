@@ -86,6 +86,7 @@ pub struct Outside {
 /// The running thread.
 pub struct RaftThread {
     thread: JoinHandle<()>,
+    store: Arc<Store>,
     stop: Sender<bool>,
     proposer: Proposer,
     door: Door,
@@ -231,7 +232,7 @@ impl RaftThread {
             member: local.member,
             reader: super::memory::reader(config, store.clone()),
             snapshots: super::backend::snapshot_seats(),
-            store,
+            store: store.clone(),
             proposer: proposer.clone(),
             door: door.clone(),
             barrier,
@@ -252,6 +253,7 @@ impl RaftThread {
         };
         let thread = RaftThread {
             thread,
+            store,
             stop,
             proposer,
             door,
@@ -308,12 +310,14 @@ impl RaftThread {
         self.proposer.stop();
     }
 
-    /// Stops consensus, waits for what is committed to be applied, closes the log.
+    /// Stops consensus, waits for what is committed to be applied, closes the log, and flushes the
+    /// store: the process may end while a reader still has it open.
     pub fn stop(self) {
         self.announce_stop();
         if self.thread.join().is_err() {
             crate::log!(error, "the raft thread panicked");
         }
+        self.store.engine().flush_for_stop();
     }
 }
 

@@ -160,7 +160,7 @@ impl Reader {
                 field,
             };
             debug_assert!(!is_backwards(query) || field == Field::Kvs);
-            return (sized.measured.bytes, Some(Source::Walk(walking)));
+            return (sized.measured.bytes, Some(Source::Walk(Box::new(walking))));
         }
         match ordered(&self.turns, pin, &sized.later).await {
             Ordered::Slots(slots) => {

@@ -30,7 +30,7 @@ const WHOLE_MAX: Duration = Duration::from_secs(600);
 /// Where the pages of one run come from.
 pub(super) enum Source {
     /// The index, in key order.
-    Walk(Walking),
+    Walk(Box<Walking>),
     /// Key-values whose place is known, in the answer's order.
     Slots(Arc<Pin>, std::vec::IntoIter<(Slot, usize)>),
     /// Key-values at hand.

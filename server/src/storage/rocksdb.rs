@@ -318,18 +318,29 @@ impl Engine {
 
     /// Makes everything written so far durable. Blocks until it is.
     pub fn flush(&self) {
-        let mut options = FlushOptions::default();
-        options.set_wait(true);
-        let families = [self.revisions_family(), self.tables_family()];
-        if let Err(error) = self
-            .db
-            .flush_cfs_opt(&[&families[0], &families[1]], &options)
-        {
+        if let Err(error) = self.try_flush() {
             end_process(
                 format_args!("the store could not be flushed: {error}"),
                 ADVICE,
             );
         }
+    }
+
+    /// Makes everything written so far durable before the process stops, so that the next start has
+    /// nothing to replay. Where that fails the log still holds it.
+    pub fn flush_for_stop(&self) {
+        if let Err(error) = self.try_flush() {
+            crate::log!(warn, "the store could not be flushed: the next start replays the log",
+                error = %error);
+        }
+    }
+
+    fn try_flush(&self) -> Result<(), rocksdb::Error> {
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        let families = [self.revisions_family(), self.tables_family()];
+        self.db
+            .flush_cfs_opt(&[&families[0], &families[1]], &options)
     }
 
     /// Runs `read` over one snapshot of the store, taken before `read` is called: reads through it

@@ -172,7 +172,7 @@ impl Store {
         Some(Begun {
             hash,
             pin,
-            under_way: under_way,
+            under_way,
         })
     }
 
