@@ -12,6 +12,8 @@ use crate::ci_or_full;
 const WRITERS: usize = 16;
 /// How long a member may take to catch up.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
+/// Longer than the leader holds the log for a member that it does not hear.
+const OUT_OF_TOUCH: Duration = Duration::from_secs(7);
 /// More than the 64 MiB that the log keeps.
 const FILLERS: usize = 80;
 const FILLER_BYTES: usize = 1 << 20;
@@ -33,6 +35,8 @@ fn a_member_that_was_away_catches_up_by_snapshot_and_log() {
         (load.acknowledged() >= goal).then_some(())
     });
     outgrow_the_log(&cluster, leader);
+    // For as long as the leader takes a member for one in touch, it holds the log for it.
+    std::thread::sleep(OUT_OF_TOUCH);
     let revision = cluster.revision(leader).expect("a read at the leader");
     let mut compact = cluster.etcdctl_command(&[leader]);
     tools::must_succeed(compact.args(["compact", &revision.to_string()]));

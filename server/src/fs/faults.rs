@@ -55,7 +55,10 @@ pub fn inject(below: &Path, operation: Operation, errno: i32, successes: u64) ->
     Guard(id)
 }
 
-static STALLS: Mutex<(u64, Vec<(u64, PathBuf, Operation)>)> = Mutex::new((0, Vec::new()));
+/// One stall: its number, where it is and what waits.
+type Stalled = (u64, PathBuf, Operation);
+
+static STALLS: Mutex<(u64, Vec<Stalled>)> = Mutex::new((0, Vec::new()));
 static UNSTALLED: Condvar = Condvar::new();
 
 /// A stall that lasts until it is dropped.

@@ -426,7 +426,6 @@ mod tests {
                 },
                 client_urls: vec![],
             },
-            ..MemberRecord::default()
         }
     }
 

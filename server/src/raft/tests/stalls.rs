@@ -26,6 +26,10 @@ async fn at_once<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(
+    clippy::await_holding_lock,
+    reason = "the engine stands still for as long as it is held"
+)]
 async fn handshakes_do_not_wait_for_the_engine() {
     let member = Member::new();
     let mut entries = beginning();
