@@ -56,8 +56,7 @@ one-member: tools ## One member against the real etcd's clients and answers
 	@$(call timed,one member,ENGRAM_DIFF_SEED=$(ENGRAM_DIFF_SEED) $(CARGO) test --release --workspace --test one_member -- --nocapture --test-threads=1)
 
 .PHONY: etcd-common
-etcd-common: tools ## etcd's own tests/v3/common on Engram (ENGRAM_ETCD_COMMON_FULL=1: all TLS cases)
-	@$(CARGO) build --release --workspace
+etcd-common: build tools ## etcd's own tests/v3/common on Engram (ENGRAM_ETCD_COMMON_FULL=1: all TLS cases)
 	@$(call timed,etcd-common,e2e/etcd-common/run.sh $(BIN)/engram)
 
 .PHONY: cluster
