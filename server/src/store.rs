@@ -1,9 +1,11 @@
 //! The applied state: the index in memory and the engine under it, with the lock that keeps them
 //! together.
 //!
-//! The apply thread writes under the lock: index and engine change together, so that a reader who
-//! holds it never meets a revision whose value the engine does not have yet. Readers hold it for
-//! index work only and read values from the engine after letting go.
+//! The apply thread changes the index under the lock, in steps of a few milliseconds ([`Writing`]),
+//! and writes the engine without it; only then does it show readers the new revision. So a reader
+//! never meets a revision whose value the engine does not have yet, nor half of one, and waits
+//! neither for a transaction over a million keys nor for an engine that stalls. Readers hold the lock
+//! for index work only and read values from the engine after letting go.
 //!
 //! Who must wait for nobody (consensus, handshakes) looks at what is published beside the lock: the
 //! members and alarms ([`Store::cluster`]), the revisions, the applied index.
@@ -15,16 +17,18 @@
 
 mod hashes;
 mod headroom;
+mod writing;
 
 pub use hashes::{Begun, CompactionHashes, Remembered};
 pub use headroom::{Headroom, Level};
+pub use writing::Writing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::state::{Alarms, Change, Members, RevisionRecord, State, Values};
+use crate::state::{Alarms, Members, RevisionRecord, State, Values};
 use crate::storage::Engine;
 use crate::types::request::Range;
 use crate::types::result::ApplyError;
@@ -52,34 +56,11 @@ impl Cluster {
     }
 }
 
-/// What was applied and written, to be told to those who do not take the lock.
-#[must_use = "what is applied is told by `Store::publish`"]
-pub struct Progress {
-    revision: Revision,
-    compacted: Revision,
-    cluster: Option<Arc<Cluster>>,
-}
-
-impl Progress {
-    /// How far `state` is, under the lock, after `changes`.
-    pub fn of(state: &State, changes: &[Change]) -> Progress {
-        let is_cluster = changes.iter().any(Change::concerns_cluster);
-        Progress {
-            revision: state.mvcc.revision(),
-            compacted: state.mvcc.compact_revision(),
-            cluster: is_cluster.then(|| Cluster::of(state)),
-        }
-    }
-
-    /// The store's revision.
-    pub fn revision(&self) -> Revision {
-        self.revision
-    }
-}
-
-/// See the module. Lock order: state, then any other.
+/// See the module. Lock order: batch, then state, then any other.
 pub struct Store {
     state: RwLock<State>,
+    /// Held from a batch's first change to its last.
+    batch: RwLock<()>,
     /// Held for as long as it takes to clone or replace a pointer.
     cluster: RwLock<Arc<Cluster>>,
     engine: RwLock<Engine>,
@@ -110,6 +91,7 @@ impl Store {
         let compact_revision = AtomicI64::new(state.mvcc.compact_revision().0);
         let applied_index = AtomicU64::new(applied_index);
         Store {
+            batch: RwLock::default(),
             cluster: RwLock::new(Cluster::of(&state)),
             state: RwLock::new(state),
             engine: RwLock::new(engine),
@@ -129,25 +111,38 @@ impl Store {
         &self.headroom
     }
 
-    /// The state, shared with other readers. Hold it briefly.
+    /// The state, shared with other readers. Hold it briefly. Keys are shown as of the last batch
+    /// written; leases may be those of half a batch ([`Store::between_batches`]).
     pub fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read()
     }
 
-    /// The state, alone. For the apply thread; pins are the one change others make.
+    /// The state, alone, for changes that need not be shown at once. For the apply thread; pins are
+    /// the one change others make.
     pub fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write()
+    }
+
+    /// Begins to apply a batch. For the apply thread.
+    pub fn begin(&self) -> Writing<'_> {
+        Writing::begin(self)
+    }
+
+    /// Waits until no batch is half applied, and keeps the next one from beginning while the guard
+    /// lives. For reads of leases' keys; blocks for as long as the engine takes to write.
+    pub fn between_batches(&self) -> RwLockReadGuard<'_, ()> {
+        self.batch.read()
+    }
+
+    /// Whether a batch is half applied.
+    #[cfg(test)]
+    pub fn is_applying(&self) -> bool {
+        self.batch.try_read().is_none()
     }
 
     /// The members, alarms and version, without waiting for anybody.
     pub fn cluster(&self) -> Arc<Cluster> {
         self.cluster.read().clone()
-    }
-
-    /// Whether somebody has the state alone.
-    #[cfg(test)]
-    pub fn is_taken(&self) -> bool {
-        self.state.try_read().is_none()
     }
 
     /// The revision last compacted at, without the lock; 0 if never. Nothing is reclaimed before it
@@ -199,17 +194,6 @@ impl Store {
         self.applied_index.load(Ordering::Acquire)
     }
 
-    /// Tells readers without the lock how far the store is. For the apply thread, once written.
-    pub fn publish(&self, progress: Progress, applied_index: u64) {
-        if let Some(cluster) = progress.cluster {
-            *self.cluster.write() = cluster;
-        }
-        self.compact_revision
-            .store(progress.compacted.0, Ordering::Release);
-        self.revision.store(progress.revision.0, Ordering::Release);
-        self.passed(applied_index);
-    }
-
     /// An entry that changes nothing was applied. For the apply thread, once that is written.
     pub fn passed(&self, applied_index: u64) {
         self.applied_index.store(applied_index, Ordering::Release);
@@ -221,8 +205,8 @@ impl Store {
     /// The old ones are returned to be dropped where it holds nobody up; the old engine's directory
     /// goes once the last read of it has ended.
     pub fn replace(&self, state: State, engine: Engine, applied_index: u64) -> Arc<Replaced> {
-        let mut progress = Progress::of(&state, &[]);
-        progress.cluster = Some(Cluster::of(&state));
+        let (revision, compacted) = (state.mvcc.revision(), state.mvcc.compact_revision());
+        let cluster = Cluster::of(&state);
         let mut current = self.state.write();
         let old_state = std::mem::replace(&mut *current, state);
         let old_engine = std::mem::replace(&mut *self.engine.write(), engine);
@@ -236,7 +220,10 @@ impl Store {
             self.replaced.lock().push(old.clone());
         }
         drop(current);
-        self.publish(progress, applied_index);
+        *self.cluster.write() = cluster;
+        self.compact_revision.store(compacted.0, Ordering::Release);
+        self.revision.store(revision.0, Ordering::Release);
+        self.passed(applied_index);
         old
     }
 
@@ -378,8 +365,8 @@ impl Drop for Pin {
 pub mod fixture {
     use std::sync::Arc;
 
-    use super::{Progress, Store};
-    use crate::state::{Effects, Limits, State};
+    use super::Store;
+    use crate::state::{Effects, Hold as _, Limits, State};
     use crate::storage::{Applied, Engine, EngineOptions};
     use crate::types::request::{Compact, Op, Put};
     use crate::types::result::{Kept, Outcome};
@@ -427,16 +414,13 @@ pub mod fixture {
         pub fn apply(&self, op: &Op) -> Outcome {
             let mut effects = Effects::default();
             let engine = self.store.engine();
-            let mut state = self.store.write();
-            let begun = self.store.begin_compaction_hash(&state, op);
-            let mut outcome = state.apply(op, &engine, &mut effects);
-            let kept = outcome.later.map(|at| self.store.pin_found(&state, at));
+            let mut writing = self.store.begin();
+            let begun = self.store.begin_compaction_hash(writing.state(), op);
+            let mut outcome = crate::state::apply(&mut writing, op, &engine, &mut effects);
+            let state = writing.state();
+            let kept = outcome.later.map(|at| self.store.pin_found(state, at));
             outcome.kept = kept.map(|pin| Kept(Arc::new(pin)));
-            engine.write(&effects.changes, &Applied::default());
-            state.batch_written();
-            let progress = Progress::of(&state, &effects.changes);
-            drop(state);
-            self.store.publish(progress, 0);
+            writing.commit(&engine, &effects.changes, &Applied::default(), 0);
             if let Some(begun) = begun {
                 self.store.hash_compaction(begun);
             }

@@ -185,7 +185,7 @@ impl RaftThread {
             directory: directory.clone(),
             fence: fence.clone(),
             store: store.clone(),
-            told: Told::new(local.cluster, local.member, &store.read()),
+            told: Told::new(local.cluster, local.member, &store.cluster()),
         };
         let warning = config.warning_apply_duration;
         let apply = ApplyThread::start(store.clone(), Arc::new(sink), metrics.clone(), warning)

@@ -19,6 +19,8 @@ pub fn lease_report(
     id: LeaseId,
     keys: bool,
 ) -> Option<LeaseReport> {
+    // Not the keys of half a revocation.
+    let _whole = keys.then(|| store.between_batches());
     let state = store.read();
     let remaining = lessor.remaining(term, id)?;
     let (Some((granted_seconds, attached)), Some(remaining_seconds)) =

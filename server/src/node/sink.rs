@@ -31,16 +31,23 @@ pub struct Sink {
     pub told: Told,
 }
 
+impl Sink {
+    /// Looks who the members are now and which alarms stand; whether NOSPACE does.
+    fn look(&self, store: &Store) -> bool {
+        let cluster = store.cluster();
+        self.told.look(&cluster);
+        self.fence.look(&cluster.alarms);
+        cluster
+            .alarms
+            .is_raised(AlarmType::NoSpace, &cluster.members)
+    }
+}
+
 impl Applied for Sink {
     fn replaced(&self, store: &Store) {
         let (data, size) = store.data_and_size_bytes();
-        let raised = {
-            let state = store.read();
-            self.told.look(&state);
-            self.lessor.replaced(&state.leases);
-            self.fence.look(&state.alarms);
-            state.alarms.is_raised(AlarmType::NoSpace, &state.members)
-        };
+        self.lessor.replaced(&store.read().leases);
+        let raised = self.look(store);
         let quota = self.proposer.quota();
         quota.alarm_is(raised);
         quota.measured(data, size);
@@ -55,14 +62,7 @@ impl Applied for Sink {
     fn members_changed(&self) {
         self.directory.look();
         // A removed member's alarms went with it.
-        let raised = {
-            self.told.look(&self.store.read());
-            let cluster = self.store.cluster();
-            self.fence.look(&cluster.alarms);
-            cluster
-                .alarms
-                .is_raised(AlarmType::NoSpace, &cluster.members)
-        };
+        let raised = self.look(&self.store);
         self.proposer.quota().alarm_is(raised);
     }
 
@@ -75,7 +75,7 @@ impl Applied for Sink {
         }
         let version = |op: &Op| matches!(op, Op::SetClusterVersion(_));
         if ops.iter().any(version) {
-            self.told.look(&self.store.read());
+            self.told.look(&self.store.cluster());
         }
         self.proposer.outcomes(header, ops, outcomes);
     }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
-use crate::state::{MemberRecord, State};
+use crate::state::MemberRecord;
+use crate::store::Cluster;
 use crate::types::{ClusterId, MemberId};
 
 /// See the module.
@@ -31,10 +32,10 @@ struct Shown {
 }
 
 impl Known {
-    fn of(state: &State) -> Known {
+    fn of(cluster: &Cluster) -> Known {
         Known {
-            members: state.members.iter().map(shown).collect(),
-            version: state.cluster_version.clone(),
+            members: cluster.members.iter().map(shown).collect(),
+            version: cluster.version.clone(),
         }
     }
 }
@@ -67,18 +68,18 @@ fn change<'a>(before: Option<&'a Shown>, now: Option<&'a Shown>) -> Option<Chang
 }
 
 impl Told {
-    /// Tells what differs from `state` from now on.
-    pub fn new(cluster: ClusterId, local: MemberId, state: &State) -> Told {
+    /// Tells what differs from `known` from now on.
+    pub fn new(cluster: ClusterId, local: MemberId, known: &Cluster) -> Told {
         Told {
             cluster,
             local,
-            known: Mutex::new(Known::of(state)),
+            known: Mutex::new(Known::of(known)),
         }
     }
 
     /// Tells what is new. Called with every change of the members or the version.
-    pub fn look(&self, state: &State) {
-        let now = Known::of(state);
+    pub fn look(&self, now: &Cluster) {
+        let now = Known::of(now);
         let mut known = self.known.lock();
         self.tell_version(known.version.as_deref(), now.version.as_deref());
         let mut ids: Vec<MemberId> = known

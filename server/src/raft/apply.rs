@@ -20,9 +20,9 @@ use crate::codec::entry::BatchHeader;
 use crate::fatal::end_process;
 use crate::metrics::Metrics;
 use crate::snapshot::install::Prepared;
-use crate::state::{Change, Effects, Event, MemberNode, State};
+use crate::state::{self, Change, Effects, Event, Hold as _, MemberNode, State};
 use crate::storage::Applied as AppliedMark;
-use crate::store::{Progress, Store};
+use crate::store::Store;
 use crate::threads;
 use crate::types::Revision;
 use crate::types::result::{Kept, Outcome};
@@ -32,6 +32,8 @@ const QUEUE_MAX: usize = 16;
 /// Revisions reclaimed a step: about a millisecond of work under the lock, which is what a write
 /// waits at most.
 const RECLAIM_STEP: usize = 200;
+/// Operations of a batch between two looks at whether readers wait.
+const OPS_A_BREATH: usize = 64;
 /// How long an idle thread waits before it looks at the engine's health.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -241,13 +243,9 @@ impl Worker {
 
     fn reconfigure(&self, nodes: &[MemberNode], index: u64) {
         let mut effects = Effects::default();
-        let engine = self.store.engine();
-        let mut state = self.store.write();
-        state.reconfigure(nodes, &mut effects);
-        threads::on_disk(|| engine.write(&effects.changes, &self.mark));
-        let progress = Progress::of(&state, &effects.changes);
-        drop(state);
-        self.store.publish(progress, index);
+        let mut writing = self.store.begin();
+        writing.state().reconfigure(nodes, &mut effects);
+        writing.commit(&self.store.engine(), &effects.changes, &self.mark, index);
         self.applied.members_changed();
     }
 
@@ -302,28 +300,24 @@ impl Worker {
         let mut outcomes = Vec::with_capacity(ops.len());
         // Dropped after the lock, whatever happens.
         let mut hashing = Vec::new();
-        let progress = {
-            let engine = self.store.engine();
-            let mut state = self.store.write();
-            for op in ops {
-                let begun = self.store.begin_compaction_hash(&state, op);
-                let mut outcome = state.apply(op, &engine, &mut effects);
-                // Before anything after it can be reclaimed.
-                outcome.kept = outcome.later.map(|needed| self.keep(&state, needed));
-                outcomes.push(outcome);
-                hashing.extend(begun.map(|begun| (outcomes.len() - 1, begun)));
+        let engine = self.store.engine();
+        let mut writing = self.store.begin();
+        for (n, op) in ops.iter().enumerate() {
+            let begun = self.store.begin_compaction_hash(writing.state(), op);
+            let mut outcome = state::apply(&mut writing, op, &engine, &mut effects);
+            // Before anything after it can be reclaimed.
+            outcome.kept = outcome.later.map(|at| self.keep(writing.state(), at));
+            outcomes.push(outcome);
+            hashing.extend(begun.map(|begun| (n, begun)));
+            if n % OPS_A_BREATH == OPS_A_BREATH - 1 {
+                writing.breathe();
             }
-            let writing = Instant::now();
-            // A write that stalls waits for the disk.
-            threads::on_disk(|| engine.write(&effects.changes, &self.mark));
-            self.metrics
-                .backend_commit
-                .observe(writing.elapsed().as_secs_f64());
-            state.batch_written();
-            Progress::of(&state, &effects.changes)
-        };
-        let revision = progress.revision();
-        self.store.publish(progress, index);
+        }
+        let started = Instant::now();
+        let revision = writing.commit(&engine, &effects.changes, &self.mark, index);
+        self.metrics
+            .backend_commit
+            .observe(started.elapsed().as_secs_f64());
         for (place, begun) in hashing {
             if outcomes[place].result.is_ok() {
                 self.store.hash_compaction(begun);

@@ -138,7 +138,7 @@ impl Reader {
         let state = self.store.read();
         let mvcc = &state.mvcc;
         let (head, at) = (mvcc.revision(), mvcc.revision_read(query)?);
-        if mvcc.fits(query, head, at, &mut { Meter::OPERATION }) {
+        if mvcc.fits(query, at, &mut { Meter::OPERATION }) {
             if query.count_only || Plan::serves(query) {
                 return Ok(Begun::Planned(mvcc.plan(query)?));
             }
@@ -151,7 +151,7 @@ impl Reader {
                 main: at.next(),
                 sub: 0,
             },
-            count: (at == head).then(|| mvcc.count_newest(&query.range)),
+            count: mvcc.count_at_tip(&query.range, at),
         };
         Ok(Begun::Large(pin, later))
     }
@@ -188,8 +188,7 @@ impl Reader {
         let (pin, later) = {
             let state = self.store.read();
             let at = state.mvcc.revision_read(&query)?;
-            let is_head = at == state.mvcc.revision();
-            let counted = is_head || state.mvcc.counts_quickly(&query.range, at, KEYS_A_HOLD);
+            let counted = state.mvcc.counts_quickly(&query.range, at, KEYS_A_HOLD);
             let later = Later {
                 below: RevisionPair {
                     main: at.next(),

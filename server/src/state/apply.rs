@@ -6,58 +6,105 @@
 use crate::types::result::{Applied, ApplyError, Outcome};
 use crate::types::{KeyRange, LeaseId, Revision, request};
 
+use super::hold::look;
 use super::mvcc::Writer;
-use super::{Change, Effects, MemberNode, Meter, State, Values, txn};
+use super::{Change, Effects, Hold, MemberNode, Meter, State, Values, txn};
+
+/// Applies one operation and appends what it leaves behind to `effects`. On an error nothing has
+/// changed. `values` reads what earlier batches stored; what the current batch wrote is found in the
+/// state itself until [`State::take_unwritten`]. Readers see it after [`State::show`].
+///
+/// # Panics
+/// The index names a revision that storage does not hold: the data directory is damaged.
+pub fn apply(
+    hold: &mut dyn Hold,
+    op: &request::Op,
+    values: &dyn Values,
+    effects: &mut Effects,
+) -> Outcome {
+    let mut meter = Meter::OPERATION;
+    let state = hold.state();
+    let result = state.alarms.admit(op, &state.members);
+    let result = result.and_then(|()| apply_admitted(hold, op, values, effects, &mut meter));
+    Outcome {
+        revision: hold.state().mvcc.newest().revision,
+        result,
+        later: meter.later,
+        kept: None,
+    }
+}
+
+fn apply_admitted(
+    hold: &mut dyn Hold,
+    op: &request::Op,
+    values: &dyn Values,
+    effects: &mut Effects,
+    meter: &mut Meter,
+) -> Result<Applied, ApplyError> {
+    use request::Op;
+    match op {
+        Op::Put(put) => {
+            txn::check_put(hold.state(), put)?;
+            let mut writer = Writer::new(hold, values, effects);
+            let answer = txn::put(&mut writer, put);
+            writer.finish();
+            Ok(Applied::Put(answer))
+        }
+        Op::DeleteRange(delete) => {
+            let mut writer = Writer::new(hold, values, effects);
+            let answer = txn::delete_range(&mut writer, delete, meter);
+            writer.finish();
+            Ok(Applied::DeleteRange(answer))
+        }
+        Op::Txn(txn) => txn::write(hold, txn, values, effects, meter).map(Applied::Txn),
+        Op::LeaseRevoke(id) => revoke(hold, *id, values, effects),
+        op => hold.state().apply_small(op, effects),
+    }
+}
+
+/// Deletes the lease and its keys, in key order and in one revision.
+fn revoke(
+    hold: &mut dyn Hold,
+    id: LeaseId,
+    values: &dyn Values,
+    effects: &mut Effects,
+) -> Result<Applied, ApplyError> {
+    let keys = look(hold, true, |state| state.leases.keys(id))?;
+    let mut writer = Writer::new(hold, values, effects);
+    for key in keys {
+        writer.delete_range(&KeyRange::single(key));
+    }
+    writer.finish();
+    hold.state().leases.remove(id);
+    effects.changes.push(Change::DeleteLease(id));
+    Ok(Applied::Done)
+}
 
 impl State {
-    /// Applies one operation and appends what it leaves behind to `effects`. On an error nothing
-    /// has changed. `values` reads what earlier batches stored; what the current batch wrote is
-    /// found in the state itself until [`State::batch_written`].
-    ///
-    /// # Panics
-    /// The index names a revision that storage does not hold: the data directory is damaged.
+    /// Applies an operation where nobody else is there, and shows it. See [`apply()`].
+    #[cfg(test)]
     pub fn apply(
         &mut self,
         op: &request::Op,
         values: &dyn Values,
         effects: &mut Effects,
     ) -> Outcome {
-        let mut meter = Meter::OPERATION;
-        let result = self
-            .alarms
-            .admit(op, &self.members)
-            .and_then(|()| self.apply_admitted(op, values, effects, &mut meter));
-        Outcome {
-            revision: self.mvcc.revision(),
-            result,
-            later: meter.later,
-            kept: None,
-        }
+        let outcome = apply(self, op, values, effects);
+        self.show();
+        outcome
     }
 
-    fn apply_admitted(
+    /// Applies an operation that touches no keys.
+    fn apply_small(
         &mut self,
         op: &request::Op,
-        values: &dyn Values,
         effects: &mut Effects,
-        meter: &mut Meter,
     ) -> Result<Applied, ApplyError> {
         use request::Op;
         match op {
-            Op::Put(put) => {
-                txn::check_put(self, put)?;
-                let mut writer = self.writer(values, effects);
-                let answer = txn::put(&mut writer, put);
-                writer.finish();
-                Ok(Applied::Put(answer))
+            Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) | Op::LeaseRevoke(_) => {
+                unreachable!("it touches keys")
             }
-            Op::DeleteRange(delete) => {
-                let mut writer = self.writer(values, effects);
-                let answer = txn::delete_range(&mut writer, delete, meter);
-                writer.finish();
-                Ok(Applied::DeleteRange(answer))
-            }
-            Op::Txn(txn) => txn::write(self, txn, values, effects, meter).map(Applied::Txn),
             Op::Compact(compact) => {
                 self.mvcc.compact(Revision(compact.revision), effects)?;
                 Ok(Applied::Done)
@@ -72,7 +119,6 @@ impl State {
                     ttl_seconds: grant.ttl_seconds,
                 })
             }
-            Op::LeaseRevoke(id) => self.revoke(*id, values, effects),
             Op::Alarm(change) => {
                 let changed = self.alarms.change(*change, &self.members, effects)?;
                 Ok(Applied::Alarm(changed))
@@ -101,31 +147,5 @@ impl State {
     pub fn reconfigure(&mut self, nodes: &[MemberNode], effects: &mut Effects) {
         self.members.reconfigure(nodes, effects);
         self.alarms.keep_members(&self.members, effects);
-    }
-
-    /// Deletes the lease and its keys, in key order and in one revision.
-    fn revoke(
-        &mut self,
-        id: LeaseId,
-        values: &dyn Values,
-        effects: &mut Effects,
-    ) -> Result<Applied, ApplyError> {
-        let keys = self.leases.keys(id)?;
-        let mut writer = self.writer(values, effects);
-        for key in keys {
-            writer.delete_range(&KeyRange::single(key));
-        }
-        writer.finish();
-        self.leases.remove(id);
-        effects.changes.push(Change::DeleteLease(id));
-        Ok(Applied::Done)
-    }
-
-    pub(super) fn writer<'a>(
-        &'a mut self,
-        values: &'a dyn Values,
-        effects: &'a mut Effects,
-    ) -> Writer<'a> {
-        Writer::new(&mut self.mvcc, &mut self.leases, values, effects)
     }
 }

@@ -4,7 +4,9 @@
 //! does to them. Applying leaves [`Effects`]: changes for `storage`, events for the watch hub.
 //!
 //! Must never read a clock, randomness or a file, iterate a hash map, or wait. It is guarded by one
-//! lock outside: the apply thread writes, connection threads read.
+//! lock outside ([`Hold`]): the apply thread writes, connection threads read. Work that touches many
+//! keys lets go of the lock in between; readers see nothing of it before it is whole
+//! ([`State::show`]).
 //!
 //! Invariants: an operation that fails changes nothing; two states that applied the same operations
 //! answer every request alike, however far each has come with reclaiming space; a state loaded from
@@ -13,6 +15,7 @@
 mod alarm;
 mod apply;
 pub mod effects;
+mod hold;
 pub mod lease;
 mod load;
 mod member;
@@ -22,9 +25,11 @@ mod tests;
 mod txn;
 
 pub use alarm::Alarms;
+pub use apply::apply;
 pub use effects::{
     Change, Effects, Event, MemberNode, MemberRecord, Meter, Previous, RevisionRecord, Values,
 };
+pub use hold::Hold;
 pub use lease::Leases;
 pub use load::{LoadError, Tables};
 pub use member::Members;
@@ -67,10 +72,22 @@ impl State {
         }
     }
 
-    /// The batch's changes are in storage: forgets the overlay of unwritten records and brings the
-    /// value cache back to its budget.
-    pub fn batch_written(&mut self) {
-        self.mvcc.batch_written();
+    /// Has readers see everything applied so far. Until then they see the store as it was at the
+    /// last call, whatever the index holds already: that is how a batch is applied in steps, and how
+    /// a revision is not met before the engine has it.
+    pub fn show(&mut self) {
+        self.mvcc.show();
+    }
+
+    /// The batch's changes are in storage: forgets the overlay of unwritten records. They are
+    /// returned to be dropped where it holds nobody up.
+    pub fn take_unwritten(&mut self) -> Vec<RevisionRecord> {
+        self.mvcc.take_unwritten()
+    }
+
+    /// One step of bringing the value cache back to its budget: whether there is need of another.
+    pub fn shrink_cache(&mut self) -> bool {
+        self.mvcc.shrink_cache()
     }
 
     /// One step of reclaiming what compaction superseded: drops at most `max` revisions, oldest
@@ -108,8 +125,9 @@ impl State {
         if !txn::compares_fit(self, txn, meter) {
             return Ok(None);
         }
-        let path = TxnPath::choose(txn, &mut |compare| txn::holds(self, compare, values));
-        self.read_txn_along(txn, &path, self.mvcc.revision(), values, meter)
+        let head = self.mvcc.revision();
+        let path = TxnPath::choose(txn, &mut |compare| txn::holds(self, head, compare, values));
+        self.read_txn_along(txn, &path, head, values, meter)
             .map(Some)
     }
 

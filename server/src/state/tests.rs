@@ -7,6 +7,7 @@ mod model;
 mod properties;
 mod reclaim;
 mod rules;
+mod steps;
 
 /// Readers on every connection thread share the state with the apply thread.
 const _: () = {

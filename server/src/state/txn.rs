@@ -10,8 +10,9 @@ use crate::types::request::{Compare, CompareResult, CompareTarget, DeleteRange, 
 use crate::types::result::{self, ApplyError};
 use crate::types::{KeyRange, KeyValue, LeaseId, Revision, RevisionPair, within};
 
-use super::mvcc::{Found, Walk, Writer};
-use super::{Effects, Meter, State, Values};
+use super::hold::look;
+use super::mvcc::{Found, Horizon, Walk, Writer};
+use super::{Effects, Hold, Meter, State, Values};
 
 /// The branches taken, outer before inner, in the order their transactions are met.
 #[derive(Clone, Debug)]
@@ -55,15 +56,20 @@ fn next(path: &mut impl Iterator<Item = bool>) -> bool {
 
 /// Runs a transaction that may write.
 pub(super) fn write(
-    state: &mut State,
+    hold: &mut dyn Hold,
     txn: &Txn,
     values: &dyn Values,
     effects: &mut Effects,
     meter: &mut Meter,
 ) -> Result<result::Txn, ApplyError> {
-    let path = Path::choose(txn, &mut |compare| holds(state, compare, values));
-    check(state, txn, &mut path.steps())?;
-    let mut writer = state.writer(values, effects);
+    let path = look(hold, compares_ranges(txn), |state| {
+        let newest = state.mvcc.newest();
+        let at = newest.revision;
+        let path = Path::choose(txn, &mut |compare| holds(state, at, compare, values));
+        check(state, newest, txn, &mut path.steps())?;
+        Ok(path)
+    })?;
+    let mut writer = Writer::new(hold, values, effects);
     let answer = execute(&mut writer, txn, &mut path.steps(), meter);
     writer.finish();
     Ok(answer)
@@ -78,10 +84,14 @@ pub(super) fn read(
     values: &dyn Values,
     meter: &mut Meter,
 ) -> Result<result::Txn, ApplyError> {
-    check(state, txn, &mut path.steps())?;
+    let horizon = Horizon {
+        revision: head,
+        ..state.mvcc.seen()
+    };
+    check(state, horizon, txn, &mut path.steps())?;
     let reads = Reads {
         state,
-        head,
+        horizon,
         values,
     };
     reads.execute(txn, &mut path.steps(), meter)
@@ -98,17 +108,28 @@ pub(super) fn compares_fit(state: &State, txn: &Txn, meter: &mut Meter) -> bool 
         })
 }
 
+/// Whether a compare of it, or of one within it, looks at more than one key.
+fn compares_ranges(txn: &Txn) -> bool {
+    let mut ops = txn.success.iter().chain(&txn.failure);
+    txn.compare.iter().any(|compare| !compare.range.is_single())
+        || ops.any(|op| match op {
+            TxnOp::Txn(inner) => within(|| compares_ranges(inner)),
+            TxnOp::Range(_) | TxnOp::Put(_) | TxnOp::DeleteRange(_) => false,
+        })
+}
+
 fn check(
     state: &State,
+    horizon: Horizon,
     txn: &Txn,
     path: &mut impl Iterator<Item = bool>,
 ) -> Result<(), ApplyError> {
     for op in branch(txn, next(path)) {
         match op {
-            TxnOp::Range(range) => state.mvcc.check_txn_revision(range.revision)?,
+            TxnOp::Range(range) => horizon.check_txn_revision(range.revision)?,
             TxnOp::Put(put) => check_put(state, put)?,
             TxnOp::DeleteRange(_) => {}
-            TxnOp::Txn(inner) => within(|| check(state, inner, path))?,
+            TxnOp::Txn(inner) => within(|| check(state, horizon, inner, path))?,
         }
     }
     Ok(())
@@ -154,7 +175,7 @@ fn execute(
 /// A read-only transaction under way.
 struct Reads<'a> {
     state: &'a State,
-    head: Revision,
+    horizon: Horizon,
     values: &'a dyn Values,
 }
 
@@ -168,14 +189,14 @@ impl Reads<'_> {
         let succeeded = next(path);
         let mut responses = Vec::with_capacity(branch(txn, succeeded).len());
         let seen = RevisionPair {
-            main: self.head.next(),
+            main: self.horizon.revision.next(),
             sub: 0,
         };
         for op in branch(txn, succeeded) {
             responses.push(match op {
                 TxnOp::Range(range) => {
                     let mvcc = &self.state.mvcc;
-                    let read = mvcc.range_within(range, self.head, seen, meter, self.values);
+                    let read = mvcc.range_within(range, self.horizon, seen, meter, self.values);
                     result::TxnOp::Range(read?)
                 }
                 TxnOp::Txn(inner) => {
@@ -245,11 +266,11 @@ pub(super) fn delete_range(
     }
 }
 
-/// Whether every key of the range satisfies the compare. Where there is none, a value never
+/// Whether every key of the range, as it was at a revision, satisfies the compare. Where there is none, a value never
 /// compares (there is no way to write "no value"), anything else compares as zero.
-pub(super) fn holds(state: &State, compare: &Compare, values: &dyn Values) -> bool {
+pub(super) fn holds(state: &State, at: Revision, compare: &Compare, values: &dyn Values) -> bool {
     let mut any = false;
-    for found in state.mvcc.live(&compare.range) {
+    for found in state.mvcc.there(&compare.range, at) {
         any = true;
         if !found_holds(state, compare, &found, values) {
             return false;
@@ -343,7 +364,7 @@ impl Writer<'_> {
     /// The encoded key-values of a range, as the transaction sees them now, in key order; or where
     /// they will be.
     fn current_in(
-        &self,
+        &mut self,
         range: &KeyRange,
         meter: &mut Meter,
     ) -> (Vec<bytes::Bytes>, Option<Box<result::Away>>) {

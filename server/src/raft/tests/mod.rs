@@ -103,7 +103,7 @@ impl Member {
             told: crate::node::told::Told::new(
                 crate::types::ClusterId(1),
                 MemberId(1),
-                &store.read(),
+                &store.cluster(),
             ),
         };
         let apply = ApplyThread::start(store.clone(), Arc::new(sink), metrics, SLOW_APPLY).unwrap();

@@ -6,7 +6,7 @@
 use super::entry::Entry;
 use super::tree::OrderTree;
 
-/// Entries looked at per call while the cache is over its budget by little.
+/// Entries looked at per step: about a millisecond.
 const VISITS_MAX: usize = 16_384;
 
 /// Entries looked at between two looks at the budget.
@@ -44,20 +44,17 @@ impl ValueCache {
         self.bytes = self.bytes - before + after;
     }
 
-    /// Brings the cache toward its budget. A little over it, the work is bounded and the next batch
-    /// goes on; more than an eighth over it, values go whether used or not, until that bound holds.
-    pub(super) fn shrink(&mut self, tree: &mut OrderTree<Entry>) {
+    /// Brings the cache toward its budget, by a bounded step. A little over it, the next batch goes
+    /// on; more than an eighth over it, values go whether used or not, and there is need of another
+    /// step until that bound holds: then this returns true.
+    pub(super) fn shrink(&mut self, tree: &mut OrderTree<Entry>) -> bool {
         let limit = self.budget + self.budget / 8;
-        let turn = tree.len().saturating_mul(2);
         let mut visits = 0;
-        while self.bytes > self.budget && visits <= turn {
-            let pressed = self.bytes > limit;
-            if !pressed && visits >= VISITS_MAX {
-                return;
-            }
-            self.sweep(tree, pressed);
+        while self.bytes > self.budget && visits < VISITS_MAX {
+            self.sweep(tree, self.bytes > limit);
             visits += STRIDE;
         }
+        self.bytes > limit
     }
 
     fn sweep(&mut self, tree: &mut OrderTree<Entry>, pressed: bool) {

@@ -157,8 +157,8 @@ impl PageCounts {
 }
 
 impl Mvcc {
-    /// How many keys of `range` exist at the newest revision.
-    pub fn count_newest(&self, range: &KeyRange) -> i64 {
+    /// How many keys of `range` exist with all that was applied.
+    fn count_newest(&self, range: &KeyRange) -> i64 {
         if range.is_single() {
             return i64::from(self.exists(&range.start));
         }
@@ -168,14 +168,25 @@ impl Mvcc {
 
     /// How many keys of `range` exist at `at`, the newest revision or one that is readable.
     pub fn count_when(&self, range: &KeyRange, at: Revision) -> i64 {
-        match at == self.revision {
+        match self.is_tip(at) {
             true => self.count_newest(range),
             false => self.count_at(range, at),
         }
     }
 
+    /// How many keys of `range` exist at `at`, where nothing above that is in the index.
+    pub fn count_at_tip(&self, range: &KeyRange, at: Revision) -> Option<i64> {
+        self.is_tip(at).then(|| self.count_newest(range))
+    }
+
+    /// Whether the index holds nothing above `at`. Not so of what readers see while a batch is
+    /// applied.
+    fn is_tip(&self, at: Revision) -> bool {
+        at >= self.tip
+    }
+
     /// How many keys of `range` existed at `at`, a revision that is readable.
-    pub(super) fn count_at(&self, range: &KeyRange, at: Revision) -> i64 {
+    fn count_at(&self, range: &KeyRange, at: Revision) -> i64 {
         if range.is_single() {
             let entry = self.tree.get(&range.start);
             return i64::from(entry.is_some_and(|entry| entry.at(at).is_some()));
@@ -197,13 +208,18 @@ impl Mvcc {
 
     /// Whether [`Mvcc::count_when`] has little to do: it looks at no more than about `keys_max` keys.
     pub fn counts_quickly(&self, range: &KeyRange, at: Revision, keys_max: usize) -> bool {
-        self.keys_to_look_at(range) <= keys_max
+        self.is_tip(at)
+            || self.keys_to_look_at(range) <= keys_max
             || self.changes.is_short_since(at)
             || self.page_counts.lock().find(range, at).is_some()
     }
 
     /// Remembers, for the next page, what follows a page that ended with `last`.
     pub(super) fn carry_count(&self, range: &KeyRange, at: Revision, last: &[u8], remaining: i64) {
+        if at > self.seen.revision {
+            // Within a transaction, which may go on to change it.
+            return;
+        }
         self.page_counts.lock().remember(range, at, last, remaining);
     }
 }

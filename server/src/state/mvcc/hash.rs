@@ -76,10 +76,10 @@ impl HashPlan {
 
     /// The hash, after the last record.
     pub fn finish(mut self) -> KeyValueHash {
-        let unwritten = std::mem::take(&mut self.unwritten);
-        let last = self.last;
-        for record in unwritten.iter().filter(|record| Some(record.pair) > last) {
-            self.crc = append(self.crc, record);
+        for record in std::mem::take(&mut self.unwritten) {
+            if Some(record.pair) > self.last {
+                self.feed(&record);
+            }
         }
         KeyValueHash {
             hash: self.crc,
@@ -173,21 +173,21 @@ impl Mvcc {
     /// # Errors
     /// The revision is compacted or in the future.
     pub fn hash_keep(&self, revision: Revision) -> Result<HashPlan, ApplyError> {
-        if revision > Revision(0) && revision < self.compacted {
+        if revision > Revision(0) && revision < self.seen.compacted {
             return Err(ApplyError::Compacted);
         }
-        if revision > self.revision {
+        if revision > self.seen.revision {
             return Err(ApplyError::FutureRevision);
         }
         let revision = if revision == Revision(0) {
-            self.revision
+            self.seen.revision
         } else {
             revision
         };
         let unwritten = self.unwritten.iter();
         Ok(HashPlan {
             revision,
-            compacted: self.compacted,
+            compacted: self.seen.compacted,
             kept: self.kept_at(revision),
             passed: 0,
             unwritten: unwritten
@@ -248,24 +248,24 @@ impl Mvcc {
 
     /// The versions at or below the compact revision that count, ascending.
     fn kept_at(&self, revision: Revision) -> Vec<RevisionPair> {
-        if revision < Revision(0) || self.compacted < Revision(0) {
+        if revision < Revision(0) || self.seen.compacted < Revision(0) {
             return Vec::new();
         }
         let everything = KeyRange {
             start: bytes::Bytes::new(),
             end: RangeEnd::Unbounded,
         };
-        let at = if self.count_at(&everything, revision) > 0 {
+        let at = if self.count_when(&everything, revision) > 0 {
             revision
         } else {
-            self.compacted
+            self.seen.compacted
         };
         let mut kept: Vec<RevisionPair> = self
             .tree
             .iter()
             .filter_map(|entry| entry.at(at))
             .map(|version| version.pair())
-            .filter(|pair| pair.main <= self.compacted)
+            .filter(|pair| pair.main <= self.seen.compacted)
             .collect();
         kept.sort_unstable();
         kept

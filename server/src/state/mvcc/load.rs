@@ -190,6 +190,8 @@ impl Loader {
         mvcc.revision = revision;
         mvcc.compacted = mark(scheduled.max(finished));
         mvcc.reclaimed = mark(finished);
+        mvcc.tip = revision;
+        mvcc.seen = mvcc.newest();
         mvcc.changes = ChangeLog::since(revision);
         Ok((mvcc, leases))
     }

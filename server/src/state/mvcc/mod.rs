@@ -14,6 +14,7 @@ mod cache;
 mod count;
 mod entry;
 mod hash;
+mod horizon;
 mod key_order;
 mod load;
 mod read;
@@ -39,6 +40,7 @@ use reclaim::Superseded;
 use tree::OrderTree;
 
 pub use hash::{CompactionHash, HashPlan, KeyValueHash};
+pub(in crate::state) use horizon::Horizon;
 pub(in crate::state) use load::Loader;
 pub(in crate::state) use read::Found;
 pub use read::{Plan, Slot};
@@ -54,6 +56,11 @@ pub struct Mvcc {
     revision: Revision,
     /// Reads below it are refused. [`NEVER_COMPACTED`] at first.
     compacted: Revision,
+    /// The newest revision that the index holds anything of: the store's, or one above it while a
+    /// transaction writes.
+    tip: Revision,
+    /// What readers see: behind revision and compaction while a batch is applied.
+    seen: Horizon,
     /// Everything that the compaction at this revision superseded is gone.
     reclaimed: Revision,
     superseded: Superseded,
@@ -72,6 +79,11 @@ impl Mvcc {
             tree: OrderTree::new(),
             revision: Revision::EMPTY_STORE,
             compacted: NEVER_COMPACTED,
+            tip: Revision::EMPTY_STORE,
+            seen: Horizon {
+                revision: Revision::EMPTY_STORE,
+                compacted: NEVER_COMPACTED,
+            },
             reclaimed: NEVER_COMPACTED,
             superseded: Superseded::default(),
             unwritten: Vec::new(),
@@ -83,15 +95,36 @@ impl Mvcc {
         }
     }
 
-    /// The newest revision.
+    /// The newest revision, as readers see it.
     pub fn revision(&self) -> Revision {
-        self.revision
+        self.seen.revision
+    }
+
+    /// What readers see.
+    pub(super) fn seen(&self) -> Horizon {
+        self.seen
+    }
+
+    /// What is applied: what the next operation sees.
+    pub(super) fn newest(&self) -> Horizon {
+        Horizon {
+            revision: self.revision,
+            compacted: self.compacted,
+        }
+    }
+
+    /// See [`super::State::show`].
+    pub(super) fn show(&mut self) {
+        if self.seen.compacted != self.compacted {
+            self.changes.forget_before(self.compacted);
+        }
+        self.seen = self.newest();
     }
 
     /// The revision last compacted at; reads at it still work, below it they fail. 0 if the store
     /// was never compacted ([`HashPlan`] alone reports etcd's -1 then).
     pub fn compact_revision(&self) -> Revision {
-        self.compacted.max(Revision(0))
+        self.seen.compacted.max(Revision(0))
     }
 
     /// The revision up to which compaction has also reclaimed what it superseded; 0 if none.
@@ -127,7 +160,7 @@ impl Mvcc {
             return Err(ApplyError::FutureRevision);
         }
         let mut pins = self.pins.lock();
-        if revision < self.compacted && !pins.contains_key(&revision) {
+        if revision < self.seen.compacted && !pins.contains_key(&revision) {
             return Err(ApplyError::Compacted);
         }
         *pins.entry(revision).or_insert(0) += 1;
@@ -178,22 +211,6 @@ impl Mvcc {
             .is_some_and(|entry| !entry.newest().is_tombstone())
     }
 
-    /// Checks the revision a transaction's range asks for. Unlike a range on its own, where any
-    /// negative revision is the latest, one below the compact revision is refused here, even a
-    /// negative one (etcd's quirk).
-    pub(super) fn check_txn_revision(&self, revision: i64) -> Result<(), ApplyError> {
-        if revision == 0 {
-            return Ok(());
-        }
-        if revision > self.revision.0 {
-            return Err(ApplyError::FutureRevision);
-        }
-        if revision < self.compacted.0 {
-            return Err(ApplyError::Compacted);
-        }
-        Ok(())
-    }
-
     /// Refuses reads below `revision` from now on, and schedules the reclaim.
     ///
     /// A never compacted store accepts a compaction at 0, as etcd does: it drops nothing, but the
@@ -210,14 +227,16 @@ impl Mvcc {
             return Err(ApplyError::FutureRevision);
         }
         self.compacted = revision;
-        self.changes.forget_before(revision);
         effects.changes.push(Change::SetCompactScheduled(revision));
         Ok(())
     }
 
-    pub(super) fn batch_written(&mut self) {
-        self.unwritten.clear();
-        self.cache.shrink(&mut self.tree);
+    pub(super) fn take_unwritten(&mut self) -> Vec<RevisionRecord> {
+        std::mem::take(&mut self.unwritten)
+    }
+
+    pub(super) fn shrink_cache(&mut self) -> bool {
+        self.cache.shrink(&mut self.tree)
     }
 
     /// The encoded key-value at `pair`, which the index says exists.

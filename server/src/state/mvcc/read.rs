@@ -11,7 +11,7 @@ use crate::types::{KeyRange, KeyValue, LeaseId, RangeEnd, Revision, RevisionPair
 
 use super::super::effects::Values;
 use super::entry::{Entry, Version};
-use super::{Mvcc, present};
+use super::{Horizon, Mvcc, present};
 
 /// What a plain range answers, before values are read from storage.
 #[derive(Debug)]
@@ -187,7 +187,7 @@ impl Mvcc {
         query: &request::Range,
         values: &dyn Values,
     ) -> Result<result::Range, ApplyError> {
-        self.range_at_head(query, self.revision, values)
+        self.range_at_head(query, self.seen, values)
     }
 
     /// What a plain range answers, from the index alone. Values in storage are read later, without
@@ -199,8 +199,8 @@ impl Mvcc {
     /// # Panics
     /// The range is not plain ([`Plan::serves`] tells).
     pub fn plan(&self, query: &request::Range) -> Result<Plan, ApplyError> {
-        let at = self.readable(query.revision, self.revision)?;
-        Ok(self.plan_at(query, self.revision, at))
+        let at = self.seen.readable(query.revision)?;
+        Ok(self.plan_at(query, self.seen.revision, at))
     }
 
     /// The keys of a range that exist at the newest revision, in order.
@@ -213,6 +213,15 @@ impl Mvcc {
             .filter(|found| !found.version.is_tombstone())
     }
 
+    /// The keys of a range that existed at a revision, in order.
+    pub(in crate::state) fn there(
+        &self,
+        range: &KeyRange,
+        at: Revision,
+    ) -> impl Iterator<Item = Found<'_>> {
+        existing(self.entries(range), at)
+    }
+
     /// The key-value behind a version that was found.
     pub(in crate::state) fn key_value(&self, found: &Found<'_>, values: &dyn Values) -> KeyValue {
         let is_newest = found.version.pair() == found.entry.newest().pair();
@@ -223,14 +232,15 @@ impl Mvcc {
         KeyValue::decode(&encoded).expect("stored key-values were encoded by this store")
     }
 
-    /// Like [`Mvcc::range`], for a reader to whom `head` is the newest revision.
+    /// Like [`Mvcc::range`], for a reader who sees so far.
     pub(super) fn range_at_head(
         &self,
         query: &request::Range,
-        head: Revision,
+        horizon: Horizon,
         values: &dyn Values,
     ) -> Result<result::Range, ApplyError> {
-        let at = self.readable(query.revision, head)?;
+        let at = horizon.readable(query.revision)?;
+        let head = horizon.revision;
         if query.count_only || Plan::serves(query) {
             let Plan {
                 slots, more, count, ..
@@ -247,30 +257,12 @@ impl Mvcc {
         Ok(self.sorted_range(query, head, at, values))
     }
 
-    /// The revision to read at.
-    pub(super) fn readable(&self, requested: i64, head: Revision) -> Result<Revision, ApplyError> {
-        if requested > head.0 {
-            return Err(ApplyError::FutureRevision);
-        }
-        if requested <= 0 {
-            return Ok(head);
-        }
-        if requested < self.compacted.0 {
-            return Err(ApplyError::Compacted);
-        }
-        Ok(Revision(requested))
-    }
-
     fn plan_at(&self, query: &request::Range, head: Revision, at: Revision) -> Plan {
         assert!(
             query.count_only || Plan::serves(query),
             "only a plain range can be planned"
         );
-        let count = if at == head {
-            self.count_newest(&query.range)
-        } else {
-            self.count_at(&query.range, at)
-        };
+        let count = self.count_when(&query.range, at);
         if query.count_only {
             return Plan {
                 revision: at,
@@ -317,7 +309,7 @@ impl Mvcc {
         at: Revision,
         values: &dyn Values,
     ) -> result::Range {
-        let count = self.count_at(&query.range, at);
+        let count = self.count_when(&query.range, at);
         let limit = usize::try_from(query.limit).ok().filter(|limit| *limit > 0);
         // etcd's quirk: unsorted, but with a target, the first keys up to one above the limit are
         // taken, and those are sorted.

@@ -44,6 +44,12 @@ impl Superseded {
         }
     }
 
+    /// Room for so many deletions more.
+    pub(super) fn reserve(&mut self, deletions: usize) {
+        self.puts.reserve(deletions);
+        self.tombstones.reserve(deletions);
+    }
+
     /// A tombstone was written.
     pub(super) fn bury(&mut self, pair: RevisionPair, key: Stored) {
         self.tombstones.push_back(Garbage {

@@ -105,12 +105,12 @@ impl Mvcc {
         self.tree.range(start, end).len()
     }
 
-    /// The revision a query reads at: the one it names, else `head`.
+    /// The revision a query reads at: the one it names, else the newest.
     ///
     /// # Errors
     /// It is compacted or in the future.
     pub fn revision_read(&self, query: &Range) -> Result<Revision, ApplyError> {
-        self.readable(query.revision, self.revision)
+        self.seen.readable(query.revision)
     }
 }
 

@@ -5,31 +5,31 @@ use crate::types::result::{self, ApplyError, Away, Later};
 use crate::types::{Revision, RevisionPair};
 
 use super::super::effects::{Meter, Values};
-use super::Mvcc;
 use super::read::Plan;
+use super::{Horizon, Mvcc};
 
 /// Reading a value from storage is as much work as looking at so many keys.
 const VALUE_KEYS: usize = 8;
 
 impl Mvcc {
-    /// Answers a range for a reader to whom `head` is the newest revision and who sees the changes
-    /// before `seen`. A single key is always answered; more only within the meter.
+    /// Answers a range for a reader who sees so far (`horizon`), the changes before `seen`. A single key is always answered; more only within the meter.
     ///
     /// # Errors
     /// The revision asked for is compacted or in the future.
     pub(in crate::state) fn range_within(
         &self,
         query: &request::Range,
-        head: Revision,
+        horizon: Horizon,
         seen: RevisionPair,
         meter: &mut Meter,
         values: &dyn Values,
     ) -> Result<result::Range, ApplyError> {
-        let at = self.readable(query.revision, head)?;
+        let at = horizon.readable(query.revision)?;
+        let head = horizon.revision;
         let named = query.revision > 0;
         let present = !meter.past;
-        if present && self.fits(query, head, at, meter) {
-            return self.range_at_head(query, head, values);
+        if present && self.fits(query, at, meter) {
+            return self.range_at_head(query, horizon, values);
         }
         let below = match named {
             true => RevisionPair {
@@ -44,26 +44,22 @@ impl Mvcc {
             away: Some(Box::new(Away::Later(Later {
                 query: query.clone(),
                 below,
-                count: (present && !named).then(|| self.count_newest(&query.range)),
+                count: match present && !named {
+                    true => self.count_at_tip(&query.range, head),
+                    false => None,
+                },
             }))),
             ..result::Range::default()
         })
     }
 
-    /// Whether answering `query` at `at` is within the meter, which is charged for it. `head` is the
-    /// newest revision.
-    pub fn fits(
-        &self,
-        query: &request::Range,
-        head: Revision,
-        at: Revision,
-        meter: &mut Meter,
-    ) -> bool {
+    /// Whether answering `query` at `at` is within the meter, which is charged for it.
+    pub fn fits(&self, query: &request::Range, at: Revision, meter: &mut Meter) -> bool {
         if query.range.is_single() {
             return true;
         }
         let plain = query.count_only || Plan::serves(query);
-        let counted = !plain || at == head || self.counts_quickly(&query.range, at, meter.keys);
+        let counted = !plain || self.counts_quickly(&query.range, at, meter.keys);
         if !counted {
             return false;
         }

@@ -4,9 +4,10 @@ use bytes::Bytes;
 
 use crate::types::{KeyRange, KeyValue, LeaseId, Revision, RevisionPair, Stored, request, result};
 
+use super::super::State;
 use super::super::effects::{Change, Effects, Event, Meter, Previous, RevisionRecord, Values};
-use super::super::lease::Leases;
-use super::Mvcc;
+use super::super::hold::{Hold, STEP, look};
+use super::Horizon;
 use super::entry::{Entry, Version};
 use crate::types::result::ApplyError;
 
@@ -14,10 +15,10 @@ use crate::types::result::ApplyError;
 pub(super) const RECORD_KEY_BYTES: usize = 17;
 
 /// A transaction under way. Its changes are in the index at once, at the store's next revision;
-/// [`Writer::finish`] makes that the store's revision. Nobody reads in between but the writer.
+/// [`Writer::finish`] makes that the store's revision. Readers that come in between, when the state
+/// is let go of, see the store as it was shown last.
 pub(in crate::state) struct Writer<'a> {
-    mvcc: &'a mut Mvcc,
-    leases: &'a mut Leases,
+    hold: &'a mut dyn Hold,
     values: &'a dyn Values,
     effects: &'a mut Effects,
     next: RevisionPair,
@@ -34,18 +35,16 @@ struct PutOutcome {
 
 impl<'a> Writer<'a> {
     pub(in crate::state) fn new(
-        mvcc: &'a mut Mvcc,
-        leases: &'a mut Leases,
+        hold: &'a mut dyn Hold,
         values: &'a dyn Values,
         effects: &'a mut Effects,
     ) -> Writer<'a> {
         let next = RevisionPair {
-            main: mvcc.revision.next(),
+            main: hold.state().mvcc.revision.next(),
             sub: 0,
         };
         Writer {
-            mvcc,
-            leases,
+            hold,
             values,
             effects,
             next,
@@ -54,39 +53,45 @@ impl<'a> Writer<'a> {
 
     /// The newest revision as the transaction sees it: the store's, plus one once it has written.
     pub(in crate::state) fn revision(&self) -> Revision {
-        if self.next.sub > 0 {
-            self.next.main
-        } else {
-            self.mvcc.revision
+        match self.next.sub {
+            0 => Revision(self.next.main.0 - 1),
+            _ => self.next.main,
         }
     }
 
     /// Reads what the transaction sees; what is beyond the meter is left for later.
     pub(in crate::state) fn range(
-        &self,
+        &mut self,
         query: &request::Range,
         meter: &mut Meter,
     ) -> Result<result::Range, ApplyError> {
-        self.mvcc
-            .range_within(query, self.revision(), self.next, meter, self.values)
+        let (revision, values) = (self.revision(), self.values);
+        let mvcc = &self.hold.state().mvcc;
+        let horizon = Horizon {
+            revision,
+            compacted: mvcc.compacted,
+        };
+        mvcc.range_within(query, horizon, self.next, meter, values)
     }
 
     /// The encoded key-value of `key` as the transaction sees it.
-    pub(in crate::state) fn current(&self, key: &[u8]) -> Option<Bytes> {
-        let entry = self.mvcc.tree.get(key)?;
+    pub(in crate::state) fn current(&mut self, key: &[u8]) -> Option<Bytes> {
+        let mvcc = &self.hold.state().mvcc;
+        let entry = mvcc.tree.get(key)?;
         if entry.newest().is_tombstone() {
             return None;
         }
         Some(match entry.stored().encoded() {
             Some(encoded) => Bytes::copy_from_slice(encoded),
-            None => self.mvcc.stored_at(entry.newest().pair(), self.values),
+            None => mvcc.stored_at(entry.newest().pair(), self.values),
         })
     }
 
     /// Puts a key and attaches it to `lease`, which exists or is none.
     pub(in crate::state) fn put(&mut self, key: &[u8], value: &[u8], lease: LeaseId) {
         let pair = self.advance();
-        let outcome = self.mvcc.tree.update_or_insert(
+        let State { mvcc, leases, .. } = self.hold.state();
+        let outcome = mvcc.tree.update_or_insert(
             key,
             |entry| put_over(entry, key, value, lease, pair),
             || put_new(key, value, lease, pair),
@@ -98,14 +103,14 @@ impl<'a> Writer<'a> {
             charge,
             superseded,
         } = outcome;
-        self.mvcc.cache.recharge(charge.0, charge.1);
+        mvcc.cache.recharge(charge.0, charge.1);
         if let Some((version, key)) = superseded {
-            self.mvcc.superseded.supersede(version, pair.main, key);
+            mvcc.superseded.supersede(version, pair.main, key);
         }
         if created {
-            self.mvcc.changes.created(pair.main, key);
+            mvcc.changes.created(pair.main, key);
         }
-        self.leases.attach(key, lease);
+        leases.attach(key, lease);
         self.record(pair, false, encoded.clone());
         let key = key_slice(&encoded, key.len());
         self.effects.events.push(Event {
@@ -119,35 +124,43 @@ impl<'a> Writer<'a> {
 
     /// Deletes the keys of a range in order and returns how many there were.
     pub(in crate::state) fn delete_range(&mut self, range: &KeyRange) -> i64 {
-        let keys: Vec<Stored> = self
-            .mvcc
-            .live(range)
-            .map(|found| found.stored().clone())
-            .collect();
+        let keys: Vec<Stored> = look(self.hold, !range.is_single(), |state| {
+            let found = state.mvcc.live(range);
+            found.map(|found| found.stored().clone()).collect()
+        });
         let deleted = i64::try_from(keys.len()).expect("the index counts in u32");
+        self.reserve(keys.len());
         for stored in keys {
             self.delete(stored.key());
         }
         deleted
     }
 
+    /// Room for so many changes more: growing what holds a million takes tens of milliseconds.
+    fn reserve(&mut self, changes: usize) {
+        self.effects.changes.reserve(changes);
+        self.effects.events.reserve(changes);
+        let mvcc = &mut self.hold.state().mvcc;
+        mvcc.unwritten.reserve(changes);
+        mvcc.superseded.reserve(changes);
+    }
+
     fn delete(&mut self, key: &[u8]) {
         let pair = self.advance();
+        let State { mvcc, leases, .. } = self.hold.state();
         let none = Revision(0);
         let encoded = KeyValue::encode_parts(key, (none, none, 0), b"", LeaseId::NONE);
         let tombstone = Version::tombstone(pair, record_bytes(&encoded, true));
-        let (previous, charge, superseded, queue_key) = self
-            .mvcc
+        let (previous, charge, superseded, queue_key) = mvcc
             .tree
             .update(key, |entry| bury(entry, key, tombstone))
             .expect("a key to delete is in the index");
-        self.mvcc.cache.recharge(charge, 0);
-        self.mvcc
-            .superseded
+        mvcc.cache.recharge(charge, 0);
+        mvcc.superseded
             .supersede(superseded, pair.main, queue_key.clone());
-        self.mvcc.superseded.bury(pair, queue_key);
-        self.mvcc.changes.deleted(pair.main, key);
-        self.leases.attach(key, LeaseId::NONE);
+        mvcc.superseded.bury(pair, queue_key);
+        mvcc.changes.deleted(pair.main, key);
+        leases.attach(key, LeaseId::NONE);
         self.record(pair, true, encoded);
         let event = KeyValue::encode_parts(key, (none, pair.main, 0), b"", LeaseId::NONE);
         let key = key_slice(&event, key.len());
@@ -161,18 +174,23 @@ impl<'a> Writer<'a> {
     }
 
     fn record(&mut self, pair: RevisionPair, tombstone: bool, encoded: Bytes) {
-        self.mvcc.logical_bytes += u64::from(record_bytes(&encoded, tombstone));
+        let mvcc = &mut self.hold.state().mvcc;
+        mvcc.logical_bytes += u64::from(record_bytes(&encoded, tombstone));
         let record = RevisionRecord {
             pair,
             tombstone,
             encoded,
         };
-        self.mvcc.unwritten.push(record.clone());
+        mvcc.unwritten.push(record.clone());
         self.effects.changes.push(Change::PutRevision(record));
     }
 
     fn advance(&mut self) -> RevisionPair {
         let pair = self.next;
+        if pair.sub % STEP == STEP - 1 {
+            self.hold.breathe();
+        }
+        self.hold.state().mvcc.tip = pair.main;
         self.next.sub = pair
             .sub
             .checked_add(1)
@@ -185,7 +203,7 @@ impl<'a> Writer<'a> {
         if self.next.sub == 0 {
             return;
         }
-        self.mvcc.revision = self.next.main;
+        self.hold.state().mvcc.revision = self.next.main;
         self.effects
             .changes
             .push(Change::SetRevision(self.next.main));

@@ -103,7 +103,8 @@ impl Machine {
             .changes
             .into_iter()
             .for_each(|change| self.storage.write(change));
-        self.state.batch_written();
+        drop(self.state.take_unwritten());
+        while self.state.shrink_cache() {}
         batch.events
     }
 
