@@ -160,6 +160,12 @@ pub enum MemberError {
     /// It took too long; whether it happens is unknown.
     #[error("request timed out")]
     Timeout,
+    /// The same, after a leader was lost.
+    #[error("request timed out after a leader was lost")]
+    TimeoutLeaderFail,
+    /// The same, after a connection broke.
+    #[error("request timed out after a connection was lost")]
+    TimeoutConnectionLost,
     /// Handing leadership over took too long.
     #[error("leader transfer took too long")]
     TransferTimeout,

@@ -312,6 +312,8 @@ impl From<MemberError> for Refusal {
             MemberError::BadTransferee => Refusal::BAD_LEADER_TRANSFEREE,
             MemberError::NotLeader => Refusal::NOT_LEADER,
             MemberError::Timeout => Refusal::TIMEOUT,
+            MemberError::TimeoutLeaderFail => Refusal::TIMEOUT_LEADER_FAIL,
+            MemberError::TimeoutConnectionLost => Refusal::TIMEOUT_CONNECTION_LOST,
             MemberError::TransferTimeout => Refusal::TIMEOUT_LEADER_TRANSFER,
             MemberError::Stopped => Refusal::STOPPED,
             MemberError::Internal(text) => Refusal::told(Code::Internal, text),

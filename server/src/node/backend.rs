@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::barrier::Barrier;
 use super::door::Door;
 use super::fence::Fence;
+use super::late::Lateness;
 use super::leadership::LeadershipCell;
 use super::lessor::{Lessor, Renewal};
 use super::membership::Membership;
@@ -87,6 +88,8 @@ pub struct Core {
     pub apply_stats: Arc<ApplyStats>,
     /// The least time to live of a lease, seconds.
     pub lease_ttl_min_seconds: i64,
+    /// Tells why something timed out.
+    pub lateness: Lateness,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Turns true when the member stops.
@@ -103,6 +106,7 @@ impl From<ProposeError> for ServeError {
             ProposeError::Stopped => ServeError::Stopped,
             ProposeError::Timeout => ServeError::Timeout,
             ProposeError::LeaderLost => ServeError::TimeoutLeaderFail,
+            ProposeError::ConnectionLost => ServeError::TimeoutConnectionLost,
             ProposeError::NotLeader => ServeError::LeaderChanged,
         }
     }

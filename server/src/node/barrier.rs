@@ -3,6 +3,7 @@
 //! A read that comes while a confirmation is under way waits for the next: the one under way may
 //! have been answered before a write that the read's caller already knows of.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::peers::PeerCalls;
 use crate::api::backend::ServeError;
 use crate::peer::{CallError, Declined};
 use crate::raft::Consensus;
+use crate::threads::Pulse;
 
 /// The most reads that wait at a time; beyond, a read is refused.
 const WAITING_MAX: usize = 100_000;
@@ -82,14 +84,16 @@ impl Barrier {
     }
 
     /// Confirms for those who wait, until it is dropped. Runs on the Raft thread.
-    pub async fn run(&self, consensus: &Consensus, peers: &PeerCalls) {
+    pub async fn run(&self, consensus: &Consensus, peers: &PeerCalls) -> Infallible {
+        let pulse = Pulse::new("the read barrier");
         loop {
-            self.0.asked.notified().await;
+            pulse.rest(self.0.asked.notified()).await;
             let waiting = std::mem::take(&mut *self.0.waiting.lock());
             if waiting.is_empty() {
                 continue;
             }
-            let passed = self.confirm(consensus, peers).await;
+            // A quorum may be long in coming.
+            let passed = pulse.rest(self.confirm(consensus, peers)).await;
             for reader in waiting {
                 // A reader that has gone away is no error.
                 let _ = reader.send(passed.clone());

@@ -27,9 +27,6 @@ use crate::wal;
 
 /// The log's directory in the data directory, unless `--wal-dir` names another.
 const WAL_DIR: &str = "wal";
-/// Bytes of entries that may wait for the log's writer beside the largest one, before openraft's
-/// thread would: more than peers send unanswered.
-const WAL_QUEUE_BYTES: usize = 32 << 20;
 /// The directory that etcd keeps its data in.
 const ETCD_DIR: &str = "member";
 /// Encoded entries that the log itself keeps for readers, bytes.
@@ -134,9 +131,9 @@ pub enum BootError {
     /// Its log is damaged.
     #[error(transparent)]
     Log(#[from] wal::RecoverError),
-    /// A record of its log is damaged.
+    /// Its log says what consensus cannot go on with.
     #[error(transparent)]
-    Entry(#[from] crate::raft::EntryError),
+    LogRefused(#[from] crate::raft::LogRefused),
     /// Its log has lost its end.
     #[error(
         "the log ends at entry {last} but entry {applied} was applied: the log's last segment is missing; restore this member from the others or from a backup"
@@ -245,6 +242,7 @@ pub fn open(config: &Config, dial: &Arc<dyn Dial>) -> Result<Booted, BootError> 
     let log = LogStore::new(wal, recovered, metrics.clone())?;
     finish_install(installed, &store, &log)?;
     refuse_shorter_log(&store, &log)?;
+    log.refuse_mark_beyond()?;
     if config.cluster.force_new_cluster {
         force_new_cluster(config, &identity, &store, &log)?;
     }
@@ -476,7 +474,6 @@ fn wal_options(config: &Config, owner: wal::Owner, space: Arc<SpaceGuard>) -> wa
         on_space: Arc::new(move |found| space.found(found)),
         may_grow: Arc::new(move |bytes| guard.may_grow_log(bytes)),
         segment_bytes: own_log::segment_bytes(entry),
-        queue_bytes: WAL_QUEUE_BYTES.saturating_add(entry),
         // The log store above it keeps the recent entries already, decoded.
         cache_bytes: WAL_CACHE_BYTES,
         ..wal::Options::default()

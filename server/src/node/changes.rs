@@ -7,6 +7,7 @@ use super::backend::Core;
 use super::peer_service;
 use crate::api::backend::{MemberChange, MemberError};
 use crate::peer::{CallError, Declined};
+use crate::propose::Late;
 use crate::state::MemberRecord;
 
 /// What asking once came to.
@@ -25,6 +26,15 @@ impl Core {
         &self,
         change: MemberChange,
     ) -> Result<Vec<MemberRecord>, MemberError> {
+        let began = std::time::Instant::now();
+        let changed = self.ask_in_time(change).await;
+        changed.map_err(|error| match error {
+            MemberError::Timeout => of_late(self.lateness.why(began)),
+            error => error,
+        })
+    }
+
+    async fn ask_in_time(&self, change: MemberChange) -> Result<Vec<MemberRecord>, MemberError> {
         let deadline = Instant::now() + self.request_timeout;
         loop {
             match self.ask_once(change.clone(), deadline).await? {
@@ -79,6 +89,14 @@ impl Core {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+}
+
+fn of_late(late: Late) -> MemberError {
+    match late {
+        Late::Unknown => MemberError::Timeout,
+        Late::LeaderFailed => MemberError::TimeoutLeaderFail,
+        Late::ConnectionLost => MemberError::TimeoutConnectionLost,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a member does on the Raft thread beside consensus itself: it finds out who leads, looks
 //! after the disk and the log, and, while it leads, after leases, compaction and new members.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,9 @@ use super::compactor::Schedule;
 use super::corruption::{self, Checks, Comparison};
 use super::directory::MemberDirectory;
 use super::door::Door;
+use super::late::Lateness;
 use super::leadership::LeadershipCell;
-use super::lessor::Lessor;
+use super::lessor::{Expired, Lessor};
 use super::membership::Membership;
 use super::reclaim::Reclaimer;
 use super::route::LeaderRoute;
@@ -22,15 +24,15 @@ use crate::peer::Local;
 use crate::propose::{self, ProposeError, Proposer};
 use crate::raft::{Consensus, LogStore};
 use crate::store::Store;
-use crate::threads::Pulse;
+use crate::threads::{Pulse, spawn_endless};
 use crate::types::request::{Compact, MemberAttributes, Op};
 use crate::types::result::Outcome;
 use crate::wal::Keep;
 
 /// How often consensus, the store's size and the log's length are looked at.
 const LOOK_EVERY: Duration = propose::SWEEP_EVERY;
-/// How often a member that knows of no leader asks whether it is a member still, and how long it
-/// waits for the answers. A learner that was removed asks for no votes, so nobody else tells it; and
+/// How often a member that knows of no leader asks whether it is a member still, and one that does
+/// asks those who are not in touch; and how long it waits for the answers. A learner that was removed asks for no votes, so nobody else tells it; and
 /// the others hear so where it is reached, if that is elsewhere than they know.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 /// See [`ASK_EVERY`].
@@ -79,10 +81,11 @@ pub struct Duties {
     pub reclaimer: Reclaimer,
     pub directory: Arc<MemberDirectory>,
     pub door: Door,
+    pub lateness: Lateness,
 }
 
 /// Has `/livez` know whether consensus comes round. What it waits for may be on its way to the disk.
-async fn feel_pulse(consensus: &Consensus) {
+async fn feel_pulse(consensus: &Consensus) -> Infallible {
     let pulse = Pulse::leaning_on_disk("consensus");
     loop {
         tokio::time::sleep(FEEL_EVERY).await;
@@ -108,43 +111,44 @@ impl Duties {
     /// confirming reads, sending batches.
     pub fn spawn_tasks(&self, route: LeaderRoute) {
         let duties = self.clone();
-        tokio::spawn(async move { duties.follow().await });
+        spawn_endless(async move { duties.follow().await });
         let (barrier, door) = (self.barrier.clone(), self.door.clone());
-        tokio::spawn(async move { barrier.run(&door.consensus, &door.peers).await });
+        spawn_endless(async move { barrier.run(&door.consensus, &door.peers).await });
         let proposer = self.proposer.clone();
-        tokio::spawn(async move { proposer.run(&route).await });
+        spawn_endless(async move { proposer.run(&route).await });
         let proposer = self.proposer.clone();
-        tokio::spawn(async move { proposer.raise_decided().await });
+        spawn_endless(async move { proposer.raise_decided().await });
         let duties = self.clone();
-        tokio::spawn(async move { duties.look_after_peers().await });
+        spawn_endless(async move { duties.look_after_peers().await });
         let consensus = self.door.consensus.clone();
-        tokio::spawn(async move { feel_pulse(&consensus).await });
+        spawn_endless(async move { feel_pulse(&consensus).await });
         let duties = self.clone();
-        tokio::spawn(async move { duties.follow_addresses().await });
+        spawn_endless(async move { duties.follow_addresses().await });
         let duties = self.clone();
-        tokio::spawn(async move { duties.look_after_leases().await });
+        spawn_endless(async move { duties.look_after_leases().await });
         let duties = self.clone();
-        tokio::spawn(async move { duties.look_after_members().await });
+        spawn_endless(async move { duties.look_after_members().await });
         self.spawn_comparisons();
     }
 
     /// Revokes what has expired while this member leads, one batch after the other.
-    async fn look_after_leases(&self) {
+    async fn look_after_leases(&self) -> Infallible {
+        let pulse = Pulse::new("the lessor");
         let mut expire = tokio::time::interval(EXPIRE_EVERY);
         expire.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            expire.tick().await;
-            if self.leadership.leads() {
-                self.revoke_expired().await;
+            pulse.rest(expire.tick()).await;
+            if self.leadership.leads()
+                && let Some(expired) = self.lessor.expired(EXPIRE_MAX)
+            {
+                // A quorum may be long in coming.
+                pulse.rest(self.revoke(expired)).await;
             }
         }
     }
 
     /// The next look finds what could not be revoked now.
-    async fn revoke_expired(&self) {
-        let Some(expired) = self.lessor.expired(EXPIRE_MAX) else {
-            return;
-        };
+    async fn revoke(&self, expired: Expired) {
         let ops = expired.leases.iter().map(|id| Op::LeaseRevoke(*id));
         let revoked = self.decide(expired.term, ops.collect()).await;
         match revoked {
@@ -161,12 +165,15 @@ impl Duties {
 
     /// Looks after the configuration while this member leads, one change after the other: without a
     /// quorum one takes as long as that lasts.
-    async fn look_after_members(&self) {
+    async fn look_after_members(&self) -> Infallible {
+        let pulse = Pulse::new("the membership");
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            look.tick().await;
-            self.membership.look_after(&self.door.consensus).await;
+            pulse.rest(look.tick()).await;
+            pulse
+                .rest(self.membership.look_after(&self.door.consensus))
+                .await;
         }
     }
 
@@ -175,21 +182,21 @@ impl Duties {
         verdict::decide(&self.door.consensus, &self.proposer, term, ops).await
     }
 
-    async fn look_after_peers(&self) {
+    async fn look_after_peers(&self) -> Infallible {
         let peers = &self.door.peers;
         let mut ask = tokio::time::interval(ASK_EVERY);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ask.tick().await;
             peers.forget_removed();
-            if self.leadership.leader().is_none() {
-                peers.ask_standing(self.local.member, ASK_LIMIT).await;
-            }
+            let is_led = self.leadership.leader().is_some();
+            let whom = |id| !is_led || peers.active_since(id).is_none();
+            peers.ask_standing(self.local.member, ASK_LIMIT, whom).await;
         }
     }
 
     /// Keeps the connections' addresses those of the member table, and of what members say.
-    async fn follow_addresses(&self) {
+    async fn follow_addresses(&self) -> Infallible {
         loop {
             self.door.peers.tell_addresses(self.directory.addresses());
             self.directory.moved().await;
@@ -253,12 +260,15 @@ impl Duties {
     }
 
     /// Finds out who leads, for as long as it is not dropped.
-    async fn follow(&self) {
+    async fn follow(&self) -> Infallible {
+        let pulse = Pulse::new("following who leads");
         let consensus = &self.door.consensus;
         let mut changes = consensus.leadership_changes();
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
+            pulse.turn();
             self.observe().await;
+            pulse.idle();
             tokio::select! {
                 () = changes.next() => {}
                 _ = look.tick() => {}
@@ -364,7 +374,7 @@ impl Duties {
     }
 
     /// The periodic duties, for as long as it is not dropped.
-    pub async fn tick(&self) {
+    pub async fn tick(&self) -> Infallible {
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut watch = LogWatch {
             cut_at: self.log.appended_bytes(),
@@ -382,7 +392,7 @@ impl Duties {
             pulse.idle();
             look.tick().await;
             pulse.turn();
-            self.proposer.sweep();
+            self.proposer.sweep(|began| self.lateness.why(began));
             self.look(&mut watch).await;
             if let (Some(at), Some(schedule)) = (compact_at, schedule.as_mut())
                 && Instant::now() >= at

@@ -1,8 +1,9 @@
 //! Who leads, as every thread of this member sees it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::raft::Leadership;
@@ -17,6 +18,7 @@ pub struct LeadershipCell {
     sole_voter: AtomicBool,
     learner: AtomicBool,
     changes: AtomicU64,
+    elected_at: Mutex<Option<Instant>>,
     known: watch::Sender<Option<MemberId>>,
 }
 
@@ -30,6 +32,7 @@ impl LeadershipCell {
             sole_voter: AtomicBool::new(false),
             learner: AtomicBool::new(false),
             changes: AtomicU64::new(0),
+            elected_at: Mutex::new(None),
             known: watch::channel(None).0,
         }
     }
@@ -40,6 +43,7 @@ impl LeadershipCell {
         let leader = leadership.leader.map_or(0, |member| member.0);
         if self.leader.swap(leader, Ordering::AcqRel) != leader && leader != 0 {
             self.changes.fetch_add(1, Ordering::Relaxed);
+            *self.elected_at.lock() = Some(Instant::now());
         }
         self.learner.store(learner, Ordering::Release);
         self.known.send_if_modified(|known| {
@@ -57,6 +61,11 @@ impl LeadershipCell {
     /// How often another leader was seen.
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Relaxed)
+    }
+
+    /// When somebody was seen to lead who had not led the moment before; none where nobody was.
+    pub fn elected_at(&self) -> Option<Instant> {
+        *self.elected_at.lock()
     }
 
     /// The term.

@@ -25,6 +25,7 @@ pub(crate) mod fence;
 mod gauges;
 mod identity;
 mod join;
+mod late;
 pub(crate) mod leadership;
 pub(crate) mod lessor;
 mod member_id;

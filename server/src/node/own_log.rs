@@ -138,6 +138,63 @@ mod tests {
         assert_eq!(Identity::load(&data).unwrap(), Some(identity));
     }
 
+    /// Writes a record behind a log's end, as an earlier release did.
+    fn add(data: &Path, log: &Path, record: wal::Record) {
+        let identity = Identity::load(data).unwrap().unwrap();
+        let options = wal::Options {
+            owner: owner(&identity),
+            ..wal::Options::default()
+        };
+        let (wal, _) = wal::open(log, options).unwrap();
+        wal.append(vec![record], true, Box::new(|| {}));
+        wal.close();
+    }
+
+    #[test]
+    fn a_log_from_which_nobody_can_count_on_is_refused_at_every_start() {
+        use engram_proto::raft::{LogId, Vote};
+        use prost::Message;
+        let encoded = |index| LogId { term: 1, index }.encode_to_vec().into();
+        let vote = Vote {
+            term: u64::MAX,
+            node: 9,
+            committed: true,
+        };
+        let cases = [
+            (
+                wal::Record::Vote(vote.encode_to_vec().into()),
+                "18446744073709551615",
+            ),
+            (
+                wal::Record::Committed(encoded(u64::MAX)),
+                "what is committed",
+            ),
+            (wal::Record::Committed(encoded(3)), "entry 3 is committed"),
+            (
+                wal::Record::Purge {
+                    index: u64::MAX - 1,
+                    payload: encoded(u64::MAX - 1),
+                },
+                "what was purged",
+            ),
+        ];
+        for (record, what) in cases {
+            let parent = tempfile::tempdir().unwrap();
+            let (data, log) = (parent.path().join("data"), parent.path().join("log"));
+            start(&data, &log).unwrap();
+            add(&data, &log, record);
+            let before = names(&data);
+            for _ in 0..2 {
+                let error = start(&data, &log).unwrap_err();
+                assert!(matches!(error, BootError::LogRefused(_)), "{error}");
+                let said = error.to_string();
+                assert!(said.contains(what), "{said}");
+                assert!(said.contains("add it anew"), "what to do: {said}");
+                assert_eq!(names(&data), before);
+            }
+        }
+    }
+
     #[test]
     fn an_owner_is_the_whole_identity() {
         let identity = Identity {

@@ -258,7 +258,10 @@ fn declined(error: &MemberError) -> Declined {
         MemberError::NotEnoughStarted => Declined::NotEnoughStarted,
         MemberError::BadTransferee => Declined::BadTransferee,
         MemberError::NotLeader => Declined::NotLeader,
-        MemberError::Timeout | MemberError::TransferTimeout => Declined::TimedOut,
+        MemberError::Timeout
+        | MemberError::TimeoutLeaderFail
+        | MemberError::TimeoutConnectionLost
+        | MemberError::TransferTimeout => Declined::TimedOut,
         MemberError::Stopped => Declined::Stopped,
         MemberError::Internal(_) => Declined::Invalid,
     }

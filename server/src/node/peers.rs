@@ -1,7 +1,7 @@
 //! Calls to other members: whom to call is in the member table, how is the peer room's matter.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -32,6 +32,12 @@ impl PeerCalls {
         Ok(self.clients.member(id, &member.peer_urls))
     }
 
+    /// Who the members are, this one included.
+    pub fn members(&self) -> Vec<MemberId> {
+        let cluster = self.store.cluster();
+        cluster.members.iter().map(|member| member.id).collect()
+    }
+
     /// Lets the connections of members go that were removed.
     pub fn forget_removed(&self) {
         let removed: Vec<MemberId> = self.store.cluster().members.removed().collect();
@@ -45,15 +51,22 @@ impl PeerCalls {
         }
     }
 
-    /// Asks the others who the members are: for their refusal, as a member that was removed while
-    /// nobody could tell it hears of it so (the directory is told); and for them to hear where this
-    /// member is reached.
-    pub async fn ask_standing(&self, own: MemberId, limit: Duration) {
-        let others: Vec<MemberId> = {
-            let cluster = self.store.cluster();
-            let ids = cluster.members.iter().map(|member| member.id);
-            ids.filter(|id| *id != own).collect()
-        };
+    /// Since when another member is in touch without a break; none where it is not.
+    pub fn active_since(&self, id: MemberId) -> Option<Instant> {
+        self.clients.active_since(id)
+    }
+
+    /// Asks the others that `whom` names who the members are: for their refusal, as a member that was
+    /// removed while nobody could tell it hears of it so (the directory is told); for them to hear
+    /// where this member is reached; and to know who is in touch.
+    pub async fn ask_standing(
+        &self,
+        own: MemberId,
+        limit: Duration,
+        whom: impl Fn(MemberId) -> bool,
+    ) {
+        let others = self.members().into_iter();
+        let others: Vec<MemberId> = others.filter(|id| *id != own && whom(*id)).collect();
         let ask = async |other| {
             if let Ok(client) = self.member(other) {
                 // What it answers is of no interest, and neither that it cannot be reached.

@@ -23,6 +23,7 @@ use super::door::Door;
 use super::duties::Duties;
 use super::fence::Fence;
 use super::identity::FirstMember;
+use super::late::Lateness;
 use super::leadership::LeadershipCell;
 use super::lessor::Lessor;
 use super::membership::{Membership, Rules};
@@ -234,6 +235,12 @@ impl RaftThread {
             snapshots: super::backend::snapshot_seats(),
             store: store.clone(),
             proposer: proposer.clone(),
+            lateness: Lateness::new(
+                local.member,
+                leadership.clone(),
+                election_timeout,
+                door.peers.clone(),
+            ),
             door: door.clone(),
             barrier,
             membership,
@@ -361,7 +368,7 @@ fn run(
     started: oneshot::Sender<Result<Begun, BootError>>,
 ) {
     runtime.block_on(async {
-        tokio::spawn(threads::beat());
+        threads::spawn_endless(threads::beat());
         let duties = match beginning.begin(apply, &stopping).await {
             Ok(duties) => duties,
             Err(error) => {
@@ -373,7 +380,7 @@ fn run(
         drop(started.send(Ok((duties.door.clone(), duties.membership.clone()))));
         tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => {}
-            () = duties.tick() => {}
+            never = duties.tick() => match never {},
             failure = duties.door.consensus.failed() => end_process(
                 failure,
                 "start again; if it comes back, restore this member",
@@ -484,6 +491,12 @@ impl Beginning {
             checks: self.checks,
             reclaimer: Reclaimer::new(self.store.clone()),
             directory: self.directory.clone(),
+            lateness: Lateness::new(
+                self.local.member,
+                self.leadership.clone(),
+                self.options.election_timeout,
+                peers.clone(),
+            ),
             door: Door::of_this_thread(consensus, peers),
         }
     }

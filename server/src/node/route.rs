@@ -56,9 +56,8 @@ fn refusal(error: &CallError) -> ProposeRefused {
     match error {
         CallError::Unreachable(_)
         | CallError::Refused(_)
-        | CallError::Declined(Declined::NotLeader | Declined::Stopped | Declined::Busy) => {
-            ProposeRefused::NotLeader
-        }
+        | CallError::Declined(Declined::NotLeader | Declined::Stopped) => ProposeRefused::NotLeader,
+        CallError::Declined(Declined::Busy) => ProposeRefused::Busy,
         CallError::Declined(_) | CallError::TimedOut(_) | CallError::Broken(_) => {
             ProposeRefused::Unknown
         }

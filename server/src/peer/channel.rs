@@ -43,10 +43,11 @@ impl tower_service::Service<Request<Body>> for Channel {
         let route = &self.route;
         handshake::introduce(request.headers_mut(), &*route.directory, route.target);
         let answering = self.sender.send_request(request);
-        let answered = self.answered.clone();
+        let (answered, route) = (self.answered.clone(), self.route.clone());
         let noted = answering.inspect(move |result| {
             if result.is_ok() {
                 answered.store(true, Ordering::Relaxed);
+                route.activity.heard();
             }
         });
         noted.boxed()

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
@@ -77,6 +77,11 @@ impl Client {
     /// The member.
     pub fn target(&self) -> MemberId {
         self.route.target
+    }
+
+    /// Since when the member is in touch without a break; none where it is not.
+    pub(super) fn active_since(&self) -> Option<Instant> {
+        self.route.activity.since()
     }
 
     /// Opens a pipelined append stream on the connection for replication.

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use super::activity::Activity;
 use super::client::Client;
 use super::dial::Dial;
 use super::link::Route;
@@ -61,6 +63,12 @@ impl Clients {
         client
     }
 
+    /// Since when a member is in touch without a break; none where it is not.
+    pub fn active_since(&self, id: MemberId) -> Option<Instant> {
+        let peers = self.0.peers.lock();
+        peers.get(&id).and_then(Client::active_since)
+    }
+
     /// Lets the connections of all members go but for those that `stays` names.
     pub fn keep(&self, stays: impl Fn(MemberId) -> bool) {
         self.0.peers.lock().retain(|id, _| stays(*id));
@@ -73,6 +81,7 @@ impl Clients {
             dial: self.0.dial.clone(),
             directory: self.0.directory.clone(),
             runtime: self.0.runtime.clone(),
+            activity: Activity::of(target),
         });
         Client::new(route, self.0.limits)
     }

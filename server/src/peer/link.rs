@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tonic::body::Body;
 
+use super::activity::Activity;
 use super::channel::Channel;
 use super::dial::{BoxedIo, Dial};
 use super::limits;
@@ -29,6 +30,8 @@ pub(super) struct Route {
     pub(super) directory: Arc<dyn Directory>,
     /// Where connections live, whoever asks for them.
     pub(super) runtime: Handle,
+    /// Whether the member is in touch.
+    pub(super) activity: Activity,
 }
 
 /// Where a member is reached.
@@ -161,7 +164,9 @@ impl Link {
     /// Whoever answers is not the member that is meant: an address changed hands. The next dial
     /// resolves names anew and begins with the next URL.
     pub(super) fn wrong_number(&self) {
-        self.leave(|open| State::failed(open.failures, "another member answers there"));
+        let why = "another member answers there";
+        self.leave(|open| State::failed(open.failures, why));
+        self.route.activity.lost(&why);
     }
 
     /// The member is reached elsewhere: a dial that would have waited is made at the next call. A
@@ -188,11 +193,7 @@ impl Link {
 
     fn dial_if_due(self: &Arc<Link>) {
         let begun = self.state.send_if_modified(|state| {
-            if let State::Up(open) = state
-                && open.sender.is_closed()
-            {
-                *state = after(open);
-            }
+            self.notice_end(state);
             match state {
                 State::Down {
                     until, failures, ..
@@ -211,8 +212,21 @@ impl Link {
         }
     }
 
+    /// A connection that has ended is none.
+    fn notice_end(&self, state: &mut State) -> bool {
+        let State::Up(open) = state else {
+            return false;
+        };
+        let has_ended = open.sender.is_closed();
+        if has_ended {
+            *state = after(open);
+            self.route.activity.lost(&"the connection ended");
+        }
+        has_ended
+    }
+
     /// Tries the URLs in turn, after a failure beginning with another one.
-    async fn dial(&self) {
+    async fn dial(self: &Arc<Link>) {
         let failures = match &*self.state.borrow() {
             State::Dialling { failures } => *failures,
             State::Down { .. } | State::Up(_) => 0,
@@ -237,6 +251,7 @@ impl Link {
             crate::log!(warn, "a peer cannot be reached", peer = %self.route.target,
                 purpose = self.purpose, error = why);
         }
+        self.route.activity.lost(&why);
         // The addresses that were tried may not be the member's any more.
         let moved = self.route.urls.lock().current() != known;
         self.state.send_replace(match moved {
@@ -245,16 +260,21 @@ impl Link {
         });
     }
 
-    async fn connect(&self, url: &str, failures: u32) -> Result<Open, ConnectError> {
+    async fn connect(self: &Arc<Link>, url: &str, failures: u32) -> Result<Open, ConnectError> {
         let limit = limits::CONNECT_TIMEOUT;
         let dialled = tokio::time::timeout(limit, self.route.dial.dial(url)).await;
         let io: BoxedIo = dialled.map_err(|_| ConnectError::TimedOut(limit))??;
         let (sender, connection) = http2().handshake::<_, Body>(TokioIo::new(io)).await?;
         let (target, purpose) = (self.route.target, self.purpose);
+        let link = Arc::downgrade(self);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 crate::log!(debug, "a connection to a peer ended", peer = %target,
                     purpose = purpose, error = %error);
+            }
+            // It is said at once, whoever calls next.
+            if let Some(link) = link.upgrade() {
+                link.state.send_if_modified(|state| link.notice_end(state));
             }
         });
         Ok(Open {

@@ -14,6 +14,7 @@
 //!   admitted it), and sender and receiver agreed on cluster, ids, incarnations and protocol.
 //! - P2: appends are answered in their order, and what is unanswered is bounded in count and bytes.
 
+mod activity;
 mod append;
 mod channel;
 mod client;

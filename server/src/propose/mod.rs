@@ -22,10 +22,11 @@ mod waits;
 
 pub use quota::Quota;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -33,6 +34,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::codec::entry::BatchHeader;
 use crate::home::Homes;
 use crate::raft::{Batch, ProposeRefused};
+use crate::threads::Pulse;
 use crate::types::MemberId;
 use crate::types::request::{Alarm, AlarmType, Op};
 use crate::types::result::{Applied, Outcome};
@@ -51,6 +53,9 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// How long to rest after a member that was taken for the leader said that it is not.
 const REROUTE_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long to rest after the leader said that its log's disk does not keep up.
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
 
 /// How long the next leader is waited for after one was lost with a batch.
 const LOSS_WAIT_MAX: Duration = Duration::from_secs(60);
@@ -76,9 +81,34 @@ pub enum ProposeError {
     /// The leader was lost on the way, and another leads. The outcome is unknown.
     #[error("request timed out, possibly due to previous leader failure")]
     LeaderLost,
+    /// The request timeout passed, and the connection to the leader, or the leader's to a quorum,
+    /// broke meanwhile. The outcome is unknown.
+    #[error("request timed out, possibly due to connection lost")]
+    ConnectionLost,
     /// This member does not lead (any more) the term in which it was decided. It has not happened.
     #[error("not the leader")]
     NotLeader,
+}
+
+/// Why the request timeout passed, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// It took too long.
+    Unknown,
+    /// The leader that it was asked of was lost.
+    LeaderFailed,
+    /// The connection to the leader, or the leader's to a quorum, broke.
+    ConnectionLost,
+}
+
+impl From<Late> for ProposeError {
+    fn from(late: Late) -> ProposeError {
+        match late {
+            Late::Unknown => ProposeError::Timeout,
+            Late::LeaderFailed => ProposeError::LeaderLost,
+            Late::ConnectionLost => ProposeError::ConnectionLost,
+        }
+    }
 }
 
 /// Where batches go: to the leader, whoever that is.
@@ -149,8 +179,8 @@ impl Proposer {
     /// Has an operation decided and applied.
     ///
     /// # Errors
-    /// See [`ProposeError`]; only after `Timeout`, `LeaderLost` and `Stopped` is the outcome
-    /// unknown.
+    /// See [`ProposeError`]; only after `Timeout`, `LeaderLost`, `ConnectionLost` and `Stopped` is the
+    /// outcome unknown.
     pub async fn propose(&self, op: Op) -> Result<Outcome, ProposeError> {
         let cost = cost::cost(&op);
         if !self.shared.quota.admits(cost) {
@@ -210,7 +240,7 @@ impl Proposer {
 
     /// Raises the alarm whenever it was decided on, and again where its batch was lost: raising it
     /// twice is raising it once. For as long as it is not dropped; one task a member.
-    pub async fn raise_decided(&self) {
+    pub async fn raise_decided(&self) -> Infallible {
         let quota = &self.shared.quota;
         loop {
             quota.decided().await;
@@ -224,12 +254,25 @@ impl Proposer {
         }
     }
 
-    /// Refuses the callers that have waited their time. For the Raft thread, every
-    /// [`SWEEP_EVERY`].
-    pub fn sweep(&self) {
+    /// Refuses the callers that have waited their time, as `why` says of what began at a moment. For
+    /// the Raft thread, every [`SWEEP_EVERY`].
+    pub fn sweep(&self, why: impl FnOnce(Instant) -> Late) {
         let sweep = self.shared.sweeps.fetch_add(1, Ordering::Relaxed) + 1;
-        self.shared.waits.give_up(sweep);
-        let late: Vec<Waiter> = {
+        let mut late = self.shared.waits.take_late(sweep);
+        late.extend(self.take_late(sweep));
+        if late.is_empty() {
+            return;
+        }
+        let patience = u32::try_from(self.shared.patience).unwrap_or(u32::MAX);
+        let waited = SWEEP_EVERY.saturating_mul(patience);
+        let now = Instant::now();
+        let why = why(now.checked_sub(waited).unwrap_or(now));
+        self.shared.waits.refuse(late, why.into());
+    }
+
+    /// Takes those who have waited their time for a batch.
+    fn take_late(&self, sweep: u64) -> Vec<Waiter> {
+        {
             let mut queue = self.shared.queue.lock();
             // In the order they came: the first that may wait on ends it.
             let mut count = 0;
@@ -244,8 +287,7 @@ impl Proposer {
             queue.bytes -= bytes;
             let late = queue.waiting.drain(..count);
             late.map(|(_, _, waiter)| waiter).collect()
-        };
-        self.shared.waits.refuse(late, ProposeError::Timeout);
+        }
     }
 
     /// Tells the callers of a batch what came of it. For the apply thread.
@@ -274,19 +316,20 @@ impl Proposer {
         self.shared.filled.notify_one();
     }
 
-    /// Sends batches on their way, one at a time, until [`Proposer::stop`]. Runs on the Raft thread.
-    pub async fn run(&self, route: &impl Route) {
+    /// Sends batches on their way, one at a time. After [`Proposer::stop`] none come. Runs on the Raft
+    /// thread.
+    pub async fn run(&self, route: &impl Route) -> Infallible {
+        let pulse = Pulse::new("the proposer");
         loop {
-            self.shared.filled.notified().await;
+            pulse.rest(self.shared.filled.notified()).await;
             loop {
-                route.open().await;
+                // Neither somebody who leads nor a quorum that takes the batch is this member's
+                // matter: both may be long in coming.
+                pulse.rest(route.open()).await;
                 let Some((ops, waiters)) = self.take_batch() else {
                     break;
                 };
-                self.send(route, ops, waiters).await;
-            }
-            if self.shared.queue.lock().stopped {
-                return;
+                pulse.rest(self.send(route, ops, waiters)).await;
             }
         }
     }
@@ -312,6 +355,7 @@ impl Proposer {
         let refused = match lead(batch).await {
             Ok(()) => None,
             Err(ProposeRefused::NotLeader) => Some(ProposeError::NotLeader),
+            Err(ProposeRefused::Busy) => Some(ProposeError::TooManyRequests),
             Err(ProposeRefused::Unknown) => Some(ProposeError::LeaderLost),
             Err(ProposeRefused::Stopped) => Some(ProposeError::Stopped),
         };
@@ -348,6 +392,10 @@ impl Proposer {
             Err(ProposeRefused::NotLeader) => {
                 self.put_back(sequence, &batch);
                 tokio::time::sleep(REROUTE_PAUSE).await;
+            }
+            Err(ProposeRefused::Busy) => {
+                self.put_back(sequence, &batch);
+                tokio::time::sleep(BUSY_PAUSE).await;
             }
             Err(ProposeRefused::Stopped) => {
                 let stopped = ProposeError::Stopped;

@@ -67,7 +67,7 @@ async fn propose(laid: &Arc<Laid>, op: Op) -> Result<Outcome, ProposeError> {
     let running = laid.clone();
     let run = async move { running.proposer.run(&running).await };
     tokio::select! {
-        () = run => panic!("it runs until it is stopped"),
+        never = run => match never {},
         outcome = laid.proposer.propose(op) => outcome,
     }
 }
@@ -75,6 +75,14 @@ async fn propose(laid: &Arc<Laid>, op: Op) -> Result<Outcome, ProposeError> {
 #[tokio::test]
 async fn what_was_not_taken_goes_to_the_next_leader() {
     let laid = Laid::with(&[Err(ProposeRefused::NotLeader)]);
+    let op = Op::LeaseRevoke(LeaseId(5));
+    propose(&laid, op.clone()).await.unwrap();
+    assert_eq!(laid.sent(), [vec![op.clone()], vec![op]]);
+}
+
+#[tokio::test]
+async fn what_a_busy_leader_did_not_take_is_sent_again() {
+    let laid = Laid::with(&[Err(ProposeRefused::Busy)]);
     let op = Op::LeaseRevoke(LeaseId(5));
     propose(&laid, op.clone()).await.unwrap();
     assert_eq!(laid.sent(), [vec![op.clone()], vec![op]]);
@@ -108,10 +116,39 @@ async fn an_alarm_whose_batch_was_lost_is_raised_again_until_it_is_taken() {
         tokio::time::sleep(RAISE_PAUSE + Duration::from_millis(200)).await;
     };
     tokio::select! {
-        () = run => panic!("it runs until it is stopped"),
-        () = raising.raise_decided() => panic!("it runs until it is dropped"),
+        never = run => match never {},
+        never = raising.raise_decided() => match never {},
         () = taken => {}
     }
     let alarm = Op::Alarm(Alarm::Activate(MemberId(1), AlarmType::NoSpace));
     assert_eq!(laid.sent(), [vec![alarm.clone()], vec![alarm]]);
+}
+
+#[tokio::test]
+async fn who_waited_too_long_is_told_why_as_of_when_it_began() {
+    for (late, told) in [
+        (Late::Unknown, ProposeError::Timeout),
+        (Late::LeaderFailed, ProposeError::LeaderLost),
+        (Late::ConnectionLost, ProposeError::ConnectionLost),
+    ] {
+        let laid = Laid::with(&[]);
+        let sweeps = async {
+            laid.proposer.sweep(|_| unreachable!("nobody is late yet"));
+            let mut began = None;
+            while began.is_none() {
+                laid.proposer.sweep(|at| {
+                    began = Some(at);
+                    late
+                });
+                tokio::task::yield_now().await;
+            }
+            began.expect("it was asked")
+        };
+        let op = Op::LeaseRevoke(LeaseId(5));
+        // Nobody sends batches: it waits in the queue.
+        let (outcome, began) = tokio::join!(laid.proposer.propose(op), sweeps);
+        assert_eq!(outcome.err(), Some(told));
+        assert!(began.elapsed() >= PATIENCE, "its time was over");
+        assert!(laid.sent().is_empty());
+    }
 }

@@ -84,8 +84,8 @@ impl Waits {
         self.answer(replies.filter_map(|(waiter, reply)| Some((waiter?, reply))));
     }
 
-    /// Refuses the callers that have waited as long as they may. Their operations go on.
-    pub fn give_up(&self, sweep: u64) {
+    /// Takes the callers that have waited as long as they may. Their operations go on.
+    pub fn take_late(&self, sweep: u64) -> Vec<Waiter> {
         let mut late = Vec::new();
         let mut batches = self.batches.lock();
         batches.retain(|_, waiters| {
@@ -95,8 +95,7 @@ impl Waits {
             // A batch that is never applied is not to be remembered for ever.
             waiters.iter().any(Option::is_some)
         });
-        drop(batches);
-        self.refuse(late, ProposeError::Timeout);
+        late
     }
 
     /// Those who wait for a batch that was not taken, in the order of its operations.

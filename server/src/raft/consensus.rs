@@ -58,6 +58,9 @@ pub enum ProposeRefused {
     /// Another member leads, or none does. It is known not to have happened.
     #[error("not the leader")]
     NotLeader,
+    /// The log's disk does not keep up. It is known not to have happened.
+    #[error("the log's disk does not keep up")]
+    Busy,
     /// It was sent, and what became of it is not known.
     #[error("the outcome is unknown")]
     Unknown,
@@ -236,6 +239,9 @@ impl Consensus {
     }
 
     async fn write(&self, batch: Batch, term: Option<u64>) -> Result<(), ProposeRefused> {
+        if !self.log_room.keeps_up() {
+            return Err(ProposeRefused::Busy);
+        }
         let (responder, _committed, completed) = ProgressResponder::new();
         let write = self.raft.write(batch).responder(responder);
         let write = match term {

@@ -17,7 +17,8 @@ use openraft::{EntryPayload, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 
 use super::durable::Durable;
-use super::entry::{self, EntryError};
+use super::entry;
+use super::marks::{LogRefused, Marks};
 use super::{Entry, LogId, TypeConfig, Vote};
 use crate::fatal::end_process;
 use crate::metrics::Metrics;
@@ -34,6 +35,9 @@ const ENTRY_OVERHEAD: usize = 128;
 /// What stays free of a full log for votes and marks, and for what a frame at a segment's end leaves
 /// unused. Bytes.
 const LOG_BYTES_HELD: u64 = 2 << 20;
+/// Bytes waiting for the log's disk from which on nothing more is taken in from outside: more than
+/// peers send unanswered. What consensus itself then still hands over is small.
+const QUEUED_BYTES_MAX: usize = 32 << 20;
 /// The most bytes of entries that one read returns, unless the first is larger by itself: what one
 /// append to a follower carries.
 const READ_BYTES_MAX: usize = crate::peer::APPEND_BYTES_MAX;
@@ -48,7 +52,7 @@ pub struct LogStore {
     appended: Arc<AtomicU64>,
 }
 
-/// The log's room for entries: see [`LogRoom::has`].
+/// The log's room for entries: on its disk, and before it.
 #[derive(Clone)]
 pub(super) struct LogRoom(Weak<Wal>);
 
@@ -57,6 +61,13 @@ impl LogRoom {
     pub fn has(&self, bytes: u64) -> bool {
         let room = self.0.upgrade().and_then(|wal| wal.last_bytes());
         room.is_none_or(|room| room >= bytes + LOG_BYTES_HELD)
+    }
+
+    /// Whether the disk keeps up with what is appended: where it does not, who would append more is
+    /// told so, or waits, before openraft takes it. Its thread waits for no disk.
+    pub fn keeps_up(&self) -> bool {
+        let wal = self.0.upgrade();
+        wal.is_none_or(|wal| wal.queued_bytes() < QUEUED_BYTES_MAX)
     }
 }
 
@@ -118,22 +129,18 @@ impl LogStore {
     /// Takes over a recovered log.
     ///
     /// # Errors
-    /// A record of the log cannot be decoded.
+    /// What the log says is nothing that consensus can go on with.
     pub fn new(
         wal: Wal,
         recovered: Recovered,
         metrics: Arc<Metrics>,
-    ) -> Result<LogStore, EntryError> {
-        let purged = recovered
-            .purged
-            .map(|(_, id)| entry::decode_log_id(id))
-            .transpose()?;
-        let last = recovered.last.map(|id| entry::log_id(id.term, id.index));
+    ) -> Result<LogStore, LogRefused> {
+        let marks = Marks::read(recovered)?;
         let tail = Tail {
-            vote: recovered.vote.map(entry::decode_vote).transpose()?,
-            committed: recovered.committed.map(entry::decode_log_id).transpose()?,
-            purged,
-            last: last.or(purged),
+            vote: marks.vote,
+            committed: marks.committed,
+            purged: marks.purged,
+            last: marks.last,
             membership: None,
             recent: VecDeque::new(),
             recent_bytes: 0,
@@ -162,6 +169,15 @@ impl LogStore {
     /// The last entry's index; 0 in an empty log.
     pub fn last_index(&self) -> u64 {
         self.tail.lock().last.map_or(0, |id| id.index())
+    }
+
+    /// Refuses a commit mark beyond the log's end: an entry is committed only once it is there.
+    ///
+    /// # Errors
+    /// It is so.
+    pub fn refuse_mark_beyond(&self) -> Result<(), LogRefused> {
+        let tail = self.tail.lock();
+        Marks::refuse_beyond(tail.committed, tail.last)
     }
 
     /// The index up to which the log was purged; 0 where it was not.

@@ -20,9 +20,11 @@ mod consensus;
 mod contact;
 mod durable;
 mod entry;
+mod following;
 mod force;
 mod incoming;
 mod log_store;
+mod marks;
 mod network;
 mod outgoing;
 mod pace;
@@ -42,8 +44,9 @@ pub use batch::Batch;
 pub use consensus::{
     Consensus, ConsensusOptions, Leadership, LeadershipChanges, ProposeRefused, StartError,
 };
-pub use entry::{EntryError, first_membership};
+pub use entry::first_membership;
 pub use log_store::LogStore;
+pub use marks::LogRefused;
 pub use network::Peers;
 pub use reconfigure::{Configuration, ReconfigureError, Replication};
 pub use snapshot::SnapshotData;

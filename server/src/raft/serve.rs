@@ -10,7 +10,7 @@ use openraft::storage::Snapshot;
 use prost::Message;
 
 use super::incoming::{self, Beginning, Parts, ReceiveError};
-use super::{Batch, Consensus, ProposeRefused, SnapshotData, entry, sane, wire};
+use super::{Batch, Consensus, ProposeRefused, SnapshotData, entry, following, sane, wire};
 use crate::peer::CallError;
 use crate::peer::Declined;
 use crate::peer::message::{
@@ -24,7 +24,8 @@ use crate::types::MemberId;
 const ROOM_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Consensus {
-    /// Appends in order, several on their way to the disk at once. The answers end with the
+    /// Appends in order, several on their way to the disk at once; heartbeats are answered without
+    /// waiting for it. The answers end with the
     /// requests, after a conflict or a higher vote, at a request that makes no sense, and when
     /// consensus stops.
     pub fn serve_append(
@@ -44,7 +45,7 @@ impl Consensus {
         });
         let requests = whole(requests.map(read), "an append");
         let requests = requests.inspect(move |request| contact.note(&request.vote));
-        let results = self.raft.stream_append(requests);
+        let results = following::answers(self.raft.clone(), self.log.clone(), requests.boxed());
         let consensus = self.clone();
         whole(results, "appending")
             .map(move |result| AppendResponse {
@@ -54,8 +55,8 @@ impl Consensus {
             .boxed()
     }
 
-    /// Entries wait at the door of a member whose disk is full, and the leader with what follows
-    /// them: heartbeats and votes take other ways. What was taken can always be written.
+    /// Entries wait at the door of a member whose disk is full, or whose log's disk does not keep up,
+    /// and the leader with what follows them: heartbeats and votes take other ways. What was taken can always be written.
     async fn wait_for_room(&self, request: &AppendRequest) {
         if request.entries.is_empty() {
             return;
@@ -66,7 +67,9 @@ impl Consensus {
         let headroom = store.headroom();
         headroom.wait_to_take().await;
         let bytes = request.encoded_len() as u64;
-        while headroom.is_short() && !self.log_room.has(bytes) {
+        let takes =
+            || self.log_room.keeps_up() && (!headroom.is_short() || self.log_room.has(bytes));
+        while !takes() {
             tokio::time::sleep(ROOM_LOOK_EVERY).await;
         }
     }
@@ -165,11 +168,13 @@ impl Consensus {
     /// stop every member.
     ///
     /// # Errors
-    /// It makes no sense, or another member leads: it was not taken. `TimedOut`: it may have been.
+    /// It makes no sense, another member leads, or the log's disk does not keep up: it was not taken.
+    /// `TimedOut`: it may have been.
     pub async fn serve_propose(&self, batch: Bytes) -> Result<(), Declined> {
         let batch = Batch::parse(batch).map_err(invalid)?;
         self.propose(batch).await.map_err(|refused| match refused {
             ProposeRefused::NotLeader => Declined::NotLeader,
+            ProposeRefused::Busy => Declined::Busy,
             // Consensus may have taken it before it stopped.
             ProposeRefused::Unknown | ProposeRefused::Stopped => Declined::TimedOut,
         })

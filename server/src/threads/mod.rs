@@ -17,6 +17,8 @@ mod pulse;
 mod tests;
 mod watchdog;
 
+use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::thread::{Builder, JoinHandle};
 
@@ -38,4 +40,10 @@ pub fn spawn<R: Send + 'static>(
         pulse::wear(pulse);
         work()
     })
+}
+
+/// Starts a task that others rely on, on the runtime of the calling thread, for as long as that lasts.
+/// Its type says that it never returns; a panic in it ends the process.
+pub fn spawn_endless(work: impl Future<Output = Infallible> + Send + 'static) {
+    drop(tokio::spawn(work));
 }

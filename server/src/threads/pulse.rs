@@ -1,6 +1,8 @@
 //! Pulses: what each thread that others rely on is doing, and since when.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -63,6 +65,14 @@ impl Pulse {
         self.set(Doing::Idle);
     }
 
+    /// Waits for what is another's: work, somebody who leads, a quorum. Afterwards it has work.
+    pub async fn rest<R>(&self, other: impl Future<Output = R>) -> R {
+        self.idle();
+        let done = other.await;
+        self.turn();
+        done
+    }
+
     fn set(&self, doing: Doing) {
         self.state
             .store(now_ms() << 2 | doing as u64, Ordering::Relaxed);
@@ -123,7 +133,7 @@ pub fn on_disk<R>(work: impl FnOnce() -> R) -> R {
 
 /// Turns once a second for as long as the runtime of the calling thread comes round: for a thread
 /// that serves many tasks.
-pub async fn beat() {
+pub async fn beat() -> Infallible {
     let mut every = tokio::time::interval(BEAT_EVERY);
     loop {
         every.tick().await;

@@ -28,6 +28,25 @@ fn act(what: &str) {
         "task" => runtime().block_on(async {
             drop(tokio::spawn(async { panics() }).await);
         }),
+        "endless task" => runtime().block_on(async {
+            spawn_endless(async {
+                panics();
+                unreachable!("it has panicked")
+            });
+            std::future::pending::<()>().await;
+        }),
+        // A call on the same thread is another matter: what it starts is not for it alone.
+        "started by a call" => runtime().block_on(async {
+            let started = ForCaller::new(Box::pin(async {
+                spawn_endless(async {
+                    tokio::task::yield_now().await;
+                    panics();
+                    unreachable!("it has panicked")
+                });
+            }));
+            assert_eq!(started.await, Ok(()));
+            std::future::pending::<()>().await;
+        }),
         "blocking" => runtime().block_on(async {
             drop(spawn_blocking(panics).await);
         }),
@@ -64,7 +83,14 @@ fn a_panic_ends_the_process_and_says_why() {
     if let Ok(what) = std::env::var(DOES) {
         return act(&what);
     }
-    for what in ["thread", "task", "blocking", "after a call"] {
+    for what in [
+        "thread",
+        "task",
+        "endless task",
+        "started by a call",
+        "blocking",
+        "after a call",
+    ] {
         let ended = run("a_panic_ends_the_process_and_says_why", what);
         assert_eq!(ended.status.code(), Some(134), "{what}: {ended:?}");
         let said = String::from_utf8_lossy(&ended.stderr);
@@ -104,6 +130,34 @@ fn a_thread_that_does_not_turn_is_stuck_and_one_that_waits_is_not() {
     pulse.age(STUCK_AFTER);
     drop(pulse);
     assert_eq!(pulses.stuck(), None, "it has ended");
+}
+
+#[tokio::test]
+async fn a_task_that_waits_for_others_is_not_stuck_and_one_that_has_work_is() {
+    let pulses = Pulses::new();
+    let pulse = pulses.begin("the proposer", false);
+    let age = || {
+        pulse.age(STUCK_AFTER);
+        pulses.stuck()
+    };
+    assert_eq!(pulse.rest(async { age() }).await, None);
+    assert_eq!(pulses.stuck(), None, "it has come round");
+    let stuck = "the proposer has made no turn for 30 s";
+    assert_eq!(age().as_deref(), Some(stuck));
+}
+
+/// What others rely on is started as that: a loop that could end would be missed by nobody.
+#[test]
+fn no_loop_of_the_raft_thread_can_end() {
+    let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/node");
+    let text = std::fs::read_to_string(sources.join("duties.rs")).unwrap();
+    let mut lines = text
+        .lines()
+        .skip_while(|line| !line.contains("pub fn spawn_tasks"));
+    let tasks: Vec<&str> = lines.by_ref().take_while(|line| *line != "    }").collect();
+    let started = tasks.iter().filter(|line| line.contains("spawn_endless"));
+    assert!(started.count() >= 9, "{tasks:#?}");
+    assert!(!tasks.iter().any(|line| line.contains("tokio::spawn")));
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! damaged bytes, and never retry a failed write or sync.
 //!
 //! ```text
-//!  append ──► queue (bounded) ──► writer thread: one frame = one write + one fdatasync ──► done()
+//!  append ──► queue (no wait) ──► writer thread: one frame = one write + one fdatasync ──► done()
 //!                │                      │ rotation: takes a zeroed spare
 //!                ▼                      ▼
 //!  read ◄── index (in memory)     spares thread: makes, zeroes, recycles segments

@@ -111,8 +111,8 @@ impl Wal {
     /// Without `sync` the records ride on the next append that has it (or on `close`), and `done`
     /// runs before this returns: for commit marks, which may be lost.
     ///
-    /// Blocks while `queue_bytes` are waiting, which a full disk can make long. If the process is
-    /// killed first, `done` never runs.
+    /// Never waits for the disk: what waits is bounded by whoever hands it entries from outside, who
+    /// looks at [`Wal::queued_bytes`] first. If the process is killed first, `done` never runs.
     ///
     /// # Panics
     /// If an entry does not follow the one before it, a truncation or purge reaches where it cannot,
@@ -125,15 +125,6 @@ impl Wal {
         self.check_sizes(&records);
         let bytes = records.iter().map(Record::encoded_bytes).sum();
         let mut state = self.shared.state.lock();
-        while state.queued_bytes > 0
-            && state.queued_bytes + bytes > self.options.queue_bytes
-            && !state.stopped
-        {
-            state.blocked_callers += 1;
-            self.shared.work.notify_one();
-            self.shared.room.wait(&mut state);
-            state.blocked_callers -= 1;
-        }
         assert!(!state.stopped, "the log's writer has ended");
         let records = index_records(&mut state, records);
         if sync {
@@ -207,6 +198,11 @@ impl Wal {
         let state = self.shared.state.lock();
         let queued = u64::try_from(state.queued_bytes).unwrap_or(u64::MAX);
         Some(state.segment_left_bytes.saturating_sub(queued))
+    }
+
+    /// Bytes that wait for the disk, what is being written included.
+    pub fn queued_bytes(&self) -> usize {
+        self.shared.state.lock().queued_bytes
     }
 
     /// Bytes that an entry's payload may have: a little less than a segment.
@@ -495,7 +491,6 @@ fn start(
         queue: std::collections::VecDeque::new(),
         queued_bytes: 0,
         synced_jobs: 0,
-        blocked_callers: 0,
         index,
         segments,
         segment_left_bytes: 0,
@@ -505,7 +500,6 @@ fn start(
     let shared = Arc::new(Shared {
         state: Mutex::new(state),
         work: Condvar::new(),
-        room: Condvar::new(),
     });
     let mut writer = Writer::new(
         Arc::clone(&shared),

@@ -23,9 +23,6 @@ pub struct Options {
     /// Zeroed segments that are kept ready. Default 1, at least 1, at most 16. What is purged
     /// beyond that is deleted.
     pub spare_segments: usize,
-    /// Bytes of payload that may wait for the writer before `append` blocks. Default 32 MiB. One
-    /// append is always admitted to an empty queue, however large.
-    pub queue_bytes: usize,
     /// Bytes of the newest entries that are kept in memory for `read`. Default 16 MiB. Entries that
     /// still wait for the writer are kept in any case.
     pub cache_bytes: usize,
@@ -64,7 +61,6 @@ impl Default for Options {
             segment_bytes: 64 * 1024 * 1024,
             sync: true,
             spare_segments: 1,
-            queue_bytes: 32 * 1024 * 1024,
             cache_bytes: 16 * 1024 * 1024,
             space_retry: Duration::from_secs(1),
             on_fatal: Arc::new(|error| eprintln!("{error}")),
@@ -81,7 +77,6 @@ impl fmt::Debug for Options {
             .field("segment_bytes", &self.segment_bytes)
             .field("sync", &self.sync)
             .field("spare_segments", &self.spare_segments)
-            .field("queue_bytes", &self.queue_bytes)
             .field("cache_bytes", &self.cache_bytes)
             .field("space_retry", &self.space_retry)
             .finish_non_exhaustive()

@@ -59,8 +59,6 @@ pub(super) struct State {
     pub(super) queued_bytes: usize,
     /// Appends in the queue that wait for a sync.
     pub(super) synced_jobs: usize,
-    /// Callers that wait for room in the queue: what needs no sync must then not wait for one.
-    pub(super) blocked_callers: usize,
     pub(super) index: Index,
     pub(super) segments: BTreeMap<u64, Segment>,
     /// Bytes left in the current segment.
@@ -75,8 +73,6 @@ pub(super) struct Shared {
     pub(super) state: Mutex<State>,
     /// There is something to write, or the log is being closed.
     pub(super) work: Condvar,
-    /// The queue has become shorter.
-    pub(super) room: Condvar,
 }
 
 /// The log is closed while the disk is full: what waits cannot be written and is not acknowledged.
@@ -230,9 +226,7 @@ impl Writer {
     fn next_jobs(&self) -> Option<Vec<Job>> {
         let mut state = self.shared.state.lock();
         loop {
-            let must_write = state.synced_jobs > 0
-                || state.queued_bytes > UNSYNCED_BYTES_MAX
-                || (state.blocked_callers > 0 && !state.queue.is_empty());
+            let must_write = state.synced_jobs > 0 || state.queued_bytes > UNSYNCED_BYTES_MAX;
             if must_write || state.closing {
                 break;
             }
@@ -365,7 +359,6 @@ impl Writer {
             None => Vec::new(),
         };
         drop(state);
-        self.shared.room.notify_all();
         for (number, segment) in retired {
             self.spares.retire(number, segment);
         }
@@ -401,13 +394,12 @@ fn take_purged(segments: &mut BTreeMap<u64, Segment>, purged: u64) -> Vec<(u64, 
     taken
 }
 
-/// Lets nobody wait for a writer that has ended, for whatever reason.
+/// Lets nobody hand anything to a writer that has ended, for whatever reason.
 struct StopMark(Arc<Shared>);
 
 impl Drop for StopMark {
     fn drop(&mut self) {
         self.0.state.lock().stopped = true;
-        self.0.room.notify_all();
     }
 }
 /// How long a sync may take before it is said. Source: etcd's warnSyncDuration.

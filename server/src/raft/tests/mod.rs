@@ -17,6 +17,7 @@ mod replication;
 mod slow_log;
 mod snapshots;
 mod stalls;
+mod truncation;
 mod verdicts;
 mod watches;
 

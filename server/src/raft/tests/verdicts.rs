@@ -99,7 +99,7 @@ async fn nothing_is_decided_unless_a_quorum_confirms_the_term() {
         let sweeping = tokio::spawn(async move {
             for _ in 0..30 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
-                sweeper.sweep();
+                sweeper.sweep(|_| crate::propose::Late::Unknown);
             }
         });
         let ops = vec![Op::Compact(Compact { revision: 1 })];

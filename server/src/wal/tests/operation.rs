@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::super::writer::UNSYNCED_BYTES_MAX;
 use super::*;
 use crate::fs::faults::{Operation, inject};
 use crate::wal::{FatalError, Space, dump};
@@ -456,41 +457,44 @@ fn closing_on_a_full_disk_gives_up_what_was_not_acknowledged() {
 }
 
 #[test]
-fn a_full_queue_blocks_the_caller_until_there_is_room() {
+fn an_append_waits_for_no_disk_however_much_is_queued() {
     let dir = temporary();
     let stuck = stuck_options(dir.path());
-    let options = Options {
-        queue_bytes: 10_000,
-        ..stuck.options.clone()
-    };
-    let (wal, _) = open(dir.path(), options).unwrap();
+    let (wal, _) = open(dir.path(), stuck.options.clone()).unwrap();
     stuck.fill(&wal);
-    let wal = Arc::new(wal);
+    let before = wal.queued_bytes();
     let (sender, receiver) = mpsc::channel();
-    let other = Arc::clone(&wal);
-    let blocked = std::thread::spawn(move || {
-        other.append(vec![entry(8, &payload(8, 3000))], true, Box::new(|| {}));
-        sender.send(()).unwrap();
-    });
-    assert!(receiver.recv_timeout(Duration::from_millis(100)).is_err());
+    for index in 8..40 {
+        let sender = sender.clone();
+        let done = Box::new(move || sender.send(index).unwrap());
+        wal.append(vec![entry(index, &payload(index, 3000))], true, done);
+    }
+    assert!(wal.queued_bytes() >= before + 32 * 3000);
+    assert!(receiver.try_recv().is_err(), "nothing of it is durable");
     drop(stuck.fault);
-    receiver.recv_timeout(Duration::from_secs(30)).unwrap();
-    blocked.join().unwrap();
-    assert_eq!(all_entries(&wal).len(), 8);
+    for index in 8..40 {
+        let done = receiver.recv_timeout(Duration::from_secs(30));
+        assert_eq!(done, Ok(index), "in the order of the appends");
+    }
+    assert_eq!(all_entries(&wal).len(), 39);
 }
 
 #[test]
-fn a_caller_is_never_blocked_by_records_that_wait_for_a_sync() {
+fn much_that_needs_no_sync_is_written_all_the_same() {
     let dir = temporary();
-    let (wal, _) = open(
-        dir.path(),
-        Options {
-            queue_bytes: 4000,
-            ..small()
-        },
-    )
-    .unwrap();
-    wal.append(vec![entry(1, &payload(1, 3000))], false, Box::new(|| {}));
-    append(&wal, vec![entry(2, &payload(2, 3000))]);
-    assert_eq!(all_entries(&wal).len(), 2);
+    let (wal, _) = open(dir.path(), Options::default()).unwrap();
+    for index in 1..=100 {
+        wal.append(
+            vec![entry(index, &payload(index, 8000))],
+            false,
+            Box::new(|| {}),
+        );
+    }
+    let begun = std::time::Instant::now();
+    while wal.queued_bytes() > UNSYNCED_BYTES_MAX {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it waits");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    append(&wal, vec![entry(101, b"last")]);
+    assert_eq!(all_entries(&wal).len(), 101);
 }
