@@ -1,6 +1,7 @@
 //! What one client does must not stop the others: a probe of puts and gets runs beside it, and the
 //! server's memory and threads are followed.
 
+mod changes;
 mod floods;
 mod held_already;
 mod many;
