@@ -71,6 +71,11 @@ impl Durable {
         }
     }
 
+    /// Whether the entry of this index is durable, if there is one.
+    pub fn is_reached(&self, index: u64) -> bool {
+        self.state.lock().upto(index) == Some(index)
+    }
+
     /// Waits until the first entry of a range is durable; the last one that is. For one caller at a
     /// time. Dropping the future is giving up.
     pub async fn reached(&self, indexes: RangeInclusive<u64>) -> u64 {
@@ -128,6 +133,7 @@ mod tests {
         durable.flushed(first);
         assert_eq!(now(&durable, 5..=9), Some(7));
         assert_eq!(now(&durable, 8..=8), None);
+        assert!(durable.is_reached(7) && !durable.is_reached(8));
         durable.flushed(second);
         assert_eq!(now(&durable, 8..=9), Some(9));
     }

@@ -4,6 +4,10 @@
 //! openraft answers a heartbeat when everything that it took before is on the disk. A heartbeat asks
 //! for less: that this member's vote, durably, is still the asking leader's. A quorum whose disks
 //! stand still for a moment then goes on to have a leader, who knows that it is one.
+//!
+//! An append without entries may also be a probe: a leader that does not know how far this member's
+//! log matches counts the entry it names as held, and commits by it. So the entry named must be
+//! durable here, whichever of the two it is.
 
 use std::future::ready;
 
@@ -52,11 +56,10 @@ async fn heartbeat(raft: &Raft, log: &LogView, request: Append) -> Option<Answer
     answer.next().await
 }
 
-/// Whether this member's vote, durably, is the leader's, and its log holds the entry that the leader
-/// knows of. Should a later vote be on its way to the disk, nobody has been told of it yet.
-fn stands(request: &Append, log: &LogView) -> bool {
+/// Whether this member's vote, durably, is the leader's, and its log holds, durably, the entry that
+/// the leader names. Should a later vote be on its way to the disk, nobody has been told of it yet.
+pub(super) fn stands(request: &Append, log: &LogView) -> bool {
     let known = log.known();
-    let holds =
-        |id: super::LogId| log.term_at(id.index(), &known) == Some(id.committed_leader_id().term);
-    known.vote == Some(request.vote) && request.prev_log_id.is_none_or(holds)
+    known.vote == Some(request.vote)
+        && (request.prev_log_id).is_none_or(|id| log.holds_durably(&id, &known))
 }

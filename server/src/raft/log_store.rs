@@ -101,6 +101,7 @@ pub(super) struct Known {
 pub(super) struct LogView {
     wal: Weak<Wal>,
     tail: Arc<Mutex<Tail>>,
+    durable: Arc<Durable>,
 }
 
 impl LogView {
@@ -122,6 +123,14 @@ impl LogView {
             Some(id) => Some(id.committed_leader_id().term),
             None => self.wal.upgrade()?.term(index),
         }
+    }
+
+    /// Whether the log holds this entry, and a crash would leave it.
+    pub fn holds_durably(&self, id: &LogId, known: &Known) -> bool {
+        // In this order: what takes the place of a truncated entry is noted as not durable before
+        // the log has it.
+        self.term_at(id.index(), known) == Some(id.committed_leader_id().term)
+            && self.durable.is_reached(id.index())
     }
 }
 
@@ -190,6 +199,7 @@ impl LogStore {
         LogView {
             wal: Arc::downgrade(&self.wal),
             tail: self.tail.clone(),
+            durable: self.durable.clone(),
         }
     }
 

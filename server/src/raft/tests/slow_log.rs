@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::type_config::TypeConfigExt;
 
 use super::cluster::{
     Cluster, ELECTION_TIMEOUT, Member, batch, eventually, open_log, propose, write,
 };
 use super::{copy_dir, open_store};
 use crate::fs::faults::{self, Operation};
-use crate::raft::ProposeRefused;
+use crate::raft::{Entry, ProposeRefused, TypeConfig, Vote, entry, following};
 
 fn value() -> Bytes {
     Bytes::from_static(b"a value")
@@ -147,6 +149,38 @@ async fn a_follower_whose_log_disk_stands_still_stays_in_touch() {
     drop(stall);
     cluster.converge().await;
     cluster.stop().await;
+}
+
+/// A leader counts the entry that an append without entries names as held: it is not answered for
+/// before a crash would leave the entry.
+#[tokio::test]
+async fn an_append_without_entries_is_answered_for_what_is_durable() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut log = open_log(dir.path());
+    let (view, vote) = (log.view(), Vote::new_committed(1, 1));
+    log.save_vote(&vote).await.expect("saved");
+    let stands = |index, term| {
+        let request = openraft::raft::AppendEntriesRequest::<TypeConfig> {
+            vote,
+            prev_log_id: Some(entry::log_id(term, index)),
+            entries: Vec::new(),
+            leader_commit: None,
+        };
+        following::stands(&request, &view)
+    };
+    let entry = Entry {
+        log_id: entry::log_id(1, 1),
+        payload: openraft::EntryPayload::Normal(batch(1, &value())),
+    };
+    let stall = faults::stall(dir.path(), Operation::Write);
+    let (told, flushed) = TypeConfig::oneshot();
+    let append = log.append([entry], IOFlushed::signal(told));
+    append.await.expect("taken");
+    assert!(!stands(1, 1), "it is not on the disk");
+    drop(stall);
+    flushed.await.expect("told").expect("flushed");
+    assert!(stands(1, 1));
+    assert!(!stands(1, 2) && !stands(2, 1), "not what the log holds");
 }
 
 /// One voter's commits are its own flushes: it waits for nothing more than before.
