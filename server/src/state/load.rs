@@ -45,7 +45,8 @@ pub enum LoadError {
         /// What is wrong with it.
         source: KeyValueError,
     },
-    /// A record without a key, or a put with a version below 1.
+    /// A record that does not begin with its key, or a put of another revision or of a version that
+    /// no store writes.
     #[error(
         "the record at revision {}.{} makes no sense: replace this member, or restore it from a \
          snapshot", pair.main, pair.sub
@@ -68,6 +69,15 @@ pub enum LoadError {
     BeyondRevision {
         /// The revision that should not be there.
         found: Revision,
+        /// The store's.
+        revision: Revision,
+    },
+    /// A revision from which nobody can count on.
+    #[error(
+        "the store's revision is {revision}, which no store reaches: replace this member, or restore \
+         it from a snapshot"
+    )]
+    OutOfReach {
         /// The store's.
         revision: Revision,
     },

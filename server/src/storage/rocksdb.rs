@@ -7,6 +7,7 @@
 
 mod checkpoint;
 mod handle;
+mod manifest;
 mod reclaim;
 
 use std::path::Path;

@@ -8,6 +8,7 @@ mod elections;
 mod install;
 mod log_reads;
 mod mean;
+mod mean_snapshots;
 mod openraft;
 mod partition;
 mod proxy;

@@ -19,6 +19,9 @@ use super::tree::{Item, OrderTree};
 use super::write::record_bytes;
 use super::{Mvcc, NEVER_COMPACTED};
 
+/// The highest revision and version: beyond what any store reaches, and with room to count on.
+const NUMBER_MAX: i64 = 1 << 62;
+
 /// Takes in records and makes the key space of them.
 pub(in crate::state) struct Loader {
     mvcc: Mvcc,
@@ -73,7 +76,7 @@ impl Loader {
         self.last = pair;
         let kv = KeyValue::decode(&record.encoded)
             .map_err(|source| LoadError::Damaged { pair, source })?;
-        if kv.key.is_empty() || (!record.tombstone && kv.version < 1) {
+        if !is_sound(&record, &kv) {
             return Err(LoadError::Nonsense { pair });
         }
         let bytes = record_bytes(&record.encoded, record.tombstone);
@@ -178,8 +181,11 @@ impl Loader {
         if found > revision && found > Revision::EMPTY_STORE {
             return Err(LoadError::BeyondRevision { found, revision });
         }
+        if revision.0 > NUMBER_MAX {
+            return Err(LoadError::OutOfReach { revision });
+        }
         let revision = revision.max(Revision::EMPTY_STORE);
-        let mark = |at: Option<Revision>| at.unwrap_or(NEVER_COMPACTED);
+        let mark = |at: Option<Revision>| at.map_or(NEVER_COMPACTED, |at| at.max(NEVER_COMPACTED));
         let Loader {
             mut mvcc,
             leases,
@@ -195,6 +201,18 @@ impl Loader {
         mvcc.changes = ChangeLog::since(revision);
         Ok((mvcc, leases))
     }
+}
+
+/// Whether a store can have written a record: the files may come from a peer, or from a disk that lies.
+fn is_sound(record: &RevisionRecord, kv: &KeyValue) -> bool {
+    let pair = record.pair;
+    let is_written = record.tombstone
+        || (kv.mod_revision == pair.main
+            && kv.create_revision <= pair.main
+            && (1..=NUMBER_MAX).contains(&kv.version));
+    // The index finds the key at the record's beginning.
+    let begins_with_key = KeyValue::key_of(&record.encoded) == Some(&kv.key);
+    !kv.key.is_empty() && begins_with_key && is_written
 }
 
 fn key_at(entries: &[Option<Entry>], place: u32) -> &[u8] {

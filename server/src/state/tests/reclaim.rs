@@ -197,6 +197,14 @@ fn what_no_store_has_written_is_refused_at_load() {
         load(tables.clone(), cut),
         Some(LoadError::Damaged { .. })
     ));
+    let far = Tables {
+        revision: Some(Revision(i64::MAX)),
+        ..tables.clone()
+    };
+    assert!(matches!(
+        load(far, records.clone()),
+        Some(LoadError::OutOfReach { .. })
+    ));
     let mut bare = records;
     bare[1].encoded = bytes::Bytes::new();
     assert!(matches!(

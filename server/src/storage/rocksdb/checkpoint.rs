@@ -5,10 +5,11 @@ use std::path::Path;
 use rocksdb::DB;
 use rocksdb::checkpoint::Checkpoint as Maker;
 
-use super::{Engine, EngineOptions, Handle, OpenError, column_families, db_options};
+use super::{Engine, EngineOptions, Handle, OpenError, column_families, db_options, manifest};
 use crate::fs;
 use crate::storage::Contents;
 use crate::storage::checkpoint::{Checkpoint, CheckpointError, StoreFile};
+use crate::storage::schema::SchemaError;
 
 /// RocksDB flushes before a checkpoint where its own log has grown beyond this. That log is off, so
 /// a number above 0 means never: what is persisted is taken as it is, which costs no write.
@@ -50,6 +51,10 @@ impl Engine {
     /// # Errors
     /// It is damaged, or another format's.
     pub fn inspect(dir: &Path) -> Result<Contents, OpenError> {
+        // Bytes from elsewhere: what the engine would never come back from is not shown to it.
+        if !manifest::are_whole(dir).unwrap_or(false) {
+            return Err(SchemaError("the engine's manifest").into());
+        }
         let db =
             DB::open_cf_descriptors_read_only(&db_options(), dir, column_families(LOOK), false)?;
         let engine = Engine {
