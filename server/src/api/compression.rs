@@ -115,10 +115,17 @@ impl<B> Opened<B> {
     }
 }
 
+/// What broke a body: a refusal of whoever looked at it before, or the connection.
+fn of_body(error: impl std::error::Error + 'static) -> Status {
+    let refused = (&error as &dyn std::error::Error).downcast_ref::<Status>();
+    let refused = refused.map(|status| Status::new(status.code(), status.message()));
+    refused.unwrap_or_else(|| Refusal::transport(&error).into_status())
+}
+
 impl<B> Body for Opened<B>
 where
     B: Body<Data = Bytes> + Unpin,
-    B::Error: std::error::Error,
+    B::Error: std::error::Error + 'static,
 {
     type Data = Bytes;
     type Error = Status;
@@ -149,7 +156,7 @@ where
                 }
                 Some(Err(error)) => {
                     self.ended = true;
-                    return Poll::Ready(Some(Err(Refusal::transport(&error).into_status())));
+                    return Poll::Ready(Some(Err(of_body(error))));
                 }
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => self.gathered.extend_from_slice(&data),

@@ -19,7 +19,7 @@ use crate::budget::Budget;
 use crate::codec::{BrokenOff, Frame, PREFIX_LEN, Pages, Piece};
 
 /// A message that takes more than this is charged to the budget while it is received.
-const CHARGED_MIN: usize = 32 << 10;
+pub(super) const CHARGED_MIN: usize = 32 << 10;
 
 /// Reads the one message of a unary call, of at most `max` bytes, compressed and whole. One that
 /// came in one piece and is not compressed is not copied.

@@ -14,6 +14,7 @@ mod access;
 mod arrival;
 mod auth;
 pub mod backend;
+mod charged;
 mod cluster;
 mod compression;
 mod durations;
@@ -431,8 +432,7 @@ impl<B: Backend> Edge<B> {
         if let Some(read) = reading.as_mut().now_or_never() {
             return read;
         }
-        let slowest = Duration::from_secs(max as u64 / REQUEST_BYTES_A_SECOND);
-        let received = tokio::time::timeout(REQUEST_TIME + slowest, reading).await;
+        let received = tokio::time::timeout(request_time(max), reading).await;
         received.unwrap_or(Err(Refusal::REQUEST_NOT_SENT))
     }
 
@@ -507,6 +507,7 @@ impl<B: Backend> Edge<B> {
         let metrics = Arc::clone(&self.0.metrics);
         let max = self.config().max_request_bytes + MESSAGE_OVERHEAD;
         let interruption = self.interruption(request.headers());
+        let budget = self.0.requests.clone();
         let open: Open = Box::new(move |requests| {
             let answers = self.open_stream(row, requests);
             Box::pin(until(answers, interruption))
@@ -523,6 +524,11 @@ impl<B: Backend> Edge<B> {
             started,
         };
         let mut grpc = tonic::server::Grpc::new(codec).max_decoding_message_size(max);
+        let limits = charged::Limits {
+            bytes: max,
+            time: request_time(max),
+        };
+        let request = request.map(|body| charged::Charged::new(body, budget, limits));
         if encoding == Encoding::Identity {
             return grpc.streaming(once, request).await;
         }
@@ -562,6 +568,11 @@ impl<B: Backend> Edge<B> {
             .map(|ended| ended.unwrap_or(Refusal::DEADLINE_EXCEEDED))
             .boxed()
     }
+}
+
+/// How long a request of at most `max` bytes may take to come.
+fn request_time(max: usize) -> Duration {
+    REQUEST_TIME + Duration::from_secs(max as u64 / REQUEST_BYTES_A_SECOND)
 }
 
 /// The answers, until the interruption.
