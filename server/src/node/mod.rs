@@ -104,6 +104,7 @@ pub fn run(config: &Config) -> Result<Ended, BootError> {
         }
     };
     crate::log!(info, "ready to serve client requests");
+    told::serving(config, core.member);
     announce::ready();
     let stop = serve::wait_for_stop(raft.expelled(), &quit)?;
     if let Stop::Quit = stop {
@@ -111,6 +112,7 @@ pub fn run(config: &Config) -> Result<Ended, BootError> {
         crate::exit::leave(signals::QUIT_STATUS);
     }
     announce::stopping();
+    told::closing(config);
     if let Stop::Signal(signal) = stop {
         crate::log!(info, "received signal; shutting down", signal = signal);
         raft.hand_over();
@@ -119,6 +121,7 @@ pub fn run(config: &Config) -> Result<Ended, BootError> {
     serving.stop();
     drop(core);
     raft.stop();
+    told::closed(config);
     match stop {
         Stop::Signal(signal) => Ok(Ended::Signal(signal)),
         Stop::Quit => unreachable!("it has ended the process"),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
+use crate::config::{Config, ListenUrl};
 use crate::state::MemberRecord;
 use crate::store::Cluster;
 use crate::types::{ClusterId, MemberId};
@@ -140,6 +141,44 @@ impl Told {
             _ => {}
         }
     }
+}
+
+/// Tells where the member serves, once it does.
+pub fn serving(config: &Config, local: MemberId) {
+    let (listen, advertise) = (&config.listen, &config.advertise);
+    crate::log!(
+        info, "now serving peer/client/metrics",
+        "local-member-id" = %local,
+        "initial-advertise-peer-urls" = urls(&advertise.peer),
+        "listen-peer-urls" = urls(&listen.peer),
+        "advertise-client-urls" = urls(&advertise.client),
+        "listen-client-urls" = urls(&listen.client),
+        "listen-metrics-urls" = urls(&listen.metrics)
+    );
+}
+
+/// Tells that the member stops.
+pub fn closing(config: &Config) {
+    tell_end("closing etcd server", config);
+}
+
+/// Tells that it has stopped: everything is closed.
+pub fn closed(config: &Config) {
+    tell_end("closed etcd server", config);
+}
+
+fn tell_end(what: &'static str, config: &Config) {
+    crate::log!(
+        info, what,
+        name = config.name.as_str(),
+        "data-dir" = %config.data_dir.display(),
+        "advertise-peer-urls" = urls(&config.advertise.peer),
+        "advertise-client-urls" = urls(&config.advertise.client)
+    );
+}
+
+fn urls(urls: &[ListenUrl]) -> Vec<String> {
+    urls.iter().map(ToString::to_string).collect()
 }
 
 /// Tells of a change of leader, in the words of etcd's Raft.

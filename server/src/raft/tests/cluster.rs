@@ -38,7 +38,7 @@ use crate::wal;
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Proposals that wait for each other's commit at once.
 const AT_ONCE: usize = 64;
-const HEARTBEAT: Duration = Duration::from_millis(50);
+pub const HEARTBEAT: Duration = Duration::from_millis(50);
 /// Without a leader an election begins after 1.25 times this.
 pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(400);
 
