@@ -41,6 +41,8 @@ const AT_ONCE: usize = 64;
 pub const HEARTBEAT: Duration = Duration::from_millis(50);
 /// Without a leader an election begins after 1.25 times this.
 pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(400);
+/// The same for what a busy machine must not disturb.
+pub const PATIENT_ELECTION_TIMEOUT: Duration = Duration::from_millis(1600);
 
 /// Nobody wants to know what was applied.
 struct Deaf;
@@ -170,6 +172,7 @@ impl Member {
         id: MemberId,
         (listener, url): (tokio::net::TcpListener, String),
         dial: Arc<dyn Dial>,
+        election_timeout: Duration,
     ) -> Member {
         let (store, log) = (
             Arc::new(super::open_store(dir.path())),
@@ -186,7 +189,7 @@ impl Member {
         let options = ConsensusOptions {
             member: id,
             heartbeat: HEARTBEAT,
-            election_timeout: ELECTION_TIMEOUT,
+            election_timeout,
         };
         let peers = Peers::new(clients.clone(), id, log.metrics().clone());
         let consensus = Consensus::start(&options, log.clone(), store.clone(), &apply, peers)
@@ -226,7 +229,8 @@ impl Member {
     /// Stops it, and starts it again on its directory.
     pub async fn restart(self) -> Member {
         let (id, dir) = (self.id, self.stop().await);
-        Member::start(dir, id, listen().await, Arc::new(PlainTcp)).await
+        let dial = Arc::new(PlainTcp);
+        Member::start(dir, id, listen().await, dial, ELECTION_TIMEOUT).await
     }
 
     /// Stops it as a process would stop; returns its directory.
@@ -272,9 +276,23 @@ impl Cluster {
         Cluster::start_behind(size, |_, url| std::future::ready(url)).await
     }
 
+    /// The same with [`PATIENT_ELECTION_TIMEOUT`].
+    pub async fn start_patient(size: u64) -> Cluster {
+        let advertise = |_, url| std::future::ready(url);
+        Cluster::start_with(size, PATIENT_ELECTION_TIMEOUT, advertise).await
+    }
+
     /// Starts a cluster whose members are reached at the URLs that `advertise` makes of theirs.
     pub async fn start_behind<F: Future<Output = String>>(
         size: u64,
+        advertise: impl Fn(MemberId, String) -> F,
+    ) -> Cluster {
+        Cluster::start_with(size, ELECTION_TIMEOUT, advertise).await
+    }
+
+    async fn start_with<F: Future<Output = String>>(
+        size: u64,
+        election_timeout: Duration,
         advertise: impl Fn(MemberId, String) -> F,
     ) -> Cluster {
         let mut bound = BTreeMap::new();
@@ -297,7 +315,8 @@ impl Cluster {
                 partition: partition.clone(),
             };
             let dir = TempDir::new().expect("a temporary directory");
-            members.push(Member::start(dir, id, bound, Arc::new(dial)).await);
+            let dial = Arc::new(dial);
+            members.push(Member::start(dir, id, bound, dial, election_timeout).await);
         }
         let cluster = Cluster { members, partition };
         let table = advertised.into_iter().map(|(id, url)| (id, vec![url]));

@@ -103,7 +103,7 @@ async fn longest_turn(work: impl Future<Output = ()>) -> Duration {
 /// members together, on the one thread of this test.
 #[tokio::test]
 async fn large_batches_delay_no_heartbeat() {
-    let cluster = Cluster::start(3).await;
+    let cluster = Cluster::start_patient(3).await;
     let value = Bytes::from(vec![b'v'; 1 << 20]);
     let writing = stream::iter(0..48).for_each_concurrent(16, |n| {
         let (cluster, value) = (&cluster, &value);

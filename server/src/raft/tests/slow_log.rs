@@ -1,15 +1,13 @@
 //! A member whose log disk stands still, while the others commit without it: it applies nothing that
 //! its own log does not hold, and so starts again whenever it is killed.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use futures_util::StreamExt;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
 
 use super::cluster::{
-    Cluster, ELECTION_TIMEOUT, Member, batch, eventually, open_log, propose, write,
+    Cluster, Member, PATIENT_ELECTION_TIMEOUT, batch, eventually, open_log, propose, write,
 };
 use super::{copy_dir, open_store};
 use crate::fs::faults::{self, Operation};
@@ -93,7 +91,7 @@ async fn a_leader_whose_followers_commit_without_it_applies_only_what_its_own_lo
 /// the others, and what it has no room for is refused, not taken.
 #[tokio::test]
 async fn a_log_disk_that_stands_still_holds_up_no_heartbeat_and_bounds_what_waits() {
-    let cluster = Cluster::start(3).await;
+    let cluster = Cluster::start_patient(3).await;
     let leader = cluster.leader().await;
     write(leader, 0..5, &value()).await;
     cluster.converge().await;
@@ -104,21 +102,30 @@ async fn a_log_disk_that_stands_still_holds_up_no_heartbeat_and_bounds_what_wait
     let mut proposed = futures_util::stream::FuturesUnordered::new();
     let mut refused = 0;
     for n in 10..60 {
-        proposed.push(leader.consensus.propose(batch(n, &large)));
-        let soon = tokio::time::timeout(Duration::from_millis(20), proposed.next()).await;
-        if let Ok(Some(outcome)) = soon {
-            assert_eq!(outcome, Err(ProposeRefused::Busy));
-            refused += 1;
+        let before = leader.log.last_index();
+        let mut proposal = Box::pin(leader.consensus.propose(batch(n, &large)));
+        tokio::select! {
+            outcome = &mut proposal => {
+                assert_eq!(outcome, Err(ProposeRefused::Busy));
+                refused += 1;
+            }
+            () = eventually("it is taken", || leader.log.last_index() > before) => {
+                proposed.push(proposal);
+            }
         }
     }
     assert!((15..20).contains(&refused), "{refused} were refused");
     let taken = leader.log.last_index() - before;
     assert!((31..35).contains(&taken), "{taken} wait for the disk");
-    tokio::time::sleep(ELECTION_TIMEOUT * 3).await;
+    tokio::time::sleep(PATIENT_ELECTION_TIMEOUT * 3 / 2).await;
     let now = leader.consensus.leadership();
     assert_eq!((now.leader, now.term), (Some(leader.id), term));
     let silent_for = leader.consensus.replication().silent_for;
-    assert!(silent_for.values().all(|silent| *silent < ELECTION_TIMEOUT));
+    assert!(
+        silent_for
+            .values()
+            .all(|silent| *silent < PATIENT_ELECTION_TIMEOUT)
+    );
     drop(stall);
     while let Some(outcome) = proposed.next().await {
         outcome.unwrap();
@@ -133,15 +140,15 @@ async fn a_log_disk_that_stands_still_holds_up_no_heartbeat_and_bounds_what_wait
 /// lets it have.
 #[tokio::test]
 async fn a_follower_whose_log_disk_stands_still_stays_in_touch() {
-    let cluster = Cluster::start(3).await;
+    let cluster = Cluster::start_patient(3).await;
     let leader = cluster.leader().await;
     let follower = cluster.follower_of(leader);
     let before = follower.log.last_index();
     let stall = faults::stall(&follower.wal_dir(), Operation::Write);
     write(leader, 0..60, &Bytes::from(vec![7; 1 << 20])).await;
-    tokio::time::sleep(ELECTION_TIMEOUT * 3).await;
+    tokio::time::sleep(PATIENT_ELECTION_TIMEOUT * 3 / 2).await;
     let silent = leader.consensus.replication().silent_for[&follower.id];
-    assert!(silent < ELECTION_TIMEOUT, "silent for {silent:?}");
+    assert!(silent < PATIENT_ELECTION_TIMEOUT, "silent for {silent:?}");
     let heard = follower.consensus.leadership().leader;
     assert_eq!(heard, Some(leader.id));
     let taken = follower.log.last_index() - before;
