@@ -35,6 +35,8 @@ const LOOK_EVERY: Duration = propose::SWEEP_EVERY;
 /// asks those who are not in touch; and how long it waits for the answers. A learner that was removed asks for no votes, so nobody else tells it; and
 /// the others hear so where it is reached, if that is elsewhere than they know.
 const ASK_EVERY: Duration = Duration::from_secs(2);
+/// Every how many times all are asked, whose clocks are compared then: 30 s, as etcd's prober.
+const ASK_ALL_TURNS: u64 = 15;
 /// See [`ASK_EVERY`].
 const ASK_LIMIT: Duration = Duration::from_secs(1);
 /// How often consensus is asked to come round.
@@ -186,12 +188,14 @@ impl Duties {
         let peers = &self.door.peers;
         let mut ask = tokio::time::interval(ASK_EVERY);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut turn = 0_u64;
         loop {
             ask.tick().await;
             peers.forget_removed();
-            let is_led = self.leadership.leader().is_some();
-            let whom = |id| !is_led || peers.active_since(id).is_none();
+            let asks_all = self.leadership.leader().is_none() || turn.is_multiple_of(ASK_ALL_TURNS);
+            let whom = |id| asks_all || peers.active_since(id).is_none();
             peers.ask_standing(self.local.member, ASK_LIMIT, whom).await;
+            turn += 1;
         }
     }
 

@@ -19,6 +19,7 @@ mod counted_dial;
 mod defragment;
 pub(crate) mod directory;
 mod door;
+mod drift;
 mod duties;
 mod etcd_directory;
 pub(crate) mod fence;

@@ -8,6 +8,7 @@ use futures_util::stream::{BoxStream, StreamExt};
 use prost::Message;
 
 use super::barrier::Barrier;
+use super::drift;
 use super::leadership::LeadershipCell;
 use super::lessor::{Lessor, Renewal};
 use super::membership::Membership;
@@ -155,6 +156,7 @@ impl PeerHandler for PeerService {
             leader: self.leadership.leader().map_or(0, |leader| leader.0),
             members: cluster.members.iter().map(to_message).collect(),
             removed: cluster.members.removed().map(|id| id.0).collect(),
+            unix_ms: drift::unix_ms(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::drift;
 use crate::peer::message::{ChangeMembersRequest, HashKvResponse, LeaseTimeToLiveResponse, Member};
 use crate::peer::{CallError, Client, Clients};
 use crate::store::Store;
@@ -58,7 +59,7 @@ impl PeerCalls {
 
     /// Asks the others that `whom` names who the members are: for their refusal, as a member that was
     /// removed while nobody could tell it hears of it so (the directory is told); for them to hear
-    /// where this member is reached; and to know who is in touch.
+    /// where this member is reached; and to know who is in touch, and whose clock is far away.
     pub async fn ask_standing(
         &self,
         own: MemberId,
@@ -68,9 +69,13 @@ impl PeerCalls {
         let others = self.members().into_iter();
         let others: Vec<MemberId> = others.filter(|id| *id != own && whom(*id)).collect();
         let ask = async |other| {
-            if let Ok(client) = self.member(other) {
-                // What it answers is of no interest, and neither that it cannot be reached.
-                let _ = client.members(limit).await;
+            let Ok(client) = self.member(other) else {
+                return;
+            };
+            let asked = Instant::now();
+            // Who the members are is of no interest, and neither that it cannot be reached.
+            if let Ok(answer) = client.members(limit).await {
+                drift::tell(other, answer.unix_ms, asked.elapsed());
             }
         };
         futures_util::future::join_all(others.into_iter().map(ask)).await;

@@ -202,6 +202,7 @@ impl PeerHandler for Echo {
             leader: 0,
             members: vec![member(SERVED, "a", false), member(CALLER, "", true)],
             removed: Vec::new(),
+            unix_ms: 0,
         }
     }
 
