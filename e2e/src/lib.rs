@@ -18,6 +18,7 @@ pub mod certificates;
 pub mod client;
 pub mod cluster;
 pub mod disk;
+mod documents;
 pub mod history;
 pub mod http2;
 pub mod kind;
