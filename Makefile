@@ -151,4 +151,4 @@ manifests: e2e-tools ## Write CRDs, the charts' copies and manifests/ anew from 
 
 .PHONY: loc
 loc: ## Lines of code by room
-	@wc -l $$(git ls-files 'server/src/*.rs') | sort -rn | head -40
+	@wc -l $$(git ls-files 'server/*.rs') | sort -rn | head -40

@@ -13,12 +13,13 @@
 
 #![forbid(unsafe_code)]
 
+// The lower floors are crates of their own; above them they go by the names of their rooms.
+pub use engram_process::{budget, exit, fatal, log, threads, trace};
+pub use engram_types as types;
+
 pub mod api;
-pub mod budget;
 pub mod codec;
 pub mod config;
-pub mod exit;
-pub mod fatal;
 pub mod fs;
 pub mod home;
 pub mod metrics;
@@ -32,8 +33,5 @@ pub mod snapshot;
 pub mod state;
 pub mod storage;
 pub mod store;
-pub mod threads;
-pub mod trace;
-pub mod types;
 pub mod wal;
 pub mod watch;

@@ -528,3 +528,19 @@ impl Duties {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// What others rely on is started as that: a loop that could end would be missed by nobody.
+    #[test]
+    fn no_loop_of_the_raft_thread_can_end() {
+        let text = include_str!("duties.rs");
+        let mut lines = text
+            .lines()
+            .skip_while(|line| !line.contains("pub fn spawn_tasks"));
+        let tasks: Vec<&str> = lines.by_ref().take_while(|line| *line != "    }").collect();
+        let started = tasks.iter().filter(|line| line.contains("spawn_endless"));
+        assert!(started.count() >= 9, "{tasks:#?}");
+        assert!(!tasks.iter().any(|line| line.contains("tokio::spawn")));
+    }
+}

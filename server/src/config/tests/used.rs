@@ -155,7 +155,7 @@ const READ: &[(&str, Read)] = &[
 /// several lines reads as one.
 fn source_outside() -> String {
     let mut text = String::new();
-    let mut left = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut left = vec![Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()];
     while let Some(dir) = left.pop() {
         for entry in fs::read_dir(&dir).unwrap() {
             let path = entry.unwrap().path();

@@ -74,6 +74,7 @@ impl KeyValue {
     }
 
     /// The key inside encoded bytes, without decoding the rest.
+    #[inline]
     pub fn key_of(encoded: &[u8]) -> Option<&[u8]> {
         let (&tag, rest) = encoded.split_first()?;
         if tag != 0x0a {
@@ -173,16 +174,19 @@ impl Stored {
     }
 
     /// The key.
+    #[inline]
     pub fn key(&self) -> &[u8] {
         KeyValue::key_of(&self.0.slice).expect("checked when it was stored")
     }
 
     /// The encoded key-value, where the value is kept.
+    #[inline]
     pub fn encoded(&self) -> Option<&[u8]> {
         self.0.header.header.then_some(&self.0.slice)
     }
 
     /// The heap bytes this holds.
+    #[inline]
     pub fn heap_bytes(&self) -> usize {
         self.0.slice.len() + 24
     }
@@ -201,6 +205,7 @@ impl Stored {
 
 impl AsRef<[u8]> for Stored {
     /// The encoded bytes held (the key field alone, where the value is not kept).
+    #[inline]
     fn as_ref(&self) -> &[u8] {
         &self.0.slice
     }

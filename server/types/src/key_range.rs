@@ -25,6 +25,7 @@ pub struct KeyRange {
 
 impl KeyRange {
     /// Reads etcd's pair. An empty `range_end` is a single key, a lone zero byte is "no end".
+    #[inline]
     pub fn from_request(key: Bytes, range_end: Bytes) -> KeyRange {
         let end = match range_end.as_ref() {
             [] => RangeEnd::SingleKey,
@@ -35,6 +36,7 @@ impl KeyRange {
     }
 
     /// The range that holds one key.
+    #[inline]
     pub fn single(key: Bytes) -> KeyRange {
         KeyRange {
             start: key,
@@ -43,16 +45,19 @@ impl KeyRange {
     }
 
     /// Whether the range asks for one key.
+    #[inline]
     pub fn is_single(&self) -> bool {
         self.end == RangeEnd::SingleKey
     }
 
     /// Whether no key can be in the range.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         matches!(&self.end, RangeEnd::Before(end) if *end <= self.start)
     }
 
     /// Whether `key` lies in the range.
+    #[inline]
     pub fn contains(&self, key: &[u8]) -> bool {
         match &self.end {
             RangeEnd::SingleKey => key == self.start.as_ref(),

@@ -13,6 +13,7 @@ impl Revision {
     pub const EMPTY_STORE: Revision = Revision(1);
 
     /// The next main revision. Panics at `i64::MAX`, which a store cannot reach in practice.
+    #[inline]
     pub fn next(self) -> Revision {
         Revision(self.0.checked_add(1).expect("fewer than 2^63 writes"))
     }
@@ -35,6 +36,7 @@ pub struct RevisionPair {
 
 impl RevisionPair {
     /// Shorthand for the pair.
+    #[inline]
     pub fn new(main: i64, sub: u32) -> RevisionPair {
         RevisionPair {
             main: Revision(main),

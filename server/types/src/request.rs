@@ -67,6 +67,7 @@ pub struct Range {
 
 impl Range {
     /// All of `range` at the latest revision, with every option at its default.
+    #[inline]
     pub fn all(range: KeyRange) -> Range {
         Range {
             range,
@@ -85,6 +86,7 @@ impl Range {
     }
 
     /// Whether key-values are left out by their revisions.
+    #[inline]
     pub fn has_revision_filter(&self) -> bool {
         [
             self.min_mod_revision,

@@ -20,6 +20,7 @@ pub enum Item {
 
 impl Item {
     /// The encoded key-value on its own: shared where it can be, else copied.
+    #[inline]
     pub fn into_bytes(self) -> Bytes {
         match self {
             Item::Encoded(bytes) => bytes,
@@ -29,6 +30,7 @@ impl Item {
 }
 
 impl AsRef<[u8]> for Item {
+    #[inline]
     fn as_ref(&self) -> &[u8] {
         match self {
             Item::Encoded(bytes) => bytes,
@@ -221,6 +223,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// An outcome that leaves nothing for later.
+    #[inline]
     pub fn new(revision: Revision, result: Result<Applied, ApplyError>) -> Outcome {
         Outcome {
             revision,

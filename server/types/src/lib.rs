@@ -3,6 +3,8 @@
 //! Owns plain data and its codecs. Must never do IO, read a clock, or name tonic, openraft or
 //! RocksDB.
 
+#![forbid(unsafe_code)]
+
 mod ids;
 mod key_range;
 mod nesting;

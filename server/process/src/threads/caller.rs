@@ -25,6 +25,7 @@ struct Scope {
 }
 
 impl Scope {
+    #[inline]
     fn enter(for_caller: bool) -> Scope {
         Scope {
             before: FOR_CALLER.replace(for_caller),
@@ -33,12 +34,14 @@ impl Scope {
 }
 
 impl Drop for Scope {
+    #[inline]
     fn drop(&mut self) {
         FOR_CALLER.set(self.before);
     }
 }
 
 /// Whether what runs now is for one caller.
+#[inline]
 pub(super) fn is_for_caller() -> bool {
     FOR_CALLER.get()
 }
