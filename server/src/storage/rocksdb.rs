@@ -82,6 +82,10 @@ impl Engine {
     /// # Errors
     /// The store is damaged, was written by another format, or the file system refuses.
     pub fn open(path: &Path, options: EngineOptions) -> Result<Engine, OpenError> {
+        // A directory that is not there has none.
+        if manifest::would_not_end(path).unwrap_or(false) {
+            return Err(SchemaError("the engine's manifest").into());
+        }
         let families = column_families(options);
         let db = DB::open_cf_descriptors(&db_options(), path, families)?;
         let engine = Engine {

@@ -1,7 +1,8 @@
-//! The engine's manifest in a store that came from elsewhere, looked at before the engine reads it.
+//! The engine's manifest, looked at before the engine reads it.
 //!
-//! RocksDB trusts the lengths and types in it: bytes that were changed so that a block's rest makes no
-//! record have its reader go round for ever (seen with 10.x: `log::Reader::ReadPhysicalRecord`).
+//! A byte changed on the disk, or by a peer, so that a later record seems to be of a recycled file has
+//! RocksDB's reader go round for ever (`log::Reader::ReadPhysicalRecord` passes over nothing then). A
+//! manifest is never recycled.
 //! Source of the format: RocksDB's `db/log_format.h`: blocks of 32 KiB; in them records of a masked
 //! CRC-32C (4 bytes), a length (2) and a type (1), then data; less than 7 bytes at a block's end are zero.
 
@@ -32,21 +33,59 @@ pub(super) fn are_whole(dir: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Whether the engine would read a manifest in a directory for ever. Whatever else may be wrong with
+/// one (its end may be torn) the engine sees to.
+///
+/// # Errors
+/// One cannot be read.
+pub(super) fn would_not_end(dir: &Path) -> io::Result<bool> {
+    for name in fs::file_names(dir)? {
+        if name.starts_with("MANIFEST-")
+            && !blocks(&dir.join(name), &mut |block| !seems_recycled(block))?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn is_whole(path: &Path) -> io::Result<bool> {
+    let mut is_within = false;
+    let all = blocks(path, &mut |block| read_block(block, &mut is_within))?;
+    Ok(all && !is_within)
+}
+
+/// Whether `holds` is true of every block of a file.
+fn blocks(path: &Path, holds: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<bool> {
     let file = DataFile::open_to_read(path)?;
     let (bytes, mut offset) = (file.bytes()?, 0);
     let mut block = vec![0; BLOCK_BYTES];
-    let mut is_within = false;
     while offset < bytes {
         let len = usize::try_from(bytes - offset).unwrap_or(BLOCK_BYTES);
         let block = &mut block[..len.min(BLOCK_BYTES)];
         file.read_exact_at(block, offset)?;
-        if !read_block(block, &mut is_within) {
+        if !holds(block) {
             return Ok(false);
         }
         offset += block.len() as u64;
     }
-    Ok(!is_within)
+    Ok(true)
+}
+
+/// Whether a record in a block is of a type that only recycled files have.
+fn seems_recycled(mut block: &[u8]) -> bool {
+    while let Some((header, rest)) = block.split_at_checked(HEADER_BYTES) {
+        if matches!(header[6], 5..=8 | 11 | 131) {
+            return true;
+        }
+        let len = usize::from(u16::from_le_bytes([header[4], header[5]]));
+        let is_padding = header[6] == 0 && len == 0;
+        match rest.get(len..) {
+            Some(next) if !is_padding => block = next,
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// Whether a block holds records, one after the other; `is_within` one that began in the block before.
@@ -123,6 +162,36 @@ mod tests {
         }
         bytes.push(0);
         assert!(!whole(&bytes), "more than records");
+    }
+
+    /// One changed byte, and the engine would never have come back from its own start.
+    #[test]
+    fn a_start_on_a_manifest_that_would_be_read_for_ever_is_refused() {
+        use super::super::{Engine, EngineOptions};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        drop(Engine::open(&path, EngineOptions::default()).unwrap());
+        drop(Engine::open(&path, EngineOptions::default()).unwrap());
+        let names = fs::file_names(&path).unwrap();
+        let name = names.iter().find(|name| name.starts_with("MANIFEST-"));
+        let manifest = path.join(name.unwrap());
+        let sound = std::fs::read(&manifest).unwrap();
+        let second = HEADER_BYTES + usize::from(u16::from_le_bytes([sound[4], sound[5]]));
+        for kind in [5, 6, 7, 8] {
+            let mut changed = sound.clone();
+            changed[second + 6] = kind;
+            std::fs::write(&manifest, changed).unwrap();
+            let refused = Engine::open(&path, EngineOptions::default()).map(drop);
+            let said = refused.unwrap_err().to_string();
+            assert!(said.contains("restore this member"), "{said}");
+        }
+        // A torn end is the engine's matter.
+        let mut torn = sound.clone();
+        torn.extend(&sound[..20]);
+        std::fs::write(&manifest, torn).unwrap();
+        assert!(!would_not_end(&path).unwrap());
+        std::fs::write(&manifest, sound).unwrap();
+        drop(Engine::open(&path, EngineOptions::default()).unwrap());
     }
 
     /// What the engine itself writes is whole; a store beside which none could be read is refused.
