@@ -111,7 +111,14 @@ impl Barrier {
                 }
             }
         });
-        let confirmed = confirmed.await.map_err(|_| ServeError::Timeout)?;
+        let confirmed = confirmed.await.map_err(|_| {
+            crate::log!(
+                warn,
+                "timed out waiting for read index response (local node might have slow network)",
+                timeout = self.0.timeout
+            );
+            ServeError::Timeout
+        })?;
         let left = deadline.saturating_duration_since(Instant::now());
         match consensus.wait_applied(confirmed.index, left).await {
             true => Ok(confirmed.own_term),

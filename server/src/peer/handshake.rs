@@ -135,6 +135,13 @@ pub(super) fn check(
     let local = directory.local();
     let unknown = |id: u64| id == 0 && anonymous;
     if sender.cluster != local.cluster && !unknown(sender.cluster.0) {
+        crate::log!(
+            warn, "request cluster ID mismatch",
+            "local-member-id" = %local.member,
+            "local-member-cluster-id" = %local.cluster,
+            "remote-peer-server-name" = %sender.member,
+            "remote-peer-cluster-id" = %sender.cluster
+        );
         return Err(Refusal::OtherCluster);
     }
     if target != local.member && !unknown(target.0) {
