@@ -14,13 +14,13 @@
 #![forbid(unsafe_code)]
 
 // The lower floors are crates of their own; above them they go by the names of their rooms.
+pub use engram_disk::{fs, wal};
 pub use engram_process::{budget, exit, fatal, log, threads, trace};
 pub use engram_types as types;
 
 pub mod api;
 pub mod codec;
 pub mod config;
-pub mod fs;
 pub mod home;
 pub mod metrics;
 pub mod net;
@@ -33,5 +33,4 @@ pub mod snapshot;
 pub mod state;
 pub mod storage;
 pub mod store;
-pub mod wal;
 pub mod watch;

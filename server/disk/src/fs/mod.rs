@@ -11,7 +11,7 @@
 mod data_file;
 mod directory;
 mod durable;
-#[cfg(test)]
+#[cfg(any(test, feature = "fixtures"))]
 pub mod faults;
 mod lock;
 mod read;

@@ -9,7 +9,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use super::durable::rename_durably;
-#[cfg(test)]
+#[cfg(any(test, feature = "fixtures"))]
 use super::faults::{self, Operation};
 
 const FILE_MODE: u32 = 0o600;
@@ -28,7 +28,7 @@ impl DataFile {
     /// Creates a file that does not exist yet, mode 0600. The name is not durable before its
     /// directory is synced.
     pub fn create(path: &Path) -> io::Result<Self> {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "fixtures"))]
         faults::check(path, Operation::Create)?;
         let mut options = OpenOptions::new();
         options
@@ -85,7 +85,7 @@ impl DataFile {
 
     /// Writes all of `bytes` at `offset`. Not durable before a sync.
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "fixtures"))]
         {
             faults::tell(&self.path, (Operation::Write, offset, bytes.len()));
             faults::check(&self.path, Operation::Write)?;
@@ -109,7 +109,7 @@ impl DataFile {
     /// Gives the file `bytes` of blocks and that length, so that a full disk shows now and not at a
     /// later write. Where the filesystem cannot allocate, zeros are written.
     pub fn allocate(&self, bytes: u64) -> io::Result<()> {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "fixtures"))]
         faults::check(&self.path, Operation::Allocate)?;
         match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, bytes) {
             Ok(()) => Ok(()),
@@ -121,7 +121,7 @@ impl DataFile {
     /// `fdatasync`: the bytes and the length are durable. After an error what is durable is
     /// unknown, also after a later success: end the process.
     pub fn sync_data(&self) -> io::Result<()> {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "fixtures"))]
         {
             faults::tell(&self.path, (Operation::Sync, 0, 0));
             faults::check(&self.path, Operation::Sync)?;
