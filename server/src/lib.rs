@@ -16,6 +16,7 @@
 // The lower floors are crates of their own; above them they go by the names of their rooms.
 pub use engram_disk::{fs, wal};
 pub use engram_process::{budget, exit, fatal, log, threads, trace};
+pub use engram_state as state;
 pub use engram_types as types;
 
 pub mod api;
@@ -30,7 +31,6 @@ pub mod propose;
 pub mod raft;
 pub mod read;
 pub mod snapshot;
-pub mod state;
 pub mod storage;
 pub mod store;
 pub mod watch;

@@ -5,9 +5,9 @@ use crate::types::result::ApplyError;
 
 /// The newest revision, and the one it is compacted at ([`super::NEVER_COMPACTED`] if never).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::state) struct Horizon {
-    pub(in crate::state) revision: Revision,
-    pub(in crate::state) compacted: Revision,
+pub(crate) struct Horizon {
+    pub(crate) revision: Revision,
+    pub(crate) compacted: Revision,
 }
 
 impl Horizon {
@@ -28,7 +28,7 @@ impl Horizon {
     /// Checks the revision a transaction's range asks for. Unlike a range on its own, where any
     /// negative revision is the latest, one below the compact revision is refused here, even a
     /// negative one (etcd's quirk).
-    pub(in crate::state) fn check_txn_revision(self, revision: i64) -> Result<(), ApplyError> {
+    pub(crate) fn check_txn_revision(self, revision: i64) -> Result<(), ApplyError> {
         if revision == 0 {
             return Ok(());
         }

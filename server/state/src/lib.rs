@@ -12,6 +12,8 @@
 //! answer every request alike, however far each has come with reclaiming space; a state loaded from
 //! storage equals the one that wrote it.
 
+#![forbid(unsafe_code)]
+
 mod alarm;
 mod apply;
 pub mod effects;
@@ -23,6 +25,8 @@ pub mod mvcc;
 #[cfg(test)]
 mod tests;
 mod txn;
+
+use engram_types as types;
 
 pub use alarm::Alarms;
 pub use apply::apply;

@@ -31,7 +31,7 @@ pub struct Sighting<'a> {
 }
 
 impl Sighting<'_> {
-    pub(in crate::state) fn found(&self) -> &Found<'_> {
+    pub(crate) fn found(&self) -> &Found<'_> {
         &self.found
     }
 

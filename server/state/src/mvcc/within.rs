@@ -16,7 +16,7 @@ impl Mvcc {
     ///
     /// # Errors
     /// The revision asked for is compacted or in the future.
-    pub(in crate::state) fn range_within(
+    pub(crate) fn range_within(
         &self,
         query: &request::Range,
         horizon: Horizon,

@@ -17,7 +17,7 @@ pub(super) const RECORD_KEY_BYTES: usize = 17;
 /// A transaction under way. Its changes are in the index at once, at the store's next revision;
 /// [`Writer::finish`] makes that the store's revision. Readers that come in between, when the state
 /// is let go of, see the store as it was shown last.
-pub(in crate::state) struct Writer<'a> {
+pub(crate) struct Writer<'a> {
     hold: &'a mut dyn Hold,
     values: &'a dyn Values,
     effects: &'a mut Effects,
@@ -34,7 +34,7 @@ struct PutOutcome {
 }
 
 impl<'a> Writer<'a> {
-    pub(in crate::state) fn new(
+    pub(crate) fn new(
         hold: &'a mut dyn Hold,
         values: &'a dyn Values,
         effects: &'a mut Effects,
@@ -52,7 +52,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The newest revision as the transaction sees it: the store's, plus one once it has written.
-    pub(in crate::state) fn revision(&self) -> Revision {
+    pub(crate) fn revision(&self) -> Revision {
         match self.next.sub {
             0 => Revision(self.next.main.0 - 1),
             _ => self.next.main,
@@ -60,7 +60,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Reads what the transaction sees; what is beyond the meter is left for later.
-    pub(in crate::state) fn range(
+    pub(crate) fn range(
         &mut self,
         query: &request::Range,
         meter: &mut Meter,
@@ -75,7 +75,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The encoded key-value of `key` as the transaction sees it.
-    pub(in crate::state) fn current(&mut self, key: &[u8]) -> Option<Bytes> {
+    pub(crate) fn current(&mut self, key: &[u8]) -> Option<Bytes> {
         let mvcc = &self.hold.state().mvcc;
         let entry = mvcc.tree.get(key)?;
         if entry.newest().is_tombstone() {
@@ -88,7 +88,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Puts a key and attaches it to `lease`, which exists or is none.
-    pub(in crate::state) fn put(&mut self, key: &[u8], value: &[u8], lease: LeaseId) {
+    pub(crate) fn put(&mut self, key: &[u8], value: &[u8], lease: LeaseId) {
         let pair = self.advance();
         let State { mvcc, leases, .. } = self.hold.state();
         let outcome = mvcc.tree.update_or_insert(
@@ -123,7 +123,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Deletes the keys of a range in order and returns how many there were.
-    pub(in crate::state) fn delete_range(&mut self, range: &KeyRange) -> i64 {
+    pub(crate) fn delete_range(&mut self, range: &KeyRange) -> i64 {
         let keys: Vec<Stored> = look(self.hold, !range.is_single(), |state| {
             let found = state.mvcc.live(range);
             found.map(|found| found.stored().clone()).collect()
@@ -199,7 +199,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Ends the transaction: if it has changed something, the store's revision rises by one.
-    pub(in crate::state) fn finish(self) {
+    pub(crate) fn finish(self) {
         if self.next.sub == 0 {
             return;
         }

@@ -7,12 +7,12 @@ use proptest::prelude::*;
 
 use super::fixture::*;
 use super::model::Model;
-use crate::state::{Change, CompactionHash, Event, KeyValueHash, Plan, Previous};
 use crate::types::request::{
     Compact, Compare, CompareResult, CompareTarget, DeleteRange, LeaseGrant, Op, Put, Range,
     SortOrder, SortTarget, Txn, TxnOp,
 };
 use crate::types::{KeyRange, KeyValue, LeaseId, RangeEnd, Revision, RevisionPair};
+use crate::{Change, CompactionHash, Event, KeyValueHash, Plan, Previous};
 
 #[derive(Clone, Debug)]
 enum Step {

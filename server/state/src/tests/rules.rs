@@ -1,12 +1,12 @@
 //! Rules that the recorded session does not show: alarms, leases, members, compares.
 
 use super::fixture::*;
-use crate::state::{MemberNode, Meter};
 use crate::types::request::{
     self, AlarmType, Compare, CompareResult, CompareTarget, MemberAttributes, Op, TxnOp,
 };
 use crate::types::result::{Alarm, Applied, ApplyError};
 use crate::types::{LeaseId, MemberId, Revision};
+use crate::{MemberNode, Meter};
 
 const ME: MemberId = MemberId(7);
 

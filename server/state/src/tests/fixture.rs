@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-use crate::state::{
-    Change, Effects, Event, Limits, MemberNode, Plan, RevisionRecord, State, Tables, Values, Walk,
-};
 use crate::types::request::{self, Op, TxnOp};
 use crate::types::result::{self, Applied, ApplyError, Outcome};
 use crate::types::{KeyRange, KeyValue, LeaseId, Revision, RevisionPair};
+use crate::{
+    Change, Effects, Event, Limits, MemberNode, Plan, RevisionRecord, State, Tables, Values, Walk,
+};
 
 /// What storage would hold.
 #[derive(Debug, Default)]
@@ -174,7 +174,7 @@ impl Machine {
         self.state.mvcc.revision().0
     }
 
-    pub fn hash(&self, revision: i64) -> Result<crate::state::KeyValueHash, ApplyError> {
+    pub fn hash(&self, revision: i64) -> Result<crate::KeyValueHash, ApplyError> {
         let mut plan = self.state.mvcc.hash_keep(Revision(revision))?;
         for record in self.storage.records.values() {
             if !plan.feed(record) {

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use super::fixture::*;
-use crate::state::{Effects, Hold, Meter, State, apply};
 use crate::types::request::{
     self, Compare, CompareResult, CompareTarget, Op, SortOrder, SortTarget, TxnOp,
 };
 use crate::types::result::Applied;
 use crate::types::{LeaseId, Revision};
+use crate::{Effects, Hold, Meter, State, apply};
 
 /// More keys than a step has.
 const KEYS: usize = 300;

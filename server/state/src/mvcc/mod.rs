@@ -40,12 +40,12 @@ use reclaim::Superseded;
 use tree::OrderTree;
 
 pub use hash::{CompactionHash, HashPlan, KeyValueHash};
-pub(in crate::state) use horizon::Horizon;
-pub(in crate::state) use load::Loader;
-pub(in crate::state) use read::Found;
+pub(crate) use horizon::Horizon;
+pub(crate) use load::Loader;
+pub(crate) use read::Found;
 pub use read::{Plan, Slot};
 pub use walk::{Sighting, Walk};
-pub(in crate::state) use write::Writer;
+pub(crate) use write::Writer;
 
 /// What etcd reports as the compact revision of a store that was never compacted.
 const NEVER_COMPACTED: Revision = Revision(-1);

@@ -23,7 +23,7 @@ use super::{Mvcc, NEVER_COMPACTED};
 const NUMBER_MAX: i64 = 1 << 62;
 
 /// Takes in records and makes the key space of them.
-pub(in crate::state) struct Loader {
+pub(crate) struct Loader {
     mvcc: Mvcc,
     leases: Leases,
     /// In the order first met. None only while the tree is made of them.
@@ -55,7 +55,7 @@ impl Hasher for Hashed {
 }
 
 impl Loader {
-    pub(in crate::state) fn new(value_cache_bytes: usize, leases: Leases) -> Loader {
+    pub(crate) fn new(value_cache_bytes: usize, leases: Leases) -> Loader {
         Loader {
             mvcc: Mvcc::new(value_cache_bytes),
             leases,
@@ -68,7 +68,7 @@ impl Loader {
     }
 
     /// Takes in the next record.
-    pub(in crate::state) fn feed(&mut self, record: RevisionRecord) -> Result<(), LoadError> {
+    pub(crate) fn feed(&mut self, record: RevisionRecord) -> Result<(), LoadError> {
         let pair = record.pair;
         if pair <= self.last {
             return Err(LoadError::OutOfOrder { pair });
@@ -165,7 +165,7 @@ impl Loader {
     }
 
     /// The key space and the leases, at the revision and compaction that storage states.
-    pub(in crate::state) fn finish(
+    pub(crate) fn finish(
         self,
         revision: Option<Revision>,
         scheduled: Option<Revision>,

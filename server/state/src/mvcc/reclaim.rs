@@ -77,7 +77,7 @@ impl Superseded {
 }
 
 impl Mvcc {
-    pub(in crate::state) fn compact_step(&mut self, max: usize, effects: &mut Effects) -> bool {
+    pub(crate) fn compact_step(&mut self, max: usize, effects: &mut Effects) -> bool {
         if self.reclaimed == self.compacted {
             return true;
         }
@@ -99,7 +99,7 @@ impl Mvcc {
         true
     }
 
-    pub(in crate::state) fn compact_pending(&self) -> bool {
+    pub(crate) fn compact_pending(&self) -> bool {
         self.reclaimed != self.compacted
             && (self.superseded.has_due(self.reclaim_limit())
                 || !self.superseded.has_due(self.compacted))
@@ -107,7 +107,7 @@ impl Mvcc {
 
     /// How many superseded versions are held.
     #[cfg(test)]
-    pub(in crate::state) fn superseded_len(&self) -> usize {
+    pub(crate) fn superseded_len(&self) -> usize {
         self.superseded.puts.len() + self.superseded.tombstones.len()
     }
 

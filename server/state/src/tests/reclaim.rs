@@ -1,10 +1,10 @@
 //! Compaction, pins, the value cache and counting over more keys than the model could bear.
 
 use super::fixture::*;
-use crate::state::{Limits, LoadError, RevisionRecord, State, Tables};
 use crate::types::request::Range;
 use crate::types::result::ApplyError;
 use crate::types::{Revision, RevisionPair};
+use crate::{Limits, LoadError, RevisionRecord, State, Tables};
 
 fn filled(keys: usize, cache_bytes: usize) -> Machine {
     let mut machine = Machine::new(cache_bytes);
@@ -111,7 +111,7 @@ fn the_value_cache_comes_back_to_its_budget_and_spares_what_is_read() {
     }
     let plan = machine.state.mvcc.plan(&hot).unwrap();
     assert!(
-        matches!(plan.slots[..], [crate::state::Slot::Stored(_)]),
+        matches!(plan.slots[..], [crate::Slot::Stored(_)]),
         "what is read stays"
     );
     assert_eq!(machine.range(&all()).unwrap().items.len(), 400);

@@ -115,7 +115,7 @@ fn resolve(
 }
 
 /// A version of a key that exists at the revision looked at.
-pub(in crate::state) struct Found<'a> {
+pub(crate) struct Found<'a> {
     entry: &'a Entry,
     version: &'a Version,
 }
@@ -130,19 +130,19 @@ impl<'a> Found<'a> {
         self.version.bytes()
     }
 
-    pub(in crate::state) fn version(&self) -> i64 {
+    pub(crate) fn version(&self) -> i64 {
         self.version.version()
     }
 
-    pub(in crate::state) fn create_revision(&self) -> Revision {
+    pub(crate) fn create_revision(&self) -> Revision {
         self.version.create()
     }
 
-    pub(in crate::state) fn mod_revision(&self) -> Revision {
+    pub(crate) fn mod_revision(&self) -> Revision {
         self.version.main()
     }
 
-    pub(in crate::state) fn stored(&self) -> &Stored {
+    pub(crate) fn stored(&self) -> &Stored {
         self.entry.stored()
     }
 
@@ -204,7 +204,7 @@ impl Mvcc {
     }
 
     /// The keys of a range that exist at the newest revision, in order.
-    pub(in crate::state) fn live(&self, range: &KeyRange) -> impl Iterator<Item = Found<'_>> {
+    pub(crate) fn live(&self, range: &KeyRange) -> impl Iterator<Item = Found<'_>> {
         self.entries(range)
             .map(|entry| Found {
                 entry,
@@ -214,16 +214,12 @@ impl Mvcc {
     }
 
     /// The keys of a range that existed at a revision, in order.
-    pub(in crate::state) fn there(
-        &self,
-        range: &KeyRange,
-        at: Revision,
-    ) -> impl Iterator<Item = Found<'_>> {
+    pub(crate) fn there(&self, range: &KeyRange, at: Revision) -> impl Iterator<Item = Found<'_>> {
         existing(self.entries(range), at)
     }
 
     /// The key-value behind a version that was found.
-    pub(in crate::state) fn key_value(&self, found: &Found<'_>, values: &dyn Values) -> KeyValue {
+    pub(crate) fn key_value(&self, found: &Found<'_>, values: &dyn Values) -> KeyValue {
         let is_newest = found.version.pair() == found.entry.newest().pair();
         let encoded = match found.stored().encoded().filter(|_| is_newest) {
             Some(encoded) => Bytes::copy_from_slice(encoded),
