@@ -14,13 +14,14 @@
 #![forbid(unsafe_code)]
 
 // The lower floors are crates of their own; above them they go by the names of their rooms.
+pub use engram_codec as codec;
 pub use engram_disk::{fs, wal};
 pub use engram_process::{budget, exit, fatal, log, threads, trace};
 pub use engram_state as state;
 pub use engram_types as types;
+pub use engram_watch as watch;
 
 pub mod api;
-pub mod codec;
 pub mod config;
 pub mod home;
 pub mod metrics;
@@ -33,4 +34,3 @@ pub mod read;
 pub mod snapshot;
 pub mod storage;
 pub mod store;
-pub mod watch;

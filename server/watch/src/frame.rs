@@ -125,6 +125,7 @@ impl WatchFrame {
     }
 
     /// The message's length.
+    #[inline]
     pub fn encoded_len(&self) -> usize {
         self.len
     }
@@ -138,6 +139,7 @@ impl WatchFrame {
     }
 
     /// The message in pieces: what is small copied together, values of 16 KiB and more shared.
+    #[inline]
     pub fn into_chunks(self) -> Vec<Bytes> {
         let mut chunks = Vec::new();
         let mut small = BytesMut::from(self.head.as_slice());

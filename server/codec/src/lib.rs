@@ -13,6 +13,8 @@
 //! - Whatever was encoded into an entry can be decoded from it: what the edge admits of nesting, the
 //!   decoder of entries admits ([`deep`]).
 
+#![forbid(unsafe_code)]
+
 pub mod answer;
 mod deep;
 pub mod entry;
@@ -24,6 +26,10 @@ mod txn_answer;
 pub use deep::Undecodable;
 pub use frame::{BrokenOff, Frame, MESSAGE_BYTES_MAX, PREFIX_LEN, Pages, Piece};
 pub use request::{Invalid, TxnRefused};
+
+use engram_state as state;
+use engram_types as types;
+use engram_watch as watch;
 
 #[cfg(test)]
 mod tests;

@@ -481,7 +481,7 @@ fn an_answer_beyond_what_a_prefix_can_say_is_measured_and_not_a_panic() {
         },
     );
     assert!(frame.message_len() > 5 << 30);
-    assert!(frame.message_len() > crate::codec::MESSAGE_BYTES_MAX);
+    assert!(frame.message_len() > crate::MESSAGE_BYTES_MAX);
 }
 
 #[test]

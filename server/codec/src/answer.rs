@@ -109,6 +109,7 @@ pub fn fields(field: Field, items: &[Item]) -> Bytes {
 }
 
 /// The bytes of one such field that holds an encoded key-value of `len` bytes.
+#[inline]
 pub fn field_len(len: usize) -> usize {
     delimited_len(len)
 }

@@ -119,6 +119,7 @@ fn alarm_request(alarm: Alarm) -> pb::AlarmRequest {
 }
 
 /// How many bytes an encoded operation takes in a batch.
+#[inline]
 pub fn len_in_batch(encoded_op: &Bytes) -> usize {
     delimited_len(encoded_op.len())
 }

@@ -23,6 +23,8 @@
 //!
 //! Lock order: the registry, then a stream's queue. Storage is read under neither.
 
+#![forbid(unsafe_code)]
+
 mod before;
 mod event;
 mod frame;
@@ -48,7 +50,10 @@ pub use frame::WatchFrame;
 pub use hub::{Hub, Metrics};
 pub use stream::WatchStream;
 
-use crate::budget::Turns;
+use engram_process::{budget::Turns, threads};
+use engram_state as state;
+use engram_types as types;
+
 use crate::state::Values;
 use crate::types::{ClusterId, KeyRange, MemberId, Revision};
 

@@ -53,16 +53,19 @@ impl fmt::Debug for Pages {
 impl Frame {
     /// The message's length in bytes, without the prefix. One above [`MESSAGE_BYTES_MAX`] is refused
     /// instead of being sent: its prefix need not be true.
+    #[inline]
     pub fn message_len(&self) -> usize {
         self.len
     }
 
     /// The frame with what its runs hold.
+    #[inline]
     pub fn with_pages(self, pages: Option<Pages>) -> Frame {
         Frame { pages, ..self }
     }
 
     /// The pieces in order, of which the first begins with the prefix, and what the runs hold.
+    #[inline]
     pub fn into_pieces(self) -> (Bytes, std::vec::IntoIter<Piece>, Option<Pages>) {
         (self.first, self.more.into_iter(), self.pages)
     }
@@ -82,6 +85,7 @@ impl Frame {
 }
 
 /// The bytes a varint takes.
+#[inline]
 pub(super) fn varint_len(value: u64) -> usize {
     let bits = 64 - (value | 1).leading_zeros();
     bits.div_ceil(7) as usize
