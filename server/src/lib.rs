@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 // The lower floors are crates of their own; above them they go by the names of their rooms.
+pub use engram_applied::{storage, store};
 pub use engram_codec as codec;
 pub use engram_disk::{fs, wal};
 pub use engram_process::{budget, exit, fatal, log, threads, trace};
@@ -32,5 +33,3 @@ pub mod propose;
 pub mod raft;
 pub mod read;
 pub mod snapshot;
-pub mod storage;
-pub mod store;

@@ -202,7 +202,7 @@ fn threads_are_started_here_alone() {
             .any(|part| part == "tests" || part == "tests.rs");
         let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
         let product = product
-            .split("#[cfg(test)]\npub mod fixture")
+            .split("#[cfg(any(test, feature = \"fixtures\"))]\npub mod fixture")
             .next()
             .unwrap();
         let words = [

@@ -166,13 +166,13 @@ impl Engine {
     }
 
     /// Has every write wait, as a slow disk would, while the guard lives.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fixtures"))]
     pub fn stall(&self) -> parking_lot::RwLockWriteGuard<'_, ()> {
         self.db.gate.write()
     }
 
     fn commit(&self, batch: WriteBatch) {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "fixtures"))]
         let _open = self.db.gate.read();
         if let Err(error) = self.db.write_opt(batch, &unlogged()) {
             end_process(format_args!("the store refused a write: {error}"), ADVICE);

@@ -17,7 +17,7 @@ pub(super) struct Handle {
     options: EngineOptions,
     condemned: AtomicBool,
     /// Writes wait while it is taken.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fixtures"))]
     pub(super) gate: parking_lot::RwLock<()>,
 }
 
@@ -29,7 +29,7 @@ impl Handle {
             dir: dir.to_path_buf(),
             options,
             condemned: AtomicBool::new(false),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "fixtures"))]
             gate: parking_lot::RwLock::default(),
         }
     }

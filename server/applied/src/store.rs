@@ -107,18 +107,21 @@ impl Store {
     }
 
     /// How much room the disk has.
+    #[inline]
     pub fn headroom(&self) -> &Headroom {
         &self.headroom
     }
 
     /// The state, shared with other readers. Hold it briefly. Keys are shown as of the last batch
     /// written; leases may be those of half a batch ([`Store::between_batches`]).
+    #[inline]
     pub fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read()
     }
 
     /// The state, alone, for changes that need not be shown at once. For the apply thread; pins are
     /// the one change others make.
+    #[inline]
     pub fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write()
     }
@@ -130,12 +133,13 @@ impl Store {
 
     /// Waits until no batch is half applied, and keeps the next one from beginning while the guard
     /// lives. For reads of leases' keys; blocks for as long as the engine takes to write.
+    #[inline]
     pub fn between_batches(&self) -> RwLockReadGuard<'_, ()> {
         self.batch.read()
     }
 
     /// Whether a batch is half applied.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fixtures"))]
     pub fn is_applying(&self) -> bool {
         self.batch.try_read().is_none()
     }
@@ -147,16 +151,19 @@ impl Store {
 
     /// The revision last compacted at, without the lock; 0 if never. Nothing is reclaimed before it
     /// is told here.
+    #[inline]
     pub fn compact_revision(&self) -> Revision {
         Revision(self.compact_revision.load(Ordering::Acquire))
     }
 
     /// The engine. A clone of an engine that is replaced goes on reading what it held.
+    #[inline]
     pub fn engine(&self) -> Engine {
         self.engine.read().clone()
     }
 
     /// The store's revision, without the lock. Never ahead of what a reader finds.
+    #[inline]
     pub fn revision(&self) -> Revision {
         Revision(self.revision.load(Ordering::Acquire))
     }
@@ -190,6 +197,7 @@ impl Store {
     }
 
     /// The index of the last entry applied.
+    #[inline]
     pub fn applied_index(&self) -> u64 {
         self.applied_index.load(Ordering::Acquire)
     }
@@ -312,11 +320,13 @@ pub struct Pin {
 
 impl Pin {
     /// The revision pinned.
+    #[inline]
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
     /// The store's revision when it was pinned.
+    #[inline]
     pub fn head(&self) -> Revision {
         self.head
     }
@@ -361,7 +371,7 @@ impl Drop for Pin {
 
 /// A store in a directory of its own, for tests of the rooms above: what is written to it is
 /// applied as the apply thread applies it.
-#[cfg(test)]
+#[cfg(any(test, feature = "fixtures"))]
 pub mod fixture {
     use std::sync::Arc;
 
