@@ -17,6 +17,8 @@ pub mod schema;
 pub use checkpoint::{Checkpoint, CheckpointError, Checkpoints, FileKind, StoreFile};
 pub use identity::{FILE as IDENTITY_FILE, Identity, IdentityError};
 pub use place::{Place, PlaceError};
+#[cfg(any(test, feature = "fixtures"))]
+pub use rocksdb::Stall;
 pub use rocksdb::{Engine, EngineOptions, OpenError, Part, Scanner};
 
 use bytes::Bytes;

@@ -167,8 +167,8 @@ impl Engine {
 
     /// Has every write wait, as a slow disk would, while the guard lives.
     #[cfg(any(test, feature = "fixtures"))]
-    pub fn stall(&self) -> parking_lot::RwLockWriteGuard<'_, ()> {
-        self.db.gate.write()
+    pub fn stall(&self) -> Stall<'_> {
+        Stall(self.db.gate.write())
     }
 
     fn commit(&self, batch: WriteBatch) {
@@ -543,6 +543,11 @@ fn scan(
         }
     }
 }
+
+/// See [`Engine::stall`]. Held over awaits on purpose: nothing but writes of the engine wait for it.
+#[cfg(any(test, feature = "fixtures"))]
+#[must_use]
+pub struct Stall<'a>(#[expect(dead_code, reason = "held")] parking_lot::RwLockWriteGuard<'a, ()>);
 
 /// Reads of one snapshot.
 pub struct Scanner<'a> {
