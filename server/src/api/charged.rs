@@ -1,7 +1,9 @@
-//! What the client of a streaming call has begun to send: a large message is charged to the budget for
+//! What the client of a streaming call has begun to send: a message is charged to the budget for
 //! requests while it is not whole, and each must be whole in time, as a unary call's.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,9 +15,27 @@ use tokio::time::Sleep;
 use tonic::Status;
 
 use super::error::Refusal;
-use super::framing::CHARGED_MIN;
 use crate::budget::{Budget, Charge, Exhausted};
 use crate::codec::PREFIX_LEN;
+
+/// The memory for requests, as one connection may use it.
+#[derive(Clone, Debug)]
+pub(super) struct Memory {
+    /// Of all.
+    pub(super) budget: Budget,
+    /// What the connection has of it.
+    pub(super) connection: Arc<AtomicUsize>,
+}
+
+impl Memory {
+    /// Takes so many bytes.
+    ///
+    /// # Errors
+    /// Too much is being received, from this connection or from all.
+    pub(super) async fn take(&self, bytes: usize) -> Result<Charge, Exhausted> {
+        self.budget.take_for(&self.connection, bytes).await
+    }
+}
 
 /// What one message may take.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +49,7 @@ pub(super) struct Limits {
 /// A request's body.
 pub(super) struct Charged<B> {
     body: B,
-    budget: Budget,
+    memory: Memory,
     limits: Limits,
     message: Message,
     charge: Option<Charge>,
@@ -97,10 +117,10 @@ impl Message {
 }
 
 impl<B> Charged<B> {
-    pub(super) fn new(body: B, budget: Budget, limits: Limits) -> Charged<B> {
+    pub(super) fn new(body: B, memory: Memory, limits: Limits) -> Charged<B> {
         Charged {
             body,
-            budget,
+            memory,
             limits,
             message: Message::default(),
             charge: None,
@@ -125,11 +145,11 @@ impl<B> Charged<B> {
             self.late = Some(Box::pin(tokio::time::sleep(self.limits.time)));
         }
         let len = self.message.under_way();
-        if self.charge.is_some() || !(CHARGED_MIN..=self.limits.bytes).contains(&len) {
+        if self.charge.is_some() || !(1..=self.limits.bytes).contains(&len) {
             return true;
         }
-        let budget = self.budget.clone();
-        let taking = async move { budget.take(len).await }.boxed();
+        let memory = self.memory.clone();
+        let taking = async move { memory.take(len).await }.boxed();
         self.waiting = Some((taking, data.clone()));
         false
     }
@@ -227,7 +247,11 @@ mod tests {
             bytes: 2 * MIB,
             time: Duration::from_millis(50),
         };
-        let body = Charged::new(StreamBody::new(sent), budget.clone(), limits);
+        let memory = Memory {
+            budget: budget.clone(),
+            connection: Arc::default(),
+        };
+        let body = Charged::new(StreamBody::new(sent), memory, limits);
         (sender, body, budget)
     }
 
@@ -274,16 +298,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn small_messages_and_those_beyond_the_limit_are_not_charged() {
+    async fn what_is_whole_or_beyond_the_limit_is_not_charged() {
         let (sender, mut body, budget) = body();
         let mut many = message(0);
         many.extend(message(100));
         many.extend(message(2000));
         send(&sender, &many[..many.len() - 1]);
         assert_eq!(next(&mut body).await, Ok(many.len() - 1));
-        assert_eq!(budget.taken_bytes(), 0);
+        assert_eq!(budget.taken_bytes(), 4 << 10, "the last, rounded up");
         send(&sender, &many[many.len() - 1..]);
         next(&mut body).await.unwrap();
+        assert_eq!(budget.taken_bytes(), 0);
         // Whoever reads refuses it by its prefix.
         send(&sender, &message(3 * MIB)[..100]);
         assert_eq!(next(&mut body).await, Ok(100));

@@ -13,16 +13,13 @@ use http_body::{Body as HttpBody, Frame as HttpFrame, SizeHint};
 use http_body_util::BodyExt;
 use tonic::body::Body;
 
+use super::charged::Memory;
 use super::compression::Encoding;
 use super::error::Refusal;
-use crate::budget::Budget;
 use crate::codec::{BrokenOff, Frame, PREFIX_LEN, Pages, Piece};
 
-/// A message that takes more than this is charged to the budget while it is received.
-pub(super) const CHARGED_MIN: usize = 32 << 10;
-
 /// Reads the one message of a unary call, of at most `max` bytes, compressed and whole. One that
-/// came in one piece and is not compressed is not copied.
+/// came in one piece and is not compressed is not copied; any other is charged before it is gathered.
 ///
 /// # Errors
 /// It is larger, compressed in a way that was not named, missing, there is no memory for it, or the
@@ -31,44 +28,48 @@ pub(super) async fn read_unary<B>(
     mut body: B,
     encoding: Encoding,
     max: usize,
-    budget: &Budget,
+    memory: &Memory,
 ) -> Result<Bytes, Refusal>
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: std::error::Error,
 {
     let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+    let mut gathered = BytesMut::new();
     let mut charge = None;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Refusal::transport(&error))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        if first.is_empty() {
+        if first.is_empty() && gathered.is_empty() {
             first = data;
         } else {
-            rest.extend_from_slice(&data);
+            gathered.extend_from_slice(&first);
+            first = Bytes::new();
+            gathered.extend_from_slice(&data);
         }
-        if first.len() < PREFIX_LEN && first.len() + rest.len() >= PREFIX_LEN {
-            first = joined(&first, &rest);
-            rest.clear();
-        }
+        let so_far = if gathered.is_empty() {
+            &first[..]
+        } else {
+            &gathered[..]
+        };
         // Checked with every piece: a message beyond the limit is never gathered.
-        let Some(len) = message_len(&first, max)? else {
+        let Some(len) = message_len(so_far, max)? else {
             continue;
         };
-        if first.len() + rest.len() >= PREFIX_LEN + len {
+        let missing = (PREFIX_LEN + len).saturating_sub(so_far.len());
+        if missing == 0 {
             break;
         }
-        if charge.is_none() && len >= CHARGED_MIN {
-            charge = Some(budget.take(len).await.map_err(|_| Refusal::OVERLOADED)?);
+        if charge.is_none() {
+            charge = Some(memory.take(len).await.map_err(|_| Refusal::OVERLOADED)?);
+            gathered.reserve(missing + first.len());
         }
     }
-    let whole = if rest.is_empty() {
-        first
-    } else {
-        joined(&first, &rest)
+    let whole = match gathered.is_empty() {
+        true => first,
+        false => gathered.freeze(),
     };
     let len = message_len(&whole, max)?.ok_or(Refusal::NO_REQUEST)?;
     if whole.len() < PREFIX_LEN + len {
@@ -78,12 +79,8 @@ where
     encoding.open(flag, whole.slice(PREFIX_LEN..PREFIX_LEN + len), max)
 }
 
-fn joined(first: &[u8], rest: &[u8]) -> Bytes {
-    [first, rest].concat().into()
-}
-
 /// The message's length, once its prefix is there.
-fn message_len(bytes: &Bytes, max: usize) -> Result<Option<usize>, Refusal> {
+fn message_len(bytes: &[u8], max: usize) -> Result<Option<usize>, Refusal> {
     let Some(mut prefix) = bytes.get(..PREFIX_LEN) else {
         return Ok(None);
     };

@@ -59,6 +59,7 @@ use crate::threads::ForCaller;
 use crate::types::Revision;
 use arrival::Arrival;
 use backend::Backend;
+use charged::Memory;
 use compression::Encoding;
 use error::Refusal;
 use streams::{Answers, ByteCodec, Once, Open, Requests};
@@ -67,11 +68,9 @@ use table::{Kind, ROWS, Row, Rpc, Table};
 /// What a message may have beyond `--max-request-bytes` (etcd's).
 const MESSAGE_OVERHEAD: usize = 512 << 10;
 
-/// Calls under way at once, over all connections.
-const CALLS_MAX: usize = 50_000;
 /// Requests that may wait for memory to be received, and for how long: what has come of them waits
 /// in the connection's window.
-const REQUESTS_WAITING_MAX: usize = 100;
+const REQUESTS_WAITING_MAX: usize = 32;
 const REQUEST_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a client may take to send a request, besides what its size takes.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -95,6 +94,8 @@ pub struct Config {
     pub access: Access,
     /// Memory for requests that are being received, bytes.
     pub request_budget_bytes: u64,
+    /// Calls under way at once, over all connections. A connection has no more of them than are free.
+    pub calls_max: usize,
 }
 
 impl Default for Config {
@@ -107,6 +108,7 @@ impl Default for Config {
             extensive_metrics: false,
             access: Access::default(),
             request_budget_bytes: 256 << 20,
+            calls_max: 50_000,
         }
     }
 }
@@ -138,14 +140,14 @@ impl<B: Backend> Handler for Edge<B> {
         peer: &PeerInfo,
     ) -> impl Future<Output = Response<Body>> + Send + 'static + use<B> {
         let edge = self.clone();
-        let (peer, is_tls) = (peer.address, peer.is_tls);
+        let peer = peer.clone();
         // Boxed: the connection copies the future it is given, and once more to spawn it.
         Box::pin(async move {
             if is_grpc(&request) {
                 return edge.call_grpc(request, peer).await;
             }
             let (parts, _) = request.into_parts();
-            edge.call_http(&parts, is_tls).await
+            edge.call_http(&parts, peer.is_tls).await
         })
     }
 }
@@ -166,7 +168,7 @@ impl<B: Backend> Handler for GrpcEdge<B> {
         peer: &PeerInfo,
     ) -> impl Future<Output = Response<Body>> + Send + 'static + use<B> {
         let edge = self.0.clone();
-        let peer = peer.address;
+        let peer = peer.clone();
         Box::pin(async move {
             if is_grpc(&request) {
                 return edge.call_grpc(request, peer).await;
@@ -241,12 +243,13 @@ impl<B: Backend> Edge<B> {
             REQUESTS_WAITING_MAX,
             REQUEST_PATIENCE,
         );
+        let calls = Count::up_to(config.calls_max);
         Edge(Arc::new(Shared {
             backend,
             config,
             table: Table::new(),
             metrics,
-            calls: Count::up_to(CALLS_MAX),
+            calls,
             requests,
         }))
     }
@@ -328,7 +331,7 @@ impl<B: Backend> Edge<B> {
     }
 
     /// Answers a gRPC call; a panic in it ends the call alone.
-    async fn call_grpc(self, request: Request<Incoming>, peer: PeerAddress) -> Response<Body> {
+    async fn call_grpc(self, request: Request<Incoming>, peer: PeerInfo) -> Response<Body> {
         let answered = ForCaller::new(self.grpc(request, peer)).await;
         answered.unwrap_or_else(|_| Refusal::PANICKED.into_status().into_http())
     }
@@ -339,26 +342,30 @@ impl<B: Backend> Edge<B> {
         answered.unwrap_or_else(|_| http::panicked())
     }
 
-    async fn grpc(self, request: Request<Incoming>, peer: PeerAddress) -> Response<Body> {
+    async fn grpc(self, request: Request<Incoming>, peer: PeerInfo) -> Response<Body> {
         let path = request.uri().path();
         let Some(at) = self.0.table.find(path) else {
             let refusal = Refusal::unknown_method(path, Table::knows_service(path));
             return refusal.into_status().into_http();
         };
-        let Ok(call) = self.0.calls.enter() else {
+        let Ok(call) = self.0.calls.enter_for(&peer.calls) else {
             return Refusal::OVERLOADED.into_status().into_http();
         };
         self.metrics().started(at);
+        let memory = Memory {
+            budget: self.0.requests.clone(),
+            connection: peer.receiving,
+        };
         match ROWS[at].kind {
             Kind::Unary => {
-                let answer = self.unary(at, request, peer).await;
+                let answer = self.unary(at, request, peer.address, &memory).await;
                 drop(call);
                 answer
             }
             // Boxed, like every rare call below: a call's future is copied as it is spawned, and
             // these would make the hot ones' as large as the largest of them.
             Kind::ServerStream | Kind::BidiStream => {
-                Box::pin(self.streaming(at, request, call)).await
+                Box::pin(self.streaming(at, request, call, memory)).await
             }
         }
     }
@@ -368,12 +375,13 @@ impl<B: Backend> Edge<B> {
         at: usize,
         request: Request<Incoming>,
         peer: PeerAddress,
+        memory: &Memory,
     ) -> Response<Body> {
         let deadline = framing::deadline(request.headers());
         let mut arrived = None;
         let answered = {
             // Pinned where it is made: what is timed is a reference, not a copy of it.
-            let answering = pin!(self.answer_unary(at, request, &mut arrived));
+            let answering = pin!(self.answer_unary(at, request, memory, &mut arrived));
             match deadline {
                 None => answering.await,
                 Some(deadline) => tokio::time::timeout(deadline, answering)
@@ -402,13 +410,14 @@ impl<B: Backend> Edge<B> {
         &self,
         at: usize,
         request: Request<Incoming>,
+        memory: &Memory,
         arrived: &mut Option<Arrival>,
     ) -> Result<Frame, Refusal> {
         let row = &ROWS[at];
         let (parts, body) = request.into_parts();
         let encoding = Encoding::of(&parts.headers)?;
         let max = self.config().max_request_bytes + MESSAGE_OVERHEAD;
-        let message = self.receive(body, encoding, max).await?;
+        let message = Self::receive(body, encoding, max, memory).await?;
         self.metrics().received(at, message.len());
         *arrived = Some(Arrival::now(&message, self.metrics().clock()));
         self.admit(row, &parts.headers)?;
@@ -421,13 +430,12 @@ impl<B: Backend> Edge<B> {
 
     /// Reads the request. One that is not there yet must be within a time that its size allows.
     async fn receive(
-        &self,
         body: Incoming,
         encoding: Encoding,
         max: usize,
+        memory: &Memory,
     ) -> Result<Bytes, Refusal> {
-        let budget = &self.0.requests;
-        let mut reading = pin!(framing::read_unary(body, encoding, max, budget));
+        let mut reading = pin!(framing::read_unary(body, encoding, max, memory));
         // Nearly always it came with its header, and no timer is needed.
         if let Some(read) = reading.as_mut().now_or_never() {
             return read;
@@ -489,6 +497,7 @@ impl<B: Backend> Edge<B> {
         at: usize,
         request: Request<Incoming>,
         call: Counted,
+        memory: Memory,
     ) -> Response<Body> {
         let row = &ROWS[at];
         let started = self.metrics().clock();
@@ -507,7 +516,6 @@ impl<B: Backend> Edge<B> {
         let metrics = Arc::clone(&self.0.metrics);
         let max = self.config().max_request_bytes + MESSAGE_OVERHEAD;
         let interruption = self.interruption(request.headers());
-        let budget = self.0.requests.clone();
         let open: Open = Box::new(move |requests| {
             let answers = self.open_stream(row, requests);
             Box::pin(until(answers, interruption))
@@ -528,7 +536,7 @@ impl<B: Backend> Edge<B> {
             bytes: max,
             time: request_time(max),
         };
-        let request = request.map(|body| charged::Charged::new(body, budget, limits));
+        let request = request.map(|body| charged::Charged::new(body, memory, limits));
         if encoding == Encoding::Identity {
             return grpc.streaming(once, request).await;
         }

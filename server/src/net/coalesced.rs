@@ -1,8 +1,9 @@
-//! One send a poll. Stock tonic, hyper and h2 make three writes for an answer (the acknowledgement
+//! One send a turn. Stock tonic, hyper and h2 make three writes for an answer (the acknowledgement
 //! of the client's ping, headers with data, trailers). Here writes gather in a buffer, which is
-//! sent once after each poll of the connection.
+//! sent once at the end of each of the connection's turns ([`super::driven`]).
 //!
 //! Invariants:
+//! - A turn reads a bounded number of bytes and of requests.
 //! - Bytes leave in the order they were written; a large write carries what was gathered before it.
 //! - What is gathered is bounded: beyond [`GATHER_MAX`] a write waits for the socket.
 //! - Whenever something is gathered and the task is not queued already, the socket's readiness to
@@ -11,7 +12,6 @@
 //! - Who reads nothing of what waits for it, and who sends nothing but frames that ask for nothing,
 //!   is sent away.
 
-use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,16 +20,21 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
 
 use super::frames::Frames;
-use super::limits::WRITE_STALL_MAX;
 
 /// How much is gathered before a write waits for the socket.
 const GATHER_MAX: usize = 128 << 10;
 /// A write of this size goes to the socket at once, uncopied, behind what was gathered. It is also
 /// the size from which gathered bytes are sent without waiting for more.
 const LARGE: usize = 16 << 10;
+/// What a turn reads, bytes.
+const READ_A_TURN: usize = 256 << 10;
+/// The same while more calls wait to be polled than a turn polls: little, but what a client says of
+/// windows and resets must come through.
+const READ_A_TURN_BEHIND: usize = 4 << 10;
+/// Requests that a turn begins. (Those that came with the last of them in one read are begun too.)
+const REQUESTS_A_TURN: u64 = 64;
 /// A buffer grown beyond this is given back when it is empty: idle connections stay small.
 const BUFFER_KEPT: usize = 32 << 10;
 /// Slices of one vectored write; the system takes up to 1024.
@@ -62,6 +67,10 @@ struct Gather<IO> {
     frames: Option<Frames>,
     /// The client was told to calm down.
     sent_away: bool,
+    /// What this turn may still read, bytes.
+    readable: usize,
+    /// With how many requests counted it reads no more.
+    requests_until: u64,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Coalesced<IO> {
@@ -78,6 +87,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Coalesced<IO> {
             left: 0,
             frames: None,
             sent_away: false,
+            readable: READ_A_TURN,
+            requests_until: REQUESTS_A_TURN,
         };
         Coalesced(Arc::new(Mutex::new(gather)))
     }
@@ -93,8 +104,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Coalesced<IO> {
         self.0.lock().sent_away
     }
 
+    /// A new turn: it may read again. `is_behind`: with calls that the last one had no room for.
+    pub(super) fn begin_turn(&self, is_behind: bool) {
+        let mut gather = self.0.lock();
+        gather.readable = match is_behind {
+            true => READ_A_TURN_BEHIND,
+            false => READ_A_TURN,
+        };
+        gather.requests_until = gather.requests() + REQUESTS_A_TURN;
+    }
+
     /// How many bytes have left so far; none if nothing waits to leave.
-    fn blocked_at(&self) -> Option<u64> {
+    pub(super) fn blocked_at(&self) -> Option<u64> {
         let gather = self.0.lock();
         gather.blocked.then_some(gather.left)
     }
@@ -105,7 +126,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Coalesced<IO> {
     }
 
     /// Whether anything has to be done before all that was written is on its way.
-    fn is_behind(&self) -> bool {
+    pub(super) fn is_behind(&self) -> bool {
         let gather = self.0.lock();
         gather.gathered() > 0 || gather.unflushed || gather.blocked
     }
@@ -120,6 +141,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Coalesced<IO> {
 }
 
 impl<IO> Gather<IO> {
+    /// How many requests the client has sent.
+    fn requests(&self) -> u64 {
+        self.frames.as_ref().map_or(0, Frames::requests)
+    }
+
     /// Counts what was read.
     fn look(&mut self, read: &[u8]) -> io::Result<()> {
         let Some(frames) = &mut self.frames else {
@@ -232,16 +258,38 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Coalesced<IO> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut gather = self.0.lock();
+        if gather.readable == 0 || gather.requests() >= gather.requests_until {
+            // The rest is for the next turn.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         if gather.replayed == gather.replay.len() {
-            ready!(Pin::new(&mut gather.io).poll_read(cx, buf))?;
+            ready!(gather.poll_read(cx, buf))?;
         } else {
             let rest = &gather.replay[gather.replayed..];
             let taken = rest.len().min(buf.remaining());
             buf.put_slice(&rest[..taken]);
             gather.replayed += taken;
         }
-        Poll::Ready(gather.look(&buf.filled()[before..]))
+        let read = &buf.filled()[before..];
+        gather.readable = gather.readable.saturating_sub(read.len());
+        Poll::Ready(gather.look(read))
+    }
+}
+
+impl<IO: AsyncRead + Unpin> Gather<IO> {
+    /// Reads no more than this turn may.
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let max = self.readable;
+        if buf.remaining() <= max {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(max));
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut part))?;
+        let read = part.filled().len();
+        buf.advance(read);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -275,89 +323,5 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Coalesced<IO> {
         let mut gather = self.0.lock();
         ready!(gather.poll_drain(cx))?;
         Pin::new(&mut gather.io).poll_shutdown(cx)
-    }
-}
-
-/// A connection with its sends: polls the connection, then sends what it gathered.
-pub(super) struct Driven<C, IO> {
-    connection: Pin<Box<C>>,
-    io: Coalesced<IO>,
-    /// Whether the send was put off once already, for the handlers that the last poll spawned.
-    deferred: bool,
-    /// How many bytes had left when the other end was found not to read, and until when it may.
-    stalled: Option<(u64, Pin<Box<Sleep>>)>,
-}
-
-impl<C, IO> Driven<C, IO> {
-    pub(super) fn new(connection: C, io: Coalesced<IO>) -> Driven<C, IO> {
-        Driven {
-            connection: Box::pin(connection),
-            io,
-            deferred: false,
-            stalled: None,
-        }
-    }
-
-    pub(super) fn connection(&mut self) -> Pin<&mut C> {
-        self.connection.as_mut()
-    }
-}
-
-impl<C, IO: AsyncRead + AsyncWrite + Unpin> Driven<C, IO> {
-    /// Ready once the other end has read nothing of what waits for it for too long.
-    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(left) = self.io.blocked_at() else {
-            self.stalled = None;
-            return Poll::Pending;
-        };
-        if self.stalled.as_ref().is_none_or(|(then, _)| *then != left) {
-            let sleep = tokio::time::sleep(WRITE_STALL_MAX);
-            self.stalled = Some((left, Box::pin(sleep)));
-        }
-        let (_, sleep) = self.stalled.as_mut().expect("set just now");
-        sleep.as_mut().poll(cx)
-    }
-}
-
-impl<C, IO, E> Future for Driven<C, IO>
-where
-    C: Future<Output = Result<(), E>>,
-    IO: AsyncRead + AsyncWrite + Unpin,
-    E: From<io::Error>,
-{
-    type Output = Result<(), E>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
-        let polled = self.connection.as_mut().poll(cx);
-        let gathered = self.io.gathered();
-        if polled.is_ready() {
-            // An orderly end has drained at its shutdown; after an error one try has to do.
-            let _ = self.io.poll_drain(cx);
-            return polled;
-        }
-        if gathered == 0 && !self.io.is_behind() {
-            self.deferred = false;
-            self.stalled = None;
-            return Poll::Pending;
-        }
-        if !self.deferred && (1..LARGE).contains(&gathered) {
-            // The handlers that this poll spawned run before the task's next turn: what they answer
-            // at once leaves in the same send.
-            self.deferred = true;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        self.deferred = false;
-        match self.io.poll_drain(cx) {
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-            Poll::Ready(Ok(())) => self.stalled = None,
-            Poll::Pending => {
-                if self.poll_stalled(cx).is_ready() {
-                    let late = io::Error::from(io::ErrorKind::TimedOut);
-                    return Poll::Ready(Err(late.into()));
-                }
-            }
-        }
-        Poll::Pending
     }
 }

@@ -6,16 +6,16 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
-use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
 
-use super::coalesced::{Coalesced, Driven};
+use super::calls::{Begun, Calls};
+use super::coalesced::Coalesced;
+use super::driven::Driven;
 use super::limits::{self, Limits};
 use super::{Handler, PeerInfo, farewell};
-use crate::threads::ForCaller;
 
 /// How every HTTP/2 connection of a client begins (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -65,12 +65,16 @@ where
     });
     let hyper_io = TokioIo::new(io.clone());
     let last = io.clone();
+    let begun = Begun::default();
+    let calls = Calls::new(begun.clone());
     let served = if is_http2 {
-        let connection = http2_builder(limits).serve_connection(hyper_io, service);
-        drive(Mapped(connection), io, limits.shutdown_grace, stop).await
+        let connection = http2_builder(limits, begun).serve_connection(hyper_io, service);
+        let driven = Driven::new(Mapped(connection), calls, io);
+        drive(driven, limits.shutdown_grace, stop).await
     } else {
         let connection = http1_builder().serve_connection(hyper_io, service);
-        drive(Mapped(connection), io, limits.shutdown_grace, stop).await
+        let driven = Driven::new(Mapped(connection), calls, io);
+        drive(driven, limits.shutdown_grace, stop).await
     };
     if last.is_sent_away() {
         farewell::close(last).await;
@@ -96,23 +100,8 @@ async fn read_first_bytes(io: &mut (impl AsyncRead + Unpin)) -> io::Result<(Vec<
     Ok((first, true))
 }
 
-/// Spawns hyper's tasks, one a call: a panic in one is that call's end.
-#[derive(Clone, Copy)]
-struct CallExecutor;
-
-impl<F> Executor<F> for CallExecutor
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    fn execute(&self, call: F) {
-        // What panicked is in the log; the call's stream is reset by it.
-        tokio::spawn(async move { drop(ForCaller::new(call).await) });
-    }
-}
-
-fn http2_builder(limits: &Limits) -> http2::Builder<CallExecutor> {
-    let mut builder = http2::Builder::new(CallExecutor);
+fn http2_builder(limits: &Limits, calls: Begun) -> http2::Builder<Begun> {
+    let mut builder = http2::Builder::new(calls);
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(limits::STREAM_WINDOW)
@@ -139,8 +128,7 @@ fn http1_builder() -> http1::Builder {
 }
 
 async fn drive<C, IO>(
-    connection: Mapped<C>,
-    io: Coalesced<IO>,
+    mut driven: Driven<Mapped<C>, IO>,
     grace: Duration,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), ConnectionError>
@@ -148,12 +136,15 @@ where
     C: Connection,
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut driven = Driven::new(connection, io);
-    tokio::select! {
+    let ended = tokio::select! {
         biased;
-        ended = &mut driven => return ended,
+        ended = &mut driven => Some(ended),
         // An error means that the sender is gone, which is the end as well.
-        _ = stop.wait_for(|stop| *stop) => {}
+        _ = stop.wait_for(|stop| *stop) => None,
+    };
+    if let Some(ended) = ended {
+        driven.dismiss().await;
+        return ended;
     }
     Pin::new(&mut driven.connection().get_mut().0).begin_shutdown();
     tokio::time::timeout(grace, driven).await.unwrap_or(Ok(()))

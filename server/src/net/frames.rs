@@ -12,10 +12,13 @@ use std::time::{Duration, Instant};
 const HEADER_BYTES: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
 /// How many frames that ask for nothing a client may send at once.
 const CONTROL_BURST: u64 = 10_000;
 /// How many a second it may send besides what it earns.
 const CONTROL_A_SECOND: u64 = 1000;
+/// What settings take of that: another initial window changes every stream there is.
+const SETTINGS_COST: u64 = 100;
 /// What each request earns: its windows, a ping, its reset.
 const EARNED_BY_REQUEST: u64 = 8;
 /// What is sent to the client, bytes, earns a frame: it gives back windows for it.
@@ -51,6 +54,7 @@ pub(super) struct Frames {
     sent_bytes: u64,
     refilled: Instant,
     pings: Pings,
+    requests: u64,
 }
 
 /// What a client is sent away for.
@@ -133,7 +137,13 @@ impl Frames {
             sent_bytes: 0,
             refilled: Instant::now(),
             pings: Pings::new(ping_interval_min),
+            requests: 0,
         }
+    }
+
+    /// How many requests have come so far.
+    pub fn requests(&self) -> u64 {
+        self.requests
     }
 
     /// So much was sent to the client.
@@ -170,29 +180,40 @@ impl Frames {
             self.pings.came(Instant::now())?;
         }
         match kind {
-            HEADERS => self.credit = (self.credit + EARNED_BY_REQUEST).min(CONTROL_BURST),
+            HEADERS => {
+                self.requests += 1;
+                self.credit = (self.credit + EARNED_BY_REQUEST).min(CONTROL_BURST);
+            }
             DATA if self.skip > 0 => {}
-            _ if self.credit > 0 => self.credit -= 1,
-            _ => return self.refill(),
+            SETTINGS if self.skip > 0 => return self.pay(SETTINGS_COST),
+            _ => return self.pay(1),
         }
+        Ok(())
+    }
+
+    fn pay(&mut self, cost: u64) -> Result<(), TooMany> {
+        if self.credit < cost {
+            return self.refill(cost);
+        }
+        self.credit -= cost;
         Ok(())
     }
 
     /// Looks at the clock, once the credit is used up.
     #[cold]
-    fn refill(&mut self) -> Result<(), TooMany> {
+    fn refill(&mut self, cost: u64) -> Result<(), TooMany> {
         let now = Instant::now();
         let passed = now
             .duration_since(self.refilled)
             .min(Duration::from_secs(10));
         let millis = u64::try_from(passed.as_millis()).expect("ten seconds fit");
         let earned = millis * CONTROL_A_SECOND / 1000 + self.sent_bytes / BYTES_EARN_ONE;
-        if earned == 0 {
+        if earned < cost {
             return Err(TooMany::Frames);
         }
         self.refilled = now;
         self.sent_bytes %= BYTES_EARN_ONE;
-        self.credit = (earned - 1).min(CONTROL_BURST);
+        self.credit = (earned - cost).min(CONTROL_BURST);
         Ok(())
     }
 }
@@ -228,6 +249,13 @@ mod tests {
                 "{taken} of type {kind}"
             );
         }
+    }
+
+    #[test]
+    fn settings_that_change_something_are_dearer() {
+        let taken = flood(&mut Frames::after(0, Duration::ZERO), SETTINGS, 6);
+        let burst = CONTROL_BURST / SETTINGS_COST;
+        assert!((burst..burst + 20).contains(&taken), "{taken}");
     }
 
     #[test]

@@ -65,21 +65,11 @@ pub(super) async fn secure(
         }
     };
     let Secured { stream, identity } = acceptor.accept(socket, peer).await?;
-    let info = PeerInfo {
-        address: peer,
-        is_tls: true,
-        identity,
-    };
-    Ok((stream, info))
+    Ok((stream, PeerInfo::new(peer, true, identity)))
 }
 
 fn plain(socket: Socket, peer: PeerAddress) -> (Stream, PeerInfo) {
-    let info = PeerInfo {
-        address: peer,
-        is_tls: false,
-        identity: None,
-    };
-    (Stream::Plain(socket), info)
+    (Stream::Plain(socket), PeerInfo::new(peer, false, None))
 }
 
 fn tcp(stream: std::net::TcpStream) -> io::Result<TcpStream> {

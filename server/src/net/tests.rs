@@ -16,7 +16,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::coalesced::Driven;
+use super::calls::{Begun, Calls};
+use super::driven::Driven;
 use super::home::Homes;
 use super::*;
 
@@ -155,6 +156,7 @@ fn run(socket: &Hostile, polls: Vec<Vec<Vec<u8>>>, ends: bool) -> bool {
             at: (0, 0),
             ends,
         },
+        Calls::new(Begun::default()),
         io,
     );
     let flag = Arc::new(Flag(AtomicBool::new(true)));

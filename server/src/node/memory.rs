@@ -9,6 +9,10 @@ use crate::store::Store;
 
 /// The most that requests take while they are received, bytes.
 const REQUESTS_MAX: u64 = 256 << 20;
+/// The most calls under way, over all connections.
+const CALLS_MAX: u64 = 50_000;
+/// What a call under way takes, bytes: its stream, its buffers, what a watcher is.
+const CALL_BYTES: u64 = 16 << 10;
 /// Answers that may wait for memory.
 const ANSWERS_WAITING_MAX: usize = 1000;
 
@@ -31,6 +35,12 @@ pub fn request_budget_bytes(config: &Config) -> u64 {
         .saturating_add(1 << 20)
         .saturating_mul(2);
     (limit_bytes() / 8).min(REQUESTS_MAX).max(two)
+}
+
+/// How many calls may be under way: what takes an eighth of the memory, at most 50,000.
+pub fn calls_max() -> usize {
+    let calls = (limit_bytes() / 8 / CALL_BYTES).min(CALLS_MAX);
+    usize::try_from(calls).expect("fifty thousand fit")
 }
 
 /// The smallest of the machine's memory and the control group's limit, bytes.

@@ -205,6 +205,7 @@ fn edge_limits(config: &Config) -> api::Config {
             hosts: config.http.host_whitelist.clone(),
         },
         request_budget_bytes: memory::request_budget_bytes(config),
+        calls_max: memory::calls_max(),
     }
 }
 

@@ -14,7 +14,10 @@ pub struct Count {
 
 /// One of them, as long as it lives.
 #[derive(Debug)]
-pub struct Counted(Arc<AtomicUsize>);
+pub struct Counted {
+    now: Arc<AtomicUsize>,
+    held: Option<Arc<AtomicUsize>>,
+}
 
 impl Count {
     /// At most `max`.
@@ -31,8 +34,29 @@ impl Count {
     /// There are as many as there may be.
     pub fn enter(&self) -> Result<Counted, Exhausted> {
         let before = self.now.fetch_add(1, Ordering::Relaxed);
-        let entered = Counted(self.now.clone());
+        let entered = Counted {
+            now: self.now.clone(),
+            held: None,
+        };
         match before < self.max {
+            true => Ok(entered),
+            false => Err(Exhausted),
+        }
+    }
+
+    /// One more of those that `holder` counts, who never has more than is free for others: alone half
+    /// of what there may be, two a third each, and so on, so that nobody can take them all.
+    ///
+    /// # Errors
+    /// There are as many as there may be, or the holder has its share.
+    pub fn enter_for(&self, holder: &Arc<AtomicUsize>) -> Result<Counted, Exhausted> {
+        let before = self.now.fetch_add(1, Ordering::Relaxed);
+        let held = holder.fetch_add(1, Ordering::Relaxed);
+        let entered = Counted {
+            now: self.now.clone(),
+            held: Some(holder.clone()),
+        };
+        match held < self.max.saturating_sub(before) {
             true => Ok(entered),
             false => Err(Exhausted),
         }
@@ -41,7 +65,10 @@ impl Count {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.now.fetch_sub(1, Ordering::Relaxed);
+        if let Some(held) = &self.held {
+            held.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -57,5 +84,23 @@ mod tests {
         assert!(count.enter().is_err());
         drop(first);
         assert!(count.enter().is_ok());
+    }
+
+    #[test]
+    fn no_holder_takes_what_others_need() {
+        let count = Count::up_to(100);
+        let all = |holder: &Arc<AtomicUsize>| -> Vec<Counted> {
+            std::iter::from_fn(|| count.enter_for(holder).ok()).collect()
+        };
+        let (first, second, third) = (Arc::default(), Arc::default(), Arc::default());
+        let of_first = all(&first);
+        assert_eq!(of_first.len(), 50);
+        let of_second = all(&second);
+        assert_eq!(of_second.len(), 25);
+        assert!(count.enter_for(&first).is_err());
+        assert!(count.enter_for(&third).is_ok());
+        drop((of_first, of_second));
+        assert_eq!(first.load(Ordering::Relaxed), 0);
+        assert_eq!(all(&third).len(), 50);
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// What is counted in: a charge is rounded up to so many bytes.
 const UNIT_BYTES: usize = 4 << 10;
@@ -30,12 +30,24 @@ struct Shared {
     waiting: AtomicUsize,
     waiting_max: usize,
     patience: Duration,
+    /// A holder's charge came back.
+    freed: Notify,
 }
 
 /// A part of a budget, given back when it is dropped.
 #[derive(Debug)]
 pub struct Charge {
+    // Given back before it is told: fields are dropped in this order.
     _units: OwnedSemaphorePermit,
+    _held: Option<Held>,
+}
+
+/// What a holder has of a charge, in units.
+#[derive(Debug)]
+struct Held {
+    budget: Budget,
+    holder: Arc<AtomicUsize>,
+    units: usize,
 }
 
 /// The budget is used up, and waiting has not helped.
@@ -55,6 +67,7 @@ impl Budget {
             waiting: AtomicUsize::new(0),
             waiting_max,
             patience,
+            freed: Notify::new(),
         }))
     }
 
@@ -70,7 +83,10 @@ impl Budget {
     pub fn try_take(&self, bytes: usize) -> Result<Charge, Exhausted> {
         let units = self.0.units.clone().try_acquire_many_owned(units(bytes));
         let units = units.map_err(|_| Exhausted)?;
-        Ok(Charge { _units: units })
+        Ok(Charge {
+            _units: units,
+            _held: None,
+        })
     }
 
     /// Takes `bytes`, in the order in which they are asked for.
@@ -90,12 +106,78 @@ impl Budget {
         let units = units.map_err(|_| Exhausted)?;
         Ok(Charge {
             _units: units.expect("a budget is never closed"),
+            _held: None,
         })
+    }
+
+    /// Takes `bytes` for one whose charges `holder` counts, if they are free now and leave as much for
+    /// others as the holder then has: nobody can take it all.
+    ///
+    /// # Errors
+    /// They are not, or do not.
+    pub fn try_take_for(
+        &self,
+        holder: &Arc<AtomicUsize>,
+        bytes: usize,
+    ) -> Result<Charge, Exhausted> {
+        let units = units(bytes) as usize;
+        let held = holder.load(Ordering::Relaxed);
+        if held + units > self.0.units.available_permits().saturating_sub(units) {
+            return Err(Exhausted);
+        }
+        let charge = self.try_take(bytes)?;
+        holder.fetch_add(units, Ordering::Relaxed);
+        let held = Held {
+            budget: self.clone(),
+            holder: holder.clone(),
+            units,
+        };
+        Ok(Charge {
+            _held: Some(held),
+            ..charge
+        })
+    }
+
+    /// As [`Budget::try_take_for`], with some patience. Who waits takes nothing: what is free stays so
+    /// for those who need less.
+    ///
+    /// # Errors
+    /// Too many wait, or it takes too long.
+    pub async fn take_for(
+        &self,
+        holder: &Arc<AtomicUsize>,
+        bytes: usize,
+    ) -> Result<Charge, Exhausted> {
+        if let Ok(charge) = self.try_take_for(holder, bytes) {
+            return Ok(charge);
+        }
+        let _waiting = Waiting::new(&self.0)?;
+        let freed = async {
+            loop {
+                // Asked for before the look, so that nothing is freed between the two unseen.
+                let freed = self.0.freed.notified();
+                if let Ok(charge) = self.try_take_for(holder, bytes) {
+                    return charge;
+                }
+                freed.await;
+            }
+        };
+        let taken = tokio::time::timeout(self.0.patience, freed).await;
+        taken.map_err(|_| Exhausted)
     }
 
     /// Bytes taken now.
     pub fn taken_bytes(&self) -> usize {
         (self.0.units_max as usize - self.0.units.available_permits()) * UNIT_BYTES
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.holder.fetch_sub(self.units, Ordering::Relaxed);
+        if self.budget.0.waiting.load(Ordering::Relaxed) > 0 {
+            self.budget.0.freed.notify_waiters();
+        }
     }
 }
 
@@ -155,5 +237,27 @@ mod tests {
         let (taken, ()) = tokio::join!(waiting, freeing);
         assert!(taken.is_ok());
         assert_eq!(budget.0.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn no_holder_takes_it_all_and_who_waits_holds_up_nobody() {
+        let budget = Budget::new(1 << 20, 4, Duration::from_millis(200));
+        let (one, other) = (Arc::default(), Arc::default());
+        let half = budget.take_for(&one, 512 << 10).await.unwrap();
+        assert!(budget.try_take_for(&one, 1).is_err());
+        let waiting = budget.take_for(&other, 384 << 10);
+        let meanwhile = async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let small = budget.try_take_for(&other, 4 << 10);
+            assert!(small.is_ok(), "another's large one waits");
+            drop(small);
+            drop(half);
+        };
+        let (taken, ()) = tokio::join!(waiting, meanwhile);
+        drop(taken.unwrap());
+        assert_eq!(budget.taken_bytes(), 0);
+        assert_eq!(one.load(Ordering::Relaxed), 0);
+        assert_eq!(other.load(Ordering::Relaxed), 0);
+        assert!(budget.take_for(&one, 513 << 10).await.is_err(), "never");
     }
 }
