@@ -1,13 +1,12 @@
 //! Another client, beside one that misbehaves: it writes and reads one key at a time and notes how
-//! long each answer took.
+//! long each answer took. It has a thread of its own: what it measures is the server's time, not how
+//! busy the runtime of the misbehaving client is.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 
 use crate::client::Client;
 
@@ -89,44 +88,48 @@ fn millis(duration: Duration) -> f64 {
 /// Two clients at work, one that puts and one that gets, each on its own connection.
 pub struct Probe {
     stop: Arc<AtomicBool>,
-    puts: JoinHandle<Latencies>,
-    gets: JoinHandle<Latencies>,
+    thread: JoinHandle<Seen>,
 }
 
 impl Probe {
     /// Begins.
-    pub fn begin(runtime: &Handle, address: SocketAddr) -> Self {
+    ///
+    /// # Panics
+    /// If the system has no thread to give.
+    pub fn begin(address: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        Self {
-            puts: runtime.spawn(ask(address, true, stop.clone())),
-            gets: runtime.spawn(ask(address, false, stop.clone())),
-            stop,
-        }
+        let told = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime of one thread");
+            let both =
+                async { tokio::join!(ask(address, true, &told), ask(address, false, &told)) };
+            let (puts, gets) = runtime.block_on(both);
+            Seen { puts, gets }
+        });
+        Self { stop, thread }
     }
 
     /// Probes for as long as given.
-    pub fn during(runtime: &Handle, address: SocketAddr, time: Duration) -> Seen {
-        let probe = Self::begin(runtime, address);
+    pub fn during(address: SocketAddr, time: Duration) -> Seen {
+        let probe = Self::begin(address);
         std::thread::sleep(time);
-        probe.end(runtime)
+        probe.end()
     }
 
     /// Ends; returns what was seen.
     ///
     /// # Panics
     /// If a client of the probe did.
-    pub fn end(self, runtime: &Handle) -> Seen {
+    pub fn end(self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
-        let wait =
-            |task: JoinHandle<Latencies>| runtime.block_on(task).expect("a probe does not panic");
-        Seen {
-            puts: wait(self.puts),
-            gets: wait(self.gets),
-        }
+        self.thread.join().expect("a probe does not panic")
     }
 }
 
-async fn ask(address: SocketAddr, writes: bool, stop: Arc<AtomicBool>) -> Latencies {
+async fn ask(address: SocketAddr, writes: bool, stop: &AtomicBool) -> Latencies {
     let mut client = Client::lazy(address);
     let (mut took, mut failed) = (Vec::new(), 0);
     let mut due = Instant::now();

@@ -62,7 +62,9 @@ struct Beside<T> {
     seen: Seen,
     peak_memory: u64,
     peak_threads: u64,
+    /// Processor time of the server, and of the clients.
     busy: Duration,
+    client_busy: Duration,
     took: Duration,
 }
 
@@ -90,7 +92,7 @@ impl Scene {
         server.must_become_ready();
         let runtime = client::runtime();
         runtime.block_on(load(&server, keys));
-        let quiet = Probe::during(runtime.handle(), server.address(), QUIET);
+        let quiet = Probe::during(server.address(), QUIET);
         let before = process::usage(server.pid()).expect("it runs");
         Self {
             server,
@@ -105,20 +107,23 @@ impl Scene {
     /// Runs `misbehave` beside the probe.
     fn beside<T>(&self, misbehave: impl Future<Output = T>) -> Beside<T> {
         let peaks = Peaks::of(self.server.pid());
-        let probe = Probe::begin(self.runtime.handle(), self.server.address());
-        let busy = process::usage(self.server.pid()).expect("it runs").busy;
+        let probe = Probe::begin(self.server.address());
+        let busy = || process::usage(self.server.pid()).expect("it runs").busy;
+        let own = || process::usage(std::process::id()).expect("we run").busy;
+        let (busy_before, own_before) = (busy(), own());
         let began = Instant::now();
         let outcome = self.runtime.block_on(misbehave);
         let took = began.elapsed();
-        let after = process::usage(self.server.pid()).expect("it runs");
-        let seen = probe.end(self.runtime.handle());
+        let (busy, client_busy) = (busy() - busy_before, own() - own_before);
+        let seen = probe.end();
         let (peak_memory, peak_threads) = peaks.end();
         Beside {
             outcome,
             seen,
             peak_memory,
             peak_threads,
-            busy: after.busy - busy,
+            busy,
+            client_busy,
             took,
         }
     }
@@ -144,12 +149,14 @@ impl Scene {
             peak_memory,
             peak_threads,
             busy,
+            client_busy,
             took,
         } = beside;
         let (settled, settled_after) = self.settle(settled_bound);
         case.saw(format!(
             "quiet: {}; beside: {}; memory {} MiB, at most {}, {} {settled_after:.0?} later; threads \
-             {}, at most {peak_threads}; {busy:.1?} of processor in {took:.1?}",
+             {}, at most {peak_threads}; {busy:.1?} of processor in {took:.1?}, \
+             the clients {client_busy:.1?}",
             self.quiet.describe(),
             seen.describe(),
             self.before.memory / MIB,
