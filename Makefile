@@ -126,7 +126,7 @@ crash: build tools ## 2,000 kills under load, each audited (half an hour)
 
 .PHONY: chaos
 chaos: build tools ## The same at full length, on five members too, and a control plane (half an hour)
-	@$(call timed,chaos,ENGRAM_CHAOS=1 $(CARGO) test --release --workspace --test cluster -- --nocapture --test-threads=1)
+	@$(call timed,chaos,ENGRAM_CHAOS=1 $(CARGO) test --release --workspace --test cluster -- --include-ignored --nocapture --test-threads=1)
 	@$(call timed,chaos: kubernetes,ENGRAM_CHAOS=1 $(CARGO) test --release --workspace --test kubernetes survives -- --nocapture --test-threads=1)
 
 # Every story at full length goes on whatever became of the one before; what was seen is written down.
@@ -136,7 +136,7 @@ FAULTS_REPORT = docs/evidence/faults-$(shell date +%F)-$(shell git rev-parse --s
 faults: build tools ## All faults at full length (an hour); writes docs/evidence/faults-DATE-COMMIT.md
 	@printf '# Faults: what the long form found\n\n%s, commit %s, `make faults` on %s cores.\n\n| case | result | took | seen |\n|---|---|---|---|\n' \
 		"$$(date +%F)" "$$(git rev-parse --short HEAD)" "$$(nproc)" > $(FAULTS_REPORT)
-	@$(call timed,faults in full,ENGRAM_FAULTS=1 ENGRAM_FAULTS_REPORT=$(CURDIR)/$(FAULTS_REPORT) $(CARGO) test --release --workspace --test faults -- --nocapture --test-threads=1)
+	@$(call timed,faults in full,ENGRAM_FAULTS=1 ENGRAM_FAULTS_REPORT=$(CURDIR)/$(FAULTS_REPORT) $(CARGO) test --release --workspace --test faults -- --include-ignored --nocapture --test-threads=1)
 
 .PHONY: bench
 bench: build tools ## Side by side with the real etcd; writes bench/RESULTS.md (an hour)

@@ -26,15 +26,6 @@ pub fn begin(name: &'static str) -> Case {
     }
 }
 
-/// As [`begin`] in the long form. In CI's form `None`: the story takes too long for it.
-pub fn begin_long(name: &'static str) -> Option<Case> {
-    if crate::is_long() {
-        return Some(begin(name));
-    }
-    println!("{name}: not in CI's form, `make faults` runs it");
-    None
-}
-
 impl Case {
     /// Notes what was seen, before it is judged.
     pub fn saw(&self, text: impl Into<String>) {
