@@ -171,6 +171,12 @@ fn a_learner_comes_and_goes(cluster: &mut Cluster) {
         let promoted = tools::run(command.args(["member", "promote", &hex]), tools::TOOL_LIMIT);
         promoted.status.success().then_some(())
     });
+    // The leader answered; the new voter hears of it a moment later, as in etcd.
+    cluster.wait_for(LEADER_LIMIT, "the new voter serves", || {
+        let mut command = cluster.etcdctl_command(&[place]);
+        let asked = tools::run(command.args(["endpoint", "health"]), tools::TOOL_LIMIT);
+        asked.status.success().then_some(())
+    });
     everybody_is_healthy(cluster, 4);
     hashes_are_the_same(cluster, 4);
     at(cluster, leader, &["member", "remove", &hex]);
