@@ -133,7 +133,8 @@ async fn ask(address: SocketAddr, writes: bool, stop: &AtomicBool) -> Latencies 
     let mut client = Client::lazy(address);
     let (mut took, mut failed) = (Vec::new(), 0);
     let mut due = Instant::now();
-    while !stop.load(Ordering::Relaxed) {
+    // Once at least: what it runs beside may be over at once.
+    loop {
         let call = async {
             match writes {
                 true => client.put("probe", "value").await.map(drop),
@@ -144,8 +145,10 @@ async fn ask(address: SocketAddr, writes: bool, stop: &AtomicBool) -> Latencies 
             Ok(Ok(())) => took.push(due.elapsed()),
             _ => failed += 1,
         }
+        if stop.load(Ordering::Relaxed) {
+            return Latencies::of(took, failed);
+        }
         due += EVERY;
         tokio::time::sleep_until(due.into()).await;
     }
-    Latencies::of(took, failed)
 }
