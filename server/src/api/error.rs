@@ -180,11 +180,32 @@ refusals! {
     /// A message says that it is compressed, its call does not say how. grpc-go's words.
     COMPRESSED_WITHOUT_ENCODING =
         Internal, "grpc: compressed flag set with identity or empty encoding";
+    /// The key of a session that waited for a lock is gone.
+    SESSION_EXPIRED = Unknown, "mutex: session is expired";
+    /// A watch that a lock or campaign waits by ended for no reason that is known.
+    LOST_WATCHER = Unknown, "lost watcher waiting for delete";
+    /// A call of a leader that does not say which.
+    NO_LEADER_KEY = Unknown, "\"leader\" field must be provided";
+    /// The campaign's key is another's, or gone.
+    NOT_ELECTED = Unknown, "election: not leader";
+    /// The election has no leader.
+    NOBODY_ELECTED = Unknown, "election: no leader";
     /// A snapshot broke off.
     SNAPSHOT_BROKEN = Internal, "etcdserver: the snapshot ended before it was complete";
 }
 
 impl Refusal {
+    /// The same as etcd's lock and election services tell it: they hand on errors of etcd's client,
+    /// which have lost their code.
+    pub fn through_client(self) -> Refusal {
+        let code = if self.text.starts_with("etcdserver: ") {
+            Code::Unknown
+        } else {
+            self.code
+        };
+        Refusal { code, ..self }
+    }
+
     /// No such method or service.
     pub fn unknown_method(path: &str, service_known: bool) -> Refusal {
         let trimmed = path.strip_prefix('/').unwrap_or(path);

@@ -17,6 +17,7 @@ pub mod backend;
 mod charged;
 mod cluster;
 mod compression;
+mod concurrency;
 mod durations;
 pub mod error;
 mod framing;
@@ -487,6 +488,12 @@ impl<B: Backend> Edge<B> {
             Rpc::MoveLeader => Box::pin(self.move_leader(message)).await,
             Rpc::Downgrade => Box::pin(self.downgrade(message)).await,
             Rpc::HealthCheck => health::check(message),
+            Rpc::Lock => Box::pin(self.lock(message)).await,
+            Rpc::Unlock => Box::pin(self.unlock(message)).await,
+            Rpc::Campaign => Box::pin(self.campaign(message)).await,
+            Rpc::Proclaim => Box::pin(self.proclaim(message)).await,
+            Rpc::Leader => Box::pin(self.election_leader(message)).await,
+            Rpc::Resign => Box::pin(self.resign(message)).await,
             rpc if row.service == "etcdserverpb.Auth" => self.auth(rpc, message),
             _ => Err(Refusal::not_served(row.service, row.method)),
         }
@@ -554,6 +561,7 @@ impl<B: Backend> Edge<B> {
             Rpc::LeaseKeepAlive => self.lease_keep_alive(requests),
             Rpc::RangeStream => self.range_stream(requests),
             Rpc::Snapshot => self.snapshot(requests),
+            Rpc::Observe => self.observe(requests),
             Rpc::HealthWatch => health::watch(requests),
             _ => {
                 let refusal = Refusal::not_served(row.service, row.method);

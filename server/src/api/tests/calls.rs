@@ -175,8 +175,13 @@ fn unknown_methods_and_services_are_named() {
         let text = "unknown service grpc.reflection.v1.ServerReflection".to_owned();
         let nope = raw_call(&channel, path, Bytes::new()).await;
         assert_eq!(refusal(nope), (Code::Unimplemented, text));
-        let lock = raw_call(&channel, "/v3lockpb.Lock/Lock", Bytes::new()).await;
-        assert_eq!(refusal(lock).0, Code::Unimplemented);
+        let proclaim = "/v3electionpb.Election/Proclaim";
+        let text = "\"leader\" field must be provided".to_owned();
+        let proclaimed = raw_call(&channel, proclaim, Bytes::new()).await;
+        assert_eq!(refusal(proclaimed), (Code::Unknown, text));
+        let text = "etcdserver: key is not provided".to_owned();
+        let unlocked = raw_call(&channel, "/v3lockpb.Lock/Unlock", Bytes::new()).await;
+        assert_eq!(refusal(unlocked), (Code::Unknown, text));
         let garbage = Bytes::from_static(b"\xff\xff\xff");
         let undecodable = raw_call(&channel, "/etcdserverpb.KV/Range", garbage).await;
         assert_eq!(refusal(undecodable).0, Code::Internal);
