@@ -61,6 +61,12 @@ impl Scene<'_> {
         found.ok_or_else(|| Error::input(Reason::NotFound, format!("there is no member {name}")))
     }
 
+    /// Who changes the members' list: any member that has a quorum behind it.
+    fn speaker(&self) -> Result<&MemberClient, Error> {
+        let speaker = self.sight.asked.speaker();
+        speaker.ok_or_else(|| Error::input(Reason::QuorumLost, "no quorum answers"))
+    }
+
     fn leader(&self) -> Result<&MemberClient, Error> {
         let leading = self.sight.asked.leading().map(|(_, client)| client);
         leading.ok_or_else(|| Error::input(Reason::QuorumLost, "nobody leads"))
@@ -76,15 +82,15 @@ pub async fn act(scene: &Scene<'_>, action: &Action) -> Result<(), Error> {
         Action::CreateMember { seed } => create_member(scene, *seed).await,
         Action::AddLearner { member } => {
             let url = scene.member(member)?.spec.peer_url.clone();
-            Ok(scene.leader()?.add_learner(&url).await?)
+            Ok(scene.speaker()?.add_learner(&url).await?)
         }
         Action::StartPod { member } => start_pod(scene, member).await,
         Action::StopPod { member } | Action::RestartPod { member } => {
             delete_pod(scene, member, None).await
         }
-        Action::Promote { id, .. } => Ok(scene.leader()?.promote(*id).await?),
+        Action::Promote { id, .. } => Ok(scene.speaker()?.promote(*id).await?),
         Action::MoveLeader { id, .. } => Ok(scene.leader()?.move_leader(*id).await?),
-        Action::RemoveMember { id, .. } => Ok(scene.leader()?.remove(*id).await?),
+        Action::RemoveMember { id, .. } => Ok(scene.speaker()?.remove(*id).await?),
         Action::DeleteMember { member, .. } => delete_member(scene, member).await,
         Action::FinishRemoval { member } => finish_removal(scene, member).await,
         Action::ExpandVolume { member } => expand_volume(scene, member).await,

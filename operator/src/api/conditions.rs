@@ -111,6 +111,10 @@ words! {
         InvalidSpec,
         /// The members' list has one that is not of this cluster's objects.
         ForeignMember,
+        /// An address of a member answers for another cluster.
+        WrongCluster,
+        /// What was changed does not start: the change goes no further.
+        RolloutFailed,
         /// What it refers to does not exist.
         NotFound,
         /// It waits for the cluster to be ready.

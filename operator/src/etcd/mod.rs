@@ -68,6 +68,8 @@ pub struct Status {
     pub member_id: u64,
     /// Whom it takes for the leader; 0: nobody.
     pub leader: u64,
+    /// Its term.
+    pub term: u64,
     /// The version it runs.
     pub version: String,
     /// The revision that it has applied.
@@ -153,6 +155,7 @@ impl MemberClient {
             cluster_id: header.cluster_id,
             member_id: header.member_id,
             leader: answer.leader,
+            term: answer.raft_term,
             version: answer.version,
             revision: header.revision,
             db_size: answer.db_size,

@@ -1,6 +1,7 @@
 //! What the members say, all asked at once.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use futures_util::future::join_all;
@@ -12,6 +13,10 @@ use crate::build::{CLIENT_PORT, Names};
 use crate::etcd::{Listed, MemberClient, Status, TlsClient};
 
 use super::{own_pod, pod_state};
+
+/// How many are asked for the list in one pass: each may take as long as a call does, and the pass acts
+/// only on what is not old.
+const ASKED_MAX: usize = 3;
 
 /// What the members said.
 #[derive(Default)]
@@ -30,6 +35,10 @@ pub struct Asked {
     pub alarms: Vec<(i32, u64)>,
     /// Why a member that runs did not answer.
     pub failures: BTreeMap<String, String>,
+    /// Members at whose address another cluster answers; nothing else of what was said there is kept.
+    pub foreign: Vec<String>,
+    /// Who gave the list.
+    speaker: Option<String>,
 }
 
 impl Asked {
@@ -43,6 +52,46 @@ impl Asked {
             .find(|(_, status)| status.member_id == leader)?;
         Some((name, self.clients.get(name)?))
     }
+
+    /// The connection to the member that gave the list: one that has a quorum behind it, and passes on
+    /// to the leader what only that one does.
+    #[must_use]
+    pub fn speaker(&self) -> Option<&MemberClient> {
+        self.clients.get(self.speaker.as_ref()?)
+    }
+
+    /// Leaves out whoever answers for another cluster than `known`; where none is known yet and the
+    /// answers disagree, everybody.
+    fn believe(&mut self, known: Option<u64>) {
+        let ids: BTreeSet<u64> = self.answers.values().map(|one| one.cluster_id).collect();
+        let only = ids.first().copied().filter(|_| ids.len() == 1);
+        let right = known.or(only);
+        let foreign = self
+            .answers
+            .extract_if(.., |_, status| Some(status.cluster_id) != right);
+        for (name, status) in foreign {
+            let text = format!("it answers for another cluster, {:x}", status.cluster_id);
+            self.clients.remove(&name);
+            self.failures.insert(name.clone(), text);
+            self.foreign.push(name);
+        }
+    }
+
+    /// Whom to ask for the list: the leader, then whoever follows one, the furthest first. Each of them
+    /// answers only with a quorum behind it.
+    fn to_ask(&self) -> Vec<String> {
+        let mut knowing: Vec<_> = self
+            .answers
+            .iter()
+            .filter(|(_, status)| status.leader != 0)
+            .collect();
+        knowing.sort_by_key(|(_, status)| {
+            let leads = Some(status.member_id) == self.leader;
+            (!leads, Reverse(status.term), Reverse(status.applied))
+        });
+        let names = knowing.into_iter().map(|(name, _)| name.clone());
+        names.take(ASKED_MAX).collect()
+    }
 }
 
 /// Asks all members that run.
@@ -51,6 +100,7 @@ pub(super) async fn ask(
     members: &[EngramMember],
     pods: &BTreeMap<String, Pod>,
     tls: Option<&TlsClient>,
+    known: Option<u64>,
 ) -> Asked {
     let running = members.iter().filter_map(|member| {
         let pod = own_pod(member, pods).filter(|pod| pod_state::is_up(pod))?;
@@ -77,7 +127,8 @@ pub(super) async fn ask(
             }
         }
     }
-    asked.leader = majority_leader(&asked.answers);
+    asked.believe(known);
+    asked.leader = latest_leader(&asked.answers);
     let leader = asked.leader.unwrap_or_default();
     let leads = |status: &&Status| status.member_id == leader;
     let applied = asked
@@ -87,22 +138,86 @@ pub(super) async fn ask(
         .map(|status| status.applied);
     let most = asked.answers.values().map(|status| status.applied).max();
     asked.applied = applied.or(most).unwrap_or_default();
-    if let Some(client) = asked.leading().map(|(_, client)| client.clone()) {
-        // A failure says that no quorum answered; what is not known stays unknown.
-        asked.listed = client.members().await.ok();
-        asked.alarms = client.alarms().await.unwrap_or_default();
+    for name in asked.to_ask() {
+        let Some(client) = asked.clients.get(&name).cloned() else {
+            continue;
+        };
+        // A failure says that it has no quorum, or does not answer: another one may.
+        if let Ok(listed) = client.members().await {
+            asked.listed = Some(listed);
+            asked.alarms = client.alarms().await.unwrap_or_default();
+            asked.speaker = Some(name);
+            break;
+        }
     }
     asked
 }
 
-/// Whom most of those that answered take for the leader.
-fn majority_leader(answers: &BTreeMap<String, Status>) -> Option<u64> {
-    let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
-    for status in answers.values().filter(|status| status.leader != 0) {
-        *counts.entry(status.leader).or_default() += 1;
+/// Whom those that answered take for the leader, by the latest term: one that was cut off may still name
+/// the one before.
+fn latest_leader(answers: &BTreeMap<String, Status>) -> Option<u64> {
+    let led = answers.values().filter(|status| status.leader != 0);
+    let latest = led.max_by_key(|status| status.term)?;
+    Some(latest.leader)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(answers: &[(&str, u64, u64, u64)]) -> Asked {
+        let status = |(id, &(name, cluster_id, leader, term)): (u64, _)| {
+            let status = Status {
+                cluster_id,
+                member_id: id,
+                leader,
+                term,
+                ..Status::default()
+            };
+            (String::from(name), status)
+        };
+        Asked {
+            answers: (1..).zip(answers).map(status).collect(),
+            ..Asked::default()
+        }
     }
-    counts
-        .into_iter()
-        .max_by_key(|(_, count)| *count)
-        .map(|(leader, _)| leader)
+
+    #[test]
+    fn another_cluster_is_not_believed_though_it_leads_itself() {
+        let mut asked = said(&[("a", 7, 2, 3), ("b", 7, 2, 3), ("c", 9, 3, 50)]);
+        asked.believe(Some(7));
+        assert_eq!(asked.foreign, ["c"]);
+        assert_eq!(latest_leader(&asked.answers), Some(2));
+        assert!(asked.failures["c"].contains("another cluster, 9"));
+        // All of them foreign, as after a list that was re-made: nobody is believed.
+        let mut asked = said(&[("a", 9, 1, 3)]);
+        asked.believe(Some(7));
+        assert_eq!((asked.answers.len(), asked.to_ask().len()), (0, 0));
+    }
+
+    #[test]
+    fn before_the_cluster_is_known_only_agreement_is_believed() {
+        let mut asked = said(&[("a", 7, 1, 3)]);
+        asked.believe(None);
+        assert_eq!((asked.answers.len(), asked.foreign.len()), (1, 0));
+        let mut asked = said(&[("a", 7, 1, 3), ("b", 9, 2, 3)]);
+        asked.believe(None);
+        assert_eq!((asked.answers.len(), asked.foreign.len()), (0, 2));
+    }
+
+    #[test]
+    fn whoever_answers_is_asked_the_leader_first() {
+        let mut asked = said(&[("a", 7, 3, 4), ("b", 7, 0, 9), ("c", 7, 3, 4)]);
+        asked.leader = latest_leader(&asked.answers);
+        assert_eq!(asked.to_ask(), ["c", "a"]);
+        // The leader does not answer the operator: its followers do.
+        asked.answers.remove("c");
+        assert_eq!(asked.to_ask(), ["a"]);
+    }
+
+    #[test]
+    fn the_latest_term_says_who_leads() {
+        let asked = said(&[("a", 7, 9, 4), ("b", 7, 2, 5), ("c", 7, 9, 4)]);
+        assert_eq!(latest_leader(&asked.answers), Some(2));
+    }
 }

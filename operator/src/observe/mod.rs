@@ -74,7 +74,7 @@ pub async fn observe(
         .into_iter()
         .map(|claim| (claim.name_any(), claim))
         .collect();
-    let asked = asked::ask(&names, &members, &pods, tls).await;
+    let asked = asked::ask(&names, &members, &pods, tls, known_id(cluster)).await;
     let template = build::template_hash(cluster, image);
     let now = k8s_openapi::jiff::Timestamp::now().as_second();
     let roster = asked
@@ -112,6 +112,7 @@ pub async fn observe(
         members: views,
         roster,
         replacements: recent.count(),
+        foreign: asked.foreign.clone(),
     };
     Ok(Sight {
         began,
@@ -120,6 +121,12 @@ pub async fn observe(
         pods,
         asked,
     })
+}
+
+/// The cluster's recorded ID. One that is no number is nobody's: then nobody is believed.
+fn known_id(cluster: &EngramCluster) -> Option<u64> {
+    let recorded = cluster.status.as_ref()?.cluster_id.as_ref()?;
+    Some(u64::from_str_radix(recorded, 16).unwrap_or_default())
 }
 
 fn is_fresh(began: Instant) -> bool {
@@ -225,6 +232,7 @@ fn view(
         PodView {
             state,
             outdated: spent || template.map(String::as_str) != Some(facts.template),
+            spent,
         }
     });
     let listed = roster.and_then(|roster| roster.of(&name));

@@ -24,17 +24,80 @@ pub(super) fn lost(observed: &Observed, wanted: &Wanted, member: &Member) -> Opt
     {
         return Some(Cause::NodeLost);
     }
-    match member.pod.as_ref().map(|pod| &pod.state) {
-        Some(PodState::Broken {
+    let pod = member.pod.as_ref()?;
+    match pod.state {
+        // What fails may be the template and not the member: the volume is kept, and the pod is
+        // restarted in place once something else is wanted.
+        PodState::Broken { .. } if pod.outdated || is_unproven(observed) => None,
+        PodState::Broken {
             since,
             starved: false,
-        }) if elapsed(*since) >= seconds(wanted.unhealthy_after) => Some(Cause::Unhealthy),
+        } if elapsed(since) >= seconds(wanted.unhealthy_after) => Some(Cause::Unhealthy),
         _ => None,
     }
 }
 
-/// Members that the cluster does not list any more.
-pub(super) fn put_away(observed: &Observed, roster: &Roster) -> Vec<Action> {
+/// Whether a change is under way, and no member works yet on what is wanted.
+fn is_unproven(observed: &Observed) -> bool {
+    let pods = |outdated: bool| {
+        observed.members.iter().filter(move |member| {
+            let pod = member.pod.as_ref();
+            pod.is_some_and(|pod| pod.outdated == outdated && !pod.spent)
+        })
+    };
+    pods(true).next().is_some() && !pods(false).any(Member::is_ready)
+}
+
+/// What a person should know where what is wanted does not start: for as long as a member may fail it
+/// may yet come up.
+pub(super) fn bad_rollout(observed: &Observed, wanted: &Wanted) -> Option<String> {
+    if !is_unproven(observed) {
+        return None;
+    }
+    let limit = i64::try_from(wanted.unhealthy_after.as_secs()).unwrap_or(i64::MAX);
+    let fails = |member: &&Member| {
+        let Some(pod) = member.pod.as_ref().filter(|pod| !pod.outdated) else {
+            return false;
+        };
+        matches!(pod.state, PodState::Broken { since, .. } if observed.now.saturating_sub(since) >= limit)
+    };
+    let member = observed.members.iter().find(fails)?;
+    Some(format!(
+        "{} does not start with what was changed, and nobody runs with it: the others stay as they are, \
+         and its volume is kept; correct the specification or take the change back",
+        member.name
+    ))
+}
+
+/// What a person should know where the list holds so few of the members that it may be one that a single
+/// member made for itself (`--force-new-cluster`): what the others hold may be the cluster's data.
+pub(super) fn disowned(observed: &Observed, roster: &Roster) -> Option<String> {
+    let unlisted = |member: &&Member| member.listed_before && roster.of(&member.name).is_none();
+    let disowned: Vec<&str> = observed
+        .staying()
+        .filter(unlisted)
+        .map(|member| member.name.as_str())
+        .collect();
+    let voters = roster.voters().count();
+    if disowned.is_empty() || voters >= quorum(voters + disowned.len()) {
+        return None;
+    }
+    Some(format!(
+        "the members' list has {voters} voters and not {}: their volumes are kept; delete their \
+         EngramMember objects if they are to go",
+        disowned.join(", ")
+    ))
+}
+
+/// Members that the cluster does not list any more. Those that nobody deleted go one at a time, within
+/// the limit of an hour, and while enough of the others have the data.
+pub(super) fn put_away(observed: &Observed, roster: &Roster, wanted: &Wanted) -> Vec<Action> {
+    let holds = |entry: &&Entry| {
+        let member = observed.member(&entry.member);
+        member.is_some_and(|member| member.healthy && member.volume == Volume::Present)
+    };
+    let held = roster.voters().filter(holds).count() >= quorum(roster.voters().count());
+    let may_mark = held && observed.replacements < wanted.replacements_per_hour;
     let unlisted = observed
         .members
         .iter()
@@ -43,11 +106,11 @@ pub(super) fn put_away(observed: &Observed, roster: &Roster) -> Vec<Action> {
         (true, _) => Some(Action::FinishRemoval {
             member: member.name.clone(),
         }),
-        (false, true) => Some(Action::DeleteMember {
+        (false, true) if may_mark => Some(Action::DeleteMember {
             member: member.name.clone(),
             cause: Cause::RemovedElsewhere,
         }),
-        (false, false) => None,
+        (false, _) => None,
     };
     // The second kind is not disruptive (the cluster has let go of them), but one a pass will do.
     let mut actions: Vec<Action> = unlisted.filter_map(action).collect();

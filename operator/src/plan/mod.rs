@@ -135,6 +135,12 @@ impl Cause {
         matches!(self, Self::VolumeLost | Self::NodeLost | Self::Unhealthy)
     }
 
+    /// Whether it counts for the limit of an hour: nobody asked the operator for it.
+    #[must_use]
+    pub fn is_limited(self) -> bool {
+        self.is_replacement() || self == Self::RemovedElsewhere
+    }
+
     /// As metrics and events name it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -218,6 +224,9 @@ pub fn plan(observed: &Observed, wanted: &Wanted) -> Plan {
     if wanted.replicas == 0 {
         return scale::rest(observed);
     }
+    if !observed.foreign.is_empty() {
+        return foreign(observed);
+    }
     if !observed.bootstrapped {
         return join::found(observed);
     }
@@ -230,6 +239,20 @@ pub fn plan(observed: &Observed, wanted: &Wanted) -> Plan {
     going_on(observed, wanted)
 }
 
+/// A re-used address or name, or data of another cluster: nothing that disturbs anybody is done until a
+/// person has looked. Members that are missing are started, where the cluster was founded.
+fn foreign(observed: &Observed) -> Plan {
+    let plan = match observed.bootstrapped {
+        true => join::starts(observed),
+        false => Plan::default(),
+    };
+    let names = observed.foreign.join(", ");
+    let message = format!(
+        "{names}: another cluster answers there, and is not believed: nothing is changed until it does not"
+    );
+    plan.blocked(Reason::WrongCluster, message)
+}
+
 /// A cluster that has been founded.
 fn going_on(observed: &Observed, wanted: &Wanted) -> Plan {
     let mut plan = join::starts(observed);
@@ -239,8 +262,15 @@ fn going_on(observed: &Observed, wanted: &Wanted) -> Plan {
         // A disk that is full may be why.
         return scale::volumes(observed, wanted, plan.blocked(reason, message));
     };
+    if let Some(message) = heal::disowned(observed, roster) {
+        return Plan::default().blocked(Reason::WouldLoseQuorum, message);
+    }
+    if let Some(message) = heal::bad_rollout(observed, wanted) {
+        plan = plan.blocked(Reason::RolloutFailed, message);
+    }
     // First of all: whoever is started may need the room of whoever is gone.
-    plan.actions.splice(0..0, heal::put_away(observed, roster));
+    let gone = heal::put_away(observed, roster, wanted);
+    plan.actions.splice(0..0, gone);
     let steps: [Step; 6] = [
         heal::step,
         join::step,

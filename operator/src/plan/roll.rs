@@ -12,9 +12,24 @@ fn is_outdated(member: &Member) -> bool {
         && pod.is_some_and(|pod| pod.outdated && pod.state != PodState::Terminating)
 }
 
-/// One pod that serves nobody and is not as wanted.
+/// One pod that serves nobody and is not as wanted. Where pods wait for a person to delete them, that is
+/// about the template of those that work: one that has ended, or that has failed for as long as a member
+/// may, is restarted all the same.
 pub(super) fn repair(observed: &Observed, wanted: &Wanted) -> Option<Action> {
-    let mut members = observed.members.iter().filter(|_| wanted.rolling);
+    let limit = i64::try_from(wanted.unhealthy_after.as_secs()).unwrap_or(i64::MAX);
+    let hopeless = |member: &Member| {
+        let pod = member.pod.as_ref();
+        pod.is_some_and(|pod| match pod.state {
+            PodState::Broken { since, .. } => {
+                pod.spent || observed.now.saturating_sub(since) >= limit
+            }
+            _ => pod.spent,
+        })
+    };
+    let mut members = observed
+        .members
+        .iter()
+        .filter(|member| wanted.rolling || hopeless(member));
     let stuck = members.find(|member| member.is_stuck_on_the_old());
     stuck.map(|member| Action::RestartPod {
         member: member.name.clone(),
@@ -32,12 +47,12 @@ pub(super) fn step(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: 
         return Next::On(plan);
     }
     let message = format!("{outdated} pods are restarted, one after the other");
+    if let Some(action) = repair(observed, wanted) {
+        return Next::Done(plan.step(action, Reason::RollingUpdate, message));
+    }
     if !wanted.rolling {
         let message = format!("{outdated} pods are not as wanted: delete them when it suits");
         return Next::On(plan.waiting(Reason::WaitingForDeletion, message));
-    }
-    if let Some(action) = repair(observed, wanted) {
-        return Next::Done(plan.step(action, Reason::RollingUpdate, message));
     }
     // One of two can never be missed, and one that is to become more is not: scaling comes first,
     // and no write need wait.

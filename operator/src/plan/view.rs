@@ -20,6 +20,9 @@ pub struct Observed {
     pub roster: Option<Roster>,
     /// Members replaced within the last hour.
     pub replacements: usize,
+    /// Members whose address answers for another cluster, or, before this one's ID is known, all that
+    /// answer where they disagree. Nothing that they said is in here.
+    pub foreign: Vec<String>,
 }
 
 impl Observed {
@@ -123,12 +126,14 @@ impl Member {
     }
 
     /// Whether its pod is other than wanted and serves nobody: restarting it takes nothing away, as
-    /// long as its volume stays. One that hangs is among them, which only a change can help.
+    /// long as its volume stays, or never held anything. One that hangs is among them, which only a change
+    /// can help.
     #[must_use]
     pub fn is_stuck_on_the_old(&self) -> bool {
         let pod = self.pod.as_ref();
         let stuck = pod.is_some_and(|pod| pod.outdated && pod.state.is_down());
-        stuck && !self.healthy && self.volume != Volume::Terminating
+        let keeps = self.volume != Volume::Terminating || !self.initialized;
+        stuck && !self.healthy && keeps
     }
 }
 
@@ -139,6 +144,9 @@ pub struct Pod {
     pub state: PodState,
     /// Whether it is other than wanted.
     pub outdated: bool,
+    /// Whether it has ended for good and never starts again: whatever the template, another one is
+    /// needed. Such a pod is outdated as well.
+    pub spent: bool,
 }
 
 /// How a pod is.

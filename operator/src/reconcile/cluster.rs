@@ -95,6 +95,7 @@ async fn pass(
     if cluster.spec.bootstrap.is_some() && status.restored.is_none() {
         status.restored = sight.pods.values().find_map(restore::restored);
     }
+    tell_of_foreign(context, cluster, &sight).await;
     latch(context, cluster, &sight, status).await?;
     // A Service that is refused does not keep members from being healed.
     let children = match deleting {
@@ -135,6 +136,18 @@ async fn pass(
             over,
         }),
     }
+}
+
+/// Says once that another cluster answers: until the condition says otherwise it is known.
+async fn tell_of_foreign(context: &Context, cluster: &EngramCluster, sight: &Sight) {
+    let word = Reason::WrongCluster.as_str();
+    let mut conditions = cluster.status.iter().flat_map(|status| &status.conditions);
+    if sight.asked.foreign.is_empty() || conditions.any(|one| one.reason == word) {
+        return;
+    }
+    let names = sight.asked.foreign.join(", ");
+    let note = format!("{names}: another cluster answers there; it is not believed");
+    context.event(cluster, true, word, &note).await;
 }
 
 /// Once the cluster's ID is known it is written down, before anything else is decided: from then on

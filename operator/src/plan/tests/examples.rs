@@ -284,3 +284,116 @@ fn a_learner_that_is_not_needed_any_more_goes_first() {
     assert!(world.is_settled());
     assert_eq!(world.observed.members[0].node, Node::Ready);
 }
+
+fn deletes(actions: &[Action]) -> usize {
+    let goes = |action: &&Action| {
+        matches!(
+            action,
+            Action::DeleteMember { .. } | Action::RemoveMember { .. }
+        )
+    };
+    actions.iter().filter(goes).count()
+}
+
+#[test]
+fn a_change_that_does_not_start_stops_and_costs_no_volume() {
+    let mut world = World::of(3, 3);
+    world.change_template(true);
+    // A day, and ten times the time a member may fail in every hour of it.
+    let actions = all_actions(&mut world, 17_280);
+    assert_eq!(deletes(&actions), 0, "{actions:?}");
+    let restarts = actions
+        .iter()
+        .filter(|action| matches!(action, Action::RestartPod { .. }));
+    assert_eq!(restarts.count(), 1, "it goes no further");
+    assert_eq!(world.healthy_voters(), 2);
+    let blocked = plan(&world.view(), &world.wanted).blocked;
+    assert_eq!(blocked.map(|note| note.reason), Some(Reason::RolloutFailed));
+    world.revert_template();
+    assert_eq!(deletes(&all_actions(&mut world, 100)), 0);
+    assert!(world.is_settled());
+    let names: Vec<&str> = world
+        .observed
+        .members
+        .iter()
+        .map(|member| member.name.as_str())
+        .collect();
+    assert_eq!(names, ["demo-1", "demo-2", "demo-3"]);
+}
+
+#[test]
+fn a_member_that_fails_where_others_run_the_same_is_lost_still() {
+    let mut world = World::of(3, 3);
+    let member = world.member("demo-2").unwrap();
+    member.healthy = false;
+    member.pod.as_mut().unwrap().state = PodState::Broken {
+        since: 0,
+        starved: false,
+    };
+    world.settle();
+    assert!(world.observed.member("demo-2").is_none());
+}
+
+#[test]
+fn another_cluster_that_answers_is_not_acted_upon() {
+    let mut world = World::of(3, 3);
+    world.lose_volume("demo-3");
+    let mut view = world.view();
+    view.foreign = vec!["demo-2".into()];
+    let planned = plan(&view, &world.wanted);
+    assert_eq!(planned.actions, []);
+    assert_eq!(planned.blocked.unwrap().reason, Reason::WrongCluster);
+    // Before the cluster is known, nobody is believed and nobody is made.
+    let mut view = World::of(0, 3).view();
+    view.foreign = vec!["demo-1".into()];
+    assert_eq!(plan(&view, &world.wanted).actions, []);
+}
+
+#[test]
+fn a_list_that_one_member_made_for_itself_puts_nobody_away() {
+    for (count, kept) in [(3, 1), (5, 1), (5, 2), (2, 1)] {
+        let mut world = World::of(count, count as usize);
+        let roster = world.observed.roster.as_mut().unwrap();
+        roster.entries.retain(|entry| entry.id <= kept);
+        let planned = plan(&world.view(), &world.wanted);
+        assert_eq!(planned.actions, [], "{kept} of {count}");
+        assert_eq!(planned.blocked.unwrap().reason, Reason::WouldLoseQuorum);
+    }
+}
+
+#[test]
+fn members_removed_by_hand_are_put_away_within_the_limit() {
+    let mut world = World::of(5, 5);
+    let roster = world.observed.roster.as_mut().unwrap();
+    roster.entries.retain(|entry| entry.id != 5);
+    world.observed.replacements = 6;
+    world.wanted.replacements_per_hour = 6;
+    assert_eq!(deletes(&plan(&world.view(), &world.wanted).actions), 0);
+    world.observed.replacements = 5;
+    assert_eq!(deletes(&plan(&world.view(), &world.wanted).actions), 1);
+}
+
+#[test]
+fn a_pod_that_has_ended_is_restarted_though_the_template_waits_for_a_person() {
+    let mut world = World::of(3, 3);
+    world.wanted.rolling = false;
+    world.observed.members[0].pod.as_mut().unwrap().outdated = true;
+    let member = world.member("demo-3").unwrap();
+    member.healthy = false;
+    let pod = member.pod.as_mut().unwrap();
+    (pod.outdated, pod.spent) = (true, true);
+    pod.state = PodState::Broken {
+        since: 1000,
+        starved: true,
+    };
+    assert_eq!(
+        world.tick(),
+        [Action::RestartPod {
+            member: "demo-3".into()
+        }]
+    );
+    assert_eq!(deletes(&all_actions(&mut world, 40)), 0);
+    assert_eq!(world.healthy_voters(), 3);
+    let old = world.observed.members[0].pod.as_ref().unwrap();
+    assert!(old.outdated, "the template waits for its person");
+}

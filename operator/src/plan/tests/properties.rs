@@ -19,6 +19,7 @@ enum Event {
     Scale(usize),
     Rest,
     ChangeTemplate,
+    BadTemplate(usize),
     DeleteMember(usize),
     GrowVolumes,
     Pass(usize),
@@ -36,6 +37,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => prop::sample::select(vec![1, 3, 5, 7]).prop_map(Event::Scale),
         1 => Just(Event::Rest),
         2 => Just(Event::ChangeTemplate),
+        1 => (1..60_usize).prop_map(Event::BadTemplate),
         1 => (0..7_usize).prop_map(Event::DeleteMember),
         1 => Just(Event::GrowVolumes),
         8 => (1..30_usize).prop_map(Event::Pass),
@@ -124,13 +126,12 @@ fn happen(world: &mut World, event: &Event) {
             world.wanted.replicas = world.places.map_or(*replicas, |most| most.min(*replicas));
         }
         Event::Rest => world.wanted.replicas = 0,
-        Event::ChangeTemplate => {
-            let pods = world
-                .observed
-                .members
-                .iter_mut()
-                .filter_map(|member| member.pod.as_mut());
-            pods.for_each(|pod| pod.outdated = true);
+        Event::ChangeTemplate => world.change_template(false),
+        // One that lets nobody start, for so many passes, and what is wanted then is good.
+        Event::BadTemplate(ticks) => {
+            world.change_template(true);
+            (0..*ticks).for_each(|_| drop(world.tick()));
+            world.change_template(false);
         }
         Event::DeleteMember(index) => {
             if let Some(name) = target(world, *index) {

@@ -20,6 +20,8 @@ pub struct World {
     /// When each pod was started, by member.
     started: Vec<(String, i64)>,
     pub leader_moves: usize,
+    /// Whether no pod that is started comes up.
+    pub bad_template: bool,
 }
 
 impl World {
@@ -55,6 +57,7 @@ impl World {
             places: None,
             started: Vec::new(),
             leader_moves: 0,
+            bad_template: false,
         }
     }
 
@@ -214,6 +217,7 @@ impl World {
         member.pod = Some(Pod {
             state: PodState::Unplaced { since: now },
             outdated: false,
+            spent: false,
         });
         self.place();
     }
@@ -260,6 +264,7 @@ fn well(number: u32) -> Member {
                 ready_since: Some(0),
             },
             outdated: false,
+            spent: false,
         }),
         volume: Volume::Present,
         node: Node::Ready,

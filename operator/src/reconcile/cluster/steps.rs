@@ -84,7 +84,7 @@ async fn done(
     let names = Names::of(cluster);
     let labels = [names.namespace.as_str(), names.cluster.as_str()];
     if let Action::DeleteMember { cause, .. } = action
-        && cause.is_replacement()
+        && cause.is_limited()
     {
         status.replacements.push(Time(now()));
         let labels = [labels[0], labels[1], cause.as_str()];

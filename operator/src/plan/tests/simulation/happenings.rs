@@ -34,6 +34,24 @@ impl World {
         self.elect();
     }
 
+    /// What is wanted changes: every pod is of before. One that is `bad` lets no pod start.
+    pub fn change_template(&mut self, bad: bool) {
+        self.bad_template = bad;
+        let members = self.observed.members.iter_mut();
+        members
+            .filter_map(|member| member.pod.as_mut())
+            .for_each(|pod| pod.outdated = true);
+    }
+
+    /// It is taken back: what ran before is as wanted, and what was started since is not.
+    pub fn revert_template(&mut self) {
+        self.bad_template = false;
+        let members = self.observed.members.iter_mut();
+        members
+            .filter_map(|member| member.pod.as_mut())
+            .for_each(|pod| pod.outdated = !pod.outdated);
+    }
+
     /// A volume goes with its pod.
     pub fn lose_volume(&mut self, name: &str) {
         self.lose_pod(name);
@@ -128,10 +146,22 @@ impl World {
     fn come_up(&mut self, name: &str) {
         let now = self.observed.now;
         let founded = self.observed.bootstrapped;
+        let bad = self.bad_template;
         let Some(member) = self.member(name) else {
             return;
         };
         if matches!(member.node, Node::Lost { .. }) || member.pod.is_none() {
+            return;
+        }
+        if bad {
+            member.pod = Some(Pod {
+                state: PodState::Broken {
+                    since: now,
+                    starved: false,
+                },
+                outdated: false,
+                spent: false,
+            });
             return;
         }
         member.pod = Some(Pod {
@@ -139,6 +169,7 @@ impl World {
                 ready_since: Some(now),
             },
             outdated: false,
+            spent: false,
         });
         member.healthy = true;
         member.caught_up = true;
