@@ -152,7 +152,7 @@ impl<B: Backend> Observing<B> {
                 self.phase = Phase::Unknown;
                 return;
             }
-            let (header, kv) = (header.clone(), event.kv);
+            let kv = event.kv;
             self.ready
                 .push_back(electionpb::LeaderResponse { header, kv });
         }
