@@ -65,13 +65,7 @@ pub(super) fn begin_segment(
         chain_before: birth.end.chain,
         born_bytes: widen(HEADER_BYTES + frame_bytes),
     };
-    let mut end = End {
-        offset: HEADER_BYTES,
-        chain: header.chain(),
-        sequence: header.sequence,
-        torn_bytes: 0,
-        last_frame: HEADER_BYTES,
-    };
+    let mut end = End::behind(&header);
     let mut page = header.encode();
     if records > 0 {
         let sealed = seal(&mut frame, &position_of(id, &end), records);

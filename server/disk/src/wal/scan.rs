@@ -77,6 +77,19 @@ pub(super) struct End {
     pub(super) last_frame: usize,
 }
 
+impl End {
+    /// Of a segment that is nothing but its header.
+    pub(super) fn behind(header: &SegmentHeader) -> End {
+        End {
+            offset: HEADER_BYTES,
+            chain: header.chain(),
+            sequence: header.sequence,
+            torn_bytes: 0,
+            last_frame: HEADER_BYTES,
+        }
+    }
+}
+
 /// A record in its segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecordAt<'a> {
@@ -101,13 +114,7 @@ pub(super) fn walk(
     data: &mut Vec<u8>,
     visit: &mut dyn FnMut(Step<'_>) -> Result<(), Damage>,
 ) -> Result<End, DamageAt> {
-    let mut end = End {
-        offset: HEADER_BYTES,
-        chain: header.chain(),
-        sequence: header.sequence,
-        torn_bytes: 0,
-        last_frame: HEADER_BYTES,
-    };
+    let mut end = End::behind(header);
     loop {
         let offset = end.offset;
         let frame = match frame_at(header, data, &end)? {

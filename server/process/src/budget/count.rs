@@ -16,7 +16,7 @@ pub struct Count {
 #[derive(Debug)]
 pub struct Counted {
     now: Arc<AtomicUsize>,
-    held: Option<Arc<AtomicUsize>>,
+    held: Arc<AtomicUsize>,
 }
 
 impl Count {
@@ -25,22 +25,6 @@ impl Count {
         Count {
             now: Arc::default(),
             max,
-        }
-    }
-
-    /// One more.
-    ///
-    /// # Errors
-    /// There are as many as there may be.
-    pub fn enter(&self) -> Result<Counted, Exhausted> {
-        let before = self.now.fetch_add(1, Ordering::Relaxed);
-        let entered = Counted {
-            now: self.now.clone(),
-            held: None,
-        };
-        match before < self.max {
-            true => Ok(entered),
-            false => Err(Exhausted),
         }
     }
 
@@ -54,7 +38,7 @@ impl Count {
         let held = holder.fetch_add(1, Ordering::Relaxed);
         let entered = Counted {
             now: self.now.clone(),
-            held: Some(holder.clone()),
+            held: holder.clone(),
         };
         match held < self.max.saturating_sub(before) {
             true => Ok(entered),
@@ -66,9 +50,7 @@ impl Count {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.now.fetch_sub(1, Ordering::Relaxed);
-        if let Some(held) = &self.held {
-            held.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -79,11 +61,13 @@ mod tests {
     #[test]
     fn there_are_no_more_than_there_may_be() {
         let count = Count::up_to(2);
-        let first = count.enter().unwrap();
-        let _second = count.enter().unwrap();
-        assert!(count.enter().is_err());
+        // Each by a holder of its own.
+        let enter = || count.enter_for(&Arc::default());
+        let first = enter().unwrap();
+        let _second = enter().unwrap();
+        assert!(enter().is_err());
         drop(first);
-        assert!(count.enter().is_ok());
+        assert!(enter().is_ok());
     }
 
     #[test]
