@@ -15,7 +15,7 @@ use crate::build::{self, MemberPod, Names};
 use crate::etcd::MemberClient;
 use crate::observe::Sight;
 use crate::plan::Action;
-use crate::reconcile::{Context, Error, is_gone, missing_authorities};
+use crate::reconcile::{Context, Error, follow_policy, is_gone, missing_authorities, this_one};
 
 /// A pod that is being deleted for longer than this, and whose member the cluster does not list any
 /// more, is not waited for: its node is gone. In seconds, beyond the pod's own time to end.
@@ -287,12 +287,7 @@ async fn finish_removal(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
             (Some(_), false) => Ok(()),
         };
     }
-    if scene.cluster.spec.storage.reclaim_policy == VolumeReclaim::Delete {
-        // Its name has the member's UID in it: no other claim ever has it.
-        let claim = build::claim_name(member);
-        let claims = scene.claims();
-        gone(claims.delete(&claim, &DeleteParams::default()).await)?;
-    }
+    put_claim_away(scene, member).await?;
     // As it is now: its status was written since it was seen.
     let Some(member) = scene.members().get_opt(name).await? else {
         return Ok(());
@@ -311,6 +306,31 @@ async fn finish_removal(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
             .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
             .await,
     )
+}
+
+/// By the policy of this moment, not of when the pass began: with the member's object garbage collection
+/// takes whatever it owns.
+async fn put_claim_away(scene: &Scene<'_>, member: &EngramMember) -> Result<(), Error> {
+    let claims = scene.claims();
+    let Some(claim) = claims.get_opt(&build::claim_name(member)).await? else {
+        return Ok(());
+    };
+    let names = scene.names();
+    let clusters: Api<EngramCluster> =
+        Api::namespaced(scene.context.client.clone(), &names.namespace);
+    let now = clusters.get_opt(&names.cluster).await?;
+    let same = |cluster: &EngramCluster| cluster.metadata.uid == scene.cluster.metadata.uid;
+    let now = now.filter(same);
+    let cluster = now.as_ref().unwrap_or(scene.cluster);
+    match cluster.spec.storage.reclaim_policy {
+        VolumeReclaim::Retain => {
+            follow_policy(&scene.context.client, cluster, member, &claim).await
+        }
+        VolumeReclaim::Delete => {
+            let params = this_one(&claim);
+            gone(claims.delete(&claim.name_any(), &params).await)
+        }
+    }
 }
 
 const CANNOT_GROW: &str = ": set allowVolumeExpansion in it, where it can do that, or restore a backup \

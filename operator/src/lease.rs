@@ -21,6 +21,33 @@ const RENEW_LIMIT: Duration = Duration::from_secs(10);
 /// Between two attempts (client-go's default).
 const RETRY: Duration = Duration::from_secs(2);
 
+/// How a Lease is kept.
+struct Pace {
+    /// Between two attempts.
+    retry: Duration,
+    /// How long after the last good attempt was begun it counts as lost.
+    limit: Duration,
+}
+
+/// Attempts until the Lease is lost. What counts is when an attempt was begun: its record may have been
+/// written at once and its answer come late, and others count from the record.
+async fn hold(
+    pace: &Pace,
+    mut renewed: Instant,
+    mut attempt: impl AsyncFnMut() -> Result<bool, kube::Error>,
+) {
+    while renewed.elapsed() < pace.limit {
+        tokio::time::sleep(pace.retry).await;
+        let left = pace.limit.saturating_sub(renewed.elapsed());
+        let began = Instant::now();
+        match tokio::time::timeout(left, attempt()).await {
+            Ok(Ok(true)) => renewed = began,
+            Ok(Ok(false)) | Err(_) => return,
+            Ok(Err(error)) => tracing::warn!(%error, "the Lease cannot be renewed"),
+        }
+    }
+}
+
 /// What is to be done about a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Move {
@@ -57,6 +84,8 @@ pub struct Holder {
     identity: String,
     /// The record as last seen, and when it was first seen so.
     seen: Option<(LeaseSpec, Instant)>,
+    /// When the attempt was begun that took it.
+    taken: Instant,
 }
 
 impl Holder {
@@ -68,15 +97,21 @@ impl Holder {
             name: settings.lease_name.clone(),
             identity: settings.identity.clone(),
             seen: None,
+            taken: Instant::now(),
         }
     }
 
     /// Waits until this replica holds the Lease.
     pub async fn acquire(&mut self) {
         loop {
+            let began = Instant::now();
             match self.attempt().await {
-                Ok(true) => return,
-                Ok(false) => {}
+                Ok(true) if began.elapsed() < RENEW_LIMIT => {
+                    self.taken = began;
+                    return;
+                }
+                // An answer that came so late is of a Lease that is over, or nearly: once more.
+                Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "the Lease cannot be looked at"),
             }
             tokio::time::sleep(RETRY).await;
@@ -85,20 +120,12 @@ impl Holder {
 
     /// Keeps the Lease; returns when it is lost.
     pub async fn keep(&mut self) {
-        let mut renewed = Instant::now();
-        loop {
-            tokio::time::sleep(RETRY).await;
-            let left = RENEW_LIMIT.saturating_sub(renewed.elapsed());
-            match tokio::time::timeout(left, self.attempt()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
-                Ok(Ok(false)) => return,
-                Ok(Err(error)) => tracing::warn!(%error, "the Lease cannot be renewed"),
-                Err(_) => return,
-            }
-            if renewed.elapsed() >= RENEW_LIMIT {
-                return;
-            }
-        }
+        let pace = Pace {
+            retry: RETRY,
+            limit: RENEW_LIMIT,
+        };
+        let taken = self.taken;
+        hold(&pace, taken, async || self.attempt().await).await;
     }
 
     /// Gives the Lease back, so that the next one need not wait.
@@ -220,5 +247,29 @@ mod tests {
             Move::Write { takes: true }
         );
         assert_eq!(decide(Some(&held("b", -1)), "a", seconds(14)), Move::Wait);
+    }
+
+    /// An answer that comes late does not prolong the Lease: others count from the record, which may
+    /// have been written when the attempt was begun.
+    #[tokio::test]
+    async fn a_late_answer_does_not_prolong_it() {
+        let pace = Pace {
+            retry: Duration::from_millis(10),
+            limit: Duration::from_secs(2),
+        };
+        let began = Instant::now();
+        let mut attempts = 0;
+        let attempt = async || {
+            attempts += 1;
+            match attempts {
+                1 => tokio::time::sleep(Duration::from_millis(1500)).await,
+                _ => std::future::pending().await,
+            }
+            Ok(true)
+        };
+        hold(&pace, began, attempt).await;
+        let held = began.elapsed();
+        assert!(held < Duration::from_millis(2900), "{held:?}");
+        assert_eq!(attempts, 2);
     }
 }

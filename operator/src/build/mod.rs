@@ -26,7 +26,7 @@ pub use quantity::bytes;
 pub use services::{client_service, peer_service};
 pub use store::{AUTHORITIES_KEY, StoreAccess, access};
 pub use tool::{Tool, tool_pod};
-pub use volume::{claim_name, volume_claim};
+pub use volume::{claim_name, claim_repair, volume_claim};
 
 use serde::de::DeserializeOwned;
 

@@ -356,3 +356,32 @@ fn certificates_may_be_the_users() {
     assert_eq!(names.server_secret().as_deref(), Some("mine"));
     assert_eq!(names.peer_secret().as_deref(), Some("demo-peer-tls"));
 }
+
+#[test]
+fn a_claim_follows_the_policy_as_it_is_now() {
+    let with =
+        |policy: &str| cluster(json!({ "storage": { "size": "1Gi", "reclaimPolicy": policy } }));
+    let (delete, retain) = (with("Delete"), with("Retain"));
+    let mut claim = volume_claim(&delete, &member());
+    claim.metadata.uid = Some("c".into());
+    claim.metadata.resource_version = Some("7".into());
+    assert_eq!(claim_repair(&delete, &member(), &claim), None);
+    let other = json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "other" });
+    let owners = claim.metadata.owner_references.as_mut().unwrap();
+    owners.push(shaped(other.clone()));
+    // Retain, said later: the member's object owns it no more, others still do.
+    let patch = claim_repair(&retain, &member(), &claim).unwrap();
+    assert_eq!(patch["metadata"]["ownerReferences"], json!([other]));
+    assert_eq!(patch["metadata"]["uid"], "c");
+    assert_eq!(patch["metadata"]["resourceVersion"], "7");
+    // And Delete, said later.
+    claim.metadata.owner_references = None;
+    assert_eq!(claim_repair(&retain, &member(), &claim), None);
+    let patch = claim_repair(&delete, &member(), &claim).unwrap();
+    let owner = &patch["metadata"]["ownerReferences"][0];
+    assert_eq!(owner["uid"], json!(member().metadata.uid));
+    // Labels that were taken off come back.
+    claim.metadata.labels = None;
+    let patch = claim_repair(&retain, &member(), &claim).unwrap();
+    assert_eq!(patch["metadata"]["labels"]["engram.dev/cluster"], "demo");
+}

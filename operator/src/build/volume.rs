@@ -1,6 +1,7 @@
 //! A member's volume.
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 
@@ -20,6 +21,39 @@ pub fn claim_name(member: &EngramMember) -> String {
         .take(8)
         .collect();
     format!("data-{}-{tail}", member.name_any())
+}
+
+/// What is to be merged into a member's claim so that it follows the policy as it is now and is found by
+/// its labels again; none where all is as it should be. Others' owners and labels stay.
+#[must_use]
+pub fn claim_repair(
+    cluster: &EngramCluster,
+    member: &EngramMember,
+    claim: &PersistentVolumeClaim,
+) -> Option<serde_json::Value> {
+    let built = volume_claim(cluster, member);
+    let uid = member.metadata.uid.as_ref();
+    let is_own = |owner: &&OwnerReference| Some(&owner.uid) == uid;
+    let owned = claim.owner_references().iter().any(|one| is_own(&one));
+    let labels = claim.labels();
+    let labelled = built
+        .labels()
+        .iter()
+        .all(|(key, value)| labels.get(key) == Some(value));
+    if labelled && owned != built.owner_references().is_empty() {
+        return None;
+    }
+    let others = claim
+        .owner_references()
+        .iter()
+        .filter(|one| !is_own(one))
+        .chain(built.owner_references());
+    Some(json!({ "metadata": {
+        "uid": claim.uid(),
+        "resourceVersion": claim.resource_version(),
+        "labels": built.labels(),
+        "ownerReferences": others.collect::<Vec<_>>(),
+    } }))
 }
 
 /// The claim of a member. It goes with the member's object unless it is to be retained.

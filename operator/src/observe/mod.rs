@@ -33,6 +33,8 @@ pub struct Sight {
     pub members: Vec<EngramMember>,
     /// Their pods, by name.
     pub pods: BTreeMap<String, Pod>,
+    /// Their volumes' claims, by name.
+    pub claims: BTreeMap<String, PersistentVolumeClaim>,
     /// What they said.
     pub asked: Asked,
 }
@@ -61,19 +63,28 @@ pub async fn observe(
         "engram.dev/cluster={},app.kubernetes.io/component=member",
         names.cluster
     ));
+    // Labels are for finding, and anybody may change them: members are told by their owner, and what is
+    // theirs by its name and owner.
+    let client = &context.client;
+    let all = ListParams::default();
     let (members, pods, claims) = tokio::try_join!(
-        list::<EngramMember>(context, &names.namespace, &labels),
-        list::<Pod>(context, &names.namespace, &labels),
-        list::<PersistentVolumeClaim>(context, &names.namespace, &labels),
+        list::<EngramMember>(client, &names.namespace, &all),
+        list::<Pod>(client, &names.namespace, &labels),
+        list::<PersistentVolumeClaim>(client, &names.namespace, &labels),
     )?;
     let ours = |member: &EngramMember| is_owned_by(member, cluster);
     let mut members: Vec<EngramMember> = members.into_iter().filter(ours).collect();
     members.sort_by_key(|member| number(&names, member));
-    let pods: BTreeMap<String, Pod> = pods.into_iter().map(|pod| (pod.name_any(), pod)).collect();
-    let claims: BTreeMap<String, PersistentVolumeClaim> = claims
-        .into_iter()
-        .map(|claim| (claim.name_any(), claim))
-        .collect();
+    let mut pods = by_name(pods);
+    let mut claims = by_name(claims);
+    for member in &members {
+        find(client, &names.namespace, &member.name_any(), &mut pods).await?;
+        if own_pod(member, &pods).is_none() {
+            pods.remove(&member.name_any());
+        }
+        let claim = build::claim_name(member);
+        find(client, &names.namespace, &claim, &mut claims).await?;
+    }
     let asked = asked::ask(&names, &members, &pods, tls, known_id(cluster)).await;
     let template = build::template_hash(cluster, image);
     let now = k8s_openapi::jiff::Timestamp::now().as_second();
@@ -119,6 +130,7 @@ pub async fn observe(
         observed,
         members,
         pods,
+        claims,
         asked,
     })
 }
@@ -133,14 +145,41 @@ fn is_fresh(began: Instant) -> bool {
     began.elapsed().as_secs() < FRESH_SECONDS
 }
 
-async fn list<K>(context: &Context, namespace: &str, by: &ListParams) -> Result<Vec<K>, Error>
+fn by_name<K: kube::ResourceExt>(all: Vec<K>) -> BTreeMap<String, K> {
+    all.into_iter().map(|one| (one.name_any(), one)).collect()
+}
+
+/// Asks for one by its name that its labels did not bring.
+async fn find<K>(
+    client: &kube::Client,
+    namespace: &str,
+    name: &str,
+    among: &mut BTreeMap<String, K>,
+) -> Result<(), Error>
 where
     K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
         + Clone
         + std::fmt::Debug
         + serde::de::DeserializeOwned,
 {
-    let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
+    if among.contains_key(name) {
+        return Ok(());
+    }
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    if let Some(one) = api.get_opt(name).await? {
+        among.insert(name.to_owned(), one);
+    }
+    Ok(())
+}
+
+async fn list<K>(client: &kube::Client, namespace: &str, by: &ListParams) -> Result<Vec<K>, Error>
+where
+    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
     Ok(api.list(by).await?.items)
 }
 
@@ -317,7 +356,60 @@ async fn node(
 mod tests {
     use serde_json::json;
 
+    use std::convert::Infallible;
+    use std::future::{Ready, ready};
+    use std::task::{Context as Waker, Poll};
+
+    use http_body_util::Full;
+    use hyper::body::Bytes;
+    use hyper::{Request, Response};
+    use kube::client::Body;
+
     use super::*;
+
+    /// An API server whose one object has no labels: lists by label are empty.
+    struct Unlabelled;
+
+    impl tower_service::Service<Request<Body>> for Unlabelled {
+        type Response = Response<Full<Bytes>>;
+        type Error = Infallible;
+        type Future = Ready<Result<Self::Response, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Waker<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: Request<Body>) -> Self::Future {
+            let path = request.uri().path();
+            let (code, body) = match path.rsplit('/').next() {
+                Some("data-demo-1-0a1b2c3d") => (
+                    200,
+                    json!({ "metadata": { "name": "data-demo-1-0a1b2c3d", "uid": "c" } }),
+                ),
+                Some("persistentvolumeclaims") => (200, json!({ "metadata": {}, "items": [] })),
+                _ => (
+                    404,
+                    json!({ "status": "Failure", "reason": "NotFound", "code": 404, "message": path }),
+                ),
+            };
+            let answer = Response::builder().status(code);
+            let answer = answer.body(Full::new(Bytes::from(body.to_string())));
+            ready(Ok(answer.expect("an answer")))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_claim_whose_labels_were_taken_off_is_not_gone() {
+        let client = kube::Client::new(Unlabelled, "data");
+        let by = ListParams::default().labels("engram.dev/cluster=demo");
+        let listed: Vec<PersistentVolumeClaim> = list(&client, "data", &by).await.unwrap();
+        let mut claims = by_name(listed);
+        for name in ["data-demo-1-0a1b2c3d", "data-demo-2-0a1b2c3d"] {
+            find(&client, "data", name, &mut claims).await.unwrap();
+        }
+        let names: Vec<&String> = claims.keys().collect();
+        assert_eq!(names, ["data-demo-1-0a1b2c3d"]);
+    }
 
     #[test]
     fn members_on_one_node_are_known() {

@@ -17,8 +17,8 @@ use crate::plan::{Wanted, plan};
 
 use super::certificates::{self, Certificates};
 use super::{
-    Context, Error, children, cluster_status, maintenance, member_status, restore, set_finalizer,
-    write_status,
+    Context, Error, children, claims, cluster_status, maintenance, member_status, restore,
+    set_finalizer, write_status,
 };
 
 /// The next look while something is under way.
@@ -97,6 +97,7 @@ async fn pass(
     }
     tell_of_foreign(context, cluster, &sight).await;
     latch(context, cluster, &sight, status).await?;
+    let claims = claims::repair(context, cluster, &sight).await;
     // A Service that is refused does not keep members from being healed.
     let children = match deleting {
         true => Ok(()),
@@ -108,7 +109,7 @@ async fn pass(
     };
     let planned = plan(sight.as_of_now(), &wanted(cluster)?);
     let done = steps::carry_out(context, cluster, &sight, &planned, image, status).await;
-    let failure = done.failure.or(children.err());
+    let failure = done.failure.or(claims.err()).or(children.err());
     let mut space = None;
     if planned.leaves_members() && !cluster.spec.paused && !deleting {
         let cleared = maintenance::clear_no_space(context, cluster, &sight).await;

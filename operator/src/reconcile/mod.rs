@@ -3,6 +3,7 @@
 mod backup;
 mod certificates;
 mod children;
+mod claims;
 mod cluster;
 mod cluster_status;
 mod context;
@@ -17,6 +18,7 @@ mod schedule;
 mod store;
 mod tool;
 
+pub(crate) use claims::follow_policy;
 pub use context::Context;
 pub use error::Error;
 pub use run::run;
@@ -69,15 +71,23 @@ where
 {
     let namespace = object.namespace().unwrap_or_default();
     let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
-    let patch = json!({
-        "apiVersion": K::api_version(&()),
-        "kind": K::kind(&()),
-        "metadata": { "name": object.name_any() },
-        "status": status,
-    });
+    let patch = status_patch(object, status);
     api.patch_status(&object.name_any(), &apply_params(), &Patch::Apply(&patch))
         .await?;
     Ok(())
+}
+
+/// The UID has the API server refuse it where another object has taken the name since.
+fn status_patch<K>(object: &K, status: &impl Serialize) -> serde_json::Value
+where
+    K: kube::Resource<DynamicType = ()>,
+{
+    json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": { "name": object.meta().name, "uid": object.meta().uid },
+        "status": status,
+    })
 }
 
 /// Adds or takes away a finalizer; nothing where it is as it should be. The resource version keeps
@@ -136,7 +146,7 @@ pub fn is_gone(error: &kube::Error) -> bool {
 }
 
 /// Deletes the object that was seen, never one that has taken its name since.
-fn this_one(seen: &impl ResourceExt) -> DeleteParams {
+pub(crate) fn this_one(seen: &impl ResourceExt) -> DeleteParams {
     DeleteParams {
         preconditions: Some(Preconditions {
             uid: seen.uid(),
@@ -148,4 +158,26 @@ fn this_one(seen: &impl ResourceExt) -> DeleteParams {
 
 fn now() -> Timestamp {
     Timestamp::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::EngramBackup;
+
+    #[test]
+    fn a_status_is_that_of_the_object_that_was_seen() {
+        let backup: EngramBackup = serde_json::from_value(json!({
+            "apiVersion": "engram.dev/v1alpha1",
+            "kind": "EngramBackup",
+            "metadata": { "name": "nightly", "namespace": "data", "uid": "u-1" },
+            "spec": { "clusterRef": { "name": "demo" }, "storeRef": { "name": "s3" } },
+        }))
+        .unwrap();
+        let patch = status_patch(&backup, &json!({}));
+        assert_eq!(
+            patch["metadata"],
+            json!({ "name": "nightly", "uid": "u-1" })
+        );
+    }
 }
