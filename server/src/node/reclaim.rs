@@ -20,7 +20,7 @@ const IDLE_SHORT_MAX: u64 = 8 << 20;
 const PART_SPARE: u64 = 4 << 20;
 /// Bytes rewritten a second at most by a job that is in no hurry.
 const BYTES_PER_SECOND_MAX: u64 = 64 << 20;
-/// How long to rest after a look that found nothing to do, or a job that freed what it said.
+/// How long to rest after a look that found nothing to do, unless the store grows meanwhile.
 const REST: Duration = Duration::from_secs(10);
 /// How long to rest after a job that freed less than half of what was reckoned: a reader holds old
 /// files, or the reckoning is wrong.
@@ -55,11 +55,19 @@ impl Space {
     pub fn wants(&self) -> Option<Pace> {
         let idle = self.size.saturating_sub(self.live);
         let near_quota = self.quota > 0 && self.size >= self.quota / 4 * 3;
-        let worth = (self.quota / 8).clamp(IDLE_SHORT_MAX / 2, IDLE_MAX);
+        let worth = self.worth();
         if (near_quota && idle > worth) || (self.short && idle > IDLE_SHORT_MAX) {
             return Some(Pace::Urgent);
         }
         (idle > IDLE_MAX && idle > self.live / 2).then_some(Pace::Steady)
+    }
+
+    /// The idle bytes that are worth a job near the quota.
+    fn worth(&self) -> u64 {
+        match self.quota {
+            0 => IDLE_MAX,
+            quota => (quota / 8).clamp(IDLE_SHORT_MAX / 2, IDLE_MAX),
+        }
     }
 
     /// Whether it can want anything at all, however little of it is data: looking closer costs.
@@ -79,7 +87,22 @@ pub struct Reclaimer {
 struct State {
     working: AtomicBool,
     ended: AtomicBool,
-    rest_until: Mutex<Option<Instant>>,
+    rest: Mutex<Option<Rest>>,
+}
+
+/// When to look again.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    until: Instant,
+    /// Or as soon as the store has this size: overwriting at full speed fills a small quota in less
+    /// than a rest.
+    size: u64,
+}
+
+impl Rest {
+    fn is_over(&self, size: u64) -> bool {
+        size >= self.size || Instant::now() >= self.until
+    }
 }
 
 impl Reclaimer {
@@ -88,7 +111,7 @@ impl Reclaimer {
         let state = State {
             working: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            rest_until: Mutex::new(None),
+            rest: Mutex::new(None),
         };
         Reclaimer {
             store,
@@ -111,28 +134,32 @@ impl Reclaimer {
         };
         let resting = self
             .state
-            .rest_until
+            .rest
             .lock()
-            .is_some_and(|at| Instant::now() < at);
+            .is_some_and(|rest| !rest.is_over(size));
         if resting || !space.is_worth_a_look() || self.state.working.swap(true, Ordering::AcqRel) {
             return;
         }
         let reclaimer = self.clone();
         drop(crate::threads::spawn_blocking(move || {
             let rest = reclaimer.work(space);
-            *reclaimer.state.rest_until.lock() = Some(Instant::now() + rest);
+            *reclaimer.state.rest.lock() = Some(rest);
             reclaimer.state.working.store(false, Ordering::Release);
         }));
     }
 
     /// Looks closer and does what is due; how long to rest then. Blocks.
-    fn work(&self, space: Space) -> Duration {
+    fn work(&self, space: Space) -> Rest {
         let space = Space {
             live: self.live_bytes(),
             ..space
         };
         let Some(pace) = space.wants() else {
-            return if space.short { REST_SHORT } else { REST };
+            let pause = if space.short { REST_SHORT } else { REST };
+            return Rest {
+                until: Instant::now() + pause,
+                size: space.size.saturating_add(space.worth()),
+            };
         };
         let started = Instant::now();
         self.reclaim(pace);
@@ -147,10 +174,15 @@ impl Reclaimer {
             "live-bytes" = space.live,
             took = started.elapsed()
         );
-        match freed >= idle / 2 {
+        let pause = match freed >= idle / 2 {
             true => Duration::ZERO,
             false if pace == Pace::Urgent => REST_SHORT.max(started.elapsed() * 4),
             false => REST_AFTER_LITTLE,
+        };
+        // Growth is no reason to try again what freed little.
+        Rest {
+            until: Instant::now() + pause,
+            size: u64::MAX,
         }
     }
 
@@ -236,6 +268,23 @@ mod tests {
             ..space(50, 10)
         };
         assert_eq!(short.wants(), Some(Pace::Urgent));
+    }
+
+    #[test]
+    fn a_rest_ends_early_when_the_store_has_grown() {
+        let scratch = Scratch::empty();
+        let reclaimer = Reclaimer::new(scratch.store.clone());
+        let nothing_due = Space {
+            quota: 64 * MIB,
+            ..space(50, 0)
+        };
+        let live = reclaimer.live_bytes();
+        let rest = reclaimer.work(Space {
+            size: live + 7 * MIB,
+            ..nothing_due
+        });
+        assert!(!rest.is_over(live + 8 * MIB), "it has hardly grown");
+        assert!(rest.is_over(live + 15 * MIB), "by an eighth of the quota");
     }
 
     #[tokio::test]
