@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use prost::Message;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let protos = [
         "etcd/api/kv.proto",
@@ -19,6 +21,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo:rerun-if-changed={proto}");
     }
     let descriptors = protox::compile(protos, ["."])?;
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .bytes(".")
         .build_server(false)
@@ -26,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .compile_fds(descriptors)?;
     // Members serve each other through the generated server; clients are served by the edge's own
     // table. In a directory of its own, so that the messages it imports are generated once.
-    let out = PathBuf::from(std::env::var("OUT_DIR")?).join("peer");
+    let out = out.join("peer");
     std::fs::create_dir_all(&out)?;
     tonic_prost_build::configure()
         .bytes(".")

@@ -3,6 +3,10 @@
 
 #![allow(missing_docs, clippy::all, rustdoc::all)]
 
+/// What the messages and services are, as protobuf's own `FileDescriptorSet`: for those who translate
+/// them by description.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 /// etcd's packages, under the names etcd gives them.
 pub mod etcd {
     pub mod authpb {

@@ -11,6 +11,7 @@ mod data_directory;
 mod differential;
 mod etcdctl;
 mod full_disk;
+mod gateway;
 mod locks;
 mod stop_and_settings;
 mod tls;

@@ -10,12 +10,13 @@ use http::header::{
     HeaderValue, ORIGIN,
 };
 use http::request::Parts;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use tonic::body::Body;
 
-use super::Edge;
 use super::backend::Backend;
 use super::http::error;
+use super::{Edge, RequestBody, gateway};
+use crate::net::PeerInfo;
 
 /// Means every host or origin.
 const ALL: &str = "*";
@@ -57,10 +58,15 @@ impl Access {
 
 impl<B: Backend> Edge<B> {
     /// Answers a request that is not gRPC, where it may be asked.
-    pub(super) async fn guarded_http(&self, request: &Parts, is_tls: bool) -> Response<Body> {
+    pub(super) async fn guarded_http<R: RequestBody>(
+        &self,
+        request: Request<R>,
+        peer: PeerInfo,
+    ) -> Response<Body> {
+        let (request, body) = request.into_parts();
         let access = &self.config().access;
-        let host = host_name(request);
-        if !is_tls && !access.admits_host(host) {
+        let host = host_name(&request);
+        if !peer.is_tls && !access.admits_host(host) {
             crate::log!(
                 warn,
                 "rejecting HTTP request to prevent DNS rebinding attacks",
@@ -68,9 +74,13 @@ impl<B: Backend> Edge<B> {
             );
             return error(StatusCode::MISDIRECTED_REQUEST, &unrecognized(host));
         }
-        let mut answer = match request.method == Method::OPTIONS {
-            true => Response::new(Body::empty()),
-            false => self.http(request, false).await,
+        let through_gateway = self.config().gateway && gateway::answers(request.uri.path());
+        let mut answer = if request.method == Method::OPTIONS {
+            Response::new(Body::empty())
+        } else if through_gateway {
+            self.gateway(&request, body, peer).await
+        } else {
+            self.http(&request, false).await
         };
         if let Some(origin) = access.origin(&request.headers) {
             allow(answer.headers_mut(), origin);

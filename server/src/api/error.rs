@@ -190,6 +190,8 @@ refusals! {
     NOT_ELECTED = Unknown, "election: not leader";
     /// The election has no leader.
     NOBODY_ELECTED = Unknown, "election: no leader";
+    /// JSON that ends before it is whole.
+    JSON_BROKEN_OFF = InvalidArgument, "unexpected EOF";
     /// A snapshot broke off.
     SNAPSHOT_BROKEN = Internal, "etcdserver: the snapshot ended before it was complete";
 }
@@ -269,6 +271,11 @@ impl Refusal {
             Code::Internal,
             format!("grpc: error unmarshalling request: {error}"),
         )
+    }
+
+    /// JSON that is not the message it should be; etcd's words begin so, and go on otherwise.
+    pub fn not_json(error: &dyn std::fmt::Display) -> Refusal {
+        Refusal::told(Code::InvalidArgument, format!("proto: {error}"))
     }
 
     /// The connection broke while the request was read.

@@ -259,6 +259,11 @@ fn page(status: StatusCode, content_type: &'static str, text: String) -> Respons
     response
 }
 
+/// A page for people.
+pub(super) fn html(text: &str) -> Response<Body> {
+    page(StatusCode::OK, "text/html; charset=utf-8", text.to_owned())
+}
+
 /// As Go's `http.Error`.
 pub(super) fn error(status: StatusCode, text: &str) -> Response<Body> {
     let mut response = page(status, PLAIN, format!("{text}\n"));

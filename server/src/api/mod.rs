@@ -21,6 +21,7 @@ mod concurrency;
 mod durations;
 pub mod error;
 mod framing;
+mod gateway;
 mod health;
 mod http;
 mod kv;
@@ -44,7 +45,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::request::Parts;
 use ::http::{HeaderMap, Request, Response};
 use bytes::Bytes;
 use engram_proto::etcdserverpb as pb;
@@ -93,6 +93,8 @@ pub struct Config {
     pub extensive_metrics: bool,
     /// `--cors` and `--host-whitelist`.
     pub access: Access,
+    /// `--enable-grpc-gateway`.
+    pub gateway: bool,
     /// Memory for requests that are being received, bytes.
     pub request_budget_bytes: u64,
     /// Calls under way at once, over all connections. A connection has no more of them than are free.
@@ -108,10 +110,28 @@ impl Default for Config {
             warning_apply: Duration::from_millis(100),
             extensive_metrics: false,
             access: Access::default(),
+            gateway: true,
             request_budget_bytes: 256 << 20,
             calls_max: 50_000,
         }
     }
+}
+
+/// A call's request, as it comes: from a connection, or through the gateway.
+trait RequestBody:
+    ::http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static>
+    + Send
+    + Unpin
+    + 'static
+{
+}
+
+impl<R> RequestBody for R where
+    R: ::http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static>
+        + Send
+        + Unpin
+        + 'static
+{
 }
 
 /// Answers clients out of a backend. Clones share everything.
@@ -147,8 +167,7 @@ impl<B: Backend> Handler for Edge<B> {
             if is_grpc(&request) {
                 return edge.call_grpc(request, peer).await;
             }
-            let (parts, _) = request.into_parts();
-            edge.call_http(&parts, peer.is_tls).await
+            edge.call_http(request, peer).await
         })
     }
 }
@@ -194,9 +213,8 @@ impl<B: Backend> Handler for HttpEdge<B> {
         request: Request<Incoming>,
         peer: &PeerInfo,
     ) -> impl Future<Output = Response<Body>> + Send + 'static + use<B> {
-        let (edge, is_tls) = (self.0.clone(), peer.is_tls);
-        let (parts, _) = request.into_parts();
-        async move { edge.call_http(&parts, is_tls).await }
+        let (edge, peer) = (self.0.clone(), peer.clone());
+        async move { edge.call_http(request, peer).await }
     }
 }
 
@@ -331,6 +349,14 @@ impl<B: Backend> Edge<B> {
         Ok(())
     }
 
+    /// The memory for requests, as this connection may use it.
+    fn memory(&self, peer: &PeerInfo) -> Memory {
+        Memory {
+            budget: self.0.requests.clone(),
+            connection: Arc::clone(&peer.receiving),
+        }
+    }
+
     /// Answers a gRPC call; a panic in it ends the call alone.
     async fn call_grpc(self, request: Request<Incoming>, peer: PeerInfo) -> Response<Body> {
         let answered = ForCaller::new(self.grpc(request, peer)).await;
@@ -338,12 +364,13 @@ impl<B: Backend> Edge<B> {
     }
 
     /// The same for a request that is not gRPC.
-    async fn call_http(&self, request: &Parts, is_tls: bool) -> Response<Body> {
-        let answered = ForCaller::new(Box::pin(self.guarded_http(request, is_tls))).await;
+    async fn call_http(&self, request: Request<Incoming>, peer: PeerInfo) -> Response<Body> {
+        let answering = Box::pin(self.guarded_http(request, peer));
+        let answered = ForCaller::new(answering).await;
         answered.unwrap_or_else(|_| http::panicked())
     }
 
-    async fn grpc(self, request: Request<Incoming>, peer: PeerInfo) -> Response<Body> {
+    async fn grpc<R: RequestBody>(self, request: Request<R>, peer: PeerInfo) -> Response<Body> {
         let path = request.uri().path();
         let Some(at) = self.0.table.find(path) else {
             let refusal = Refusal::unknown_method(path, Table::knows_service(path));
@@ -353,10 +380,7 @@ impl<B: Backend> Edge<B> {
             return Refusal::OVERLOADED.into_status().into_http();
         };
         self.metrics().started(at);
-        let memory = Memory {
-            budget: self.0.requests.clone(),
-            connection: peer.receiving,
-        };
+        let memory = self.memory(&peer);
         match ROWS[at].kind {
             Kind::Unary => {
                 let answer = self.unary(at, request, peer.address, &memory).await;
@@ -371,10 +395,10 @@ impl<B: Backend> Edge<B> {
         }
     }
 
-    async fn unary(
+    async fn unary<R: RequestBody>(
         self,
         at: usize,
-        request: Request<Incoming>,
+        request: Request<R>,
         peer: PeerAddress,
         memory: &Memory,
     ) -> Response<Body> {
@@ -407,10 +431,10 @@ impl<B: Backend> Edge<B> {
     }
 
     /// `arrived` is set once the request is there, and stays where this is dropped.
-    async fn answer_unary(
+    async fn answer_unary<R: RequestBody>(
         &self,
         at: usize,
-        request: Request<Incoming>,
+        request: Request<R>,
         memory: &Memory,
         arrived: &mut Option<Arrival>,
     ) -> Result<Frame, Refusal> {
@@ -430,8 +454,8 @@ impl<B: Backend> Edge<B> {
     }
 
     /// Reads the request. One that is not there yet must be within a time that its size allows.
-    async fn receive(
-        body: Incoming,
+    async fn receive<R: RequestBody>(
+        body: R,
         encoding: Encoding,
         max: usize,
         memory: &Memory,
@@ -499,10 +523,10 @@ impl<B: Backend> Edge<B> {
         }
     }
 
-    async fn streaming(
+    async fn streaming<R: RequestBody>(
         self,
         at: usize,
-        request: Request<Incoming>,
+        request: Request<R>,
         call: Counted,
         memory: Memory,
     ) -> Response<Body> {

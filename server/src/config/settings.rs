@@ -266,6 +266,8 @@ pub struct Http {
     pub cors_origins: BTreeSet<String>,
     /// Host names that requests without TLS may ask for; `*` is all of them.
     pub host_whitelist: BTreeSet<String>,
+    /// Whether the JSON gateway answers under `/v3`.
+    pub gateway: bool,
     /// Detail of metrics.
     pub metrics: MetricsDetail,
 }

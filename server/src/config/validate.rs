@@ -495,6 +495,7 @@ fn http(raw: &Raw) -> Result<Http, String> {
     Ok(Http {
         cors_origins: raw.list("cors").iter().cloned().collect(),
         host_whitelist: raw.list("host-whitelist").iter().cloned().collect(),
+        gateway: raw.bool("enable-grpc-gateway"),
         // etcd takes every other text for "basic".
         metrics: match raw.text("metrics") {
             "extensive" => MetricsDetail::Extensive,

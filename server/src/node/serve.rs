@@ -204,6 +204,7 @@ fn edge_limits(config: &Config) -> api::Config {
             origins: config.http.cors_origins.clone(),
             hosts: config.http.host_whitelist.clone(),
         },
+        gateway: config.http.gateway,
         request_budget_bytes: memory::request_budget_bytes(config),
         calls_max: memory::calls_max(),
     }

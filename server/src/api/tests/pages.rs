@@ -240,7 +240,7 @@ fn other_methods_and_pages_are_refused() {
     for path in [
         "/",
         "/v2/keys",
-        "/v3/kv/range",
+        "/v3beta",
         "/readyz/nothing",
         "/livez/non_learner",
     ] {
@@ -372,4 +372,34 @@ fn basic_metrics_count_every_request_and_time_no_method() {
         "etcd_server_request_duration_seconds_count{success=\"true\",type=\"Range\"} 1\n";
     assert!(body.contains(ranges) && body.contains(requests), "{body}");
     assert!(!body.contains("grpc_server_handling_seconds"), "{body}");
+}
+
+#[test]
+fn the_gateway_is_there_unless_it_is_switched_off() {
+    let server = Server::start();
+    for (path, code, body) in [
+        (
+            "/v3/kv/range",
+            501,
+            r#"{"code":12,"message":"Method Not Allowed"}"#,
+        ),
+        (
+            "/v3beta/kv/range",
+            501,
+            r#"{"code":12,"message":"Method Not Allowed"}"#,
+        ),
+        ("/v3/kv/nothing", 404, r#"{"code":5,"message":"Not Found"}"#),
+        ("/v3/", 404, r#"{"code":5,"message":"Not Found"}"#),
+        ("/v3", 307, "<a href=\"/v3/\">Temporary Redirect</a>.\n\n"),
+    ] {
+        assert_eq!(get(&server, path), (code, body.into()), "{path}");
+    }
+    let without = Server::with(Config {
+        gateway: false,
+        ..Config::default()
+    });
+    for path in ["/v3", "/v3/", "/v3/kv/range"] {
+        let refused = (404, "404 page not found\n".into());
+        assert_eq!(get(&without, path), refused, "{path}");
+    }
 }

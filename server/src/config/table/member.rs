@@ -206,9 +206,8 @@ pub(super) const FLAGS: &[FlagSpec] = &[
         "enable-grpc-gateway",
         Kind::Bool,
         "true",
-        "Serve etcd's JSON gateway under /v3; Engram has none.",
-    )
-    .without_effect(),
+        "Serve etcd's JSON gateway under /v3.",
+    ),
     member(
         "raft-read-timeout",
         Kind::Duration,

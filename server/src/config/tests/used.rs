@@ -117,6 +117,7 @@ const READ: &[(&str, Read)] = &[
     ("tls-min-version", Outside("version_min")),
     ("tls-max-version", Outside("version_max")),
     ("cors", Outside("http.cors_origins")),
+    ("enable-grpc-gateway", Outside("config.http.gateway")),
     ("host-whitelist", Outside("http.host_whitelist")),
     ("metrics", Outside("http.metrics")),
     ("log-outputs", Outside("options.outputs")),
