@@ -63,13 +63,9 @@ etcd-common: build tools ## etcd's own tests/v3/common on Engram (ENGRAM_ETCD_CO
 cluster: tools ## Three members under faults: kills, splits, replacement, histories (six minutes)
 	@$(call timed,cluster,$(CARGO) test --release --workspace --test cluster -- --nocapture --test-threads=1)
 
-# Stories of faults that are not gone yet: `make faults` runs them, CI's form does not. Whoever mends one
-# takes it out of this list.
-FAULTS_PENDING = one_client::unfinished
-
 .PHONY: faults-ci
 faults-ci: tools ## Slow, full, lost disks, paused leaders, clients and peers that misbehave: CI's form (four minutes)
-	@$(call timed,faults,$(CARGO) test --release --workspace --test faults -- --nocapture --test-threads=1 $(addprefix --skip ,$(FAULTS_PENDING)))
+	@$(call timed,faults,$(CARGO) test --release --workspace --test faults -- --nocapture --test-threads=1)
 
 .PHONY: backup
 backup: tools ## Backups and restores: directory, S3, snapshots from and to etcd, engramctl's verbs
