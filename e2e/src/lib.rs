@@ -14,6 +14,7 @@
 //!   `e2e/tools/build.sh` fills it (default `~/.cache/engram/tools/bin`).
 
 pub mod audit;
+pub mod bad_disk;
 pub mod certificates;
 pub mod client;
 pub mod cluster;
@@ -31,7 +32,6 @@ pub mod proxy;
 pub mod random;
 pub mod raw;
 pub mod server;
-pub mod slow_disk;
 pub mod tools;
 pub mod turn;
 pub mod wallet;

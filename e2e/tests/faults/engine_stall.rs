@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use engram_e2e::bad_disk::BadSync;
 use engram_e2e::client::Client;
 use engram_e2e::cluster::{ELECTION_TIMEOUT, LEADER_LIMIT, Plan};
-use engram_e2e::slow_disk::SlowSync;
 use engram_proto::etcdserverpb::RangeRequest;
 
 use crate::calls;
@@ -24,7 +24,7 @@ const TIME: Duration = Duration::from_secs(40);
 fn a_leader_whose_engine_stalls_goes_on_leading() {
     let case = case::begin("slow engine of the leader");
     let scratch = tempfile::tempdir().expect("a temporary directory");
-    let slow = SlowSync::of(scratch.path(), ".sst", DELAY);
+    let slow = BadSync::slow(scratch.path(), "*.sst", DELAY);
     let cluster = Plan::of(3).environment_of(0, slow.environment()).start();
     cluster.have_lead(0);
     let before = cluster.wait_for_leader(LEADER_LIMIT);

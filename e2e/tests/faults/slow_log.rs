@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use engram_e2e::bad_disk::BadSync;
 use engram_e2e::client::Client;
 use engram_e2e::cluster::{Cluster, Plan};
-use engram_e2e::slow_disk::SlowSync;
 use engram_proto::etcdserverpb::DefragmentRequest;
 
 use crate::calls::{self, PATIENCE};
@@ -51,7 +51,7 @@ fn a_follower_with_a_slow_log_starts_again_after_sigterm() {
 
 fn leader(case: &Case, end: End) {
     let scratch = tempfile::tempdir().expect("a temporary directory");
-    let slow = SlowSync::of(scratch.path(), ".wal", DELAY);
+    let slow = BadSync::slow(scratch.path(), "*.wal", DELAY);
     let mut cluster = Plan::of(3)
         .flag("--snapshot-count=20")
         .environment_of(0, slow.environment())
@@ -68,7 +68,7 @@ fn leader(case: &Case, end: End) {
 
 fn follower(case: &Case, end: End) {
     let scratch = tempfile::tempdir().expect("a temporary directory");
-    let slow = SlowSync::of(scratch.path(), ".wal", DELAY);
+    let slow = BadSync::slow(scratch.path(), "*.wal", DELAY);
     let mut cluster = Plan::of(3).environment_of(2, slow.environment()).start();
     cluster.have_lead(0);
     slow.on();

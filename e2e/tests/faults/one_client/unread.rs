@@ -13,7 +13,7 @@ use crate::case;
 use crate::ci_or_full;
 
 /// How long the client does nothing with its answers.
-const HELD: Duration = Duration::from_secs(6);
+const HELD: Duration = Duration::from_secs(4);
 const HELD_LONG: Duration = Duration::from_secs(20);
 
 #[test]
