@@ -4,9 +4,13 @@ use std::net::SocketAddr;
 
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tonic_prost::prost::Message;
 use tonic_prost::prost::bytes::{BufMut as _, Bytes, BytesMut};
+
+use crate::wallet::Wallet;
 
 /// What a client that reads grants at once, a stream and a connection. Bytes.
 const WIDE_STREAM: u32 = 1 << 20;
@@ -36,17 +40,38 @@ pub struct Ended {
     pub message: String,
 }
 
+async fn dial(address: SocketAddr) -> Result<TcpStream, String> {
+    let stream = TcpStream::connect(address).await;
+    let stream = stream.map_err(|error| error.to_string())?;
+    let set = stream.set_nodelay(true);
+    set.map_err(|error| error.to_string())?;
+    Ok(stream)
+}
+
 impl Connection {
     /// Opens a connection: with small windows (64 KiB, as the protocol has them), or wide ones.
     ///
     /// # Errors
     /// The transport's, as text.
     pub async fn open(address: SocketAddr, is_wide: bool) -> Result<Self, String> {
-        let stream = TcpStream::connect(address).await;
-        let stream = stream.map_err(|error| error.to_string())?;
-        stream
-            .set_nodelay(true)
-            .map_err(|error| error.to_string())?;
+        Self::over(dial(address).await?, is_wide).await
+    }
+
+    /// Opens a connection over TLS, with the wallet's certificate and wide windows.
+    ///
+    /// # Errors
+    /// The transport's, as text.
+    pub async fn open_securely(address: SocketAddr, wallet: &Wallet) -> Result<Self, String> {
+        let connector = TlsConnector::from(wallet.client());
+        let stream = dial(address).await?;
+        let secured = connector.connect(address.ip().into(), stream).await;
+        Self::over(secured.map_err(|error| error.to_string())?, true).await
+    }
+
+    async fn over<IO>(stream: IO, is_wide: bool) -> Result<Self, String>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let mut builder = h2::client::Builder::new();
         builder.initial_max_send_streams(usize::MAX >> 1);
         if is_wide {

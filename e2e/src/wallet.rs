@@ -2,6 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::certificates::Authority;
 
@@ -74,6 +80,30 @@ impl Wallet {
             format!("--peer-trusted-ca-file={bundle}"),
             "--peer-client-cert-auth".to_owned(),
         ]
+    }
+
+    /// What a client of ours shows and trusts; it speaks HTTP/2.
+    ///
+    /// # Panics
+    /// If a file cannot be read.
+    pub fn client(&self) -> Arc<ClientConfig> {
+        let certificates = |path: &Path| -> Vec<CertificateDer<'static>> {
+            let read = CertificateDer::pem_file_iter(path).expect("reading certificates");
+            read.map(|one| one.expect("it is PEM")).collect()
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(certificates(&self.bundle()));
+        let key = PrivateKeyDer::from_pem_file(self.key()).expect("reading a key");
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = builder
+            .expect("the provider has the default versions")
+            .with_root_certificates(roots)
+            .with_client_auth_cert(certificates(&self.certificate()), key);
+        let mut config = config.expect("certificate and key belong together");
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Arc::new(config)
     }
 
     /// etcdctl's flags.

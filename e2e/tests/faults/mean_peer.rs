@@ -1,12 +1,15 @@
-//! A peer that says what no peer may say. It has no certificate to show here (no TLS), and introduces
+//! A peer that says what no peer may say, without TLS, or with a certificate that is good. It introduces
 //! itself as a member: nothing it says may end a process, halt the cluster, or make durable what
 //! refuses the next start.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use engram_e2e::certificates::Authority;
 use engram_e2e::cluster::{Cluster, LEADER_LIMIT, Plan};
 use engram_e2e::random::Random;
 use engram_e2e::raw::{Connection, Ended, framed, framed_bytes};
+use engram_e2e::wallet::Wallet;
 use engram_proto::peer::{
     AppendRequest, ChangeMembersRequest, HashKvRequest, Member, MembersRequest, MembersResponse,
     MoveLeaderRequest, ProposeRequest, RemoveMember, SnapshotBegin, SnapshotPart,
@@ -17,12 +20,12 @@ use tonic_prost::prost::Message;
 use tonic_prost::prost::bytes::Bytes;
 
 use crate::calls::{self, PATIENCE};
-use crate::case;
+use crate::case::{self, Case};
 use crate::ci_or_full;
 
 const SERVICE: &str = "/engram.peer.v1.Peer";
 /// How long an answer is waited for: a stream of appends stays open.
-const ANSWER_LIMIT: Duration = Duration::from_millis(1_500);
+const ANSWER_LIMIT: Duration = Duration::from_millis(600);
 /// As long as a message may keep the cluster from its work: elections.
 const WORKS_LIMIT: Duration = Duration::from_secs(30);
 
@@ -55,41 +58,64 @@ fn mean(method: &'static str, message: &impl Message) -> Mean {
 
 #[test]
 fn votes_of_the_highest_terms() {
+    speak("peer: votes of the highest terms", highest_votes);
+}
+
+#[test]
+fn a_member_s_certificate_gives_no_right_to_end_the_cluster() {
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let authority = Authority::new(&scratch.path().join("ca"));
+    let mut wallet = Wallet::create(&scratch.path().join("wallet"));
+    wallet.fill(&authority, "member", &[&authority]);
+    let case = case::begin("peer with a certificate: votes of the highest terms");
+    let cluster = Plan::of(3).secured_by(&wallet).start();
+    let door = cluster.server(0).peer_address();
+    let plain = cluster.runtime().block_on(plainly(door));
+    case.saw(format!("without TLS: {plain:?}"));
+    assert!(plain.is_err(), "a peer without TLS was answered: {plain:?}");
+    speak_to(&case, cluster, Some(wallet), highest_votes);
+}
+
+/// Asks for the members without TLS.
+async fn plainly(door: SocketAddr) -> Result<MembersResponse, String> {
+    let connection = Connection::open(door, true).await?;
+    let path = format!("{SERVICE}/Members");
+    let headers = introduction(0, None, None);
+    let call = connection.begin(&path, &headers, framed(&MembersRequest {}), true);
+    let answer = call.await?.message::<MembersResponse>().await;
+    answer.map_err(|ended| format!("{ended:?}"))
+}
+
+fn highest_votes(known: &Knowledge) -> Vec<Mean> {
     let terms = [u64::MAX, u64::MAX - 1, i64::MAX.unsigned_abs(), 1 << 62];
-    speak("peer: votes of the highest terms", |known| {
-        let mut messages = Vec::new();
-        for term in terms {
-            for (pre_vote, leadership_transfer) in [(true, false), (false, false), (false, true)] {
-                let vote = Vote {
+    let mut messages = Vec::new();
+    for term in terms {
+        for (pre_vote, leadership_transfer) in [(true, false), (false, false), (false, true)] {
+            let vote = Vote {
+                term,
+                ..known.vote()
+            };
+            let request = VoteRequest {
+                vote: Some(Vote {
+                    committed: false,
+                    ..vote
+                }),
+                last: Some(LogId {
                     term,
-                    ..known.vote()
-                };
-                messages.push(mean(
-                    "Vote",
-                    &VoteRequest {
-                        vote: Some(Vote {
-                            committed: false,
-                            ..vote
-                        }),
-                        last: Some(LogId {
-                            term,
-                            index: u64::MAX,
-                        }),
-                        pre_vote,
-                        leadership_transfer,
-                    },
-                ));
-                messages.push(mean(
-                    "Append",
-                    &AppendRequest {
-                        vote: Some(vote),
-                        ..AppendRequest::default()
-                    },
-                ));
-            }
+                    index: u64::MAX,
+                }),
+                pre_vote,
+                leadership_transfer,
+            };
+            messages.push(mean("Vote", &request));
+            let append = AppendRequest {
+                vote: Some(vote),
+                ..AppendRequest::default()
+            };
+            messages.push(mean("Append", &append));
         }
-        messages
-    });
+    }
+    messages
 }
 
 #[test]
@@ -336,20 +362,31 @@ impl Knowledge {
 /// Says it all to a follower as the leader, and to the leader as a follower. After each message every
 /// process runs and the cluster takes a write; at the end all restart and hold the same.
 fn speak(name: &'static str, messages: impl FnOnce(&Knowledge) -> Vec<Mean>) {
-    let case = case::begin(name);
-    let mut cluster = Plan::of(3).start();
+    speak_to(&case::begin(name), Plan::of(3).start(), None, messages);
+}
+
+fn speak_to(
+    case: &Case,
+    mut cluster: Cluster,
+    wallet: Option<Wallet>,
+    messages: impl FnOnce(&Knowledge) -> Vec<Mean>,
+) {
     calls::must_take_a_write(&cluster, 0, PATIENCE);
-    let messages = messages(&learn(&cluster));
+    let messages = messages(&learn(&cluster, wallet.as_ref()));
     let many = messages.len() > 100;
     let mut answers = std::collections::BTreeMap::<String, usize>::new();
     let mut fault = None;
     for (number, message) in messages.iter().enumerate() {
         // Elections may have been held since.
-        let known = learn(&cluster);
+        let known = learn(&cluster, wallet.as_ref());
         for to_leader in [false, true] {
-            let answer = cluster
-                .runtime()
-                .block_on(say(&cluster, &known, to_leader, message));
+            let answer = cluster.runtime().block_on(say(
+                &cluster,
+                &known,
+                to_leader,
+                message,
+                wallet.as_ref(),
+            ));
             *answers.entry(answer).or_default() += 1;
         }
         // With very many of them not after each one.
@@ -434,13 +471,13 @@ fn works(cluster: &mut Cluster) -> Result<(), String> {
 }
 
 /// Asks the leader as anybody may who does not know the cluster yet.
-fn learn(cluster: &Cluster) -> Knowledge {
+fn learn(cluster: &Cluster, wallet: Option<&Wallet>) -> Knowledge {
     let leader = cluster.wait_for_leader(LEADER_LIMIT);
     let follower_place = (leader.place + 1) % 3;
     let follower = cluster.member_id(follower_place);
     let address = cluster.server(leader.place).peer_address();
     let told = cluster.runtime().block_on(async {
-        let connection = Connection::open(address, true).await.expect("a connection");
+        let connection = dial(address, wallet).await.expect("a connection");
         let headers = introduction(0, None, None);
         let path = format!("{SERVICE}/Members");
         let call = connection.begin(&path, &headers, framed(&MembersRequest {}), true);
@@ -466,6 +503,13 @@ fn learn(cluster: &Cluster) -> Knowledge {
     }
 }
 
+async fn dial(address: SocketAddr, wallet: Option<&Wallet>) -> Result<Connection, String> {
+    match wallet {
+        Some(wallet) => Connection::open_securely(address, wallet).await,
+        None => Connection::open(address, true).await,
+    }
+}
+
 fn introduction(
     cluster: u64,
     from: Option<&Member>,
@@ -485,7 +529,13 @@ fn introduction(
 }
 
 /// What was answered, in short.
-async fn say(cluster: &Cluster, known: &Knowledge, to_leader: bool, message: &Mean) -> String {
+async fn say(
+    cluster: &Cluster,
+    known: &Knowledge,
+    to_leader: bool,
+    message: &Mean,
+    wallet: Option<&Wallet>,
+) -> String {
     let (from, to, place) = match to_leader {
         true => (&known.follower, &known.leader, known.leader_place),
         false => (&known.leader, &known.follower, known.follower_place),
@@ -495,7 +545,7 @@ async fn say(cluster: &Cluster, known: &Knowledge, to_leader: bool, message: &Me
     let path = format!("{SERVICE}/{}", message.method);
     let body = framed_bytes(&message.bytes);
     let spoken = async {
-        let connection = Connection::open(address, true).await?;
+        let connection = dial(address, wallet).await?;
         let call = connection.begin(&path, &headers, body, true).await?;
         Ok::<Ended, String>(call.read_to_the_end().await)
     };

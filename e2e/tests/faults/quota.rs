@@ -19,6 +19,10 @@ const OVERWRITE_QUOTA: u64 = 64 << 20;
 /// What the files may take at any time: garbage that a burst left is reclaimed within a second.
 const OUTGROWN: u64 = 3 * OVERWRITE_QUOTA;
 const SMALL_QUOTA: u64 = 16 << 20;
+const BURST_KEYS: usize = 1_500;
+const BURST_ROUNDS: usize = 5;
+const IDLE_MAX: u64 = 256 << 20;
+const RECLAIM_LIMIT: Duration = Duration::from_secs(120);
 const SPACE_AGAIN_LIMIT: Duration = Duration::from_secs(10);
 
 #[test]
@@ -75,6 +79,46 @@ async fn overwrite(server: &Server, writes: usize) -> Result<(), (usize, String)
         }
     }
     Ok(())
+}
+
+/// Idle space above half of the data and 256 MiB goes by itself, with nobody near the quota.
+#[test]
+#[ignore = "takes long: `make faults` runs it"]
+fn what_a_burst_left_is_reclaimed_without_a_defragmentation() {
+    let case = case::begin("idle space after a burst that was compacted");
+    let server = Setup::engram().start();
+    client::runtime().block_on(burst(&server));
+    let (before, in_use) = sizes(&server);
+    let bound = in_use + (in_use / 2).max(IDLE_MAX);
+    let compacted = Instant::now();
+    let mut size = before;
+    while size > bound && compacted.elapsed() < RECLAIM_LIMIT {
+        std::thread::sleep(Duration::from_millis(500));
+        size = sizes(&server).0;
+    }
+    case.saw(format!(
+        "size {before}, in use {in_use}; {:.1?} later {size}, bound {bound}",
+        compacted.elapsed()
+    ));
+    assert!(before > bound, "the burst left too little: {before} bytes");
+    assert!(size <= bound, "{size} bytes stay");
+}
+
+/// Overwrites [`BURST_KEYS`] values a few times, and compacts.
+async fn burst(server: &Server) {
+    let mut client = Client::connect(server.address()).await;
+    let mut random = Random::new(5);
+    let mut revision = 0;
+    for number in 0..BURST_KEYS * BURST_ROUNDS {
+        let key = format!("burst/{}", number % BURST_KEYS);
+        let written = client.put(key, random.bytes(VALUE_BYTES)).await;
+        revision = written.expect("there is room");
+    }
+    let request = CompactionRequest {
+        revision,
+        physical: true,
+    };
+    client.kv.compact(request).await.expect("it compacts");
 }
 
 #[test]
