@@ -1,5 +1,5 @@
-//! A disk that syncs slowly, or fails to: a library that stands before the C library's `fdatasync` and
-//! `fsync`.
+//! Disks that misbehave: libraries that stand before the C library's calls to files. One slows syncs or
+//! fails them, the other strikes at one call of all that change files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,14 +36,8 @@ impl BadSync {
     }
 
     fn with(directory: &Path, files: &'static str, what: String) -> Self {
-        let library = directory.join("bad_sync.so");
-        let source = tools::directory().join("preload/bad_sync.c");
-        let mut compile = Command::new("cc");
-        compile.args(["-shared", "-fPIC", "-O1", "-o"]);
-        compile.arg(&library).arg(source).arg("-ldl");
-        tools::must_succeed(&mut compile);
         Self {
-            library,
+            library: compile(directory, "bad_sync"),
             switch: directory.join("bad"),
             files,
             what,
@@ -76,4 +70,92 @@ impl BadSync {
     pub fn off(&self) {
         fs::remove_file(&self.switch).expect("removing the switch");
     }
+}
+
+/// One call that changes a file, counted from the start of a process: the process ends there, or the call
+/// fails.
+pub struct BadCall {
+    library: PathBuf,
+    told: PathBuf,
+}
+
+/// What happens at that call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strike {
+    /// The process is killed before it.
+    Kill,
+    /// The process is killed; of a write the first half was written.
+    Torn,
+    /// It fails with EIO, once.
+    Eio,
+    /// It fails with ENOSPC, once.
+    NoSpace,
+}
+
+impl Strike {
+    fn name(self) -> &'static str {
+        match self {
+            Strike::Kill => "kill",
+            Strike::Torn => "torn",
+            Strike::Eio => "eio",
+            Strike::NoSpace => "enospc",
+        }
+    }
+}
+
+/// Where the library tells the name of the call, and how long its file is.
+const NAME_AT: usize = 8;
+const TOLD_BYTES: usize = 4096;
+
+impl BadCall {
+    /// The library lies in `directory`.
+    ///
+    /// # Panics
+    /// If there is no C compiler.
+    pub fn prepare(directory: &Path) -> Self {
+        Self {
+            library: compile(directory, "bad_call"),
+            told: directory.join("told"),
+        }
+    }
+
+    /// Arguments for `env` of a process whose call number `at` (from 1; 0 is none) to files below `under`
+    /// is struck.
+    ///
+    /// # Panics
+    /// If the library's file cannot be written.
+    pub fn environment(&self, under: &Path, at: u64, strike: Strike) -> Vec<String> {
+        fs::write(&self.told, [0; TOLD_BYTES]).expect("writing the library's file");
+        vec![
+            format!("LD_PRELOAD={}", self.library.display()),
+            format!("BAD_CALL_UNDER={}", under.display()),
+            format!("BAD_CALL_AT={at}"),
+            format!("BAD_CALL_WHAT={}", strike.name()),
+            format!("BAD_CALL_TOLD={}", self.told.display()),
+        ]
+    }
+
+    /// How many calls the process has made, and which was struck.
+    ///
+    /// # Panics
+    /// If the library's file cannot be read.
+    pub fn told(&self) -> (u64, Option<String>) {
+        let told = fs::read(&self.told).expect("reading the library's file");
+        let (count, name) = told.split_at(NAME_AT);
+        let count = u64::from_ne_bytes(count.try_into().expect("eight bytes"));
+        let end = name.iter().position(|byte| *byte == 0).unwrap_or(0);
+        let name = String::from_utf8_lossy(&name[..end]).into_owned();
+        (count, (!name.is_empty()).then_some(name))
+    }
+}
+
+/// Compiles a library of `preload/` into `directory`.
+fn compile(directory: &Path, name: &str) -> PathBuf {
+    let library = directory.join(format!("{name}.so"));
+    let source = tools::directory().join(format!("preload/{name}.c"));
+    let mut compile = Command::new("cc");
+    compile.args(["-shared", "-fPIC", "-O1", "-o"]);
+    compile.arg(&library).arg(source).arg("-ldl");
+    tools::must_succeed(&mut compile);
+    library
 }

@@ -12,6 +12,7 @@ mod case;
 mod catch_up;
 mod data_directory;
 mod engine_stall;
+mod every_call;
 mod failed_sync;
 mod full_disk;
 mod large_requests;

@@ -31,6 +31,8 @@ struct Fault {
     errno: i32,
     /// Operations that still succeed before the fault sets in.
     successes: u64,
+    /// Operations that fail before it is over.
+    failures: u64,
 }
 
 static FAULTS: Mutex<(u64, Vec<Fault>)> = Mutex::new((0, Vec::new()));
@@ -47,6 +49,17 @@ impl Drop for Guard {
 
 /// Lets `operation` fail with `errno` on files below `below`, after `successes` that go well.
 pub fn inject(below: &Path, operation: Operation, errno: i32, successes: u64) -> Guard {
+    inject_times(below, operation, errno, successes, u64::MAX)
+}
+
+/// As [`inject`], but only so many `failures`.
+pub fn inject_times(
+    below: &Path,
+    operation: Operation,
+    errno: i32,
+    successes: u64,
+    failures: u64,
+) -> Guard {
     IN_USE.store(true, Ordering::Relaxed);
     let mut faults = FAULTS.lock();
     faults.0 += 1;
@@ -57,6 +70,7 @@ pub fn inject(below: &Path, operation: Operation, errno: i32, successes: u64) ->
         operation,
         errno,
         successes,
+        failures,
     });
     Guard(id)
 }
@@ -137,10 +151,12 @@ pub(super) fn check(path: &Path, operation: Operation) -> io::Result<()> {
         if fault.operation != operation || !path.starts_with(&fault.below) {
             continue;
         }
-        if fault.successes == 0 {
+        if fault.successes > 0 {
+            fault.successes -= 1;
+        } else if fault.failures > 0 {
+            fault.failures -= 1;
             return Err(io::Error::from_raw_os_error(fault.errno));
         }
-        fault.successes -= 1;
     }
     Ok(())
 }

@@ -24,6 +24,11 @@ use crate::threads;
 const ZERO_STEP_BYTES: u64 = 1024 * 1024;
 /// Pause between two steps while nobody waits for the file: 64 MiB take less than a second.
 const ZERO_PAUSE: Duration = Duration::from_millis(5);
+/// So often in a row there has to be no space before the disk counts as full. That costs a cluster of one
+/// its alarm, which only people clear, so one failed call must not be enough.
+const FULL_AFTER: u32 = 3;
+/// How soon it is tried again before that: what is left of the current segment is soon written.
+const RETRY_SOON: Duration = Duration::from_millis(10);
 /// Bytes that are read at once to see whether a file is zeroed.
 const VERIFY_BYTES: usize = 1024 * 1024;
 
@@ -39,6 +44,8 @@ struct State {
     next_number: u64,
     /// When making one may be tried again after the disk was full.
     retry_at: Option<Instant>,
+    /// How often in a row there was no space for a spare.
+    refused: u32,
     exhausted: bool,
     /// The writer waits: no pauses.
     urgent: bool,
@@ -221,13 +228,13 @@ impl Spares {
             Ok(file)
         });
         let file = match created {
-            Err(error) if is_out_of_space(&error) => return self.out_of_space(&path),
+            Err(error) if is_out_of_space(&error) => return self.refused(&path),
             created => self.must("creation", &path, created),
         };
         // Allocated blocks are not enough everywhere (copy-on-write filesystems).
         match self.zero(&file) {
             Ok(finished) => finished?,
-            Err(error) if is_out_of_space(&error) => return self.out_of_space(&path),
+            Err(error) if is_out_of_space(&error) => return self.refused(&path),
             Err(error) => self.must("zeroing", &path, Err(error)),
         }
         self.disk_bytes
@@ -266,6 +273,7 @@ impl Spares {
         let mut state = self.state.lock();
         state.ready.push_back(file);
         state.retry_at = None;
+        state.refused = 0;
         let recovered = std::mem::take(&mut state.exhausted);
         self.changed.notify_all();
         drop(state);
@@ -274,12 +282,30 @@ impl Spares {
         }
     }
 
-    fn out_of_space(&self, unfinished: &Path) -> Result<(), Closing> {
+    /// The system had no space for a spare.
+    fn refused(&self, unfinished: &Path) -> Result<(), Closing> {
+        let mut state = self.state.lock();
+        state.refused = state.refused.saturating_add(1);
+        if state.refused >= FULL_AFTER {
+            drop(state);
+            return self.out_of_space(unfinished);
+        }
+        state.retry_at = Some(Instant::now() + RETRY_SOON);
+        drop(state);
+        self.remove_unfinished(unfinished);
+        Ok(())
+    }
+
+    fn remove_unfinished(&self, unfinished: &Path) {
         if let Err(error) = remove_durably(unfinished)
             && error.kind() != io::ErrorKind::NotFound
         {
             self.must("removal", unfinished, Err(error))
         }
+    }
+
+    fn out_of_space(&self, unfinished: &Path) -> Result<(), Closing> {
+        self.remove_unfinished(unfinished);
         let mut state = self.state.lock();
         state.retry_at = Some(Instant::now() + self.options.space_retry);
         if !state.ready.is_empty() || state.exhausted {

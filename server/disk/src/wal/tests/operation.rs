@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::super::writer::UNSYNCED_BYTES_MAX;
 use super::*;
-use crate::fs::faults::{Operation, inject};
+use crate::fs::faults::{Operation, inject, inject_times};
 use crate::wal::{FatalError, Space, dump};
 
 const EIO: i32 = 5;
@@ -421,6 +421,25 @@ fn a_full_disk_is_told_a_segment_early_and_waiting_appends_go_on_when_it_has_roo
         inspect(dir.path()).unwrap().restated.vote.as_deref(),
         Some(&b"waits"[..])
     );
+}
+
+#[test]
+fn a_call_that_finds_no_space_once_or_twice_does_not_make_the_disk_full() {
+    let dir = temporary();
+    let Stuck {
+        options,
+        fault,
+        told,
+    } = stuck_options(dir.path());
+    drop(fault);
+    let _fault = inject_times(dir.path(), Operation::Allocate, ENOSPC, 2, 2);
+    let (wal, _) = open(dir.path(), options).unwrap();
+    wait_until("the spare is ready", || wal.bytes() == 2 * 16 * 1024);
+    for index in 1..=12 {
+        append(&wal, vec![entry(index, &payload(index, 3000))]);
+    }
+    assert_eq!(all_entries(&wal).len(), 12);
+    assert_eq!(*told.lock(), []);
 }
 
 #[test]
