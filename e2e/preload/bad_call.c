@@ -1,7 +1,8 @@
 /* For LD_PRELOAD: counts the calls that change files below the directory BAD_CALL_UNDER, and at the call
  * number BAD_CALL_AT does what BAD_CALL_WHAT says:
  *   kill    ends the process before the call
- *   torn    the same, but of a write the first half is written
+ *   torn    the same, but of a write the first half is written, to a whole sector of 512 bytes: disks and
+ *           the page cache tear no finer
  *   eio, enospc   that one call fails
  * The file BAD_CALL_TOLD, of 4096 bytes, holds the count (the first 8 bytes, in the machine's order), and
  * from byte 8 on what the call was, once it was struck. */
@@ -108,20 +109,26 @@ WHOLE(mkdir, (const char *path, mode_t mode), (path, mode), strike("mkdir", path
 WHOLE(link, (const char *from, const char *to), (from, to), strike("link", to))
 WHOLE(linkat, (int d, const char *from, int e, const char *to, int flags), (d, from, e, to, flags), strike_at("link", e, to))
 
+/* How much of a torn write at this place is written. */
+static size_t half(size_t count, off64_t at) {
+  off64_t end = (at + (off64_t)(count / 2)) / 512 * 512;
+  return end > at ? (size_t)(end - at) : 0;
+}
+
 /* A write, of which half may be done. */
-#define WRITE(name, parameters, whole, half)                  \
+#define WRITE(name, parameters, whole, first)                 \
   ssize_t name parameters {                                   \
     enum fate fate = strike_fd(#name, fd);                    \
     if (fate == TEAR) {                                       \
-      if (REAL(name) half < 0) END();                         \
+      if (REAL(name) first < 0) END();                        \
       END();                                                  \
     }                                                         \
     return fate == FAIL ? -1 : REAL(name) whole;              \
   }
 
 WRITE(write, (int fd, const void *bytes, size_t count), (fd, bytes, count), (fd, bytes, count / 2))
-WRITE(pwrite, (int fd, const void *bytes, size_t count, off_t at), (fd, bytes, count, at), (fd, bytes, count / 2, at))
-WRITE(pwrite64, (int fd, const void *bytes, size_t count, off64_t at), (fd, bytes, count, at), (fd, bytes, count / 2, at))
+WRITE(pwrite, (int fd, const void *bytes, size_t count, off_t at), (fd, bytes, count, at), (fd, bytes, half(count, at), at))
+WRITE(pwrite64, (int fd, const void *bytes, size_t count, off64_t at), (fd, bytes, count, at), (fd, bytes, half(count, at), at))
 WRITE(writev, (int fd, const struct iovec *parts, int count), (fd, parts, count), (fd, parts, (count + 1) / 2))
 WRITE(pwritev, (int fd, const struct iovec *parts, int count, off_t at), (fd, parts, count, at), (fd, parts, (count + 1) / 2, at))
 WRITE(pwritev64, (int fd, const struct iovec *parts, int count, off64_t at), (fd, parts, count, at), (fd, parts, (count + 1) / 2, at))
