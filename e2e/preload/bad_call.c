@@ -4,9 +4,14 @@
  *   torn    the same, but of a write the first half is written, to a whole sector of 512 bytes: disks and
  *           the page cache tear no finer
  *   eio, enospc   that one call fails
+ *   power   the power goes: of what was written and not synced, each sector is lost or kept as
+ *           BAD_CALL_SEED says; of creations, renames and removals whose directory was not synced, those
+ *           after some point; then the process ends
  * The file BAD_CALL_TOLD, of 4096 bytes, holds the count (the first 8 bytes, in the machine's order), and
  * from byte 8 on what the call was, once it was struck. */
 #define _GNU_SOURCE
+#include "unsynced.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -45,6 +50,10 @@ __attribute__((constructor)) static void begin(void) {
   plan.name = shared + NAME_AT;
   plan.count = (_Atomic unsigned long *)shared;
   plan.under = getenv("BAD_CALL_UNDER");
+  if (plan.under && plan.what && strcmp(plan.what, "power") == 0) {
+    const char *seed = getenv("BAD_CALL_SEED");
+    unsynced_begin(plan.under, seed ? strtoull(seed, NULL, 10) : 0);
+  }
 }
 
 static enum fate strike(const char *call, const char *path) {
@@ -55,6 +64,7 @@ static enum fate strike(const char *call, const char *path) {
   snprintf(plan.name, TOLD_BYTES - NAME_AT, "%s %s", call, path);
   if (strcmp(plan.what, "kill") == 0) kill(getpid(), SIGKILL);
   if (strcmp(plan.what, "torn") == 0) return TEAR;
+  if (strcmp(plan.what, "power") == 0) unsynced_lose();
   errno = strcmp(plan.what, "enospc") == 0 ? ENOSPC : EIO;
   return FAIL;
 }
@@ -86,28 +96,48 @@ static enum fate strike_at(const char *call, int dir, const char *name) {
 #define REAL(name) ((__typeof__(name) *)dlsym(RTLD_NEXT, #name))
 #define END() kill(getpid(), SIGKILL)
 
-/* A call that is done or not done. */
-#define WHOLE(name, parameters, arguments, struck) \
-  int name parameters {                            \
-    enum fate fate = struck;                       \
-    if (fate == TEAR) END();                       \
-    return fate == FAIL ? -1 : REAL(name) arguments; \
+/* A call that is done or not done. What it changes is noted until it is synced. */
+#define WHOLE(name, parameters, arguments, struck, noted)  \
+  int name parameters {                                    \
+    enum fate fate = struck;                               \
+    int done;                                              \
+    if (fate == TEAR) END();                               \
+    if (fate == FAIL) return -1;                           \
+    unsynced_lock();                                       \
+    noted;                                                 \
+    done = REAL(name) arguments;                           \
+    unsynced_unlock();                                     \
+    return done;                                           \
   }
 
-WHOLE(fsync, (int fd), (fd), strike_fd("fsync", fd))
-WHOLE(fdatasync, (int fd), (fd), strike_fd("fdatasync", fd))
-WHOLE(ftruncate, (int fd, off_t length), (fd, length), strike_fd("ftruncate", fd))
-WHOLE(ftruncate64, (int fd, off64_t length), (fd, length), strike_fd("ftruncate", fd))
-WHOLE(fallocate, (int fd, int mode, off_t at, off_t length), (fd, mode, at, length), strike_fd("fallocate", fd))
-WHOLE(fallocate64, (int fd, int mode, off64_t at, off64_t length), (fd, mode, at, length), strike_fd("fallocate", fd))
-WHOLE(rename, (const char *from, const char *to), (from, to), strike("rename", from))
-WHOLE(renameat, (int d, const char *from, int e, const char *to), (d, from, e, to), strike_at("rename", d, from))
-WHOLE(unlink, (const char *path), (path), strike("unlink", path))
-WHOLE(unlinkat, (int dir, const char *path, int flags), (dir, path, flags), strike_at("unlink", dir, path))
-WHOLE(rmdir, (const char *path), (path), strike("rmdir", path))
-WHOLE(mkdir, (const char *path, mode_t mode), (path, mode), strike("mkdir", path))
-WHOLE(link, (const char *from, const char *to), (from, to), strike("link", to))
-WHOLE(linkat, (int d, const char *from, int e, const char *to, int flags), (d, from, e, to, flags), strike_at("link", e, to))
+/* A sync holds nobody up, and what came while it ran may be lost. */
+#define SYNC(name)                                         \
+  int name(int fd) {                                       \
+    enum fate fate = strike_fd(#name, fd);                 \
+    unsigned long until;                                   \
+    int done;                                              \
+    if (fate == TEAR) END();                               \
+    if (fate == FAIL) return -1;                           \
+    until = unsynced_now();                                \
+    done = REAL(name)(fd);                                 \
+    if (done == 0) unsynced_synced(fd, until);             \
+    return done;                                           \
+  }
+
+SYNC(fsync)
+SYNC(fdatasync)
+WHOLE(ftruncate, (int fd, off_t length), (fd, length), strike_fd("ftruncate", fd), unsynced_write(fd, length, (size_t)-1))
+WHOLE(ftruncate64, (int fd, off64_t length), (fd, length), strike_fd("ftruncate", fd), unsynced_write(fd, length, (size_t)-1))
+WHOLE(fallocate, (int fd, int mode, off_t at, off_t length), (fd, mode, at, length), strike_fd("fallocate", fd), unsynced_write(fd, at, 0))
+WHOLE(fallocate64, (int fd, int mode, off64_t at, off64_t length), (fd, mode, at, length), strike_fd("fallocate", fd), unsynced_write(fd, at, 0))
+WHOLE(rename, (const char *from, const char *to), (from, to), strike("rename", from), unsynced_rename(AT_FDCWD, from, AT_FDCWD, to))
+WHOLE(renameat, (int d, const char *from, int e, const char *to), (d, from, e, to), strike_at("rename", d, from), unsynced_rename(d, from, e, to))
+WHOLE(unlink, (const char *path), (path), strike("unlink", path), unsynced_unlink(AT_FDCWD, path, 0))
+WHOLE(unlinkat, (int dir, const char *path, int flags), (dir, path, flags), strike_at("unlink", dir, path), unsynced_unlink(dir, path, flags))
+WHOLE(rmdir, (const char *path), (path), strike("rmdir", path), unsynced_unlink(AT_FDCWD, path, AT_REMOVEDIR))
+WHOLE(mkdir, (const char *path, mode_t mode), (path, mode), strike("mkdir", path), unsynced_create(AT_FDCWD, path, 1))
+WHOLE(link, (const char *from, const char *to), (from, to), strike("link", to), unsynced_create(AT_FDCWD, to, 0))
+WHOLE(linkat, (int d, const char *from, int e, const char *to, int flags), (d, from, e, to, flags), strike_at("link", e, to), unsynced_create(e, to, 0))
 
 /* How much of a torn write at this place is written. */
 static size_t half(size_t count, off64_t at) {
@@ -116,25 +146,37 @@ static size_t half(size_t count, off64_t at) {
 }
 
 /* A write, of which half may be done. */
-#define WRITE(name, parameters, whole, first)                 \
-  ssize_t name parameters {                                   \
-    enum fate fate = strike_fd(#name, fd);                    \
-    if (fate == TEAR) {                                       \
-      if (REAL(name) first < 0) END();                        \
-      END();                                                  \
-    }                                                         \
-    return fate == FAIL ? -1 : REAL(name) whole;              \
+#define WRITE(name, parameters, place, bytes_of, whole, first) \
+  ssize_t name parameters {                                    \
+    enum fate fate = strike_fd(#name, fd);                     \
+    ssize_t done;                                              \
+    if (fate == TEAR) {                                        \
+      if (REAL(name) first < 0) END();                         \
+      END();                                                   \
+    }                                                          \
+    if (fate == FAIL) return -1;                               \
+    unsynced_lock();                                           \
+    unsynced_write(fd, place, bytes_of);                       \
+    done = REAL(name) whole;                                   \
+    unsynced_unlock();                                         \
+    return done;                                               \
   }
 
-WRITE(write, (int fd, const void *bytes, size_t count), (fd, bytes, count), (fd, bytes, count / 2))
-WRITE(pwrite, (int fd, const void *bytes, size_t count, off_t at), (fd, bytes, count, at), (fd, bytes, half(count, at), at))
-WRITE(pwrite64, (int fd, const void *bytes, size_t count, off64_t at), (fd, bytes, count, at), (fd, bytes, half(count, at), at))
-WRITE(writev, (int fd, const struct iovec *parts, int count), (fd, parts, count), (fd, parts, (count + 1) / 2))
-WRITE(pwritev, (int fd, const struct iovec *parts, int count, off_t at), (fd, parts, count, at), (fd, parts, (count + 1) / 2, at))
-WRITE(pwritev64, (int fd, const struct iovec *parts, int count, off64_t at), (fd, parts, count, at), (fd, parts, (count + 1) / 2, at))
+static size_t bytes_in(const struct iovec *parts, int count) {
+  size_t bytes = 0;
+  for (int i = 0; i < count; i++) bytes += parts[i].iov_len;
+  return bytes;
+}
+
+WRITE(write, (int fd, const void *bytes, size_t count), -1, count, (fd, bytes, count), (fd, bytes, count / 2))
+WRITE(pwrite, (int fd, const void *bytes, size_t count, off_t at), at, count, (fd, bytes, count, at), (fd, bytes, half(count, at), at))
+WRITE(pwrite64, (int fd, const void *bytes, size_t count, off64_t at), at, count, (fd, bytes, count, at), (fd, bytes, half(count, at), at))
+WRITE(writev, (int fd, const struct iovec *parts, int count), -1, bytes_in(parts, count), (fd, parts, count), (fd, parts, (count + 1) / 2))
+WRITE(pwritev, (int fd, const struct iovec *parts, int count, off_t at), at, bytes_in(parts, count), (fd, parts, count, at), (fd, parts, (count + 1) / 2, at))
+WRITE(pwritev64, (int fd, const struct iovec *parts, int count, off64_t at), at, bytes_in(parts, count), (fd, parts, count, at), (fd, parts, (count + 1) / 2, at))
 
 /* Opening to create or to empty. */
-#define OPEN(name, parameters, last, struck, arguments)            \
+#define OPEN(name, parameters, last, struck, arguments, noted)     \
   int name parameters {                                            \
     enum fate fate = GO_ON;                                        \
     mode_t mode = 0;                                               \
@@ -146,10 +188,16 @@ WRITE(pwritev64, (int fd, const struct iovec *parts, int count, off64_t at), (fd
       fate = struck;                                               \
     }                                                              \
     if (fate == TEAR) END();                                       \
-    return fate == FAIL ? -1 : REAL(name) arguments;               \
+    if (fate == FAIL) return -1;                                   \
+    if (!(flags & (O_CREAT | O_TRUNC))) return REAL(name) arguments; \
+    unsynced_lock();                                               \
+    noted;                                                         \
+    int fd = REAL(name) arguments;                                 \
+    unsynced_unlock();                                             \
+    return fd;                                                     \
   }
 
-OPEN(open, (const char *path, int flags, ...), flags, strike("open", path), (path, flags, mode))
-OPEN(open64, (const char *path, int flags, ...), flags, strike("open", path), (path, flags, mode))
-OPEN(openat, (int dir, const char *path, int flags, ...), flags, strike_at("open", dir, path), (dir, path, flags, mode))
-OPEN(openat64, (int dir, const char *path, int flags, ...), flags, strike_at("open", dir, path), (dir, path, flags, mode))
+OPEN(open, (const char *path, int flags, ...), flags, strike("open", path), (path, flags, mode), unsynced_open(AT_FDCWD, path, flags))
+OPEN(open64, (const char *path, int flags, ...), flags, strike("open", path), (path, flags, mode), unsynced_open(AT_FDCWD, path, flags))
+OPEN(openat, (int dir, const char *path, int flags, ...), flags, strike_at("open", dir, path), (dir, path, flags, mode), unsynced_open(dir, path, flags))
+OPEN(openat64, (int dir, const char *path, int flags, ...), flags, strike_at("open", dir, path), (dir, path, flags, mode), unsynced_open(dir, path, flags))

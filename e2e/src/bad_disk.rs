@@ -37,7 +37,7 @@ impl BadSync {
 
     fn with(directory: &Path, files: &'static str, what: String) -> Self {
         Self {
-            library: compile(directory, "bad_sync"),
+            library: compile(directory, "bad_sync", &["bad_sync.c"]),
             switch: directory.join("bad"),
             files,
             what,
@@ -90,6 +90,8 @@ pub enum Strike {
     Eio,
     /// It fails with ENOSPC, once.
     NoSpace,
+    /// The power goes: what was not synced is lost, as the seed draws it.
+    Power(u64),
 }
 
 impl Strike {
@@ -99,6 +101,7 @@ impl Strike {
             Strike::Torn => "torn",
             Strike::Eio => "eio",
             Strike::NoSpace => "enospc",
+            Strike::Power(_) => "power",
         }
     }
 }
@@ -114,7 +117,7 @@ impl BadCall {
     /// If there is no C compiler.
     pub fn prepare(directory: &Path) -> Self {
         Self {
-            library: compile(directory, "bad_call"),
+            library: compile(directory, "bad_call", &["bad_call.c", "unsynced.c"]),
             told: directory.join("told"),
         }
     }
@@ -126,7 +129,12 @@ impl BadCall {
     /// If the library's file cannot be written.
     pub fn environment(&self, under: &Path, at: u64, strike: Strike) -> Vec<String> {
         fs::write(&self.told, [0; TOLD_BYTES]).expect("writing the library's file");
+        let seed = match strike {
+            Strike::Power(seed) => seed,
+            _ => 0,
+        };
         vec![
+            format!("BAD_CALL_SEED={seed}"),
             format!("LD_PRELOAD={}", self.library.display()),
             format!("BAD_CALL_UNDER={}", under.display()),
             format!("BAD_CALL_AT={at}"),
@@ -149,13 +157,18 @@ impl BadCall {
     }
 }
 
-/// Compiles a library of `preload/` into `directory`.
-fn compile(directory: &Path, name: &str) -> PathBuf {
+/// Compiles a library from sources of `preload/` into `directory`.
+fn compile(directory: &Path, name: &str, sources: &[&str]) -> PathBuf {
     let library = directory.join(format!("{name}.so"));
-    let source = tools::directory().join(format!("preload/{name}.c"));
+    let sources = sources
+        .iter()
+        .map(|source| tools::directory().join("preload").join(source));
     let mut compile = Command::new("cc");
-    compile.args(["-shared", "-fPIC", "-O1", "-o"]);
-    compile.arg(&library).arg(source).arg("-ldl");
+    compile.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]);
+    compile
+        .arg(&library)
+        .args(sources)
+        .args(["-ldl", "-lpthread"]);
     tools::must_succeed(&mut compile);
     library
 }

@@ -1,4 +1,4 @@
-//! The process ends, or the disk fails once, at each call that changes a file: while a member bootstraps,
+//! The process ends, the power goes, or the disk fails once, at each call that changes a file: while a member bootstraps,
 //! works, compacts and purges, and while it starts again. Its next start has all that was acknowledged.
 //!
 //! CI strikes at a sample that the seed draws; `make faults` at each of the first calls.
@@ -52,6 +52,11 @@ fn a_kill_in_any_write_loses_nothing() {
 }
 
 #[test]
+fn a_power_failure_at_any_call_loses_nothing() {
+    strike("power failure at a call to the disk", Strike::Power(0));
+}
+
+#[test]
 fn an_error_of_any_call_loses_nothing() {
     strike("EIO of one call", Strike::Eio);
 }
@@ -98,6 +103,11 @@ fn sweep(
 ) {
     let mut ends: BTreeMap<String, usize> = BTreeMap::new();
     for at in places {
+        let strike = match strike {
+            // Another choice of what is lost at each.
+            Strike::Power(_) => Strike::Power(*at as u64),
+            strike => strike,
+        };
         let seen = Round::begin(bad, disk, life).run(*at as u64, strike);
         let Some(struck) = seen.struck else {
             *ends.entry("not reached".to_owned()).or_default() += 1;
@@ -143,9 +153,7 @@ struct Wrote {
 impl<'a> Round<'a> {
     fn begin(bad: &'a BadCall, disk: &Path, life: Life) -> Self {
         let data = disk.join("data");
-        if data.exists() {
-            std::fs::remove_dir_all(&data).expect("removing a data directory");
-        }
+        clear(disk);
         let server = Setup::engram()
             .flag("--snapshot-count=20")
             .data_dir(&data)
@@ -243,6 +251,18 @@ impl<'a> Round<'a> {
             let revision = client.put("end", "").await.expect("it takes a write");
             assert!(revision > self.wrote.revision, "a revision went back");
         });
+    }
+}
+
+/// Removes everything: the data directory, and copies that the library made beside it.
+fn clear(disk: &Path) {
+    for entry in std::fs::read_dir(disk).expect("reading a directory") {
+        let path = entry.expect("reading a directory").path();
+        let removed = match path.is_dir() {
+            true => std::fs::remove_dir_all(&path),
+            false => std::fs::remove_file(&path),
+        };
+        removed.expect("removing what the round before left");
     }
 }
 
