@@ -9,12 +9,12 @@ use serde_json::json;
 
 use crate::api::{
     EngramBackupStore, EngramCluster, EngramMember, EngramMemberSpec, LocalRef, MEMBER_FINALIZER,
-    MemberOrigin, Reason, VolumeReclaim,
+    MemberOrigin, Reason,
 };
-use crate::build::{self, MemberPod, Names};
+use crate::build::{self, KEEP_ANNOTATION, MemberPod, Names};
 use crate::etcd::MemberClient;
 use crate::observe::Sight;
-use crate::plan::Action;
+use crate::plan::{Action, Cause};
 use crate::reconcile::{Context, Error, follow_policy, is_gone, missing_authorities, this_one};
 
 /// A pod that is being deleted for longer than this, and whose member the cluster does not list any
@@ -91,7 +91,7 @@ pub async fn act(scene: &Scene<'_>, action: &Action) -> Result<(), Error> {
         Action::Promote { id, .. } => Ok(scene.speaker()?.promote(*id).await?),
         Action::MoveLeader { id, .. } => Ok(scene.leader()?.move_leader(*id).await?),
         Action::RemoveMember { id, .. } => Ok(scene.speaker()?.remove(*id).await?),
-        Action::DeleteMember { member, .. } => delete_member(scene, member).await,
+        Action::DeleteMember { member, cause } => delete_member(scene, member, *cause).await,
         Action::FinishRemoval { member } => finish_removal(scene, member).await,
         Action::ExpandVolume { member } => expand_volume(scene, member).await,
     }
@@ -261,8 +261,18 @@ fn gone<T>(result: Result<T, kube::Error>) -> Result<(), Error> {
     }
 }
 
-async fn delete_member(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
+async fn delete_member(scene: &Scene<'_>, name: &str, cause: Cause) -> Result<(), Error> {
     let member = scene.member(name)?;
+    if cause == Cause::Corrupt {
+        // Somebody will want to know what went wrong in it.
+        let patch = json!({ "metadata": {
+            "uid": member.uid(),
+            "annotations": { KEEP_ANNOTATION: cause.as_str() },
+        } });
+        let patch = Patch::Merge(&patch);
+        let members = scene.members();
+        gone(members.patch(name, &PatchParams::default(), &patch).await)?;
+    }
     let params = DeleteParams {
         preconditions: Some(Preconditions {
             uid: member.uid(),
@@ -322,11 +332,9 @@ async fn put_claim_away(scene: &Scene<'_>, member: &EngramMember) -> Result<(), 
     let same = |cluster: &EngramCluster| cluster.metadata.uid == scene.cluster.metadata.uid;
     let now = now.filter(same);
     let cluster = now.as_ref().unwrap_or(scene.cluster);
-    match cluster.spec.storage.reclaim_policy {
-        VolumeReclaim::Retain => {
-            follow_policy(&scene.context.client, cluster, member, &claim).await
-        }
-        VolumeReclaim::Delete => {
+    match build::keeps_volume(cluster, member) {
+        true => follow_policy(&scene.context.client, cluster, member, &claim).await,
+        false => {
             let params = this_one(&claim);
             gone(claims.delete(&claim.name_any(), &params).await)
         }

@@ -7,6 +7,7 @@
 
 pub mod act;
 pub mod api;
+pub mod apiserver;
 pub mod build;
 pub mod crdgen;
 pub mod etcd;
@@ -14,6 +15,9 @@ pub mod lease;
 pub mod observe;
 pub mod pki;
 pub mod plan;
+#[cfg(test)]
+mod played;
+pub mod pulse;
 pub mod reconcile;
 pub mod serve;
 pub mod settings;

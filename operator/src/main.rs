@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use engram_operator::apiserver::Clients;
 use engram_operator::lease::Holder;
+use engram_operator::pulse::Pulse;
 use engram_operator::reconcile::{self, Context};
 use engram_operator::serve;
 use engram_operator::settings::{Settings, USAGE};
@@ -83,10 +85,11 @@ async fn operate(settings: Settings) -> Result<ExitCode, Box<dyn std::error::Err
     // One cryptography for everything, said before anybody asks for it.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let metrics = Metrics::new()?;
-    let client = kube::Client::try_default().await?;
-    let (address, served) = (settings.listen, metrics.clone());
-    let server = tokio::spawn(serve::serve(address, served));
-    let work = work(client, settings, metrics);
+    let clients = Clients::infer().await?;
+    let pulse = Pulse::default();
+    let served = (metrics.clone(), pulse.clone());
+    let server = tokio::spawn(serve::serve(settings.listen, served.0, served.1));
+    let work = work(clients, settings, metrics, pulse);
     tokio::select! {
         code = work => Ok(code),
         ended = server => {
@@ -97,8 +100,8 @@ async fn operate(settings: Settings) -> Result<ExitCode, Box<dyn std::error::Err
 }
 
 /// Waits for the Lease, works while it is held, and gives it back.
-async fn work(client: kube::Client, settings: Settings, metrics: Metrics) -> ExitCode {
-    let mut holder = Holder::new(client.clone(), &settings);
+async fn work(clients: Clients, settings: Settings, metrics: Metrics, pulse: Pulse) -> ExitCode {
+    let mut holder = Holder::new(clients.calls.clone(), &settings);
     let elects = settings.leader_election;
     if elects {
         tracing::info!(identity = settings.identity, "waiting for the Lease");
@@ -109,7 +112,12 @@ async fn work(client: kube::Client, settings: Settings, metrics: Metrics) -> Exi
     }
     metrics.leader.set(1);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the operator works");
-    let controllers = reconcile::run(Arc::new(Context::new(client, settings, metrics.clone())));
+    let controllers = reconcile::run(Arc::new(Context::new(
+        clients,
+        settings,
+        metrics.clone(),
+        pulse,
+    )));
     let lost = async {
         match elects {
             true => holder.keep().await,

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::pulse::Pulse;
 use crate::telemetry::Metrics;
 
 /// Connections at once: scrapers and probes, nobody else.
@@ -24,7 +25,7 @@ const HEAD_LIMIT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub async fn serve(address: SocketAddr, metrics: Metrics) -> std::io::Result<()> {
+pub async fn serve(address: SocketAddr, metrics: Metrics, pulse: Pulse) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -36,9 +37,9 @@ pub async fn serve(address: SocketAddr, metrics: Metrics) -> std::io::Result<()>
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let metrics = metrics.clone();
+        let known = (metrics.clone(), pulse.clone());
         tokio::spawn(async move {
-            let service = service_fn(move |request| answer(metrics.clone(), request));
+            let service = service_fn(move |request| answer(known.clone(), request));
             let mut server = hyper::server::conn::http1::Builder::new();
             server
                 .timer(TokioTimer::new())
@@ -51,11 +52,15 @@ pub async fn serve(address: SocketAddr, metrics: Metrics) -> std::io::Result<()>
 }
 
 async fn answer(
-    metrics: Metrics,
+    (metrics, pulse): (Metrics, Pulse),
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, body) = match request.uri().path() {
         "/metrics" => (StatusCode::OK, metrics.text()),
+        "/healthz" | "/livez" if !pulse.beats(Instant::now()) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no pass comes to an end\n".to_owned(),
+        ),
         // A replica that waits for its turn is well, and ready to take it.
         "/healthz" | "/livez" | "/readyz" => (StatusCode::OK, "ok\n".to_owned()),
         _ => (StatusCode::NOT_FOUND, "not found\n".to_owned()),

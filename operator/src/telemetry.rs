@@ -23,8 +23,12 @@ pub struct Metrics {
     pub watch_restarts: IntCounterVec,
     /// Whether this replica works.
     pub leader: IntGauge,
+    /// When a pass of a cluster ended last.
+    pub last_pass: GaugeVec,
     /// Whether a cluster is ready.
     pub cluster_ready: IntGaugeVec,
+    /// How many members a cluster should have.
+    pub wanted_members: IntGaugeVec,
     /// A cluster's members, by state.
     pub cluster_members: IntGaugeVec,
     /// What a cluster is and runs.
@@ -121,9 +125,19 @@ impl Metrics {
                 &["kind"],
             )?,
             leader,
+            last_pass: float(
+                "engram_cluster_last_pass_timestamp_seconds",
+                "When the operator looked after a cluster last.",
+                &CLUSTER,
+            )?,
             cluster_ready: gauge(
                 "engram_cluster_ready",
                 "Whether the cluster is ready.",
+                &CLUSTER,
+            )?,
+            wanted_members: gauge(
+                "engram_cluster_wanted_members",
+                "Members that a cluster should have; 0: it rests.",
                 &CLUSTER,
             )?,
             cluster_members: gauge(
@@ -217,6 +231,7 @@ impl Metrics {
     pub fn forget(&self, namespace: &str, cluster: &str) {
         let gauges = [
             &self.cluster_ready,
+            &self.wanted_members,
             &self.cluster_members,
             &self.cluster_info,
             &self.members_on_shared_node,
@@ -228,6 +243,7 @@ impl Metrics {
             forget_in(gauge, namespace, cluster);
         }
         let gauges = [
+            &self.last_pass,
             &self.backup_seconds,
             &self.backup_bytes,
             &self.backup_success,

@@ -245,6 +245,11 @@ pub struct Healing {
     /// How long a member's node may be gone or not ready before the member is replaced.
     #[schemars(schema_with = "duration_schema")]
     pub node_lost_after: String,
+    /// How long a member may make no headway otherwise before it is replaced: its pod starts and does not
+    /// run, finds no node because of its volume, or does not end; it runs and does not answer; as a
+    /// learner it applies nothing.
+    #[schemars(schema_with = "duration_schema")]
+    pub stuck_after: String,
     /// The most members replaced in an hour.
     #[schemars(range(min = 1, max = 60))]
     pub max_per_hour: u32,
@@ -256,6 +261,7 @@ impl Default for Healing {
             enabled: true,
             unhealthy_after: "10m".into(),
             node_lost_after: "5m".into(),
+            stuck_after: "40m".into(),
             max_per_hour: 6,
         }
     }

@@ -63,6 +63,9 @@ pub struct EngramClusterStatus {
     /// When members were replaced, within the last hour.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replacements: Vec<Time>,
+    /// When learners were taken out that did not catch up, since the last one that did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stuck_learners: Vec<Time>,
     /// What holds, by type: Ready, Available, Progressing, Degraded, QuorumAvailable,
     /// MembersHealthy, UpToDate, TLSReady, StorageHealthy, Paused.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -73,6 +73,8 @@ words! {
         ScalingDown,
         /// A learner follows, and is promoted when it has caught up.
         LearnerCatchingUp,
+        /// Learners were taken out that did not catch up.
+        LearnerStuck,
         /// Members are restarted one after the other.
         RollingUpdate,
         /// Leadership is moved before the leader is restarted.

@@ -1,6 +1,6 @@
 //! A member: one pod, one volume, one place in the cluster.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -90,6 +90,15 @@ pub struct EngramMemberStatus {
     /// The version it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Since when it has not answered, or has known no leader.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub away_since: Option<Time>,
+    /// Since when its node has not been ready, or has had no object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_lost_since: Option<Time>,
+    /// How far a learner has come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catching_up: Option<CatchingUp>,
     /// How it ended the last time: its exit code and Kubernetes' word for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<String>,
@@ -97,6 +106,15 @@ pub struct EngramMemberStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// How far a learner has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CatchingUp {
+    /// The index that it has applied.
+    pub applied: u64,
+    /// Since when.
+    pub since: Time,
 }
 
 /// What a member is in its cluster.

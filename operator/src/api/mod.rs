@@ -31,7 +31,9 @@ pub use cluster_status::{
 };
 pub use conditions::{ConditionKind, Reason, is_true, same_conditions, set_condition};
 pub use duration::{InvalidDuration, parse_duration};
-pub use member::{EngramMember, EngramMemberSpec, EngramMemberStatus, MemberOrigin, MemberRole};
+pub use member::{
+    CatchingUp, EngramMember, EngramMemberSpec, EngramMemberStatus, MemberOrigin, MemberRole,
+};
 pub use operation::{
     Compact, Defragment, EngramOperation, EngramOperationSpec, EngramOperationStatus, MoveLeader,
     OperationPhase,

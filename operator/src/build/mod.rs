@@ -18,7 +18,8 @@ pub use fill::RESTORE_CONTAINER;
 pub(crate) use flags::TLS_DIRECTORY;
 pub use job::Job;
 pub use names::{
-    CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, cluster_labels, member_labels, member_selector,
+    CLIENT_PORT, KEEP_ANNOTATION, METRICS_PORT, Names, PEER_PORT, cluster_labels, member_labels,
+    member_selector,
 };
 pub use pod::{MemberPod, TEMPLATE_ANNOTATION, member_pod, template_hash};
 pub use policy::{disruption_budget, network_policy};
@@ -26,7 +27,7 @@ pub use quantity::bytes;
 pub use services::{client_service, peer_service};
 pub use store::{AUTHORITIES_KEY, StoreAccess, access};
 pub use tool::{Tool, tool_pod};
-pub use volume::{claim_name, claim_repair, volume_claim};
+pub use volume::{claim_name, claim_repair, keeps_volume, volume_claim};
 
 use serde::de::DeserializeOwned;
 

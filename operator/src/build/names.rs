@@ -13,6 +13,9 @@ pub const PEER_PORT: u16 = 2380;
 /// Metrics and health, without TLS.
 pub const METRICS_PORT: u16 = 2381;
 
+/// On members: why their volume is kept whatever the policy says.
+pub const KEEP_ANNOTATION: &str = "engram.dev/keep-volume";
+
 /// The names of a cluster's objects, all from its own name (40 characters at most).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::api::{EngramCluster, EngramMember, VolumeReclaim};
 
-use super::names::member_labels;
+use super::names::{KEEP_ANNOTATION, member_labels};
 use super::shaped;
 
 /// The claim of a member: named after its object's UID as well, so that no member ever meets a
@@ -21,6 +21,13 @@ pub fn claim_name(member: &EngramMember) -> String {
         .take(8)
         .collect();
     format!("data-{}-{tail}", member.name_any())
+}
+
+/// Whether a member's volume outlives it: by the policy, or for inquiry.
+#[must_use]
+pub fn keeps_volume(cluster: &EngramCluster, member: &EngramMember) -> bool {
+    cluster.spec.storage.reclaim_policy == VolumeReclaim::Retain
+        || member.annotations().contains_key(KEEP_ANNOTATION)
 }
 
 /// What is to be merged into a member's claim so that it follows the policy as it is now and is found by
@@ -60,9 +67,9 @@ pub fn claim_repair(
 #[must_use]
 pub fn volume_claim(cluster: &EngramCluster, member: &EngramMember) -> PersistentVolumeClaim {
     let storage = &cluster.spec.storage;
-    let owners: Vec<_> = match storage.reclaim_policy {
-        VolumeReclaim::Delete => member.controller_owner_ref(&()).into_iter().collect(),
-        VolumeReclaim::Retain => Vec::new(),
+    let owners: Vec<_> = match keeps_volume(cluster, member) {
+        false => member.controller_owner_ref(&()).into_iter().collect(),
+        true => Vec::new(),
     };
     let mut claim = json!({
         "apiVersion": "v1",

@@ -18,6 +18,9 @@ use super::{own_pod, pod_state};
 /// only on what is not old.
 const ASKED_MAX: usize = 3;
 
+/// etcd's number for CORRUPT.
+const CORRUPT: i32 = 2;
+
 /// What the members said.
 #[derive(Default)]
 pub struct Asked {
@@ -58,6 +61,11 @@ impl Asked {
     #[must_use]
     pub fn speaker(&self) -> Option<&MemberClient> {
         self.clients.get(self.speaker.as_ref()?)
+    }
+
+    /// Whether the alarm CORRUPT names a member.
+    pub(super) fn is_corrupt(&self, id: u64) -> bool {
+        self.alarms.contains(&(CORRUPT, id))
     }
 
     /// Leaves out whoever answers for another cluster than `known`; where none is known yet and the
@@ -107,6 +115,13 @@ pub(super) async fn ask(
         let address: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
         Some((member.name_any(), SocketAddr::new(address, CLIENT_PORT)))
     });
+    let mut asked = Asked::default();
+    if names.client_secret().is_some() && tls.is_none() {
+        let text = "the operator has no certificate to ask it with";
+        let unasked = running.map(|(name, _)| (name, text.to_owned()));
+        asked.failures = unasked.collect();
+        return asked;
+    }
     let questions = running.map(|(name, address)| async move {
         let answer = async {
             let client = MemberClient::connect(address, &names.host(&name), tls).await?;
@@ -115,7 +130,6 @@ pub(super) async fn ask(
         };
         (name.clone(), answer.await)
     });
-    let mut asked = Asked::default();
     for (name, answer) in join_all(questions).await {
         match answer {
             Ok((client, status)) => {
@@ -147,8 +161,12 @@ pub(super) async fn ask(
             asked.listed = Some(listed);
             asked.alarms = client.alarms().await.unwrap_or_default();
             asked.speaker = Some(name);
-            break;
+            return asked;
         }
+    }
+    // An alarm may be why nobody gives the list.
+    if let Some(client) = asked.clients.values().next() {
+        asked.alarms = client.clone().alarms().await.unwrap_or_default();
     }
     asked
 }

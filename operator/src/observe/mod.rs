@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{Node as KubeNode, PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, ListParams};
 use kube::{Resource as _, ResourceExt as _};
 
-use crate::api::{EngramCluster, EngramMember};
+use crate::api::{EngramCluster, EngramMember, EngramMemberStatus};
 use crate::build::{self, Names, TEMPLATE_ANNOTATION};
-use crate::etcd::TlsClient;
+use crate::etcd::{Status as Answer, TlsClient};
 use crate::plan::{Entry, Member, Node, Observed, Pod as PodView, Roster, Volume};
 use crate::reconcile::{Context, Error};
 
@@ -115,6 +116,7 @@ pub async fn observe(
         .replacements
         .iter()
         .filter(|time| time.0.as_second() > hour_ago);
+    let stuck = status.stuck_learners.iter();
     let observed = Observed {
         now,
         fresh: is_fresh(began),
@@ -123,6 +125,8 @@ pub async fn observe(
         members: views,
         roster,
         replacements: recent.count(),
+        learners_out: stuck.map(|time| time.0.as_second()).collect(),
+        lacking: false,
         foreign: asked.foreign.clone(),
     };
     Ok(Sight {
@@ -260,6 +264,8 @@ fn view(
     let volume = match facts.claim {
         None => Volume::None,
         Some(claim) if claim.meta().deletion_timestamp.is_some() => Volume::Terminating,
+        // Its volume is gone.
+        Some(claim) if phase(claim) == Some("Lost") => Volume::None,
         Some(_) => Volume::Present,
     };
     let pod = facts.pod.map(|pod| {
@@ -276,6 +282,13 @@ fn view(
     });
     let listed = roster.and_then(|roster| roster.of(&name));
     let applied = facts.asked.applied;
+    let id = listed.map(|entry| entry.id);
+    let id = id.or_else(|| u64::from_str_radix(status.member_id.as_deref()?, 16).ok());
+    let corrupt = id.is_some_and(|id| facts.asked.is_corrupt(id));
+    let healthy = !corrupt && answer.is_some_and(|answer| answer.leader != 0);
+    let seconds = |time: &Time| time.0.as_second();
+    let away_since = status.away_since.as_ref().map_or(facts.now, seconds);
+    let learns = listed.is_some_and(|entry| entry.learner);
     Member {
         number: number(names, member),
         deleting: member.meta().deletion_timestamp.is_some(),
@@ -285,7 +298,7 @@ fn view(
         volume,
         node: facts.node,
         shares_node: facts.shares_node,
-        healthy: answer.is_some_and(|answer| answer.leader != 0),
+        healthy,
         caught_up: answer.is_some_and(|answer| match listed {
             Some(entry) if !entry.learner => {
                 applied.saturating_sub(answer.applied) <= VOTER_LAG_MAX
@@ -296,17 +309,31 @@ fn view(
         volume_small: facts
             .claim
             .is_some_and(|claim| is_small(facts.cluster, claim)),
+        corrupt,
+        away_since: (!healthy).then_some(away_since),
+        stalled_since: learns.then(|| stalled_since(&status, answer, facts.now)),
         name,
     }
 }
 
+/// Since when a learner has applied nothing more.
+fn stalled_since(status: &EngramMemberStatus, answer: Option<&Answer>, now: i64) -> i64 {
+    let Some(before) = &status.catching_up else {
+        return now;
+    };
+    match answer {
+        Some(answer) if answer.applied > before.applied => now,
+        _ => before.since.0.as_second(),
+    }
+}
+
+fn phase(claim: &PersistentVolumeClaim) -> Option<&str> {
+    claim.status.as_ref()?.phase.as_deref()
+}
+
 /// Whether a volume is smaller than wanted. One that is not there yet cannot grow.
 fn is_small(cluster: &EngramCluster, claim: &PersistentVolumeClaim) -> bool {
-    let phase = claim
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
-    if phase != Some("Bound") {
+    if phase(claim) != Some("Bound") {
         return false;
     }
     let requests = claim
@@ -331,12 +358,16 @@ async fn node(
         return Ok(Node::None);
     };
     let api: Api<KubeNode> = Api::all(context.client.clone());
+    let known = member.status.as_ref().and_then(|status| {
+        // A pod on another node says nothing of when this one was lost.
+        let same = status.node.as_deref() == Some(name);
+        status.node_lost_since.as_ref().filter(|_| same)
+    });
     let Some(node) = api.get_opt(name).await? else {
         return Ok(Node::Lost {
-            since: context.node_gone_since(name, now),
+            since: known.map_or(now, |time| time.0.as_second()),
         });
     };
-    context.node_is_back(name);
     let conditions = node
         .status
         .and_then(|status| status.conditions)

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
-use crate::plan::PodState;
+use crate::plan::{Lack, PodState};
 
 /// Reasons for which a container waits in vain, and whether a new member would as well.
 const STUCK: [(&str, bool); 8] = [
@@ -118,8 +118,11 @@ pub(crate) fn stuck(pod: &Pod) -> Option<(String, String)> {
 
 /// How it is.
 pub(crate) fn state(pod: &Pod, now: i64) -> PodState {
-    if pod.metadata.deletion_timestamp.is_some() {
-        return PodState::Terminating;
+    // Its time to end is in it.
+    if let Some(ending) = &pod.metadata.deletion_timestamp {
+        return PodState::Terminating {
+            since: ending.0.as_second(),
+        };
     }
     let created = pod
         .metadata
@@ -165,9 +168,42 @@ pub(crate) fn state(pod: &Pod, now: i64) -> PodState {
             starved: lacks,
         };
     }
-    match condition(pod, "PodScheduled", "False") {
-        Some(since) => PodState::Unplaced { since },
-        None => PodState::Starting,
+    if let Some(since) = condition(pod, "PodScheduled", "False") {
+        let lack = lack(pod);
+        return PodState::Unplaced { since, lack };
+    }
+    // A restore may take its time.
+    let prepares = containers(pod).any(|one| {
+        let state = one.state.as_ref();
+        state.is_some_and(|state| state.running.is_some())
+    });
+    let since = condition(pod, "PodScheduled", "True").unwrap_or(created);
+    PodState::Starting {
+        since: if prepares { now } else { since },
+    }
+}
+
+/// What the scheduler says of a volume that is where the pod cannot run, or is gone.
+const OF_VOLUMES: [&str; 4] = [
+    "volume node affinity conflict",
+    "PersistentVolume's node affinity",
+    "non-existent pv",
+    "non-existent persistentvolume",
+];
+/// And of pods that it has to keep away from.
+const OF_DISTANCE: [&str; 2] = ["anti-affinity", "topology spread"];
+
+/// Why no node takes it.
+fn lack(pod: &Pod) -> Lack {
+    let conditions = pod.status.iter().flat_map(|status| &status.conditions);
+    let scheduled = conditions.flatten().find(|one| one.type_ == "PodScheduled");
+    let words = scheduled.and_then(|one| one.message.as_deref());
+    let words = words.unwrap_or_default();
+    let names = |all: &[&str]| all.iter().any(|known| words.contains(known));
+    match (names(&OF_VOLUMES), names(&OF_DISTANCE)) {
+        (true, _) => Lack::Volume,
+        (false, true) => Lack::Distance,
+        (false, false) => Lack::Other,
     }
 }
 
@@ -206,15 +242,62 @@ mod tests {
 
     #[test]
     fn states_are_told_apart() {
+        let created = 1_767_225_600;
         assert_eq!(
             state(&pod(json!({ "phase": "Pending" })), 0),
-            PodState::Starting
+            PodState::Starting { since: created }
         );
-        let unplaced = json!({ "phase": "Pending", "conditions": [{
-            "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-            "lastTransitionTime": "1970-01-01T00:00:07Z",
+        let waits = json!({ "phase": "Pending", "conditions": [{
+            "type": "PodScheduled", "status": "True", "lastTransitionTime": "1970-01-01T00:00:08Z",
+        }], "containerStatuses": [{
+            "name": "engram", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "waiting": { "reason": "ContainerCreating" } },
         }] });
-        assert_eq!(state(&pod(unplaced), 9), PodState::Unplaced { since: 7 });
+        assert_eq!(state(&pod(waits), 9), PodState::Starting { since: 8 });
+        let restores = json!({ "phase": "Pending", "initContainerStatuses": [{
+            "name": "restore", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "running": {} },
+        }] });
+        assert_eq!(state(&pod(restores), 9), PodState::Starting { since: 9 });
+        for (words, lack) in [
+            (
+                "0/3 nodes are available: 1 node(s) were unschedulable, 2 node(s) had volume node affinity conflict.",
+                Lack::Volume,
+            ),
+            (
+                "0/3 nodes are available: 3 node(s) didn't match PersistentVolume's node affinity.",
+                Lack::Volume,
+            ),
+            (
+                "0/3 nodes are available: 1 node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s).",
+                Lack::Volume,
+            ),
+            (
+                "0/3 nodes are available: 3 node(s) didn't match pod anti-affinity rules.",
+                Lack::Distance,
+            ),
+            (
+                "0/3 nodes are available: 3 node(s) didn't match pod topology spread constraints.",
+                Lack::Distance,
+            ),
+            (
+                "0/3 nodes are available: 3 Insufficient memory.",
+                Lack::Other,
+            ),
+            (
+                "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.",
+                Lack::Other,
+            ),
+        ] {
+            let unplaced = json!({ "phase": "Pending", "conditions": [{
+                "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words,
+                "lastTransitionTime": "1970-01-01T00:00:07Z",
+            }] });
+            assert_eq!(
+                state(&pod(unplaced), 9),
+                PodState::Unplaced { since: 7, lack }
+            );
+        }
         let crash = container(
             json!({ "waiting": { "reason": "CrashLoopBackOff" } }),
             json!({}),

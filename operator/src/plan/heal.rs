@@ -1,73 +1,14 @@
 //! Members that are lost, or that someone wants gone.
 
+use super::lost::{lost, overdue};
 use super::quorum::{can_remove, healthy, is_healthy, quorum, successor};
-use super::view::{Entry, Member, Node, Observed, PodState, Roster, Volume, Wanted};
+use super::view::{Entry, Lack, Member, Observed, PodState, Roster, Volume, Wanted};
 use super::{Action, Cause, Next, Plan};
 use crate::api::Reason;
 
 /// How long a replacement may wait for a node before the member that it replaces, which still works,
 /// makes room for it. In seconds.
 const PLACE_WAIT: i64 = 60;
-
-/// Why a member is lost, if it is.
-pub(super) fn lost(observed: &Observed, wanted: &Wanted, member: &Member) -> Option<Cause> {
-    let elapsed = |since: i64| observed.now.saturating_sub(since);
-    let seconds = |limit: std::time::Duration| i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
-    if member.initialized && member.volume != Volume::Present {
-        return Some(Cause::VolumeLost);
-    }
-    if member.healthy {
-        return None;
-    }
-    if let Node::Lost { since } = member.node
-        && elapsed(since) >= seconds(wanted.node_lost_after)
-    {
-        return Some(Cause::NodeLost);
-    }
-    let pod = member.pod.as_ref()?;
-    match pod.state {
-        // What fails may be the template and not the member: the volume is kept, and the pod is
-        // restarted in place once something else is wanted.
-        PodState::Broken { .. } if pod.outdated || is_unproven(observed) => None,
-        PodState::Broken {
-            since,
-            starved: false,
-        } if elapsed(since) >= seconds(wanted.unhealthy_after) => Some(Cause::Unhealthy),
-        _ => None,
-    }
-}
-
-/// Whether a change is under way, and no member works yet on what is wanted.
-fn is_unproven(observed: &Observed) -> bool {
-    let pods = |outdated: bool| {
-        observed.members.iter().filter(move |member| {
-            let pod = member.pod.as_ref();
-            pod.is_some_and(|pod| pod.outdated == outdated && !pod.spent)
-        })
-    };
-    pods(true).next().is_some() && !pods(false).any(Member::is_ready)
-}
-
-/// What a person should know where what is wanted does not start: for as long as a member may fail it
-/// may yet come up.
-pub(super) fn bad_rollout(observed: &Observed, wanted: &Wanted) -> Option<String> {
-    if !is_unproven(observed) {
-        return None;
-    }
-    let limit = i64::try_from(wanted.unhealthy_after.as_secs()).unwrap_or(i64::MAX);
-    let fails = |member: &&Member| {
-        let Some(pod) = member.pod.as_ref().filter(|pod| !pod.outdated) else {
-            return false;
-        };
-        matches!(pod.state, PodState::Broken { since, .. } if observed.now.saturating_sub(since) >= limit)
-    };
-    let member = observed.members.iter().find(fails)?;
-    Some(format!(
-        "{} does not start with what was changed, and nobody runs with it: the others stay as they are, \
-         and its volume is kept; correct the specification or take the change back",
-        member.name
-    ))
-}
 
 /// What a person should know where the list holds so few of the members that it may be one that a single
 /// member made for itself (`--force-new-cluster`): what the others hold may be the cluster's data.
@@ -159,12 +100,17 @@ fn leaving<'a>(observed: &Observed, roster: &'a Roster) -> Option<(&'a Entry, bo
     next.map(|entry| (entry, works(&entry)))
 }
 
-/// Whether a member that is to stay has found no node for a while: where no two may share a node, the
-/// one that goes may hold the place that it needs.
+/// Whether a replacement has found no node for a while because it has to keep away from others: the one
+/// that goes may hold the place that it needs. What any other pod lacks is not to be had by that.
 fn lacks_a_place(observed: &Observed) -> bool {
     observed.staying().any(|member| {
         let state = member.pod.as_ref().map(|pod| &pod.state);
-        matches!(state, Some(PodState::Unplaced { since }) if observed.now - since >= PLACE_WAIT)
+        let kept_away = matches!(
+            state,
+            Some(PodState::Unplaced { since, lack: Lack::Distance })
+                if observed.now - since >= PLACE_WAIT
+        );
+        kept_away && !member.initialized
     })
 }
 
@@ -191,7 +137,7 @@ fn take_out(
             .is_some_and(|member| !member.deleting)
     });
     let staying = staying.count();
-    let makes_room = wanted.node_each && lacks_a_place(observed);
+    let makes_room = lacks_a_place(observed);
     if works && staying < wanted.replicas && !makes_room {
         // A replacement first: it is made by the steps that follow.
         return Next::On(plan);
@@ -236,6 +182,9 @@ fn mark(
     };
     let name = &member.name;
     let why = cause.as_str();
+    if cause == Cause::Corrupt && healthy(observed, roster) < quorum(roster.voters().count()) {
+        return Next::On(plan.blocked(Reason::Corrupt, undecided(&[name])));
+    }
     if !wanted.healing {
         let message =
             format!("{name} is lost ({why}) and healing is off: delete it to have it replaced");
@@ -275,8 +224,23 @@ fn mark(
     Next::Done(plan.step(action, Reason::ReplacingMember, message))
 }
 
+/// What a person should know where it is not known whose data is right.
+fn undecided(names: &[&str]) -> String {
+    format!(
+        "the members' data differs, and no majority says whose is right ({}): nobody is replaced; compare \
+         them (engramctl endpoint hashkv), then disarm the alarm CORRUPT and delete the EngramMember of \
+         each that is wrong, or restore a backup into a new cluster",
+        names.join(", ")
+    )
+}
+
 /// What a person should know when no quorum answers.
-pub(super) fn without_quorum(observed: &Observed) -> (Reason, String) {
+pub(super) fn without_quorum(observed: &Observed, wanted: &Wanted) -> (Reason, String) {
+    let corrupt = observed.members.iter().filter(|member| member.corrupt);
+    let corrupt: Vec<&str> = corrupt.map(|member| member.name.as_str()).collect();
+    if !corrupt.is_empty() {
+        return (Reason::Corrupt, undecided(&corrupt));
+    }
     let had_data = |member: &&Member| member.initialized;
     let mut holders = observed.members.iter().filter(had_data).peekable();
     if holders.peek().is_some() && holders.all(|member| member.volume != Volume::Present) {
@@ -301,6 +265,9 @@ pub(super) fn without_quorum(observed: &Observed) -> (Reason, String) {
     );
     if !gone.is_empty() {
         text.push_str(&format!("; the data of {} is gone", gone.join(", ")));
+    }
+    if let Some(words) = overdue(observed, wanted) {
+        text.push_str(&format!("; {words}"));
     }
     (Reason::QuorumLost, text)
 }

@@ -1,13 +1,13 @@
 //! Founding a cluster, starting members, and having them join.
 
-use super::heal::lost;
+use super::lost::{lost, overdue};
 use super::quorum::{healthy, quorum};
 use super::view::{Member, Observed, PodState, Roster, Volume, Wanted};
 use super::{Action, Next, Plan, roll};
 use crate::api::Reason;
 
 /// A cluster that was not founded yet: its first member is made and started.
-pub(super) fn found(observed: &Observed) -> Plan {
+pub(super) fn found(observed: &Observed, wanted: &Wanted) -> Plan {
     let plan = Plan::default();
     let gone = observed.members.iter().filter(|member| member.deleting);
     let gone = gone.map(|member| Action::FinishRemoval {
@@ -35,6 +35,9 @@ pub(super) fn found(observed: &Observed) -> Plan {
             });
         }
         _ => {}
+    }
+    if let Some(message) = overdue(observed, wanted) {
+        plan = plan.blocked(Reason::MemberNotReady, message);
     }
     plan.waiting(
         Reason::Bootstrapping,
@@ -106,7 +109,11 @@ pub(super) fn step(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: 
     ))
 }
 
-/// A learner is in the list: nothing else is changed until it votes or is gone.
+/// How long a learner may apply nothing before what keeps the quorum goes on without it, in seconds.
+const STALL_WAIT: i64 = 60;
+
+/// A learner is in the list: nobody else joins until it votes or is gone. While it gets on nothing else is
+/// changed either: with the leader a snapshot that is on its way would begin anew.
 fn follow(
     observed: &Observed,
     wanted: &Wanted,
@@ -142,9 +149,18 @@ fn follow(
     let stuck = own.or_else(|| roll::repair(observed, wanted));
     plan.actions.extend(stuck);
     let state = member.pod.as_ref().map(|pod| &pod.state);
-    if matches!(state, Some(PodState::Unplaced { .. })) {
-        let message = format!("no node takes the pod of {name}: its events say why");
-        return Next::Done(plan.waiting(Reason::Unschedulable, message));
+    let unplaced = matches!(state, Some(PodState::Unplaced { .. }));
+    plan = match unplaced {
+        true => {
+            let message = format!("no node takes the pod of {name}: its events say why");
+            plan.waiting(Reason::Unschedulable, message)
+        }
+        false => plan.waiting(Reason::LearnerCatchingUp, format!("{name} catches up")),
+    };
+    let stalls = |since| observed.now.saturating_sub(since) >= STALL_WAIT;
+    let begun = plan.actions.iter().any(Action::is_disruptive);
+    match !begun && member.stalled_since.is_some_and(stalls) {
+        true => Next::On(plan),
+        false => Next::Done(plan),
     }
-    Next::Done(plan.waiting(Reason::LearnerCatchingUp, format!("{name} catches up")))
 }

@@ -12,6 +12,7 @@
 
 mod heal;
 mod join;
+mod lost;
 mod quorum;
 mod roll;
 mod scale;
@@ -20,7 +21,7 @@ mod tests;
 mod view;
 
 use crate::api::Reason;
-pub use view::{Entry, Member, Node, Observed, Pod, PodState, Roster, Volume, Wanted};
+pub use view::{Entry, Lack, Member, Node, Observed, Pod, PodState, Roster, Volume, Wanted};
 
 /// One step. Names are those of members' objects; ids are those of the cluster's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +123,12 @@ pub enum Cause {
     NodeLost,
     /// It does not start.
     Unhealthy,
+    /// It makes no headway: it starts, ends or runs in vain.
+    Stuck,
+    /// A learner that applies nothing.
+    NeverCaughtUp,
+    /// Its data differs from the others'.
+    Corrupt,
     /// The cluster does not list it any more.
     RemovedElsewhere,
     /// The whole cluster is being deleted.
@@ -132,7 +139,15 @@ impl Cause {
     /// Whether a member is lost, so that this is a replacement.
     #[must_use]
     pub fn is_replacement(self) -> bool {
-        matches!(self, Self::VolumeLost | Self::NodeLost | Self::Unhealthy)
+        match self {
+            Self::VolumeLost
+            | Self::NodeLost
+            | Self::Unhealthy
+            | Self::Stuck
+            | Self::NeverCaughtUp
+            | Self::Corrupt => true,
+            Self::ScaleDown | Self::RemovedElsewhere | Self::Teardown => false,
+        }
     }
 
     /// Whether it counts for the limit of an hour: nobody asked the operator for it.
@@ -149,6 +164,9 @@ impl Cause {
             Self::VolumeLost => "VolumeLost",
             Self::NodeLost => "NodeLost",
             Self::Unhealthy => "Unhealthy",
+            Self::Stuck => "Stuck",
+            Self::NeverCaughtUp => "NeverCaughtUp",
+            Self::Corrupt => "Corrupt",
             Self::RemovedElsewhere => "RemovedElsewhere",
             Self::Teardown => "Teardown",
         }
@@ -228,7 +246,7 @@ pub fn plan(observed: &Observed, wanted: &Wanted) -> Plan {
         return foreign(observed);
     }
     if !observed.bootstrapped {
-        return join::found(observed);
+        return join::found(observed, wanted);
     }
     if observed.members.is_empty() {
         return plan.blocked(
@@ -258,14 +276,14 @@ fn going_on(observed: &Observed, wanted: &Wanted) -> Plan {
     let mut plan = join::starts(observed);
     let Some(roster) = &observed.roster else {
         plan.actions.extend(roll::repair(observed, wanted));
-        let (reason, message) = heal::without_quorum(observed);
+        let (reason, message) = heal::without_quorum(observed, wanted);
         // A disk that is full may be why.
         return scale::volumes(observed, wanted, plan.blocked(reason, message));
     };
     if let Some(message) = heal::disowned(observed, roster) {
         return Plan::default().blocked(Reason::WouldLoseQuorum, message);
     }
-    if let Some(message) = heal::bad_rollout(observed, wanted) {
+    if let Some(message) = lost::bad_rollout(observed, wanted) {
         plan = plan.blocked(Reason::RolloutFailed, message);
     }
     // First of all: whoever is started may need the room of whoever is gone.

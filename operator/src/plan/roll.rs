@@ -2,14 +2,14 @@
 
 use super::quorum::{all_settled, can_miss, successor};
 use super::view::{Entry, Member, Observed, PodState, Roster, Volume, Wanted};
-use super::{Action, Next, Plan};
+use super::{Action, Next, Plan, lost};
 use crate::api::Reason;
 
 /// One whose volume goes with its pod is not restarted: it would come back with nothing.
 fn is_outdated(member: &Member) -> bool {
     let pod = member.pod.as_ref();
     member.volume == Volume::Present
-        && pod.is_some_and(|pod| pod.outdated && pod.state != PodState::Terminating)
+        && pod.is_some_and(|pod| pod.outdated && !matches!(pod.state, PodState::Terminating { .. }))
 }
 
 /// One pod that serves nobody and is not as wanted. Where pods wait for a person to delete them, that is
@@ -104,7 +104,7 @@ pub(super) fn step(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: 
 }
 
 /// Nothing to change: is everybody there?
-pub(super) fn settle(observed: &Observed, roster: &Roster, _: &Wanted, plan: Plan) -> Next {
+pub(super) fn settle(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: Plan) -> Next {
     if plan.progress.is_some() || plan.blocked.is_some() {
         return Next::Done(plan);
     }
@@ -117,6 +117,9 @@ pub(super) fn settle(observed: &Observed, roster: &Roster, _: &Wanted, plan: Pla
     let away: Vec<&str> = away.map(|member| member.name.as_str()).collect();
     if away.is_empty() {
         return Next::Done(plan);
+    }
+    if let Some(message) = lost::overdue(observed, wanted) {
+        return Next::Done(plan.blocked(Reason::MemberNotReady, message));
     }
     let message = format!("{} does not answer", away.join(", "));
     Next::Done(plan.waiting(Reason::MemberNotReady, message))

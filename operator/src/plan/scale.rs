@@ -2,7 +2,7 @@
 
 use super::quorum::{all_settled, can_remove};
 use super::view::{Member, Observed, PodState, Roster, Volume, Wanted};
-use super::{Action, Cause, Next, Plan};
+use super::{Action, Cause, Next, Plan, lost};
 use crate::api::Reason;
 
 /// The cluster's object is being deleted: every member goes, whatever the quorum.
@@ -33,7 +33,7 @@ pub(super) fn rest(observed: &Observed) -> Plan {
         member
             .pod
             .as_ref()
-            .is_some_and(|pod| pod.state != PodState::Terminating)
+            .is_some_and(|pod| !matches!(pod.state, PodState::Terminating { .. }))
     };
     let running = observed.members.iter().filter(up);
     let kept = running.clone().find(condemned);
@@ -66,6 +66,10 @@ pub(super) fn up(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: Pl
     if staying >= wanted.replicas {
         return Next::On(plan);
     }
+    if roster.learners().next().is_some() {
+        // One after the other.
+        return Next::On(plan);
+    }
     // What is there has to work, apart from what is going: nobody joins a cluster in trouble.
     let healthy = |member: &Member| member.healthy;
     let listed = observed
@@ -74,6 +78,9 @@ pub(super) fn up(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: Pl
     if !listed.into_iter().all(healthy) {
         let message = "a member is added once the others answer";
         return Next::On(plan.waiting(Reason::MemberNotReady, message));
+    }
+    if let Some(message) = lost::must_wait(observed) {
+        return Next::On(plan.blocked(Reason::LearnerStuck, message));
     }
     let message = format!("{staying} of {} members: one more is made", wanted.replicas);
     Next::Done(plan.step(

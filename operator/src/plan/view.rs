@@ -20,6 +20,10 @@ pub struct Observed {
     pub roster: Option<Roster>,
     /// Members replaced within the last hour.
     pub replacements: usize,
+    /// When learners were taken out that got nowhere, since the last one that caught up.
+    pub learners_out: Vec<i64>,
+    /// Whether what every pod mounts is missing: one that does not start is not lost then.
+    pub lacking: bool,
     /// Members whose address answers for another cluster, or, before this one's ID is known, all that
     /// answer where they disagree. Nothing that they said is in here.
     pub foreign: Vec<String>,
@@ -107,6 +111,13 @@ pub struct Member {
     pub caught_up: bool,
     /// Whether its volume is smaller than wanted.
     pub volume_small: bool,
+    /// Whether its data differs from the others': the alarm CORRUPT names it. It serves nobody, and is not
+    /// healthy.
+    pub corrupt: bool,
+    /// Since when it has not been healthy.
+    pub away_since: Option<i64>,
+    /// A learner's: since when it has applied nothing more.
+    pub stalled_since: Option<i64>,
 }
 
 impl Member {
@@ -153,13 +164,21 @@ pub struct Pod {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodState {
     /// It is being deleted.
-    Terminating,
-    /// It waits for a node, an image, a volume, or is starting.
-    Starting,
+    Terminating {
+        /// Since when it should have ended.
+        since: i64,
+    },
+    /// It waits for an image, a volume, or is starting.
+    Starting {
+        /// Since when.
+        since: i64,
+    },
     /// No node takes it.
     Unplaced {
         /// Since when.
         since: i64,
+        /// Why.
+        lack: Lack,
     },
     /// It fails to start, or has failed.
     Broken {
@@ -176,14 +195,25 @@ pub enum PodState {
     },
 }
 
+/// Why no node takes a pod, in the scheduler's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// Its volume is where it cannot run, or is gone.
+    Volume,
+    /// It has to keep away from other pods.
+    Distance,
+    /// Memory, say, or a node that is selected.
+    Other,
+}
+
 impl PodState {
     /// Whether it serves nobody (yet).
     #[must_use]
     pub fn is_down(&self) -> bool {
         match self {
-            Self::Starting | Self::Unplaced { .. } | Self::Broken { .. } => true,
+            Self::Starting { .. } | Self::Unplaced { .. } | Self::Broken { .. } => true,
             Self::Running { ready_since } => ready_since.is_none(),
-            Self::Terminating => false,
+            Self::Terminating { .. } => false,
         }
     }
 }
@@ -232,10 +262,10 @@ pub struct Wanted {
     pub unhealthy_after: Duration,
     /// How long a member's node may be lost.
     pub node_lost_after: Duration,
+    /// How long a member may make no headway otherwise.
+    pub stuck_after: Duration,
     /// The most members replaced in an hour.
     pub replacements_per_hour: usize,
-    /// Whether no two members may share a node.
-    pub node_each: bool,
 }
 
 impl Default for Wanted {
@@ -248,8 +278,8 @@ impl Default for Wanted {
             healing: true,
             unhealthy_after: Duration::from_secs(600),
             node_lost_after: Duration::from_secs(300),
+            stuck_after: Duration::from_secs(1800),
             replacements_per_hour: 6,
-            node_each: false,
         }
     }
 }

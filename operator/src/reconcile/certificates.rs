@@ -24,69 +24,131 @@ const LIFETIME_MIN: Duration = Duration::from_secs(300);
 /// What a cluster's certificates come to.
 #[derive(Default)]
 pub(super) struct Certificates {
-    /// How the operator speaks with members; none without TLS.
+    /// How the operator speaks with members; none without TLS, and where it never had a certificate.
     pub client: Option<TlsClient>,
     /// When they end, and their authorities.
     pub ends: Vec<CertificateStatus>,
+    /// What could not be made or read: the rest is as it should be.
+    pub failure: Option<Error>,
 }
 
-/// Makes, renews or reads a cluster's certificates.
-///
-/// # Errors
-/// They cannot be made, or the user's are missing or of no use.
-pub(super) async fn ensure(
+/// Secrets and what is in them.
+#[derive(Default)]
+struct Found {
+    leaves: Vec<(String, Files)>,
+    authorities: Vec<(String, Files)>,
+}
+
+/// Makes, renews or reads a cluster's certificates. What fails costs its part only: whoever has spoken with
+/// the members before goes on as before.
+pub(super) async fn ensure(context: &Context, cluster: &EngramCluster) -> Certificates {
+    let mut found = Found::default();
+    let parts = [
+        clients(context, cluster, &mut found).await,
+        peers(context, cluster, &mut found).await,
+    ];
+    let mut failure = parts.into_iter().find_map(Result::err);
+    let client = speech(context, cluster, &found).unwrap_or_else(|error| {
+        failure.get_or_insert(error);
+        None
+    });
+    let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
+    let client = client.or_else(|| context.last_client(uid));
+    Certificates {
+        client,
+        ends: ends(context, cluster, &found),
+        failure,
+    }
+}
+
+/// How members are spoken to, by what was found.
+fn speech(
     context: &Context,
     cluster: &EngramCluster,
-) -> Result<Certificates, Error> {
+    found: &Found,
+) -> Result<Option<TlsClient>, Error> {
+    let own = Names::of(cluster).client_secret();
+    let own = found
+        .leaves
+        .iter()
+        .find(|(name, _)| Some(name) == own.as_ref());
+    let Some((_, files)) = own else {
+        return Ok(None);
+    };
+    let client = TlsClient::new(files)?;
+    let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
+    context.keep_client(uid, &client);
+    Ok(Some(client))
+}
+
+/// What members have among themselves.
+async fn peers(context: &Context, cluster: &EngramCluster, found: &mut Found) -> Result<(), Error> {
     let names = Names::of(cluster);
-    let tls = &cluster.spec.tls;
-    let lifetime = seconds(&tls.certificate_lifetime)?;
-    let mut secrets: Vec<(String, Files)> = Vec::new();
-    let mut authorities: Vec<(String, Files)> = Vec::new();
-    if tls.peer.mode == TlsMode::SelfSigned {
-        let name = format!("{} members", names.cluster);
-        let ring = ring(context, cluster, &names.peer_authority(), &name).await?;
-        let request = request(&names, "member", &tls.peer, (true, true), lifetime);
-        let secret = names.peer_secret().unwrap_or_default();
-        secrets.push(leaf(context, cluster, &secret, &ring, &name, &request).await?);
-        authorities.push((names.peer_authority(), ring.files));
+    let side = &cluster.spec.tls.peer;
+    let secret = names.peer_secret().unwrap_or_default();
+    if side.mode == TlsMode::Secret {
+        let files = users_own(context, &names.namespace, &secret).await?;
+        found.leaves.push((secret, files));
+        return Ok(());
     }
-    if tls.client.mode == TlsMode::SelfSigned {
-        let name = format!("{} clients", names.cluster);
-        let ring = ring(context, cluster, &names.client_authority(), &name).await?;
-        let server = request(&names, "server", &tls.client, (true, true), lifetime);
-        let client = request(
-            &names,
-            "client",
-            &TlsSide::default(),
-            (false, true),
-            lifetime,
-        );
-        let pairs = [
-            (names.server_secret(), server),
-            (names.client_secret(), client),
-        ];
-        for (secret, request) in pairs {
-            let secret = secret.unwrap_or_default();
-            secrets.push(leaf(context, cluster, &secret, &ring, &name, &request).await?);
-        }
-        authorities.push((names.client_authority(), ring.files));
+    if side.mode != TlsMode::SelfSigned {
+        return Ok(());
     }
-    for (side, secret) in [
-        (&tls.client, names.client_secret()),
-        (&tls.peer, names.peer_secret()),
-    ] {
-        if side.mode == TlsMode::Secret {
-            let secret = secret.unwrap_or_default();
-            let files = users_own(context, &names.namespace, &secret).await?;
-            secrets.push((secret, files));
-        }
+    let lifetime = seconds(&cluster.spec.tls.certificate_lifetime)?;
+    let name = format!("{} members", names.cluster);
+    let ring = ring(context, cluster, &names.peer_authority(), &name).await?;
+    found
+        .authorities
+        .push((names.peer_authority(), ring.files.clone()));
+    let request = request(&names, "member", side, (true, true), lifetime);
+    let leaf = leaf(context, cluster, &secret, &ring, &name, &request).await?;
+    found.leaves.push(leaf);
+    Ok(())
+}
+
+/// What clients have, and what members show them.
+async fn clients(
+    context: &Context,
+    cluster: &EngramCluster,
+    found: &mut Found,
+) -> Result<(), Error> {
+    let names = Names::of(cluster);
+    let side = &cluster.spec.tls.client;
+    if side.mode == TlsMode::Secret {
+        let secret = names.client_secret().unwrap_or_default();
+        let files = users_own(context, &names.namespace, &secret).await?;
+        found.leaves.push((secret, files));
+        return Ok(());
     }
-    let own = names.client_secret();
-    let own = secrets.iter().find(|(name, _)| Some(name) == own.as_ref());
-    let client = own.map(|(_, files)| TlsClient::new(files)).transpose()?;
-    let ends = secrets.iter().chain(&authorities);
-    let ends = ends.filter_map(|(name, files)| {
+    if side.mode != TlsMode::SelfSigned {
+        return Ok(());
+    }
+    let lifetime = seconds(&cluster.spec.tls.certificate_lifetime)?;
+    let name = format!("{} clients", names.cluster);
+    let ring = ring(context, cluster, &names.client_authority(), &name).await?;
+    found
+        .authorities
+        .push((names.client_authority(), ring.files.clone()));
+    let nobody = TlsSide::default();
+    let server = request(&names, "server", side, (true, true), lifetime);
+    let client = request(&names, "client", &nobody, (false, true), lifetime);
+    let pairs = [
+        (names.client_secret(), client),
+        (names.server_secret(), server),
+    ];
+    for (secret, request) in pairs {
+        let secret = secret.unwrap_or_default();
+        let leaf = leaf(context, cluster, &secret, &ring, &name, &request).await?;
+        found.leaves.push(leaf);
+    }
+    Ok(())
+}
+
+/// When what was found ends.
+fn ends(context: &Context, cluster: &EngramCluster, found: &Found) -> Vec<CertificateStatus> {
+    let names = Names::of(cluster);
+    let all = found.leaves.iter().chain(&found.authorities);
+    let ends = all.filter_map(|(name, files)| {
         let end = Timestamp::from_second(not_after(files.get("tls.crt")?)?).ok()?;
         let labels = [
             names.namespace.as_str(),
@@ -100,8 +162,9 @@ pub(super) async fn ensure(
             not_after: Time(end),
         })
     });
-    let ends = ends.collect();
-    Ok(Certificates { client, ends })
+    let mut ends: Vec<CertificateStatus> = ends.collect();
+    ends.sort_by(|one, other| one.name.cmp(&other.name));
+    ends
 }
 
 fn seconds(text: &str) -> Result<i64, Error> {

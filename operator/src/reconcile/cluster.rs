@@ -9,8 +9,7 @@ use kube::runtime::controller::Action as Next;
 use kube::{Api, Resource as _, ResourceExt as _};
 
 use crate::api::{
-    AntiAffinity, CLUSTER_FINALIZER, EngramCluster, EngramClusterStatus, Reason, UpdateStrategy,
-    parse_duration,
+    CLUSTER_FINALIZER, EngramCluster, EngramClusterStatus, Reason, UpdateStrategy, parse_duration,
 };
 use crate::observe::{Sight, observe};
 use crate::plan::{Wanted, plan};
@@ -39,7 +38,7 @@ pub(super) async fn reconcile(
     let api: Api<EngramCluster> = Api::namespaced(context.client.clone(), &namespace);
     // What the watch brought may be old: decisions are made on what is.
     let Some(cluster) = api.get_opt(&seen.name_any()).await? else {
-        context.metrics.forget(&namespace, &seen.name_any());
+        context.forget(&seen);
         return Ok(Next::await_change());
     };
     let mut status = cluster.status.clone().unwrap_or_default();
@@ -56,7 +55,7 @@ pub(super) async fn reconcile(
     }
     let pass = result?;
     Ok(if gone {
-        context.metrics.forget(&namespace, &seen.name_any());
+        context.forget(&cluster);
         Next::await_change()
     } else {
         Next::requeue(if pass.busy { SOON } else { LATER })
@@ -72,7 +71,7 @@ struct Pass {
 }
 
 async fn pass(
-    context: &Context,
+    context: &Arc<Context>,
     cluster: &EngramCluster,
     status: &mut EngramClusterStatus,
 ) -> Result<Pass, Error> {
@@ -87,9 +86,11 @@ async fn pass(
         .unwrap_or(&context.settings.image);
     let certificates = match deleting {
         true => Certificates::default(),
-        false => certificates::ensure(context, cluster).await?,
+        false => certificates::ensure(context, cluster).await,
     };
     let mut sight = observe(context, cluster, certificates.client.as_ref(), image).await?;
+    // Pods mount their certificates: without them none starts.
+    sight.observed.lacking = certificates.failure.is_some();
     member_status::write(context, &sight).await?;
     // Kept, whatever becomes of that pod.
     if cluster.spec.bootstrap.is_some() && status.restored.is_none() {
@@ -110,11 +111,8 @@ async fn pass(
     let planned = plan(sight.as_of_now(), &wanted(cluster)?);
     let done = steps::carry_out(context, cluster, &sight, &planned, image, status).await;
     let failure = done.failure.or(claims.err()).or(children.err());
-    let mut space = None;
-    if planned.leaves_members() && !cluster.spec.paused && !deleting {
-        let cleared = maintenance::clear_no_space(context, cluster, &sight).await;
-        space = cleared.unwrap_or_else(|error| Some(format!("no room could be made: {error}")));
-    }
+    let may_begin = planned.leaves_members() && !cluster.spec.paused && !deleting;
+    let space = maintenance::clear_no_space(context, cluster, &sight, may_begin);
     let over = deleting && sight.members.is_empty();
     if over {
         set_finalizer(context, cluster, CLUSTER_FINALIZER, false).await?;
@@ -124,7 +122,7 @@ async fn pass(
             plan: &planned,
             certificates: &certificates,
             space,
-            failure: failure.as_ref(),
+            failure: failure.as_ref().or(certificates.failure.as_ref()),
             refused: done.refused.as_ref(),
             image,
         };
@@ -191,7 +189,7 @@ fn wanted(cluster: &EngramCluster) -> Result<Wanted, Error> {
         healing: spec.healing.enabled,
         unhealthy_after: duration(&spec.healing.unhealthy_after)?,
         node_lost_after: duration(&spec.healing.node_lost_after)?,
+        stuck_after: duration(&spec.healing.stuck_after)?,
         replacements_per_hour: spec.healing.max_per_hour as usize,
-        node_each: spec.scheduling.anti_affinity == AntiAffinity::Required,
     })
 }

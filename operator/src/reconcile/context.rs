@@ -8,11 +8,15 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
 use crate::api::EngramCluster;
+use crate::apiserver::Clients;
 use crate::build::Names;
+use crate::etcd::TlsClient;
+use crate::pulse::Pulse;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
 
 use super::FIELD_MANAGER;
+use super::maintenance::RoomMade;
 
 /// The first wait after a failure; each further one is twice as long.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
@@ -32,31 +36,49 @@ struct Failures {
     form: Form,
 }
 
+/// An attempt to make room.
+#[derive(Clone)]
+pub(super) struct Room {
+    /// When it was begun, in seconds since 1970.
+    pub begun: i64,
+    /// How it ended; none while it runs.
+    pub made: Option<RoomMade>,
+}
+
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What every controller has at hand.
 pub struct Context {
-    /// The API server.
+    /// The API server, for calls.
     pub client: Client,
+    /// And for watches.
+    pub watches: Client,
     /// What the operator was told.
     pub settings: Settings,
     /// What it counts.
     pub metrics: Metrics,
+    /// Whether passes of clusters come to an end.
+    pub pulse: Pulse,
     recorder: Recorder,
     /// Failures in a row, by kind, namespace and name; an entry goes with a success.
     failures: Mutex<HashMap<String, Failures>>,
-    /// When room was last made in a cluster that lacks it, by its UID. An entry goes with the alarm.
-    room_made: Mutex<HashMap<String, i64>>,
-    /// Nodes that have no object any more, and since when. An entry goes when the node is back.
-    gone_nodes: Mutex<HashMap<String, i64>>,
+    /// The last attempt to make room in a cluster that lacks it, by its UID. An entry goes with the alarm.
+    rooms: Mutex<HashMap<String, Room>>,
+    /// How members of a cluster were spoken to last, by its UID: a Secret that is missing keeps nobody
+    /// from being healed. An entry goes with the cluster.
+    clients: Mutex<HashMap<String, TlsClient>>,
 }
 
 impl Context {
     /// With these.
     #[must_use]
-    pub fn new(client: Client, settings: Settings, metrics: Metrics) -> Self {
+    pub fn new(clients: Clients, settings: Settings, metrics: Metrics, pulse: Pulse) -> Self {
+        let Clients {
+            calls: client,
+            watches,
+        } = clients;
         let reporter = Reporter {
             controller: FIELD_MANAGER.into(),
             instance: Some(settings.identity.clone()),
@@ -64,12 +86,14 @@ impl Context {
         let recorder = Recorder::new(client.clone(), reporter);
         Self {
             client,
+            watches,
             settings,
             metrics,
+            pulse,
             recorder,
             failures: Mutex::default(),
-            room_made: Mutex::default(),
-            gone_nodes: Mutex::default(),
+            rooms: Mutex::default(),
+            clients: Mutex::default(),
         }
     }
 
@@ -134,30 +158,53 @@ impl Context {
         held(&self.failures).remove(key);
     }
 
-    /// Whether room may be made in a cluster that lacks it: not within `pause` seconds of the last
-    /// time.
-    pub fn may_make_room(&self, uid: &str, now: i64, pause: i64) -> bool {
-        let mut made = held(&self.room_made);
-        let due = made.get(uid).is_none_or(|last| now - last >= pause);
-        if due {
-            made.insert(uid.to_owned(), now);
+    /// The last attempt to make room in a cluster that lacks it.
+    pub(super) fn room(&self, uid: &str) -> Option<Room> {
+        held(&self.rooms).get(uid).cloned()
+    }
+
+    /// One begins.
+    pub(super) fn begin_room(&self, uid: &str, now: i64) {
+        let room = Room {
+            begun: now,
+            made: None,
+        };
+        held(&self.rooms).insert(uid.to_owned(), room);
+    }
+
+    /// It has ended.
+    pub(super) fn end_room(&self, uid: &str, made: RoomMade) {
+        if let Some(room) = held(&self.rooms).get_mut(uid) {
+            room.made = Some(made);
         }
-        due
     }
 
-    /// A cluster has room again.
-    pub fn made_room(&self, uid: &str) {
-        held(&self.room_made).remove(uid);
+    /// A cluster has room; what still runs for it is let run.
+    pub(super) fn forget_room(&self, uid: &str) {
+        let mut rooms = held(&self.rooms);
+        if rooms.get(uid).is_some_and(|room| room.made.is_some()) {
+            rooms.remove(uid);
+        }
     }
 
-    /// Since when a node has been seen to have no object.
-    pub fn node_gone_since(&self, node: &str, now: i64) -> i64 {
-        let mut gone = held(&self.gone_nodes);
-        *gone.entry(node.to_owned()).or_insert(now)
+    /// How members of a cluster were spoken to last.
+    pub fn last_client(&self, uid: &str) -> Option<TlsClient> {
+        held(&self.clients).get(uid).cloned()
     }
 
-    /// A node has an object again.
-    pub fn node_is_back(&self, node: &str) {
-        held(&self.gone_nodes).remove(node);
+    /// Keeps how members of a cluster are spoken to.
+    pub fn keep_client(&self, uid: &str, client: &TlsClient) {
+        held(&self.clients).insert(uid.to_owned(), client.clone());
+    }
+
+    /// Forgets a cluster that is gone.
+    pub fn forget(&self, cluster: &EngramCluster) {
+        let names = Names::of(cluster);
+        self.metrics.forget(&names.namespace, &names.cluster);
+        self.pulse
+            .forget(&format!("{}/{}", names.namespace, names.cluster));
+        let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
+        held(&self.clients).remove(uid);
+        held(&self.rooms).remove(uid);
     }
 }

@@ -1,5 +1,7 @@
 //! What ends a pass early.
 
+use std::time::Duration;
+
 use crate::api::Reason;
 use crate::etcd::EtcdError;
 use crate::pki::PkiError;
@@ -16,6 +18,9 @@ pub enum Error {
     /// Certificates cannot be made or read.
     #[error(transparent)]
     Pki(#[from] PkiError),
+    /// The pass took too long; what it had begun is looked at anew.
+    #[error("not done within {0:?}")]
+    Late(Duration),
     /// What the user wrote, or refers to, cannot be worked with.
     #[error("{message}")]
     Input {
@@ -62,6 +67,7 @@ impl Error {
             Self::Kube(_) => "Kubernetes",
             Self::Etcd(_) => "Member",
             Self::Pki(_) => "Certificates",
+            Self::Late(_) => "Late",
             Self::Input { .. } => "Input",
         }
     }
@@ -72,7 +78,7 @@ impl Error {
         match self {
             Self::Input { reason, .. } => *reason,
             Self::Pki(_) | Self::Etcd(EtcdError::Tls(_)) => Reason::CertificateInvalid,
-            Self::Kube(_) | Self::Etcd(_) => Reason::Failed,
+            Self::Kube(_) | Self::Etcd(_) | Self::Late(_) => Reason::Failed,
         }
     }
 }

@@ -1,15 +1,22 @@
 //! What is known of each member, in its object.
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use crate::api::{
-    ConditionKind, EngramMember, EngramMemberStatus, MemberRole, Reason, set_condition,
+    CatchingUp, ConditionKind, EngramMember, EngramMemberStatus, MemberRole, Reason, set_condition,
 };
 use crate::build;
+use crate::etcd::Status as Answer;
 use crate::observe::{Sight, last_exit};
+use crate::plan::{Member, Node};
 
 use super::{Context, Error, now, write_status};
+
+/// How often a learner's progress is written, in seconds.
+const PROGRESS_SECONDS: i64 = 30;
 
 /// Writes what has changed.
 ///
@@ -26,6 +33,24 @@ pub(super) async fn write(context: &Context, sight: &Sight) -> Result<(), Error>
     Ok(())
 }
 
+/// How far a learner has come. What it applies all the time is not written all the time.
+fn catching_up(
+    before: &EngramMemberStatus,
+    seen: &Member,
+    answer: Option<&Answer>,
+) -> Option<CatchingUp> {
+    let since = seen.stalled_since?;
+    if let Some(before) = &before.catching_up
+        && since - before.since.0.as_second() < PROGRESS_SECONDS
+    {
+        return Some(before.clone());
+    }
+    Some(CatchingUp {
+        applied: answer.map_or(0, |answer| answer.applied),
+        since: Time(Timestamp::from_second(since).ok()?),
+    })
+}
+
 fn status(member: &EngramMember, before: &EngramMemberStatus, sight: &Sight) -> EngramMemberStatus {
     let name = member.name_any();
     let mut status = before.clone();
@@ -40,6 +65,13 @@ fn status(member: &EngramMember, before: &EngramMemberStatus, sight: &Sight) -> 
     if let Some(node) = pod.and_then(node) {
         status.node = Some(node);
     }
+    let time = |seconds: i64| Timestamp::from_second(seconds).ok().map(Time);
+    status.away_since = seen.away_since.and_then(time);
+    status.node_lost_since = match seen.node {
+        Node::Lost { since } => time(since),
+        Node::None | Node::Ready => None,
+    };
+    status.catching_up = catching_up(before, seen, answer);
     if let Some(answer) = answer {
         status.version = Some(answer.version.clone());
     }

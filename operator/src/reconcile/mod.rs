@@ -12,6 +12,8 @@ mod maintenance;
 mod member_status;
 mod operation;
 mod owner;
+#[cfg(test)]
+mod passes;
 mod restore;
 mod run;
 mod schedule;

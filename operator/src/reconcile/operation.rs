@@ -214,7 +214,10 @@ async fn advance(
             format!("{earlier} comes first"),
         ));
     }
-    let certificates = certificates::ensure(context, &cluster).await?;
+    let certificates = certificates::ensure(context, &cluster).await;
+    if let Some(failure) = certificates.failure {
+        return Err(failure);
+    }
     let image = cluster
         .spec
         .image

@@ -26,6 +26,11 @@ use super::{Context, Error, backup, cluster, operation, restore, schedule, store
 /// Changes of one object that come close together are looked at once.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 
+/// How long a pass of a cluster may take. What takes longer (making room) is done beside it.
+const CLUSTER_PASS_LIMIT: Duration = Duration::from_secs(180);
+/// Any other: an operation waits for a member that works through all of its data.
+const PASS_LIMIT: Duration = Duration::from_secs(30 * 60);
+
 /// Every object that a controller may look after.
 trait Kind:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -88,8 +93,8 @@ pub async fn run(context: Arc<Context>) {
 
 fn scoped<K: Kind>(context: &Context) -> Api<K> {
     match &context.settings.watch_namespace {
-        Some(namespace) => Api::namespaced(context.client.clone(), namespace),
-        None => Api::all(context.client.clone()),
+        Some(namespace) => Api::namespaced(context.watches.clone(), namespace),
+        None => Api::all(context.watches.clone()),
     }
 }
 
@@ -126,7 +131,7 @@ async fn drive<K, F>(
         }
         let began = Instant::now();
         let kind = K::kind(&());
-        let result = pass(object.clone(), context.clone()).await;
+        let result = bounded(&*object, &context, pass(object.clone(), context.clone())).await;
         let word = if result.is_ok() { "success" } else { "error" };
         context
             .metrics
@@ -177,6 +182,40 @@ async fn drive<K, F>(
         .await;
 }
 
+/// One pass, as long as it may take. Passes of clusters are what the process's health goes by.
+async fn bounded<K: Kind>(
+    object: &K,
+    context: &Context,
+    pass: impl Future<Output = Result<Action, Error>>,
+) -> Result<Action, Error> {
+    let of_cluster = K::kind(&()) == EngramCluster::kind(&());
+    if !of_cluster {
+        return within(PASS_LIMIT, pass).await;
+    }
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let key = format!("{namespace}/{name}");
+    context.pulse.began(&key);
+    let result = within(CLUSTER_PASS_LIMIT, pass).await;
+    if context.pulse.ended(&key) {
+        let labels = [namespace.as_str(), name.as_str()];
+        let now = super::now().as_duration().as_secs_f64();
+        context
+            .metrics
+            .last_pass
+            .with_label_values(&labels)
+            .set(now);
+    }
+    result
+}
+
+async fn within(
+    limit: Duration,
+    pass: impl Future<Output = Result<Action, Error>>,
+) -> Result<Action, Error> {
+    let result = tokio::time::timeout(limit, pass).await;
+    result.unwrap_or(Err(Error::Late(limit)))
+}
+
 fn form<K: Kind>(object: &K) -> Form {
     let meta = object.meta();
     (meta.generation, meta.deletion_timestamp.is_some())
@@ -189,4 +228,16 @@ fn key<K: Kind>(object: &K) -> String {
         object.namespace().unwrap_or_default(),
         object.name_any()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pass_that_does_not_end_is_ended() {
+        let never = std::future::pending::<Result<Action, Error>>();
+        let result = within(Duration::from_millis(20), never).await;
+        assert!(matches!(result, Err(Error::Late(_))));
+    }
 }

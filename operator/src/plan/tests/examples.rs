@@ -1,8 +1,8 @@
 //! The rules, one by one.
 
-use super::simulation::World;
+use super::simulation::{Wedge, World};
 use crate::api::Reason;
-use crate::plan::{Action, Node, PodState, plan};
+use crate::plan::{Action, Cause, Lack, Node, PodState, plan};
 
 fn all_actions(world: &mut World, ticks: usize) -> Vec<Action> {
     (0..ticks).flat_map(|_| world.tick()).collect()
@@ -64,7 +64,6 @@ fn the_one_member_of_one_is_restarted_without_ado() {
 fn a_member_that_works_makes_room_where_its_replacement_finds_no_other_node() {
     let mut world = World::of(3, 3);
     world.places = Some(3);
-    world.wanted.node_each = true;
     world.observed.members[1].deleting = true;
     // The replacement comes first: it is made, and waits for a node.
     let actions = all_actions(&mut world, 6);
@@ -82,7 +81,7 @@ fn a_member_that_works_makes_room_where_its_replacement_finds_no_other_node() {
 #[test]
 fn a_member_that_works_stays_while_its_replacement_waits_for_a_node_of_any_kind() {
     let mut world = World::of(3, 3);
-    world.places = Some(3);
+    (world.places, world.lack) = (Some(3), Lack::Other);
     world.observed.members[1].deleting = true;
     all_actions(&mut world, 60);
     assert_eq!((world.voters(), world.healthy_voters()), (3, 3));
@@ -396,4 +395,169 @@ fn a_pod_that_has_ended_is_restarted_though_the_template_waits_for_a_person() {
     assert_eq!(world.healthy_voters(), 3);
     let old = world.observed.members[0].pod.as_ref().unwrap();
     assert!(old.outdated, "the template waits for its person");
+}
+
+/// Held for a day: what is done about each way of being gone, and whether the member is replaced.
+#[test]
+fn every_way_of_being_gone_comes_to_its_end() {
+    for wedge in [
+        Wedge::Starting,
+        Wedge::Cordoned,
+        Wedge::Hanging,
+        Wedge::Failing,
+    ] {
+        let mut world = World::of(3, 3);
+        world.wedge("demo-2", wedge);
+        assert_eq!(
+            deletes(&all_actions(&mut world, 8)),
+            0,
+            "{wedge:?}: at once"
+        );
+        all_actions(&mut world, 17_280);
+        assert!(world.observed.member("demo-2").is_none(), "{wedge:?}");
+        assert!(world.is_settled(), "{wedge:?}");
+    }
+    // What another one would lack as well, or what only the operator does not see, is said.
+    let since = 0;
+    for (state, lacking) in [
+        (PodState::Starting { since }, true),
+        (
+            PodState::Unplaced {
+                since,
+                lack: Lack::Other,
+            },
+            false,
+        ),
+        (
+            PodState::Unplaced {
+                since,
+                lack: Lack::Distance,
+            },
+            false,
+        ),
+        (
+            PodState::Running {
+                ready_since: Some(0),
+            },
+            false,
+        ),
+    ] {
+        let mut world = World::of(3, 3);
+        world.observed.lacking = lacking;
+        let member = world.member("demo-2").unwrap();
+        (member.healthy, member.away_since) = (false, Some(0));
+        member.pod.as_mut().unwrap().state = state.clone();
+        let planned = plan(&world.view(), &world.wanted);
+        assert_eq!(planned.actions, [], "{state:?}");
+        assert_eq!(
+            planned.blocked.unwrap().reason,
+            Reason::MemberNotReady,
+            "{state:?}"
+        );
+    }
+    let mut world = World::of(3, 3);
+    let member = world.member("demo-2").unwrap();
+    (member.healthy, member.away_since) = (false, Some(0));
+    member.pod.as_mut().unwrap().state = PodState::Terminating { since };
+    world.settle();
+    assert!(world.observed.member("demo-2").is_none(), "it does not end");
+}
+
+#[test]
+fn two_that_are_stuck_of_three_are_left_alone() {
+    for wedge in [Wedge::Starting, Wedge::Cordoned, Wedge::Hanging] {
+        let mut world = World::of(3, 3);
+        world.wedge("demo-2", wedge);
+        world.wedge("demo-3", wedge);
+        assert_eq!(deletes(&all_actions(&mut world, 17_280)), 0, "{wedge:?}");
+        let blocked = plan(&world.view(), &world.wanted).blocked.unwrap();
+        assert_eq!(blocked.reason, Reason::QuorumLost);
+    }
+}
+
+#[test]
+fn a_member_with_other_data_is_replaced_where_a_majority_agrees() {
+    for (count, bad) in [(3, 1), (5, 2), (3, 3)] {
+        let mut world = World::of(count, count as usize);
+        world.corrupt(&format!("demo-{bad}"));
+        let actions = all_actions(&mut world, 60);
+        let corrupt = |action: &&Action| {
+            matches!(
+                action,
+                Action::DeleteMember {
+                    cause: Cause::Corrupt,
+                    ..
+                }
+            )
+        };
+        assert_eq!(actions.iter().filter(corrupt).count(), 1);
+        world.settle();
+        assert!(world.observed.member(&format!("demo-{bad}")).is_none());
+    }
+}
+
+#[test]
+fn of_two_that_differ_nobody_is_touched() {
+    // While a third one is being replaced.
+    let mut world = World::of(2, 2);
+    world.corrupt("demo-1");
+    world.corrupt("demo-2");
+    assert_eq!(all_actions(&mut world, 1000), []);
+    let blocked = plan(&world.view(), &world.wanted).blocked.unwrap();
+    assert_eq!(blocked.reason, Reason::Corrupt);
+    assert!(blocked.message.contains("disarm"), "{}", blocked.message);
+    // And where the list is given though only one is fenced.
+    let mut world = World::of(2, 2);
+    world.corrupt("demo-1");
+    let planned = plan(&world.observed, &world.wanted);
+    assert_eq!(planned.actions, []);
+    assert_eq!(planned.blocked.unwrap().reason, Reason::Corrupt);
+}
+
+#[test]
+fn a_learner_that_applies_nothing_is_taken_out_and_the_next_ones_wait_longer_and_longer() {
+    let mut world = World::of(3, 5);
+    world.learners_stall = true;
+    let mut joined = Vec::new();
+    for _ in 0..2000 {
+        let now = world.observed.now;
+        let actions = world.tick();
+        let adds = actions
+            .iter()
+            .any(|a| matches!(a, Action::AddLearner { .. }));
+        joined.extend(adds.then_some(now));
+    }
+    let waits: Vec<i64> = joined.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(waits.len() >= 4, "{waits:?}");
+    assert!(waits.is_sorted() && waits[3] > 2 * waits[0], "{waits:?}");
+    assert_eq!(world.voters(), 3);
+    let mut blocked = Vec::new();
+    for _ in 0..1000 {
+        world.tick();
+        blocked.extend(
+            plan(&world.view(), &world.wanted)
+                .blocked
+                .map(|note| note.reason),
+        );
+    }
+    assert!(blocked.contains(&Reason::LearnerStuck));
+    world.learners_stall = false;
+    world.settle();
+}
+
+#[test]
+fn a_learner_that_stalls_does_not_hold_up_a_change() {
+    let mut world = World::of(3, 5);
+    world.wanted.stuck_after = std::time::Duration::from_secs(1_000_000);
+    world.learners_stall = true;
+    all_actions(&mut world, 40);
+    assert_eq!(
+        world.observed.roster.as_ref().unwrap().learners().count(),
+        1
+    );
+    world.change_template(false);
+    all_actions(&mut world, 100);
+    let outdated = |one: &crate::plan::Member| one.pod.as_ref().is_some_and(|pod| pod.outdated);
+    let voters = &world.observed.members[..3];
+    assert!(!voters.iter().any(outdated), "{voters:?}");
 }

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::simulation::World;
+use super::simulation::{Wedge, World};
 use crate::plan::{Member, Node, PodState, Volume, plan};
 
 /// Something that happens.
@@ -20,6 +20,9 @@ enum Event {
     Rest,
     ChangeTemplate,
     BadTemplate(usize),
+    Wedge(usize, Wedge),
+    Corrupt(usize),
+    StallLearners(usize),
     DeleteMember(usize),
     GrowVolumes,
     Pass(usize),
@@ -38,10 +41,22 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Rest),
         2 => Just(Event::ChangeTemplate),
         1 => (1..60_usize).prop_map(Event::BadTemplate),
+        2 => (0..7_usize, wedge()).prop_map(|(index, wedge)| Event::Wedge(index, wedge)),
+        1 => (0..7_usize).prop_map(Event::Corrupt),
+        1 => (1..60_usize).prop_map(Event::StallLearners),
         1 => (0..7_usize).prop_map(Event::DeleteMember),
         1 => Just(Event::GrowVolumes),
         8 => (1..30_usize).prop_map(Event::Pass),
     ]
+}
+
+fn wedge() -> impl Strategy<Value = Wedge> {
+    prop::sample::select(vec![
+        Wedge::Starting,
+        Wedge::Cordoned,
+        Wedge::Hanging,
+        Wedge::Failing,
+    ])
 }
 
 /// The name of the member that an event means, if the event leaves a quorum of data alive.
@@ -133,6 +148,29 @@ fn happen(world: &mut World, event: &Event) {
             (0..*ticks).for_each(|_| drop(world.tick()));
             world.change_template(false);
         }
+        // Not during a change: what fails then may be the change.
+        Event::Wedge(index, wedge) => {
+            let mut pods = world
+                .observed
+                .members
+                .iter()
+                .filter_map(|one| one.pod.as_ref());
+            let changes = pods.any(|pod| pod.outdated);
+            let name = target(world, *index).filter(|name| !changes && survivable(world, name));
+            if let Some(name) = name {
+                world.wedge(&name, *wedge);
+            }
+        }
+        Event::Corrupt(index) => {
+            if let Some(name) = target(world, *index).filter(|name| survivable(world, name)) {
+                world.corrupt(&name);
+            }
+        }
+        Event::StallLearners(ticks) => {
+            world.learners_stall = true;
+            (0..*ticks).for_each(|_| drop(world.tick()));
+            world.learners_stall = false;
+        }
         Event::DeleteMember(index) => {
             if let Some(name) = target(world, *index) {
                 world.member(&name).expect("it exists").deleting = true;
@@ -163,7 +201,6 @@ proptest! {
         let mut world = World::of(count, replicas);
         // No two members may share a node, and there are as many nodes as members at the most.
         world.places = places.map(|places| places.max(replicas).max(last).max(count as usize));
-        world.wanted.node_each = places.is_some();
         for event in &events {
             happen(&mut world, event);
             // What is planned is a function of what is seen.

@@ -5,7 +5,7 @@ mod happenings;
 use std::time::Duration;
 
 use crate::plan::{
-    Action, Entry, Member, Node, Observed, Pod, PodState, Roster, Volume, Wanted, plan,
+    Action, Cause, Entry, Lack, Member, Node, Observed, Pod, PodState, Roster, Volume, Wanted, plan,
 };
 
 /// A cluster, its Kubernetes, and what its user wants.
@@ -15,13 +15,32 @@ pub struct World {
     pub wanted: Wanted,
     pub next_id: u64,
     pub next_number: u32,
-    /// How many pods find a node, where no two may share one.
+    /// How many pods find a node.
     pub places: Option<usize>,
+    /// Why no more do.
+    pub lack: Lack,
     /// When each pod was started, by member.
     started: Vec<(String, i64)>,
     pub leader_moves: usize,
     /// Whether no pod that is started comes up.
     pub bad_template: bool,
+    /// Members whose pods do not come up, whatever the template, and the state in which they stay.
+    pub wedged: Vec<(String, Wedge)>,
+    /// Whether learners apply nothing.
+    pub learners_stall: bool,
+}
+
+/// A state in which a member's pod stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wedge {
+    /// Its volume cannot be mounted, say.
+    Starting,
+    /// Its volume is on a node that takes no pods.
+    Cordoned,
+    /// It runs and never answers.
+    Hanging,
+    /// Its container fails.
+    Failing,
 }
 
 impl World {
@@ -45,6 +64,7 @@ impl World {
             replicas,
             node_lost_after: Duration::from_secs(30),
             unhealthy_after: Duration::from_secs(60),
+            stuck_after: Duration::from_secs(90),
             replacements_per_hour: 1000,
             ..Wanted::default()
         };
@@ -55,9 +75,12 @@ impl World {
             next_id: next,
             next_number: count + 1,
             places: None,
+            lack: Lack::Distance,
             started: Vec::new(),
             leader_moves: 0,
             bad_template: false,
+            wedged: Vec::new(),
+            learners_stall: false,
         }
     }
 
@@ -66,6 +89,11 @@ impl World {
             .members
             .iter_mut()
             .find(|member| member.name == name)
+    }
+
+    pub(super) fn wedge_of(&self, name: &str) -> Option<Wedge> {
+        let mut wedged = self.wedged.iter();
+        wedged.find(|(one, _)| one == name).map(|(_, wedge)| *wedge)
     }
 
     fn roster(&mut self) -> &mut Roster {
@@ -165,6 +193,7 @@ impl World {
                     .iter_mut()
                     .find(|entry| entry.id == *id);
                 entry.expect("it is listed").learner = false;
+                self.observed.learners_out.clear();
             }
             Action::MoveLeader { id, .. } => {
                 self.leader_moves += 1;
@@ -175,8 +204,14 @@ impl World {
                 roster.entries.retain(|entry| entry.id != *id);
                 roster.leader = roster.leader.filter(|leader| leader != id);
             }
-            Action::DeleteMember { member, .. } => {
+            Action::DeleteMember { member, cause } => {
+                let alone = self.voters() <= 1 && self.observed.members.len() <= 1;
+                let rests = self.wanted.replicas == 0 || self.observed.deleting;
+                assert!(!alone || rests, "the only copy goes ({cause:?})");
                 self.member(member).expect("it exists").deleting = true;
+                if *cause == Cause::NeverCaughtUp {
+                    self.observed.learners_out.push(self.observed.now);
+                }
             }
             Action::FinishRemoval { member } => {
                 self.observed.members.retain(|one| one.name != *member);
@@ -207,6 +242,10 @@ impl World {
 
     fn start(&mut self, name: &str) {
         let now = self.observed.now;
+        let lack = match self.wedge_of(name) {
+            Some(Wedge::Cordoned) => Lack::Volume,
+            _ => self.lack,
+        };
         let member = self.member(name).expect("it exists");
         assert!(member.pod.is_none(), "{name} has a pod");
         assert!(
@@ -215,7 +254,7 @@ impl World {
         );
         member.volume = Volume::Present;
         member.pod = Some(Pod {
-            state: PodState::Unplaced { since: now },
+            state: PodState::Unplaced { since: now, lack },
             outdated: false,
             spent: false,
         });
@@ -239,7 +278,7 @@ impl World {
 
     /// Runs until everything is as wanted.
     pub fn settle(&mut self) {
-        for _ in 0..400 {
+        for _ in 0..1500 {
             if self.is_settled() {
                 return;
             }

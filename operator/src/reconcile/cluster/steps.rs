@@ -10,6 +10,9 @@ use crate::plan::{Action, Cause, Plan};
 
 use super::super::{Context, Error, now, write_status};
 
+/// How many learners that got nowhere are remembered.
+const STUCK_KEPT: usize = 8;
+
 /// What became of a plan.
 #[derive(Default)]
 pub(super) struct Outcome {
@@ -94,6 +97,19 @@ async fn done(
             .with_label_values(&labels)
             .inc();
     }
+    match action {
+        Action::DeleteMember {
+            cause: Cause::NeverCaughtUp,
+            ..
+        } => {
+            status.stuck_learners.push(Time(now()));
+            // The wait for the next one does not grow for ever.
+            let excess = status.stuck_learners.len().saturating_sub(STUCK_KEPT);
+            status.stuck_learners.drain(..excess);
+        }
+        Action::Promote { .. } => status.stuck_learners.clear(),
+        _ => {}
+    }
     if matches!(action, Action::MoveLeader { .. }) {
         context
             .metrics
@@ -142,7 +158,11 @@ fn told(action: &Action) -> (&'static str, String) {
                 Cause::Teardown => "DeletingMember",
                 _ => "ReplacingMember",
             };
-            (reason, format!("{member} goes ({})", cause.as_str()))
+            let kept = match cause {
+                Cause::Corrupt => "; its volume is kept for inquiry",
+                _ => "",
+            };
+            (reason, format!("{member} goes ({}){kept}", cause.as_str()))
         }
         Action::FinishRemoval { member } => ("PuttingAway", format!("{member} is put away")),
         Action::ExpandVolume { member } => {

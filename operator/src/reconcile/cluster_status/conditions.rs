@@ -163,6 +163,10 @@ fn members_healthy(report: &Report<'_>) -> Said {
 /// Whether certificates hold. The operator renews its own long before their end: one that comes this
 /// near is one of the user's, or could not be renewed.
 fn tls_ready(report: &Report<'_>) -> Said {
+    if let Some(error) = &report.certificates.failure {
+        let reason = Reason::CertificateInvalid;
+        return (Kind::TLSReady, false, reason, error.to_string());
+    }
     let now = report.sight.observed.now;
     let ends = report.certificates.ends.iter();
     let Some(next) = ends.min_by_key(|one| one.not_after.0) else {
@@ -213,7 +217,8 @@ fn trouble(report: &Report<'_>) -> Option<Note> {
         return Some(blocked.clone());
     }
     if report.sight.asked.alarms.iter().any(|(kind, _)| *kind == 2) {
-        let message = "a member's data differs from the others': see status.alarms";
+        let message = "a member's data differs from the others', and it serves nobody: it is replaced, and \
+                       its volume kept; see status.alarms";
         return note(Reason::Corrupt, message.to_owned());
     }
     if let Some(text) = &report.space {

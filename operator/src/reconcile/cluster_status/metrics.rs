@@ -21,6 +21,10 @@ pub(super) fn measure(
         .cluster_ready
         .with_label_values(&labels)
         .set(i64::from(ready));
+    metrics
+        .wanted_members
+        .with_label_values(&labels)
+        .set(i64::from(cluster.spec.replicas));
     let members = report.sight.observed.members.iter();
     let shared = members.filter(|member| member.shares_node);
     metrics

@@ -2,7 +2,7 @@
 
 use crate::plan::{Entry, Member, Node, Pod, PodState, Roster, Volume};
 
-use super::{World, listed};
+use super::{Wedge, World, listed};
 
 /// Seconds between two looks of the operator.
 const TICK: i64 = 5;
@@ -34,9 +34,26 @@ impl World {
         self.elect();
     }
 
-    /// What is wanted changes: every pod is of before. One that is `bad` lets no pod start.
+    /// A member's pod comes up no more: the member has to be replaced.
+    pub fn wedge(&mut self, name: &str, wedge: Wedge) {
+        self.lose_pod(name);
+        self.wedged.retain(|(one, _)| one != name);
+        self.wedged.push((name.to_owned(), wedge));
+    }
+
+    /// Its data is found to differ.
+    pub fn corrupt(&mut self, name: &str) {
+        if let Some(member) = self.member(name) {
+            (member.corrupt, member.healthy) = (true, false);
+        }
+        self.elect();
+    }
+
+    /// What is wanted changes: every pod is of before. One that is `bad` lets no pod start. What kept
+    /// pods from coming up is changed as well.
     pub fn change_template(&mut self, bad: bool) {
         self.bad_template = bad;
+        self.wedged.clear();
         let members = self.observed.members.iter_mut();
         members
             .filter_map(|member| member.pod.as_mut())
@@ -67,7 +84,7 @@ impl World {
             member.node = Node::Lost { since };
             member.healthy = false;
             if let Some(pod) = &mut member.pod {
-                pod.state = PodState::Terminating;
+                pod.state = PodState::Terminating { since };
             }
         }
         self.elect();
@@ -89,14 +106,20 @@ impl World {
         let mut free = self
             .places
             .map_or(usize::MAX, |places| places.saturating_sub(held));
+        let wedged = &self.wedged;
+        let cordoned = |name: &str| {
+            wedged
+                .iter()
+                .any(|(one, wedge)| one == name && *wedge == Wedge::Cordoned)
+        };
         for member in members.iter_mut().filter(|member| waits(member)) {
-            if !member.initialized && free == 0 {
+            if (!member.initialized && free == 0) || cordoned(&member.name) {
                 continue;
             }
             free = free.saturating_sub(1);
             self.started.push((member.name.clone(), now));
             if let Some(pod) = &mut member.pod {
-                pod.state = PodState::Starting;
+                pod.state = PodState::Starting { since: now };
             }
         }
     }
@@ -135,9 +158,21 @@ impl World {
         for member in self.observed.members.iter_mut().filter(unused) {
             member.volume = Volume::None;
         }
-        let healthy = |member: &&mut Member| member.healthy;
-        for member in self.observed.members.iter_mut().filter(healthy) {
-            member.caught_up = true;
+        let stall = self.learners_stall;
+        let learners: Vec<String> = self
+            .observed
+            .roster
+            .iter()
+            .flat_map(Roster::learners)
+            .map(|entry| entry.member.clone())
+            .collect();
+        for member in &mut self.observed.members {
+            let learns = learners.contains(&member.name);
+            member.caught_up = member.healthy && !(learns && stall);
+            let away = member.away_since.unwrap_or(now);
+            member.away_since = (!member.healthy).then_some(away);
+            let stalled = member.stalled_since.unwrap_or(now);
+            member.stalled_since = (learns && !member.caught_up).then_some(stalled);
         }
         self.place();
         self.elect();
@@ -147,10 +182,28 @@ impl World {
         let now = self.observed.now;
         let founded = self.observed.bootstrapped;
         let bad = self.bad_template;
+        let wedge = self.wedge_of(name);
         let Some(member) = self.member(name) else {
             return;
         };
         if matches!(member.node, Node::Lost { .. }) || member.pod.is_none() {
+            return;
+        }
+        let stays = match wedge {
+            Some(Wedge::Starting | Wedge::Cordoned) => return,
+            Some(Wedge::Hanging) => Some(PodState::Running { ready_since: None }),
+            Some(Wedge::Failing) => Some(PodState::Broken {
+                since: now,
+                starved: false,
+            }),
+            None => None,
+        };
+        if let Some(state) = stays {
+            member.pod = Some(Pod {
+                state,
+                outdated: false,
+                spent: false,
+            });
             return;
         }
         if bad {
@@ -171,7 +224,7 @@ impl World {
             outdated: false,
             spent: false,
         });
-        member.healthy = true;
+        member.healthy = !member.corrupt;
         member.caught_up = true;
         member.initialized = true;
         member.listed_before = true;

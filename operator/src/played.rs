@@ -1,0 +1,302 @@
+//! An API server that is played, for tests: objects in memory, with what of the real one's behaviour the
+//! operator relies on (UIDs, versions and preconditions, finalizers, merges, label selectors).
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request, Response};
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+/// The server. Clones share it.
+#[derive(Clone, Default)]
+pub struct Played(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    /// By path, such as `/api/v1/namespaces/data/pods/demo-1`.
+    objects: BTreeMap<String, Value>,
+    version: u64,
+    /// Method and path with its query, in order.
+    requests: Vec<(Method, String)>,
+    /// Paths that have one of these in them are never answered.
+    hanging: Vec<String>,
+    /// Evictions are refused: a disruption budget.
+    budget: bool,
+}
+
+impl Played {
+    /// A client of it.
+    pub fn client(&self) -> Client {
+        Client::new(self.clone(), "data")
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has requests of such a path never answered.
+    pub fn hangs(&self, part: &str) {
+        self.state().hanging.push(part.to_owned());
+    }
+
+    /// Has evictions refused from now on, or not.
+    pub fn budget(&self, refuses: bool) {
+        self.state().budget = refuses;
+    }
+
+    /// Puts an object there, as if a user or another controller had.
+    pub fn put(&self, path: &str, object: Value) {
+        let mut state = self.state();
+        let object = state.dressed(path, object);
+        state.objects.insert(path.to_owned(), object);
+    }
+
+    /// Takes one away.
+    pub fn remove(&self, path: &str) -> Option<Value> {
+        self.state().objects.remove(path)
+    }
+
+    /// An object as it is.
+    pub fn object(&self, path: &str) -> Option<Value> {
+        self.state().objects.get(path).cloned()
+    }
+
+    /// The paths of all objects that have this in them.
+    pub fn paths(&self, part: &str) -> Vec<String> {
+        let state = self.state();
+        let paths = state.objects.keys().filter(|path| path.contains(part));
+        paths.cloned().collect()
+    }
+
+    /// What was asked since the last time.
+    pub fn requests(&self) -> Vec<(Method, String)> {
+        std::mem::take(&mut self.state().requests)
+    }
+}
+
+impl State {
+    fn dressed(&mut self, path: &str, mut object: Value) -> Value {
+        self.version += 1;
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let mut segments = path.split('/').skip_while(|one| *one != "namespaces");
+        let namespace = segments.nth(1);
+        let meta = &mut object["metadata"];
+        if meta["uid"].is_null() {
+            meta["uid"] = json!(format!("{:08x}-0000-4000-8000-000000000000", self.version));
+            meta["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+            meta["generation"] = json!(1);
+        }
+        meta["name"] = json!(name);
+        if let Some(namespace) = namespace {
+            meta["namespace"] = json!(namespace);
+        }
+        meta["resourceVersion"] = json!(self.version.to_string());
+        object
+    }
+
+    fn answer(&mut self, method: &Method, path: &str, query: &str, body: &Value) -> (u16, Value) {
+        let (target, sub) = split(path);
+        if is_collection(target) {
+            return match *method {
+                Method::GET => (200, self.list(target, query)),
+                Method::POST => self.create(target, body),
+                _ => refusal(405, "MethodNotAllowed", path),
+            };
+        }
+        match (method.as_str(), sub) {
+            ("POST", Some("eviction")) if self.budget => {
+                refusal(429, "TooManyRequests", "it would violate the budget")
+            }
+            ("POST", Some("eviction")) => self.delete(target, &body["deleteOptions"]),
+            ("GET", _) => match self.objects.get(target) {
+                Some(object) => (200, object.clone()),
+                None => refusal(404, "NotFound", path),
+            },
+            ("PATCH", _) => self.patch(target, sub, query, body),
+            ("PUT", _) => {
+                let object = self.dressed(target, body.clone());
+                self.objects.insert(target.to_owned(), object.clone());
+                (200, object)
+            }
+            ("DELETE", _) => self.delete(target, body),
+            _ => refusal(405, "MethodNotAllowed", path),
+        }
+    }
+
+    fn list(&self, collection: &str, query: &str) -> Value {
+        let selector = query
+            .split('&')
+            .find_map(|one| one.strip_prefix("labelSelector="));
+        let selector = selector
+            .unwrap_or_default()
+            .replace("%3D", "=")
+            .replace("%2C", ",");
+        let selector = selector.replace("%2F", "/");
+        let within = format!("{collection}/");
+        let chosen = |object: &&Value| {
+            let mut pairs = selector.split(',').filter_map(|pair| pair.split_once('='));
+            pairs.all(|(key, value)| object["metadata"]["labels"][key] == value)
+        };
+        let all = self
+            .objects
+            .iter()
+            .filter(|(path, _)| path.starts_with(&within));
+        let items: Vec<&Value> = all.map(|(_, object)| object).filter(chosen).collect();
+        json!({ "metadata": { "resourceVersion": self.version.to_string() }, "items": items })
+    }
+
+    fn create(&mut self, collection: &str, body: &Value) -> (u16, Value) {
+        let name = body["metadata"]["name"].as_str().unwrap_or("generated");
+        let path = format!("{collection}/{name}");
+        if self.objects.contains_key(&path) {
+            return refusal(409, "AlreadyExists", &path);
+        }
+        let object = self.dressed(&path, body.clone());
+        self.objects.insert(path, object.clone());
+        (201, object)
+    }
+
+    fn patch(&mut self, path: &str, sub: Option<&str>, query: &str, body: &Value) -> (u16, Value) {
+        let applies = query.contains("fieldManager");
+        let before = self.objects.get(path).cloned();
+        let Some(mut object) = before.or_else(|| (applies && sub.is_none()).then(|| json!({})))
+        else {
+            return refusal(404, "NotFound", path);
+        };
+        if !holds(&object["metadata"], &body["metadata"]) {
+            return refusal(409, "Conflict", path);
+        }
+        match sub {
+            Some("status") => object["status"] = body["status"].clone(),
+            _ => merge(&mut object, body),
+        }
+        let object = self.dressed(path, object);
+        let meta = &object["metadata"];
+        let finalizers = meta["finalizers"].as_array().map_or(0, Vec::len);
+        match !meta["deletionTimestamp"].is_null() && finalizers == 0 {
+            true => self.objects.remove(path),
+            false => self.objects.insert(path.to_owned(), object.clone()),
+        };
+        (200, object)
+    }
+
+    fn delete(&mut self, path: &str, options: &Value) -> (u16, Value) {
+        let Some(mut object) = self.objects.get(path).cloned() else {
+            return refusal(404, "NotFound", path);
+        };
+        if !holds(&object["metadata"], &options["preconditions"]) {
+            return refusal(409, "Conflict", path);
+        }
+        let finalizers = object["metadata"]["finalizers"]
+            .as_array()
+            .map_or(0, Vec::len);
+        if finalizers == 0 {
+            self.objects.remove(path);
+        } else {
+            object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            self.objects.insert(path.to_owned(), object.clone());
+        }
+        (200, object)
+    }
+}
+
+/// Whether a UID and a version that are asked for are the object's; a new one has none.
+fn holds(meta: &Value, wanted: &Value) -> bool {
+    ["uid", "resourceVersion"]
+        .iter()
+        .all(|key| wanted[key].is_null() || meta[key].is_null() || wanted[key] == meta[key])
+}
+
+/// An object's path and its subresource.
+fn split(path: &str) -> (&str, Option<&str>) {
+    for sub in ["status", "eviction"] {
+        if let Some(rest) = path.strip_suffix(&format!("/{sub}")) {
+            return (rest, Some(sub));
+        }
+    }
+    (path, None)
+}
+
+fn is_collection(path: &str) -> bool {
+    let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let skip = if segments[0] == "api" { 2 } else { 3 };
+    let rest = &segments[skip.min(segments.len())..];
+    match rest.first() {
+        Some(&"namespaces") if rest.len() > 2 => rest.len() == 3,
+        _ => rest.len() == 1,
+    }
+}
+
+/// As a JSON merge patch.
+fn merge(object: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else {
+        *object = patch.clone();
+        return;
+    };
+    if !object.is_object() {
+        *object = json!({});
+    }
+    for (key, value) in fields {
+        match value {
+            Value::Null => drop(object.as_object_mut().map(|all| all.remove(key))),
+            value => merge(&mut object[key], value),
+        }
+    }
+}
+
+fn refusal(code: u16, reason: &str, message: &str) -> (u16, Value) {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure",
+        "reason": reason, "code": code, "message": message,
+    });
+    (code, status)
+}
+
+impl tower_service::Service<Request<Body>> for Played {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let body = body
+                .collect()
+                .await
+                .map(http_body_util::Collected::to_bytes);
+            let body = body.unwrap_or_default();
+            let path = head.uri.path().to_owned();
+            let query = head.uri.query().unwrap_or_default().to_owned();
+            let hangs = {
+                let mut state = this.state();
+                state
+                    .requests
+                    .push((head.method.clone(), format!("{path}?{query}")));
+                state.hanging.iter().any(|part| path.contains(part))
+            };
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+            let (code, answer) = this.state().answer(&head.method, &path, &query, &body);
+            let response = Response::builder()
+                .status(code)
+                .header("content-type", "application/json");
+            let response = response.body(Full::new(Bytes::from(answer.to_string())));
+            Ok(response.expect("an answer"))
+        })
+    }
+}
