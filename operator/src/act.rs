@@ -1,8 +1,9 @@
 //! Does one step of a plan. Each may be done again: what is done already is no error.
 
+use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
@@ -85,9 +86,8 @@ pub async fn act(scene: &Scene<'_>, action: &Action) -> Result<(), Error> {
             Ok(scene.speaker()?.add_learner(&url).await?)
         }
         Action::StartPod { member } => start_pod(scene, member).await,
-        Action::StopPod { member } | Action::RestartPod { member } => {
-            delete_pod(scene, member, None).await
-        }
+        Action::StopPod { member } => delete_pod(scene, member, None).await,
+        Action::RestartPod { member } => restart_pod(scene, member).await,
         Action::Promote { id, .. } => Ok(scene.speaker()?.promote(*id).await?),
         Action::MoveLeader { id, .. } => Ok(scene.leader()?.move_leader(*id).await?),
         Action::RemoveMember { id, .. } => Ok(scene.speaker()?.remove(*id).await?),
@@ -237,6 +237,52 @@ fn created<K>(result: Result<K, kube::Error>) -> Result<(), Error> {
     }
 }
 
+/// One that serves nobody is deleted. One that works is evicted, so that a drain at the same moment counts
+/// it, and only once enough of the others have said again that they are there.
+async fn restart_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
+    let works = scene.sight.observed.member(name);
+    let Some(pod) = scene.sight.pods.get(name) else {
+        return Ok(());
+    };
+    if !works.is_some_and(|member| member.healthy) {
+        return delete_pod(scene, name, None).await;
+    }
+    if let Some(why) = cannot_be_missed(scene, name).await {
+        return Err(Error::NotNow(why));
+    }
+    let params = EvictParams {
+        delete_options: Some(this_one(pod)),
+        ..EvictParams::default()
+    };
+    match scene.pods().evict(name, &params).await {
+        Err(kube::Error::Api(refused)) if refused.code == 429 => {
+            let said = &refused.message;
+            Err(Error::NotNow(format!(
+                "{name} is not restarted yet: {said}"
+            )))
+        }
+        evicted => gone(evicted),
+    }
+}
+
+/// Asks the other voters once more: what was seen may be some seconds old, and somebody else may have taken
+/// one down since.
+async fn cannot_be_missed(scene: &Scene<'_>, name: &str) -> Option<String> {
+    let roster = scene.sight.observed.roster.as_ref()?;
+    let voters: Vec<&str> = roster.voters().map(|entry| entry.member.as_str()).collect();
+    if voters == [name] {
+        return None;
+    }
+    let others = voters.iter().filter(|voter| **voter != name);
+    let clients = others.filter_map(|voter| scene.sight.asked.clients.get(*voter));
+    let answers = join_all(clients.map(MemberClient::status)).await;
+    let there = answers.iter().flatten().filter(|answer| answer.leader != 0);
+    let (there, needed) = (there.count(), voters.len() / 2 + 1);
+    (there < needed).then(|| {
+        format!("{name} is not restarted yet: {there} of the others answer, and {needed} have to")
+    })
+}
+
 /// Deletes the pod that was seen, never one that has taken its name since.
 async fn delete_pod(scene: &Scene<'_>, name: &str, grace: Option<u32>) -> Result<(), Error> {
     let Some(pod) = scene.sight.pods.get(name) else {
@@ -363,5 +409,100 @@ async fn expand_volume(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
             Err(Error::input(Reason::InvalidSpec, message))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::apiserver::Clients;
+    use crate::plan::{Entry, Member, Observed, Roster};
+    use crate::played::Played;
+    use crate::pulse::Pulse;
+    use crate::settings::Settings;
+    use crate::telemetry::Metrics;
+
+    const POD: &str = "/api/v1/namespaces/data/pods/demo-1";
+
+    /// What becomes of a restart of `demo-1`, which works or not, among so many voters.
+    async fn restart(server: &Played, healthy: bool, voters: u64) -> Result<(), Error> {
+        let client = server.client();
+        let clients = Clients {
+            calls: client.clone(),
+            watches: client,
+        };
+        let settings = Settings::parse(std::iter::empty(), |_| None).unwrap();
+        let metrics = Metrics::new().unwrap();
+        let context = Context::new(clients, settings, metrics, Pulse::default());
+        let cluster: EngramCluster = serde_json::from_value(json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramCluster",
+            "metadata": { "name": "demo", "namespace": "data", "uid": "u" }, "spec": {},
+        }))
+        .unwrap();
+        let entry = |id: u64| Entry {
+            id,
+            member: format!("demo-{id}"),
+            ours: true,
+            learner: false,
+        };
+        let observed = Observed {
+            members: vec![Member {
+                name: "demo-1".into(),
+                healthy,
+                ..Member::default()
+            }],
+            roster: Some(Roster {
+                entries: (1..=voters).map(entry).collect(),
+                leader: Some(1),
+            }),
+            ..Observed::default()
+        };
+        let pod: Pod = serde_json::from_value(server.object(POD).unwrap()).unwrap();
+        let sight = Sight::of(observed, BTreeMap::from([("demo-1".to_owned(), pod)]));
+        let scene = Scene {
+            context: &Arc::new(context),
+            cluster: &cluster,
+            sight: &sight,
+            image: "engram:1",
+            next_number: 2,
+        };
+        let member = "demo-1".to_owned();
+        act(&scene, &Action::RestartPod { member }).await
+    }
+
+    #[tokio::test]
+    async fn a_member_that_works_is_evicted_and_a_budget_is_waited_for() {
+        let server = Played::default();
+        server.put(POD, json!({}));
+        server.budget(true);
+        let refused = restart(&server, true, 1).await;
+        assert!(matches!(refused, Err(Error::NotNow(_))), "{refused:?}");
+        assert!(server.object(POD).is_some());
+        server.budget(false);
+        restart(&server, true, 1).await.unwrap();
+        assert_eq!(server.object(POD), None);
+        let asked = server.requests();
+        let evicted = asked.iter().filter(|(_, path)| path.contains("/eviction"));
+        assert_eq!(evicted.count(), 2, "{asked:?}");
+        // One that serves nobody takes nothing from a budget.
+        server.put(POD, json!({}));
+        server.budget(true);
+        restart(&server, false, 3).await.unwrap();
+        assert_eq!(server.object(POD), None);
+    }
+
+    #[tokio::test]
+    async fn a_member_that_works_is_left_alone_where_the_others_do_not_answer_any_more() {
+        let server = Played::default();
+        server.put(POD, json!({}));
+        let refused = restart(&server, true, 3).await.unwrap_err().to_string();
+        assert!(
+            refused.contains("0 of the others answer, and 2 have to"),
+            "{refused}"
+        );
+        assert!(server.object(POD).is_some());
     }
 }

@@ -18,6 +18,8 @@ Flags of run (or the environment variable in brackets):
   --identity=NAME             who this is among the operator's replicas [POD_NAME]
   --listen=ADDRESS            metrics and health, default 0.0.0.0:8080 [LISTEN]
   --concurrency=N             objects of a kind looked after at once, default 8 [CONCURRENCY]
+  --rolling-clusters=N        clusters that take up an upgrade of the operator at once, default 2
+                              [ROLLING_CLUSTERS]
   --leader-election=BOOL      whether replicas elect one that works, default true [LEADER_ELECTION]
 ";
 
@@ -38,6 +40,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Objects of a kind looked after at once (1 to 64).
     pub concurrency: u16,
+    /// Clusters that take up at once what an upgrade of the operator brings (1 to 1000).
+    pub rolling_clusters: u16,
     /// Whether replicas elect one that works.
     pub leader_election: bool,
 }
@@ -65,7 +69,7 @@ pub enum SettingsError {
     },
 }
 
-const FLAGS: [(&str, &str); 8] = [
+const FLAGS: [(&str, &str); 9] = [
     ("image", "ENGRAM_IMAGE"),
     ("watch-namespace", "WATCH_NAMESPACE"),
     ("namespace", "POD_NAMESPACE"),
@@ -73,6 +77,7 @@ const FLAGS: [(&str, &str); 8] = [
     ("identity", "POD_NAME"),
     ("listen", "LISTEN"),
     ("concurrency", "CONCURRENCY"),
+    ("rolling-clusters", "ROLLING_CLUSTERS"),
     ("leader-election", "LEADER_ELECTION"),
 ];
 
@@ -122,6 +127,13 @@ impl Settings {
             )?,
             concurrency: read::<u16>("concurrency", take("concurrency"), "8", "a number")?
                 .clamp(1, 64),
+            rolling_clusters: read::<u16>(
+                "rolling-clusters",
+                take("rolling-clusters"),
+                "2",
+                "a number",
+            )?
+            .clamp(1, 1000),
             leader_election: read(
                 "leader-election",
                 take("leader-election"),

@@ -25,6 +25,13 @@ pub struct EngramClusterStatus {
     /// a new cluster again.
     #[serde(rename = "clusterID", skip_serializing_if = "Option::is_none")]
     pub cluster_id: Option<String>,
+    /// The image that members run: where the specification names none, that of an operator's version, which
+    /// an upgrade of the operator moves forward in the cluster's turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// What pods are made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateStatus>,
     /// The version that the leader runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -71,6 +78,19 @@ pub struct EngramClusterStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// What pods are made from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TemplateStatus {
+    /// The hash of the template that counts as up to date.
+    pub hash: String,
+    /// The hash of the template as the operator builds it now: another one where an upgrade of the
+    /// operator waits for the cluster's turn.
+    pub rendered: String,
+    /// The operator that built it: its version and image.
+    pub operator: String,
 }
 
 /// Who leads.

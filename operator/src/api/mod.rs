@@ -28,6 +28,7 @@ pub use cluster::{
 };
 pub use cluster_status::{
     CertificateStatus, EngramClusterStatus, LastBackup, LeaderStatus, QuorumStatus, RestoredFrom,
+    TemplateStatus,
 };
 pub use conditions::{ConditionKind, Reason, is_true, same_conditions, set_condition};
 pub use duration::{InvalidDuration, parse_duration};

@@ -8,11 +8,28 @@ use crate::api::{EngramCluster, Recovery};
 use super::flags;
 use super::job::{PROGRAM, RESULT};
 use super::names::Names;
-use super::pod::{DATA_DIRECTORY, MemberPod, VOLUME, container_security, pull_policy};
+use super::pod::{DATA_DIRECTORY, MemberPod, VOLUME, container_security, digest, pull_policy};
 use super::store::StoreAccess;
 
 /// The container that does it, by which its result is found.
 pub const RESTORE_CONTAINER: &str = "restore";
+
+/// On pods that begin with a restore: what from, and how its store is reached, in 16 hexadecimal digits.
+pub const FILL_ANNOTATION: &str = "engram.dev/filled-from";
+
+/// What a volume is filled from, as [`FILL_ANNOTATION`] has it: another one where the store was corrected.
+#[must_use]
+pub fn fill_hash(recovery: &Recovery, access: &StoreAccess) -> String {
+    // No `..`: what is new has to be part of it.
+    let StoreAccess {
+        url,
+        env,
+        mounts,
+        volumes,
+        authorities,
+    } = access;
+    digest(&json!([recovery, url, env, mounts, volumes, authorities]))
+}
 
 /// The container. It needs no scratch directory: what is downloaded is written to the volume. It may
 /// run again: engramctl begins an unfinished restore anew, and leaves a finished one alone.

@@ -14,7 +14,7 @@ mod tests;
 mod tool;
 mod volume;
 
-pub use fill::RESTORE_CONTAINER;
+pub use fill::{FILL_ANNOTATION, RESTORE_CONTAINER, fill_hash};
 pub(crate) use flags::TLS_DIRECTORY;
 pub use job::Job;
 pub use names::{

@@ -66,6 +66,10 @@ pub fn member_pod(
     if let Some((recovery, access)) = restore {
         let container = fill::container(cluster, member, image, recovery, access);
         spec["initContainers"] = json!([container]);
+        annotations.insert(
+            fill::FILL_ANNOTATION.into(),
+            fill::fill_hash(recovery, access),
+        );
         for volume in &access.volumes {
             push(&mut spec["volumes"], volume.clone());
         }
@@ -92,12 +96,14 @@ pub fn template_hash(cluster: &EngramCluster, image: &str) -> String {
     let template = &cluster.spec.pod_template;
     let restarted = cluster.annotations().get(RESTART_ANNOTATION);
     let all = json!([spec, template.labels, template.annotations, restarted]);
-    let digest = Sha256::digest(all.to_string());
-    digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    digest(&all)
+}
+
+/// 16 hexadecimal digits of whatever this is.
+pub(super) fn digest(of: &Value) -> String {
+    let digest = Sha256::digest(of.to_string());
+    let first = digest.iter().take(8);
+    first.map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn pod_spec(cluster: &EngramCluster, member: &MemberPod, image: &str) -> Value {

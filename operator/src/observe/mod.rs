@@ -41,6 +41,19 @@ pub struct Sight {
 }
 
 impl Sight {
+    /// One that was seen just now, for tests.
+    #[cfg(test)]
+    pub fn of(observed: Observed, pods: BTreeMap<String, Pod>) -> Self {
+        Self {
+            began: Instant::now(),
+            observed,
+            members: Vec::new(),
+            pods,
+            claims: BTreeMap::new(),
+            asked: Asked::default(),
+        }
+    }
+
     /// What the planner is shown at this moment: what was seen may have become old since.
     pub fn as_of_now(&mut self) -> &Observed {
         self.observed.fresh = is_fresh(self.began);
@@ -48,7 +61,16 @@ impl Sight {
     }
 }
 
-/// Looks at a cluster. `image` is what its members should run.
+/// What pods should be made from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    /// Hashes of templates: a pod of any of these is as wanted.
+    pub templates: Vec<String>,
+    /// What the first member's volume is to be filled from, before the cluster is founded.
+    pub fill: Option<String>,
+}
+
+/// Looks at a cluster.
 ///
 /// # Errors
 /// The API server did not answer.
@@ -56,7 +78,7 @@ pub async fn observe(
     context: &Context,
     cluster: &EngramCluster,
     tls: Option<&TlsClient>,
-    image: &str,
+    form: &Form,
 ) -> Result<Sight, Error> {
     let began = Instant::now();
     let names = Names::of(cluster);
@@ -87,7 +109,6 @@ pub async fn observe(
         find(client, &names.namespace, &claim, &mut claims).await?;
     }
     let asked = asked::ask(&names, &members, &pods, tls, known_id(cluster)).await;
-    let template = build::template_hash(cluster, image);
     let now = k8s_openapi::jiff::Timestamp::now().as_second();
     let roster = asked
         .listed
@@ -100,7 +121,7 @@ pub async fn observe(
         let node = node(context, member, pod, now).await?;
         let facts = Facts {
             cluster,
-            template: &template,
+            form,
             claim,
             node,
             pod,
@@ -243,7 +264,7 @@ const VOTER_LAG_MAX: u64 = 10_000;
 /// What is known of one member.
 struct Facts<'a> {
     cluster: &'a EngramCluster,
-    template: &'a str,
+    form: &'a Form,
     claim: Option<&'a PersistentVolumeClaim>,
     node: Node,
     pod: Option<&'a Pod>,
@@ -268,6 +289,12 @@ fn view(
         Some(claim) if phase(claim) == Some("Lost") => Volume::None,
         Some(_) => Volume::Present,
     };
+    // Nothing was promised yet from a volume that is still being filled: it may be from elsewhere.
+    let refilled = |pod: &Pod| {
+        let fill = facts.form.fill.as_ref().filter(|_| !status.initialized);
+        let from = pod.annotations().get(build::FILL_ANNOTATION);
+        fill.is_some_and(|fill| from.is_some_and(|from| from != fill))
+    };
     let pod = facts.pod.map(|pod| {
         let state = pod_state::state(pod, facts.now);
         let template = pod.annotations().get(TEMPLATE_ANNOTATION);
@@ -276,7 +303,9 @@ fn view(
             || (status.initialized && pod_state::restores(pod) && !pod_state::is_up(pod));
         PodView {
             state,
-            outdated: spent || template.map(String::as_str) != Some(facts.template),
+            outdated: spent
+                || !template.is_some_and(|one| facts.form.templates.contains(one))
+                || refilled(pod),
             spent,
         }
     });

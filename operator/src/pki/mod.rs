@@ -13,7 +13,7 @@ mod tests;
 
 pub use expiry::not_after;
 pub use leaf::{LeafRequest, renew_leaf};
-pub use ring::{Ring, renew_ring};
+pub use ring::{Ring, renew_ring, replace_lost_ring};
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -38,15 +38,23 @@ impl Ring {
             .collect()
     }
 
-    /// The present authority's certificate.
+    /// The present authority's certificate; where it was lost, the next one's.
     #[must_use]
     pub fn certificate(&self) -> String {
-        text(&self.files, CERTIFICATE).unwrap_or_default()
+        let present = text(&self.files, CERTIFICATE);
+        let present = present.or_else(|| text(&self.files, NEXT_CERTIFICATE));
+        present.unwrap_or_default()
+    }
+
+    /// Whether the authority was lost, and the next one does not sign yet for whoever has a certificate.
+    pub(super) fn is_lost(&self) -> bool {
+        is_lost(&self.files)
     }
 
     /// What signs in the present authority's name.
     pub(super) fn issuer(&self, name: &str) -> Result<Issuer<'static, KeyPair>, PkiError> {
-        let key = text(&self.files, KEY).ok_or_else(|| incomplete(KEY))?;
+        let key = text(&self.files, KEY).or_else(|| text(&self.files, NEXT_KEY));
+        let key = key.ok_or_else(|| incomplete(KEY))?;
         // The certificate itself is not read: what counts for a signature is the name and the key.
         Ok(Issuer::new(parameters(name), KeyPair::from_pem(&key)?))
     }
@@ -56,6 +64,35 @@ fn incomplete(what: &str) -> PkiError {
     PkiError::Content(format!(
         "the authority's Secret has no {what}: delete it to have a new one made"
     ))
+}
+
+fn is_lost(files: &Files) -> bool {
+    let has = |key: &str| files.contains_key(key);
+    !has(CERTIFICATE) && !has(KEY) && has(NEXT_CERTIFICATE) && has(NEXT_KEY)
+}
+
+/// An authority instead of one whose Secret is gone, and of which only `bundle` is left: it is shown to
+/// everybody beside that before it signs, as in a renewal. `lifetime` is in seconds.
+///
+/// # Errors
+/// Making one failed.
+pub fn replace_lost_ring(
+    bundle: &[u8],
+    name: &str,
+    lifetime: i64,
+    now: i64,
+) -> Result<Ring, PkiError> {
+    let (certificate, key) = make(name, lifetime, now)?;
+    let files = [
+        (NEXT_CERTIFICATE, certificate),
+        (NEXT_KEY, key),
+        (NEXT_SINCE, now.to_string().into_bytes()),
+        (PREVIOUS, bundle.to_vec()),
+    ];
+    let files = files.map(|(name, bytes)| (name.to_owned(), bytes));
+    Ok(Ring {
+        files: files.into(),
+    })
 }
 
 /// Brings an authority up to date: makes it, announces, takes up or forgets one, as it is due.
@@ -71,13 +108,15 @@ pub fn renew_ring(before: &Files, name: &str, lifetime: i64, now: i64) -> Result
         files.insert(KEY.into(), key);
         return Ok(Ring { files });
     }
-    if let Some(missing) = [CERTIFICATE, KEY]
-        .iter()
-        .find(|file| !files.contains_key(**file))
-    {
+    let lost = is_lost(&files);
+    let missing = [CERTIFICATE, KEY]
+        .into_iter()
+        .find(|file| !files.contains_key(*file));
+    if let Some(missing) = missing.filter(|_| !lost) {
         return Err(incomplete(missing));
     }
-    let ends = ends(&files, CERTIFICATE)?;
+    let present = if lost { NEXT_CERTIFICATE } else { CERTIFICATE };
+    let ends = ends(&files, present)?;
     let shown = SHOWN_SECONDS.min(lifetime / 12);
     let since = text(&files, NEXT_SINCE).and_then(|text| text.parse::<i64>().ok());
     if files.contains_key(NEXT_CERTIFICATE) {

@@ -129,3 +129,33 @@ fn a_damaged_secret_is_an_error_and_not_a_new_authority() {
         assert_eq!(not_after(garbage), None);
     }
 }
+
+#[test]
+fn an_authority_that_was_lost_is_followed_by_one_that_is_shown_before_it_signs() {
+    let mut now = 1_800_000_000;
+    let lost = renew_ring(&Files::new(), NAME, 365 * DAY, now).unwrap();
+    let leaf = renew_leaf(&Files::new(), &lost, NAME, &request(30 * DAY), now).unwrap();
+    let mut ring = replace_lost_ring(&leaf["ca.crt"], NAME, 365 * DAY, now).unwrap();
+    let mut before = leaf.clone();
+    let mut signed = 0;
+    for _ in 0..4 {
+        ring = renew_ring(&ring.files, NAME, 365 * DAY, now).unwrap();
+        let after = renew_leaf(&before, &ring, NAME, &request(30 * DAY), now).unwrap();
+        assert!(
+            trusted(&before["ca.crt"], &after, now),
+            "the old bundle, the new certificate"
+        );
+        assert!(
+            trusted(&after["ca.crt"], &leaf, now),
+            "the new bundle, the first certificate"
+        );
+        signed += usize::from(after["tls.crt"] != before["tls.crt"]);
+        before = after;
+        now += 301;
+    }
+    assert_eq!(signed, 1);
+    // Who has no certificate gets one at once.
+    let ring = replace_lost_ring(&leaf["ca.crt"], NAME, 365 * DAY, now).unwrap();
+    let new = renew_leaf(&Files::new(), &ring, NAME, &request(30 * DAY), now).unwrap();
+    assert!(trusted(&new["ca.crt"], &new, now));
+}

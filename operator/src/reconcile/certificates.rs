@@ -13,7 +13,7 @@ use kube::{Resource as _, ResourceExt as _};
 use crate::api::{CertificateStatus, EngramCluster, Reason, TlsMode, TlsSide, parse_duration};
 use crate::build::{Names, cluster_labels};
 use crate::etcd::TlsClient;
-use crate::pki::{Files, LeafRequest, Ring, not_after, renew_leaf, renew_ring};
+use crate::pki::{Files, LeafRequest, Ring, not_after, renew_leaf, renew_ring, replace_lost_ring};
 
 use super::owner::{Owner, owner, taken};
 use super::{Context, Error, apply, now};
@@ -96,7 +96,8 @@ async fn peers(context: &Context, cluster: &EngramCluster, found: &mut Found) ->
     }
     let lifetime = seconds(&cluster.spec.tls.certificate_lifetime)?;
     let name = format!("{} members", names.cluster);
-    let ring = ring(context, cluster, &names.peer_authority(), &name).await?;
+    let leaves = [names.peer_secret()];
+    let ring = ring(context, cluster, &names.peer_authority(), &name, &leaves).await?;
     found
         .authorities
         .push((names.peer_authority(), ring.files.clone()));
@@ -125,7 +126,8 @@ async fn clients(
     }
     let lifetime = seconds(&cluster.spec.tls.certificate_lifetime)?;
     let name = format!("{} clients", names.cluster);
-    let ring = ring(context, cluster, &names.client_authority(), &name).await?;
+    let leaves = [names.server_secret(), names.client_secret()];
+    let ring = ring(context, cluster, &names.client_authority(), &name, &leaves).await?;
     found
         .authorities
         .push((names.client_authority(), ring.files.clone()));
@@ -210,14 +212,42 @@ async fn ring(
     cluster: &EngramCluster,
     secret: &str,
     name: &str,
+    leaves: &[Option<String>],
 ) -> Result<Ring, Error> {
     let lifetime = seconds(&cluster.spec.tls.authority_lifetime)?;
     let before = read(context, cluster, secret).await?.unwrap_or_default();
+    if before.is_empty()
+        && let Some(bundle) = bundle(context, cluster, leaves).await?
+    {
+        let ring = replace_lost_ring(&bundle, name, lifetime, now().as_second())?;
+        write(context, cluster, secret, &ring.files).await?;
+        let note = format!(
+            "the authority in Secret {secret} is gone: another one is shown to everybody beside it, and \
+             signs in ten minutes"
+        );
+        context.event(cluster, true, "AuthorityLost", &note).await;
+        return Ok(ring);
+    }
     let ring = renew_ring(&before, name, lifetime, now().as_second())?;
     if ring.files != before {
         write(context, cluster, secret, &ring.files).await?;
     }
     Ok(ring)
+}
+
+/// Whom those trust that have a certificate.
+async fn bundle(
+    context: &Context,
+    cluster: &EngramCluster,
+    leaves: &[Option<String>],
+) -> Result<Option<Vec<u8>>, Error> {
+    for leaf in leaves.iter().flatten() {
+        let files = read(context, cluster, leaf).await?.unwrap_or_default();
+        if let Some(bundle) = files.get("ca.crt") {
+            return Ok(Some(bundle.clone()));
+        }
+    }
+    Ok(None)
 }
 
 async fn leaf(

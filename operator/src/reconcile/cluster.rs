@@ -1,6 +1,8 @@
 //! A cluster: look, decide, do, say.
 
+mod fill;
 mod steps;
+mod upgrade;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,16 +81,21 @@ async fn pass(
     if !deleting {
         set_finalizer(context, cluster, CLUSTER_FINALIZER, true).await?;
     }
-    let image = cluster
-        .spec
-        .image
-        .as_deref()
-        .unwrap_or(&context.settings.image);
+    let chosen = upgrade::choose(context, cluster, status);
+    let form = chosen.form(fill::fill(context, cluster).await?);
+    let image = &chosen.image;
     let certificates = match deleting {
         true => Certificates::default(),
         false => certificates::ensure(context, cluster).await,
     };
-    let mut sight = observe(context, cluster, certificates.client.as_ref(), image).await?;
+    let mut sight = observe(context, cluster, certificates.client.as_ref(), &form).await?;
+    let mut pods = sight
+        .observed
+        .members
+        .iter()
+        .filter_map(|one| one.pod.as_ref());
+    let rolls = pods.any(|pod| pod.outdated);
+    upgrade::settle(context, cluster, rolls);
     // Pods mount their certificates: without them none starts.
     sight.observed.lacking = certificates.failure.is_some();
     member_status::write(context, &sight).await?;
@@ -108,9 +115,12 @@ async fn pass(
             children::ensure(context, cluster, voters).await
         }
     };
-    let planned = plan(sight.as_of_now(), &wanted(cluster)?);
+    let mut planned = plan(sight.as_of_now(), &wanted(cluster)?);
     let done = steps::carry_out(context, cluster, &sight, &planned, image, status).await;
     let failure = done.failure.or(claims.err()).or(children.err());
+    if let (Some(why), Some(progress)) = (done.waits, planned.progress.as_mut()) {
+        progress.message = why;
+    }
     let may_begin = planned.leaves_members() && !cluster.spec.paused && !deleting;
     let space = maintenance::clear_no_space(context, cluster, &sight, may_begin);
     let over = deleting && sight.members.is_empty();
@@ -124,7 +134,7 @@ async fn pass(
             space,
             failure: failure.as_ref().or(certificates.failure.as_ref()),
             refused: done.refused.as_ref(),
-            image,
+            runs: &chosen.runs,
         };
         cluster_status::report(context, cluster, &report, status).await?;
     }

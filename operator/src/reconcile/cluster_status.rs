@@ -28,7 +28,8 @@ pub(super) struct Report<'a> {
     pub failure: Option<&'a Error>,
     /// A wish that Kubernetes does not grant.
     pub refused: Option<&'a Error>,
-    pub image: &'a str,
+    /// What members run, and do not run yet.
+    pub runs: &'a str,
 }
 
 /// Whether a status has to be written.

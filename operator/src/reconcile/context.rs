@@ -17,6 +17,7 @@ use crate::telemetry::Metrics;
 
 use super::FIELD_MANAGER;
 use super::maintenance::RoomMade;
+use super::turns::Turns;
 
 /// The first wait after a failure; each further one is twice as long.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
@@ -61,6 +62,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Whether passes of clusters come to an end.
     pub pulse: Pulse,
+    /// Whose turn it is to take up what an upgrade of the operator brings.
+    pub turns: Turns,
     recorder: Recorder,
     /// Failures in a row, by kind, namespace and name; an entry goes with a success.
     failures: Mutex<HashMap<String, Failures>>,
@@ -83,6 +86,7 @@ impl Context {
             controller: FIELD_MANAGER.into(),
             instance: Some(settings.identity.clone()),
         };
+        let turns = Turns::new(settings.rolling_clusters.into());
         let recorder = Recorder::new(client.clone(), reporter);
         Self {
             client,
@@ -90,6 +94,7 @@ impl Context {
             settings,
             metrics,
             pulse,
+            turns,
             recorder,
             failures: Mutex::default(),
             rooms: Mutex::default(),
@@ -204,6 +209,7 @@ impl Context {
         self.pulse
             .forget(&format!("{}/{}", names.namespace, names.cluster));
         let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
+        self.turns.give_back(uid);
         held(&self.clients).remove(uid);
         held(&self.rooms).remove(uid);
     }

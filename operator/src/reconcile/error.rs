@@ -18,6 +18,9 @@ pub enum Error {
     /// Certificates cannot be made or read.
     #[error(transparent)]
     Pki(#[from] PkiError),
+    /// What disturbs somebody has to wait: no failure.
+    #[error("{0}")]
+    NotNow(String),
     /// The pass took too long; what it had begun is looked at anew.
     #[error("not done within {0:?}")]
     Late(Duration),
@@ -67,6 +70,7 @@ impl Error {
             Self::Kube(_) => "Kubernetes",
             Self::Etcd(_) => "Member",
             Self::Pki(_) => "Certificates",
+            Self::NotNow(_) => "NotNow",
             Self::Late(_) => "Late",
             Self::Input { .. } => "Input",
         }
@@ -78,6 +82,7 @@ impl Error {
         match self {
             Self::Input { reason, .. } => *reason,
             Self::Pki(_) | Self::Etcd(EtcdError::Tls(_)) => Reason::CertificateInvalid,
+            Self::NotNow(_) => Reason::WaitingForTurn,
             Self::Kube(_) | Self::Etcd(_) | Self::Late(_) => Reason::Failed,
         }
     }

@@ -19,6 +19,7 @@ mod run;
 mod schedule;
 mod store;
 mod tool;
+mod turns;
 
 pub(crate) use claims::follow_policy;
 pub use context::Context;

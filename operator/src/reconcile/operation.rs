@@ -14,7 +14,7 @@ use crate::api::{
     ConditionKind, EngramCluster, EngramOperation, EngramOperationStatus, OperationPhase, Reason,
     set_condition,
 };
-use crate::observe::observe;
+use crate::observe::{Form, observe};
 
 use super::{Context, Error, certificates, is_gone, now, this_one, tool, write_status};
 
@@ -218,12 +218,9 @@ async fn advance(
     if let Some(failure) = certificates.failure {
         return Err(failure);
     }
-    let image = cluster
-        .spec
-        .image
-        .as_deref()
-        .unwrap_or(&context.settings.image);
-    let sight = observe(context, &cluster, certificates.client.as_ref(), image).await?;
+    // What pods are made from is not its matter.
+    let form = Form::default();
+    let sight = observe(context, &cluster, certificates.client.as_ref(), &form).await?;
     if sight.observed.roster.is_none() {
         let text = format!("EngramCluster {name} does not serve");
         return Ok(Step::Wait(Reason::WaitingForCluster, text));

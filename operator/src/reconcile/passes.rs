@@ -151,3 +151,112 @@ async fn the_volume_of_a_member_with_other_data_is_kept() {
     let owners = lab.server.object(&kept).unwrap()["metadata"]["ownerReferences"].clone();
     assert_eq!(owners, json!([]));
 }
+
+#[tokio::test]
+async fn a_store_that_was_corrected_reaches_the_first_member() {
+    let lab = Lab::new(json!({
+        "bootstrap": { "recovery": { "storeRef": { "name": "s3" } } },
+        "tls": { "client": { "mode": "Disabled" }, "peer": { "mode": "Disabled" } },
+    }));
+    let mut cluster = lab.server.object(CLUSTER).unwrap();
+    cluster["status"] = json!({ "lastMemberNumber": 1 });
+    lab.server.put(CLUSTER, cluster);
+    lab.member(1);
+    let path = format!("{MEMBERS}/demo-1");
+    let mut member = lab.server.object(&path).unwrap();
+    (member["status"], member["spec"]["origin"]) = (json!({}), json!("Seed"));
+    lab.server.put(&path, member);
+    let store = "/apis/engram.dev/v1alpha1/namespaces/data/engrambackupstores/s3";
+    let with = |bucket: &str| {
+        json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackupStore",
+            "spec": { "s3": { "bucket": bucket } },
+        })
+    };
+    lab.server.put(store, with("wrong"));
+    lab.pass().await.unwrap();
+    let pod = format!("{CORE}/pods/demo-1");
+    let first = lab.server.object(&pod).unwrap();
+    assert!(first["spec"].to_string().contains("s3://wrong"), "{first}");
+    // It fails, again and again.
+    let mut failing = first.clone();
+    failing["status"] = json!({ "phase": "Pending", "initContainerStatuses": [{
+        "name": "restore", "image": "i", "imageID": "", "ready": false, "restartCount": 3,
+        "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+    }] });
+    lab.server.put(&pod, failing);
+    lab.pass().await.unwrap();
+    assert!(lab.server.object(&pod).is_some(), "nothing else is wanted");
+    lab.server.put(store, with("right"));
+    lab.pass().await.unwrap();
+    lab.pass().await.unwrap();
+    let second = lab.server.object(&pod).unwrap();
+    assert_ne!(second["metadata"]["uid"], first["metadata"]["uid"]);
+    assert!(
+        second["spec"].to_string().contains("s3://right"),
+        "{second}"
+    );
+}
+
+#[tokio::test]
+async fn an_upgrade_of_the_operator_waits_for_the_clusters_turn() {
+    let lab = Lab::new(json!({}));
+    let mut cluster = lab.server.object(CLUSTER).unwrap();
+    cluster["status"]["image"] = json!("ghcr.io/engram-dev/engram:0.0.9");
+    cluster["status"]["template"] =
+        json!({ "hash": "before", "rendered": "before", "operator": "0.0.9" });
+    lab.server.put(CLUSTER, cluster);
+    lab.member(1);
+    lab.pass().await.unwrap();
+    // A pod that is made meanwhile has the image of the others.
+    let pod = lab.server.object(&format!("{CORE}/pods/demo-1")).unwrap();
+    assert_eq!(
+        pod["spec"]["containers"][0]["image"],
+        "ghcr.io/engram-dev/engram:0.0.9"
+    );
+    let (status, _, message) = lab.condition("UpToDate");
+    assert_eq!(status, "True");
+    assert!(
+        message.contains("0.0.9; what the operator's upgrade brings waits"),
+        "{message}"
+    );
+    let cluster = lab.server.object(CLUSTER).unwrap();
+    assert_eq!(cluster["status"]["template"]["hash"], "before");
+    // A user's change does not wait.
+    let mut changed = cluster.clone();
+    changed["spec"]["config"] = json!({ "maxTxnOps": 64 });
+    lab.server.put(CLUSTER, changed);
+    lab.pass().await.unwrap();
+    let cluster = lab.server.object(CLUSTER).unwrap();
+    assert_ne!(cluster["status"]["template"]["hash"], "before");
+    assert_eq!(
+        cluster["status"]["image"],
+        "ghcr.io/engram-dev/engram:0.0.9"
+    );
+    assert_eq!(lab.condition("UpToDate").0, "False");
+}
+
+#[tokio::test]
+async fn an_authority_that_was_deleted_leaves_nobody_without_trust() {
+    let lab = Lab::new(json!({}));
+    lab.pass().await.unwrap();
+    let leaf = format!("{CORE}/secrets/demo-peer-tls");
+    let before = lab.server.object(&leaf).unwrap()["data"].clone();
+    lab.server
+        .remove(&format!("{CORE}/secrets/demo-peer-ca"))
+        .unwrap();
+    lab.pass().await.unwrap();
+    let after = lab.server.object(&leaf).unwrap()["data"].clone();
+    assert_eq!(
+        after["tls.crt"], before["tls.crt"],
+        "the next one does not sign yet"
+    );
+    assert_ne!(after["ca.crt"], before["ca.crt"], "it is shown");
+    let again = lab
+        .server
+        .object(&format!("{CORE}/secrets/demo-peer-ca"))
+        .unwrap();
+    assert!(again["data"]["next.crt"].is_string() && again["data"]["previous.crt"].is_string());
+    lab.pass().await.unwrap();
+    assert_eq!(lab.server.object(&leaf).unwrap()["data"], after);
+}

@@ -21,6 +21,8 @@ pub(super) struct Outcome {
     /// A wish of the user's that Kubernetes does not grant: it is said, and keeps nothing else from
     /// being done.
     pub refused: Option<Error>,
+    /// Why what disturbs somebody has to wait.
+    pub waits: Option<String>,
 }
 
 /// Does what is planned. After a step that fails nothing more is disturbed; what disturbs nobody is
@@ -35,13 +37,17 @@ pub(super) async fn carry_out(
 ) -> Outcome {
     let mut outcome = Outcome::default();
     for action in &planned.actions {
-        if outcome.failure.is_some() && action.is_disruptive() {
+        let stopped = outcome.failure.is_some() || outcome.waits.is_some();
+        if stopped && action.is_disruptive() {
             continue;
         }
         match carry_out_one(context, cluster, sight, action, image, status).await {
             Ok(()) => done(context, cluster, planned, action, status).await,
             Err(error @ Error::Input { .. }) if matches!(action, Action::ExpandVolume { .. }) => {
                 outcome.refused.get_or_insert(error);
+            }
+            Err(Error::NotNow(why)) => {
+                outcome.waits.get_or_insert(why);
             }
             Err(error) => {
                 outcome.failure.get_or_insert(error);

@@ -33,7 +33,7 @@ pub(super) fn conditions(
         findings.noted(Kind::Progressing, findings.progress),
         findings.noted(Kind::Degraded, findings.degraded()),
         members_healthy(report),
-        findings.up_to_date(report.image),
+        findings.up_to_date(report.runs),
         tls_ready(report),
         storage_healthy(report),
         paused(cluster),
@@ -130,13 +130,12 @@ impl<'a> Findings<'a> {
         (kind, note.is_some(), reason, message)
     }
 
-    fn up_to_date(&self, image: &str) -> Said {
+    fn up_to_date(&self, runs: &str) -> Said {
         let reason = match self.outdated {
             true => Reason::RollingUpdate,
             false => Reason::AsExpected,
         };
-        let message = format!("members run {image}");
-        (Kind::UpToDate, !self.outdated, reason, message)
+        (Kind::UpToDate, !self.outdated, reason, runs.to_owned())
     }
 }
 

@@ -1,0 +1,30 @@
+//! What a cluster's first member is to be filled from.
+
+use kube::ResourceExt as _;
+use kube::api::Api;
+
+use crate::api::{EngramBackupStore, EngramCluster};
+use crate::build;
+
+use super::super::{Context, Error};
+
+/// Its hash, as long as the cluster is not founded. None where it cannot be said: starting the member says
+/// why.
+///
+/// # Errors
+/// The API server refused.
+pub(super) async fn fill(
+    context: &Context,
+    cluster: &EngramCluster,
+) -> Result<Option<String>, Error> {
+    let status = cluster.status.as_ref();
+    let founded = status.is_some_and(|status| status.cluster_id.is_some());
+    let Some(bootstrap) = cluster.spec.bootstrap.as_ref().filter(|_| !founded) else {
+        return Ok(None);
+    };
+    let namespace = cluster.namespace().unwrap_or_default();
+    let stores: Api<EngramBackupStore> = Api::namespaced(context.client.clone(), &namespace);
+    let store = stores.get_opt(&bootstrap.recovery.store_ref.name).await?;
+    let hash = |store| build::fill_hash(&bootstrap.recovery, &build::access(&store));
+    Ok(store.map(hash))
+}
