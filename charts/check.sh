@@ -20,6 +20,12 @@ operator=(x "$charts/engram-operator")
 renders "${operator[@]}"
 renders "${operator[@]}" --set watchNamespace=data,crds.install=false,replicas=1
 renders "${operator[@]}" --set metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true
+# People write no status, and make no members.
+rights=$(helm template "${operator[@]}" --show-only templates/rbac.yaml)
+if grep -A40 'aggregate-to-edit' <<<"$rights" | grep -qE '"\*"|/status|create.*engrammembers'; then
+  echo "check.sh: people's rights are wider than they should be" >&2
+  exit 1
+fi
 refused "${operator[@]}" --set replicas=two
 refused "${operator[@]}" --set unknown=1
 refused "${operator[@]}" --set serviceAccount.create=false

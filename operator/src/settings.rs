@@ -82,6 +82,12 @@ const FLAGS: [(&str, &str); 9] = [
 ];
 
 impl Settings {
+    /// Which installation of the operator this is: all of its replicas have one Lease.
+    #[must_use]
+    pub fn installation(&self) -> String {
+        format!("{}/{}", self.namespace, self.lease_name)
+    }
+
     /// Reads flags, then the environment for what no flag names. Empty is the same as not given.
     ///
     /// # Errors

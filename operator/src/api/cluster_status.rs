@@ -11,6 +11,10 @@ pub struct EngramClusterStatus {
     /// The generation of the specification that this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The installation of the operator that looks after the cluster, as `NAMESPACE/NAME` of its Lease; the
+    /// annotation `engram.dev/operator` hands it to another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<String>,
     /// Ready members of wanted ones, as in `3/3`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<String>,
@@ -74,7 +78,7 @@ pub struct EngramClusterStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stuck_learners: Vec<Time>,
     /// What holds, by type: Ready, Available, Progressing, Degraded, QuorumAvailable,
-    /// MembersHealthy, UpToDate, TLSReady, StorageHealthy, Paused.
+    /// MembersHealthy, UpToDate, TLSReady, StorageHealthy, Paused; Reconciling and Stalled as kstatus has them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -21,7 +21,8 @@ macro_rules! words {
 }
 
 words! {
-    /// What a condition is about. All are good when true, but for `Progressing` and `Degraded`.
+    /// What a condition is about. All are good when true, but for `Progressing`, `Degraded`, `Reconciling`
+    /// and `Stalled`.
     ConditionKind {
         /// Everything is as it was asked for.
         Ready,
@@ -53,6 +54,10 @@ words! {
         Verified,
         /// What retention does not keep was deleted.
         Pruned,
+        /// It is not yet as it was asked for, and is being brought there (as kstatus has it).
+        Reconciling,
+        /// It will not be as it was asked for before a person has changed something (as kstatus has it).
+        Stalled,
     }
 }
 
@@ -155,6 +160,26 @@ words! {
         Scheduled,
         /// The target exists already.
         AlreadyExists,
+    }
+}
+
+impl Reason {
+    /// Whether nothing gets better before a person has changed something.
+    #[must_use]
+    pub fn needs_person(self) -> bool {
+        matches!(
+            self,
+            Self::DataLost
+                | Self::InvalidSpec
+                | Self::CertificateInvalid
+                | Self::WrongCluster
+                | Self::RolloutFailed
+                | Self::AlreadyExists
+                | Self::BackupNotFound
+                | Self::VerificationFailed
+                | Self::AccessDenied
+                | Self::BucketNotFound
+        )
     }
 }
 

@@ -66,5 +66,7 @@ pub const MEMBER_FINALIZER: &str = "engram.dev/member";
 pub const CLUSTER_FINALIZER: &str = "engram.dev/cluster";
 /// On backups with the deletion policy `Delete`: the copy in the store goes first.
 pub const BACKUP_FINALIZER: &str = "engram.dev/backup";
+/// On clusters: the installation of the operator that is to look after it, as `NAMESPACE/NAME`.
+pub const HOLDER_ANNOTATION: &str = "engram.dev/operator";
 /// On clusters: a new value restarts the members one after the other.
 pub const RESTART_ANNOTATION: &str = "engram.dev/restarted-at";

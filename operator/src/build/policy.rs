@@ -33,10 +33,10 @@ pub fn disruption_budget(cluster: &EngramCluster, voters: usize) -> Option<PodDi
     })))
 }
 
-/// Who may reach which port: members each other, the operator and its backups the clients' port,
+/// Who may reach which port: members each other, the operator (in the namespace `operator`) and its backups the clients' port,
 /// clients as the specification says, metrics anybody.
 #[must_use]
-pub fn network_policy(cluster: &EngramCluster) -> Option<NetworkPolicy> {
+pub fn network_policy(cluster: &EngramCluster, operator: &str) -> Option<NetworkPolicy> {
     let settings = &cluster.spec.network_policy;
     if !settings.enabled {
         return None;
@@ -44,7 +44,7 @@ pub fn network_policy(cluster: &EngramCluster) -> Option<NetworkPolicy> {
     let names = Names::of(cluster);
     let ours = json!({ "podSelector": { "matchLabels": { "engram.dev/cluster": names.cluster } } });
     let operator = json!({
-        "namespaceSelector": {},
+        "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": operator } },
         "podSelector": { "matchLabels": { "app.kubernetes.io/name": "engram-operator" } },
     });
     let mut clients = json!({ "ports": [tcp(CLIENT_PORT)] });

@@ -217,7 +217,7 @@ fn evictions_are_held_to_the_quorum_and_one_member_may_be_drained() {
 #[test]
 fn only_members_reach_the_members_port() {
     let given = json!({ "networkPolicy": { "from": [{ "podSelector": { "matchLabels": { "a": "b" } } }] } });
-    let policy = json!(network_policy(&cluster(given)));
+    let policy = json!(network_policy(&cluster(given), "engram-system"));
     let rules = policy["spec"]["ingress"].as_array().unwrap();
     let of = |port: u16| {
         rules
@@ -226,13 +226,23 @@ fn only_members_reach_the_members_port() {
             .unwrap()
     };
     assert_eq!(of(2380)["from"].as_array().unwrap().len(), 1);
-    assert_eq!(of(2379)["from"].as_array().unwrap().len(), 3);
+    let clients = of(2379)["from"].as_array().unwrap();
+    assert_eq!(clients.len(), 3);
+    // Not whoever calls his pod so in a namespace of his own.
+    let operator = &clients[2]["namespaceSelector"]["matchLabels"];
+    assert_eq!(operator["kubernetes.io/metadata.name"], "engram-system");
     assert!(
-        json!(network_policy(&cluster(json!({}))))["spec"]["ingress"][0]
+        json!(network_policy(&cluster(json!({})), "engram-system"))["spec"]["ingress"][0]
             .get("from")
             .is_none()
     );
-    assert!(network_policy(&cluster(json!({ "networkPolicy": { "enabled": false } }))).is_none());
+    assert!(
+        network_policy(
+            &cluster(json!({ "networkPolicy": { "enabled": false } })),
+            "engram-system"
+        )
+        .is_none()
+    );
 }
 
 #[test]

@@ -316,7 +316,10 @@ fn view(
     let corrupt = id.is_some_and(|id| facts.asked.is_corrupt(id));
     let healthy = !corrupt && answer.is_some_and(|answer| answer.leader != 0);
     let seconds = |time: &Time| time.0.as_second();
+    // A pod has its own time: a cluster that has rested for months was away all along.
+    let made = facts.pod.and_then(created);
     let away_since = status.away_since.as_ref().map_or(facts.now, seconds);
+    let away_since = away_since.max(made.unwrap_or(away_since));
     let learns = listed.is_some_and(|entry| entry.learner);
     Member {
         number: number(names, member),
@@ -374,6 +377,11 @@ fn is_small(cluster: &EngramCluster, claim: &PersistentVolumeClaim) -> bool {
     has.zip(wanted).is_some_and(|(has, wanted)| has < wanted)
 }
 
+fn created(pod: &Pod) -> Option<i64> {
+    let made = pod.metadata.creation_timestamp.as_ref()?;
+    Some(made.0.as_second())
+}
+
 /// How the node is that a member runs on, or ran on last.
 async fn node(
     context: &Context,
@@ -393,8 +401,11 @@ async fn node(
         status.node_lost_since.as_ref().filter(|_| same)
     });
     let Some(node) = api.get_opt(name).await? else {
+        let since = known.map_or(now, |time| time.0.as_second());
+        // One that waits for a node may get another one.
+        let waits = pod.filter(|_| scheduled.is_none()).and_then(created);
         return Ok(Node::Lost {
-            since: known.map_or(now, |time| time.0.as_second()),
+            since: waits.map_or(since, |made| made.max(since)),
         });
     };
     let conditions = node

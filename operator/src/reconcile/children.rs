@@ -28,7 +28,7 @@ pub(super) async fn ensure(
     let name = Names::of(cluster).cluster;
     put(context, cluster, &build::peer_service(cluster)).await?;
     put(context, cluster, &build::client_service(cluster)).await?;
-    match build::network_policy(cluster) {
+    match build::network_policy(cluster, &context.settings.namespace) {
         Some(policy) => put(context, cluster, &policy).await?,
         None => remove::<NetworkPolicy>(context, cluster, &format!("{name}-members")).await?,
     }

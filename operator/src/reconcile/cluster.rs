@@ -11,16 +11,20 @@ use kube::runtime::controller::Action as Next;
 use kube::{Api, Resource as _, ResourceExt as _};
 
 use crate::api::{
-    CLUSTER_FINALIZER, EngramCluster, EngramClusterStatus, Reason, UpdateStrategy, parse_duration,
+    CLUSTER_FINALIZER, EngramCluster, EngramClusterStatus, HOLDER_ANNOTATION, Reason,
+    UpdateStrategy, parse_duration,
 };
 use crate::observe::{Sight, observe};
 use crate::plan::{Wanted, plan};
 
 use super::certificates::{self, Certificates};
 use super::{
-    Context, Error, children, claims, cluster_status, maintenance, member_status, restore,
-    set_finalizer, write_status,
+    Context, Error, Version, children, claims, cluster_status, is_conflict, maintenance,
+    member_status, restore, set_finalizer, write_cluster_status,
 };
+
+/// How often a cluster that is another operator's is looked at.
+const HELD_PAUSE: Duration = Duration::from_secs(300);
 
 /// The next look while something is under way.
 const SOON: Duration = Duration::from_secs(2);
@@ -43,9 +47,14 @@ pub(super) async fn reconcile(
         context.forget(&seen);
         return Ok(Next::await_change());
     };
+    if let Some(holder) = held_by_another(&context, &cluster) {
+        tell_of_holder(&context, &cluster, &holder).await;
+        return Ok(Next::requeue(HELD_PAUSE));
+    }
     let mut status = cluster.status.clone().unwrap_or_default();
     let before = status.clone();
-    let result = pass(&context, &cluster, &mut status).await;
+    let version = Version::of(&cluster);
+    let result = pass(&context, &cluster, &version, &mut status).await;
     if let Err(error) = &result {
         cluster_status::failed(&cluster, error, &mut status);
     }
@@ -53,7 +62,11 @@ pub(super) async fn reconcile(
     let gone =
         cluster.meta().deletion_timestamp.is_some() && result.as_ref().is_ok_and(|pass| pass.over);
     if changed && !gone {
-        write_status(&context, &cluster, &status).await?;
+        match write_cluster_status(&context, &cluster, &version, &status).await {
+            // Somebody has changed it meanwhile: the next pass looks at that.
+            Err(error) if is_conflict(&error) => return Ok(Next::requeue(SOON)),
+            written => written?,
+        }
     }
     let pass = result?;
     Ok(if gone {
@@ -62,6 +75,44 @@ pub(super) async fn reconcile(
     } else {
         Next::requeue(if pass.busy { SOON } else { LATER })
     })
+}
+
+/// Another installation of the operator that looks after a cluster. An annotation says whose it is to be,
+/// and otherwise whoever came first.
+fn held_by_another(context: &Context, cluster: &EngramCluster) -> Option<String> {
+    let said = cluster.annotations().get(HOLDER_ANNOTATION);
+    let first = cluster
+        .status
+        .as_ref()
+        .and_then(|status| status.held_by.as_ref());
+    let holder = said.or(first)?;
+    (*holder != context.settings.installation()).then(|| holder.clone())
+}
+
+async fn tell_of_holder(context: &Context, cluster: &EngramCluster, holder: &str) {
+    let own = context.settings.installation();
+    let note = format!(
+        "the operator {holder} looks after this cluster, and {own} leaves it alone: where that one is gone, \
+         kubectl annotate engramcluster {} {HOLDER_ANNOTATION}={own}",
+        cluster.name_any()
+    );
+    tracing::warn!(cluster = cluster.name_any(), note, "another operator's");
+    context.event(cluster, true, "HeldByAnother", &note).await;
+}
+
+/// Says that this installation looks after a cluster, before anything is done to it.
+async fn take(
+    context: &Context,
+    cluster: &EngramCluster,
+    version: &Version,
+    status: &mut EngramClusterStatus,
+) -> Result<(), Error> {
+    let own = context.settings.installation();
+    if status.held_by.as_ref() == Some(&own) {
+        return Ok(());
+    }
+    status.held_by = Some(own);
+    write_cluster_status(context, cluster, version, status).await
 }
 
 /// How a pass ended.
@@ -75,11 +126,16 @@ struct Pass {
 async fn pass(
     context: &Arc<Context>,
     cluster: &EngramCluster,
+    version: &Version,
     status: &mut EngramClusterStatus,
 ) -> Result<Pass, Error> {
     let deleting = cluster.meta().deletion_timestamp.is_some();
-    if !deleting {
-        set_finalizer(context, cluster, CLUSTER_FINALIZER, true).await?;
+    take(context, cluster, version, status).await?;
+    if !deleting && set_finalizer(context, cluster, CLUSTER_FINALIZER, true).await? {
+        return Ok(Pass {
+            busy: true,
+            over: false,
+        });
     }
     let chosen = upgrade::choose(context, cluster, status);
     let form = chosen.form(fill::fill(context, cluster).await?);
@@ -104,7 +160,7 @@ async fn pass(
         status.restored = sight.pods.values().find_map(restore::restored);
     }
     tell_of_foreign(context, cluster, &sight).await;
-    latch(context, cluster, &sight, status).await?;
+    latch(context, cluster, version, &sight, status).await?;
     let claims = claims::repair(context, cluster, &sight).await;
     // A Service that is refused does not keep members from being healed.
     let children = match deleting {
@@ -116,7 +172,7 @@ async fn pass(
         }
     };
     let mut planned = plan(sight.as_of_now(), &wanted(cluster)?);
-    let done = steps::carry_out(context, cluster, &sight, &planned, image, status).await;
+    let done = steps::carry_out(context, cluster, version, &sight, &planned, image, status).await;
     let failure = done.failure.or(claims.err()).or(children.err());
     if let (Some(why), Some(progress)) = (done.waits, planned.progress.as_mut()) {
         progress.message = why;
@@ -164,6 +220,7 @@ async fn tell_of_foreign(context: &Context, cluster: &EngramCluster, sight: &Sig
 async fn latch(
     context: &Context,
     cluster: &EngramCluster,
+    version: &Version,
     sight: &Sight,
     status: &mut EngramClusterStatus,
 ) -> Result<(), Error> {
@@ -179,7 +236,7 @@ async fn latch(
         return Ok(());
     }
     status.cluster_id = Some(format!("{:x}", answer.cluster_id));
-    write_status(context, cluster, status).await?;
+    write_cluster_status(context, cluster, version, status).await?;
     context
         .event(cluster, false, "Bootstrapped", "the first member serves")
         .await;

@@ -67,6 +67,7 @@ pub(super) fn failed(cluster: &EngramCluster, error: &Error, status: &mut Engram
     if reason == Reason::CertificateInvalid {
         set(Kind::TLSReady, false);
     }
+    set(Kind::Stalled, reason.needs_person());
     if matches!(error, Error::Input { .. }) {
         set(Kind::Ready, false);
         status.observed_generation = generation;

@@ -27,12 +27,17 @@ pub use error::Error;
 pub use run::run;
 pub(crate) use tool::missing_authorities;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+
+use crate::api::{ConditionKind, EngramCluster, EngramClusterStatus, Reason, set_condition};
 
 /// Who owns the fields that the operator writes.
 pub const FIELD_MANAGER: &str = "engram-operator";
@@ -80,6 +85,47 @@ where
     Ok(())
 }
 
+/// The version of an object as this pass knows it: what others have written since has the next write
+/// refused, so that a late one puts nothing back.
+pub(crate) struct Version(Mutex<Option<String>>);
+
+impl Version {
+    /// As the object was read.
+    fn of(object: &impl ResourceExt) -> Self {
+        Self(Mutex::new(object.resource_version()))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes the whole status of a cluster, if nobody has written to it since.
+///
+/// # Errors
+/// The API server refused, or somebody has: a conflict.
+async fn write_cluster_status(
+    context: &Context,
+    cluster: &EngramCluster,
+    version: &Version,
+    status: &EngramClusterStatus,
+) -> Result<(), Error> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let api: Api<EngramCluster> = Api::namespaced(context.client.clone(), &namespace);
+    let mut patch = status_patch(cluster, status);
+    patch["metadata"]["resourceVersion"] = json!(*version.known());
+    let patched = api
+        .patch_status(&cluster.name_any(), &apply_params(), &Patch::Apply(&patch))
+        .await?;
+    *version.known() = patched.resource_version();
+    Ok(())
+}
+
+/// Whether the API server says that somebody else was quicker.
+fn is_conflict(error: &Error) -> bool {
+    matches!(error, Error::Kube(error) if matches!(&**error, kube::Error::Api(status) if status.code == 409))
+}
+
 /// The UID has the API server refuse it where another object has taken the name since.
 fn status_patch<K>(object: &K, status: &impl Serialize) -> serde_json::Value
 where
@@ -94,7 +140,7 @@ where
 }
 
 /// Adds or takes away a finalizer; nothing where it is as it should be. The resource version keeps
-/// another one's from being lost.
+/// another one's from being lost. Whether there was anything to do.
 ///
 /// # Errors
 /// The API server refused.
@@ -103,7 +149,7 @@ async fn set_finalizer<K>(
     object: &K,
     name: &str,
     wanted: bool,
-) -> Result<(), Error>
+) -> Result<bool, Error>
 where
     K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
         + Clone
@@ -112,7 +158,7 @@ where
 {
     let before = object.finalizers();
     if before.iter().any(|one| one == name) == wanted {
-        return Ok(());
+        return Ok(false);
     }
     let mut after: Vec<&str> = before
         .iter()
@@ -136,9 +182,40 @@ where
         )
         .await;
     match patched {
-        Ok(_) => Ok(()),
-        Err(error) if !wanted && is_gone(&error) => Ok(()),
+        Ok(_) => Ok(true),
+        Err(error) if !wanted && is_gone(&error) => Ok(true),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// How far something stands that is done once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Course {
+    /// It is under way, or waits.
+    Open,
+    /// It has come to its good end.
+    Good,
+    /// It has failed for good.
+    Bad,
+}
+
+/// Sets the conditions of what is done once: `Complete`, and for tools that go by kstatus `Ready`,
+/// `Reconciling` and `Stalled`.
+pub(crate) fn set_course(
+    conditions: &mut Vec<Condition>,
+    course: Course,
+    reason: Reason,
+    message: &str,
+    generation: Option<i64>,
+) {
+    let good = course == Course::Good;
+    for (kind, holds) in [
+        (ConditionKind::Complete, good),
+        (ConditionKind::Ready, good),
+        (ConditionKind::Reconciling, course == Course::Open),
+        (ConditionKind::Stalled, course == Course::Bad),
+    ] {
+        set_condition(conditions, kind, holds, reason, message, generation, now());
     }
 }
 
@@ -167,6 +244,28 @@ fn now() -> Timestamp {
 mod tests {
     use super::*;
     use crate::api::EngramBackup;
+
+    /// What kstatus (and with it Flux, Argo CD and `kubectl wait`) makes of each.
+    #[test]
+    fn a_failed_one_is_failed_to_tools_as_well() {
+        let of = |course| {
+            let mut conditions = Vec::new();
+            set_course(&mut conditions, course, Reason::Failed, "words", Some(1));
+            let holds = |kind: &str| {
+                let one = conditions.iter().find(|one| one.type_ == kind).unwrap();
+                one.status == "True"
+            };
+            match (holds("Stalled"), holds("Reconciling"), holds("Ready")) {
+                (true, false, false) => "Failed",
+                (false, true, false) => "InProgress",
+                (false, false, true) => "Current",
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(of(Course::Open), "InProgress");
+        assert_eq!(of(Course::Good), "Current");
+        assert_eq!(of(Course::Bad), "Failed");
+    }
 
     #[test]
     fn a_status_is_that_of_the_object_that_was_seen() {

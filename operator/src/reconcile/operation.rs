@@ -10,13 +10,12 @@ use kube::api::{Api, ListParams};
 use kube::runtime::controller::Action as Next;
 use kube::{Resource as _, ResourceExt as _};
 
-use crate::api::{
-    ConditionKind, EngramCluster, EngramOperation, EngramOperationStatus, OperationPhase, Reason,
-    set_condition,
-};
+use crate::api::{EngramCluster, EngramOperation, EngramOperationStatus, OperationPhase, Reason};
 use crate::observe::{Form, observe};
 
-use super::{Context, Error, certificates, is_gone, now, this_one, tool, write_status};
+use super::{
+    Context, Course, Error, certificates, is_gone, now, set_course, this_one, tool, write_status,
+};
 
 const SOON: Duration = Duration::from_secs(3);
 /// How long an operation waits for its cluster.
@@ -151,17 +150,13 @@ fn note(
 ) {
     status.phase = Some(phase);
     status.message = Some(text.clone());
-    let holds = phase == OperationPhase::Succeeded;
+    let course = match phase {
+        OperationPhase::Succeeded => Course::Good,
+        OperationPhase::Failed | OperationPhase::Rejected => Course::Bad,
+        OperationPhase::Pending | OperationPhase::Running => Course::Open,
+    };
     let generation = operation.metadata.generation;
-    set_condition(
-        &mut status.conditions,
-        ConditionKind::Complete,
-        holds,
-        reason,
-        text,
-        generation,
-        now(),
-    );
+    set_course(&mut status.conditions, course, reason, &text, generation);
 }
 
 fn finish(

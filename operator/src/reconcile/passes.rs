@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Context, cluster};
+use super::{Context, Version, cluster, is_conflict, write_cluster_status};
 use crate::api::EngramCluster;
 use crate::apiserver::Clients;
 use crate::played::Played;
@@ -30,7 +30,9 @@ impl Lab {
             CLUSTER,
             json!({
                 "apiVersion": "engram.dev/v1alpha1", "kind": "EngramCluster",
-                "metadata": { "uid": "cluster-uid", "generation": 1 },
+                "metadata": {
+                    "uid": "cluster-uid", "generation": 1, "finalizers": ["engram.dev/cluster"],
+                },
                 "spec": spec,
                 "status": { "clusterID": "7", "lastMemberNumber": 3 },
             }),
@@ -259,4 +261,74 @@ async fn an_authority_that_was_deleted_leaves_nobody_without_trust() {
     assert!(again["data"]["next.crt"].is_string() && again["data"]["previous.crt"].is_string());
     lab.pass().await.unwrap();
     assert_eq!(lab.server.object(&leaf).unwrap()["data"], after);
+}
+
+#[tokio::test]
+async fn a_cluster_of_another_installation_is_left_alone_until_it_is_handed_over() {
+    let lab = Lab::new(json!({}));
+    let mut cluster = lab.server.object(CLUSTER).unwrap();
+    cluster["status"]["heldBy"] = json!("elsewhere/engram-operator");
+    lab.server.put(CLUSTER, cluster);
+    lab.member(1);
+    lab.pass().await.unwrap();
+    assert_eq!(lab.server.paths("/pods/").len(), 0);
+    let mut cluster = lab.server.object(CLUSTER).unwrap();
+    assert_eq!(cluster["status"]["conditions"], Value::Null);
+    cluster["metadata"]["annotations"] =
+        json!({ "engram.dev/operator": "default/engram-operator" });
+    lab.server.put(CLUSTER, cluster);
+    lab.pass().await.unwrap();
+    assert_eq!(lab.server.paths("/pods/").len(), 1);
+    let cluster = lab.server.object(CLUSTER).unwrap();
+    assert_eq!(cluster["status"]["heldBy"], "default/engram-operator");
+}
+
+#[tokio::test]
+async fn a_late_status_puts_nothing_back() {
+    let lab = Lab::new(json!({}));
+    let read = || -> EngramCluster {
+        serde_json::from_value(lab.server.object(CLUSTER).unwrap()).unwrap()
+    };
+    let seen = read();
+    let version = Version::of(&seen);
+    let mut status = seen.status.clone().unwrap();
+    status.last_member_number = 4;
+    let write = |status| write_cluster_status(&lab.context, &seen, &version, status);
+    write(&status).await.unwrap();
+    // Its own writes it knows.
+    status.last_member_number = 5;
+    write(&status).await.unwrap();
+    // Another operator's it does not.
+    let other = Version::of(&read());
+    let mut newer = status.clone();
+    newer.last_member_number = 6;
+    write_cluster_status(&lab.context, &seen, &other, &newer)
+        .await
+        .unwrap();
+    let refused = write(&status).await.unwrap_err();
+    assert!(is_conflict(&refused), "{refused}");
+    assert_eq!(read().status.unwrap().last_member_number, 6);
+}
+
+#[tokio::test]
+async fn a_member_that_was_away_for_months_has_its_time_to_start() {
+    let lab = Lab::new(json!({}));
+    lab.member(1);
+    let path = format!("{MEMBERS}/demo-1");
+    let mut member = lab.server.object(&path).unwrap();
+    for key in ["awaySince", "nodeLostSince"] {
+        member["status"][key] = json!("2026-01-01T00:00:00Z");
+    }
+    member["status"]["node"] = json!("gone");
+    lab.server.put(&path, member);
+    lab.pass().await.unwrap();
+    // Its pod is made now, and waits for a node.
+    let pod = format!("{CORE}/pods/demo-1");
+    let mut made = lab.server.object(&pod).unwrap();
+    made["metadata"]["creationTimestamp"] = json!("2026-03-01T00:00:00Z");
+    lab.server.put(&pod, made);
+    lab.pass().await.unwrap();
+    let status = lab.server.object(&path).unwrap()["status"].clone();
+    assert_eq!(status["awaySince"], "2026-03-01T00:00:00Z");
+    assert_eq!(status["nodeLostSince"], "2026-03-01T00:00:00Z");
 }

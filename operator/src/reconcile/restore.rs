@@ -14,11 +14,11 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{
-    Bootstrap, ConditionKind, EngramCluster, EngramRestore, EngramRestoreStatus, LocalRef, Reason,
-    Recovery, RestorePhase, set_condition,
+    Bootstrap, EngramCluster, EngramRestore, EngramRestoreStatus, LocalRef, Reason, Recovery,
+    RestorePhase,
 };
 
-use super::{Context, Error, now, write_status};
+use super::{Context, Course, Error, now, set_course, write_status};
 use source::Source;
 use state::State;
 
@@ -84,11 +84,13 @@ fn say(restore: &EngramRestore, status: &mut EngramRestoreStatus, state: State) 
     if is_over(status) {
         status.completed_at = Some(Time(now()));
     }
-    let holds = phase == RestorePhase::Completed;
+    let course = match phase {
+        RestorePhase::Completed => Course::Good,
+        RestorePhase::Failed => Course::Bad,
+        RestorePhase::Pending | RestorePhase::Running => Course::Open,
+    };
     let generation = restore.metadata.generation;
-    let kind = ConditionKind::Complete;
-    let conditions = &mut status.conditions;
-    set_condition(conditions, kind, holds, reason, message, generation, now());
+    set_course(&mut status.conditions, course, reason, &message, generation);
 }
 
 async fn told(

@@ -8,7 +8,7 @@ use crate::build::Names;
 use crate::observe::Sight;
 use crate::plan::{Action, Cause, Plan};
 
-use super::super::{Context, Error, now, write_status};
+use super::super::{Context, Error, Version, now, write_cluster_status};
 
 /// How many learners that got nowhere are remembered.
 const STUCK_KEPT: usize = 8;
@@ -30,6 +30,7 @@ pub(super) struct Outcome {
 pub(super) async fn carry_out(
     context: &Context,
     cluster: &EngramCluster,
+    version: &Version,
     sight: &Sight,
     planned: &Plan,
     image: &str,
@@ -41,7 +42,7 @@ pub(super) async fn carry_out(
         if stopped && action.is_disruptive() {
             continue;
         }
-        match carry_out_one(context, cluster, sight, action, image, status).await {
+        match carry_out_one(context, cluster, version, sight, action, image, status).await {
             Ok(()) => done(context, cluster, planned, action, status).await,
             Err(error @ Error::Input { .. }) if matches!(action, Action::ExpandVolume { .. }) => {
                 outcome.refused.get_or_insert(error);
@@ -60,6 +61,7 @@ pub(super) async fn carry_out(
 async fn carry_out_one(
     context: &Context,
     cluster: &EngramCluster,
+    version: &Version,
     sight: &Sight,
     action: &Action,
     image: &str,
@@ -70,7 +72,7 @@ async fn carry_out_one(
         let members = sight.observed.members.iter();
         let highest = members.map(|member| member.number).max();
         status.last_member_number = status.last_member_number.max(highest.unwrap_or(0)) + 1;
-        write_status(context, cluster, status).await?;
+        write_cluster_status(context, cluster, version, status).await?;
     }
     let scene = Scene {
         context,

@@ -28,10 +28,12 @@ pub(super) fn conditions(
     let findings = Findings::of(cluster, report);
     let said = [
         findings.ready(),
-        findings.available(Kind::Available, "reads and writes are served"),
+        findings.writable(report),
         findings.available(Kind::QuorumAvailable, "a quorum answers"),
         findings.noted(Kind::Progressing, findings.progress),
         findings.noted(Kind::Degraded, findings.degraded()),
+        findings.noted(Kind::Reconciling, findings.progress),
+        findings.noted(Kind::Stalled, findings.stalled()),
         members_healthy(report),
         findings.up_to_date(report.runs),
         tls_ready(report),
@@ -92,6 +94,21 @@ impl<'a> Findings<'a> {
 
     fn degraded(&self) -> Option<&Note> {
         self.trouble.as_ref().or(self.refused.as_ref())
+    }
+
+    fn stalled(&self) -> Option<&Note> {
+        self.degraded().filter(|note| note.reason.needs_person())
+    }
+
+    /// Reads are served as long as a quorum answers, and writes where there is room for them.
+    fn writable(&self, report: &Report<'_>) -> Said {
+        match &report.space {
+            Some(text) if self.serves => {
+                let message = format!("reads are served, and no write that needs room: {text}");
+                (Kind::Available, false, Reason::NoSpace, message)
+            }
+            _ => self.available(Kind::Available, "reads and writes are served"),
+        }
     }
 
     fn message(&self, otherwise: &str) -> String {
