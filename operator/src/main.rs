@@ -81,7 +81,7 @@ fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
     }
 }
 
-async fn operate(settings: Settings) -> Result<ExitCode, Box<dyn std::error::Error>> {
+async fn operate(settings: Settings) -> Result<ExitCode, Box<dyn std::error::Error + Send + Sync>> {
     // One cryptography for everything, said before anybody asks for it.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let metrics = Metrics::new()?;

@@ -1,5 +1,7 @@
 //! Every object is built, and what it promises is looked at.
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
 use kube::core::ObjectMeta;
 use serde_json::json;
 
@@ -344,7 +346,16 @@ fn a_restore_fills_the_volume_before_the_first_start_and_is_not_part_of_the_temp
         Some((&recovery, &access)),
     );
     let bare = member_pod(&cluster, &member(), &plain, "engram:1", None);
-    assert_eq!(pod.metadata.annotations, bare.metadata.annotations);
+    let template = |pod: &Pod| pod.annotations()[TEMPLATE_ANNOTATION].clone();
+    assert_eq!(template(&pod), template(&bare));
+    // What it was filled from is told, so that a store that is corrected is another one.
+    let corrected = StoreAccess {
+        url: "s3://right".into(),
+        ..access.clone()
+    };
+    let from = pod.annotations()[FILL_ANNOTATION].clone();
+    assert_eq!(from, fill_hash(&recovery, &access));
+    assert_ne!(from, fill_hash(&recovery, &corrected));
     let init: Vec<String> = shaped(json!(pod)["spec"]["initContainers"][0]["command"].clone());
     let init = init.join(" ");
     for part in [

@@ -9,6 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::Api;
 use kube::core::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
+use serde_json::json;
 
 use crate::api::{CertificateStatus, EngramCluster, Reason, TlsMode, TlsSide, parse_duration};
 use crate::build::{Names, cluster_labels};
@@ -42,6 +43,18 @@ struct Found {
 /// Makes, renews or reads a cluster's certificates. What fails costs its part only: whoever has spoken with
 /// the members before goes on as before.
 pub(super) async fn ensure(context: &Context, cluster: &EngramCluster) -> Certificates {
+    let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
+    let form = json!(cluster.spec.tls).to_string();
+    let client = context.last_client(uid);
+    let known = client.is_some() || Names::of(cluster).client_secret().is_none();
+    if known && context.is_in_order("certificates", uid, &form) {
+        let status = cluster.status.as_ref();
+        return Certificates {
+            client,
+            ends: status.map_or_else(Vec::new, |status| status.certificates.clone()),
+            failure: None,
+        };
+    }
     let mut found = Found::default();
     let parts = [
         clients(context, cluster, &mut found).await,
@@ -52,8 +65,10 @@ pub(super) async fn ensure(context: &Context, cluster: &EngramCluster) -> Certif
         failure.get_or_insert(error);
         None
     });
-    let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
     let client = client.or_else(|| context.last_client(uid));
+    if failure.is_none() {
+        context.found_in_order("certificates", uid, &form);
+    }
     Certificates {
         client,
         ends: ends(context, cluster, &found),

@@ -9,6 +9,7 @@ use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use crate::api::{EngramCluster, Reason};
 use crate::build::{self, Names};
@@ -26,15 +27,41 @@ pub(super) async fn ensure(
     voters: usize,
 ) -> Result<(), Error> {
     let name = Names::of(cluster).cluster;
-    put(context, cluster, &build::peer_service(cluster)).await?;
-    put(context, cluster, &build::client_service(cluster)).await?;
-    match build::network_policy(cluster, &context.settings.namespace) {
+    let (peers, clients) = (build::peer_service(cluster), build::client_service(cluster));
+    let policy = build::network_policy(cluster, &context.settings.namespace);
+    let budget = build::disruption_budget(cluster, voters);
+    let form = json!([peers, clients, policy, budget]).to_string();
+    let uid = cluster.uid().unwrap_or_default();
+    if context.is_in_order("children", &uid, &form) {
+        return Ok(());
+    }
+    put(context, cluster, &peers).await?;
+    put(context, cluster, &clients).await?;
+    match policy {
         Some(policy) => put(context, cluster, &policy).await?,
         None => remove::<NetworkPolicy>(context, cluster, &format!("{name}-members")).await?,
     }
-    match build::disruption_budget(cluster, voters) {
-        Some(budget) => put(context, cluster, &budget).await,
-        None => remove::<PodDisruptionBudget>(context, cluster, &name).await,
+    match budget {
+        Some(budget) => put(context, cluster, &budget).await?,
+        None => remove::<PodDisruptionBudget>(context, cluster, &name).await?,
+    }
+    context.found_in_order("children", &uid, &form);
+    Ok(())
+}
+
+/// Whether `whole` has all that `part` says: what others added to it is theirs.
+fn has(whole: &Value, part: &Value) -> bool {
+    match (whole, part) {
+        (Value::Object(whole), Value::Object(part)) => part.iter().all(|(key, value)| {
+            let found = whole.get(key).unwrap_or(&Value::Null);
+            let is_empty = value.as_object().is_some_and(serde_json::Map::is_empty);
+            (is_empty && found.is_null()) || has(found, value)
+        }),
+        (Value::Array(whole), Value::Array(part)) => {
+            let mut pairs = whole.iter().zip(part);
+            whole.len() == part.len() && pairs.all(|(whole, part)| has(whole, part))
+        }
+        (whole, part) => whole == part,
     }
 }
 
@@ -51,8 +78,13 @@ where
     let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
     let name = object.name_any();
     let there = api.get_opt(&name).await?;
-    if there.is_some_and(|there| owner(&there, cluster) == Owner::Other) {
-        return Err(taken::<K>(&name, Reason::AlreadyExists));
+    if let Some(there) = there {
+        if owner(&there, cluster) == Owner::Other {
+            return Err(taken::<K>(&name, Reason::AlreadyExists));
+        }
+        if has(&json!(there), &json!(object)) {
+            return Ok(());
+        }
     }
     apply(context, &namespace, object).await.map(drop)
 }
@@ -82,5 +114,26 @@ where
         Ok(_) => Ok(()),
         Err(error) if is_gone(&error) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_added_is_no_difference_and_what_they_changed_is() {
+        let built = json!({ "a": { "b": [{ "c": 1 }] }, "annotations": {} });
+        assert!(has(
+            &json!({ "a": { "b": [{ "c": 1, "d": 2 }] }, "e": 3 }),
+            &built
+        ));
+        for other in [
+            json!({ "a": { "b": [{ "c": 2 }] } }),
+            json!({ "a": { "b": [{ "c": 1 }, { "c": 3 }] } }),
+            json!({ "a": {} }),
+        ] {
+            assert!(!has(&other, &built), "{other}");
+        }
     }
 }

@@ -154,7 +154,7 @@ async fn pass(
     upgrade::settle(context, cluster, rolls);
     // Pods mount their certificates: without them none starts.
     sight.observed.lacking = certificates.failure.is_some();
-    member_status::write(context, &sight).await?;
+    let told = member_status::write(context, &sight).await;
     // Kept, whatever becomes of that pod.
     if cluster.spec.bootstrap.is_some() && status.restored.is_none() {
         status.restored = sight.pods.values().find_map(restore::restored);
@@ -173,7 +173,8 @@ async fn pass(
     };
     let mut planned = plan(sight.as_of_now(), &wanted(cluster)?);
     let done = steps::carry_out(context, cluster, version, &sight, &planned, image, status).await;
-    let failure = done.failure.or(claims.err()).or(children.err());
+    let mut failure = done.failure.or(claims.err()).or(children.err());
+    failure = failure.or(told.err());
     if let (Some(why), Some(progress)) = (done.waits, planned.progress.as_mut()) {
         progress.message = why;
     }

@@ -21,6 +21,8 @@ use super::turns::Turns;
 
 /// The first wait after a failure; each further one is twice as long.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// How long what was found in order, and decides nothing, is not looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// The longest.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
@@ -36,6 +38,9 @@ struct Failures {
     /// What failed.
     form: Form,
 }
+
+/// The form in which something was found in order, and when.
+type InOrder = (String, Instant);
 
 /// An attempt to make room.
 #[derive(Clone)]
@@ -69,6 +74,8 @@ pub struct Context {
     failures: Mutex<HashMap<String, Failures>>,
     /// The last attempt to make room in a cluster that lacks it, by its UID. An entry goes with the alarm.
     rooms: Mutex<HashMap<String, Room>>,
+    /// What was found in order lately, by what it is and its cluster's UID: in which form, and when.
+    in_order: Mutex<HashMap<(&'static str, String), InOrder>>,
     /// How members of a cluster were spoken to last, by its UID: a Secret that is missing keeps nobody
     /// from being healed. An entry goes with the cluster.
     clients: Mutex<HashMap<String, TlsClient>>,
@@ -98,6 +105,7 @@ impl Context {
             recorder,
             failures: Mutex::default(),
             rooms: Mutex::default(),
+            in_order: Mutex::default(),
             clients: Mutex::default(),
         }
     }
@@ -192,6 +200,26 @@ impl Context {
         }
     }
 
+    /// Whether something of a cluster was found in order in this form less than a minute ago: it is not
+    /// looked at in every pass then.
+    pub(super) fn is_in_order(&self, what: &'static str, uid: &str, form: &str) -> bool {
+        let all = held(&self.in_order);
+        let last = all.get(&(what, uid.to_owned()));
+        last.is_some_and(|(last, when)| last == form && when.elapsed() < LOOK_AGAIN)
+    }
+
+    /// It is.
+    pub(super) fn found_in_order(&self, what: &'static str, uid: &str, form: &str) {
+        let found = (form.to_owned(), Instant::now());
+        held(&self.in_order).insert((what, uid.to_owned()), found);
+    }
+
+    /// Everything is looked at anew.
+    #[cfg(test)]
+    pub(super) fn look_again(&self) {
+        held(&self.in_order).clear();
+    }
+
     /// How members of a cluster were spoken to last.
     pub fn last_client(&self, uid: &str) -> Option<TlsClient> {
         held(&self.clients).get(uid).cloned()
@@ -210,6 +238,7 @@ impl Context {
             .forget(&format!("{}/{}", names.namespace, names.cluster));
         let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
         self.turns.give_back(uid);
+        held(&self.in_order).retain(|(_, of), _| of != uid);
         held(&self.clients).remove(uid);
         held(&self.rooms).remove(uid);
     }

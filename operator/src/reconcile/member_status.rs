@@ -21,16 +21,17 @@ const PROGRESS_SECONDS: i64 = 30;
 /// Writes what has changed.
 ///
 /// # Errors
-/// The API server refused.
+/// The API server refused; the others are written all the same.
 pub(super) async fn write(context: &Context, sight: &Sight) -> Result<(), Error> {
+    let mut result = Ok(());
     for member in &sight.members {
         let before = member.status.clone().unwrap_or_default();
         let after = status(member, &before, sight);
         if after != before {
-            write_status(context, member, &after).await?;
+            result = result.and(write_status(context, member, &after).await);
         }
     }
-    Ok(())
+    result
 }
 
 /// How far a learner has come. What it applies all the time is not written all the time.

@@ -10,7 +10,9 @@ use kube::api::{Api, ListParams};
 use kube::runtime::controller::Action as Next;
 use kube::{Resource as _, ResourceExt as _};
 
-use crate::api::{EngramCluster, EngramOperation, EngramOperationStatus, OperationPhase, Reason};
+use crate::api::{
+    ConditionKind, EngramCluster, EngramOperation, EngramOperationStatus, OperationPhase, Reason,
+};
 use crate::observe::{Form, observe};
 
 use super::{

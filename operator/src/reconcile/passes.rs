@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{Context, Version, cluster, is_conflict, write_cluster_status};
-use crate::api::EngramCluster;
+use crate::api::{EngramCluster, EngramClusterStatus};
 use crate::apiserver::Clients;
 use crate::played::Played;
 use crate::pulse::Pulse;
@@ -149,7 +149,8 @@ async fn the_volume_of_a_member_with_other_data_is_kept() {
     lab.pass().await.unwrap();
     assert_eq!(lab.server.paths(MEMBERS).len(), 0);
     let kept = format!("{CORE}/persistentvolumeclaims/data-demo-1-00000001");
-    assert_eq!(lab.server.paths("/persistentvolumeclaims/"), [kept.clone()]);
+    let left = lab.server.paths("/persistentvolumeclaims/");
+    assert_eq!(left, std::slice::from_ref(&kept));
     let owners = lab.server.object(&kept).unwrap()["metadata"]["ownerReferences"].clone();
     assert_eq!(owners, json!([]));
 }
@@ -247,6 +248,7 @@ async fn an_authority_that_was_deleted_leaves_nobody_without_trust() {
     lab.server
         .remove(&format!("{CORE}/secrets/demo-peer-ca"))
         .unwrap();
+    lab.context.look_again();
     lab.pass().await.unwrap();
     let after = lab.server.object(&leaf).unwrap()["data"].clone();
     assert_eq!(
@@ -293,7 +295,9 @@ async fn a_late_status_puts_nothing_back() {
     let version = Version::of(&seen);
     let mut status = seen.status.clone().unwrap();
     status.last_member_number = 4;
-    let write = |status| write_cluster_status(&lab.context, &seen, &version, status);
+    let write = async |status: &EngramClusterStatus| {
+        write_cluster_status(&lab.context, &seen, &version, status).await
+    };
     write(&status).await.unwrap();
     // Its own writes it knows.
     status.last_member_number = 5;
@@ -331,4 +335,50 @@ async fn a_member_that_was_away_for_months_has_its_time_to_start() {
     let status = lab.server.object(&path).unwrap()["status"].clone();
     assert_eq!(status["awaySince"], "2026-03-01T00:00:00Z");
     assert_eq!(status["nodeLostSince"], "2026-03-01T00:00:00Z");
+}
+
+#[tokio::test]
+async fn an_idle_pass_asks_for_little_and_writes_nothing() {
+    let lab = Lab::new(json!({}));
+    for number in [1, 2, 3] {
+        lab.member(number);
+    }
+    for _ in 0..3 {
+        lab.pass().await.unwrap();
+    }
+    for number in [1, 2, 3] {
+        let path = format!("{CORE}/pods/demo-{number}");
+        let mut pod = lab.server.object(&path).unwrap();
+        pod["spec"]["nodeName"] = json!("n1");
+        lab.server.put(&path, pod);
+    }
+    lab.server.put("/api/v1/nodes/n1", json!({ "status": {} }));
+    for _ in 0..2 {
+        lab.pass().await.unwrap();
+    }
+    lab.server.requests();
+    lab.pass().await.unwrap();
+    let idle = lab.server.requests();
+    assert!(
+        idle.iter().all(|(method, _)| method == hyper::Method::GET),
+        "{idle:#?}"
+    );
+    assert!(idle.len() <= 8, "{idle:#?}");
+    // Once a minute all of it is looked at, and nothing is written for that.
+    lab.context.look_again();
+    lab.pass().await.unwrap();
+    let whole = lab.server.requests();
+    assert!(
+        whole.iter().all(|(method, _)| method == hyper::Method::GET),
+        "{whole:#?}"
+    );
+    // What somebody changed is put right.
+    let service = format!("{CORE}/services/demo-client");
+    let mut changed = lab.server.object(&service).unwrap();
+    changed["spec"]["selector"] = json!({ "a": "b" });
+    lab.server.put(&service, changed);
+    lab.context.look_again();
+    lab.pass().await.unwrap();
+    let after = lab.server.object(&service).unwrap();
+    assert_eq!(after["spec"]["selector"]["engram.dev/cluster"], "demo");
 }

@@ -4,8 +4,9 @@
 
 use kube::ResourceExt as _;
 
-use crate::api::{ConditionKind, RESTART_ANNOTATION};
-use crate::api::{EngramCluster, EngramClusterStatus, TemplateStatus, UpdateStrategy, is_true};
+use crate::api::{
+    ConditionKind, EngramCluster, EngramClusterStatus, TemplateStatus, UpdateStrategy, is_true,
+};
 use crate::build;
 use crate::observe::Form;
 
@@ -70,8 +71,7 @@ fn step(runs: &str, offered: &str) -> Next {
     Next::Forward
 }
 
-/// Decides, and keeps it in the status. `fresh` has the operator's turn asked for: whoever rolls already
-/// keeps its own.
+/// Decides, and keeps it in the status.
 pub(super) fn choose(
     context: &Context,
     cluster: &EngramCluster,

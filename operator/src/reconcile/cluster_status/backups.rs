@@ -22,6 +22,10 @@ pub(super) async fn backups(
     status: &mut EngramClusterStatus,
 ) -> Result<(), Error> {
     let names = Names::of(cluster);
+    let uid = cluster.uid().unwrap_or_default();
+    if context.is_in_order("backups", &uid, "") {
+        return Ok(());
+    }
     let api: Api<EngramBackup> = Api::namespaced(context.client.clone(), &names.namespace);
     let own = ListParams::default().fields(&format!("spec.clusterRef.name={}", names.cluster));
     let all = api.list(&own).await?.items;
@@ -34,7 +38,9 @@ pub(super) async fn backups(
     }
     let verified = all.iter().filter_map(verified_at).max();
     status.last_verified_at = verified.max(status.last_verified_at.take());
-    expect(context, &names).await
+    expect(context, &names).await?;
+    context.found_in_order("backups", &uid, "");
+    Ok(())
 }
 
 async fn expect(context: &Context, names: &Names) -> Result<(), Error> {
