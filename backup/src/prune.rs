@@ -5,13 +5,24 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::format::BackupId;
+use crate::format::{BackupId, Selector};
 use crate::retention::Retention;
-use crate::store::{BackupStore, Listing, StoreError};
+use crate::store::{BackupStore, Listed, Listing, StoreError, is_selected, must_be_clear};
 
 /// How long nothing must have been written to an unfinished backup before it is taken for
 /// abandoned: longer than any pause of one that is still being made.
 const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// Whose backups are pruned, and which of them are kept. Nobody else's are looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Which clusters' of that name; none: there has to be but one.
+    pub selectors: Vec<Selector>,
+    /// Who made them; none: people.
+    pub owner: Option<String>,
+    /// What is kept.
+    pub rules: Retention,
+}
 
 /// What was, or would be, removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -25,21 +36,34 @@ pub struct Pruned {
     pub abandoned: Vec<BackupId>,
     /// Backups whose manifest cannot be read: they stay, and are of no use.
     pub damaged: Vec<BackupId>,
+    /// Backups that were not good when they were read back: they stay for whoever inquires, and
+    /// count for no rule.
+    pub refuted: Vec<BackupId>,
+    /// Backups of another owner or another cluster.
+    pub others: Vec<BackupId>,
 }
 
-/// Removes a cluster's backups that the rules do not keep; with `dry_run` only tells of them.
+/// Removes the backups in a cluster's directory that are in `scope` and that its rules do not keep;
+/// with `dry_run` only tells of them.
 ///
 /// # Errors
-/// The store refuses. What was removed by then is removed.
+/// They are of several clusters, and `scope` does not say which is meant: nothing was removed. The
+/// store refuses: what was removed by then is removed.
 pub async fn prune(
     store: &BackupStore,
     cluster: &BackupId,
-    rules: &Retention,
+    scope: &Scope,
     dry_run: bool,
 ) -> Result<Pruned, StoreError> {
     let now = Utc::now();
-    let listing = store.list(cluster).await?;
-    let mut pruned = decide(&listing, rules, now);
+    let mut listing = store.list(cluster).await?;
+    let mut pruned = Pruned {
+        damaged: listing.damaged.iter().map(|(id, _)| id.clone()).collect(),
+        ..Pruned::default()
+    };
+    narrow(&mut listing, scope, &mut pruned);
+    must_be_clear(cluster, &scope.selectors, &listing.backups)?;
+    decide(&listing.backups, &scope.rules, now, &mut pruned);
     for id in &listing.unfinished {
         let written = store.last_written(cluster, id).await?;
         let idle = written.map(|at| (now - at).to_std().unwrap_or_default());
@@ -55,18 +79,38 @@ pub async fn prune(
     Ok(pruned)
 }
 
-fn decide(listing: &Listing, rules: &Retention, now: DateTime<Utc>) -> Pruned {
-    let manifests = listing.backups.iter().map(|listed| &listed.manifest);
+/// Leaves what the rules count: of this owner, of the clusters that are meant and those that these
+/// began as restores of, and good as far as is known.
+fn narrow(listing: &mut Listing, scope: &Scope, pruned: &mut Pruned) {
+    let is_owned = |one: &Listed| one.manifest.owner == scope.owner;
+    let is_meant = |one: &Listed| is_selected(&scope.selectors, &one.manifest.whose());
+    let mut own = listing
+        .backups
+        .iter()
+        .filter(|one| is_owned(one) && is_meant(one));
+    let newest = own.next_back();
+    let newest = newest.map(|one| one.manifest.continues.clone());
+    let continued = newest.unwrap_or_default();
+    listing.backups.retain(|one| {
+        let is_continued = continued.contains(&one.manifest.whose());
+        let side = match is_owned(one) && (is_meant(one) || is_continued) {
+            false => &mut pruned.others,
+            true if one.refutation().is_some() => &mut pruned.refuted,
+            true => return true,
+        };
+        side.push(one.manifest.id.clone());
+        false
+    });
+}
+
+fn decide(backups: &[Listed], rules: &Retention, now: DateTime<Utc>, pruned: &mut Pruned) {
+    let manifests = backups.iter().map(|listed| &listed.manifest);
     // A time that cannot be read is no reason to remove anything: it counts as new.
     let times: Vec<DateTime<Utc>> = manifests
         .clone()
         .map(|manifest| manifest.created_at.parse().unwrap_or(now))
         .collect();
     let expired = rules.expired(&times, now);
-    let mut pruned = Pruned {
-        damaged: listing.damaged.iter().map(|(id, _)| id.clone()).collect(),
-        ..Pruned::default()
-    };
     for (index, manifest) in manifests.enumerate() {
         let side = match expired.contains(&index) {
             true => &mut pruned.removed,
@@ -74,5 +118,4 @@ fn decide(listing: &Listing, rules: &Retention, now: DateTime<Utc>) -> Pruned {
         };
         side.push(manifest.id.clone());
     }
-    pruned
 }

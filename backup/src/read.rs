@@ -45,6 +45,21 @@ pub enum ReadError {
     Worker(#[from] tokio::task::JoinError),
 }
 
+impl ReadError {
+    /// Whether the backup itself is not what it should be, and not what was to read it.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            ReadError::Chunk { .. } | ReadError::Contents { .. } => true,
+            ReadError::Store(error) => error.is_missing(),
+            ReadError::Restore(error) => matches!(
+                error,
+                RestoreError::Record(_) | RestoreError::OutOfOrder(_) | RestoreError::State(_)
+            ),
+            ReadError::Worker(_) => false,
+        }
+    }
+}
+
 /// What a chunk's messages led to.
 #[derive(Debug, thiserror::Error)]
 enum FeedError {

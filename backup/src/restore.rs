@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use engram_server::node::offline::{self, FlagError, MemberFlags};
 use engram_server::snapshot::restore::{self as directory, Bump, Restore, Restored};
+use engram_server::state::KeyValueHash;
 use engram_server::storage::{Identity, IdentityError};
 
 use crate::Progress;
 use crate::format::Manifest;
-use crate::read::{self, ReadError};
+use crate::read::{self, Feeding, ReadError};
 use crate::store::BackupStore;
 
 /// Why nothing was restored.
@@ -25,6 +26,20 @@ pub enum RestoreFailed {
         "backup {0} has authentication enabled, and this engram has none yet: it would serve everybody; take a backup with authentication off"
     )]
     Auth(String),
+    /// It is not what the members had.
+    #[error(
+        "backup {backup} does not hold what was backed up: {what} is {found}, its manifest says {expected}: take another"
+    )]
+    Different {
+        /// The backup's id.
+        backup: String,
+        /// Of what.
+        what: &'static str,
+        /// In the restored store.
+        found: i64,
+        /// In the manifest.
+        expected: i64,
+    },
     /// What is in the data directory cannot be told.
     #[error("the data directory cannot be read: {0}")]
     Directory(#[from] std::io::Error),
@@ -102,10 +117,50 @@ pub(crate) async fn write(
     let member = offline::new_member(&target.member)?;
     let restore = Restore::begin(&target.data_dir, member).map_err(ReadError::from)?;
     let feeding = read::feed(store, manifest, restore, progress).await?;
+    let feeding = compare(manifest, feeding).await?;
     let bump = target.bump;
     let origin = store.path_of(&manifest.cluster, &manifest.id);
     let finish = move || feeding.restore.finish(&feeding.totals, bump, &origin);
     let finished = tokio::task::spawn_blocking(finish).await;
     let restored = finished.map_err(ReadError::from)?;
     Ok(restored.map_err(ReadError::from)?)
+}
+
+/// Compares revision, compact revision and HashKV of what was restored with the manifest.
+async fn compare(manifest: &Manifest, mut feeding: Feeding) -> Result<Feeding, RestoreFailed> {
+    let hashing = tokio::task::spawn_blocking(move || {
+        let hashed = feeding.restore.hash_kv(&feeding.totals);
+        (feeding, hashed)
+    });
+    let (feeding, hashed) = hashing.await.map_err(ReadError::from)?;
+    let hashed = hashed.map_err(ReadError::from)?;
+    match difference(manifest, &hashed) {
+        None => Ok(feeding),
+        Some((what, found, expected)) => Err(RestoreFailed::Different {
+            backup: manifest.id.to_string(),
+            what,
+            found,
+            expected,
+        }),
+    }
+}
+
+/// What differs first, found and expected.
+fn difference(manifest: &Manifest, hashed: &KeyValueHash) -> Option<(&'static str, i64, i64)> {
+    let comparisons = [
+        ("the revision", hashed.hash_revision.0, manifest.revision),
+        (
+            "the compact revision",
+            hashed.compact_revision.0,
+            manifest.compact_revision,
+        ),
+        (
+            "HashKV",
+            i64::from(hashed.hash),
+            i64::from(manifest.hash_kv),
+        ),
+    ];
+    let comparable = if manifest.bumped { 2 } else { 3 };
+    let mut all = comparisons.into_iter().take(comparable);
+    all.find(|(_, found, expected)| found != expected)
 }

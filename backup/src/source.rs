@@ -7,9 +7,13 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use engram_proto::etcdserverpb::cluster_client::ClusterClient;
 use engram_proto::etcdserverpb::kv_client::KvClient;
 use engram_proto::etcdserverpb::maintenance_client::MaintenanceClient;
-use engram_proto::etcdserverpb::{HashKvRequest, RangeRequest, SnapshotRequest, StatusRequest};
+use engram_proto::etcdserverpb::{
+    AlarmRequest, AlarmType, HashKvRequest, MemberListRequest, RangeRequest, SnapshotRequest,
+    StatusRequest,
+};
 use tempfile::NamedTempFile;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -92,6 +96,32 @@ pub async fn status(channel: &Channel) -> Result<MemberStatus, SourceError> {
         is_leader: status.leader == header.member_id,
         is_learner: status.is_learner,
     })
+}
+
+/// The members whose data is known to differ from the others': a CORRUPT alarm names them.
+///
+/// # Errors
+/// It does not answer.
+pub async fn corrupt(channel: &Channel) -> Result<Vec<u64>, SourceError> {
+    let answer = maintenance(channel).alarm(AlarmRequest::default()).await;
+    let alarms = answer.map_err(failed("the alarms"))?.into_inner().alarms;
+    let corrupt = alarms
+        .iter()
+        .filter(|alarm| alarm.alarm == i32::from(AlarmType::Corrupt));
+    Ok(corrupt.map(|alarm| alarm.member_id).collect())
+}
+
+/// The ids of the members with a vote.
+///
+/// # Errors
+/// It does not answer.
+pub async fn voters(channel: &Channel) -> Result<Vec<u64>, SourceError> {
+    let mut client = ClusterClient::new(channel.clone());
+    let request = MemberListRequest { linearizable: true };
+    let answer = client.member_list(request).await;
+    let members = answer.map_err(failed("the members"))?.into_inner().members;
+    let voters = members.iter().filter(|member| !member.is_learner);
+    Ok(voters.map(|member| member.id).collect())
 }
 
 /// Waits until the member has applied everything that was acknowledged by now: a backup taken from

@@ -3,30 +3,38 @@
 //! ```text
 //! <prefix>/<cluster>/<backup>/MANIFEST                  written last; removed first
 //! <prefix>/<cluster>/<backup>/<attempt>/<sequence>.chunk
+//! <prefix>/<cluster>/<backup>/VERIFICATION              what came of reading it back, the last time
 //! ```
 //!
 //! Each attempt at a backup has a directory of its own, so that two attempts under one name never
-//! write over each other: the conditional put of the manifest decides which one counts.
+//! write over each other: the conditional put of the manifest decides which one counts. Whoever
+//! publishes looks for its chunks afterwards, and whoever removes takes the manifest away both first
+//! and last: of a backup that is published while it is removed nothing half stays listed.
 //!
 //! Owns URLs, paths and the meaning of a store's errors. Must never list a backup without manifest.
 
 mod error;
+mod find;
 mod list;
 mod open;
+mod publish;
 mod remove;
 #[cfg(test)]
 mod tests;
+mod verification;
 
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
+use object_store::{ObjectStore, ObjectStoreExt as _};
 
 use crate::format::{BackupId, Manifest};
 
 pub use self::error::StoreError;
+pub use self::find::{Found, LATEST};
+pub(crate) use self::find::{is_selected, must_be_clear};
 pub use self::list::{Listed, Listing};
 
 /// The manifest's object in a backup's directory.
@@ -93,6 +101,16 @@ impl BackupStore {
         got.bytes().await.map_err(failed)
     }
 
+    async fn get_if_there(&self, place: &Path) -> Result<Option<Bytes>, StoreError> {
+        match self.get(place).await {
+            Err(StoreError::Store {
+                source: object_store::Error::NotFound { .. },
+                ..
+            }) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
     /// Whether a backup of this name is listed.
     ///
     /// # Errors
@@ -102,26 +120,6 @@ impl BackupStore {
         match self.objects.head(&place).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(self.failed(&place, error)),
-        }
-    }
-
-    /// Puts the manifest, and with it the backup into the list, unless there is one of this name.
-    ///
-    /// # Errors
-    /// There is one, or the store refuses.
-    pub async fn publish(&self, manifest: &Manifest) -> Result<(), StoreError> {
-        let place = self.backup(&manifest.cluster, &manifest.id).join(MANIFEST);
-        let options = PutOptions::from(PutMode::Create);
-        let put = self
-            .objects
-            .put_opts(&place, manifest.encode().into(), options)
-            .await;
-        match put {
-            Ok(_) => Ok(()),
-            Err(object_store::Error::AlreadyExists { .. }) => {
-                Err(StoreError::Exists(manifest.id.clone()))
-            }
             Err(error) => Err(self.failed(&place, error)),
         }
     }

@@ -1,16 +1,16 @@
-//! Verifying a backup: it is restored into a directory of its own, and hashed as a member would.
+//! Verifying a backup: it is restored into a directory of its own, and hashed as a member would be.
 
 use std::path::Path;
 
+use chrono::{SecondsFormat, Utc};
 use engram_server::node::offline::MemberFlags;
-use engram_server::snapshot::restore::{self as directory, Bump};
+use engram_server::snapshot::restore::Bump;
 use serde::Serialize;
 
 use crate::Progress;
-use crate::format::Manifest;
-use crate::read::ReadError;
+use crate::format::{Manifest, Verification};
 use crate::restore::{self, RestoreFailed, Target};
-use crate::store::BackupStore;
+use crate::store::{BackupStore, StoreError};
 
 /// Why a backup is not verified.
 #[derive(Debug, thiserror::Error)]
@@ -21,20 +21,26 @@ pub enum VerifyError {
     /// No directory for it.
     #[error("no scratch directory: {0}")]
     Scratch(#[from] std::io::Error),
-    /// It is not what the member had.
-    #[error(
-        "backup {backup} does not hold what was backed up: {what} is {found}, its manifest says {expected}: take another"
-    )]
-    Different {
-        /// The backup's id.
-        backup: String,
-        /// Of what.
-        what: &'static str,
-        /// In the restored store.
-        found: i64,
-        /// In the manifest.
-        expected: i64,
-    },
+}
+
+impl VerifyError {
+    /// Whether the backup itself is not good, and not what was to read it.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            VerifyError::Restore(RestoreFailed::Different { .. }) => true,
+            VerifyError::Restore(RestoreFailed::Read(error)) => error.is_damage(),
+            VerifyError::Restore(_) | VerifyError::Scratch(_) => false,
+        }
+    }
+}
+
+/// What came of a verification.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was verified, or why it is not.
+    pub result: Result<Verified, VerifyError>,
+    /// Why it could not be kept in the store: whoever looks there later does not know of it.
+    pub unkept: Option<StoreError>,
 }
 
 /// What was verified.
@@ -52,17 +58,52 @@ pub struct Verified {
     /// HashKV, of the manifest and of the restored store.
     #[serde(rename = "hashKV")]
     pub hash_kv: u32,
+    /// Whether HashKV was compared: an etcd that was restored with a bump answers one that no other
+    /// store has.
+    pub hash_compared: bool,
+    /// Whether a majority of the members answered this hash when the backup was taken; none where that
+    /// is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreed: Option<bool>,
     /// How many records were read.
     pub records: u64,
 }
 
-/// Downloads a backup, restores it in `scratch_dir` and compares revision, compact revision and
-/// HashKV with the manifest. Needs the room of the database there, and the memory of a member's
+/// Verifies a backup, and keeps what came of it in the store: one that is not good counts for no rule
+/// and is never the latest from then on. What could not be looked at is none the worse for it.
+pub async fn verify(
+    store: &BackupStore,
+    manifest: &Manifest,
+    scratch_dir: &Path,
+    progress: &dyn Progress,
+) -> Outcome {
+    let result = check(store, manifest, scratch_dir, progress).await;
+    let refusal = match &result {
+        Ok(_) => None,
+        Err(error) if error.is_damage() => Some(error.to_string()),
+        Err(_) => {
+            return Outcome {
+                result,
+                unkept: None,
+            };
+        }
+    };
+    let at = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
+    let verification = Verification::of(manifest, at, refusal);
+    let kept = store.put_verification(manifest, &verification).await;
+    Outcome {
+        result,
+        unkept: kept.err(),
+    }
+}
+
+/// Downloads a backup and restores it in `scratch_dir`, by which revision, compact revision and HashKV
+/// are compared with the manifest. Needs the room of the database there, and the memory of a member's
 /// index.
 ///
 /// # Errors
 /// See [`VerifyError`].
-pub async fn verify(
+async fn check(
     store: &BackupStore,
     manifest: &Manifest,
     scratch_dir: &Path,
@@ -82,40 +123,53 @@ pub async fn verify(
         bump: Bump(0),
     };
     let restored = restore::write(store, manifest, &target, progress).await?;
-    let data_dir = target.data_dir;
-    let hashing = tokio::task::spawn_blocking(move || directory::hash_kv(&data_dir)).await;
-    let failed = |error: ReadError| VerifyError::Restore(error.into());
-    let hashed = hashing.map_err(|error| failed(error.into()))?;
-    let hashed = hashed.map_err(|error| failed(error.into()))?;
-    let comparisons = [
-        ("the revision", hashed.hash_revision.0, manifest.revision),
-        (
-            "the compact revision",
-            hashed.compact_revision.0,
-            manifest.compact_revision,
-        ),
-        (
-            "HashKV",
-            i64::from(hashed.hash),
-            i64::from(manifest.hash_kv),
-        ),
-    ];
-    for (what, found, expected) in comparisons {
-        if found != expected {
-            return Err(VerifyError::Different {
-                backup: manifest.id.to_string(),
-                what,
-                found,
-                expected,
-            });
-        }
-    }
     Ok(Verified {
         id: manifest.id.to_string(),
         cluster: manifest.cluster.to_string(),
         verified: true,
         revision: manifest.revision,
         hash_kv: manifest.hash_kv,
+        hash_compared: !manifest.bumped,
+        agreed: manifest.is_agreed(),
         records: restored.records,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Silent;
+
+    /// The store with what an engramctl of format 1 left in it.
+    fn format_1() -> (tempfile::TempDir, BackupStore) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/format-1/demo/first");
+        let attempt = "18ec7dc62ca7128a";
+        let target = directory.path().join("demo/first");
+        std::fs::create_dir_all(target.join(attempt)).expect("a directory");
+        let chunks = (0..4).map(|number| format!("{attempt}/{number:08}.chunk"));
+        for name in chunks.chain(["MANIFEST".to_owned()]) {
+            std::fs::copy(golden.join(&name), target.join(&name)).expect("copied");
+        }
+        let url = format!("file://{}", directory.path().display());
+        (directory, BackupStore::open(&url).expect("a store"))
+    }
+
+    #[tokio::test]
+    async fn a_backup_of_format_1_is_verified_and_what_came_of_it_is_kept() {
+        let (directory, store) = format_1();
+        let find = async || store.find(None, &[], "first").await.expect("found");
+        let manifest = find().await.manifest;
+        let scratch = directory.path();
+        let verified = verify(&store, &manifest, scratch, &Silent).await;
+        assert!(verified.unkept.is_none());
+        let verified = verified.result.expect("it is good");
+        assert_eq!((verified.revision, verified.records), (9, 8));
+        let chunk = scratch.join("demo/first/18ec7dc62ca7128a/00000000.chunk");
+        std::fs::remove_file(chunk).expect("removed");
+        let refused = verify(&store, &manifest, scratch, &Silent).await;
+        assert!(refused.result.is_err());
+        let reason = find().await.refuted.expect("it is kept");
+        assert!(reason.contains("00000000.chunk"), "{reason}");
+    }
 }

@@ -93,6 +93,7 @@ macro_rules! failures {
 failures!(
     std::io::Error,
     tokio::task::JoinError,
+    engram_backup::copy::CopyError,
     engram_backup::create::CreateError,
     engram_backup::restore::RestoreFailed,
     engram_backup::source::SourceError,

@@ -2,16 +2,20 @@
 //!
 //! Two lines: a JSON object, and the SHA-256 of that line in hexadecimal. Unknown fields are left
 //! alone, so that a later version can add to them; a change of meaning is another format number.
+//! Format 2 says whose a backup is and who made it; what format 1 does not say has defaults.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::sha256;
+use super::sealed;
+use super::whose::{FIRST, Whose};
 
 /// The format's number.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+/// The oldest that is read. It knows neither owner, incarnation nor last records.
+const FORMAT_MIN: u32 = 1;
 /// Characters of a backup's or a cluster's name. It is part of an object's name.
 const NAME_CHARS_MAX: usize = 128;
 
@@ -94,7 +98,7 @@ pub struct ChunkEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
-    /// [`FORMAT`].
+    /// [`FORMAT`], or an older one.
     pub format: u32,
     /// The backup's id.
     pub id: BackupId,
@@ -102,6 +106,15 @@ pub struct Manifest {
     pub cluster: BackupId,
     /// The cluster's id, hexadecimal.
     pub cluster_id: String,
+    /// Which of the clusters that had this id one after the other.
+    #[serde(default = "first")]
+    pub incarnation: String,
+    /// The clusters that this one began as a restore of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub continues: Vec<Whose>,
+    /// Who made it, and may prune it: a schedule. None: a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// The id of the member it was taken from, hexadecimal.
     pub member_id: String,
     /// When it was taken: RFC 3339, UTC.
@@ -112,11 +125,25 @@ pub struct Manifest {
     pub compact_revision: i64,
     /// The compaction last finished, whose garbage is gone; -1 if none was.
     pub compact_finished: i64,
-    /// HashKV at `revision`, as the member answered it.
+    /// HashKV at `revision`, as the members answered it.
     #[serde(rename = "hashKV")]
     pub hash_kv: u32,
+    /// The members that answered this hash, hexadecimal: the one that it was taken from, then others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hash_members: Vec<String>,
+    /// How many members had a vote; 0 where that is not known.
+    #[serde(default)]
+    pub voters: usize,
+    /// Whether etcd's own revision bumps are in the history: HashKV is over them too, and no restored
+    /// store has them, so that it cannot be compared.
+    #[serde(default)]
+    pub bumped: bool,
     /// How many records there are.
     pub records: u64,
+    /// SHA-256 of the records of `revision`, by which a later backup tells whether its history goes
+    /// on from here. None where a compaction took them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_records: Option<String>,
     /// How many leases there are.
     pub leases: u64,
     /// Whether authentication was on.
@@ -133,6 +160,10 @@ pub struct Manifest {
     pub chunks: Vec<ChunkEntry>,
 }
 
+fn first() -> String {
+    FIRST.to_owned()
+}
+
 /// What is printed of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -141,6 +172,20 @@ pub struct Summary {
     pub id: BackupId,
     /// The cluster's name in the store.
     pub cluster: BackupId,
+    /// The cluster's id, hexadecimal.
+    #[serde(rename = "clusterID")]
+    pub cluster_id: String,
+    /// Which of the clusters that had this id.
+    pub incarnation: String,
+    /// Who made it; none: a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Whether it was good when it was last read back; none if it never was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified: Option<bool>,
+    /// Whether a majority of the members answered its hash; none where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreed: Option<bool>,
     /// The store's revision.
     pub revision: i64,
     /// Up to where the history is compacted; -1 if it never was.
@@ -172,8 +217,7 @@ pub enum ManifestError {
 impl Manifest {
     /// Its two lines.
     pub fn encode(&self) -> Vec<u8> {
-        let line = serde_json::to_string(self).expect("strings and numbers are JSON");
-        format!("{line}\n{}\n", sha256(line.as_bytes())).into_bytes()
+        sealed::seal(self)
     }
 
     /// Reads it.
@@ -186,26 +230,43 @@ impl Manifest {
         struct Any {
             format: u32,
         }
-        let text = str::from_utf8(bytes).map_err(|_| ManifestError::Damaged)?;
-        let lines = text
-            .strip_suffix('\n')
-            .and_then(|text| text.split_once('\n'));
-        let (line, sum) = lines.ok_or(ManifestError::Damaged)?;
-        if sha256(line.as_bytes()) != sum {
-            return Err(ManifestError::Damaged);
-        }
-        let any: Any = serde_json::from_str(line).map_err(|_| ManifestError::Damaged)?;
-        if any.format != FORMAT {
+        let line = sealed::unseal(bytes).ok_or(ManifestError::Damaged)?;
+        let any: Any = sealed::read(line).ok_or(ManifestError::Damaged)?;
+        if !(FORMAT_MIN..=FORMAT).contains(&any.format) {
             return Err(ManifestError::Format(any.format));
         }
-        serde_json::from_str(line).map_err(|_| ManifestError::Damaged)
+        sealed::read(line).ok_or(ManifestError::Damaged)
     }
 
-    /// What is printed of it; `path` is where it lies.
-    pub fn summary(&self, path: String) -> Summary {
+    /// Whose it is.
+    pub fn whose(&self) -> Whose {
+        Whose {
+            cluster_id: self.cluster_id.clone(),
+            incarnation: self.incarnation.clone(),
+        }
+    }
+
+    /// Whether a majority of the members answered its hash; none where that is not known.
+    pub fn is_agreed(&self) -> Option<bool> {
+        (self.voters > 0).then(|| self.hash_members.len() * 2 > self.voters)
+    }
+
+    /// The attempt that made it: no two have the same.
+    pub fn attempt(&self) -> &str {
+        let first = self.chunks.first();
+        first.map_or("", |chunk| chunk.path.split('/').next().unwrap_or_default())
+    }
+
+    /// What is printed of it; `path` is where it lies, `verified` how it was last read back.
+    pub fn summary(&self, path: String, verified: Option<bool>) -> Summary {
         Summary {
             id: self.id.clone(),
             cluster: self.cluster.clone(),
+            cluster_id: self.cluster_id.clone(),
+            incarnation: self.incarnation.clone(),
+            owner: self.owner.clone(),
+            verified,
+            agreed: self.is_agreed(),
             revision: self.revision,
             compact_revision: self.compact_revision,
             hash_kv: self.hash_kv,
@@ -227,13 +288,20 @@ pub(crate) mod tests {
             id: id.parse().expect("a name"),
             cluster: "demo".parse().expect("a name"),
             cluster_id: "cdf818194e3a8c32".into(),
+            incarnation: FIRST.into(),
+            continues: vec![],
+            owner: None,
             member_id: "8e9e05c52164694d".into(),
             created_at: created_at.into(),
             revision: 12,
             compact_revision: -1,
             compact_finished: -1,
             hash_kv: u32::MAX,
+            hash_members: vec![],
+            voters: 0,
+            bumped: false,
             records: 3,
+            last_records: None,
             leases: 1,
             auth_enabled: false,
             size: 99,
@@ -261,12 +329,38 @@ pub(crate) mod tests {
 
     #[test]
     fn another_format_is_named() {
-        let line = r#"{"format":2,"unheard":"of"}"#;
-        let bytes = format!("{line}\n{}\n", sha256(line.as_bytes()));
-        assert_eq!(
-            Manifest::decode(bytes.as_bytes()),
-            Err(ManifestError::Format(2))
-        );
+        for format in [0, FORMAT + 1] {
+            let bytes = sealed::seal(&serde_json::json!({ "format": format, "unheard": "of" }));
+            let refused = Manifest::decode(&bytes);
+            assert_eq!(refused, Err(ManifestError::Format(format)));
+        }
+    }
+
+    /// What an engramctl of format 1 wrote, byte by byte.
+    #[test]
+    fn a_manifest_of_format_1_is_read() {
+        let bytes = include_bytes!("../../goldens/format-1/demo/first/MANIFEST");
+        let manifest = Manifest::decode(bytes).expect("it is read");
+        assert_eq!((manifest.format, manifest.revision), (1, 9));
+        assert_eq!(manifest.whose().to_string(), "970c2fcc56acff62/0");
+        assert_eq!(manifest.is_agreed(), None);
+        assert_eq!((manifest.owner, manifest.continues), (None, vec![]));
+        assert_eq!(manifest.chunks.len(), 4);
+    }
+
+    /// What this one writes is read by those after it.
+    #[test]
+    fn a_manifest_of_format_2_reads_as_it_did() {
+        let mut manifest = sample("a", "2026-01-02T03:04:05Z");
+        manifest.owner = Some("EngramBackupSchedule/data/nightly".into());
+        manifest.continues = vec![Whose::try_from("cdf8/0".to_owned()).expect("one")];
+        manifest.last_records = Some("00ff".into());
+        manifest.hash_members = vec!["8e9e05c52164694d".into(), "2".into()];
+        manifest.voters = 3;
+        assert_eq!(manifest.is_agreed(), Some(true));
+        let golden = include_str!("../../goldens/format-2.MANIFEST");
+        assert_eq!(String::from_utf8(manifest.encode()).expect("text"), golden);
+        assert_eq!(Manifest::decode(golden.as_bytes()), Ok(manifest));
     }
 
     #[test]

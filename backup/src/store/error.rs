@@ -1,6 +1,6 @@
 //! Why a store cannot be used, and what to do about it.
 
-use crate::format::{BackupId, ManifestError};
+use crate::format::{BackupId, ManifestError, Whose};
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -55,9 +55,45 @@ pub enum StoreError {
         /// What is wrong with it.
         error: ManifestError,
     },
+    /// Clusters of one name.
+    #[error(
+        "{cluster} holds backups of several clusters of that name ({found}): say whose are meant with --cluster-id"
+    )]
+    Mixed {
+        /// Their name.
+        cluster: BackupId,
+        /// Their ids and incarnations, and how new their backups are.
+        found: String,
+    },
+    /// Not of the cluster that was named.
+    #[error(
+        "backup {id} is of cluster {whose}, which --cluster-id does not name: correct the one or the other"
+    )]
+    Another {
+        /// The backup.
+        id: BackupId,
+        /// Whose it is.
+        whose: Whose,
+    },
+    /// Chunks were removed while the backup was made.
+    #[error("backup {0} was removed by somebody else while it was made: take it again")]
+    Vanished(BackupId),
     /// The id is taken.
     #[error("there is a backup {0} already: choose another --name, or delete that one")]
     Exists(BackupId),
+}
+
+impl StoreError {
+    /// Whether an object that should be there is not. A bucket that is away says nothing of it.
+    pub(crate) fn is_missing(&self) -> bool {
+        match self {
+            StoreError::Store { source, .. } => {
+                matches!(source, object_store::Error::NotFound { .. })
+                    && !format!("{source:?}").contains("NoSuchBucket")
+            }
+            _ => false,
+        }
+    }
 }
 
 /// What lies at the bottom of an error: the layers above it only repeat it.

@@ -4,7 +4,7 @@ use futures_util::StreamExt as _;
 use object_store::path::Path;
 
 use super::{BackupStore, MANIFEST, StoreError};
-use crate::format::{BackupId, Manifest, ManifestError};
+use crate::format::{BackupId, Manifest, ManifestError, Verification};
 
 /// Manifests read at the same time while backups are listed.
 const READS_AT_ONCE: usize = 8;
@@ -14,8 +14,19 @@ const READS_AT_ONCE: usize = 8;
 pub struct Listed {
     /// Its manifest.
     pub manifest: Manifest,
+    /// What came of its last verification.
+    pub verification: Option<Verification>,
     /// Where it lies.
     pub path: String,
+}
+
+impl Listed {
+    /// Why it was not good when it was last read back, where it was not. Such a one counts for no
+    /// rule, and is never the latest.
+    pub fn refutation(&self) -> Option<&str> {
+        let bad = self.verification.as_ref().filter(|last| !last.good);
+        bad.map(|last| last.reason.as_str())
+    }
 }
 
 /// What is found in a cluster's directory.
@@ -66,7 +77,7 @@ impl BackupStore {
             .names(&self.prefix.clone().join(cluster.as_ref()))
             .await?;
         let reads = ids.into_iter().map(|id| async move {
-            let read = self.manifest(cluster, &id).await;
+            let read = self.listed(cluster, &id).await;
             (id, read)
         });
         let read: Vec<_> = futures_util::stream::iter(reads)
@@ -74,12 +85,9 @@ impl BackupStore {
             .collect()
             .await;
         let mut listing = Listing::default();
-        for (id, manifest) in read {
-            match manifest {
-                Ok(Some(manifest)) => listing.backups.push(Listed {
-                    path: self.path_of(cluster, &id),
-                    manifest,
-                }),
+        for (id, listed) in read {
+            match listed {
+                Ok(Some(listed)) => listing.backups.push(listed),
                 Ok(None) => listing.unfinished.push(id),
                 Err(StoreError::Manifest { source, .. }) => listing.damaged.push((id, source)),
                 Err(error) => return Err(error),
@@ -99,19 +107,34 @@ impl BackupStore {
         Ok(listing)
     }
 
+    /// A backup; none where there is no manifest.
+    pub(super) async fn listed(
+        &self,
+        cluster: &BackupId,
+        id: &BackupId,
+    ) -> Result<Option<Listed>, StoreError> {
+        let Some(manifest) = self.manifest(cluster, id).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Listed {
+            verification: self.verification(cluster, &manifest).await?,
+            path: self.path_of(cluster, id),
+            manifest,
+        }))
+    }
+
     /// A backup's manifest; none where there is none.
-    async fn manifest(
+    ///
+    /// # Errors
+    /// The store refuses, or it cannot be read.
+    pub async fn manifest(
         &self,
         cluster: &BackupId,
         id: &BackupId,
     ) -> Result<Option<Manifest>, StoreError> {
         let place = self.backup(cluster, id).join(MANIFEST);
-        let bytes = match self.get(&place).await {
-            Err(StoreError::Store {
-                source: object_store::Error::NotFound { .. },
-                ..
-            }) => return Ok(None),
-            other => other?,
+        let Some(bytes) = self.get_if_there(&place).await? else {
+            return Ok(None);
         };
         let refuse = |source| StoreError::Manifest {
             place: self.show(&place),
@@ -122,61 +145,6 @@ impl BackupStore {
         match manifest.id == *id && manifest.cluster == *cluster {
             true => Ok(Some(manifest)),
             false => Err(refuse(ManifestError::Damaged)),
-        }
-    }
-
-    /// Finds a backup: `wanted` is its id, or `latest`. Without a cluster all are searched.
-    ///
-    /// # Errors
-    /// There is none, or several clusters have one; the store refuses.
-    pub async fn find(
-        &self,
-        cluster: Option<&BackupId>,
-        wanted: &str,
-    ) -> Result<Manifest, StoreError> {
-        let clusters = match cluster {
-            Some(cluster) => vec![cluster.clone()],
-            None => self.clusters().await?,
-        };
-        let mut found = Vec::new();
-        for cluster in &clusters {
-            found.extend(self.find_in(cluster, wanted).await?);
-        }
-        if let [one] = &found[..] {
-            return Ok(one.clone());
-        }
-        let names: Vec<String> = found.iter().map(|m| m.cluster.to_string()).collect();
-        Err(match names.is_empty() {
-            true => StoreError::NoBackup {
-                wanted: wanted.to_owned(),
-                store: self.shown.clone(),
-            },
-            false => StoreError::Ambiguous {
-                wanted: wanted.to_owned(),
-                found: names.join(", "),
-            },
-        })
-    }
-
-    async fn find_in(
-        &self,
-        cluster: &BackupId,
-        wanted: &str,
-    ) -> Result<Option<Manifest>, StoreError> {
-        if wanted == "latest" {
-            let mut listing = self.list(cluster).await?;
-            // It may be the newest: nobody is given an older one without being told.
-            if let Some((id, error)) = listing.damaged.pop() {
-                return Err(StoreError::LatestUnknown {
-                    path: self.path_of(cluster, &id),
-                    error,
-                });
-            }
-            return Ok(listing.backups.pop().map(|listed| listed.manifest));
-        }
-        match wanted.parse() {
-            Ok(id) => self.manifest(cluster, &id).await,
-            Err(_) => Ok(None),
         }
     }
 }

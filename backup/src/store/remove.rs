@@ -11,14 +11,15 @@ use crate::format::BackupId;
 const REMOVALS_AT_ONCE: usize = 8;
 
 impl BackupStore {
-    /// Removes a backup: the manifest first, so that what is listed is always whole.
+    /// Removes a backup: the manifest first, so that what is listed is always whole; and again last,
+    /// for one that was published meanwhile.
     ///
     /// # Errors
     /// The store refuses; what is left is not listed any more, and can be removed again.
     pub async fn remove(&self, cluster: &BackupId, id: &BackupId) -> Result<(), StoreError> {
         let directory = self.backup(cluster, id);
-        self.remove_object(&directory.clone().join(MANIFEST))
-            .await?;
+        let manifest = directory.clone().join(MANIFEST);
+        self.remove_object(&manifest).await?;
         let objects = self.objects.list(Some(&directory));
         let failed = |error| self.failed(&directory, error);
         objects
@@ -26,10 +27,11 @@ impl BackupStore {
             .try_for_each_concurrent(REMOVALS_AT_ONCE, |object| async move {
                 self.remove_object(&object.location).await
             })
-            .await
+            .await?;
+        self.remove_object(&manifest).await
     }
 
-    async fn remove_object(&self, place: &Path) -> Result<(), StoreError> {
+    pub(super) async fn remove_object(&self, place: &Path) -> Result<(), StoreError> {
         match self.objects.delete(place).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.failed(place, error)),

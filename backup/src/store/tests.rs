@@ -1,8 +1,8 @@
 //! The store's rules, in a directory.
 
 use super::*;
-use crate::format::{ChunkEntry, Manifest};
-use crate::prune::prune;
+use crate::format::{ChunkEntry, Manifest, Selector, Verification, Whose};
+use crate::prune::{Pruned, Scope, prune};
 use crate::retention::Retention;
 use tempfile::TempDir;
 
@@ -36,6 +36,46 @@ async fn put_chunks(store: &BackupStore, manifest: &Manifest) {
     }
 }
 
+/// Puts a backup into the store, whole.
+async fn made(store: &BackupStore, manifest: &Manifest) {
+    put_chunks(store, manifest).await;
+    store.publish(manifest).await.expect("published");
+}
+
+async fn latest(store: &BackupStore, whose: &[&str]) -> Result<String, StoreError> {
+    let selectors = selectors(whose);
+    let cluster = "demo".parse().expect("a name");
+    let found = store.find(Some(&cluster), &selectors, "latest").await?;
+    Ok(found.manifest.id.to_string())
+}
+
+fn selectors(whose: &[&str]) -> Vec<Selector> {
+    let parsed = whose.iter().map(|one| one.parse().expect("it names one"));
+    parsed.collect()
+}
+
+/// What is pruned of the last one's rule.
+async fn keep_last(store: &BackupStore, whose: &[&str], owner: Option<&str>) -> Pruned {
+    keep_last_of(store, whose, owner).await.expect("pruned")
+}
+
+async fn keep_last_of(
+    store: &BackupStore,
+    whose: &[&str],
+    owner: Option<&str>,
+) -> Result<Pruned, StoreError> {
+    let scope = Scope {
+        selectors: selectors(whose),
+        owner: owner.map(str::to_owned),
+        rules: Retention {
+            keep_last: 1,
+            ..Retention::default()
+        },
+    };
+    let cluster = "demo".parse().expect("a name");
+    prune(store, &cluster, &scope, false).await
+}
+
 async fn ids(store: &BackupStore, cluster: &str) -> Vec<String> {
     let cluster = cluster.parse().expect("a name");
     let listing = store.list(&cluster).await.expect("a list");
@@ -58,7 +98,7 @@ async fn what_has_no_manifest_is_not_listed() {
     assert_eq!(ids(&store, "demo").await, ["whole"]);
     let listing = store.list(&half.cluster).await.expect("a list");
     assert_eq!(listing.unfinished, std::slice::from_ref(&half.id));
-    let none = store.find(None, "half").await;
+    let none = store.find(None, &[], "half").await;
     assert!(matches!(none, Err(StoreError::NoBackup { .. })));
     // It is removed in the order that keeps this true: the manifest first.
     let chunk = dir.path().join("demo/whole/attempt/00000000.chunk");
@@ -77,11 +117,11 @@ async fn a_name_is_given_once() {
     let first = manifest("demo", "a", "2026-01-02T00:00:00Z");
     let mut second = first.clone();
     second.revision += 1;
-    store.publish(&first).await.expect("published");
+    made(&store, &first).await;
     let refused = store.publish(&second).await;
     assert!(matches!(refused, Err(StoreError::Exists(_))));
-    let found = store.find(None, "a").await.expect("found");
-    assert_eq!(found, first);
+    let found = store.find(None, &[], "a").await.expect("found");
+    assert_eq!(found.manifest, first);
 }
 
 #[tokio::test]
@@ -92,18 +132,16 @@ async fn the_latest_is_found_and_clusters_are_told_apart() {
         ("one", "b", "2026-01-02T00:00:00Z"),
         ("two", "a", "2026-01-01T00:00:00Z"),
     ] {
-        store
-            .publish(&manifest(cluster, id, at))
-            .await
-            .expect("published");
+        made(&store, &manifest(cluster, id, at)).await;
     }
     assert_eq!(ids(&store, "one").await, ["b", "a"], "oldest first");
     let one = "one".parse().expect("a name");
-    let latest = store.find(Some(&one), "latest").await.expect("found");
-    assert_eq!(latest.id.as_ref(), "a");
-    assert_eq!(store.find(None, "b").await.expect("found").cluster, one);
+    let latest = store.find(Some(&one), &[], "latest").await.expect("found");
+    assert_eq!(latest.manifest.id.as_ref(), "a");
+    let found = store.find(None, &[], "b").await.expect("found");
+    assert_eq!(found.manifest.cluster, one);
     for wanted in ["a", "latest"] {
-        let ambiguous = store.find(None, wanted).await;
+        let ambiguous = store.find(None, &[], wanted).await;
         assert!(
             matches!(ambiguous, Err(StoreError::Ambiguous { .. })),
             "{wanted}"
@@ -116,8 +154,8 @@ async fn a_damaged_or_displaced_manifest_is_reported_and_counts_for_nothing() {
     let (dir, store) = open();
     let good = manifest("demo", "good", "2026-01-02T00:00:00Z");
     let bad = manifest("demo", "bad", "2026-01-03T00:00:00Z");
-    store.publish(&good).await.expect("published");
-    store.publish(&bad).await.expect("published");
+    made(&store, &good).await;
+    made(&store, &bad).await;
     let path = dir.path().join("demo/bad/MANIFEST");
     // Whole, but another backup's.
     std::fs::copy(dir.path().join("demo/good/MANIFEST"), &path).expect("copied");
@@ -128,12 +166,179 @@ async fn a_damaged_or_displaced_manifest_is_reported_and_counts_for_nothing() {
         max_age: Some(std::time::Duration::from_secs(1)),
         ..Retention::default()
     };
-    let pruned = prune(&store, &good.cluster, &rules, false)
-        .await
-        .expect("pruned");
+    let scope = Scope {
+        rules,
+        ..Scope::default()
+    };
+    let pruned = prune(&store, &good.cluster, &scope, false).await;
+    let pruned = pruned.expect("pruned");
     assert!(pruned.removed.is_empty(), "the newest good one stays");
     assert_eq!(pruned.damaged, [bad.id]);
     assert_eq!(ids(&store, "demo").await, ["good"]);
+}
+
+/// Those of a cluster of that id, by their days in January.
+async fn made_of(store: &BackupStore, cluster_id: &str, days: &[u32]) {
+    for day in days {
+        let id = format!("{cluster_id}-{day}");
+        let mut manifest = manifest("demo", &id, &format!("2026-01-{day:02}T00:00:00Z"));
+        manifest.cluster_id = cluster_id.into();
+        made(store, &manifest).await;
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_of_the_same_name_neither_prunes_nor_is_restored_by_accident() {
+    let (_dir, store) = open();
+    made_of(&store, "aa", &[1, 2, 3]).await;
+    made_of(&store, "bb", &[4, 5]).await;
+    let refused = latest(&store, &[])
+        .await
+        .expect_err("it is a mix")
+        .to_string();
+    for part in ["aa/0", "bb/0", "2026-01-03", "--cluster-id"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    let refused = keep_last_of(&store, &[], None).await;
+    assert!(matches!(refused, Err(StoreError::Mixed { .. })));
+    assert_eq!(ids(&store, "demo").await.len(), 5, "nothing was removed");
+    assert_eq!(latest(&store, &["aa"]).await.expect("found"), "aa-3");
+    let pruned = keep_last(&store, &["bb"], None).await;
+    assert_eq!(pruned.removed, ["bb-4".parse().expect("a name")]);
+    assert_eq!(pruned.others.len(), 3);
+    assert_eq!(ids(&store, "demo").await, ["aa-1", "aa-2", "aa-3", "bb-5"]);
+    let by_id = store.find(None, &selectors(&["bb"]), "aa-3").await;
+    assert!(matches!(by_id, Err(StoreError::Another { .. })));
+}
+
+#[tokio::test]
+async fn incarnations_of_one_id_are_told_apart() {
+    let (_dir, store) = open();
+    made_of(&store, "aa", &[1, 2]).await;
+    let mut again = manifest("demo", "again", "2026-01-03T00:00:00Z");
+    again.cluster_id = "aa".into();
+    again.incarnation = "18ec".into();
+    made(&store, &again).await;
+    for whose in [&[][..], &["aa"]] {
+        let refused = latest(&store, whose).await;
+        assert!(
+            matches!(refused, Err(StoreError::Mixed { .. })),
+            "{whose:?}"
+        );
+    }
+    assert_eq!(latest(&store, &["aa/18ec"]).await.expect("found"), "again");
+    assert_eq!(latest(&store, &["aa/0"]).await.expect("found"), "aa-2");
+    let pruned = keep_last(&store, &["aa/18ec"], None).await;
+    assert_eq!(pruned.removed, []);
+}
+
+#[tokio::test]
+async fn a_restored_cluster_goes_on_with_what_it_was_restored_from() {
+    let (_dir, store) = open();
+    made_of(&store, "aa", &[1, 2]).await;
+    let mut restored = manifest("demo", "restored", "2026-01-03T00:00:00Z");
+    restored.cluster_id = "bb".into();
+    restored.continues = vec![Whose::try_from("aa/0".to_owned()).expect("one")];
+    made(&store, &restored).await;
+    assert_eq!(latest(&store, &[]).await.expect("found"), "restored");
+    let pruned = keep_last(&store, &["bb/0"], None).await;
+    assert_eq!(pruned.removed.len(), 2, "{pruned:?}");
+    assert_eq!(ids(&store, "demo").await, ["restored"]);
+}
+
+#[tokio::test]
+async fn each_prunes_what_it_made() {
+    let (_dir, store) = open();
+    for (day, owner) in [
+        (1, None),
+        (2, Some("hourly")),
+        (3, Some("hourly")),
+        (4, Some("monthly")),
+    ] {
+        let id = format!("d{day}");
+        let mut manifest = manifest("demo", &id, &format!("2026-01-{day:02}T00:00:00Z"));
+        manifest.owner = owner.map(str::to_owned);
+        made(&store, &manifest).await;
+    }
+    let pruned = keep_last(&store, &[], Some("hourly")).await;
+    assert_eq!(pruned.removed, ["d2".parse().expect("a name")]);
+    assert_eq!(keep_last(&store, &[], None).await.removed, []);
+    assert_eq!(ids(&store, "demo").await, ["d1", "d3", "d4"]);
+}
+
+#[tokio::test]
+async fn one_that_was_not_good_counts_for_no_rule_and_is_never_the_latest() {
+    let (dir, store) = open();
+    made_of(&store, "aa", &[1, 2, 3]).await;
+    let find = |id: &'static str| {
+        let store = store.clone();
+        async move { store.find(None, &[], id).await.expect("found") }
+    };
+    let bad = find("aa-3").await.manifest;
+    let at = || "2026-01-04T00:00:00Z".to_owned();
+    let refuted = Verification::of(&bad, at(), Some("chunk 7 is damaged".into()));
+    store.put_verification(&bad, &refuted).await.expect("kept");
+    let found = find("latest").await;
+    assert_eq!(found.manifest.id.as_ref(), "aa-2");
+    assert_eq!(found.passed_over, std::slice::from_ref(&bad.id));
+    let by_name = find("aa-3").await.refuted;
+    assert_eq!(by_name.as_deref(), Some("chunk 7 is damaged"));
+    let pruned = keep_last(&store, &[], None).await;
+    assert_eq!(pruned.removed, ["aa-1".parse().expect("a name")]);
+    assert_eq!(
+        (pruned.kept.len(), &pruned.refuted),
+        (1, &vec![bad.id.clone()])
+    );
+    // What the verification said is damaged itself: nobody knows that the backup is good.
+    let path = dir.path().join("demo/aa-3/VERIFICATION");
+    std::fs::write(&path, "{").expect("written");
+    assert_eq!(find("latest").await.manifest.id.as_ref(), "aa-2");
+    let good = Verification::of(&bad, at(), None);
+    store.put_verification(&bad, &good).await.expect("kept");
+    assert_eq!(find("latest").await.manifest.id.as_ref(), "aa-3");
+    // Made again under its name it is another backup.
+    store.put_verification(&bad, &refuted).await.expect("kept");
+    let path = dir.path().join("demo/aa-3/MANIFEST");
+    let mut again = bad.clone();
+    again.chunks[0].path = "second/00000000.chunk".into();
+    put_chunks(&store, &again).await;
+    std::fs::remove_file(path).expect("removed");
+    store.publish(&again).await.expect("published");
+    assert_eq!(find("latest").await.manifest.id.as_ref(), "aa-3");
+}
+
+#[tokio::test]
+async fn what_is_removed_while_it_is_made_is_not_listed() {
+    let (dir, store) = open();
+    let whole = manifest("demo", "a", "2026-01-02T00:00:00Z");
+    let chunk = dir.path().join("demo/a/attempt/00000000.chunk");
+    let refused = store.publish(&whole).await;
+    assert!(
+        matches!(refused, Err(StoreError::Vanished(_))),
+        "{refused:?}"
+    );
+    put_chunks(&store, &whole).await;
+    std::fs::write(&chunk, "short").expect("written");
+    std::fs::write(&chunk, "cut").expect("written");
+    let refused = store.publish(&whole).await;
+    assert!(
+        matches!(refused, Err(StoreError::Vanished(_))),
+        "{refused:?}"
+    );
+    assert_eq!(ids(&store, "demo").await, Vec::<String>::new());
+    // A publication whose answer was lost is tried again, and meets itself.
+    made(&store, &whole).await;
+    store.publish(&whole).await.expect("it is the same");
+}
+
+#[tokio::test]
+async fn a_backup_of_format_1_is_found_and_told_apart() {
+    let place = concat!("file://", env!("CARGO_MANIFEST_DIR"), "/goldens/format-1");
+    let store = BackupStore::open(place).expect("a store");
+    let found = store.find(None, &[], "latest").await.expect("found");
+    assert_eq!(found.manifest.whose().to_string(), "970c2fcc56acff62/0");
+    let other = store.find(None, &selectors(&["aa"]), "first").await;
+    assert!(matches!(other, Err(StoreError::Another { .. })));
 }
 
 #[test]

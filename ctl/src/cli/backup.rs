@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use engram_backup::format::{Selector, Whose, WhoseError};
 
 use super::duration;
 
@@ -71,6 +72,9 @@ pub struct StoreFlag {
     /// The cluster's name in the store
     #[arg(long)]
     pub cluster: Option<String>,
+    /// Which of the clusters of that name: ID, or ID/INCARNATION, as `backup list` shows them
+    #[arg(long, value_delimiter = ',', value_parser = str::parse::<Selector>)]
+    pub cluster_id: Vec<Selector>,
 }
 
 /// `backup`.
@@ -87,6 +91,12 @@ pub enum Backup {
         /// A whole backup of that name that is there already is the result, and no error
         #[arg(long, requires = "name")]
         or_existing: bool,
+        /// Who makes it: only `backup prune` with the same owner removes it
+        #[arg(long)]
+        owner: Option<String>,
+        /// A cluster (ID/INCARNATION) that this one began as a restore of: its backups are this one's
+        #[arg(long, value_delimiter = ',', value_parser = whose)]
+        continues: Vec<Whose>,
         /// Where the snapshot is kept meanwhile (default: the system's temporary directory)
         #[arg(long)]
         scratch_dir: Option<PathBuf>,
@@ -96,6 +106,15 @@ pub enum Backup {
         /// Where.
         #[command(flatten)]
         store: StoreFlag,
+    },
+    /// Say which backup is meant, and what it is
+    Show {
+        /// Where.
+        #[command(flatten)]
+        store: StoreFlag,
+        /// Its id, or "latest"
+        #[arg(long, default_value = "latest")]
+        backup: String,
     },
     /// Download a backup, restore it into a scratch directory, compare HashKV with its manifest
     Verify {
@@ -109,7 +128,22 @@ pub enum Backup {
         #[arg(long)]
         scratch_dir: Option<PathBuf>,
     },
-    /// Remove the backups that the rules do not keep, never the newest
+    /// Copy a backup to another store, under its name; one that is there already is left alone
+    Copy {
+        /// Where from.
+        #[command(flatten)]
+        store: StoreFlag,
+        /// Its id, or "latest"
+        #[arg(long, default_value = "latest", conflicts_with = "all")]
+        backup: String,
+        /// Every whole backup, but for those that were not good when they were read back
+        #[arg(long)]
+        all: bool,
+        /// Where to, as --store; with the same credentials
+        #[arg(long)]
+        to: String,
+    },
+    /// Remove the backups of one owner and one cluster that the rules do not keep, never the newest
     Prune {
         /// Where.
         #[command(flatten)]
@@ -117,6 +151,9 @@ pub enum Backup {
         /// What is kept.
         #[command(flatten)]
         rules: PruneRules,
+        /// Whose backups: those that were made with this owner (default: those made without)
+        #[arg(long)]
+        owner: Option<String>,
         /// Only tell
         #[arg(long)]
         dry_run: bool,
@@ -130,6 +167,10 @@ pub enum Backup {
         #[arg(long)]
         backup: String,
     },
+}
+
+fn whose(text: &str) -> Result<Whose, WhoseError> {
+    Whose::try_from(text.to_owned())
 }
 
 /// What `backup prune` keeps.

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 
-use engram_backup::create::{CreateError, CreateOptions, create as take};
-use engram_backup::format::{BackupId, Manifest, Summary};
-use engram_backup::prune::prune as remove_expired;
+use engram_backup::copy::copy as transfer;
+use engram_backup::create::{CreateOptions, create as take};
+use engram_backup::format::{BackupId, Summary};
+use engram_backup::prune::{Scope, prune as remove_expired};
 use engram_backup::retention::Retention;
-use engram_backup::source;
-use engram_backup::store::{BackupStore, StoreError};
+use engram_backup::store::{BackupStore, Found, Listed, StoreError};
 use engram_backup::verify::verify as check;
+use engram_backup::{Reached, source};
+use engram_proto::etcdserverpb as pb;
+use engram_proto::etcdserverpb::cluster_client::ClusterClient;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 
 use crate::cli::{Backup, Global, PruneRules, StoreFlag};
 use crate::connect::{one, within};
@@ -18,9 +21,12 @@ use crate::failure::Failure;
 use crate::output::{self, humanize};
 use crate::progress::Bars;
 
-const COLUMNS: [&str; 7] = [
+const COLUMNS: [&str; 10] = [
     "id",
     "cluster",
+    "cluster id",
+    "owner",
+    "verified",
     "created at",
     "revision",
     "compact revision",
@@ -35,28 +41,42 @@ pub async fn backup(global: &Global, command: Backup) -> Result<(), Failure> {
             store,
             name,
             or_existing,
+            owner,
+            continues,
             scratch_dir,
         } => {
             let id = name.as_deref().map(str::parse::<BackupId>).transpose();
             let options = CreateOptions {
                 cluster: required_cluster(&store)?,
                 id: id.map_err(|error| Failure::arguments(format!("--name {error}")))?,
+                or_existing,
+                owner,
+                cluster_ids: store.cluster_id.clone(),
+                continues,
                 scratch_dir: scratch(scratch_dir),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             };
-            create(global, &store, &options, or_existing).await
+            create(global, &store, &options).await
         }
         Backup::List { store } => list(global, &store).await,
+        Backup::Show { store, backup } => show(global, &store, &backup).await,
         Backup::Verify {
             store,
             backup,
             scratch_dir,
         } => verify(global, &store, &backup, scratch_dir).await,
+        Backup::Copy {
+            store,
+            backup,
+            all,
+            to,
+        } => copy(global, &store, (!all).then_some(backup), &to).await,
         Backup::Prune {
             store,
             rules,
+            owner,
             dry_run,
-        } => prune(global, &store, &rules, dry_run).await,
+        } => prune(global, &store, &rules, owner, dry_run).await,
         Backup::Delete { store, backup } => delete(global, &store, &backup).await,
     }
 }
@@ -79,86 +99,146 @@ fn scratch(dir: Option<PathBuf>) -> PathBuf {
     dir.unwrap_or_else(std::env::temp_dir)
 }
 
-async fn create(
-    global: &Global,
-    flag: &StoreFlag,
-    options: &CreateOptions,
-    or_existing: bool,
-) -> Result<(), Failure> {
+async fn create(global: &Global, flag: &StoreFlag, options: &CreateOptions) -> Result<(), Failure> {
     let store = BackupStore::open(&flag.store)?;
-    let channel = quiet_member(global).await?;
+    let reached = reached(global).await?;
     let bars = Bars::new();
-    let manifest = match take(&channel, &store, options, &bars).await {
-        // An earlier attempt has made it, and nobody lived to tell.
-        Err(CreateError::Store(StoreError::Exists(id))) if or_existing => {
-            store.find(Some(&options.cluster), id.as_ref()).await?
-        }
-        taken => taken?,
-    };
+    let manifest = take(&reached, &store, options, &bars).await?;
     drop(bars);
-    let summary = summary(&store, &manifest);
+    if manifest.is_agreed() == Some(false) {
+        eprintln!(
+            "only {} of {} members could be asked for the hash at revision {}: nobody can tell whether the others have the same data; name their endpoints, or see why they do not answer",
+            manifest.hash_members.len(),
+            manifest.voters,
+            manifest.revision
+        );
+    }
+    let summary = manifest.summary(store.path_of(&manifest.cluster, &manifest.id), None);
     output::result(global, &json!(summary))?;
     let text = || format!("backup {} at revision {}\n", summary.path, summary.revision).into();
     output::answer(global, text, || json!(summary))
 }
 
-/// The member to take a backup from: a follower where one answers, so that the leader has its hands
-/// free; else whoever does.
-async fn quiet_member(global: &Global) -> Result<Channel, Failure> {
-    let mut second = None;
-    let mut failures = Vec::new();
-    for endpoint in &global.endpoints {
-        let asked = async {
-            let member = one(global, endpoint).await?;
-            let status = within(global, source::status(&member.channel)).await?;
-            Ok::<_, Failure>((member.channel, status))
-        };
-        match asked.await {
-            Ok((channel, status)) if !status.is_leader && !status.is_learner => return Ok(channel),
-            Ok((channel, status)) if !status.is_learner => second = Some(channel),
-            Ok(_) => failures.push(format!("{endpoint}: it is a learner")),
+/// The members that a backup is taken of: those behind the endpoints, and those that these know. A
+/// hash that one member alone has answered says nothing of the others' data.
+async fn reached(global: &Global) -> Result<Vec<Reached>, Failure> {
+    let (mut reached, failures) = connect(global, &global.endpoints).await;
+    let Some(first) = reached.first() else {
+        let failures = failures.join("; ");
+        return Err(Failure::new(format!("no endpoint answers: {failures}")));
+    };
+    let known = join_all(reached.iter().map(|one| source::status(&one.channel)));
+    let known = within(global, async { Ok::<_, Failure>(known.await) }).await?;
+    let known: Vec<u64> = known
+        .iter()
+        .flatten()
+        .map(|status| status.member_id)
+        .collect();
+    let request = pb::MemberListRequest {
+        linearizable: false,
+    };
+    let mut client = ClusterClient::new(first.channel.clone());
+    let listed = within(global, client.member_list(request)).await?;
+    let members = listed.into_inner().members.into_iter();
+    let others = members.filter(|member| !member.is_learner && !known.contains(&member.id));
+    let urls: Vec<String> = others.flat_map(|member| member.client_ur_ls).collect();
+    reached.extend(connect(global, &urls).await.0);
+    Ok(reached)
+}
+
+/// Connects to each; with why it did not where it did not.
+async fn connect(global: &Global, endpoints: &[String]) -> (Vec<Reached>, Vec<String>) {
+    let (mut reached, mut failures) = (Vec::new(), Vec::new());
+    let dialled = join_all(endpoints.iter().map(|endpoint| one(global, endpoint)));
+    for (endpoint, member) in endpoints.iter().zip(dialled.await) {
+        match member {
+            Ok(member) => reached.push(Reached {
+                endpoint: endpoint.clone(),
+                channel: member.channel,
+            }),
             Err(failure) => failures.push(format!("{endpoint}: {failure}")),
         }
     }
-    second.ok_or_else(|| Failure::new(format!("no endpoint answers: {}", failures.join("; "))))
+    (reached, failures)
 }
 
-fn summary(store: &BackupStore, manifest: &Manifest) -> Summary {
-    manifest.summary(store.path_of(&manifest.cluster, &manifest.id))
+fn summary(listed: &Listed) -> Summary {
+    let verified = listed.verification.as_ref().map(|last| last.good);
+    listed.manifest.summary(listed.path.clone(), verified)
 }
 
-async fn list(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
-    let store = BackupStore::open(&flag.store)?;
+/// Finds a backup, and says what is to be known of it.
+pub async fn find(store: &BackupStore, flag: &StoreFlag, wanted: &str) -> Result<Found, Failure> {
+    let cluster = cluster_name(flag)?;
+    let found = store
+        .find(cluster.as_ref(), &flag.cluster_id, wanted)
+        .await?;
+    let id = &found.manifest.id;
+    for passed in &found.passed_over {
+        eprintln!("{passed} is newer than {id}, and was not good when it was read back");
+    }
+    if let Some(reason) = &found.refuted {
+        eprintln!("{id} was not good when it was read back: {reason}");
+    }
+    Ok(found)
+}
+
+/// The whole backups that the flags mean; damaged ones are told of.
+async fn listed(store: &BackupStore, flag: &StoreFlag) -> Result<Vec<Listed>, Failure> {
     let clusters = match cluster_name(flag)? {
         Some(cluster) => vec![cluster],
         None => store.clusters().await?,
     };
-    let mut summaries = Vec::new();
+    let selectors = &flag.cluster_id;
+    let mut all = Vec::new();
     for cluster in &clusters {
         let listing = store.list(cluster).await?;
         for (id, error) in &listing.damaged {
             eprintln!("{}: {error}", store.path_of(cluster, id));
         }
-        let found = listing
-            .backups
-            .iter()
-            .map(|listed| summary(&store, &listed.manifest));
-        summaries.extend(found);
+        all.extend(listing.backups.into_iter().filter(|listed| {
+            let whose = listed.manifest.whose();
+            selectors.is_empty() || selectors.iter().any(|one| one.matches(&whose))
+        }));
     }
+    Ok(all)
+}
+
+async fn list(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
+    let store = BackupStore::open(&flag.store)?;
+    let listed = listed(&store, flag).await?;
+    let summaries: Vec<Summary> = listed.iter().map(summary).collect();
     output::result(global, &json!(summaries))?;
-    let row = |summary: &Summary| {
-        vec![
-            summary.id.to_string(),
-            summary.cluster.to_string(),
-            summary.created_at.clone(),
-            summary.revision.to_string(),
-            summary.compact_revision.to_string(),
-            summary.hash_kv.to_string(),
-            humanize(summary.size),
-        ]
-    };
     let rows: Vec<Vec<String>> = summaries.iter().map(row).collect();
     output::rows(global, &COLUMNS, &rows, || json!(summaries))
+}
+
+fn row(summary: &Summary) -> Vec<String> {
+    vec![
+        summary.id.to_string(),
+        summary.cluster.to_string(),
+        format!("{}/{}", summary.cluster_id, summary.incarnation),
+        summary.owner.clone().unwrap_or_default(),
+        summary
+            .verified
+            .map_or("", |good| if good { "yes" } else { "FAILED" })
+            .to_owned(),
+        summary.created_at.clone(),
+        summary.revision.to_string(),
+        summary.compact_revision.to_string(),
+        summary.hash_kv.to_string(),
+        humanize(summary.size),
+    ]
+}
+
+async fn show(global: &Global, flag: &StoreFlag, backup: &str) -> Result<(), Failure> {
+    let store = BackupStore::open(&flag.store)?;
+    let manifest = find(&store, flag, backup).await?.manifest;
+    let verification = store.verification(&manifest.cluster, &manifest).await?;
+    let path = store.path_of(&manifest.cluster, &manifest.id);
+    let summary = manifest.summary(path, verification.map(|last| last.good));
+    output::result(global, &json!(summary))?;
+    output::rows(global, &COLUMNS, &[row(&summary)], || json!(summary))
 }
 
 async fn verify(
@@ -168,10 +248,14 @@ async fn verify(
     scratch_dir: Option<PathBuf>,
 ) -> Result<(), Failure> {
     let store = BackupStore::open(&flag.store)?;
-    let manifest = store.find(cluster_name(flag)?.as_ref(), backup).await?;
+    let manifest = find(&store, flag, backup).await?.manifest;
     let bars = Bars::new();
-    let verified = check(&store, &manifest, &scratch(scratch_dir), &bars).await?;
+    let outcome = check(&store, &manifest, &scratch(scratch_dir), &bars).await;
     drop(bars);
+    if let Some(error) = &outcome.unkept {
+        eprintln!("the store does not keep what came of it: {error}");
+    }
+    let verified = outcome.result?;
     let value = json!(verified);
     output::result(global, &value)?;
     let text = || {
@@ -184,10 +268,57 @@ async fn verify(
     output::answer(global, text, || value.clone())
 }
 
+/// Copies the backup of that name; without a name, all of them.
+async fn copy(
+    global: &Global,
+    flag: &StoreFlag,
+    backup: Option<String>,
+    to: &str,
+) -> Result<(), Failure> {
+    let (from, to) = (BackupStore::open(&flag.store)?, BackupStore::open(to)?);
+    let manifests = match backup {
+        Some(backup) => {
+            let found = find(&from, flag, &backup).await?;
+            if found.refuted.is_some() {
+                return Err(Failure::new(format!(
+                    "{backup} was not good when it was read back: copy another one, or verify it again"
+                )));
+            }
+            vec![found.manifest]
+        }
+        None => {
+            let listed = listed(&from, flag).await?.into_iter();
+            let good = listed.filter(|one| one.refutation().is_none());
+            good.map(|one| one.manifest).collect()
+        }
+    };
+    let bars = Bars::new();
+    let (mut copied, mut there) = (Vec::new(), Vec::new());
+    for manifest in &manifests {
+        let side = match transfer(&from, manifest, &to, &bars).await? {
+            true => &mut copied,
+            false => &mut there,
+        };
+        side.push(to.path_of(&manifest.cluster, &manifest.id));
+    }
+    drop(bars);
+    let value = json!({ "copied": copied, "there": there });
+    output::result(global, &value)?;
+    let text = || {
+        let lines = copied.iter().map(|path| format!("copied to {path}\n"));
+        let there = there
+            .iter()
+            .map(|path| format!("{path} is there already\n"));
+        lines.chain(there).collect::<String>().into()
+    };
+    output::answer(global, text, || value.clone())
+}
+
 async fn prune(
     global: &Global,
     flag: &StoreFlag,
     rules: &PruneRules,
+    owner: Option<String>,
     dry_run: bool,
 ) -> Result<(), Failure> {
     let store = BackupStore::open(&flag.store)?;
@@ -202,7 +333,12 @@ async fn prune(
         max_age: rules.max_age,
         min_keep: rules.min_keep,
     };
-    let pruned = remove_expired(&store, &cluster, &rules, dry_run).await?;
+    let scope = Scope {
+        selectors: flag.cluster_id.clone(),
+        owner,
+        rules,
+    };
+    let pruned = remove_expired(&store, &cluster, &scope, dry_run).await?;
     let value = json!(pruned);
     // What stays may be a long list, and where results are read there is little room.
     let gone = json!({ "removed": pruned.removed, "abandoned": pruned.abandoned });
@@ -228,8 +364,8 @@ async fn delete(global: &Global, flag: &StoreFlag, backup: &str) -> Result<(), F
         .map_err(|error| Failure::arguments(format!("--backup {error}")))?;
     // One whose manifest is damaged or gone can be deleted too, where the cluster is named.
     let cluster = match cluster_name(flag)? {
-        Some(cluster) => cluster,
-        None => store.find(None, backup).await?.cluster,
+        Some(cluster) if flag.cluster_id.is_empty() => cluster,
+        _ => find(&store, flag, backup).await?.manifest.cluster,
     };
     let is_there =
         store.has(&cluster, &id).await? || store.last_written(&cluster, &id).await?.is_some();

@@ -4,19 +4,16 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use engram_backup::restore::{Outcome, Target, earlier, restore as write};
-use engram_backup::store::BackupStore;
+use engram_backup::store::{BackupStore, LATEST};
 use engram_server::node::offline::MemberFlags;
 use engram_server::snapshot::restore::{Bump, Restored};
 use serde_json::{Value, json};
 
-use super::backup::cluster_name;
+use super::backup::find;
 use crate::cli::{Global, Restore, RestoreTarget};
 use crate::failure::Failure;
 use crate::output;
 use crate::progress::Bars;
-
-/// What `--backup` is by default: the newest.
-const LATEST: &str = "latest";
 
 /// Where to and as whom, of etcdutl's flags.
 #[derive(Clone, Debug)]
@@ -110,8 +107,9 @@ pub async fn restore(global: &Global, restore: Restore) -> Result<(), Failure> {
         return say(global, &value, "nothing to do");
     }
     let store = BackupStore::open(&restore.store.store)?;
-    let cluster = cluster_name(&restore.store)?;
-    let manifest = store.find(cluster.as_ref(), &restore.backup).await?;
+    let manifest = find(&store, &restore.store, &restore.backup)
+        .await?
+        .manifest;
     let bars = Bars::new();
     let restored = write(&store, &manifest, &target, &bars).await?;
     drop(bars);
@@ -121,7 +119,9 @@ pub async fn restore(global: &Global, restore: Restore) -> Result<(), Failure> {
         target.data_dir.display(),
         restored.revision
     );
-    say(global, &value(&restored, &destination, &from), &line)
+    let mut value = value(&restored, &destination, &from);
+    value["backupOf"] = json!(manifest.whose());
+    say(global, &value, &line)
 }
 
 fn say(global: &Global, value: &Value, line: &str) -> Result<(), Failure> {

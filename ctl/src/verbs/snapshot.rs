@@ -180,13 +180,13 @@ fn write(
         ));
     }
     let mut restore = Restore::begin(&destination.data_dir, member)?;
-    let last = file.records(&mut |record| {
+    let read = file.records(&mut |record| {
         let taken = restore.record(record);
         taken.map_err(|error: RestoreError| FileError::Taker(error.into()))
     })?;
     let leases = tables.leases.iter();
     let totals = Totals {
-        revision: last.max(tables.compacted().unwrap_or_default()),
+        revision: read.last.max(tables.compacted().unwrap_or_default()),
         compact_scheduled: tables.compact_scheduled,
         compact_finished: tables.compact_finished,
         leases: leases.map(|lease| (lease.id, lease.ttl_seconds)).collect(),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use engram_e2e::server::{Server, Setup};
-use engram_e2e::{client, ports, turn};
+use engram_e2e::{client, ports, tools, turn};
 use tempfile::TempDir;
 
 use crate::content::{
@@ -36,17 +36,37 @@ impl Scene {
     }
 
     fn create(&self, name: &str) -> serde_json::Value {
+        self.create_with(name, &[])
+    }
+
+    fn create_with(&self, name: &str, more: &[&str]) -> serde_json::Value {
         let endpoints = format!("--endpoints={}", self.server.address());
         let name = format!("--name={name}");
         let store = self.store();
-        engramctl_json(&[
+        let create = [
             &endpoints,
             "backup",
             "create",
             &store,
             "--cluster=demo",
             &name,
-        ])
+        ];
+        engramctl_json(&[&create, more].concat())
+    }
+
+    fn ids(&self) -> Vec<String> {
+        let listed = engramctl_json(&["backup", "list", &self.store()]);
+        let listed = listed.as_array().expect("a list").iter();
+        listed
+            .map(|backup| backup["id"].as_str().expect("an id").to_owned())
+            .collect()
+    }
+
+    /// By name: two clusters' backups of the same second are in no order.
+    fn ids_sorted(&self) -> Vec<String> {
+        let mut ids = self.ids();
+        ids.sort();
+        ids
     }
 
     fn files(&self, name: &str) -> Vec<PathBuf> {
@@ -314,6 +334,117 @@ fn half_backups_are_never_listed_and_the_newest_is_never_pruned() {
     assert_eq!(ids(), Vec::<String>::new());
     let none = engramctl_fails(&["backup", "verify", &store]);
     assert!(none.contains("there is no backup latest"), "{none}");
+}
+
+#[test]
+fn a_cluster_that_is_made_again_neither_prunes_nor_restores_the_others_backups() {
+    let _turn = turn::take("made again");
+    let mut scene = Scene::new();
+    let old = scene.create("old");
+    scene.server.etcdctl(&["put", "later", "1"]);
+    scene.create("older");
+    scene.server.kill();
+    fs::remove_dir_all(scene.server.data_dir()).expect("the data is gone");
+    // The same flags, hence the same ids; only what it holds tells them apart.
+    scene.server.start();
+    scene.server.etcdctl(&["put", "another", "life"]);
+    let new = scene.create("new");
+    assert_eq!(old["clusterID"], new["clusterID"]);
+    assert_ne!(old["incarnation"], new["incarnation"]);
+    let store = scene.store();
+    let data_dir = scene.directory.path().join("restored");
+    let data_dir = format!("--data-dir={}", data_dir.display());
+    let prune = ["backup", "prune", &store, "--cluster=demo", "--keep-last=1"];
+    for arguments in [
+        &["backup", "verify", &store][..],
+        &["restore", &store, &data_dir],
+        &prune,
+    ] {
+        let said = engramctl_fails(arguments);
+        let mixed = said.contains("of several clusters of that name");
+        assert!(mixed && said.contains("--cluster-id"), "{said}");
+    }
+    assert_eq!(scene.ids_sorted(), ["new", "old", "older"]);
+    let whose = |backup: &serde_json::Value| {
+        let part = |name: &str| backup[name].as_str().expect("a word").to_owned();
+        format!("--cluster-id={}/{}", part("clusterID"), part("incarnation"))
+    };
+    engramctl(&[&prune[..], &[&whose(&new)]].concat());
+    assert_eq!(scene.ids_sorted(), ["new", "old", "older"]);
+    // It goes on as what it is, also where its revision has passed the other's.
+    fill(&scene.server);
+    for value in ["1", "2", "3"] {
+        scene.server.etcdctl(&["put", "passing", value]);
+    }
+    let newer = scene.create("newer");
+    assert!(newer["revision"].as_i64() > Some(scene.revision + 1));
+    assert_eq!(newer["incarnation"], new["incarnation"]);
+    engramctl(&[&prune[..], &[&whose(&new)]].concat());
+    assert_eq!(scene.ids_sorted(), ["newer", "old", "older"]);
+    let said = engramctl(&["restore", &store, &data_dir, &whose(&old)]);
+    assert!(said.contains("demo/older"), "{said}");
+}
+
+#[test]
+fn each_prunes_its_own_and_a_bad_backup_counts_for_nobody() {
+    let _turn = turn::take("owners");
+    let scene = Scene::new();
+    scene.create("by-hand");
+    for name in ["n1", "n2", "n3"] {
+        scene.create_with(name, &["--owner=nightly"]);
+        scene.server.etcdctl(&["put", "between", name]);
+    }
+    let store = scene.store();
+    let chunk = scene.files("n3").into_iter();
+    let chunk = chunk.filter(|path| path.extension().is_some_and(|name| name == "chunk"));
+    fs::write(chunk.min().expect("a chunk"), "nonsense").expect("damaging it");
+    let said = engramctl_fails(&["backup", "verify", &store]);
+    assert!(said.contains("backup n3"), "{said}");
+    let listed = engramctl_json(&["backup", "list", &store]);
+    assert_eq!(listed[3]["verified"], false);
+    let verified = engramctl_json(&["backup", "verify", &store]);
+    assert_eq!(verified["id"], "n2", "the bad one is not the latest");
+    let prune = ["backup", "prune", &store, "--cluster=demo", "--keep-last=1"];
+    let told = engramctl_json(&[&prune[..], &["--owner=nightly"]].concat());
+    assert_eq!(told["removed"], serde_json::json!(["n1"]));
+    assert_eq!(told["kept"], serde_json::json!(["n2"]));
+    assert_eq!(told["refuted"], serde_json::json!(["n3"]));
+    engramctl(&prune);
+    assert_eq!(scene.ids(), ["by-hand", "n2", "n3"]);
+}
+
+#[test]
+fn many_writers_on_one_prefix_leave_whole_backups() {
+    let _turn = turn::take("writers");
+    let scene = Scene::new();
+    let store = scene.store();
+    let endpoints = format!("--endpoints={}", scene.server.address());
+    let create = [&endpoints, "backup", "create", &store, "--cluster=demo"];
+    let made = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..6)
+            .map(|_| {
+                scope.spawn(|| {
+                    tools::run(
+                        tools::command(&tools::engramctl()).args(create),
+                        tools::TOOL_LIMIT,
+                    )
+                })
+            })
+            .collect();
+        let ended = writers
+            .into_iter()
+            .map(|writer| writer.join().expect("it ends"));
+        ended.collect::<Vec<_>>()
+    });
+    let good = made.iter().filter(|one| one.status.success()).count();
+    for refused in made.iter().filter(|one| !one.status.success()) {
+        assert!(refused.text().contains("already"), "{}", refused.text());
+    }
+    let ids = scene.ids();
+    assert_eq!(ids.len(), good, "{ids:?}");
+    for id in ids {
+        engramctl(&["backup", "verify", &store, &format!("--backup={id}")]);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! Run them with `make backup`. They take turns.
 
+mod agreement;
 mod content;
 mod directory;
 mod object_store;

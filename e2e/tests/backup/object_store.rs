@@ -135,6 +135,14 @@ fn a_backup_in_s3_is_verified_restored_and_pruned() {
     assert!(taken.contains("there is a backup two already"), "{taken}");
     let listed = succeed(&["backup", "list", &store]);
     assert_eq!(listed.lines().count(), 2, "{listed}");
+    let elsewhere = TempDir::with_prefix("engram-copies-").expect("a temporary directory");
+    let elsewhere = format!("file://{}", elsewhere.path().display());
+    let to = format!("--to={elsewhere}");
+    let copied = succeed(&["backup", "copy", &store, "--all", &to]);
+    assert_eq!(copied.matches("copied to").count(), 2, "{copied}");
+    let again = succeed(&["backup", "copy", &store, &to]);
+    assert!(again.contains("demo/two is there already"), "{again}");
+    succeed(&["backup", "verify", &format!("--store={elsewhere}")]);
     succeed(&["backup", "verify", &store, "--backup=two"]);
     let same = restored(|flags| {
         succeed(&[&["restore", &store, "--backup=two"], flags].concat());

@@ -139,6 +139,15 @@ pub struct Tables {
     pub version: String,
 }
 
+/// What was read of a file's records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// The last revision, be it a record's or a bump's.
+    pub last: Revision,
+    /// Revision bumps. etcd hashes each as a key without name, which no store of ours has.
+    pub bumps: u64,
+}
+
 impl Tables {
     /// Whether authentication is on.
     pub fn auth_enabled(&self) -> bool {
@@ -192,29 +201,33 @@ impl SnapshotFile {
         Ok(tables)
     }
 
-    /// Calls `take` with every record, ascending, and returns the last revision. That of a revision
-    /// bump (an empty value, which `etcdutl snapshot restore --bump-revision` leaves) is no record.
+    /// Calls `take` with every record, ascending, and returns what there was. That of a revision bump
+    /// (an empty value, which `etcdutl snapshot restore --bump-revision` leaves) is no record.
     ///
     /// # Errors
     /// The file is damaged or cannot be read, or `take` failed.
     pub fn records(
         &self,
         take: &mut dyn FnMut(RevisionRecord) -> Result<(), FileError>,
-    ) -> Result<Revision, FileError> {
-        let mut last = Revision::EMPTY_STORE;
+    ) -> Result<Read, FileError> {
+        let mut read = Read {
+            last: Revision::EMPTY_STORE,
+            bumps: 0,
+        };
         let Some(bucket) = self.bucket(schema::KEY) else {
-            return Ok(last);
+            return Ok(read);
         };
         self.database.pairs(bucket, &mut |key, value| {
             let (pair, tombstone) =
                 schema::parse_revision_key(key).ok_or(FileError::Row("a revision's key"))?;
-            last = last.max(pair.main);
+            read.last = read.last.max(pair.main);
             if value.is_empty() && !tombstone {
+                read.bumps += 1;
                 return Ok(());
             }
             take(record(pair, tombstone, value)?)
         })?;
-        Ok(last)
+        Ok(read)
     }
 
     /// What `etcdutl snapshot status` prints of it. Memory: 16 bytes and some a key.

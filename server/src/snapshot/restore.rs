@@ -202,6 +202,19 @@ impl Restore {
         self.batch_bytes = 0;
     }
 
+    /// HashKV of what was restored, at its revision and before any bump: what a member that starts
+    /// with it answers. Builds the member's index, so memory grows with the number of keys.
+    ///
+    /// # Errors
+    /// See [`RestoreError`].
+    pub fn hash_kv(&mut self, totals: &Totals) -> Result<KeyValueHash, RestoreError> {
+        self.write();
+        let revision = totals.revision.max(self.last.main);
+        let rows = self.rows(totals, revision, Bump(0));
+        self.engine.write_unlogged(&rows);
+        hash_of(&self.engine)
+    }
+
     /// Writes the rest and makes the directory a member's, durably. `origin` is kept in it.
     ///
     /// # Errors
@@ -264,6 +277,19 @@ impl Restore {
     }
 }
 
+/// HashKV of a store at its revision.
+pub(super) fn hash_of(engine: &Engine) -> Result<KeyValueHash, RestoreError> {
+    let limits = Limits {
+        value_cache_bytes: 0,
+    };
+    let state = State::load(limits, engine.tables()?, |visit| engine.records(visit))?;
+    let plan = state.mvcc.hash_keep(Revision(0));
+    let mut plan = plan.map_err(RestoreError::Hash)?;
+    drop(state);
+    engine.with_view(|scanner| scanner.records(&mut |record| plan.feed(&record)));
+    Ok(plan.finish())
+}
+
 fn bumped(revision: Revision, bump: Bump) -> Result<Revision, RestoreError> {
     let sum = revision.0.checked_add_unsigned(bump.0);
     // Room for a member to write in.
@@ -313,23 +339,4 @@ fn clear(data_dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// HashKV of the store in a data directory that nobody has open, at its revision: what a member
-/// that starts in it answers. Builds the member's index, so memory grows with the number of keys.
-///
-/// # Errors
-/// See [`RestoreError`].
-pub fn hash_kv(data_dir: &Path) -> Result<KeyValueHash, RestoreError> {
-    let _lock = DirLock::acquire(data_dir)?;
-    let (place, _) = Place::find(data_dir)?;
-    let engine = Engine::open(&place.dir(), EngineOptions::default())?;
-    let limits = Limits {
-        value_cache_bytes: 0,
-    };
-    let state = State::load(limits, engine.tables()?, |visit| engine.records(visit))?;
-    let plan = state.mvcc.hash_keep(Revision(0));
-    let mut plan = plan.map_err(RestoreError::Hash)?;
-    engine.with_view(|scanner| scanner.records(&mut |record| plan.feed(&record)));
-    Ok(plan.finish())
 }

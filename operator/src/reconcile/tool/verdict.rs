@@ -62,14 +62,33 @@ fn failed(pod: &Pod) -> Run {
         _ => Some(said),
     };
     let message = message.unwrap_or_default();
-    let reason = match word.as_deref() {
-        Some("DeadlineExceeded") => Reason::DeadlineExceeded,
+    let reason = match (word.as_deref(), ended_by(pod)) {
+        (Some("DeadlineExceeded"), _) => Reason::DeadlineExceeded,
+        (_, Some("OOMKilled")) => Reason::OutOfMemory,
+        // The kubelet's words for a volume that has outgrown its limit, and the disk's own.
+        _ if is_full(&message) => Reason::ScratchFull,
         _ => classify(&message),
+    };
+    let message = match reason {
+        Reason::OutOfMemory => format!("it used more memory than it may {message}"),
+        _ => message,
     };
     Run::Failed {
         reason,
         message: with_advice(reason, &message),
     }
+}
+
+/// Why its container ended, in Kubernetes' word.
+fn ended_by(pod: &Pod) -> Option<&str> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let ended = containers.first()?.state.as_ref()?.terminated.as_ref()?;
+    ended.reason.as_deref()
+}
+
+fn is_full(message: &str) -> bool {
+    message.contains("exceeds the limit") && message.contains("mptyDir")
+        || message.contains("No space left on device")
 }
 
 /// A pod that has not begun: why, if that is known, and for how long it is borne with.
@@ -136,7 +155,7 @@ pub(in crate::reconcile) fn essence(log: &str) -> String {
 }
 
 /// What engramctl's refusals mean, by its own words. The first that is found counts.
-const MEANINGS: [(&str, Reason); 11] = [
+const MEANINGS: [(&str, Reason); 16] = [
     ("there is no such bucket", Reason::BucketNotFound),
     ("these credentials", Reason::AccessDenied),
     ("this backup cannot be used", Reason::VerificationFailed),
@@ -147,7 +166,15 @@ const MEANINGS: [(&str, Reason); 11] = [
     ("manifest is damaged", Reason::VerificationFailed),
     ("it is not there", Reason::VerificationFailed),
     ("there is no backup", Reason::BackupNotFound),
+    ("of several clusters of that name", Reason::BackupAmbiguous),
+    ("which --cluster-id does not name", Reason::BackupAmbiguous),
     ("no endpoint answers", Reason::MemberNotReady),
+    (
+        "the endpoints are of several clusters",
+        Reason::WrongCluster,
+    ),
+    ("nothing was backed up; `engramctl", Reason::Corrupt),
+    ("and --cluster-id names", Reason::WrongCluster),
     ("the directory must be there", Reason::StoreUnreachable),
     ("the store's certificate", Reason::StoreUnreachable),
     ("the store failed", Reason::StoreUnreachable),
@@ -170,6 +197,15 @@ pub(in crate::reconcile) fn with_advice(reason: Reason, message: &str) -> String
         }
         Reason::StoreUnreachable => {
             " (check the EngramBackupStore: the endpoint, caSecretRef or claim that it names)"
+        }
+        Reason::OutOfMemory => {
+            " (give it more: pods.resources of the EngramBackupStore; by default it may use what a member may)"
+        }
+        Reason::ScratchFull => {
+            " (give it more room: pods.scratch.size of the EngramBackupStore, with claim: true in a volume of its own)"
+        }
+        Reason::BackupAmbiguous => {
+            " (clusterID of an EngramRestore's source is what --cluster-id is here)"
         }
         _ => "",
     };
@@ -243,30 +279,48 @@ mod tests {
 
     #[test]
     fn engramctls_own_words_are_known() {
+        use engram_backup::create::CreateError;
         use engram_backup::format::ManifestError;
         use engram_backup::read::ReadError;
+        use engram_backup::restore::RestoreFailed;
         use engram_backup::store::{BackupStore, StoreError};
-        use engram_backup::verify::VerifyError;
         let (backup, store) = ("n-1".to_owned(), "s3://b".to_owned());
         let missing = BackupStore::open("file:///not/there").unwrap_err();
         let none = StoreError::NoBackup {
             wanted: backup.clone(),
             store,
         };
-        let different = VerifyError::Different {
+        let different = RestoreFailed::Different {
             backup: backup.clone(),
             what: "HashKV",
             found: 1,
             expected: 2,
         };
+        let mixed = StoreError::Mixed {
+            cluster: "demo".parse().unwrap(),
+            found: "aa/0; bb/0".into(),
+        };
+        let another = CreateError::AnotherCluster {
+            found: 1,
+            wanted: "2".into(),
+        };
+        let split = CreateError::Split {
+            revision: 7,
+            hashes: "1 5, 2 6".into(),
+        };
+        let several = engram_backup::MembersError::SeveralClusters("a 1, b 2".into());
         let contents = ReadError::Contents {
             backup,
             what: "a chunk is missing",
         };
         for (said, reason) in [
             (missing.to_string(), Reason::StoreUnreachable),
+            (another.to_string(), Reason::WrongCluster),
+            (split.to_string(), Reason::Corrupt),
+            (several.to_string(), Reason::WrongCluster),
             (none.to_string(), Reason::BackupNotFound),
             (different.to_string(), Reason::VerificationFailed),
+            (mixed.to_string(), Reason::BackupAmbiguous),
             (contents.to_string(), Reason::VerificationFailed),
             (
                 ManifestError::Damaged.to_string(),
@@ -296,6 +350,18 @@ mod tests {
         );
         let late = pod(json!({ "phase": "Failed", "reason": "DeadlineExceeded" }));
         assert_eq!(failure(&late, CREATED).0, Reason::DeadlineExceeded);
+        let grown = pod(json!({ "phase": "Failed", "reason": "Evicted",
+            "message": "Usage of EmptyDir volume \"scratch\" exceeds the limit \"1Gi\"." }));
+        let killed = json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } });
+        let killed = pod(json!({ "phase": "Failed", "containerStatuses": container(killed) }));
+        for (pod, reason, advice) in [
+            (&grown, Reason::ScratchFull, "pods.scratch.size"),
+            (&killed, Reason::OutOfMemory, "pods.resources"),
+        ] {
+            let (found, message) = failure(pod, CREATED);
+            assert_eq!(found, reason);
+            assert!(message.contains(advice), "{message}");
+        }
     }
 
     #[test]
