@@ -7,6 +7,8 @@
 
 #[path = "kubernetes/api.rs"]
 mod api;
+#[path = "kubernetes/backups.rs"]
+mod backups;
 #[path = "kubernetes/cluster.rs"]
 mod cluster;
 #[path = "kubernetes/failover.rs"]
@@ -55,6 +57,9 @@ fn a_kubernetes_control_plane_lives_on_the_server() {
     step("server-side apply", || server_side_apply(api));
     step("paged lists while objects change", || {
         paging::pages_are_one_moment(api, CORE)
+    });
+    step("the operator's backups, with played pods", || {
+        backups::are_made_and_tried_again(&cluster)
     });
     step("datastore killed and restarted", || {
         restart::nothing_is_lost(&mut cluster, CORE)

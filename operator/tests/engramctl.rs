@@ -3,7 +3,7 @@
 
 use engram_backup::store::{BackupStore, StoreError};
 use engram_operator::api::{EngramBackupStore, EngramCluster, EngramMember, Recovery, Retention};
-use engram_operator::build::{self, Job, MemberPod, Tool};
+use engram_operator::build::{self, Create, Job, MemberPod, Prune, Tool};
 use serde_json::{Value, json};
 
 /// engramctl's own, which is a program and no library; the test reads what it parses, not all of it.
@@ -74,8 +74,14 @@ fn backup_verb(job: Job, store: &EngramBackupStore) -> Backup {
 fn a_backup_is_taken_from_any_member_under_the_given_id() {
     for store in stores() {
         let endpoints = vec!["https://a:2379".into(), "https://b:2379".into()];
-        let (id, job) = ("n-1".to_owned(), |id| Job::Create { id, endpoints });
-        let (cli, pod) = understood(job(id), &store);
+        let create = Create {
+            id: "n-1".to_owned(),
+            endpoints,
+            owner: Some("EngramBackupSchedule/data/nightly".into()),
+            cluster_id: Some("cdf8".into()),
+            continues: Some("cdf7/0".into()),
+        };
+        let (cli, pod) = understood(Job::Create(create), &store);
         assert_eq!(cli.global.endpoints, ["https://a:2379", "https://b:2379"]);
         let ca = cli.global.cacert.expect("the cluster has TLS");
         assert!(cli.global.cert.is_some() && cli.global.key.is_some());
@@ -89,6 +95,8 @@ fn a_backup_is_taken_from_any_member_under_the_given_id() {
                     store,
                     name,
                     or_existing,
+                    owner,
+                    continues,
                     scratch_dir,
                 },
         } = cli.command
@@ -97,6 +105,12 @@ fn a_backup_is_taken_from_any_member_under_the_given_id() {
         };
         assert_eq!((name.as_deref(), or_existing), (Some("n-1"), true));
         assert_eq!(store.cluster.as_deref(), Some("demo"));
+        let (id, of) = (&store.cluster_id[0].cluster_id, continues[0].to_string());
+        let owner = owner.as_deref().unwrap_or_default();
+        assert_eq!(
+            (id.as_str(), of.as_str(), owner),
+            ("cdf8", "cdf7/0", "EngramBackupSchedule/data/nightly")
+        );
         // Whatever is read or written lies in a volume: the root file system is read-only.
         let mounts: Vec<Value> = read(pod["spec"]["containers"][0]["volumeMounts"].clone());
         for path in [scratch_dir.expect("it is said"), ca] {
@@ -124,6 +138,18 @@ fn every_other_job_is_understood_without_the_cluster() {
             panic!("it is another verb");
         };
         assert_eq!(backup, "n-1");
+        let show = Job::Show {
+            id: "latest".into(),
+            cluster_id: Some("cdf8/0".into()),
+        };
+        let Backup::Show {
+            store: flag,
+            backup,
+        } = backup_verb(show, store)
+        else {
+            panic!("it is another verb");
+        };
+        assert_eq!((backup.as_str(), flag.cluster_id.len()), ("latest", 1));
         let (cli, _) = understood(Job::Probe, store);
         assert!(
             cli.global.cacert.is_none(),
@@ -137,8 +163,21 @@ fn retention_becomes_rules_that_keep_what_any_part_keeps() {
     let [store, _] = stores();
     let rules = |retention: Value| {
         let retention: Retention = read(retention);
-        match backup_verb(Job::Prune(retention), &store) {
-            Backup::Prune { rules, dry_run, .. } if !dry_run => {
+        let prune = Prune {
+            owner: "EngramBackupSchedule/data/nightly".into(),
+            cluster_id: Some("cdf8/18ec".into()),
+            retention,
+        };
+        match backup_verb(Job::Prune(prune), &store) {
+            Backup::Prune {
+                store,
+                rules,
+                owner,
+                dry_run,
+            } if !dry_run => {
+                assert_eq!(owner.as_deref(), Some("EngramBackupSchedule/data/nightly"));
+                let whose = &store.cluster_id[0];
+                assert_eq!(whose.incarnation.as_deref(), Some("18ec"));
                 assert_eq!((rules.max_age, rules.min_keep), (None, 1));
                 let hours = rules.keep_within.map(|age| age.as_secs() / 3600);
                 let periods = [rules.hourly, rules.daily, rules.weekly, rules.monthly];
@@ -178,7 +217,8 @@ fn a_restore_is_understood_with_and_without_a_bump() {
             false,
         ),
     ] {
-        let mut recovery = json!({ "storeRef": { "name": "s" }, "cluster": "old" });
+        let mut recovery =
+            json!({ "storeRef": { "name": "s" }, "cluster": "old", "clusterID": "cdf8" });
         let more = more.as_object().unwrap().clone();
         recovery.as_object_mut().unwrap().extend(more);
         let recovery: Recovery = read(recovery);
@@ -195,6 +235,7 @@ fn a_restore_is_understood_with_and_without_a_bump() {
             (bump, mark)
         );
         assert_eq!(restore.store.cluster.as_deref(), Some("old"));
+        assert_eq!(restore.store.cluster_id[0].cluster_id, "cdf8");
         // The member itself is started with the same: its identity follows from them.
         let engram: Vec<String> = read(pod["spec"]["containers"][0]["command"].clone());
         for flag in [

@@ -142,6 +142,16 @@ impl ControlPlane {
 }
 
 impl Cluster {
+    /// How the administrator reaches the apiserver.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.plane.files.path("kubeconfig")
+    }
+
+    /// Where a program's output goes.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.plane.files.log(name)
+    }
+
     /// Starts everything, and waits until the apiserver says that it is ready.
     pub fn start() -> Cluster {
         let datastore = Setup::engram().start();

@@ -67,6 +67,12 @@ pub struct EngramBackupStatus {
     /// Its ID in the store.
     #[serde(rename = "backupID", skip_serializing_if = "Option::is_none")]
     pub backup_id: Option<String>,
+    /// The ID of the cluster that was backed up, in hexadecimal.
+    #[serde(rename = "clusterID", skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
+    /// Which of the clusters that had this ID: one that was set back to an earlier state is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<String>,
     /// Where in the store it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -85,6 +91,12 @@ pub struct EngramBackupStatus {
     /// The version that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engram_version: Option<String>,
+    /// How often what is being done was tried and failed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub attempts: u32,
+    /// When it is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Time>,
     /// When it was begun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
@@ -95,6 +107,10 @@ pub struct EngramBackupStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+pub(super) fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// How far a backup has come.

@@ -191,6 +191,11 @@ pub struct Recovery {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub cluster: Option<String>,
+    /// Which of the clusters of that name, by its ID, where several had it; with an incarnation behind
+    /// a slash where several had that. `engramctl backup list` shows them.
+    #[serde(rename = "clusterID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 130), regex(pattern = "^[0-9a-zA-Z]+(/[0-9a-zA-Z]+)?$"))]
+    pub cluster_id: Option<String>,
     /// The backup's ID, or `latest`.
     #[serde(default = "latest")]
     #[schemars(length(min = 1, max = 253))]

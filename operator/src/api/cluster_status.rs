@@ -139,6 +139,10 @@ pub struct RestoredFrom {
     pub backup_id: String,
     /// Where it lies.
     pub path: String,
+    /// The cluster that was backed up: its ID and incarnation. What it left in the store is this
+    /// cluster's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
     /// The revision that the cluster began with, moved on as was asked for. Unset where the pod that
     /// restored was lost before it could say so, and another one found its work done.
     #[serde(skip_serializing_if = "Option::is_none")]

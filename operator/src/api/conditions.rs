@@ -134,6 +134,12 @@ words! {
         Succeeded,
         /// It was tried and failed.
         Failed,
+        /// It was tried and failed, and is tried again.
+        Retrying,
+        /// A pod needed more memory than it may use.
+        OutOfMemory,
+        /// A pod needed more room than its scratch space has.
+        ScratchFull,
         /// It is over its time.
         DeadlineExceeded,
         /// The store refuses its credentials.
@@ -142,10 +148,14 @@ words! {
         BucketNotFound,
         /// There is no such backup in the store.
         BackupNotFound,
+        /// Clusters of one name have backups there: it does not say whose is meant.
+        BackupAmbiguous,
         /// The store cannot be reached or read.
         StoreUnreachable,
         /// What was read back is not what was written.
         VerificationFailed,
+        /// No majority of the members could be asked for a backup's hash.
+        NotAgreed,
         /// No node takes the pod that was to do it.
         Unschedulable,
         /// What retention does not keep was deleted: the copy in the store is gone.
@@ -158,6 +168,10 @@ words! {
         Suspended,
         /// Backups are made when they are due.
         Scheduled,
+        /// Nothing was changed: the status says what would be done.
+        Planned,
+        /// What is to be done has to be confirmed.
+        WaitingForConfirmation,
         /// The target exists already.
         AlreadyExists,
     }

@@ -52,7 +52,8 @@ pub use schedule::{
     ConcurrencyPolicy, EngramBackupSchedule, EngramBackupScheduleSpec, EngramBackupScheduleStatus,
 };
 pub use store::{
-    EngramBackupStore, EngramBackupStoreSpec, EngramBackupStoreStatus, PvcStore, Retention, S3Store,
+    EngramBackupStore, EngramBackupStoreSpec, EngramBackupStoreStatus, PvcStore, Retention,
+    S3Store, Scratch, StorePods,
 };
 pub use tls::{Tls, TlsMode, TlsSide};
 

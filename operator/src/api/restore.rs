@@ -36,7 +36,8 @@ use super::parts::{LocalRef, yes};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self == oldSelf").message("a restore cannot be changed: make another one"),
+    validation = Rule::new("self.source == oldSelf.source && self.target == oldSelf.target && self.revisionBump == oldSelf.revisionBump && self.markCompacted == oldSelf.markCompacted")
+        .message("of a restore nothing but dryRun and confirm can be changed: make another one"),
     validation = Rule::new("self.markCompacted == (self.revisionBump > 0)")
         .message("revisionBump and markCompacted belong together: either revisionBump above 0 and markCompacted: true, or revisionBump: 0 and markCompacted: false"),
 )]
@@ -52,6 +53,13 @@ pub struct EngramRestoreSpec {
     /// Whether older revisions are marked compacted, so that watchers list anew.
     #[serde(default = "yes")]
     pub mark_compacted: bool,
+    /// Whether nothing is done but to find out what would be: see `plan` and `loss` of the status.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// The `planHash` of the status: what is done is this plan, or nothing. Needed after a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub confirm: Option<String>,
 }
 
 /// Which backup is restored: an EngramBackup, or one in a store.
@@ -72,6 +80,11 @@ pub struct RestoreSource {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub cluster: Option<String>,
+    /// With a store: which of the clusters of that name, by its ID, where several had it; with an
+    /// incarnation behind a slash where several had that. `engramctl backup list` shows them.
+    #[serde(rename = "clusterID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 130), regex(pattern = "^[0-9a-zA-Z]+(/[0-9a-zA-Z]+)?$"))]
+    pub cluster_id: Option<String>,
     /// With a store: the backup's ID, or `latest`.
     #[serde(default = "latest")]
     #[schemars(length(min = 1, max = 253))]
@@ -108,6 +121,15 @@ pub struct EngramRestoreStatus {
     /// The ID of the backup that is restored; of `latest`, once it was found.
     #[serde(rename = "backupID", skip_serializing_if = "Option::is_none")]
     pub backup_id: Option<String>,
+    /// What is to be done, or was: of a restore that was planned.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<String>,
+    /// What `confirm` has to be for this plan to be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan_hash: Option<String>,
+    /// What would be lost by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<String>,
     /// The revision that the restored cluster began with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<i64>,
@@ -128,6 +150,8 @@ pub struct EngramRestoreStatus {
 pub enum RestorePhase {
     /// The cluster is not made yet: the condition says what is waited for.
     Pending,
+    /// Nothing was changed: the status says what would be done.
+    Planned,
     /// The first member restores, or the others join.
     Running,
     /// Every member is ready.

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::backup::DeletionPolicy;
+use super::backup::{DeletionPolicy, is_zero};
 use super::parts::LocalRef;
 use super::store::Retention;
 
@@ -132,6 +132,12 @@ pub struct EngramBackupScheduleStatus {
     /// The backup after which the store was last pruned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pruned_after: Option<String>,
+    /// How often the prune after the newest backup was tried and failed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub prune_attempts: u32,
+    /// When it is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prune_retry_at: Option<Time>,
     /// What holds, by type: Ready, Pruned.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

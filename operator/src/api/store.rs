@@ -1,5 +1,6 @@
 //! A place that backups are kept in.
 
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -51,6 +52,41 @@ pub struct EngramBackupStoreSpec {
     /// A volume.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pvc: Option<PvcStore>,
+    /// The pods that reach it: backups, verifications, deletions, prunes.
+    #[serde(default)]
+    pub pods: StorePods,
+}
+
+/// The pods that reach a store.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StorePods {
+    /// What each asks of its node. Unset: 100m of CPU and 256Mi of memory, and at most the memory that
+    /// a member may use: verifying needs what a member's index needs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// Where a snapshot is spooled, and a backup restored to be looked at.
+    pub scratch: Scratch,
+}
+
+/// Room for a member's database, while it is backed up or verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Scratch {
+    /// How much, a quantity such as `20Gi`; more is not used. Unset: as much as a member's volume.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 32),
+        regex(pattern = "^[1-9][0-9]*(Ki|Mi|Gi|Ti|k|M|G|T)?$")
+    )]
+    pub size: Option<String>,
+    /// Whether each pod gets a volume of its own, which goes with it. Otherwise it is on the node's
+    /// disk.
+    pub claim: bool,
+    /// With a volume: its storage class. Unset: the default one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub storage_class_name: Option<String>,
 }
 
 /// A bucket of S3 or something compatible.

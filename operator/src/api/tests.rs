@@ -204,6 +204,25 @@ fn exactly_one_of_many_is_given() {
 }
 
 #[test]
+fn of_a_restore_the_dry_run_ends_with_a_confirmation_and_nothing_else_changes() {
+    let restore = |bump: i64, more: Value| -> EngramRestore {
+        let mut spec = json!({
+            "source": { "backupRef": { "name": "b" } }, "revisionBump": bump,
+            "target": { "name": "again", "spec": {} },
+        });
+        let more = more.as_object().unwrap().clone();
+        spec.as_object_mut().unwrap().extend(more);
+        object("EngramRestore", "r", &spec)
+    };
+    let dry = restore(1, json!({ "dryRun": true }));
+    let confirmed = restore(1, json!({ "confirm": "0123456789abcdef" }));
+    assert_eq!(said(confirmed.validate_cel_update(&dry)), "");
+    let other = restore(2, json!({ "dryRun": true }));
+    let text = said(other.validate_cel_update(&dry));
+    assert!(text.contains("nothing but dryRun and confirm"), "{text:?}");
+}
+
+#[test]
 fn a_bump_and_its_mark_belong_together() {
     let restore = |more: Value| {
         let mut spec = json!({

@@ -27,6 +27,8 @@ pub fn fill_hash(recovery: &Recovery, access: &StoreAccess) -> String {
         mounts,
         volumes,
         authorities,
+        // What other pods are like that reach it.
+        pods: _,
     } = access;
     digest(&json!([recovery, url, env, mounts, volumes, authorities]))
 }
@@ -59,6 +61,8 @@ pub(super) fn container(
         format!("--bump-revision={}", recovery.revision_bump),
         RESULT.to_owned(),
     ];
+    let whose = recovery.cluster_id.as_ref();
+    command.extend(whose.map(|id| format!("--cluster-id={id}")));
     if recovery.mark_compacted {
         command.push("--mark-compacted".into());
     }

@@ -8,13 +8,15 @@ use crate::api::Retention;
 pub enum Job {
     /// Asks whether the store can be read.
     Probe,
-    /// Takes a backup, by this ID.
-    Create {
-        /// The ID.
+    /// Says which backup is meant, and what it is.
+    Show {
+        /// Its ID, or `latest`.
         id: String,
-        /// Members and the Service in front of them: a follower is taken where one answers.
-        endpoints: Vec<String>,
+        /// Which of the clusters of that name, where it is said.
+        cluster_id: Option<String>,
     },
+    /// Takes a backup.
+    Create(Create),
     /// Reads a backup back, restores it in a scratch directory and compares it with its manifest.
     Verify {
         /// The ID.
@@ -26,7 +28,33 @@ pub enum Job {
         id: String,
     },
     /// Deletes what retention does not keep.
-    Prune(Retention),
+    Prune(Prune),
+}
+
+/// What is backed up, by whom, and under what name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Create {
+    /// The backup's ID.
+    pub id: String,
+    /// Members and the Service in front of them: a follower is taken where one answers.
+    pub endpoints: Vec<String>,
+    /// The schedule that makes it; none: a person.
+    pub owner: Option<String>,
+    /// The cluster's ID, where it is known: another one that answers there is not backed up.
+    pub cluster_id: Option<String>,
+    /// The cluster that it was restored from, with its incarnation.
+    pub continues: Option<String>,
+}
+
+/// Whose backups are pruned, and what is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prune {
+    /// The schedule that made them.
+    pub owner: String,
+    /// The cluster's ID and incarnation, where they are known.
+    pub cluster_id: Option<String>,
+    /// What is kept.
+    pub retention: Retention,
 }
 
 /// The program, in the image.
@@ -48,31 +76,72 @@ impl Job {
         };
         match self {
             Self::Probe => words("list", Vec::new()),
-            Self::Create { id, endpoints } => {
-                let more = [
-                    format!("--name={id}"),
-                    // The ID is this backup's own: who made it was lost before it could say so.
-                    "--or-existing".to_owned(),
-                    format!("--scratch-dir={scratch}"),
-                    format!("--endpoints={}", endpoints.join(",")),
-                    DIAL_TIMEOUT.to_owned(),
-                    COMMAND_TIMEOUT.to_owned(),
-                ];
-                words("create", more.into())
+            Self::Show { id, cluster_id } => {
+                let whose = cluster_id.iter().map(|id| format!("--cluster-id={id}"));
+                let backup = std::iter::once(format!("--backup={id}"));
+                words("show", backup.chain(whose).collect())
             }
+            Self::Create(create) => words("create", made(create, scratch)),
             Self::Verify { id } => {
                 let more = [format!("--backup={id}"), format!("--scratch-dir={scratch}")];
                 words("verify", more.into())
             }
             Self::Delete { id } => words("delete", vec![format!("--backup={id}")]),
-            Self::Prune(retention) => words("prune", kept(retention)),
+            Self::Prune(prune) => words("prune", pruned(prune)),
         }
+    }
+
+    /// Whether it needs the room of a member's database.
+    pub(super) fn spools(&self) -> bool {
+        matches!(self, Self::Create(_) | Self::Verify { .. })
     }
 
     /// Whether it speaks to the cluster, and not to the store alone.
     pub(super) fn speaks(&self) -> bool {
-        matches!(self, Self::Create { .. })
+        matches!(self, Self::Create(_))
     }
+}
+
+fn made(create: &Create, scratch: &str) -> Vec<String> {
+    // No `..`: a new wish does not compile until it reaches engramctl.
+    let Create {
+        id,
+        endpoints,
+        owner,
+        cluster_id,
+        continues,
+    } = create;
+    let mut more = vec![
+        format!("--name={id}"),
+        // The ID is this backup's own: who made it was lost before it could say so.
+        "--or-existing".to_owned(),
+        format!("--scratch-dir={scratch}"),
+        format!("--endpoints={}", endpoints.join(",")),
+        DIAL_TIMEOUT.to_owned(),
+        COMMAND_TIMEOUT.to_owned(),
+    ];
+    let flags = [
+        ("owner", owner),
+        ("cluster-id", cluster_id),
+        ("continues", continues),
+    ];
+    let given = |(flag, value): (&str, &Option<String>)| {
+        value.as_ref().map(|value| format!("--{flag}={value}"))
+    };
+    more.extend(flags.into_iter().filter_map(given));
+    more
+}
+
+fn pruned(prune: &Prune) -> Vec<String> {
+    let Prune {
+        owner,
+        cluster_id,
+        retention,
+    } = prune;
+    let mut words = vec![format!("--owner={owner}")];
+    words.extend(cluster_id.as_ref().map(|id| format!("--cluster-id={id}")));
+    words.extend(kept(retention));
+    words
 }
 
 /// What is kept, in engramctl's words: the same rules, of which each keeps what it keeps.

@@ -16,7 +16,7 @@ mod volume;
 
 pub use fill::{FILL_ANNOTATION, RESTORE_CONTAINER, fill_hash};
 pub(crate) use flags::TLS_DIRECTORY;
-pub use job::Job;
+pub use job::{Create, Job, Prune};
 pub use names::{
     CLIENT_PORT, KEEP_ANNOTATION, METRICS_PORT, Names, PEER_PORT, cluster_labels, member_labels,
     member_selector,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::api::{EngramBackupStore, PvcStore, S3Store};
+use crate::api::{EngramBackupStore, PvcStore, S3Store, StorePods};
 
 /// Where a store's volume is mounted.
 const MOUNT: &str = "/var/lib/engram-backups";
@@ -24,15 +24,21 @@ pub struct StoreAccess {
     pub volumes: Vec<Value>,
     /// The Secret with the authorities of the store's certificate, among the volumes.
     pub authorities: Option<String>,
+    /// What the pods that reach it are like.
+    pub pods: StorePods,
 }
 
 /// How a pod reaches `store`. A store without a place (which its schema refuses) has an empty URL.
 #[must_use]
 pub fn access(store: &EngramBackupStore) -> StoreAccess {
-    match (&store.spec.s3, &store.spec.pvc) {
+    let access = match (&store.spec.s3, &store.spec.pvc) {
         (Some(s3), _) => bucket(s3),
         (None, Some(pvc)) => volume(pvc),
         (None, None) => StoreAccess::default(),
+    };
+    StoreAccess {
+        pods: store.spec.pods.clone(),
+        ..access
     }
 }
 
@@ -94,10 +100,9 @@ fn volume(pvc: &PvcStore) -> StoreAccess {
     let volume = json!({ "name": "store", "persistentVolumeClaim": { "claimName": claim_name } });
     StoreAccess {
         url: format!("file://{place}"),
-        env: Vec::new(),
         mounts: vec![mount],
         volumes: vec![volume],
-        authorities: None,
+        ..StoreAccess::default()
     }
 }
 

@@ -303,13 +303,14 @@ fn a_backup_runs_once_with_the_clusters_certificates() {
         cluster_name: "demo",
         cluster: Some(&cluster),
         image: "engram:1",
-        job: Job::Create {
+        job: Job::Create(Create {
             id: "b-1".into(),
             endpoints: vec![
                 "https://demo-1.x:2379".into(),
                 "https://demo-client.x:2379".into(),
             ],
-        },
+            ..Create::default()
+        }),
         access: &access,
         deadline: 60,
         owner: None,
@@ -326,6 +327,93 @@ fn a_backup_runs_once_with_the_clusters_certificates() {
     ] {
         assert!(flags.contains(part), "{part} in {flags}");
     }
+}
+
+/// The pod of a job of `demo`'s.
+fn tool_of(cluster: &EngramCluster, store: serde_json::Value, job: Job) -> serde_json::Value {
+    let access = access(&self::store(store));
+    json!(tool_pod(&Tool {
+        name: "b-backup".into(),
+        namespace: "data".into(),
+        cluster_name: "demo",
+        cluster: Some(cluster),
+        image: "engram:1",
+        job,
+        access: &access,
+        deadline: 60,
+        owner: None,
+    }))
+}
+
+#[test]
+fn a_tools_pod_is_bounded_and_like_the_clusters_own() {
+    let cluster = cluster(json!({
+        "storage": { "size": "7Gi" },
+        "imagePullSecrets": [{ "name": "registry" }],
+        "resources": { "limits": { "memory": "3Gi", "cpu": "4" } },
+        "scheduling": { "priorityClassName": "high", "tolerations": [{ "key": "db" }] },
+    }));
+    let verify = || Job::Verify { id: "b-1".into() };
+    let pvc = || json!({ "pvc": { "claimName": "c" } });
+    let spec = &tool_of(&cluster, pvc(), verify())["spec"];
+    let container = &spec["containers"][0];
+    assert_eq!(
+        container["resources"],
+        json!({ "requests": { "cpu": "100m", "memory": "256Mi" }, "limits": { "memory": "3Gi" } })
+    );
+    assert_eq!(
+        scratch_of(spec),
+        &json!({ "name": "scratch", "emptyDir": { "sizeLimit": "7Gi" } })
+    );
+    assert_eq!(spec["imagePullSecrets"][0]["name"], "registry");
+    assert_eq!(spec["tolerations"][0]["key"], "db");
+    assert_eq!(spec["priorityClassName"], "high");
+    let away = "preferredDuringSchedulingIgnoredDuringExecution";
+    assert!(spec["affinity"]["podAntiAffinity"][away].is_array());
+    // What the profile `restricted` asks for.
+    let (pod, own) = (&spec["securityContext"], &container["securityContext"]);
+    assert_eq!(
+        (&pod["runAsNonRoot"], &pod["seccompProfile"]["type"]),
+        (&json!(true), &json!("RuntimeDefault"))
+    );
+    assert_eq!(own["allowPrivilegeEscalation"], false);
+    assert_eq!(own["capabilities"]["drop"], json!(["ALL"]));
+    assert_eq!(spec["automountServiceAccountToken"], false);
+    let spec = &tool_of(&cluster, pvc(), Job::Probe)["spec"];
+    assert_eq!(scratch_of(spec)["emptyDir"]["sizeLimit"], "64Mi");
+}
+
+#[test]
+fn a_store_says_what_its_pods_are_like() {
+    let small = cluster(json!({ "resources": { "limits": { "memory": "128Mi" } } }));
+    let verify = || Job::Verify { id: "b-1".into() };
+    let spec = &tool_of(&small, json!({ "pvc": { "claimName": "c" } }), verify())["spec"];
+    let resources = &spec["containers"][0]["resources"];
+    assert_eq!(
+        resources["requests"]["memory"], "128Mi",
+        "never above the limit"
+    );
+    let asked = json!({
+        "pvc": { "claimName": "c" },
+        "pods": {
+            "resources": { "requests": { "memory": "1Gi" } },
+            "scratch": { "size": "30Gi", "claim": true, "storageClassName": "slow" },
+        },
+    });
+    let spec = &tool_of(&small, asked, verify())["spec"];
+    assert_eq!(
+        spec["containers"][0]["resources"],
+        json!({ "requests": { "memory": "1Gi" } })
+    );
+    let claim = &scratch_of(spec)["ephemeral"]["volumeClaimTemplate"]["spec"];
+    assert_eq!(claim["storageClassName"], "slow");
+    assert_eq!(claim["resources"]["requests"]["storage"], "30Gi");
+}
+
+fn scratch_of(spec: &serde_json::Value) -> &serde_json::Value {
+    let volumes = spec["volumes"].as_array().expect("volumes");
+    let scratch = volumes.iter().find(|volume| volume["name"] == "scratch");
+    scratch.expect("the scratch space")
 }
 
 #[test]

@@ -2,21 +2,29 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::api::EngramCluster;
+use crate::api::{EngramCluster, StorePods};
 
 use super::job::{Job, PROGRAM, RESULT};
-use super::names::{Names, cluster_labels};
+use super::names::{Names, cluster_labels, member_selector};
 use super::pod::{container_security, pod_security, pull_policy, without_nulls};
+use super::quantity;
 use super::shaped;
 use super::store::StoreAccess;
 
 /// Where a tool's files for the cluster are.
 const TLS: &str = "/etc/engram/tls/client";
 /// Where a snapshot is spooled, and a backup restored to be looked at: the root file system is
-/// read-only. It needs the room of a member's database on the node.
+/// read-only.
 const SCRATCH: &str = "/scratch";
+/// The room of a job that spools nothing.
+const SCRATCH_MIN: &str = "64Mi";
+/// The room where neither the store nor a cluster says how much.
+const SCRATCH_DEFAULT: &str = "10Gi";
+/// What a pod asks of its node where nothing is said: chunks and tables, and a small index.
+const CPU: &str = "100m";
+const MEMORY: &str = "256Mi";
 
 /// One run of engramctl.
 #[derive(Clone, Debug)]
@@ -52,7 +60,7 @@ pub fn tool_pod(tool: &Tool<'_>) -> Pod {
     let mut mounts = tool.access.mounts.clone();
     let mut volumes = tool.access.volumes.clone();
     mounts.push(json!({ "name": "scratch", "mountPath": SCRATCH }));
-    volumes.push(json!({ "name": "scratch", "emptyDir": {} }));
+    volumes.push(scratch(tool));
     let secret = tool
         .cluster
         .filter(|_| tool.job.speaks())
@@ -73,6 +81,7 @@ pub fn tool_pod(tool: &Tool<'_>) -> Pod {
         "imagePullPolicy": tool.cluster.map_or("IfNotPresent", pull_policy),
         "command": command,
         "env": tool.access.env,
+        "resources": resources(tool),
         "securityContext": container_security(),
         "volumeMounts": mounts,
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -86,6 +95,8 @@ pub fn tool_pod(tool: &Tool<'_>) -> Pod {
         "imagePullSecrets": spec.map(|spec| &spec.image_pull_secrets),
         // A store's volume may be on the members' own nodes.
         "tolerations": spec.map(|spec| &spec.scheduling.tolerations),
+        "priorityClassName": spec.map(|spec| &spec.scheduling.priority_class_name),
+        "affinity": away_from_members(tool.cluster_name),
         "containers": [container],
         "volumes": volumes,
     });
@@ -101,4 +112,73 @@ pub fn tool_pod(tool: &Tool<'_>) -> Pod {
         },
         "spec": pod,
     }))
+}
+
+/// Bounded, so that a pod which needs more is ended before its node's disk is full.
+fn scratch(tool: &Tool<'_>) -> Value {
+    // No `..`: a new wish does not compile until it reaches the pod.
+    let crate::api::Scratch {
+        size,
+        claim,
+        storage_class_name,
+    } = &tool.access.pods.scratch;
+    if !tool.job.spools() {
+        return json!({ "name": "scratch", "emptyDir": { "sizeLimit": SCRATCH_MIN } });
+    }
+    let member = tool
+        .cluster
+        .map(|cluster| cluster.spec.storage.size.as_str());
+    let size = size.as_deref().or(member).unwrap_or(SCRATCH_DEFAULT);
+    if !claim {
+        return json!({ "name": "scratch", "emptyDir": { "sizeLimit": size } });
+    }
+    let mut spec = json!({
+        "accessModes": ["ReadWriteOnce"],
+        "resources": { "requests": { "storage": size } },
+    });
+    if let Some(class) = storage_class_name {
+        spec["storageClassName"] = json!(class);
+    }
+    let labels = cluster_labels(tool.cluster_name, "backup");
+    let template = json!({ "metadata": { "labels": labels }, "spec": spec });
+    json!({ "name": "scratch", "ephemeral": { "volumeClaimTemplate": template } })
+}
+
+fn resources(tool: &Tool<'_>) -> Value {
+    let StorePods {
+        resources,
+        scratch: _,
+    } = &tool.access.pods;
+    if let Some(resources) = resources {
+        return json!(resources);
+    }
+    let member = tool
+        .cluster
+        .and_then(|cluster| cluster.spec.resources.as_ref());
+    let limits = member.and_then(|member| member.limits.as_ref());
+    let memory = limits.and_then(|limits| limits.get("memory"));
+    let mut resources = json!({ "requests": { "cpu": CPU, "memory": MEMORY } });
+    if let Some(memory) = memory {
+        resources["limits"] = json!({ "memory": memory });
+        // A request is never above the limit.
+        if !is_above(&memory.0, MEMORY) {
+            resources["requests"]["memory"] = json!(memory);
+        }
+    }
+    resources
+}
+
+fn is_above(left: &str, right: &str) -> bool {
+    quantity::bytes(left) > quantity::bytes(right)
+}
+
+/// Where there is a choice: what a backup takes of a node is not a member's.
+fn away_from_members(cluster: &str) -> Value {
+    let term = json!({
+        "labelSelector": { "matchLabels": member_selector(cluster) },
+        "topologyKey": "kubernetes.io/hostname",
+    });
+    json!({ "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [
+        { "weight": 100, "podAffinityTerm": term },
+    ] } })
 }

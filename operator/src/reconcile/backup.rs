@@ -1,6 +1,7 @@
 //! One backup: made, read back, and deleted with its object where that is asked for.
 
 mod delete;
+mod retry;
 mod say;
 mod told;
 mod verify;
@@ -16,8 +17,9 @@ use crate::api::{
     BACKUP_FINALIZER, BackupPhase, ConditionKind, DeletionPolicy, EngramBackup, EngramBackupStatus,
     EngramCluster, Reason, is_true,
 };
-use crate::build::{self, Job, Tool};
+use crate::build::{self, Create, Job, Tool};
 
+use super::schedule;
 use super::tool::{self, Run, Summary};
 use super::{Context, Error, now, set_finalizer, write_status};
 
@@ -28,6 +30,8 @@ const CLUSTER_MAX_SECONDS: i64 = 600;
 /// How long it waits for an object that it names: it may be on its way with it.
 const OBJECT_MAX_SECONDS: i64 = 60;
 const SOON: Duration = Duration::from_secs(5);
+/// The pod that makes a backup.
+const PART: &str = "backup";
 
 /// One pass.
 pub(super) async fn reconcile(
@@ -114,23 +118,42 @@ async fn create(
     backup: &EngramBackup,
     status: &mut EngramBackupStatus,
 ) -> Result<(), Error> {
+    if retry::rests(context, backup, status, PART).await? {
+        return Ok(());
+    }
     let cluster = served(context, backup, status).await?;
     let endpoints = tool::endpoints(context, &cluster).await?;
-    let id = backup_id(backup);
-    let run = execute(context, backup, "backup", Job::Create { id, endpoints }).await?;
+    let found = cluster.status.unwrap_or_default();
+    let create = Create {
+        id: backup_id(backup),
+        endpoints,
+        owner: schedule::owner_of(backup),
+        cluster_id: found.cluster_id,
+        continues: found.restored.and_then(|from| from.of),
+    };
+    let run = execute(context, backup, PART, Job::Create(create)).await?;
+    came(backup, status, run);
+    Ok(())
+}
+
+/// How far the run has come that makes it.
+fn came(backup: &EngramBackup, status: &mut EngramBackupStatus, run: Run) {
+    if !matches!(run, Run::Done(_)) {
+        status.started_at.get_or_insert_with(|| Time(now()));
+        status.phase = Some(BackupPhase::Running);
+    }
     match run {
         Run::Running => {
-            status.started_at.get_or_insert_with(|| Time(now()));
-            status.phase = Some(BackupPhase::Running);
-            let message = "the backup is being made";
-            say::complete(status, backup, false, Reason::Running, message);
+            let message = retry::attempt(status, "the backup is being made");
+            say::complete(status, backup, false, Reason::Running, &message);
         }
         Run::Waiting { reason, message } => {
-            status.started_at.get_or_insert_with(|| Time(now()));
-            status.phase = Some(BackupPhase::Running);
             say::complete(status, backup, false, reason, &message);
         }
-        Run::Failed { reason, message } => say::failed(status, backup, reason, &message),
+        Run::Failed { reason, message } => match retry::again(status, reason, &message) {
+            Some(message) => say::complete(status, backup, false, Reason::Retrying, &message),
+            None => say::failed(status, backup, reason, &message),
+        },
         Run::Done(text) => match serde_json::from_str::<Summary>(text.trim()) {
             Ok(summary) => made(backup, status, summary),
             Err(error) => {
@@ -139,7 +162,6 @@ async fn create(
             }
         },
     }
-    Ok(())
 }
 
 /// The cluster, once it serves; one that has begun to be backed up need not go on serving.
@@ -166,7 +188,10 @@ async fn served(
 
 /// It is in the store. What is left is to read it back, where that was asked for.
 fn made(backup: &EngramBackup, status: &mut EngramBackupStatus, summary: Summary) {
+    let agreed = summary.agreed;
     status.backup_id = Some(summary.id);
+    status.cluster_id = Some(summary.cluster_id);
+    status.incarnation = Some(summary.incarnation);
     status.path = Some(summary.path);
     status.revision = Some(summary.revision);
     status.compact_revision = Some(summary.compact_revision);
@@ -174,7 +199,13 @@ fn made(backup: &EngramBackup, status: &mut EngramBackupStatus, summary: Summary
     status.size_bytes = Some(summary.size);
     status.engram_version = Some(summary.engram_version);
     status.completed_at = Some(Time(now()));
-    let message = "the backup is in the store";
+    retry::done(status);
+    let message = match agreed {
+        Some(false) => {
+            "the backup is in the store; no majority of the members could be asked for its hash"
+        }
+        _ => "the backup is in the store",
+    };
     say::complete(status, backup, true, Reason::Succeeded, message);
     say::verified(status, backup, false, Reason::NotRequested, "");
     status.phase = Some(BackupPhase::Completed);
@@ -295,8 +326,22 @@ mod tests {
         ] {
             let mut status = EngramBackupStatus::default();
             made(&backup, &mut status, summary());
-            let message = "chunk 1/00000000.chunk".to_owned();
-            verify::ended(&backup, &mut status, Run::Failed { reason, message });
+            let message = || "chunk 1/00000000.chunk".to_owned();
+            let failed = || Run::Failed {
+                reason,
+                message: message(),
+            };
+            verify::ended(&backup, &mut status, failed());
+            if reason == Reason::StoreUnreachable {
+                assert_eq!(
+                    status.phase,
+                    Some(BackupPhase::Verifying),
+                    "it is tried again"
+                );
+                assert_eq!(status.attempts, 1);
+                status.completed_at = Some(Time(now() - Duration::from_secs(6 * 3600)));
+                verify::ended(&backup, &mut status, failed());
+            }
             assert_eq!(status.phase, Some(phase));
             let verified = status.conditions.iter().find(|one| one.type_ == "Verified");
             let verified = verified.expect("it is said");
@@ -312,6 +357,62 @@ mod tests {
             let good = phase == BackupPhase::Completed;
             assert_eq!(is_true(&status.conditions, ConditionKind::Complete), good);
             assert!(is_settled(&backup, &status));
+        }
+    }
+
+    #[test]
+    fn a_fault_that_may_pass_does_not_cost_the_backup_and_a_refusal_does() {
+        let failure = |reason| Run::Failed {
+            reason,
+            message: "said the store".into(),
+        };
+        let backup = backup(false, 0);
+        let mut status = EngramBackupStatus::default();
+        for attempt in 1..=2 {
+            came(&backup, &mut status, Run::Running);
+            came(&backup, &mut status, failure(Reason::StoreUnreachable));
+            assert_eq!(
+                (status.attempts, status.phase),
+                (attempt, Some(BackupPhase::Running))
+            );
+            assert!(status.retry_at.is_some() && !is_settled(&backup, &status));
+            let said = &status.conditions[0];
+            assert_eq!(said.reason, "Retrying");
+            assert!(said.message.contains("said the store"), "{}", said.message);
+            let number = format!("attempt {attempt} failed");
+            assert!(said.message.contains(&number), "{}", said.message);
+        }
+        let mut good = status.clone();
+        let summary = r#"{"id":"a","clusterID":"c","incarnation":"0","revision":7,"compactRevision":-1,"hashKV":9,"size":5,"createdAt":"2026-01-01T00:00:00Z","engramVersion":"0.1.0","path":"s3://b/demo/a"}"#;
+        came(&backup, &mut good, Run::Done(summary.into()));
+        assert_eq!(good.phase, Some(BackupPhase::Completed));
+        assert_eq!((good.attempts, &good.retry_at), (0, &None));
+        came(&backup, &mut status, failure(Reason::AccessDenied));
+        assert_eq!(status.phase, Some(BackupPhase::Failed));
+        assert_eq!(status.retry_at, None);
+        // One that was begun long ago is given up.
+        let mut old = EngramBackupStatus {
+            started_at: Some(Time(now() - Duration::from_secs(6 * 3600))),
+            ..EngramBackupStatus::default()
+        };
+        came(&backup, &mut old, failure(Reason::StoreUnreachable));
+        assert_eq!(old.phase, Some(BackupPhase::Failed));
+    }
+
+    #[test]
+    fn a_hash_that_no_majority_answered_verifies_nothing() {
+        let backup = backup(true, 0);
+        for (said, holds) in [
+            (r#"{"id":"b","agreed":true}"#, true),
+            (r#"{"id":"b"}"#, true),
+            (r#"{"id":"b","agreed":false}"#, false),
+        ] {
+            let mut status = EngramBackupStatus::default();
+            made(&backup, &mut status, summary());
+            verify::ended(&backup, &mut status, Run::Done(said.into()));
+            assert_eq!(status.phase, Some(BackupPhase::Completed), "{said}");
+            let verified = is_true(&status.conditions, ConditionKind::Verified);
+            assert_eq!(verified, holds, "{said}");
         }
     }
 }

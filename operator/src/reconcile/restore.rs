@@ -1,5 +1,6 @@
 //! A restore: it makes a cluster whose first member begins with a backup, and watches it come up.
 
+mod plan;
 mod source;
 mod state;
 
@@ -19,6 +20,7 @@ use crate::api::{
 };
 
 use super::{Context, Course, Error, now, set_course, write_status};
+use plan::Planning;
 use source::Source;
 use state::State;
 
@@ -46,7 +48,9 @@ pub(super) async fn reconcile(
         return Ok(Next::await_change());
     };
     let before = restore.status.clone().unwrap_or_default();
-    if is_over(&before) || restore.meta().deletion_timestamp.is_some() {
+    let same = before.observed_generation == restore.metadata.generation;
+    let waits = same && waits_for_its_user(&before);
+    if is_over(&before) || waits || restore.meta().deletion_timestamp.is_some() {
         return Ok(Next::await_change());
     }
     let mut status = before.clone();
@@ -73,9 +77,17 @@ fn is_over(status: &EngramRestoreStatus) -> bool {
     )
 }
 
+/// Whether nothing happens before dryRun or confirm is changed: the store is not asked again and again.
+fn waits_for_its_user(status: &EngramRestoreStatus) -> bool {
+    let word = Reason::WaitingForConfirmation.as_str();
+    let complete = status.conditions.iter().find(|one| one.type_ == "Complete");
+    status.phase == Some(RestorePhase::Planned) || complete.is_some_and(|one| one.reason == word)
+}
+
 fn say(restore: &EngramRestore, status: &mut EngramRestoreStatus, state: State) {
     let (phase, reason, message) = match state {
         State::Pending(reason, message) => (RestorePhase::Pending, reason, message),
+        State::Planned(message) => (RestorePhase::Planned, Reason::Planned, message),
         State::Running(reason, message) => (RestorePhase::Running, reason, message),
         State::Completed(message) => (RestorePhase::Completed, Reason::Succeeded, message),
         State::Failed(reason, message) => (RestorePhase::Failed, reason, message),
@@ -87,7 +99,7 @@ fn say(restore: &EngramRestore, status: &mut EngramRestoreStatus, state: State) 
     let course = match phase {
         RestorePhase::Completed => Course::Good,
         RestorePhase::Failed => Course::Bad,
-        RestorePhase::Pending | RestorePhase::Running => Course::Open,
+        RestorePhase::Pending | RestorePhase::Planned | RestorePhase::Running => Course::Open,
     };
     let generation = restore.metadata.generation;
     set_course(&mut status.conditions, course, reason, &message, generation);
@@ -121,6 +133,9 @@ async fn advance(
     let clusters: Api<EngramCluster> = Api::namespaced(context.client.clone(), &namespace);
     let target = &restore.spec.target.name;
     let cluster = clusters.get_opt(target).await?;
+    if restore.spec.dry_run && status.started_at.is_none() {
+        return dry_run(context, restore, status, cluster.is_some()).await;
+    }
     let uid = restore.metadata.uid.as_deref();
     let ours = |one: &EngramCluster| one.annotations().get(ANNOTATION).map(String::as_str) == uid;
     match cluster {
@@ -158,9 +173,9 @@ async fn begin(
     restore: &EngramRestore,
     status: &mut EngramRestoreStatus,
 ) -> Result<State, Error> {
-    let source = match source::find(context, restore).await? {
-        Source::Waits(reason, message) => return Ok(State::Pending(reason, message)),
-        Source::Known(recovery) => recovery,
+    let source = match confirmed(context, restore, status).await? {
+        Planning::Not(state) => return Ok(state),
+        Planning::Made(recovery) => recovery,
     };
     let backup = source.backup.clone();
     match clusters
@@ -179,6 +194,64 @@ async fn begin(
     status.backup_id = Some(backup);
     let message = "the cluster is being made".to_owned();
     Ok(State::Running(Reason::Restoring, message))
+}
+
+/// Finds out what would be done, and does nothing.
+async fn dry_run(
+    context: &Context,
+    restore: &EngramRestore,
+    status: &mut EngramRestoreStatus,
+    target_exists: bool,
+) -> Result<State, Error> {
+    if let Planning::Not(state) = plan::make(context, restore, status).await? {
+        return Ok(state);
+    }
+    let hash = status.plan_hash.as_deref().unwrap_or_default();
+    let obstacle = match target_exists {
+        true => format!(
+            "; EngramCluster {} exists, and has to be deleted before",
+            restore.spec.target.name
+        ),
+        false => String::new(),
+    };
+    Ok(State::Planned(format!(
+        "nothing was changed: status.plan says what would be done, status.loss what would be lost; to do it, set dryRun: false and confirm: {hash}{obstacle}"
+    )))
+}
+
+/// What is to be done: at once, or where it was planned before, or a plan was confirmed, if that is
+/// the plan still.
+async fn confirmed(
+    context: &Context,
+    restore: &EngramRestore,
+    status: &mut EngramRestoreStatus,
+) -> Result<Planning, Error> {
+    let confirm = restore.spec.confirm.as_ref();
+    if confirm.is_none() && status.plan_hash.is_none() {
+        return Ok(match source::find(context, restore).await? {
+            Source::Waits(reason, message) => Planning::Not(State::Pending(reason, message)),
+            Source::Known(recovery) => Planning::Made(recovery),
+        });
+    }
+    if let (None, Some(hash)) = (confirm, &status.plan_hash) {
+        let message = format!("the plan has to be confirmed: set confirm: {hash}, or dryRun: true");
+        return Ok(Planning::Not(State::Pending(
+            Reason::WaitingForConfirmation,
+            message,
+        )));
+    }
+    let planning = plan::make(context, restore, status).await?;
+    if matches!(planning, Planning::Made(_)) && confirm != status.plan_hash.as_ref() {
+        let hash = status.plan_hash.as_deref().unwrap_or_default();
+        let message = format!(
+            "what was confirmed is another plan: read status.plan as it is now, and set confirm: {hash}"
+        );
+        return Ok(Planning::Not(State::Pending(
+            Reason::WaitingForConfirmation,
+            message,
+        )));
+    }
+    Ok(planning)
 }
 
 /// The cluster that is made. It is not owned: a cluster outlives the restore that made it.
@@ -203,6 +276,7 @@ fn recovery(restore: &EngramRestore, store: String, cluster: String, backup: Str
     Recovery {
         store_ref: LocalRef { name: store },
         cluster: Some(cluster),
+        cluster_id: restore.spec.source.cluster_id.clone(),
         backup,
         revision_bump: restore.spec.revision_bump,
         mark_compacted: restore.spec.mark_compacted,

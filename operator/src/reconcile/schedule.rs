@@ -38,6 +38,17 @@ pub(super) fn schedule_of(backup: &EngramBackup) -> Option<ObjectRef<EngramBacku
     Some(ObjectRef::new(name).within(&backup.namespace()?))
 }
 
+/// In the store: the schedule that made a backup, by which it is known there as its own. None of one
+/// that a person made.
+pub(super) fn owner_of(backup: &EngramBackup) -> Option<String> {
+    let name = backup.labels().get(LABEL)?;
+    Some(owner(&backup.namespace()?, name))
+}
+
+fn owner(namespace: &str, schedule: &str) -> String {
+    format!("EngramBackupSchedule/{namespace}/{schedule}")
+}
+
 /// One pass.
 pub(super) async fn reconcile(
     seen: Arc<EngramBackupSchedule>,
@@ -95,7 +106,7 @@ async fn pass(
     let backups: Api<EngramBackup> = Api::namespaced(context.client.clone(), &namespace);
     let made = made(&backups, schedule).await?;
     look_back(&made, status);
-    history::trim(context, &backups, schedule, &made).await?;
+    history::trim(&backups, schedule, &made).await?;
     let pruning = prune::prune(context, &backups, schedule, &made, status).await?;
     if spec.suspend {
         status.next_schedule_time = None;

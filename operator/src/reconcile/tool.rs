@@ -1,5 +1,6 @@
 //! Runs engramctl once in a pod.
 
+mod retry;
 mod verdict;
 
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -12,6 +13,7 @@ use crate::build::{AUTHORITIES_KEY, Names, StoreAccess, Tool, tool_pod};
 
 use super::{Context, Error, is_gone, now};
 
+pub(super) use retry::wait;
 pub(super) use verdict::{classify, essence, with_advice};
 
 /// How a run stands.
@@ -42,31 +44,54 @@ pub(super) enum Run {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Summary {
     pub id: String,
+    #[serde(rename = "clusterID")]
+    pub cluster_id: String,
+    pub incarnation: String,
     pub revision: i64,
     pub compact_revision: i64,
     #[serde(rename = "hashKV")]
     pub hash_kv: u32,
     pub size: i64,
+    pub created_at: String,
     pub engram_version: String,
     pub path: String,
+    /// Whether a majority of the members answered its hash.
+    pub agreed: Option<bool>,
+}
+
+/// What `engramctl backup verify` says; only what is read here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Verified {
+    pub agreed: Option<bool>,
 }
 
 /// Looks at a run, and begins it where there is none.
 pub(super) async fn run(context: &Context, tool: &Tool<'_>) -> Result<Run, Error> {
+    match look(context, tool).await? {
+        Some(run) => Ok(run),
+        None => {
+            let api: Api<Pod> = Api::namespaced(context.client.clone(), &tool.namespace);
+            begin(&api, tool).await
+        }
+    }
+}
+
+/// Looks at a run; none where it has no pod.
+async fn look(context: &Context, tool: &Tool<'_>) -> Result<Option<Run>, Error> {
     let api: Api<Pod> = Api::namespaced(context.client.clone(), &tool.namespace);
     let Some(pod) = api.get_opt(&tool.name).await? else {
-        return begin(&api, tool).await;
+        return Ok(None);
     };
     let owner = tool.owner.as_ref().map(|owner| &owner.uid);
     let owners = pod.owner_references();
     if !owners.iter().any(|one| Some(&one.uid) == owner) {
         // One of an object of this name that is gone: its own deletion is under way.
-        return Ok(Run::Running);
+        return Ok(Some(Run::Running));
     }
     if verdict::is_left_behind(&pod, now().as_second()) {
         // Its node does not answer. What was begun there is begun anew.
         clear(context, &tool.namespace, &tool.name).await?;
-        return Ok(Run::Running);
+        return Ok(Some(Run::Running));
     }
     let missing = match verdict::may_begin(&pod) {
         true => missing_authorities(context, &tool.namespace, tool.access).await?,
@@ -77,7 +102,7 @@ pub(super) async fn run(context: &Context, tool: &Tool<'_>) -> Result<Run, Error
         // What is said to have failed must not be done later.
         clear(context, &tool.namespace, &tool.name).await?;
     }
-    Ok(run)
+    Ok(Some(run))
 }
 
 /// What is wrong with the Secret of the store's authorities, which a pod that waits for it does not
@@ -111,11 +136,14 @@ pub(crate) async fn missing_authorities(
 async fn begin(api: &Api<Pod>, tool: &Tool<'_>) -> Result<Run, Error> {
     match api.create(&PostParams::default(), &tool_pod(tool)).await {
         Ok(_) => Ok(Run::Running),
-        // A quota, or a policy of the namespace's.
+        // A quota or a policy of the namespace's, which may let it in later; or something that is none.
         Err(kube::Error::Api(refused)) if matches!(refused.code, 403 | 422) => Ok(Run::Failed {
-            reason: Reason::Failed,
+            reason: match refused.code {
+                403 => Reason::Failed,
+                _ => Reason::InvalidSpec,
+            },
             message: format!(
-                "Kubernetes refuses the pod {}: {}",
+                "Kubernetes refuses the pod {}: {} (pods.resources of the EngramBackupStore is what it asks for)",
                 tool.name, refused.message
             ),
         }),
@@ -197,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_summary_is_read_and_half_of_one_is_none() {
-        let text = r#"{"id":"a","cluster":"demo","revision":7,"compactRevision":-1,"hashKV":9,"size":5,"createdAt":"2026-01-01T00:00:00Z","engramVersion":"0.1.0","path":"s3://b/demo/a"}"#;
+        let text = r#"{"id":"a","cluster":"demo","clusterID":"cdf8","incarnation":"0","revision":7,"compactRevision":-1,"hashKV":9,"size":5,"createdAt":"2026-01-01T00:00:00Z","engramVersion":"0.1.0","path":"s3://b/demo/a"}"#;
         let summary: Summary = serde_json::from_str(text).unwrap();
         assert_eq!((summary.id.as_str(), summary.hash_kv), ("a", 9));
         assert!(serde_json::from_str::<Summary>(r#"{"id":"a"}"#).is_err());

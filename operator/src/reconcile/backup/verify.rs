@@ -3,9 +3,15 @@
 use crate::api::{BackupPhase, EngramBackup, EngramBackupStatus, Reason};
 use crate::build::Job;
 
-use super::super::tool::Run;
+use super::super::tool::{Run, Verified};
 use super::super::{Context, Error};
-use super::{execute, say};
+use super::{execute, retry, say};
+
+/// The pod that reads a backup back.
+const PART: &str = "verify";
+const GOOD: &str = "restored in a scratch process: HashKV is the manifest's";
+const NOT_AGREED: &str = "it holds what one member had: when it was taken no majority of the members could \
+    be asked whether they have the same; make another backup while they answer";
 
 /// Whether it was completed without.
 pub(super) fn is_open(status: &EngramBackupStatus) -> bool {
@@ -16,8 +22,8 @@ pub(super) fn is_open(status: &EngramBackupStatus) -> bool {
 /// Says that it is being verified.
 pub(super) fn begin(backup: &EngramBackup, status: &mut EngramBackupStatus) {
     status.phase = Some(BackupPhase::Verifying);
-    let message = "the backup is being read back";
-    say::verified(status, backup, false, Reason::Running, message);
+    let message = retry::attempt(status, "the backup is being read back");
+    say::verified(status, backup, false, Reason::Running, &message);
 }
 
 /// Begins, or looks how it stands.
@@ -26,8 +32,11 @@ pub(super) async fn verify(
     backup: &EngramBackup,
     status: &mut EngramBackupStatus,
 ) -> Result<(), Error> {
+    if retry::rests(context, backup, status, PART).await? {
+        return Ok(());
+    }
     let id = status.backup_id.clone().unwrap_or_default();
-    match execute(context, backup, "verify", Job::Verify { id }).await {
+    match execute(context, backup, PART, Job::Verify { id }).await {
         Ok(run) => ended(backup, status, run),
         // The backup is none the worse for it.
         Err(Error::Input { reason, message }) => {
@@ -46,16 +55,26 @@ pub(super) fn ended(backup: &EngramBackup, status: &mut EngramBackupStatus, run:
             status.phase = Some(BackupPhase::Verifying);
             say::verified(status, backup, false, reason, &message);
         }
-        Run::Done(_) => {
+        Run::Done(text) => {
             status.phase = Some(BackupPhase::Completed);
-            let message = "restored in a scratch process: HashKV is the manifest's";
-            say::verified(status, backup, true, Reason::Succeeded, message);
+            retry::done(status);
+            let said: Verified = serde_json::from_str(text.trim()).unwrap_or_default();
+            match said.agreed {
+                Some(false) => say::verified(status, backup, false, Reason::NotAgreed, NOT_AGREED),
+                _ => say::verified(status, backup, true, Reason::Succeeded, GOOD),
+            }
         }
         Run::Failed { reason, message } if is_damage(reason) => {
+            retry::done(status);
             say::verified(status, backup, false, reason, &message);
             say::failed(status, backup, reason, &message);
         }
         Run::Failed { reason, message } => {
+            if let Some(message) = retry::again(status, reason, &message) {
+                status.phase = Some(BackupPhase::Verifying);
+                say::verified(status, backup, false, Reason::Retrying, &message);
+                return;
+            }
             status.phase = Some(BackupPhase::Completed);
             let message = format!("it is in the store, but could not be read back: {message}");
             say::verified(status, backup, false, reason, &message);

@@ -15,6 +15,8 @@ use super::super::tool::{classify, essence, with_advice};
 pub(super) enum State {
     /// The cluster cannot be made yet.
     Pending(Reason, String),
+    /// Nothing was changed: what would be done is known.
+    Planned(String),
     /// It comes up.
     Running(Reason, String),
     /// It is ready.
@@ -34,7 +36,11 @@ pub(super) fn of(cluster: &str, status: &EngramClusterStatus) -> State {
         return State::Running(Reason::Restoring, message);
     };
     // These do not pass by themselves, whatever is tried.
-    let refusals = [Reason::VerificationFailed, Reason::BackupNotFound];
+    let refusals = [
+        Reason::VerificationFailed,
+        Reason::BackupNotFound,
+        Reason::BackupAmbiguous,
+    ];
     let refusal = refusals
         .into_iter()
         .find(|reason| reason.as_str() == ready.reason);
@@ -52,9 +58,11 @@ pub(super) fn of(cluster: &str, status: &EngramClusterStatus) -> State {
 
 /// What `engramctl restore` says.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Said {
     from: String,
     revision: Option<i64>,
+    backup_of: Option<String>,
 }
 
 /// What a pod's restore said, where it has come to its good end.
@@ -65,6 +73,7 @@ pub(in crate::reconcile) fn restored(pod: &Pod) -> Option<RestoredFrom> {
     Some(RestoredFrom {
         backup_id,
         path: said.from,
+        of: said.backup_of,
         revision: said.revision,
     })
 }
@@ -123,8 +132,9 @@ mod tests {
 
     #[test]
     fn the_result_is_read_whether_the_work_was_done_now_or_before() {
-        let said = r#"{"restored":true,"from":"s3://b/p/demo/n-1","dataDir":"/d","revision":1000000007,"records":3,"clusterID":"a","memberID":"b"}"#;
+        let said = r#"{"restored":true,"from":"s3://b/p/demo/n-1","dataDir":"/d","revision":1000000007,"records":3,"clusterID":"a","memberID":"b","backupOf":"c/0"}"#;
         let from = restored(&pod(&ended(0, said), &json!({}))).unwrap();
+        assert_eq!(from.of.as_deref(), Some("c/0"));
         assert_eq!(
             (from.backup_id.as_str(), from.revision),
             ("n-1", Some(1_000_000_007))

@@ -1,26 +1,28 @@
 //! Which objects of a schedule's backups are kept.
 
 use kube::ResourceExt as _;
-use kube::api::Api;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use serde_json::{Value, json};
 
-use crate::api::{BACKUP_FINALIZER, BackupPhase, EngramBackup, EngramBackupSchedule};
+use crate::api::{
+    BACKUP_FINALIZER, BackupPhase, DeletionPolicy, EngramBackup, EngramBackupSchedule,
+};
 
-use super::super::{Context, Error, is_gone, set_finalizer, this_one};
+use super::super::{Error, is_gone, this_one};
 
 /// Deletes objects beyond the history limits, the oldest first. What they name stays in the store:
 /// that is retention's.
 pub(super) async fn trim(
-    context: &Context,
     backups: &Api<EngramBackup>,
     schedule: &EngramBackupSchedule,
     made: &[EngramBackup],
 ) -> Result<(), Error> {
     let spec = &schedule.spec;
     for backup in surplus(made, BackupPhase::Completed, spec.successful_history_limit) {
-        forget(context, backups, backup).await?;
+        forget(backups, backup).await?;
     }
     for backup in surplus(made, BackupPhase::Failed, spec.failed_history_limit) {
-        forget(context, backups, backup).await?;
+        forget(backups, backup).await?;
     }
     Ok(())
 }
@@ -36,17 +38,51 @@ fn surplus(made: &[EngramBackup], phase: BackupPhase, limit: u32) -> Vec<&Engram
     all
 }
 
-/// Deletes an object, and nothing in the store.
+/// Deletes an object, and nothing in the store. The object says so itself before it goes, so that
+/// whoever else works on it leaves the copy alone; where it has changed meanwhile the next pass looks
+/// again.
 pub(super) async fn forget(
-    context: &Context,
     backups: &Api<EngramBackup>,
     backup: &EngramBackup,
 ) -> Result<(), Error> {
     if backup.metadata.deletion_timestamp.is_some() {
         return Ok(());
     }
-    set_finalizer(context, backup, BACKUP_FINALIZER, false).await?;
-    remove(backups, backup).await
+    let name = backup.name_any();
+    let patch = Patch::Merge(kept(backup));
+    let kept = match backups.patch(&name, &PatchParams::default(), &patch).await {
+        Ok(kept) => kept,
+        Err(error) if is_overtaken(&error) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: kept.uid(),
+            resource_version: kept.resource_version(),
+        }),
+        ..DeleteParams::default()
+    };
+    match backups.delete(&name, &params).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_overtaken(&error) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What keeps the copy in the store, whoever deletes the object: no finalizer, and the policy that asks
+/// for none.
+fn kept(backup: &EngramBackup) -> Value {
+    let others = backup.finalizers().iter();
+    let others: Vec<&String> = others.filter(|one| *one != BACKUP_FINALIZER).collect();
+    json!({
+        "metadata": { "finalizers": others, "resourceVersion": backup.resource_version() },
+        "spec": { "deletionPolicy": DeletionPolicy::Retain },
+    })
+}
+
+/// Whether it is gone, or has changed since it was seen.
+fn is_overtaken(error: &kube::Error) -> bool {
+    is_gone(error) || matches!(error, kube::Error::Api(status) if status.code == 409)
 }
 
 /// Deletes an object, and what its deletion policy says.
@@ -67,6 +103,27 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_is_forgotten_says_itself_that_its_copy_stays() {
+        let backup: EngramBackup = serde_json::from_value(json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackup",
+            "metadata": {
+                "name": "b", "resourceVersion": "7",
+                "finalizers": ["engram.dev/backup", "else.where/one"],
+            },
+            "spec": {
+                "clusterRef": { "name": "demo" }, "storeRef": { "name": "s" },
+                "deletionPolicy": "Delete",
+            },
+        }))
+        .unwrap();
+        let expected = json!({
+            "metadata": { "finalizers": ["else.where/one"], "resourceVersion": "7" },
+            "spec": { "deletionPolicy": "Retain" },
+        });
+        assert_eq!(kept(&backup), expected);
+    }
 
     #[test]
     fn the_oldest_of_each_kind_go() {

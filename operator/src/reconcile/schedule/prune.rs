@@ -1,5 +1,6 @@
 //! After each new success: what retention does not keep goes, in the store and among the objects.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, ListParams};
 use kube::{Resource as _, ResourceExt as _};
 use serde::Deserialize;
@@ -8,11 +9,11 @@ use crate::api::{
     ConditionKind, EngramBackup, EngramBackupSchedule, EngramBackupScheduleStatus,
     EngramBackupStatus, Reason, set_condition,
 };
-use crate::build::{self, Job, Tool};
+use crate::build::{self, Job, Prune, Tool};
 
 use super::super::tool::{self, Run};
 use super::super::{Context, Error, now, write_status};
-use super::{LABEL, history, success};
+use super::{LABEL, history, owner, success};
 
 /// How long a prune may take.
 const DEADLINE_SECONDS: i64 = 3600;
@@ -38,22 +39,35 @@ pub(super) async fn prune(
     let Some(newest) = succeeded.max_by_key(|backup| success(backup)) else {
         return Ok(false);
     };
+    let began = success(newest).unwrap_or_default();
+    let cluster_id = newest.status.as_ref().and_then(whose);
     let newest = newest.name_any();
     if status.pruned_after.as_ref() == Some(&newest) {
         return Ok(false);
     }
     let namespace = schedule.namespace().unwrap_or_default();
+    let name = format!("{newest}-prune");
+    if let Some(at) = &status.prune_retry_at {
+        if now() < at.0 || !tool::clear(context, &namespace, &name).await? {
+            return Ok(true);
+        }
+        status.prune_retry_at = None;
+    }
     let store = tool::store(context, &namespace, &schedule.spec.store_ref.name).await?;
     let cluster_name = &schedule.spec.cluster_ref.name;
     let cluster = tool::cluster(context, &namespace, cluster_name).await?;
     let access = build::access(&store);
     let tool = Tool {
-        name: format!("{newest}-prune"),
+        name,
         namespace: namespace.clone(),
         cluster_name,
         cluster: cluster.as_ref(),
         image: &context.settings.image,
-        job: Job::Prune(retention.clone()),
+        job: Job::Prune(Prune {
+            owner: owner(&namespace, &schedule.name_any()),
+            cluster_id,
+            retention: retention.clone(),
+        }),
         access: &access,
         deadline: DEADLINE_SECONDS,
         owner: schedule.controller_owner_ref(&()),
@@ -65,19 +79,48 @@ pub(super) async fn prune(
             let message = format!("pruned after {newest}: {removed}");
             (true, Reason::Succeeded, message)
         }
-        Run::Failed { reason, message } => (false, reason, message),
+        Run::Failed { reason, message } => {
+            let failed = status.prune_attempts + 1;
+            if let Some(wait) = tool::wait(reason, failed, began, now()) {
+                status.prune_attempts = failed;
+                status.prune_retry_at = Some(Time(now() + wait));
+                let message = format!("attempt {failed} failed: {message}; it is tried again");
+                say(schedule, status, false, Reason::Retrying, message);
+                // Its words are kept; its name is this backup's, and there may be a newer one by then.
+                tool::clear(context, &namespace, &tool.name).await?;
+                return Ok(true);
+            }
+            (false, reason, message)
+        }
     };
-    // A failure is not tried again before the next backup: its pod's words are in the condition.
+    // What was refused is not tried again before the next backup.
     if !holds {
         context.event(schedule, true, "PruneFailed", &message).await;
     }
     tool::clear(context, &namespace, &tool.name).await?;
     status.pruned_after = Some(newest);
+    status.prune_attempts = 0;
+    say(schedule, status, holds, reason, message);
+    Ok(false)
+}
+
+fn say(
+    schedule: &EngramBackupSchedule,
+    status: &mut EngramBackupScheduleStatus,
+    holds: bool,
+    reason: Reason,
+    message: String,
+) {
     let generation = schedule.metadata.generation;
     let kind = ConditionKind::Pruned;
     let conditions = &mut status.conditions;
     set_condition(conditions, kind, holds, reason, message, generation, now());
-    Ok(false)
+}
+
+/// Whose a backup is: only that cluster's are pruned, and not those of another one that had its name.
+fn whose(backup: &EngramBackupStatus) -> Option<String> {
+    let (id, incarnation) = (backup.cluster_id.as_ref()?, backup.incarnation.as_ref()?);
+    Some(format!("{id}/{incarnation}"))
 }
 
 /// Backups that were deleted in the store: objects that schedules made go, those that people made
@@ -104,7 +147,7 @@ async fn forget(
     });
     for (backup, status) in gone {
         if backup.labels().contains_key(LABEL) {
-            history::forget(context, backups, backup).await?;
+            history::forget(backups, backup).await?;
         } else {
             mark(context, backup, status, &schedule.name_any()).await?;
         }

@@ -1,0 +1,238 @@
+//! What a restore would do, and what would be lost: found out without changing anything.
+
+use kube::api::Api;
+use kube::{Resource as _, ResourceExt as _};
+use sha2::{Digest as _, Sha256};
+
+use crate::api::{EngramCluster, EngramRestore, EngramRestoreStatus, Reason, Recovery};
+use crate::build::{self, Job, Tool};
+
+use super::super::tool::{self, Run, Summary};
+use super::super::{Context, Error};
+use super::source::{self, Source};
+use super::state::State;
+
+/// How long the store may think about which backup it is.
+const DEADLINE_SECONDS: i64 = 600;
+/// Digits of a plan's hash: enough to be told from every other plan of this restore.
+const HASH_DIGITS: usize = 16;
+
+/// How a plan stands.
+pub(super) enum Planning {
+    /// It is not made yet, or cannot be.
+    Not(State),
+    /// It is made, and written into the status: to be done with this.
+    Made(Recovery),
+}
+
+/// Makes the plan: asks the store which backup is meant, and writes into the status what would be
+/// done with it.
+pub(super) async fn make(
+    context: &Context,
+    restore: &EngramRestore,
+    status: &mut EngramRestoreStatus,
+) -> Result<Planning, Error> {
+    let recovery = match source::find(context, restore).await? {
+        Source::Waits(reason, message) => {
+            return Ok(Planning::Not(State::Pending(reason, message)));
+        }
+        Source::Known(recovery) => recovery,
+    };
+    let summary = match ask(context, restore, &recovery).await? {
+        Run::Running => {
+            let message = "the store is asked which backup it is".to_owned();
+            return Ok(Planning::Not(State::Pending(Reason::Running, message)));
+        }
+        Run::Waiting { reason, message } => {
+            return Ok(Planning::Not(State::Pending(reason, message)));
+        }
+        Run::Failed { reason, message } => {
+            return Ok(Planning::Not(State::Failed(reason, message)));
+        }
+        Run::Done(text) => text,
+    };
+    let namespace = restore.namespace().unwrap_or_default();
+    tool::clear(context, &namespace, &pod_name(restore)).await?;
+    let Ok(summary) = serde_json::from_str::<Summary>(summary.trim()) else {
+        let message = "engramctl's result cannot be read".to_owned();
+        return Ok(Planning::Not(State::Failed(Reason::Failed, message)));
+    };
+    let clusters: Api<EngramCluster> = Api::namespaced(context.client.clone(), &namespace);
+    let backed_up = recovery.cluster.as_deref().unwrap_or_default();
+    let backed_up = clusters.get_opt(backed_up).await?;
+    status.backup_id = Some(summary.id.clone());
+    status.plan = plan(restore, &recovery, &summary);
+    status.plan_hash = Some(hash(&status.plan));
+    status.loss = Some(loss(&summary, backed_up.as_ref()));
+    Ok(Planning::Made(Recovery {
+        backup: summary.id.clone(),
+        cluster_id: Some(whose(&summary)),
+        ..recovery
+    }))
+}
+
+fn pod_name(restore: &EngramRestore) -> String {
+    format!("{}-show", restore.name_any())
+}
+
+async fn ask(
+    context: &Context,
+    restore: &EngramRestore,
+    recovery: &Recovery,
+) -> Result<Run, Error> {
+    let namespace = restore.namespace().unwrap_or_default();
+    let store = tool::store(context, &namespace, &recovery.store_ref.name).await?;
+    let access = build::access(&store);
+    let tool = Tool {
+        name: pod_name(restore),
+        namespace,
+        cluster_name: recovery.cluster.as_deref().unwrap_or_default(),
+        cluster: None,
+        image: restore
+            .spec
+            .target
+            .spec
+            .image
+            .as_deref()
+            .unwrap_or(&context.settings.image),
+        job: Job::Show {
+            id: recovery.backup.clone(),
+            cluster_id: recovery.cluster_id.clone(),
+        },
+        access: &access,
+        deadline: DEADLINE_SECONDS,
+        owner: restore.controller_owner_ref(&()),
+    };
+    tool::run(context, &tool).await
+}
+
+fn whose(summary: &Summary) -> String {
+    format!("{}/{}", summary.cluster_id, summary.incarnation)
+}
+
+/// What would be done, step by step. It says nothing that changes by itself: its hash is confirmed.
+fn plan(restore: &EngramRestore, recovery: &Recovery, summary: &Summary) -> Vec<String> {
+    let target = &restore.spec.target;
+    let (store, revision) = (&recovery.store_ref.name, summary.revision);
+    let whose = whose(summary);
+    let mut plan = vec![
+        format!(
+            "backup {} of cluster {whose} is read from EngramBackupStore {store}: revision {revision}, taken {}, {} bytes, HashKV {}",
+            summary.id, summary.created_at, summary.size, summary.hash_kv
+        ),
+        format!(
+            "EngramCluster {} is made with {} members: the first one's volume is filled with it, the others join",
+            target.name, target.spec.replicas
+        ),
+    ];
+    plan.push(match recovery.revision_bump {
+        0 => "the revision stays: clients of the cluster that was backed up may meet revisions twice".into(),
+        bump => format!(
+            "the revision is moved on by {bump} to {}, and every older one counts as compacted: clients list anew",
+            revision.saturating_add(bump)
+        ),
+    });
+    plan
+}
+
+fn hash(plan: &[String]) -> String {
+    let digest = Sha256::digest(plan.join("\n"));
+    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits[..HASH_DIGITS].to_owned()
+}
+
+/// What would be missing, as far as is known: the cluster that was backed up may be there still.
+fn loss(summary: &Summary, backed_up: Option<&EngramCluster>) -> String {
+    let (revision, at) = (summary.revision, &summary.created_at);
+    let status = backed_up.and_then(|cluster| cluster.status.as_ref());
+    let same = status.filter(|one| one.cluster_id.as_ref() == Some(&summary.cluster_id));
+    let now = same.and_then(|status| status.revision);
+    let known = match now {
+        Some(now) if now > revision => format!(
+            ": at least {} revisions, by the status of the cluster that was backed up ({now})",
+            now - revision
+        ),
+        Some(_) => ": nothing, by the status of the cluster that was backed up".to_owned(),
+        None => String::new(),
+    };
+    format!("what was written after revision {revision}, {at}{known}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn restore(bump: i64) -> EngramRestore {
+        serde_json::from_value(json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramRestore", "metadata": { "name": "r" },
+            "spec": {
+                "source": { "storeRef": { "name": "s" }, "cluster": "demo" },
+                "target": { "name": "again", "spec": { "replicas": 3 } },
+                "revisionBump": bump, "markCompacted": bump > 0,
+            },
+        }))
+        .unwrap()
+    }
+
+    fn summary() -> Summary {
+        Summary {
+            id: "n-1".into(),
+            cluster_id: "cdf8".into(),
+            incarnation: "0".into(),
+            revision: 40,
+            created_at: "2026-01-02T03:00:00Z".into(),
+            ..Summary::default()
+        }
+    }
+
+    fn planned(bump: i64, summary: &Summary) -> Vec<String> {
+        let restore = restore(bump);
+        let (store, cluster) = ("s".to_owned(), "demo".to_owned());
+        let recovery = super::super::recovery(&restore, store, cluster, "latest".into());
+        plan(&restore, &recovery, summary)
+    }
+
+    #[test]
+    fn a_plan_names_the_backup_and_its_hash_changes_with_it() {
+        let one = planned(1_000, &summary());
+        let text = one.join(" ");
+        for part in [
+            "n-1",
+            "cdf8/0",
+            "revision 40",
+            "2026-01-02",
+            "again",
+            "3 members",
+            "1040",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_eq!(hash(&one), hash(&planned(1_000, &summary())));
+        let newer = Summary {
+            id: "n-2".into(),
+            ..summary()
+        };
+        assert_ne!(hash(&one), hash(&planned(1_000, &newer)));
+        assert_ne!(hash(&one), hash(&planned(0, &summary())));
+    }
+
+    #[test]
+    fn the_loss_is_what_the_cluster_has_had_since() {
+        let cluster = |status: Value| -> EngramCluster {
+            serde_json::from_value(json!({
+                "apiVersion": "engram.dev/v1alpha1", "kind": "EngramCluster",
+                "metadata": { "name": "demo" }, "spec": {}, "status": status,
+            }))
+            .unwrap()
+        };
+        let since = |status: Value| loss(&summary(), Some(&cluster(status)));
+        let at_least = since(json!({ "clusterID": "cdf8", "revision": 47 }));
+        assert!(at_least.contains("at least 7 revisions"), "{at_least}");
+        assert!(since(json!({ "clusterID": "cdf8", "revision": 40 })).contains("nothing"));
+        let another = since(json!({ "clusterID": "aa", "revision": 47 }));
+        assert_eq!(another, loss(&summary(), None));
+        assert!(another.contains("after revision 40, 2026-01-02T03:00:00Z"));
+    }
+}
