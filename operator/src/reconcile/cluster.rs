@@ -100,19 +100,20 @@ async fn tell_of_holder(context: &Context, cluster: &EngramCluster, holder: &str
     context.event(cluster, true, "HeldByAnother", &note).await;
 }
 
-/// Says that this installation looks after a cluster, before anything is done to it.
+/// Says that this installation looks after a cluster, before anything is done to it. Whether that is new.
 async fn take(
     context: &Context,
     cluster: &EngramCluster,
     version: &Version,
     status: &mut EngramClusterStatus,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let own = context.settings.installation();
     if status.held_by.as_ref() == Some(&own) {
-        return Ok(());
+        return Ok(false);
     }
     status.held_by = Some(own);
-    write_cluster_status(context, cluster, version, status).await
+    write_cluster_status(context, cluster, version, status).await?;
+    Ok(true)
 }
 
 /// How a pass ended.
@@ -130,8 +131,10 @@ async fn pass(
     status: &mut EngramClusterStatus,
 ) -> Result<Pass, Error> {
     let deleting = cluster.meta().deletion_timestamp.is_some();
-    take(context, cluster, version, status).await?;
-    if !deleting && set_finalizer(context, cluster, CLUSTER_FINALIZER, true).await? {
+    // Each of these changes the object that was read: the next pass reads it again.
+    if take(context, cluster, version, status).await?
+        || (!deleting && set_finalizer(context, cluster, CLUSTER_FINALIZER, true).await?)
+    {
         return Ok(Pass {
             busy: true,
             over: false,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
@@ -115,6 +116,21 @@ impl Context {
     where
         K: Resource<DynamicType = ()>,
     {
+        self.event_of(object, None, warning, reason, note).await;
+    }
+
+    /// The same, of something that belongs to the object: events of one reason are counted as one for each
+    /// of these, and only the first one's note is kept.
+    pub async fn event_of<K>(
+        &self,
+        object: &K,
+        related: Option<ObjectReference>,
+        warning: bool,
+        reason: &str,
+        note: &str,
+    ) where
+        K: Resource<DynamicType = ()>,
+    {
         let event = Event {
             type_: if warning {
                 EventType::Warning
@@ -125,7 +141,7 @@ impl Context {
             // Kubernetes takes 1024 characters.
             note: Some(note.chars().take(1000).collect()),
             action: reason.to_owned(),
-            secondary: None,
+            secondary: related,
         };
         if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
             tracing::warn!(%error, reason, "an event cannot be written");

@@ -34,7 +34,9 @@ impl Lab {
                     "uid": "cluster-uid", "generation": 1, "finalizers": ["engram.dev/cluster"],
                 },
                 "spec": spec,
-                "status": { "clusterID": "7", "lastMemberNumber": 3 },
+                "status": {
+                    "clusterID": "7", "lastMemberNumber": 3, "heldBy": "default/engram-operator",
+                },
             }),
         );
         let clients = Clients {
@@ -162,7 +164,7 @@ async fn a_store_that_was_corrected_reaches_the_first_member() {
         "tls": { "client": { "mode": "Disabled" }, "peer": { "mode": "Disabled" } },
     }));
     let mut cluster = lab.server.object(CLUSTER).unwrap();
-    cluster["status"] = json!({ "lastMemberNumber": 1 });
+    cluster["status"] = json!({ "lastMemberNumber": 1, "heldBy": "default/engram-operator" });
     lab.server.put(CLUSTER, cluster);
     lab.member(1);
     let path = format!("{MEMBERS}/demo-1");
@@ -279,7 +281,9 @@ async fn a_cluster_of_another_installation_is_left_alone_until_it_is_handed_over
     cluster["metadata"]["annotations"] =
         json!({ "engram.dev/operator": "default/engram-operator" });
     lab.server.put(CLUSTER, cluster);
-    lab.pass().await.unwrap();
+    for _ in 0..2 {
+        lab.pass().await.unwrap();
+    }
     assert_eq!(lab.server.paths("/pods/").len(), 1);
     let cluster = lab.server.object(CLUSTER).unwrap();
     assert_eq!(cluster["status"]["heldBy"], "default/engram-operator");
@@ -381,4 +385,26 @@ async fn an_idle_pass_asks_for_little_and_writes_nothing() {
     lab.pass().await.unwrap();
     let after = lab.server.object(&service).unwrap();
     assert_eq!(after["spec"]["selector"]["engram.dev/cluster"], "demo");
+}
+
+#[tokio::test]
+async fn what_is_done_to_each_member_is_an_event_of_its_own() {
+    let lab = Lab::new(json!({}));
+    for number in [1, 2, 3] {
+        lab.member(number);
+    }
+    lab.pass().await.unwrap();
+    let events: Vec<Value> = lab
+        .server
+        .paths("/events/")
+        .iter()
+        .filter_map(|path| lab.server.object(path))
+        .collect();
+    let started = events
+        .iter()
+        .filter(|event| event["reason"] == "StartingPod");
+    let mut notes: Vec<String> = started.map(|event| event["note"].to_string()).collect();
+    notes.sort();
+    assert_eq!(notes.len(), 3, "{events:#?}");
+    assert!(notes[1].contains("demo-2 is started"), "{notes:?}");
 }

@@ -1,6 +1,8 @@
 //! Does what was planned for a cluster, and says and counts what was done.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{Resource as _, ResourceExt as _};
 
 use crate::act::{Scene, act};
 use crate::api::{EngramCluster, EngramClusterStatus};
@@ -43,7 +45,7 @@ pub(super) async fn carry_out(
             continue;
         }
         match carry_out_one(context, cluster, version, sight, action, image, status).await {
-            Ok(()) => done(context, cluster, planned, action, status).await,
+            Ok(()) => done(context, cluster, sight, planned, action, status).await,
             Err(error @ Error::Input { .. }) if matches!(action, Action::ExpandVolume { .. }) => {
                 outcome.refused.get_or_insert(error);
             }
@@ -88,6 +90,7 @@ async fn carry_out_one(
 async fn done(
     context: &Context,
     cluster: &EngramCluster,
+    sight: &Sight,
     planned: &Plan,
     action: &Action,
     status: &mut EngramClusterStatus,
@@ -141,7 +144,30 @@ async fn done(
     if let Some(progress) = planned.progress.as_ref().filter(|_| action.is_disruptive()) {
         note = format!("{note}: {}", progress.message);
     }
-    context.event(cluster, warning, reason, &note).await;
+    let related = related(sight, action);
+    context
+        .event_of(cluster, related, warning, reason, &note)
+        .await;
+}
+
+/// The member that a step is about, as events name it.
+fn related(sight: &Sight, action: &Action) -> Option<ObjectReference> {
+    let name = match action {
+        Action::AddLearner { member }
+        | Action::StartPod { member }
+        | Action::StopPod { member }
+        | Action::RestartPod { member }
+        | Action::Promote { member, .. }
+        | Action::MoveLeader { to: member, .. }
+        | Action::DeleteMember { member, .. }
+        | Action::FinishRemoval { member }
+        | Action::ExpandVolume { member } => Some(member),
+        Action::RemoveMember { member, .. } => member.as_ref(),
+        Action::CreateMember { .. } => None,
+    }?;
+    let mut members = sight.members.iter();
+    let member = members.find(|member| member.name_any() == *name)?;
+    Some(member.object_ref(&()))
 }
 
 fn told(action: &Action) -> (&'static str, String) {
