@@ -112,6 +112,12 @@ charts: build e2e-tools ## Check the charts and their alerts, and that nothing g
 .PHONY: test
 test: build check unit charts one-member etcd-common backup cluster faults-ci kubernetes e2e ## What proves the product on one machine
 
+.PHONY: python-clients
+python-clients: tools ## Python's etcd3gw through the JSON gateway (takes it from Python's registry)
+	python3 -m venv $(CACHE)/python
+	$(CACHE)/python/bin/pip install --quiet etcd3gw==2.7.0
+	@$(call timed,Python clients,ENGRAM_PYTHON=$(CACHE)/python/bin/python $(CARGO) test --release --workspace --test one_member etcd3gw -- --ignored --nocapture)
+
 .PHONY: differential
 differential: build tools ## Random operations against a real etcd, a new seed each time (endless: stop it)
 	while $(CARGO) test --release --workspace --test one_member random_operations -- --nocapture; do :; done

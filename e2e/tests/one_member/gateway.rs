@@ -8,14 +8,14 @@ use engram_e2e::server::{Server, Setup};
 use engram_e2e::turn;
 
 /// No answer takes as long.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An answer: the status, the headers that say something of it, the body.
 #[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    status: String,
-    headers: Vec<String>,
-    body: String,
+pub struct Answer {
+    pub status: String,
+    pub headers: Vec<String>,
+    pub body: String,
 }
 
 /// Sends a request; what the answer is read from.
@@ -30,7 +30,7 @@ fn send(server: &Server, request: &str, headers: &str, body: &str) -> BufReader<
     BufReader::new(stream)
 }
 
-fn line(from: &mut BufReader<TcpStream>) -> String {
+pub fn line(from: &mut BufReader<TcpStream>) -> String {
     let mut line = String::new();
     from.read_line(&mut line).unwrap();
     line.trim_end().to_owned()
@@ -49,7 +49,7 @@ fn head(from: &mut BufReader<TcpStream>) -> (String, Vec<String>) {
     (status, headers)
 }
 
-fn ask(server: &Server, request: &str, headers: &str, body: &str) -> Answer {
+pub fn ask(server: &Server, request: &str, headers: &str, body: &str) -> Answer {
     let headers = format!("Connection: close\r\n{headers}");
     let mut from = send(server, request, &headers, body);
     let (status, headers) = head(&mut from);
@@ -70,7 +70,7 @@ fn ask(server: &Server, request: &str, headers: &str, body: &str) -> Answer {
 }
 
 /// The text without what differs from server to server.
-fn neutral(text: &str) -> String {
+pub fn neutral(text: &str) -> String {
     ["cluster_id", "member_id", "raft_term"]
         .iter()
         .fold(text.to_owned(), |text, name| {

@@ -82,7 +82,8 @@ impl<B: Backend> Edge<B> {
         } else {
             self.http(&request, false).await
         };
-        if let Some(origin) = access.origin(&request.headers) {
+        let is_http = answer.status() != StatusCode::SWITCHING_PROTOCOLS;
+        if let Some(origin) = access.origin(&request.headers).filter(|_| is_http) {
             allow(answer.headers_mut(), origin);
         }
         answer

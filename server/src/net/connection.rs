@@ -6,6 +6,8 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -15,6 +17,7 @@ use super::calls::{Begun, Calls};
 use super::coalesced::Coalesced;
 use super::driven::Driven;
 use super::limits::{self, Limits};
+use super::upgrade::Granted;
 use super::{Handler, PeerInfo, farewell};
 
 /// How every HTTP/2 connection of a client begins (RFC 9113, 3.4).
@@ -59,26 +62,77 @@ where
     if is_http2 {
         io.count_frames(PREFACE.len(), limits.ping_interval_min);
     }
-    let service = hyper::service::service_fn(move |request| {
-        let answer = handler.call(request, &peer);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
-    let hyper_io = TokioIo::new(io.clone());
     let last = io.clone();
-    let begun = Begun::default();
-    let calls = Calls::new(begun.clone());
     let served = if is_http2 {
-        let connection = http2_builder(limits, begun).serve_connection(hyper_io, service);
-        let driven = Driven::new(Mapped(connection), calls, io);
-        drive(driven, limits.shutdown_grace, stop).await
+        serve_http2(io, handler, peer, limits, stop).await
     } else {
-        let connection = http1_builder().serve_connection(hyper_io, service);
-        let driven = Driven::new(Mapped(connection), calls, io);
-        drive(driven, limits.shutdown_grace, stop).await
+        serve_http1(io, handler, peer, limits, stop).await
     };
     if last.is_sent_away() {
         farewell::close(last).await;
     }
+    served
+}
+
+async fn serve_http2<IO, H>(
+    io: Coalesced<IO>,
+    handler: H,
+    peer: PeerInfo,
+    limits: &Limits,
+    stop: watch::Receiver<bool>,
+) -> Result<(), ConnectionError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Handler,
+{
+    let service = hyper::service::service_fn(move |request| {
+        let answer = handler.call(request, &peer);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let begun = Begun::default();
+    let calls = Calls::new(begun.clone());
+    let hyper_io = TokioIo::new(io.clone());
+    let connection = http2_builder(limits, begun).serve_connection(hyper_io, service);
+    let driven = Driven::new(Mapped(connection), calls, io);
+    drive(driven, limits.shutdown_grace, stop).await
+}
+
+async fn serve_http1<IO, H>(
+    io: Coalesced<IO>,
+    handler: H,
+    peer: PeerInfo,
+    limits: &Limits,
+    stop: watch::Receiver<bool>,
+) -> Result<(), ConnectionError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Handler,
+{
+    let granted = Granted::default();
+    let looking = granted.clone();
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        let asked = hyper::upgrade::on(&mut request);
+        let answer = handler.call(request, &peer);
+        let granted = looking.clone();
+        async move {
+            let mut answer = answer.await;
+            granted.look(asked, &mut answer);
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let no_calls = || Calls::new(Begun::default());
+    let hyper_io = TokioIo::new(io.clone());
+    let connection = http1_builder().serve_connection(hyper_io, service);
+    let mapped = Mapped(connection.with_upgrades());
+    let driven = Driven::new(mapped, no_calls(), io.clone());
+    drive(driven, limits.shutdown_grace, stop.clone()).await?;
+    let Some(conversation) = granted.begin::<IO>().await else {
+        return Ok(());
+    };
+    let driven = Driven::new(conversation, no_calls(), io.clone());
+    let served = drive(driven, limits.shutdown_grace, stop).await;
+    io.begin_turn(false);
+    farewell::close(io).await;
     served
 }
 
@@ -128,7 +182,7 @@ fn http1_builder() -> http1::Builder {
 }
 
 async fn drive<C, IO>(
-    mut driven: Driven<Mapped<C>, IO>,
+    mut driven: Driven<C, IO>,
     grace: Duration,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), ConnectionError>
@@ -146,17 +200,20 @@ where
         driven.dismiss().await;
         return ended;
     }
-    Pin::new(&mut driven.connection().get_mut().0).begin_shutdown();
+    driven.connection().begin_shutdown();
     tokio::time::timeout(grace, driven).await.unwrap_or(Ok(()))
 }
 
-/// What both of hyper's connections can do.
-trait Connection: Future<Output = hyper::Result<()>> + Unpin {
+/// What is served on a connection.
+pub(super) trait Connection: Future<Output = Result<(), ConnectionError>> + Unpin {
     /// Says goodbye; calls under way are finished.
     fn begin_shutdown(self: Pin<&mut Self>);
 }
 
-impl<IO, S, E> Connection for http2::Connection<IO, S, E>
+/// One of hyper's connections.
+struct Mapped<C>(C);
+
+impl<IO, S, E> Connection for Mapped<http2::Connection<IO, S, E>>
 where
     http2::Connection<IO, S, E>: Future<Output = hyper::Result<()>> + Unpin,
     IO: hyper::rt::Read + hyper::rt::Write + Unpin,
@@ -166,29 +223,26 @@ where
     <S::ResBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     E: hyper::rt::bounds::Http2ServerConnExec<S::Future, S::ResBody>,
 {
-    fn begin_shutdown(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
+    fn begin_shutdown(mut self: Pin<&mut Self>) {
+        Pin::new(&mut self.0).graceful_shutdown();
     }
 }
 
-impl<IO, S> Connection for http1::Connection<IO, S>
+impl<IO, S> Connection for Mapped<http1::UpgradeableConnection<IO, S>>
 where
-    http1::Connection<IO, S>: Future<Output = hyper::Result<()>> + Unpin,
+    http1::UpgradeableConnection<IO, S>: Future<Output = hyper::Result<()>> + Unpin,
     IO: hyper::rt::Read + hyper::rt::Write + Unpin,
     S: hyper::service::HttpService<hyper::body::Incoming>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     S::ResBody: http_body::Body + 'static,
     <S::ResBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    fn begin_shutdown(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
+    fn begin_shutdown(mut self: Pin<&mut Self>) {
+        Pin::new(&mut self.0).graceful_shutdown();
     }
 }
 
-/// A connection with this room's error.
-struct Mapped<C>(C);
-
-impl<C: Connection> Future for Mapped<C> {
+impl<C: Future<Output = hyper::Result<()>> + Unpin> Future for Mapped<C> {
     type Output = Result<(), ConnectionError>;
 
     fn poll(

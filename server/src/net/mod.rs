@@ -29,6 +29,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+mod upgrade;
 
 pub use coalesced::Coalesced;
 pub use limits::{Limits, STREAMS_DEFAULT};
@@ -37,6 +38,7 @@ pub use listener::{Address, BindOptions, Listener};
 pub use runtimes::{Notice, Runtimes, Traffic};
 pub use security::Security;
 pub use stream::{Socket, Stream};
+pub use upgrade::{Io, Session};
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -11,6 +11,7 @@ mod paths;
 mod pieces;
 mod requests;
 mod slices;
+mod websocket;
 
 use std::borrow::Cow;
 
@@ -65,6 +66,9 @@ impl<B: Backend> Edge<B> {
         };
         if path == "/v3" {
             return redirect();
+        }
+        if websocket::is_asked(&request.headers) {
+            return websocket::open(self.clone(), request, peer);
         }
         let Some(method) = paths::find(&path) else {
             return answers::failure(&Status::new(Code::NotFound, "Not Found"));
