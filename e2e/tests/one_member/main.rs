@@ -14,6 +14,7 @@ mod etcdctl;
 mod full_disk;
 mod gateway;
 mod locks;
+mod odd_clients;
 mod stop_and_settings;
 mod tls;
 mod watched_over;

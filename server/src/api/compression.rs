@@ -1,15 +1,18 @@
-//! Messages that a client has compressed: gzip, as etcd takes it. Answers are not compressed, which
-//! every client takes.
+//! Messages that a client has compressed: gzip, as etcd takes it. Answers to calls are not compressed,
+//! which every client takes; the page of metrics is, for who asks for it.
 //!
 //! Invariant: what a message becomes is bounded before it is made, whatever its bytes say.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use flate2::Compression;
 use flate2::read::MultiGzDecoder;
+use flate2::write::GzEncoder;
 use http::HeaderMap;
+use http::header::ACCEPT_ENCODING;
 use http_body::{Body, Frame as HttpFrame};
 use tonic::Status;
 
@@ -53,6 +56,28 @@ impl Encoding {
             (flag, _) => Err(Refusal::unexpected_payload_format(flag)),
         }
     }
+}
+
+/// Whether a page may be compressed for whoever sent these headers.
+pub(super) fn takes_gzip(headers: &HeaderMap) -> bool {
+    let named = headers.get_all(ACCEPT_ENCODING);
+    let named = named.iter().filter_map(|value| value.to_str().ok());
+    named.flat_map(|text| text.split(',')).any(|part| {
+        let (name, weight) = part.split_once(';').unwrap_or((part, ""));
+        let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
+        name.trim() == "gzip"
+            && weight
+                .trim()
+                .parse::<f64>()
+                .is_ok_and(|weight| weight > 0.0)
+    })
+}
+
+/// A page, compressed quickly.
+pub(super) fn gzip(page: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let written = encoder.write_all(page).and_then(|()| encoder.finish());
+    written.expect("memory takes what is written to it")
 }
 
 fn inflate(message: &[u8], max: usize) -> Result<Bytes, Refusal> {

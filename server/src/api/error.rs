@@ -211,7 +211,10 @@ impl Refusal {
     /// No such method or service.
     pub fn unknown_method(path: &str, service_known: bool) -> Refusal {
         let trimmed = path.strip_prefix('/').unwrap_or(path);
-        let (service, method) = trimmed.rsplit_once('/').unwrap_or(("", trimmed));
+        let Some((service, method)) = trimmed.rsplit_once('/') else {
+            let text = format!("malformed method name: {path:?}");
+            return Refusal::told(Code::Unimplemented, text);
+        };
         let text = if service_known {
             format!("unknown method {method} for service {service}")
         } else {

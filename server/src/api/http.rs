@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
-use http::{Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use tonic::body::Body;
 
-use super::Edge;
 use super::backend::Backend;
 use super::error::Refusal;
+use super::{Edge, compression};
 use crate::config::ETCD_VERSION;
 use crate::threads;
 use crate::types::request::{AlarmType, Range};
@@ -31,6 +31,7 @@ pub(super) const CHECKS: &[(&str, &str)] = &[
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const JSON_TEXT: &str = "application/json; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 
 impl<B: Backend> Edge<B> {
@@ -56,9 +57,9 @@ impl<B: Backend> Edge<B> {
         let query = Query::parse(request.uri.query().unwrap_or_default());
         match path {
             "/health" => self.health(&query).await,
-            "/metrics" => self.metrics_page(),
+            "/metrics" => self.metrics_page(&request.headers).await,
             "/version" => self.version(),
-            "/debug/vars" => self.variables(),
+            "/debug/vars" => page(StatusCode::OK, JSON_TEXT, self.variables()),
             "/livez" | "/readyz" => {
                 let of = path.trim_start_matches('/');
                 let excluded = query.all("exclude");
@@ -73,10 +74,22 @@ impl<B: Backend> Edge<B> {
         }
     }
 
-    fn metrics_page(&self) -> Response<Body> {
+    async fn metrics_page(&self, headers: &HeaderMap) -> Response<Body> {
+        let _scrape = self.metrics().scrape();
         let mut text = self.backend().metrics_text();
         self.metrics().render(&mut text);
-        page(StatusCode::OK, METRICS, text)
+        if !compression::takes_gzip(headers) {
+            return page(StatusCode::OK, METRICS, text);
+        }
+        // Milliseconds, which calls on this thread need not wait for.
+        let compressed = threads::spawn_blocking(move || compression::gzip(text.as_bytes()));
+        let Ok(compressed) = compressed.await else {
+            return panicked();
+        };
+        let mut answer = page(StatusCode::OK, METRICS, compressed);
+        let gzip = HeaderValue::from_static("gzip");
+        answer.headers_mut().insert(CONTENT_ENCODING, gzip);
+        answer
     }
 
     fn version(&self) -> Response<Body> {
@@ -87,26 +100,6 @@ impl<B: Backend> Edge<B> {
             "storage": self.storage_version().as_deref().unwrap_or("unknown"),
         });
         page(StatusCode::OK, JSON, versions.to_string())
-    }
-
-    fn variables(&self) -> Response<Body> {
-        let (status, header) = (self.backend().status(), self.backend().header());
-        let id = |member: crate::types::MemberId| member.to_string();
-        let variables = serde_json::json!({
-            "cmdline": std::env::args().collect::<Vec<_>>(),
-            "raft.status": {
-                "id": id(header.member),
-                "term": status.raft_term,
-                "commit": status.raft_index,
-                "applied": status.raft_applied_index,
-                "lead": status.leader.map(id).unwrap_or_else(|| "0".into()),
-            },
-        });
-        page(
-            StatusCode::OK,
-            "application/json; charset=utf-8",
-            variables.to_string(),
-        )
     }
 
     async fn health(&self, query: &Query<'_>) -> Response<Body> {
@@ -249,8 +242,12 @@ fn sub_check(path: &str) -> Option<(&'static str, &'static str)> {
     CHECKS.iter().copied().find(|check| *check == (of, name))
 }
 
-fn page(status: StatusCode, content_type: &'static str, text: String) -> Response<Body> {
-    let body = http_body_util::Full::new(bytes::Bytes::from(text));
+fn page(
+    status: StatusCode,
+    content_type: &'static str,
+    text: impl Into<bytes::Bytes>,
+) -> Response<Body> {
+    let body = http_body_util::Full::new(text.into());
     let mut response = Response::new(Body::new(body));
     *response.status_mut() = status;
     response

@@ -58,12 +58,24 @@ struct Check {
     errors: AtomicU64,
 }
 
+/// See [`Metrics::scrape`].
+pub(super) struct Scrape<'a>(&'a Metrics);
+
+impl Drop for Scrape<'_> {
+    fn drop(&mut self) {
+        self.0.scraping.fetch_sub(1, Relaxed);
+        self.0.scrapes.fetch_add(1, Relaxed);
+    }
+}
+
 /// The edge's counters.
 pub struct Metrics {
     calls: Vec<Call>,
     received_bytes: AtomicU64,
     sent_bytes: AtomicU64,
     versions: RwLock<Vec<Version>>,
+    scrapes: AtomicU64,
+    scraping: AtomicU64,
     health_successes: AtomicU64,
     health_failures: AtomicU64,
     checks: Vec<Check>,
@@ -84,6 +96,8 @@ impl Metrics {
             received_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
             versions: RwLock::default(),
+            scrapes: AtomicU64::new(0),
+            scraping: AtomicU64::new(0),
             health_successes: AtomicU64::new(0),
             health_failures: AtomicU64::new(0),
             checks: super::http::CHECKS.iter().copied().map(check).collect(),
@@ -167,6 +181,12 @@ impl Metrics {
         count(versions.last().expect("pushed just now"));
     }
 
+    /// A scrape of the metrics, until it is dropped; it is counted as it ends.
+    pub(super) fn scrape(&self) -> Scrape<'_> {
+        self.scraping.fetch_add(1, Relaxed);
+        Scrape(self)
+    }
+
     pub(super) fn health(&self, healthy: bool) {
         let counter = if healthy {
             &self.health_successes
@@ -225,6 +245,7 @@ impl Metrics {
             head(out, name, help, "counter")?;
             writeln!(out, "{name} {}", value.load(Relaxed))?;
         }
+        self.write_scrapes(out)?;
         self.write_versions(out)?;
         self.write_checks(out)?;
         self.durations.write(out)
@@ -275,6 +296,26 @@ impl Metrics {
                      grpc_service=\"{service}\",grpc_type=\"{kind}\"}} {value}"
                 )?;
             }
+        }
+        Ok(())
+    }
+
+    /// As Go's Prometheus library counts its own page; it has no other answers here.
+    fn write_scrapes(&self, out: &mut String) -> std::fmt::Result {
+        let name = "promhttp_metric_handler_requests_in_flight";
+        head(
+            out,
+            name,
+            "Current number of scrapes being served.",
+            "gauge",
+        )?;
+        writeln!(out, "{name} {}", self.scraping.load(Relaxed))?;
+        let name = "promhttp_metric_handler_requests_total";
+        let help = "Total number of scrapes by HTTP status code.";
+        head(out, name, help, "counter")?;
+        let served = self.scrapes.load(Relaxed);
+        for (code, count) in [("200", served), ("500", 0), ("503", 0)] {
+            writeln!(out, "{name}{{code=\"{code}\"}} {count}")?;
         }
         Ok(())
     }

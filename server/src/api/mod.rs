@@ -18,6 +18,7 @@ mod charged;
 mod cluster;
 mod compression;
 mod concurrency;
+mod content;
 mod durations;
 pub mod error;
 mod framing;
@@ -35,6 +36,7 @@ mod streams;
 pub mod table;
 #[cfg(test)]
 mod tests;
+mod variables;
 mod watch;
 
 pub use access::Access;
@@ -72,6 +74,8 @@ const MESSAGE_OVERHEAD: usize = 512 << 10;
 /// Requests that may wait for memory to be received, and for how long: what has come of them waits
 /// in the connection's window.
 const REQUESTS_WAITING_MAX: usize = 32;
+/// Headers that take less are not charged while their call is under way.
+const HEADERS_CHARGED_MIN: usize = 16 << 10;
 const REQUEST_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a client may take to send a request, besides what its size takes.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -167,6 +171,9 @@ impl<B: Backend> Handler for Edge<B> {
             if is_grpc(&request) {
                 return edge.call_grpc(request, peer).await;
             }
+            if edge.is_call(&request) {
+                return content::refused(request.headers());
+            }
             edge.call_http(request, peer).await
         })
     }
@@ -244,8 +251,7 @@ impl<B: Backend> Handler for MetricsEdge<B> {
 
 fn is_grpc<R>(request: &Request<R>) -> bool {
     let content_type = request.headers().get(::http::header::CONTENT_TYPE);
-    request.version() == ::http::Version::HTTP_2
-        && content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    request.version() == ::http::Version::HTTP_2 && content_type.is_some_and(content::is_grpc)
 }
 
 /// Decodes a request's message.
@@ -359,8 +365,19 @@ impl<B: Backend> Edge<B> {
 
     /// Answers a gRPC call; a panic in it ends the call alone.
     async fn call_grpc(self, request: Request<Incoming>, peer: PeerInfo) -> Response<Body> {
+        let named = content::subtype(request.headers());
         let answered = ForCaller::new(self.grpc(request, peer)).await;
-        answered.unwrap_or_else(|_| Refusal::PANICKED.into_status().into_http())
+        let mut answer = answered.unwrap_or_else(|_| Refusal::PANICKED.into_status().into_http());
+        if let Some(named) = named {
+            content::echo(&named, answer.headers_mut());
+        }
+        answer
+    }
+
+    /// Whether a request asks for a call over HTTP/2, whatever it says that it carries.
+    fn is_call(&self, request: &Request<Incoming>) -> bool {
+        request.version() == ::http::Version::HTTP_2
+            && self.0.table.find(request.uri().path()).is_some()
     }
 
     /// The same for a request that is not gRPC.
@@ -381,6 +398,13 @@ impl<B: Backend> Edge<B> {
         };
         self.metrics().started(at);
         let memory = self.memory(&peer);
+        let _headers = match content::header_bytes(request.headers()) {
+            bytes if bytes < HEADERS_CHARGED_MIN => None,
+            bytes => match Box::pin(memory.take(bytes)).await {
+                Ok(charge) => Some(charge),
+                Err(_) => return Refusal::OVERLOADED.into_status().into_http(),
+            },
+        };
         match ROWS[at].kind {
             Kind::Unary => {
                 let answer = self.unary(at, request, peer.address, &memory).await;
@@ -512,6 +536,7 @@ impl<B: Backend> Edge<B> {
             Rpc::MoveLeader => Box::pin(self.move_leader(message)).await,
             Rpc::Downgrade => Box::pin(self.downgrade(message)).await,
             Rpc::HealthCheck => health::check(message),
+            Rpc::HealthList => health::list(message),
             Rpc::Lock => Box::pin(self.lock(message)).await,
             Rpc::Unlock => Box::pin(self.unlock(message)).await,
             Rpc::Campaign => Box::pin(self.campaign(message)).await,

@@ -149,6 +149,7 @@ table! {
     }
     "grpc.health.v1.Health" {
         HealthCheck = "Check" Unary Open;
+        HealthList = "List" Unary Open;
         HealthWatch = "Watch" ServerStream Open;
     }
 }

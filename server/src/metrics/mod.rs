@@ -7,7 +7,7 @@
 
 mod network;
 mod operations;
-mod process;
+pub mod process;
 
 pub use network::{Network, Transfer};
 pub use operations::Operations;

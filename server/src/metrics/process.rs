@@ -56,6 +56,11 @@ pub fn families() -> Vec<MetricFamily> {
     families
 }
 
+/// How many files the process may have open.
+pub fn file_limit() -> Option<u64> {
+    crate::fs::file_limit()
+}
+
 /// When the process began, seconds since 1970: ticks since the boot, and when that was.
 fn started_seconds() -> Option<f64> {
     let text = crate::fs::read_text("/proc/self/stat")?;
@@ -84,7 +89,8 @@ fn network_bytes() -> Option<(u64, u64)> {
     Some((value("InOctets")?, value("OutOctets")?))
 }
 
-fn memory() -> Option<(u64, u64)> {
+/// Resident and mapped memory, bytes.
+pub fn memory() -> Option<(u64, u64)> {
     let text = crate::fs::read_text("/proc/self/statm")?;
     let mut pages = text.split_whitespace().map(str::parse::<u64>);
     let virtual_pages = pages.next()?.ok()?;

@@ -21,6 +21,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::authority::Authorities;
 use super::frames::Frames;
 
 /// How much is gathered before a write waits for the socket.
@@ -39,6 +40,8 @@ const READ_A_TURN_BEHIND: usize = 4 << 10;
 const REQUESTS_A_TURN: u64 = 64;
 /// A buffer grown beyond this is given back when it is empty: idle connections stay small.
 const BUFFER_KEPT: usize = 32 << 10;
+/// What is read at once of a frame that was cut.
+const HELD_CHUNK: usize = 4 << 10;
 /// Slices of one vectored write; the system takes up to 1024.
 const SLICES_MAX: usize = 64;
 
@@ -54,7 +57,7 @@ impl<IO> Clone for Coalesced<IO> {
 
 struct Gather<IO> {
     io: IO,
-    /// What was read before the protocol was known, to be read again.
+    /// What was read before the protocol was known, or was held, to be read again.
     replay: Vec<u8>,
     replayed: usize,
     buffer: Vec<u8>,
@@ -67,6 +70,10 @@ struct Gather<IO> {
     left: u64,
     /// Of an HTTP/2 client.
     frames: Option<Frames>,
+    /// The same.
+    authorities: Option<Authorities>,
+    /// What was read and cannot be handed on before more is.
+    held: Vec<u8>,
     /// The client was told to calm down.
     sent_away: bool,
     /// What this turn may still read, bytes.
@@ -88,6 +95,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Coalesced<IO> {
             blocked: false,
             left: 0,
             frames: None,
+            authorities: None,
+            held: Vec::new(),
             sent_away: false,
             readable: READ_A_TURN,
             requests_until: REQUESTS_A_TURN,
@@ -98,7 +107,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Coalesced<IO> {
     /// From here on it speaks HTTP/2: frames that ask for nothing are counted, those of the replay
     /// too, and who sends too many of them is told to calm down and sent away.
     pub(super) fn count_frames(&self, preface_bytes: usize, ping_interval_min: Duration) {
-        self.0.lock().frames = Some(Frames::after(preface_bytes, ping_interval_min));
+        let mut gather = self.0.lock();
+        gather.frames = Some(Frames::after(preface_bytes, ping_interval_min));
+        gather.authorities = Some(Authorities::default());
     }
 
     /// Whether the client was told to calm down: it shall read that.
@@ -268,11 +279,15 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Coalesced<IO> {
         let before = buf.filled().len();
         if gather.replayed == gather.replay.len() {
             ready!(gather.poll_read(cx, buf))?;
-        } else {
+        }
+        if gather.replayed < gather.replay.len() && buf.filled().len() == before {
             let rest = &gather.replay[gather.replayed..];
             let taken = rest.len().min(buf.remaining());
             buf.put_slice(&rest[..taken]);
             gather.replayed += taken;
+            if gather.replayed == gather.replay.len() {
+                (gather.replay, gather.replayed) = (Vec::new(), 0);
+            }
         }
         let read = &buf.filled()[before..];
         gather.readable = gather.readable.saturating_sub(read.len());
@@ -281,8 +296,52 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Coalesced<IO> {
 }
 
 impl<IO: AsyncRead + Unpin> Gather<IO> {
-    /// Reads no more than this turn may.
+    /// Reads what can be handed on: into the buffer, or to be read again.
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        while self.held.is_empty() {
+            let before = buf.filled().len();
+            ready!(self.poll_fill(cx, buf))?;
+            let read = &mut buf.filled_mut()[before..];
+            let Some(authorities) = &mut self.authorities else {
+                return Poll::Ready(Ok(()));
+            };
+            let whole = authorities.look(read);
+            self.held.extend_from_slice(&read[whole..]);
+            buf.set_filled(before + whole);
+            if whole > 0 || self.held.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        self.poll_held(cx)
+    }
+
+    /// Reads the rest of a frame that was held, and has it read again.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut chunk = [0; HELD_CHUNK];
+        loop {
+            let missing = Authorities::missing(&self.held).min(HELD_CHUNK);
+            if missing == 0 {
+                break;
+            }
+            let mut part = ReadBuf::new(&mut chunk[..missing]);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut part))?;
+            if part.filled().is_empty() {
+                // The end, in the middle of a frame.
+                return Poll::Ready(Ok(()));
+            }
+            self.held.extend_from_slice(part.filled());
+        }
+        let mut held = std::mem::take(&mut self.held);
+        if let Some(authorities) = &mut self.authorities {
+            authorities.look(&mut held);
+        }
+        self.replay = held;
+        self.replayed = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads no more than this turn may.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let max = self.readable;
         if buf.remaining() <= max {
             return Pin::new(&mut self.io).poll_read(cx, buf);

@@ -13,6 +13,7 @@
 //!   resets, send buffers, frames that ask for nothing, a client that reads nothing, the shutdown.
 //! - TLS is below the gathering: what leaves in one send is one record, up to its 16 KiB.
 
+mod authority;
 mod bell;
 mod calls;
 mod coalesced;

@@ -17,7 +17,51 @@ pub fn families(core: &Core) -> Vec<MetricFamily> {
     families.extend(alarms(core));
     families.extend(watch(core));
     families.extend(peers(core));
+    families.extend(always_zero());
     families
+}
+
+/// What an etcd without clients of its v2 API and without a proxy in it shows as zero.
+fn always_zero() -> Vec<MetricFamily> {
+    let gauges = [
+        (
+            "etcd_debugging_store_watchers",
+            "Count of currently active watchers.",
+        ),
+        (
+            "etcd_grpc_proxy_cache_hits_total",
+            "Total number of cache hits",
+        ),
+        (
+            "etcd_grpc_proxy_cache_keys_total",
+            "Total number of keys/ranges cached",
+        ),
+        (
+            "etcd_grpc_proxy_cache_misses_total",
+            "Total number of cache misses",
+        ),
+        (
+            "etcd_grpc_proxy_watchers_coalescing_total",
+            "Total number of current watchers coalescing",
+        ),
+    ];
+    let counters = [
+        (
+            "etcd_debugging_store_expires_total",
+            "Total number of expired keys.",
+        ),
+        (
+            "etcd_debugging_store_watch_requests_total",
+            "Total number of incoming watch requests (new or reestablished).",
+        ),
+        (
+            "etcd_grpc_proxy_events_coalescing_total",
+            "Total number of events coalescing",
+        ),
+    ];
+    let gauges = gauges.map(|(name, help)| count(name, help, 0));
+    let counters = counters.map(|(name, help)| total(name, help, 0));
+    gauges.into_iter().chain(counters).collect()
 }
 
 fn peers(core: &Core) -> Option<MetricFamily> {

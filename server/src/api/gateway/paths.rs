@@ -150,6 +150,7 @@ mod tests {
         let etcds = [
             "/etcdserverpb.KV/RangeStream",
             "/grpc.health.v1.Health/Check",
+            "/grpc.health.v1.Health/List",
             "/grpc.health.v1.Health/Watch",
         ];
         assert_eq!(without, etcds);

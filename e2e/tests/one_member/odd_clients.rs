@@ -1,0 +1,256 @@
+//! Requests that are not quite what today's clients send, beside a real etcd.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use engram_e2e::server::{Server, Setup};
+use engram_e2e::turn;
+use tonic_prost::prost::bytes::Bytes;
+
+use super::gateway::{PATIENCE, ask};
+
+/// A request over HTTP/2.
+struct Call<'a> {
+    path: &'a str,
+    content_type: &'a str,
+    /// Bytes of a header besides.
+    metadata: usize,
+}
+
+/// A call's end: HTTP's status, the content type, gRPC's status and message.
+type End = (u16, String, String, String);
+
+const RANGE: &str = "/etcdserverpb.KV/Range";
+/// A range of the key "a", framed.
+const OF_A: &[u8] = b"\0\0\0\0\x03\x0a\x01a";
+
+fn end(server: &Server, call: &Call<'_>) -> Result<End, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let answered = tokio::time::timeout(PATIENCE, answer(server, call)).await;
+        answered.unwrap().map_err(|error| error.to_string())
+    })
+}
+
+async fn answer(server: &Server, call: &Call<'_>) -> Result<End, h2::Error> {
+    let stream = tokio::net::TcpStream::connect(server.address())
+        .await
+        .unwrap();
+    let mut builder = h2::client::Builder::new();
+    builder.max_header_list_size(1 << 20);
+    let (sender, connection) = builder.handshake::<_, Bytes>(stream).await?;
+    tokio::spawn(connection);
+    let request = http::Request::post(format!("http://localhost{}", call.path))
+        .header("te", "trailers")
+        .header("content-type", call.content_type)
+        .header("x", "a".repeat(call.metadata))
+        .body(())
+        .unwrap();
+    let mut sender = sender.ready().await?;
+    let (answer, mut body) = sender.send_request(request, false)?;
+    // It may have been answered already.
+    let _ = body.send_data(Bytes::from_static(OF_A), true);
+    let (head, mut body) = answer.await?.into_parts();
+    while let Some(data) = body.data().await {
+        let _ = body.flow_control().release_capacity(data?.len());
+    }
+    let trailers = body.trailers().await?.unwrap_or_default();
+    let text = |name: &str| {
+        let value = head.headers.get(name).or_else(|| trailers.get(name));
+        value.map_or(String::new(), |value| value.to_str().unwrap().to_owned())
+    };
+    // grpc-go encodes less of a message than it may.
+    let message = text("grpc-message")
+        .replace("%20", " ")
+        .replace("%22", "\"");
+    Ok((
+        head.status.as_u16(),
+        text("content-type"),
+        text("grpc-status"),
+        message,
+    ))
+}
+
+#[test]
+fn odd_calls_end_as_on_a_real_etcd() {
+    let _turn = turn::take("odd clients");
+    let (etcd, server) = (Setup::etcd().start(), Setup::engram().start());
+    let grpc = "application/grpc";
+    for (path, content_type) in [
+        (RANGE, grpc),
+        (RANGE, "application/grpc+proto"),
+        (RANGE, "application/grpc;proto"),
+        (RANGE, "application/grpc+"),
+        (RANGE, "application/grpcx"),
+        (RANGE, "text/plain"),
+        ("/etcdserverpb.KV", grpc),
+        ("/etcdserverpb.KV/", grpc),
+        ("/etcdserverpb.KV/Nothing", grpc),
+        ("/nothing.KV/Range", grpc),
+        ("/a/etcdserverpb.KV/Range", grpc),
+        ("/grpc.health.v1.Health/List", grpc),
+    ] {
+        let call = Call {
+            path,
+            content_type,
+            metadata: 1,
+        };
+        let [wanted, got] = [&etcd, &server].map(|server| end(server, &call));
+        assert_eq!(got, wanted, "{path} {content_type}");
+    }
+    for metadata in [100_000, 300_000] {
+        let call = Call {
+            path: RANGE,
+            content_type: grpc,
+            metadata,
+        };
+        let [wanted, got] = [&etcd, &server].map(|server| end(server, &call));
+        assert_eq!(got, wanted, "{metadata} bytes of metadata");
+        assert_eq!(got.unwrap().2, "0", "{metadata} bytes of metadata");
+    }
+    for request in [
+        "OPTIONS /health",
+        "OPTIONS /metrics",
+        "GET /config/local/log",
+    ] {
+        let [wanted, got] = [&etcd, &server].map(|server| ask(server, request, "", ""));
+        assert_eq!(got, wanted, "{request}");
+    }
+}
+
+/// A page as it came, and whether its head says that it is compressed.
+fn page(server: &Server, path: &str, headers: &str) -> (bool, Vec<u8>) {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!("GET {path} HTTP/1.0\r\nHost: x\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap();
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let body = answer.split_off(end + 4);
+    (head.contains("content-encoding: gzip"), body)
+}
+
+#[test]
+fn pages_for_machines_have_what_a_real_etcds_have() {
+    let _turn = turn::take("pages");
+    let (etcd, server) = (Setup::etcd().start(), Setup::engram().start());
+    for asked in ["", "gzip", "deflate, gzip;q=0.5", "gzip;q=0", "identity"] {
+        let headers = format!("Accept-Encoding: {asked}\r\n");
+        let [wanted, got] = [&etcd, &server].map(|server| page(server, "/metrics", &headers));
+        assert_eq!(got.0, wanted.0, "{asked}");
+        assert_eq!(got.1.starts_with(&[0x1f, 0x8b]), got.0, "{asked}");
+    }
+    // Go's runtime is not here; neither are the parts that a row of docs/compatibility.md names.
+    let differ = [
+        "go_",
+        "etcd_debugging_auth_revision",
+        "etcd_debugging_disk_backend_commit_",
+        "etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds",
+        "etcd_debugging_server_watch_send_loop_",
+        "etcd_debugging_snap_save_",
+        "etcd_disk_wal_write_duration_seconds",
+        "etcd_mvcc_db_open_read_transactions",
+        "etcd_server_apply_duration_seconds",
+        "etcd_server_go_version",
+        "etcd_server_snapshot_apply_in_progress_total",
+        "etcd_snap_",
+    ];
+    let families = |server: &Server| {
+        let text = String::from_utf8(page(server, "/metrics", "").1).unwrap();
+        let lines = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let mut lines: Vec<String> = lines.map(str::to_owned).collect();
+        lines.retain(|line| !differ.iter().any(|name| line.starts_with(name)));
+        lines
+    };
+    let ours = families(&server);
+    let missing: Vec<_> = families(&etcd)
+        .into_iter()
+        .filter(|family| !ours.contains(family))
+        .collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+    let variables = |server: &Server| -> Vec<String> {
+        let text = page(server, "/debug/vars", "").1;
+        let variables: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert!(variables["file_descriptor_limit"].as_u64() > Some(100));
+        assert!(variables["raft.status"]["raftState"] == "StateLeader");
+        variables.as_object().unwrap().keys().cloned().collect()
+    };
+    assert_eq!(variables(&server), variables(&etcd));
+}
+
+/// Frames on a call's stream until it ends, by their types; `authority` is a string of HPACK, with its
+/// length before it.
+fn frames(stream: &mut TcpStream, id: u8, authority: &[u8]) -> Vec<u8> {
+    let path = RANGE.as_bytes();
+    let mut block = vec![0x83, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
+    block.extend_from_slice(path);
+    block.extend_from_slice(authority);
+    block.extend_from_slice(b"\x0f\x10\x10application/grpc\x00\x02te\x08trailers");
+    let frame = |kind, flags, payload: &[u8]| {
+        let len = u8::try_from(payload.len()).unwrap();
+        [&[0, 0, len, kind, flags, 0, 0, 0, id][..], payload].concat()
+    };
+    let sent = [frame(1, 4, &block), frame(0, 1, OF_A)].concat();
+    stream.write_all(&sent).unwrap();
+    let mut kinds = Vec::new();
+    loop {
+        let mut header = [0; 9];
+        stream.read_exact(&mut header).unwrap();
+        let [_, a, b, kind, flags, .., of] = header;
+        let mut payload = vec![0; usize::from(u16::from_be_bytes([a, b]))];
+        stream.read_exact(&mut payload).unwrap();
+        if of == id && matches!(kind, 0 | 1 | 3) {
+            kinds.push(kind);
+            if kind == 3 || flags & 1 != 0 {
+                return kinds;
+            }
+        }
+    }
+}
+
+#[test]
+fn authorities_of_old_clients_are_taken() {
+    let _turn = turn::take("authorities of old clients");
+    let (etcd, server) = (Setup::etcd().start(), Setup::engram().start());
+    let plain = |text: &str| [&[0x41, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    // What Go's client 3.5.0 says, in Huffman's code as it sends it.
+    let of_3_5_0 = [
+        &[0x41, 0x80 | 22][..],
+        &[
+            0xff, 0xa3, 0x54, 0x64, 0x98, 0x74, 0x51, 0xea, 0x0f, 0xfd, 0x84, 0x4e, 0xae, 0x05,
+            0xc0, 0xb8, 0x6e, 0x09, 0x97, 0x5f, 0xff, 0xe7,
+        ],
+    ]
+    .concat();
+    for authority in [
+        plain("127.0.0.1:2379"),
+        plain(""),
+        plain("/"),
+        plain("#initially=[127.0.0.1:2379]"),
+        of_3_5_0,
+        plain("%23initially=%5B127.0.0.1:2379%5D"),
+        plain("unix:///tmp/etcd.sock"),
+        plain("localhost:2379,localhost:22379"),
+    ] {
+        let [wanted, got] = [&etcd, &server].map(|server| {
+            let mut stream = TcpStream::connect(server.address()).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+            stream.write_all(begin).unwrap();
+            let first = frames(&mut stream, 1, &authority);
+            // The second time the server's table remembers it.
+            [first, frames(&mut stream, 3, &[0xbe])]
+        });
+        let text = String::from_utf8_lossy(&authority);
+        assert_eq!(got, wanted, "{text}");
+        assert_eq!(got, [[1, 0, 1], [1, 0, 1]], "{text}");
+    }
+}
