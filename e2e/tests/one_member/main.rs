@@ -17,5 +17,6 @@ mod locks;
 mod odd_clients;
 mod stop_and_settings;
 mod tls;
+mod unix_peers;
 mod watched_over;
 mod websocket;

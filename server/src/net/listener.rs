@@ -44,6 +44,14 @@ pub(super) enum Accepted {
     Unix(std::os::unix::net::UnixStream),
 }
 
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Listener {
+        Listener {
+            socket: Socket::Tcp(listener),
+        }
+    }
+}
+
 impl Listener {
     /// Binds. Call it within a runtime; connections are queued by the system from here on and
     /// accepted once the listener is served.
@@ -53,7 +61,7 @@ impl Listener {
     pub(super) fn bind(address: &Address, options: BindOptions) -> io::Result<Listener> {
         match address {
             Address::Tcp(address) => bind_tcp(*address, options),
-            Address::Unix(path) => bind_unix(path),
+            Address::Unix(_) => Bound::bind(address, options)?.into_listener(),
         }
     }
 
@@ -63,6 +71,12 @@ impl Listener {
             Socket::Tcp(listener) => listener.local_addr().ok(),
             Socket::Unix(..) => None,
         }
+    }
+
+    /// Accepts a connection, for the runtime that this is called on.
+    pub(crate) async fn accept_here(&self) -> io::Result<(super::Socket, PeerAddress)> {
+        let (accepted, peer) = self.accept().await?;
+        Ok((accepted.into_socket()?, peer))
     }
 
     pub(super) async fn accept(&self) -> io::Result<(Accepted, PeerAddress)> {
@@ -96,15 +110,42 @@ fn bind_tcp(address: SocketAddr, options: BindOptions) -> io::Result<Listener> {
     })
 }
 
-/// Binds and listens without a runtime: for listeners that another thread serves. The socket does not
-/// block: the runtime that takes it over would stand still in `accept`.
-///
-/// # Errors
-/// The address is taken or not allowed.
-pub(crate) fn bind_standard(
-    address: SocketAddr,
-    options: BindOptions,
-) -> io::Result<std::net::TcpListener> {
+/// A socket bound without a runtime, for the listener of another thread.
+#[derive(Debug)]
+pub(crate) enum Bound {
+    /// A TCP address.
+    Tcp(std::net::TcpListener),
+    /// A Unix socket and its path.
+    Unix(std::os::unix::net::UnixListener, PathBuf),
+}
+
+impl Bound {
+    /// Binds and listens. The socket does not block: the runtime that takes it over would stand still
+    /// in `accept`.
+    ///
+    /// # Errors
+    /// The address is taken (a Unix socket's: somebody answers on it) or not allowed.
+    pub fn bind(address: &Address, options: BindOptions) -> io::Result<Bound> {
+        match address {
+            Address::Tcp(address) => Ok(Bound::Tcp(bind_standard(*address, options)?)),
+            Address::Unix(path) => Ok(Bound::Unix(bind_unix(path)?, path.clone())),
+        }
+    }
+
+    /// The listener, on the runtime that this is called on.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn into_listener(self) -> io::Result<Listener> {
+        let socket = match self {
+            Bound::Tcp(listener) => Socket::Tcp(TcpListener::from_std(listener)?),
+            Bound::Unix(listener, path) => Socket::Unix(UnixListener::from_std(listener)?, path),
+        };
+        Ok(Listener { socket })
+    }
+}
+
+fn bind_standard(address: SocketAddr, options: BindOptions) -> io::Result<std::net::TcpListener> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
@@ -122,20 +163,17 @@ pub(crate) fn bind_standard(
     Ok(socket.into())
 }
 
-fn bind_unix(path: &Path) -> io::Result<Listener> {
-    match UnixListener::bind(path) {
+fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    use std::os::unix::net::UnixListener;
+    let bound = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
             std::fs::remove_file(path)?;
+            UnixListener::bind(path)?
         }
-        bound => return Ok(unix_listener(bound?, path)),
-    }
-    Ok(unix_listener(UnixListener::bind(path)?, path))
-}
-
-fn unix_listener(listener: UnixListener, path: &Path) -> Listener {
-    Listener {
-        socket: Socket::Unix(listener, path.to_owned()),
-    }
+        bound => bound?,
+    };
+    bound.set_nonblocking(true)?;
+    Ok(bound)
 }
 
 /// Whether `path` is a socket that a process left behind: nobody accepts on it.
@@ -164,6 +202,10 @@ mod tests {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let options = BindOptions { reuse_port: false };
         let listener = bind_standard(address, options).unwrap();
+        let accepted = listener.accept();
+        assert_eq!(accepted.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let dir = tempfile::tempdir().unwrap();
+        let listener = bind_unix(&dir.path().join("a.sock")).unwrap();
         let accepted = listener.accept();
         assert_eq!(accepted.unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }

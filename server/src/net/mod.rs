@@ -34,7 +34,7 @@ mod upgrade;
 
 pub use coalesced::Coalesced;
 pub use limits::{Limits, STREAMS_DEFAULT};
-pub(crate) use listener::bind_standard;
+pub(crate) use listener::Bound;
 pub use listener::{Address, BindOptions, Listener};
 pub use runtimes::{Notice, Runtimes, Traffic};
 pub use security::Security;

@@ -39,11 +39,17 @@ pub(super) async fn open_stream(
     peer: PeerAddress,
     security: &Security,
 ) -> Result<(Stream, PeerInfo), ConnectionError> {
-    let socket = match accepted {
-        Accepted::Tcp(stream) => Socket::Tcp(tcp(stream)?),
-        Accepted::Unix(stream) => Socket::Unix(UnixStream::from_std(stream)?),
-    };
-    secure(socket, peer, security).await
+    secure(accepted.into_socket()?, peer, security).await
+}
+
+impl Accepted {
+    /// The socket, on the runtime that this is called on.
+    pub(super) fn into_socket(self) -> io::Result<Socket> {
+        Ok(match self {
+            Accepted::Tcp(stream) => Socket::Tcp(tcp(stream)?),
+            Accepted::Unix(stream) => Socket::Unix(UnixStream::from_std(stream)?),
+        })
+    }
 }
 
 /// Does the handshake of a connection, if it has one.
@@ -73,7 +79,8 @@ fn plain(socket: Socket, peer: PeerAddress) -> (Stream, PeerInfo) {
 }
 
 fn tcp(stream: std::net::TcpStream) -> io::Result<TcpStream> {
-    // Writes are gathered here, so that the system need not.
-    stream.set_nodelay(true)?;
+    // Writes are gathered here, so that the system need not. A socket that takes no option is on its
+    // way out: serving it says so.
+    let _ = stream.set_nodelay(true);
     TcpStream::from_std(stream)
 }

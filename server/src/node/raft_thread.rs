@@ -8,7 +8,6 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::sync::watch::{Receiver, Sender, channel};
@@ -520,14 +519,12 @@ impl Beginning {
         };
         let server = peer::Server::new(Arc::new(service), self.directory.clone(), self.limits);
         for bound in listeners {
-            let listener = TcpListener::from_std(bound.listener);
+            let listener = bound.socket.into_listener();
             let listener = listener.map_err(|source| BootError::System {
                 what: "listening to peers".into(),
                 source,
             })?;
-            if let Ok(address) = listener.local_addr() {
-                crate::log!(info, "serving peer traffic", address = %address);
-            }
+            crate::log!(info, "serving peer traffic", address = %bound.url);
             let serving = peer::serve(listener, bound.security, server.clone(), stopping.clone());
             tokio::spawn(serving);
         }

@@ -1,6 +1,6 @@
 //! Listeners and signals: the last to start, the first to stop.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use crate::config::{self, Config, ListenUrl, MetricsDetail};
 use crate::home::Inbox;
 use crate::net::tls::{Acceptor, HandshakeError, Side};
 use crate::net::{
-    Address, BindOptions, Handler, Limits, Listener, Notice, Runtimes, STREAMS_DEFAULT, Security,
+    self, Address, BindOptions, Handler, Limits, Listener, Notice, Runtimes, STREAMS_DEFAULT,
+    Security,
 };
 use crate::peer::Refusal;
 
@@ -155,15 +156,22 @@ fn security(urls: &[&ListenUrl], url: &ListenUrl, acceptor: Option<&Acceptor>) -
 }
 
 fn bind(runtimes: &Runtimes, url: &ListenUrl, options: BindOptions) -> Result<Listener, BootError> {
-    let failed = |source| BootError::System {
+    let bound = address(url).and_then(|address| runtimes.bind(&address, options));
+    bound.map_err(|source| not_bound(url, source))
+}
+
+fn not_bound(url: &ListenUrl, source: std::io::Error) -> BootError {
+    BootError::System {
         what: format!("listening on {url}"),
         source,
-    };
-    let address = match &url.address {
+    }
+}
+
+fn address(url: &ListenUrl) -> std::io::Result<Address> {
+    Ok(match &url.address {
         config::Address::Socket(path) => Address::Unix(path.clone()),
-        config::Address::Tcp { host, port } => Address::Tcp(resolve(host, *port).map_err(failed)?),
-    };
-    runtimes.bind(&address, options).map_err(failed)
+        config::Address::Tcp { host, port } => Address::Tcp(resolve(host, *port)?),
+    })
 }
 
 /// Flags name an address, nothing (all of them), or `localhost`.
@@ -235,8 +243,10 @@ fn rejected(side: Side) -> &'static str {
 
 /// Where peers connect, bound and not served yet.
 pub struct PeerListener {
-    /// The socket; it does not block.
-    pub listener: TcpListener,
+    /// What it is for.
+    pub url: ListenUrl,
+    /// The socket.
+    pub socket: net::Bound,
     /// What is spoken on it.
     pub security: Security,
 }
@@ -244,7 +254,7 @@ pub struct PeerListener {
 /// Binds the listeners for peers. They are served once consensus runs.
 ///
 /// # Errors
-/// A socket is not to be had, or is one that peers cannot use.
+/// A socket is not to be had.
 pub fn bind_peers(config: &Config, tls: &Tls) -> Result<Vec<PeerListener>, BootError> {
     let options = BindOptions {
         reuse_port: config.listen.reuse_port,
@@ -258,28 +268,19 @@ pub fn bind_peers(config: &Config, tls: &Tls) -> Result<Vec<PeerListener>, BootE
         }
         bound.push(&url.address);
         listeners.push(PeerListener {
-            listener: bind_peer(url, options)?,
+            url: (*url).clone(),
+            socket: bind_peer(url, options)?,
             security: security(&urls, url, tls.peer.as_ref()),
         });
     }
     Ok(listeners)
 }
 
-fn bind_peer(url: &ListenUrl, options: BindOptions) -> Result<TcpListener, BootError> {
-    let failed = |source| BootError::System {
-        what: format!("listening on {url}"),
-        source,
-    };
-    let config::Address::Tcp { host, port } = &url.address else {
-        let unsupported = std::io::Error::other("peers connect over TCP: choose http or https");
-        return Err(failed(unsupported));
-    };
-    let address = resolve(host, *port).map_err(failed)?;
-    let listener = crate::net::bind_standard(address, options).map_err(failed)?;
-    // It is served on the Raft thread, which must never wait in `accept`.
-    listener.set_nonblocking(true).map_err(failed)?;
+fn bind_peer(url: &ListenUrl, options: BindOptions) -> Result<net::Bound, BootError> {
+    let bound = address(url).and_then(|address| net::Bound::bind(&address, options));
+    let bound = bound.map_err(|source| not_bound(url, source))?;
     crate::log!(info, "listening to peers", address = %url);
-    Ok(listener)
+    Ok(bound)
 }
 
 /// Why a member stops.

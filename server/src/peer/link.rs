@@ -318,6 +318,12 @@ enum ConnectError {
 
 /// Scheme and authority of a URL: what the calls' URIs begin with.
 fn origin(url: &str) -> Result<Uri, http::Error> {
+    // The path of a socket is no authority.
+    let url = match url.split_once("://") {
+        Some(("unix", _)) => "http://localhost",
+        Some(("unixs", _)) => "https://localhost",
+        _ => url,
+    };
     let parts = url.parse::<Uri>().map_err(http::Error::from)?.into_parts();
     let builder = Uri::builder().scheme(
         parts

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use hyper::body::Incoming;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::body::Body;
@@ -18,7 +17,7 @@ use super::error::{declined, refused};
 use super::message::peer_server::{Peer, PeerServer};
 use super::message::{self as pb, AppendResponse};
 use super::{CallError, Directory, Limits, PeerHandler, handshake, http, limits};
-use crate::net::{self, Handler, PeerAddress, PeerInfo, Security, Socket};
+use crate::net::{self, Handler, Listener, PeerAddress, PeerInfo, Security};
 use crate::threads::ForCaller;
 use crate::types::{LeaseId, MemberId, Revision};
 
@@ -95,7 +94,7 @@ impl<H: PeerHandler> Handler for Server<H> {
 
 /// Accepts connections and serves them until `stop` is true, on the current runtime.
 pub async fn serve<H: PeerHandler>(
-    listener: TcpListener,
+    listener: Listener,
     security: Security,
     server: Server<H>,
     mut stop: watch::Receiver<bool>,
@@ -107,21 +106,18 @@ pub async fn serve<H: PeerHandler>(
         let accepted = tokio::select! {
             // An error means that the sender is gone, which is the end as well.
             _ = stop.wait_for(|stop| *stop) => break,
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept_here() => accepted,
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
         };
         match accepted {
             Ok(_) if connections.len() >= limits::CONNECTIONS_MAX => {
                 crate::log!(warn, "closed a peer's connection: too many are open");
             }
-            Ok((stream, address)) => {
-                // A socket that takes no option is on its way out: serving it says so.
-                let _ = stream.set_nodelay(true);
+            Ok((socket, from)) => {
                 let (server, stop) = (server.clone(), stopping.clone());
-                let (security, from) = (security.clone(), PeerAddress::Tcp(address));
+                let security = security.clone();
                 // A peer is a caller too: what it sends must not end this process.
                 connections.spawn(ForCaller::new(async move {
-                    let socket = Socket::Tcp(stream);
                     match net::secure(socket, from, &security).await {
                         Ok((stream, info)) => server.serve_connection(stream, info, stop).await,
                         Err(error) => rejected(from, &error),

@@ -257,7 +257,7 @@ impl Pair {
         let handler = Arc::new(Echo::default());
         let (stop, stopping) = watch::channel(false);
         let server = Server::new(handler.clone(), served.clone(), limits);
-        tokio::spawn(serve(listener, Security::Plain, server, stopping));
+        tokio::spawn(serve(listener.into(), Security::Plain, server, stopping));
         let clients = Clients::new(caller.clone(), Arc::new(PlainTcp), limits);
         Pair {
             url,

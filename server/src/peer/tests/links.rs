@@ -105,7 +105,7 @@ async fn a_peer_that_comes_back_is_reached_again() {
     let server =
         crate::peer::Server::new(pair.handler.clone(), pair.served.clone(), Limits::default());
     tokio::spawn(crate::peer::serve(
-        listener,
+        listener.into(),
         Security::Plain,
         server,
         stopping,

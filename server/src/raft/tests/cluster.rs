@@ -201,7 +201,7 @@ impl Member {
         };
         let (stop, stopping) = watch::channel(false);
         let server = Server::new(Arc::new(served), book, Limits::default());
-        let serving = tokio::spawn(serve(listener, Security::Plain, server, stopping));
+        let serving = tokio::spawn(serve(listener.into(), Security::Plain, server, stopping));
         Member {
             id,
             consensus,
