@@ -7,7 +7,7 @@ use std::{fs, thread};
 
 use engram_e2e::client::{self, Client};
 use engram_e2e::ports;
-use engram_e2e::server::{Server, Setup, send_signal};
+use engram_e2e::server::{STOP_LIMIT, Server, Setup, send_signal};
 use engram_e2e::{tools, turn};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -111,6 +111,18 @@ async fn all_are_there(server: &Server, counts: &[usize]) {
 }
 
 #[test]
+fn sigquit_tells_what_the_threads_do_and_ends_it() {
+    let _turn = turn::take("SIGQUIT");
+    let mut server = Setup::engram().start();
+    server.signal(libc::SIGQUIT);
+    let ended = server.ended_within(STOP_LIMIT).expect("SIGQUIT ends it");
+    assert_eq!(ended.code(), Some(2));
+    let output = server.output();
+    assert!(output.contains("SIGQUIT: quit\n"), "{output}");
+    assert!(output.matches("\nthread ").count() > 5, "{output}");
+}
+
+#[test]
 fn the_version_is_told_in_etcds_four_lines() {
     let _turn = turn::take("version");
     let said = tools::must_succeed(tools::command(&tools::engram()).arg("--version"));
@@ -147,6 +159,30 @@ fn every_line_of_the_log_is_json_with_etcds_fields() {
             known || parsed["level"] != "error",
             "an error in a normal life: {line}"
         );
+    }
+}
+
+#[test]
+fn the_log_has_the_lines_that_scripts_wait_for() {
+    let _turn = turn::take("lines of the log");
+    let (etcd, server) = (Setup::etcd().start(), Setup::engram().start());
+    for line in [
+        "ready to serve client requests",
+        "published local member to cluster through raft",
+        "set initial cluster version",
+        "added member",
+        "serving peer traffic",
+        "now serving peer/client/metrics",
+        "became leader at term",
+        "elected leader",
+    ] {
+        for server in [&etcd, &server] {
+            assert!(
+                server.output().contains(line),
+                "{line}:\n{}",
+                server.output()
+            );
+        }
     }
 }
 

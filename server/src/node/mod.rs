@@ -20,6 +20,7 @@ mod defragment;
 pub(crate) mod directory;
 mod door;
 mod drift;
+mod dump;
 mod duties;
 mod etcd_directory;
 pub(crate) mod fence;
@@ -54,6 +55,7 @@ pub(crate) mod verdict;
 pub use backend::Core;
 pub use boot::BootError;
 
+use std::io::Write as _;
 use std::sync::Arc;
 
 use crate::config::Config;
@@ -110,6 +112,8 @@ pub fn run(config: &Config) -> Result<Ended, BootError> {
     let stop = serve::wait_for_stop(raft.expelled(), &quit)?;
     if let Stop::Quit = stop {
         crate::log!(error, "received SIGQUIT: ending at once");
+        // Nobody may read it any more.
+        let _ = std::io::stderr().write_all(dump::threads().as_bytes());
         crate::exit::leave(signals::QUIT_STATUS);
     }
     announce::stopping();

@@ -27,6 +27,6 @@ pub use durable::{remove_durably, rename_durably, sync_dir, write_durably};
 pub use lock::{DirLock, LockError};
 pub use read::{
     Stamp, address_space_limit, file_limit, open_file_count, read_at_most, read_first,
-    read_if_exists, read_text, stamp,
+    read_if_exists, read_text, stamp, thread_ids,
 };
 pub use reserve::{DiskSpace, Reserve, is_out_of_space, is_same_filesystem, space};

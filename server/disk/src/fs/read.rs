@@ -69,6 +69,15 @@ pub fn read_text(path: &str) -> Option<String> {
     std::fs::read_to_string(path).ok()
 }
 
+/// The ids of this process's threads, where /proc tells.
+pub fn thread_ids() -> Vec<u32> {
+    let listed = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+    let names = listed.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut ids: Vec<u32> = names.filter_map(|name| name.parse().ok()).collect();
+    ids.sort_unstable();
+    ids
+}
+
 /// How many files this process has open, where /proc tells.
 pub fn open_file_count() -> Option<u64> {
     // The listing itself holds one open.

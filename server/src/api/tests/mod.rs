@@ -3,6 +3,7 @@
 mod calls;
 mod fake;
 mod pages;
+mod surface;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
