@@ -24,11 +24,11 @@ pub use headroom::{Headroom, Level};
 pub use writing::Writing;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::state::{Alarms, Members, RevisionRecord, State, Values};
+use crate::state::{Alarms, Auth, Members, RevisionRecord, State, Values};
 use crate::storage::Engine;
 use crate::types::request::Range;
 use crate::types::result::ApplyError;
@@ -44,6 +44,8 @@ pub struct Cluster {
     pub alarms: Alarms,
     /// The version every member can speak ("3.7.0"), once agreed on.
     pub version: Option<String>,
+    /// Users, roles, and whether authentication is on.
+    pub auth: Arc<Auth>,
 }
 
 impl Cluster {
@@ -52,6 +54,7 @@ impl Cluster {
             members: state.members.clone(),
             alarms: state.alarms.clone(),
             version: state.cluster_version.clone(),
+            auth: state.auth.clone(),
         })
     }
 }
@@ -63,6 +66,8 @@ pub struct Store {
     batch: RwLock<()>,
     /// Held for as long as it takes to clone or replace a pointer.
     cluster: RwLock<Arc<Cluster>>,
+    /// Whether authentication is on, for calls that need nothing else of it.
+    auth_enabled: AtomicBool,
     engine: RwLock<Engine>,
     /// How many snapshots were installed. Changes under the state's lock.
     generation: AtomicU64,
@@ -93,6 +98,7 @@ impl Store {
         Store {
             batch: RwLock::default(),
             cluster: RwLock::new(Cluster::of(&state)),
+            auth_enabled: AtomicBool::new(state.auth.is_enabled()),
             state: RwLock::new(state),
             engine: RwLock::new(engine),
             generation: AtomicU64::new(0),
@@ -147,6 +153,21 @@ impl Store {
     /// The members, alarms and version, without waiting for anybody.
     pub fn cluster(&self) -> Arc<Cluster> {
         self.cluster.read().clone()
+    }
+
+    /// Whether authentication is on, without waiting for anybody.
+    pub fn is_auth_enabled(&self) -> bool {
+        self.auth_enabled.load(Ordering::Acquire)
+    }
+
+    /// The switch goes on after the users are shown, and off before.
+    fn show_cluster(&self, cluster: Arc<Cluster>) {
+        let enabled = cluster.auth.is_enabled();
+        if !enabled {
+            self.auth_enabled.store(false, Ordering::Release);
+        }
+        *self.cluster.write() = cluster;
+        self.auth_enabled.store(enabled, Ordering::Release);
     }
 
     /// The revision last compacted at, without the lock; 0 if never. Nothing is reclaimed before it
@@ -228,7 +249,7 @@ impl Store {
             self.replaced.lock().push(old.clone());
         }
         drop(current);
-        *self.cluster.write() = cluster;
+        self.show_cluster(cluster);
         self.compact_revision.store(compacted.0, Ordering::Release);
         self.revision.store(revision.0, Ordering::Release);
         self.passed(applied_index);

@@ -127,9 +127,16 @@ struct Batch {
     ops: Vec<Bytes>,
 }
 
-/// `engram.raft.v1.Op` of which only a transaction is of interest, not decoded yet.
+/// `engram.raft.v1.Op` of which only a transaction is of interest, not decoded yet, and who asks
+/// for it.
 #[derive(Clone, PartialEq, Message)]
 struct Op {
+    #[prost(string, tag = "2")]
+    user: String,
+    #[prost(uint64, tag = "3")]
+    auth_revision: u64,
+    #[prost(bool, tag = "4")]
+    asked: bool,
     #[prost(bytes = "bytes", optional, tag = "12")]
     txn: Option<Bytes>,
 }
@@ -156,11 +163,15 @@ fn batch_op(bytes: Bytes) -> Result<raft::Op, Undecodable> {
         Ok(op) => return Ok(op),
         Err(error) => error,
     };
-    let Some(deep) = Op::decode(bytes)?.txn else {
+    let op = Op::decode(bytes)?;
+    let Some(deep) = op.txn else {
         return Err(shallow.into());
     };
     Ok(raft::Op {
         request: Some(raft::op::Request::Txn(txn(deep)?)),
+        user: op.user,
+        auth_revision: op.auth_revision,
+        asked: op.asked,
         ..raft::Op::default()
     })
 }

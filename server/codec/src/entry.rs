@@ -12,12 +12,16 @@ use raft::op::Request;
 
 use super::frame::{delimited_len, varint_len};
 use super::request::Invalid;
-use super::{deep, proto, request};
-use crate::types::request::{Alarm, AlarmType, Compact, LeaseGrant, MemberAttributes, Op};
+use super::{auth, deep, proto, request};
+use crate::types::auth::Identity;
+use crate::types::request::{Alarm, AlarmType, Asked, Compact, LeaseGrant, MemberAttributes, Op};
 use crate::types::{LeaseId, MemberId};
 
 /// The rules by which this build applies a batch. A change of meaning is a new number.
-pub const APPLY_VERSION: u32 = 1;
+pub const APPLY_VERSION: u32 = 2;
+/// Those of a batch in which nobody is named and no user changed: releases that know neither apply
+/// it as this one does.
+const WITHOUT_USERS: u32 = 1;
 
 /// The tag of `Batch.ops`.
 const OPS_TAG: u8 = 0x2a;
@@ -63,15 +67,21 @@ pub enum DecodeError {
 
 /// Encodes one operation, to be put into a batch.
 pub fn encode_op(op: &Op) -> Bytes {
-    match op {
+    match op.bare() {
         Op::Txn(txn) if txn.nests_deeper_than(deep::SHALLOW) => deep::with_room(|| encode(op)),
         _ => encode(op),
     }
 }
 
 fn encode(op: &Op) -> Bytes {
+    let by = op.by().cloned();
+    let asked = by.is_some();
+    let Identity { user, revision } = by.unwrap_or_default();
     let message = raft::Op {
-        request: Some(op_request(op)),
+        request: Some(op_request(op.bare())),
+        user,
+        auth_revision: revision,
+        asked,
         ..raft::Op::default()
     };
     Bytes::from(message.encode_to_vec())
@@ -103,6 +113,8 @@ fn op_request(op: &Op) -> Request {
             client_urls: attributes.client_urls.clone(),
         }),
         Op::SetClusterVersion(version) => Request::ClusterVersion(version.clone()),
+        Op::Auth(op) => Request::Auth(auth::to_message(op)),
+        Op::By(_) => unreachable!("who asks was taken off"),
     }
 }
 
@@ -125,9 +137,13 @@ pub fn len_in_batch(encoded_op: &Bytes) -> usize {
 }
 
 /// Puts encoded operations together, in order.
-pub fn join_batch(header: &BatchHeader, encoded_ops: &[Bytes]) -> Bytes {
+/// `has_users`: some of them need [`Op::needs_users`].
+pub fn join_batch(header: &BatchHeader, encoded_ops: &[Bytes], has_users: bool) -> Bytes {
     let head = raft::Batch {
-        apply_version: APPLY_VERSION,
+        apply_version: match has_users {
+            true => APPLY_VERSION,
+            false => WITHOUT_USERS,
+        },
         proposer: header.proposer.0,
         sequence: header.sequence,
         wall_ms: header.wall_ms,
@@ -156,7 +172,9 @@ fn put_varint(out: &mut BytesMut, value: usize) {
 
 /// Encodes a batch in one go.
 pub fn encode_batch(header: &BatchHeader, ops: &[Op]) -> Bytes {
-    join_batch(header, &ops.iter().map(encode_op).collect::<Vec<_>>())
+    let has_users = ops.iter().any(Op::needs_users);
+    let encoded: Vec<_> = ops.iter().map(encode_op).collect();
+    join_batch(header, &encoded, has_users)
 }
 
 /// Decodes a batch. Keys and values share the memory of `bytes`.
@@ -171,7 +189,7 @@ pub fn decode_batch(bytes: Bytes) -> Result<(BatchHeader, Vec<Op>), DecodeError>
 }
 
 fn translate(batch: raft::Batch) -> Result<(BatchHeader, Vec<Op>), DecodeError> {
-    if batch.apply_version != APPLY_VERSION {
+    if !(WITHOUT_USERS..=APPLY_VERSION).contains(&batch.apply_version) {
         return Err(DecodeError::UnknownVersion {
             found: batch.apply_version,
         });
@@ -190,9 +208,19 @@ fn translate(batch: raft::Batch) -> Result<(BatchHeader, Vec<Op>), DecodeError> 
 }
 
 fn decode_op(op: raft::Op) -> Result<Op, DecodeError> {
-    let request = op
-        .request
-        .ok_or(DecodeError::UnknownOperation("it has no known field"))?;
+    let by = op.asked.then_some(Identity {
+        user: op.user,
+        revision: op.auth_revision,
+    });
+    let op = decode_request(op.request)?;
+    Ok(match by {
+        None => op,
+        Some(by) => Op::By(Box::new(Asked { by, op })),
+    })
+}
+
+fn decode_request(request: Option<Request>) -> Result<Op, DecodeError> {
+    let request = request.ok_or(DecodeError::UnknownOperation("it has no known field"))?;
     Ok(match request {
         Request::Put(put) => Op::Put(request::put(put)?),
         Request::DeleteRange(delete) => Op::DeleteRange(request::delete_range(delete)?),
@@ -215,6 +243,10 @@ fn decode_op(op: raft::Op) -> Result<Op, DecodeError> {
             },
         },
         Request::ClusterVersion(version) => Op::SetClusterVersion(version),
+        Request::Auth(op) => {
+            let op = auth::from_message(op);
+            Op::Auth(op.ok_or(DecodeError::UnknownOperation("a change of users"))?)
+        }
     })
 }
 

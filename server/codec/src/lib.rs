@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod auth;
 mod deep;
 pub mod entry;
 mod frame;

@@ -70,7 +70,7 @@ const REQUEST_TYPES: [RequestType; 9] = [
 impl RequestType {
     /// The type of what a client has proposed; none of what only members propose.
     pub(super) fn of(op: &Op) -> Option<RequestType> {
-        match op {
+        match op.bare() {
             Op::Put(_) => Some(RequestType::Put),
             Op::DeleteRange(_) => Some(RequestType::DeleteRange),
             Op::Txn(_) => Some(RequestType::Txn),

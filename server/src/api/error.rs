@@ -8,6 +8,7 @@ use tonic::{Code, Status};
 
 use super::backend::{MemberError, ServeError};
 use crate::codec::{Invalid, MESSAGE_BYTES_MAX, TxnRefused};
+use crate::types::auth::AuthError;
 use crate::types::result::ApplyError;
 
 /// A refusal: gRPC's code and the text.
@@ -114,6 +115,31 @@ refusals! {
     OVERLOADED = ResourceExhausted, "etcdserver: too many requests";
     /// Auth needs a root user.
     ROOT_USER_NOT_EXIST = FailedPrecondition, "etcdserver: root user does not exist";
+    /// Auth needs a root user that has the root role.
+    ROOT_ROLE_NOT_EXIST = FailedPrecondition, "etcdserver: root user does not have root role";
+    /// The user's name is taken.
+    USER_EXISTS = FailedPrecondition, "etcdserver: user name already exists";
+    /// The role's name is taken.
+    ROLE_EXISTS = FailedPrecondition, "etcdserver: role name already exists";
+    /// The user has not that role.
+    ROLE_NOT_GRANTED = FailedPrecondition, "etcdserver: role is not granted to the user";
+    /// The role has not that permission.
+    PERMISSION_NOT_GRANTED =
+        FailedPrecondition, "etcdserver: permission is not granted to the role";
+    /// Whoever asks may not.
+    PERMISSION_DENIED = PermissionDenied, "etcdserver: permission denied";
+    /// Neither name nor password are told to be the wrong one.
+    AUTH_FAILED =
+        InvalidArgument, "etcdserver: authentication failed, invalid user ID or password";
+    /// A user without a password has none to be checked. etcd answers it as Unknown.
+    NO_PASSWORD_USER =
+        Unknown, "auth: authentication failed, password was given for no password user";
+    /// Users or roles changed since the caller was known.
+    AUTH_OLD_REVISION = InvalidArgument, "etcdserver: revision of auth store is old";
+    /// No such token, or one that has expired.
+    INVALID_AUTH_TOKEN = Unauthenticated, "etcdserver: invalid auth token";
+    /// What would leave nobody to manage users, or a range that is none.
+    INVALID_AUTH_MANAGEMENT = InvalidArgument, "etcdserver: invalid auth management";
     /// The user's name is empty.
     USER_EMPTY = InvalidArgument, "etcdserver: user name is empty";
     /// No such user.
@@ -325,6 +351,32 @@ impl From<ApplyError> for Refusal {
             ApplyError::NoSpace => Refusal::NO_SPACE,
             ApplyError::Corrupt => Refusal::CORRUPT,
             ApplyError::MemberNotFound => Refusal::MEMBER_NOT_FOUND,
+            ApplyError::Auth(error) => error.into(),
+        }
+    }
+}
+
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Refusal {
+        match error {
+            AuthError::RootUserNotExist => Refusal::ROOT_USER_NOT_EXIST,
+            AuthError::RootRoleNotExist => Refusal::ROOT_ROLE_NOT_EXIST,
+            AuthError::UserExists => Refusal::USER_EXISTS,
+            AuthError::UserEmpty => Refusal::USER_EMPTY,
+            AuthError::UserNotFound => Refusal::USER_NOT_FOUND,
+            AuthError::RoleExists => Refusal::ROLE_EXISTS,
+            AuthError::RoleNotFound => Refusal::ROLE_NOT_FOUND,
+            AuthError::RoleEmpty => Refusal::ROLE_EMPTY,
+            AuthError::PermissionNotGiven => Refusal::PERMISSION_NOT_GIVEN,
+            AuthError::Failed => Refusal::AUTH_FAILED,
+            AuthError::NoPasswordUser => Refusal::NO_PASSWORD_USER,
+            AuthError::PermissionDenied => Refusal::PERMISSION_DENIED,
+            AuthError::RoleNotGranted => Refusal::ROLE_NOT_GRANTED,
+            AuthError::PermissionNotGranted => Refusal::PERMISSION_NOT_GRANTED,
+            AuthError::NotEnabled => Refusal::AUTH_NOT_ENABLED,
+            AuthError::OldRevision => Refusal::AUTH_OLD_REVISION,
+            AuthError::InvalidToken => Refusal::INVALID_AUTH_TOKEN,
+            AuthError::InvalidManagement => Refusal::INVALID_AUTH_MANAGEMENT,
         }
     }
 }

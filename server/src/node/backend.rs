@@ -158,10 +158,10 @@ impl Backend for Core {
     }
 
     async fn propose(&self, op: Op) -> Result<Outcome, ServeError> {
-        if !matches!(op, Op::Alarm(_)) {
+        if !matches!(op.bare(), Op::Alarm(_)) {
             self.fence.pass()?;
         }
-        let frees = matches!(op, Op::Alarm(_));
+        let frees = matches!(op.bare(), Op::Alarm(_));
         let outcome = self.proposer.propose(op).await?;
         if frees {
             self.measure();

@@ -68,9 +68,9 @@ impl Applied for Sink {
 
     fn outcomes(&self, header: &BatchHeader, ops: &[Op], outcomes: Vec<Outcome>) {
         for (op, outcome) in ops.iter().zip(&outcomes) {
-            self.lessor.applied(op, outcome);
+            self.lessor.applied(op.bare(), outcome);
         }
-        if ops.iter().any(|op| matches!(op, Op::Alarm(_))) {
+        if ops.iter().any(|op| matches!(op.bare(), Op::Alarm(_))) {
             self.fence.look(&self.store.cluster().alarms);
         }
         let version = |op: &Op| matches!(op, Op::SetClusterVersion(_));

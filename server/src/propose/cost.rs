@@ -10,7 +10,7 @@ const LEASE_OVERHEAD: u64 = 64;
 
 /// How many bytes of quota the operation may take; 0 for what frees space or takes none.
 pub fn cost(op: &Op) -> u64 {
-    match op {
+    match op.bare() {
         Op::Put(put) => put_cost(put),
         Op::Txn(txn) => txn_cost(txn),
         Op::LeaseGrant(_) => LEASE_OVERHEAD,
@@ -38,7 +38,7 @@ fn txn_cost(txn: &Txn) -> u64 {
 /// About how many bytes the operation takes in the queue and in a batch.
 pub fn bytes(op: &Op) -> usize {
     const SMALL: usize = 64;
-    match op {
+    match op.bare() {
         Op::Put(put) => SMALL + put.key.len() + put.value.len(),
         Op::Txn(txn) => txn_bytes(txn),
         _ => SMALL,

@@ -293,7 +293,7 @@ impl Proposer {
     /// Tells the callers of a batch what came of it. For the apply thread.
     pub fn outcomes(&self, header: &BatchHeader, ops: &[Op], outcomes: Vec<Outcome>) {
         for (op, outcome) in ops.iter().zip(&outcomes) {
-            if let (Op::Alarm(alarm), Ok(Applied::Alarm(_))) = (op, &outcome.result) {
+            if let (Op::Alarm(alarm), Ok(Applied::Alarm(_))) = (op.bare(), &outcome.result) {
                 self.shared.quota.alarm_changed(alarm);
             }
         }

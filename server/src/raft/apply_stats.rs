@@ -62,7 +62,7 @@ struct Work {
 
 impl Work {
     fn add(&mut self, op: &Op, outcome: &Outcome) {
-        match (op, &outcome.result) {
+        match (op.bare(), &outcome.result) {
             (Op::Put(put), Ok(_)) => self.put(put),
             (Op::DeleteRange(_), Ok(_)) => self.deletes += 1,
             (Op::Txn(txn), Ok(Applied::Txn(result))) => {

@@ -22,6 +22,7 @@
 //! ids: a negative lease id comes behind the positive ones, and `member_key` has no leading zeros.
 //! `bbolt::MemoryBucket` sorts.
 
+use crate::types::auth::{Allows, Permission};
 use crate::types::{LeaseId, MemberId, Revision, RevisionPair};
 
 /// Active alarms.
@@ -239,6 +240,21 @@ pub struct PermissionRecord<'r> {
     pub key: &'r [u8],
     /// The end of the range; empty: the key alone; one zero byte: no end.
     pub range_end: &'r [u8],
+}
+
+impl PermissionRecord<'_> {
+    /// A permission's.
+    pub fn of(permission: &Permission) -> PermissionRecord<'_> {
+        PermissionRecord {
+            kind: match permission.allows {
+                Allows::Read => 0,
+                Allows::Write => 1,
+                Allows::ReadWrite => 2,
+            },
+            key: &permission.key,
+            range_end: &permission.range_end,
+        }
+    }
 }
 
 /// `authRoles`: `authpb.Role`. etcd keeps the permissions in ascending order of their keys.

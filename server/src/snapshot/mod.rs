@@ -20,6 +20,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use crate::state::Tables;
+use crate::state::auth::FIRST_REVISION;
 use crate::storage::{Applied, Engine, OpenError, Scanner};
 use crate::types::MemberId;
 use crate::types::request::AlarmType;
@@ -189,7 +190,34 @@ fn fill(bucket: &mut MemoryBucket, tables: &Tables, applied: &Applied, about: &D
             }
         }
         etcd_schema::AUTH => {
-            bucket.put(etcd_schema::AUTH_REVISION_KEY, etcd_schema::u64_value(1));
+            let (enabled, revision) = tables.auth.switch.unwrap_or((false, FIRST_REVISION));
+            // etcd writes the switch once it was first thrown.
+            if tables.auth.switch.is_some() {
+                let enabled = etcd_schema::auth_enabled_value(enabled);
+                bucket.put(etcd_schema::AUTH_ENABLED_KEY, enabled);
+            }
+            let revision = etcd_schema::u64_value(revision);
+            bucket.put(etcd_schema::AUTH_REVISION_KEY, revision);
+        }
+        etcd_schema::AUTH_USERS => {
+            for user in &tables.auth.users {
+                let roles: Vec<&str> = user.roles.iter().map(String::as_str).collect();
+                let record = etcd_schema::UserRecord {
+                    name: user.name.as_bytes(),
+                    password_hash: &user.password_hash.0,
+                    roles: &roles,
+                    has_no_password: user.no_password,
+                };
+                bucket.put(user.name.as_bytes(), record.value());
+            }
+        }
+        etcd_schema::AUTH_ROLES => {
+            for role in &tables.auth.roles {
+                let record = |permission| etcd_schema::PermissionRecord::of(permission);
+                let permissions: Vec<_> = role.permissions.iter().map(record).collect();
+                let value = etcd_schema::role_value(role.name.as_bytes(), &permissions);
+                bucket.put(role.name.as_bytes(), value);
+            }
         }
         _ => {}
     }

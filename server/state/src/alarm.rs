@@ -74,7 +74,10 @@ impl Alarms {
             Op::Put(_) | Op::LeaseGrant(_) => (true, true),
             Op::Txn(txn) => (true, txn.has_put()),
             Op::DeleteRange(_) | Op::Compact(_) | Op::LeaseRevoke(_) => (true, false),
-            Op::Alarm(_) | Op::PublishMember { .. } | Op::SetClusterVersion(_) => (false, false),
+            Op::Alarm(_) | Op::PublishMember { .. } | Op::SetClusterVersion(_) | Op::Auth(_) => {
+                (false, false)
+            }
+            Op::By(asked) => return self.admit(&asked.op, members),
         };
         if writes && self.has_corrupt_quorum(members) {
             return Err(ApplyError::Corrupt);

@@ -3,12 +3,15 @@
 //! Owns which room an operation goes to and the revision its answer carries. Every check comes
 //! before the first change, so that an error leaves nothing behind.
 
+use std::sync::Arc;
+
+use crate::types::auth::{AuthOp, Identity};
 use crate::types::result::{Applied, ApplyError, Outcome};
 use crate::types::{KeyRange, LeaseId, Revision, request};
 
 use super::hold::look;
 use super::mvcc::Writer;
-use super::{Change, Effects, Hold, MemberNode, Meter, State, Values, txn};
+use super::{Change, Effects, Hold, MemberNode, Meter, State, Values, auth, txn};
 
 /// Applies one operation and appends what it leaves behind to `effects`. On an error nothing has
 /// changed. `values` reads what earlier batches stored; what the current batch wrote is found in the
@@ -23,8 +26,8 @@ pub fn apply(
     effects: &mut Effects,
 ) -> Outcome {
     let mut meter = Meter::OPERATION;
-    let state = hold.state();
-    let result = state.alarms.admit(op, &state.members);
+    let (by, op) = (op.by(), op.bare());
+    let result = admit(hold.state(), by, op);
     let result = result.and_then(|()| apply_admitted(hold, op, values, effects, &mut meter));
     Outcome {
         revision: hold.state().mvcc.newest().revision,
@@ -32,6 +35,12 @@ pub fn apply(
         later: meter.later,
         kept: None,
     }
+}
+
+/// Whether alarms let an operation through, and users and roles as they are now. In etcd's order.
+fn admit(state: &State, by: Option<&Identity>, op: &request::Op) -> Result<(), ApplyError> {
+    auth::authorise(&state.auth, &state.leases, by, op)?;
+    state.alarms.admit(op, &state.members)
 }
 
 fn apply_admitted(
@@ -104,6 +113,16 @@ impl State {
         match op {
             Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) | Op::LeaseRevoke(_) => {
                 unreachable!("it touches keys")
+            }
+            Op::By(_) => unreachable!("who asks was taken off"),
+            Op::Auth(op) => {
+                auth::apply(Arc::make_mut(&mut self.auth), op, effects)?;
+                Ok(match op {
+                    AuthOp::Authenticate { token_prefix, .. } => {
+                        Applied::Token(token_prefix.clone())
+                    }
+                    _ => Applied::Done,
+                })
             }
             Op::Compact(compact) => {
                 self.mvcc.compact(Revision(compact.revision), effects)?;

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use crate::types::auth::{Role, User};
 use crate::types::request::{AlarmType, MemberAttributes};
 use crate::types::{LeaseId, MemberId, Revision, RevisionPair, Stored};
 
@@ -45,10 +46,25 @@ pub enum Change {
     RemoveMember(MemberId),
     /// Sets the cluster version ("3.7.0").
     SetClusterVersion(String),
+    /// Sets whether authentication is on, and the auth revision.
+    SetAuth {
+        /// Whether it is on.
+        enabled: bool,
+        /// The auth revision.
+        revision: u64,
+    },
+    /// Adds or replaces a user.
+    PutUser(User),
+    /// Drops a user.
+    DeleteUser(String),
+    /// Adds or replaces a role.
+    PutRole(Role),
+    /// Drops a role.
+    DeleteRole(String),
 }
 
 impl Change {
-    /// Whether it is one of the members, the alarms or the version.
+    /// Whether it is one of the members, the alarms, the version, the users or roles.
     pub fn concerns_cluster(&self) -> bool {
         matches!(
             self,
@@ -57,6 +73,7 @@ impl Change {
                 | Change::PutMember(_)
                 | Change::RemoveMember(_)
                 | Change::SetClusterVersion(_)
+                | Change::SetAuth { .. }
         )
     }
 }

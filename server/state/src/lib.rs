@@ -16,6 +16,7 @@
 
 mod alarm;
 mod apply;
+pub mod auth;
 pub mod effects;
 mod hold;
 pub mod lease;
@@ -30,6 +31,7 @@ use engram_types as types;
 
 pub use alarm::Alarms;
 pub use apply::apply;
+pub use auth::{Auth, AuthTables};
 pub use effects::{
     Change, Effects, Event, MemberNode, MemberRecord, Meter, Previous, RevisionRecord, Values,
 };
@@ -39,6 +41,8 @@ pub use load::{LoadError, Tables};
 pub use member::Members;
 pub use mvcc::{CompactionHash, HashPlan, KeyValueHash, Mvcc, Plan, Sighting, Slot, Walk};
 pub use txn::{CompareStep, Path as TxnPath};
+
+use std::sync::Arc;
 
 use crate::types::result::{self, ApplyError};
 use crate::types::{KeyRange, Revision, RevisionPair, request};
@@ -62,6 +66,8 @@ pub struct State {
     pub members: Members,
     /// The version every member can speak ("3.7.0"), once agreed on.
     pub cluster_version: Option<String>,
+    /// Users, roles, and whether authentication is on. Shared with whoever looks; a change copies.
+    pub auth: Arc<Auth>,
 }
 
 impl State {
@@ -73,6 +79,7 @@ impl State {
             alarms: Alarms::default(),
             members: Members::default(),
             cluster_version: None,
+            auth: Arc::default(),
         }
     }
 

@@ -1,10 +1,12 @@
 //! Rebuilding the state from what storage held.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use crate::types::result::Alarm;
 use crate::types::{KeyValueError, LeaseId, MemberId, Revision, RevisionPair};
 
+use super::auth::{Auth, AuthTables};
 use super::effects::{MemberRecord, RevisionRecord};
 use super::mvcc::Loader;
 use super::{Alarms, Leases, Limits, Members, State};
@@ -28,6 +30,8 @@ pub struct Tables {
     pub removed: Vec<MemberId>,
     /// The cluster version ("3.7.0").
     pub cluster_version: Option<String>,
+    /// Users, roles and the switch.
+    pub auth: AuthTables,
 }
 
 /// Why the state could not be rebuilt. Every one but [`LoadError::Storage`] means that the data
@@ -112,6 +116,7 @@ impl State {
             alarms: Alarms::load(tables.alarms),
             members: Members::load(tables.members, tables.removed),
             cluster_version: tables.cluster_version,
+            auth: Arc::new(Auth::load(tables.auth)),
         })
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn write(
         let at = newest.revision;
         let path = Path::choose(txn, &mut |compare| holds(state, at, compare, values));
         check(state, newest, txn, &mut path.steps())?;
-        Ok(path)
+        Ok::<_, ApplyError>(path)
     })?;
     let mut writer = Writer::new(hold, values, effects);
     let answer = execute(&mut writer, txn, &mut path.steps(), meter);

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod auth;
 mod ids;
 mod key_range;
 mod nesting;

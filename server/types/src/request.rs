@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::auth::{AuthOp, Identity};
 use super::{KeyRange, LeaseId, MemberId, within};
 
 /// What a range is sorted by.
@@ -328,4 +329,40 @@ pub enum Op {
     },
     /// The version every member can speak ("3.7.0").
     SetClusterVersion(String),
+    /// A change of users and roles.
+    Auth(AuthOp),
+    /// An operation of somebody's, asked for while authentication was on. Never nested.
+    By(Box<Asked>),
+}
+
+/// An operation and who asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Who.
+    pub by: Identity,
+    /// What.
+    pub op: Op,
+}
+
+impl Op {
+    /// The operation itself, whoever asks.
+    pub fn bare(&self) -> &Op {
+        match self {
+            Op::By(asked) => &asked.op,
+            op => op,
+        }
+    }
+
+    /// Who asks, where that was said.
+    pub fn by(&self) -> Option<&Identity> {
+        match self {
+            Op::By(asked) => Some(&asked.by),
+            _ => None,
+        }
+    }
+
+    /// Whether builds that know no users could not apply it as it is meant.
+    pub fn needs_users(&self) -> bool {
+        matches!(self, Op::By(_) | Op::Auth(_))
+    }
 }

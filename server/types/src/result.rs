@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::auth::{AuthError, Secret};
 use super::request::{self, AlarmType};
 use super::{LeaseId, MemberId, Revision, RevisionPair, within};
 
@@ -177,6 +178,8 @@ pub enum Applied {
     /// Of an alarm's change: the alarm raised (again, where it was raised already) or cleared;
     /// none, where the one to clear was not raised.
     Alarm(Vec<Alarm>),
+    /// Of an authentication: the simple token's first part; after it comes the entry's index.
+    Token(Secret),
 }
 
 /// Why applying an operation changed nothing. Each variant is one of etcd's errors.
@@ -206,6 +209,9 @@ pub enum ApplyError {
     /// An alarm was to be raised for somebody who is no member.
     #[error("member not found")]
     MemberNotFound,
+    /// Whoever asks may not, or users and roles are not so that it could be done.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
 }
 
 /// The outcome of one operation, with the store's revision after it (for the header).

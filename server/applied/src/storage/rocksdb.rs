@@ -236,6 +236,29 @@ impl Engine {
                 batch.delete_cf(tables, schema::row(Table::Member, &key));
                 batch.put_cf(tables, schema::row(Table::RemovedMember, &key), b"");
             }
+            Change::SetAuth { enabled, revision } => {
+                put(Table::Auth, b"", &schema::encode_auth(*enabled, *revision));
+            }
+            Change::PutUser(user) => {
+                put(
+                    Table::User,
+                    user.name.as_bytes(),
+                    &schema::encode_user(user),
+                );
+            }
+            Change::DeleteUser(name) => {
+                batch.delete_cf(tables, schema::row(Table::User, name.as_bytes()));
+            }
+            Change::PutRole(role) => {
+                put(
+                    Table::Role,
+                    role.name.as_bytes(),
+                    &schema::encode_role(role),
+                );
+            }
+            Change::DeleteRole(name) => {
+                batch.delete_cf(tables, schema::row(Table::Role, name.as_bytes()));
+            }
             Change::SetClusterVersion(version) => {
                 put(Table::ClusterVersion, b"", version.as_bytes());
             }
@@ -413,6 +436,9 @@ fn add_row(tables: &mut Tables, key: &[u8], value: &[u8]) -> Result<(), SchemaEr
     const ALARM: u8 = Table::Alarm as u8;
     const MEMBER: u8 = Table::Member as u8;
     const REMOVED: u8 = Table::RemovedMember as u8;
+    const AUTH: u8 = Table::Auth as u8;
+    const USER: u8 = Table::User as u8;
+    const ROLE: u8 = Table::Role as u8;
     match *table {
         FORMAT | APPLIED => {}
         REVISION => tables.revision = Some(Revision(schema::parse_i64(value)?)),
@@ -426,6 +452,9 @@ fn add_row(tables: &mut Tables, key: &[u8], value: &[u8]) -> Result<(), SchemaEr
         ALARM => tables.alarms.push(schema::parse_alarm(key)?),
         MEMBER => tables.members.push(schema::parse_member(key, value)?),
         REMOVED => tables.removed.push(schema::parse_member_id(key)?),
+        AUTH => tables.auth.switch = Some(schema::parse_auth(value)?),
+        USER => tables.auth.users.push(schema::parse_user(value)?),
+        ROLE => tables.auth.roles.push(schema::parse_role(value)?),
         _ => return Err(SchemaError("a row of an unknown table")),
     }
     Ok(())

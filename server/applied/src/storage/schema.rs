@@ -6,11 +6,13 @@
 //! `tables`: everything that is overwritten, key = one byte for the table ++ the row's key.
 
 use bytes::Bytes;
+use engram_proto::authpb;
 use engram_proto::store as pb;
 use prost::Message;
 
 use super::{Applied, LogPosition};
 use crate::state::{MemberRecord, RevisionRecord};
+use crate::types::auth::{Allows, Permission, Role, Secret, User};
 use crate::types::request::{AlarmType, MemberAttributes};
 use crate::types::{LeaseId, MemberId, Revision, RevisionPair};
 
@@ -37,6 +39,8 @@ pub enum Table {
     CompactFinished = 4,
     /// One row: the cluster version.
     ClusterVersion = 5,
+    /// One row: whether authentication is on, and the auth revision.
+    Auth = 6,
     /// Leases by id.
     Lease = 16,
     /// Alarms by member and kind.
@@ -45,6 +49,10 @@ pub enum Table {
     Member = 18,
     /// Ids of members removed for good.
     RemovedMember = 19,
+    /// Users by name, as etcd's `authpb.User`.
+    User = 20,
+    /// Roles by name, as etcd's `authpb.Role`.
+    Role = 21,
 }
 
 /// Bytes in the store that no version of Engram has written: the store is damaged.
@@ -209,6 +217,103 @@ pub fn parse_member(key: &[u8], value: &[u8]) -> Result<MemberRecord, SchemaErro
             client_urls: member.client_urls,
         },
     })
+}
+
+/// Encodes whether authentication is on, and the auth revision.
+pub fn encode_auth(enabled: bool, revision: u64) -> [u8; 9] {
+    let mut row = [0; 9];
+    row[0] = u8::from(enabled);
+    row[1..].copy_from_slice(&revision.to_be_bytes());
+    row
+}
+
+/// Reads whether authentication is on, and the auth revision.
+pub fn parse_auth(value: &[u8]) -> Result<(bool, u64), SchemaError> {
+    let damaged = || SchemaError("the switch of authentication");
+    let (enabled, revision) = value.split_first().ok_or_else(damaged)?;
+    let revision = revision.try_into().map_err(|_| damaged())?;
+    match enabled {
+        0 | 1 => Ok((*enabled == 1, u64::from_be_bytes(revision))),
+        _ => Err(damaged()),
+    }
+}
+
+/// Encodes a user, as etcd does.
+pub fn encode_user(user: &User) -> Vec<u8> {
+    authpb::User {
+        name: user.name.clone().into_bytes().into(),
+        password: user.password_hash.0.clone().into(),
+        roles: user.roles.clone(),
+        options: Some(authpb::UserAddOptions {
+            no_password: user.no_password,
+        }),
+    }
+    .encode_to_vec()
+}
+
+/// Reads a user.
+pub fn parse_user(value: &[u8]) -> Result<User, SchemaError> {
+    let damaged = || SchemaError("a user");
+    let user = authpb::User::decode(value).map_err(|_| damaged())?;
+    let mut roles = user.roles;
+    roles.sort();
+    Ok(User {
+        name: String::from_utf8(user.name.to_vec()).map_err(|_| damaged())?,
+        password_hash: Secret(user.password.to_vec()),
+        roles,
+        no_password: user.options.is_some_and(|options| options.no_password),
+    })
+}
+
+/// Encodes a role, as etcd does.
+pub fn encode_role(role: &Role) -> Vec<u8> {
+    let permission = |permission: &Permission| authpb::Permission {
+        perm_type: permission_number(permission.allows),
+        key: permission.key.clone().into(),
+        range_end: permission.range_end.clone().into(),
+    };
+    authpb::Role {
+        name: role.name.clone().into_bytes().into(),
+        key_permission: role.permissions.iter().map(permission).collect(),
+    }
+    .encode_to_vec()
+}
+
+/// Reads a role.
+pub fn parse_role(value: &[u8]) -> Result<Role, SchemaError> {
+    let damaged = || SchemaError("a role");
+    let role = authpb::Role::decode(value).map_err(|_| damaged())?;
+    let permission = |permission: authpb::Permission| {
+        Ok(Permission {
+            key: Bytes::from(permission.key),
+            range_end: Bytes::from(permission.range_end),
+            allows: allows(permission.perm_type).ok_or_else(damaged)?,
+        })
+    };
+    let permissions = role.key_permission.into_iter().map(permission);
+    Ok(Role {
+        name: String::from_utf8(role.name.to_vec()).map_err(|_| damaged())?,
+        permissions: permissions.collect::<Result<_, _>>()?,
+    })
+}
+
+/// The number of what a permission allows in etcd's protocol.
+pub fn permission_number(allows: Allows) -> i32 {
+    match allows {
+        Allows::Read => 0,
+        Allows::Write => 1,
+        Allows::ReadWrite => 2,
+    }
+}
+
+/// What a number allows.
+pub fn allows(number: i32) -> Option<Allows> {
+    match number {
+        0 => Some(Allows::Read),
+        1 => Some(Allows::Write),
+        2 => Some(Allows::ReadWrite),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

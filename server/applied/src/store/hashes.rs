@@ -153,7 +153,7 @@ impl Store {
     /// Begins to hash what `op`, a compaction that is applied next under the lock held, compacts at.
     /// None where it is none, or where its revision will not be remembered.
     pub fn begin_compaction_hash(self: &Arc<Store>, state: &State, op: &Op) -> Option<Begun> {
-        let Op::Compact(compact) = op else {
+        let Op::Compact(compact) = op.bare() else {
             return None;
         };
         if state.mvcc.logical_bytes() > HASHED_BYTES_MAX {

@@ -67,7 +67,7 @@ impl<'a> Writing<'a> {
         drop(unwritten);
         let store = self.store;
         if let Some(cluster) = cluster {
-            *store.cluster.write() = cluster;
+            store.show_cluster(cluster);
         }
         store.compact_revision.store(compacted.0, Ordering::Release);
         store.revision.store(revision.0, Ordering::Release);
