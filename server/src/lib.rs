@@ -23,6 +23,7 @@ pub use engram_types as types;
 pub use engram_watch as watch;
 
 pub mod api;
+pub mod auth;
 pub mod config;
 pub mod home;
 pub mod metrics;

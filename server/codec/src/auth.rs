@@ -1,5 +1,7 @@
 //! Changes of users and roles, as a batch and as etcd's messages hold them.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use engram_proto::etcd::authpb;
 use engram_proto::etcdserverpb as pb;
 use engram_proto::raft;
@@ -108,6 +110,12 @@ pub fn from_message(op: raft::AuthOp) -> Option<AuthOp> {
             range_end: message.range_end,
         },
     })
+}
+
+/// A bcrypt hash as a client may send it; none for what is no base64 of ASCII.
+pub fn hash_from_base64(text: &str) -> Option<Secret> {
+    let bytes = STANDARD.decode(text).ok()?;
+    bytes.is_ascii().then_some(Secret(bytes))
 }
 
 /// A permission, as etcd's clients know it.

@@ -6,13 +6,15 @@
 //! request timeout) and may be dropped at any await: a proposal that was dropped may still happen.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::codec::Pages;
 use crate::read::Answer;
-use crate::state::MemberRecord;
+use crate::state::{Auth, MemberRecord};
+use crate::types::auth::{Identity, Secret};
 use crate::types::request::{self, Op};
 use crate::types::result::{self, Alarm, Applied, ApplyError, Kept, Outcome};
 use crate::types::{ClusterId, LeaseId, MemberId, Revision};
@@ -177,6 +179,15 @@ pub enum MemberError {
     Internal(String),
 }
 
+/// What a lease is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseUse {
+    /// It is told of: whoever is told must be able to read its keys.
+    Read,
+    /// It is kept alive: whoever does must be able to write its keys.
+    Write,
+}
+
 /// The answer of `LeaseTimeToLive`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeaseReport {
@@ -264,6 +275,40 @@ pub trait Backend: Send + Sync + 'static {
         id: LeaseId,
         ttl_seconds: i64,
     ) -> impl Future<Output = Result<Outcome, ServeError>> + Send;
+
+    /// Whether authentication is on. Cheap: called for every call.
+    fn is_auth_enabled(&self) -> bool;
+
+    /// Users and roles, as they are shown now.
+    fn auth(&self) -> Arc<Auth>;
+
+    /// Whose simple token it is. One that this member has not heard of is waited for, if it may have
+    /// been assigned before the call.
+    fn token_user(
+        &self,
+        token: &str,
+    ) -> impl Future<Output = Result<Option<Arc<str>>, ServeError>> + Send;
+
+    /// A password's bcrypt hash.
+    fn hash_password(
+        &self,
+        password: Secret,
+    ) -> impl Future<Output = Result<Secret, ServeError>> + Send;
+
+    /// Whether a password is that of a hash.
+    fn check_password(
+        &self,
+        hash: Secret,
+        password: Secret,
+    ) -> impl Future<Output = Result<bool, ServeError>> + Send;
+
+    /// Whether `by` may use leases, by the keys attached to them.
+    fn check_leases(
+        &self,
+        by: &Identity,
+        leases: Vec<LeaseId>,
+        usage: LeaseUse,
+    ) -> impl Future<Output = Result<(), ServeError>> + Send;
 
     /// Returns once everything that was acknowledged before the call is readable here.
     fn read_barrier(&self) -> impl Future<Output = Result<(), ServeError>> + Send;

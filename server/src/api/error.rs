@@ -39,6 +39,11 @@ impl Refusal {
         self.code
     }
 
+    /// As Go prints a status: the text of a watch that was refused.
+    pub fn as_go_says_it(&self) -> String {
+        format!("rpc error: code = {:?} desc = {}", self.code, self.text)
+    }
+
     /// The status that goes over the wire.
     pub fn into_status(self) -> Status {
         Status::new(self.code, self.text)

@@ -5,6 +5,7 @@ use engram_proto::etcdserverpb as pb;
 use futures_util::stream;
 
 use super::backend::{Backend, RangeCursor};
+use super::caller::{Caller, Credentials};
 use super::durations::RequestType;
 use super::error::Refusal;
 use super::streams::{Answers, Outgoing, Requests, next_request};
@@ -21,10 +22,10 @@ const FIRST_CHUNK_KEYS: usize = 10;
 const LEASE_TTL_MAX: i64 = 9_000_000_000;
 
 impl<B: Backend> Edge<B> {
-    pub(super) async fn range(&self, message: Bytes) -> Result<Frame, Refusal> {
+    pub(super) async fn range(&self, message: Bytes, caller: &Caller) -> Result<Frame, Refusal> {
         let query = request::range(decode(message)?)?;
         let started = self.metrics().request_clock();
-        let read = self.read_range(&query).await;
+        let read = self.read_range(&query, caller).await;
         self.metrics()
             .answered(Some(RequestType::Range), started, read.is_ok());
         let read = read?;
@@ -32,46 +33,58 @@ impl<B: Backend> Edge<B> {
         Ok(frame.with_pages(read.pages))
     }
 
-    async fn read_range(&self, query: &Range) -> Result<Answer<result::Range>, Refusal> {
+    async fn read_range(
+        &self,
+        query: &Range,
+        caller: &Caller,
+    ) -> Result<Answer<result::Range>, Refusal> {
         if !query.serializable {
             self.require_voter()?;
             self.backend().read_barrier().await?;
         }
+        self.check(caller, |auth, by| auth.may_read(by, &query.range))?;
         let started = self.metrics().request_clock();
         let read = self.backend().range(query).await;
         self.metrics().ranged(started, read.is_ok());
-        Ok(read?)
+        let read = read?;
+        self.check_unchanged(caller)?;
+        Ok(read)
     }
 
-    pub(super) async fn put(&self, message: Bytes) -> Result<Frame, Refusal> {
+    pub(super) async fn put(&self, message: Bytes, caller: &Caller) -> Result<Frame, Refusal> {
         let len = message.len();
         let put = request::put(decode(message)?)?;
         self.check_size(len)?;
-        let (revision, applied) = self.propose(Op::Put(put)).await?;
+        let (revision, applied) = self.propose(caller.asks(Op::Put(put))?).await?;
         let Applied::Put(put) = applied else {
             unreachable!("a put answers as a put")
         };
         Ok(answer::put(&self.header(revision), &put))
     }
 
-    pub(super) async fn delete_range(&self, message: Bytes) -> Result<Frame, Refusal> {
+    pub(super) async fn delete_range(
+        &self,
+        message: Bytes,
+        caller: &Caller,
+    ) -> Result<Frame, Refusal> {
         let len = message.len();
         let delete = request::delete_range(decode(message)?)?;
         self.check_size(len)?;
-        let (revision, applied, pages) = self.propose_whole(Op::DeleteRange(delete)).await?;
+        let op = caller.asks(Op::DeleteRange(delete))?;
+        let (revision, applied, pages) = self.propose_whole(op).await?;
         let Applied::DeleteRange(delete) = applied else {
             unreachable!("a delete answers as a delete")
         };
         Ok(answer::delete_range(&self.header(revision), &delete).with_pages(pages))
     }
 
-    pub(super) async fn txn(&self, message: Bytes) -> Result<Frame, Refusal> {
+    pub(super) async fn txn(&self, message: Bytes, caller: &Caller) -> Result<Frame, Refusal> {
         let len = message.len();
         let txn = request::decode_txn(message, self.config().max_txn_ops)?;
         overlap::check(&txn)?;
         if txn.is_read_only() {
             let started = self.metrics().request_clock();
-            let read = self.read_txn(&txn).await;
+            let read = self.read_txn(&txn, caller).await;
             self.metrics()
                 .answered(Some(RequestType::ReadonlyTxn), started, read.is_ok());
             let read = read?;
@@ -79,26 +92,30 @@ impl<B: Backend> Edge<B> {
             return Ok(frame.with_pages(read.pages));
         }
         self.check_size(len)?;
-        let (revision, applied, pages) = self.propose_whole(Op::Txn(txn)).await?;
+        let op = caller.asks(Op::Txn(txn))?;
+        let (revision, applied, pages) = self.propose_whole(op).await?;
         let Applied::Txn(txn) = applied else {
             unreachable!("a transaction answers as a transaction")
         };
         Ok(answer::txn(&self.header(revision), &txn).with_pages(pages))
     }
 
-    async fn read_txn(&self, txn: &Txn) -> Result<Answer<result::Txn>, Refusal> {
+    async fn read_txn(&self, txn: &Txn, caller: &Caller) -> Result<Answer<result::Txn>, Refusal> {
         if !txn.is_serializable() {
             self.backend().read_barrier().await?;
         }
-        Ok(self.backend().read_txn(txn).await?)
+        self.check(caller, |auth, by| auth.may_run_read(by, txn))?;
+        let read = self.backend().read_txn(txn).await?;
+        self.check_unchanged(caller)?;
+        Ok(read)
     }
 
-    pub(super) async fn compact(&self, message: Bytes) -> Result<Frame, Refusal> {
+    pub(super) async fn compact(&self, message: Bytes, caller: &Caller) -> Result<Frame, Refusal> {
         let wanted: pb::CompactionRequest = decode(message)?;
-        self.propose(Op::Compact(Compact {
+        let op = Op::Compact(Compact {
             revision: wanted.revision,
-        }))
-        .await?;
+        });
+        self.propose(caller.asks(op)?).await?;
         if wanted.physical {
             self.backend()
                 .compacted_physically(Revision(wanted.revision))
@@ -163,23 +180,29 @@ impl<B: Backend> Edge<B> {
     }
 
     /// The range in chunks at one revision; header, `more` and `count` are in the last one.
-    pub(super) fn range_stream(self, mut requests: Requests) -> Answers {
+    pub(super) fn range_stream(self, mut requests: Requests, credentials: Credentials) -> Answers {
         let opening = async move {
             let message = next_request(&mut requests)
                 .await?
                 .ok_or(Refusal::NO_REQUEST)?;
-            self.open_range_stream(message).await
+            let caller = self.holder(&credentials).await?;
+            self.open_range_stream(message, &caller).await
         };
         let states = stream::unfold(Chunks::Opening(Box::pin(opening)), Chunks::next);
         Box::pin(states)
     }
 
-    async fn open_range_stream(self, message: Bytes) -> Result<Chunks<B>, Refusal> {
+    async fn open_range_stream(
+        self,
+        message: Bytes,
+        caller: &Caller,
+    ) -> Result<Chunks<B>, Refusal> {
         let query = request::range(decode(message)?)?;
         check_streamable(&query)?;
         if !query.serializable {
             self.backend().read_barrier().await?;
         }
+        self.check(caller, |auth, by| auth.may_read(by, &query.range))?;
         if query.count_only {
             let read = self.backend().range(&query).await?;
             let count = result::Range {

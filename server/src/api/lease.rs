@@ -4,27 +4,47 @@ use bytes::Bytes;
 use engram_proto::etcdserverpb as pb;
 use futures_util::stream;
 
-use super::backend::{Backend, ServeError};
+use super::backend::{Backend, LeaseUse, ServeError};
+use super::caller::{Caller, Credentials};
 use super::error::Refusal;
 use super::streams::{Answers, Outgoing, Requests, next_request};
 use super::{Edge, decode};
 use crate::codec::{Frame, answer};
-use crate::types::LeaseId;
 use crate::types::request::Op;
+use crate::types::{KeyRange, LeaseId};
 
 impl<B: Backend> Edge<B> {
-    pub(super) async fn lease_revoke(&self, message: Bytes) -> Result<Frame, Refusal> {
+    pub(super) async fn lease_revoke(
+        &self,
+        message: Bytes,
+        caller: &Caller,
+    ) -> Result<Frame, Refusal> {
         let revoke: pb::LeaseRevokeRequest = decode(message)?;
-        let (revision, _) = self.propose(Op::LeaseRevoke(LeaseId(revoke.id))).await?;
+        caller.authenticated()?;
+        let op = caller.asks(Op::LeaseRevoke(LeaseId(revoke.id)))?;
+        let (revision, _) = self.propose(op).await?;
         Ok(answer::header_only(&self.header(revision)))
     }
 
-    pub(super) async fn lease_time_to_live(&self, message: Bytes) -> Result<Frame, Refusal> {
+    pub(super) async fn lease_time_to_live(
+        &self,
+        message: Bytes,
+        caller: &Caller,
+    ) -> Result<Frame, Refusal> {
         let wanted: pb::LeaseTimeToLiveRequest = decode(message)?;
+        caller.authenticated()?;
         let report = self
             .backend()
             .lease_time_to_live(LeaseId(wanted.id), wanted.keys)
             .await?;
+        // The keys as the leader named them: no other is told.
+        self.check(caller, |auth, by| {
+            if auth.check_admin(by).is_ok() {
+                return Ok(());
+            }
+            let mut keys = report.keys.iter();
+            keys.try_for_each(|key| auth.may_read(by, &KeyRange::single(key.clone())))
+        })?;
         let response = pb::LeaseTimeToLiveResponse {
             header: Some(self.header_message()),
             id: wanted.id,
@@ -35,9 +55,20 @@ impl<B: Backend> Edge<B> {
         Ok(Frame::from(&response))
     }
 
-    pub(super) async fn lease_leases(&self, message: Bytes) -> Result<Frame, Refusal> {
+    pub(super) async fn lease_leases(
+        &self,
+        message: Bytes,
+        caller: &Caller,
+    ) -> Result<Frame, Refusal> {
         let pb::LeaseLeasesRequest {} = decode(message)?;
+        caller.authenticated()?;
         let leases = self.backend().leases().await?;
+        if let Some(by) = caller.identity()? {
+            self.backend().read_barrier().await?;
+            self.backend()
+                .check_leases(by, leases.clone(), LeaseUse::Read)
+                .await?;
+        }
         let response = pb::LeaseLeasesResponse {
             header: Some(self.header_message()),
             leases: leases
@@ -49,18 +80,26 @@ impl<B: Backend> Edge<B> {
     }
 
     /// Answers each request in turn, until the client has no more.
-    pub(super) fn lease_keep_alive(self, requests: Requests) -> Answers {
-        Box::pin(stream::unfold(Some((self, requests)), |state| async move {
-            let (edge, mut requests) = state?;
-            match edge.keep_alive_next(&mut requests).await {
-                Ok(Some(frame)) => Some((Ok(Outgoing::Frame(frame)), Some((edge, requests)))),
+    pub(super) fn lease_keep_alive(self, requests: Requests, credentials: Credentials) -> Answers {
+        let call = (self, requests, credentials);
+        Box::pin(stream::unfold(Some(call), |state| async move {
+            let (edge, mut requests, credentials) = state?;
+            match edge.keep_alive_next(&mut requests, &credentials).await {
+                Ok(Some(frame)) => {
+                    let call = (edge, requests, credentials);
+                    Some((Ok(Outgoing::Frame(frame)), Some(call)))
+                }
                 Ok(None) => None,
                 Err(refusal) => Some((Err(refusal), None)),
             }
         }))
     }
 
-    async fn keep_alive_next(&self, requests: &mut Requests) -> Result<Option<Frame>, Refusal> {
+    async fn keep_alive_next(
+        &self,
+        requests: &mut Requests,
+        credentials: &Credentials,
+    ) -> Result<Option<Frame>, Refusal> {
         let Some(message) = next_request(requests).await? else {
             return Ok(None);
         };
@@ -68,6 +107,13 @@ impl<B: Backend> Edge<B> {
         // Made before the renewal: its revision must not be above the one at which the lease lived.
         let header = self.header_now();
         let id = LeaseId(renew.id);
+        let caller = self.holder(credentials).await?;
+        if let Some(by) = caller.authenticated()? {
+            let leases = vec![id];
+            self.backend()
+                .check_leases(by, leases, LeaseUse::Write)
+                .await?;
+        }
         let ttl = match self.backend().lease_keep_alive(id).await {
             Err(ServeError::LeaseNotFound) => 0,
             renewed => renewed?,

@@ -5,6 +5,7 @@ use engram_proto::etcdserverpb as pb;
 use futures_util::stream;
 
 use super::backend::{Backend, ServeError, SnapshotSource};
+use super::caller::Caller;
 use super::error::Refusal;
 use super::streams::{Answers, Outgoing, Requests, next_request};
 use super::{Edge, decode};
@@ -17,8 +18,11 @@ use crate::types::result::{self, Applied};
 const SERVICE: &str = "etcdserverpb.Maintenance";
 
 impl<B: Backend> Edge<B> {
-    pub(super) async fn alarm(&self, message: Bytes) -> Result<Frame, Refusal> {
+    pub(super) async fn alarm(&self, message: Bytes, caller: &Caller) -> Result<Frame, Refusal> {
         let wanted: pb::AlarmRequest = decode(message)?;
+        if wanted.action != 0 {
+            self.check_admin(caller)?;
+        }
         let kind = match wanted.alarm {
             1 => Some(AlarmType::NoSpace),
             2 => Some(AlarmType::Corrupt),
@@ -27,8 +31,14 @@ impl<B: Backend> Edge<B> {
         let member = MemberId(wanted.member_id);
         let changed = match (wanted.action, kind) {
             (0, _) => self.alarms_of(wanted.alarm, kind).await?,
-            (1, Some(kind)) => self.change_alarm(Alarm::Activate(member, kind)).await?,
-            (2, Some(kind)) => self.change_alarm(Alarm::Deactivate(member, kind)).await?,
+            (1, Some(kind)) => {
+                self.change_alarm(Alarm::Activate(member, kind), caller)
+                    .await?
+            }
+            (2, Some(kind)) => {
+                self.change_alarm(Alarm::Deactivate(member, kind), caller)
+                    .await?
+            }
             // As in etcd: nothing to raise, nothing to clear, nothing refused.
             _ => Vec::new(),
         };
@@ -50,8 +60,12 @@ impl<B: Backend> Edge<B> {
         Ok(alarms)
     }
 
-    async fn change_alarm(&self, alarm: Alarm) -> Result<Vec<result::Alarm>, Refusal> {
-        let (_, applied) = self.propose(Op::Alarm(alarm)).await?;
+    async fn change_alarm(
+        &self,
+        alarm: Alarm,
+        caller: &Caller,
+    ) -> Result<Vec<result::Alarm>, Refusal> {
+        let (_, applied) = self.propose(caller.asks(Op::Alarm(alarm))?).await?;
         let Applied::Alarm(changed) = applied else {
             unreachable!("an alarm answers as an alarm")
         };

@@ -14,6 +14,7 @@ mod access;
 mod arrival;
 mod auth;
 pub mod backend;
+mod caller;
 mod charged;
 mod cluster;
 mod compression;
@@ -62,6 +63,7 @@ use crate::threads::ForCaller;
 use crate::types::Revision;
 use arrival::Arrival;
 use backend::Backend;
+use caller::{Caller, Credentials};
 use charged::Memory;
 use compression::Encoding;
 use error::Refusal;
@@ -470,7 +472,9 @@ impl<B: Backend> Edge<B> {
         self.metrics().received(at, message.len());
         *arrived = Some(Arrival::now(&message, self.metrics().clock()));
         self.admit(row, &parts.headers)?;
-        let answer = self.dispatch(row, message).await?;
+        let caller = self.caller(&parts.headers).await?;
+        self.check_access(row, &caller)?;
+        let answer = self.dispatch(row, message, &caller, &parts.headers).await?;
         match answer.message_len() {
             len if len > MESSAGE_BYTES_MAX => Err(Refusal::answer_too_large(len)),
             _ => Ok(answer),
@@ -512,23 +516,29 @@ impl<B: Backend> Edge<B> {
         Ok(())
     }
 
-    async fn dispatch(&self, row: &Row, message: Bytes) -> Result<Frame, Refusal> {
+    async fn dispatch(
+        &self,
+        row: &Row,
+        message: Bytes,
+        caller: &Caller,
+        headers: &HeaderMap,
+    ) -> Result<Frame, Refusal> {
         match row.rpc {
-            Rpc::Range => self.range(message).await,
-            Rpc::Put => self.put(message).await,
-            Rpc::DeleteRange => self.delete_range(message).await,
-            Rpc::Txn => self.txn(message).await,
-            Rpc::Compact => Box::pin(self.compact(message)).await,
+            Rpc::Range => self.range(message, caller).await,
+            Rpc::Put => self.put(message, caller).await,
+            Rpc::DeleteRange => self.delete_range(message, caller).await,
+            Rpc::Txn => self.txn(message, caller).await,
+            Rpc::Compact => Box::pin(self.compact(message, caller)).await,
             Rpc::LeaseGrant => Box::pin(self.lease_grant(message)).await,
-            Rpc::LeaseRevoke => Box::pin(self.lease_revoke(message)).await,
-            Rpc::LeaseTimeToLive => Box::pin(self.lease_time_to_live(message)).await,
-            Rpc::LeaseLeases => Box::pin(self.lease_leases(message)).await,
+            Rpc::LeaseRevoke => Box::pin(self.lease_revoke(message, caller)).await,
+            Rpc::LeaseTimeToLive => Box::pin(self.lease_time_to_live(message, caller)).await,
+            Rpc::LeaseLeases => Box::pin(self.lease_leases(message, caller)).await,
             Rpc::MemberList => Box::pin(self.member_list(message)).await,
             Rpc::MemberAdd => Box::pin(self.member_add(message)).await,
             Rpc::MemberRemove => Box::pin(self.member_remove(message)).await,
             Rpc::MemberUpdate => Box::pin(self.member_update(message)).await,
             Rpc::MemberPromote => Box::pin(self.member_promote(message)).await,
-            Rpc::Alarm => Box::pin(self.alarm(message)).await,
+            Rpc::Alarm => Box::pin(self.alarm(message, caller)).await,
             Rpc::Status => self.status(message),
             Rpc::Defragment => Box::pin(self.defragment(message)).await,
             Rpc::Hash => Box::pin(self.hash(message)).await,
@@ -537,13 +547,13 @@ impl<B: Backend> Edge<B> {
             Rpc::Downgrade => Box::pin(self.downgrade(message)).await,
             Rpc::HealthCheck => health::check(message),
             Rpc::HealthList => health::list(message),
-            Rpc::Lock => Box::pin(self.lock(message)).await,
-            Rpc::Unlock => Box::pin(self.unlock(message)).await,
-            Rpc::Campaign => Box::pin(self.campaign(message)).await,
-            Rpc::Proclaim => Box::pin(self.proclaim(message)).await,
-            Rpc::Leader => Box::pin(self.election_leader(message)).await,
-            Rpc::Resign => Box::pin(self.resign(message)).await,
-            rpc if row.service == "etcdserverpb.Auth" => self.auth(rpc, message),
+            rpc if row.service == "etcdserverpb.Auth" => {
+                Box::pin(self.auth(rpc, message, caller)).await
+            }
+            rpc if concurrency::SERVICES.contains(&row.service) => {
+                let asking = self.asking(Credentials::of(headers));
+                Box::pin(asking.answer(rpc, message)).await
+            }
             _ => Err(Refusal::not_served(row.service, row.method)),
         }
     }
@@ -561,6 +571,14 @@ impl<B: Backend> Edge<B> {
             self.admit(row, request.headers())?;
             Ok(encoding)
         });
+        let admitted = match admitted {
+            Ok(encoding) => self
+                .caller(request.headers())
+                .await
+                .and_then(|caller| self.check_access(row, &caller).map(|()| encoding)),
+            refused => refused,
+        };
+        let credentials = Credentials::of(request.headers());
         let encoding = match admitted {
             Ok(encoding) => encoding,
             Err(refusal) => {
@@ -573,7 +591,7 @@ impl<B: Backend> Edge<B> {
         let max = self.config().max_request_bytes + MESSAGE_OVERHEAD;
         let interruption = self.interruption(request.headers());
         let open: Open = Box::new(move |requests| {
-            let answers = self.open_stream(row, requests);
+            let answers = self.open_stream(row, requests, credentials);
             Box::pin(until(answers, interruption))
         });
         let codec = ByteCodec {
@@ -604,13 +622,13 @@ impl<B: Backend> Edge<B> {
             .await
     }
 
-    fn open_stream(self, row: &Row, requests: Requests) -> Answers {
+    fn open_stream(self, row: &Row, requests: Requests, credentials: Credentials) -> Answers {
         match row.rpc {
-            Rpc::Watch => self.watch(requests),
-            Rpc::LeaseKeepAlive => self.lease_keep_alive(requests),
-            Rpc::RangeStream => self.range_stream(requests),
+            Rpc::Watch => self.watch(requests, credentials),
+            Rpc::LeaseKeepAlive => self.lease_keep_alive(requests, credentials),
+            Rpc::RangeStream => self.range_stream(requests, credentials),
             Rpc::Snapshot => self.snapshot(requests),
-            Rpc::Observe => self.observe(requests),
+            Rpc::Observe => self.asking(credentials).observe(requests),
             Rpc::HealthWatch => health::watch(requests),
             _ => {
                 let refusal = Refusal::not_served(row.service, row.method);

@@ -10,6 +10,7 @@ use super::settings::{AuthToken, path};
 use crate::trace::Level;
 
 const BCRYPT_COST_DEFAULT: u64 = 10;
+const TOKEN_TTL_DEFAULT: Duration = Duration::from_secs(300);
 const JWT_TTL_DEFAULT: Duration = Duration::from_secs(300);
 
 /// Reads the kind of token; says of a cost that bcrypt does not have what etcd says.
@@ -25,6 +26,21 @@ pub(super) fn auth_token(raw: &Raw, notices: &mut Vec<Notice>) -> Result<AuthTok
         notices.push(notice);
     }
     parse_auth_token(raw.text("auth-token"))
+}
+
+/// The cost of new hashes; the default for one that bcrypt does not have.
+pub(super) fn bcrypt_cost(raw: &Raw) -> u32 {
+    let given = raw.unsigned("bcrypt-cost");
+    let valid = Some(given).filter(|cost| (4..=31).contains(cost));
+    u32::try_from(valid.unwrap_or(BCRYPT_COST_DEFAULT)).expect("it is small")
+}
+
+/// Seconds that a simple token counts; the default for none.
+pub(super) fn auth_token_ttl(raw: &Raw) -> Duration {
+    match raw.unsigned("auth-token-ttl") {
+        0 => TOKEN_TTL_DEFAULT,
+        seconds => Duration::from_secs(seconds),
+    }
 }
 
 /// A kind, then options: `jwt,sign-method=RS256,pub-key=…`.

@@ -41,8 +41,12 @@ pub struct Config {
     pub tls_policy: TlsPolicy,
     /// HTTP on the client's listeners.
     pub http: Http,
-    /// The kind of token: checked before a start, of no effect as long as there are no users.
+    /// The kind of token.
     pub auth_token: AuthToken,
+    /// How long a simple token counts after its last use, > 0. Default 300 s.
+    pub auth_token_ttl: Duration,
+    /// The cost of new passwords' hashes, 4 to 31. Default 10.
+    pub bcrypt_cost: u32,
     /// What is compacted without being asked.
     pub auto_compaction: AutoCompaction,
     /// Comparisons of members' data.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::auth::auth_token;
+use super::auth::{auth_token, auth_token_ttl, bcrypt_cost};
 use super::compaction::parse_auto_compaction;
 use super::golang::quote;
 use super::logging::{LogError, log_options};
@@ -114,6 +114,8 @@ fn build(
         tls_policy,
         http: http(raw)?,
         auth_token: auth_token(raw, notices)?,
+        auth_token_ttl: auth_token_ttl(raw),
+        bcrypt_cost: bcrypt_cost(raw),
         auto_compaction: auto,
         corruption: Corruption {
             check_time: nonzero(raw, "corrupt-check-time"),

@@ -18,9 +18,10 @@ use super::peers::PeerCalls;
 use super::sink::WatchHome;
 use super::{defragment, member_id, read_index, reads};
 use crate::api::backend::{
-    Backend, HashKv, Header, LeaseReport, MemberChange, MemberError, ServeError, SnapshotSource,
-    StatusReport,
+    Backend, HashKv, Header, LeaseReport, LeaseUse, MemberChange, MemberError, ServeError,
+    SnapshotSource, StatusReport,
 };
+use crate::auth::{Busy, Passwords, Tokens};
 use crate::budget::Budget;
 use crate::codec::Pages;
 use crate::home::Homes;
@@ -29,8 +30,9 @@ use crate::propose::{ProposeError, Proposer};
 use crate::raft::{ApplyStats, LogStore};
 use crate::read::{Answer, ReadError, Reader};
 use crate::snapshot;
-use crate::state::MemberRecord;
+use crate::state::{Auth, MemberRecord};
 use crate::store::Store;
+use crate::types::auth::{Identity, Secret};
 use crate::types::request::{self, LeaseGrant, Op};
 use crate::types::result::{self, Alarm, Applied, ApplyError, Kept, Outcome};
 use crate::types::{ClusterId, LeaseId, MemberId, Revision};
@@ -92,6 +94,10 @@ pub struct Core {
     pub lateness: Lateness,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// Whose token is whose.
+    pub tokens: Arc<Tokens>,
+    /// bcrypt.
+    pub passwords: Passwords,
     /// Turns true when the member stops.
     pub stopping: watch::Receiver<bool>,
     /// The next id to try for a lease whose grantor chose none.
@@ -178,6 +184,51 @@ impl Backend for Core {
         let ttl_seconds = ttl_seconds.max(self.lease_ttl_min_seconds);
         self.propose(Op::LeaseGrant(LeaseGrant { id, ttl_seconds }))
             .await
+    }
+
+    fn is_auth_enabled(&self) -> bool {
+        self.store.is_auth_enabled()
+    }
+
+    fn auth(&self) -> Arc<Auth> {
+        self.store.cluster().auth.clone()
+    }
+
+    async fn token_user(&self, token: &str) -> Result<Option<Arc<str>>, ServeError> {
+        if let Some(user) = self.tokens.user(token) {
+            return Ok(Some(user));
+        }
+        let Some(index) = Tokens::index(token) else {
+            return Ok(None);
+        };
+        if index > self.store.applied_index() {
+            self.table_barrier().await?;
+        }
+        Ok(self.tokens.user(token))
+    }
+
+    async fn hash_password(&self, password: Secret) -> Result<Secret, ServeError> {
+        let hashed = self.passwords.hash(password).await;
+        hashed.map_err(|Busy| ServeError::Overloaded)
+    }
+
+    async fn check_password(&self, hash: Secret, password: Secret) -> Result<bool, ServeError> {
+        let checked = self.passwords.matches(hash, password).await;
+        checked.map_err(|Busy| ServeError::Overloaded)
+    }
+
+    async fn check_leases(
+        &self,
+        by: &Identity,
+        leases: Vec<LeaseId>,
+        usage: LeaseUse,
+    ) -> Result<(), ServeError> {
+        if self.auth().check_admin(by).is_ok() {
+            return Ok(());
+        }
+        let (store, by) = (self.store.clone(), by.clone());
+        let checked = blocking(move || reads::check_leases(&store, &by, &leases, usage)).await?;
+        checked.map_err(|error| ServeError::Apply(error.into()))
     }
 
     async fn read_barrier(&self) -> Result<(), ServeError> {

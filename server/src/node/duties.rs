@@ -25,7 +25,8 @@ use crate::propose::{self, ProposeError, Proposer};
 use crate::raft::{Consensus, LogStore};
 use crate::store::Store;
 use crate::threads::{Pulse, spawn_endless};
-use crate::types::request::{Compact, MemberAttributes, Op};
+use crate::types::auth::Identity;
+use crate::types::request::{Asked, Compact, MemberAttributes, Op};
 use crate::types::result::Outcome;
 use crate::wal::Keep;
 
@@ -181,6 +182,15 @@ impl Duties {
 
     /// Decides as the leader of `term`.
     async fn decide(&self, term: u64, ops: Vec<Op>) -> Result<Vec<Outcome>, ProposeError> {
+        let by_member = |op| {
+            let by = Identity::member();
+            Op::By(Box::new(Asked { by, op }))
+        };
+        // Before there are users, members may not know how to read who asks.
+        let ops = match self.store.is_auth_enabled() {
+            true => ops.into_iter().map(by_member).collect(),
+            false => ops,
+        };
         verdict::decide(&self.door.consensus, &self.proposer, term, ops).await
     }
 

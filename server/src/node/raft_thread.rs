@@ -33,6 +33,7 @@ use super::route::LeaderRoute;
 use super::serve::PeerListener;
 use super::sink::{Headers, Sink, WatchedStore};
 use super::told::Told;
+use crate::auth::{Passwords, Tokens};
 use crate::config::{Config, ETCD_VERSION};
 use crate::fatal::end_process;
 use crate::fs::DirLock;
@@ -178,7 +179,9 @@ impl RaftThread {
             Arc::new(headers),
             watch_config(config),
         );
+        let tokens = Arc::new(Tokens::new(config.auth_token_ttl));
         let sink = Sink {
+            tokens: tokens.clone(),
             hub: hub.clone(),
             proposer: proposer.clone(),
             lessor: lessor.clone(),
@@ -228,6 +231,8 @@ impl RaftThread {
         let (stop, stopping) = channel(false);
         let (thread, (door, membership)) = spawn(beginning, apply, stopping.clone())?;
         let core = Core {
+            tokens,
+            passwords: Passwords::new(config.bcrypt_cost),
             cluster: local.cluster,
             member: local.member,
             reader: super::memory::reader(config, store.clone()),

@@ -2,9 +2,10 @@
 
 use parking_lot::RwLockReadGuard;
 
-use crate::api::backend::{HashKv, LeaseReport};
+use crate::api::backend::{HashKv, LeaseReport, LeaseUse};
 use crate::state::{KeyValueHash, State};
 use crate::store::{Remembered, Store};
+use crate::types::auth::{AuthError, Identity};
 use crate::types::result::ApplyError;
 use crate::types::{LeaseId, Revision};
 
@@ -39,6 +40,25 @@ pub fn lease_report(
         remaining_seconds,
         granted_seconds,
         keys,
+    })
+}
+
+/// Whether `by` may use leases, by the keys attached to them. Blocks.
+///
+/// # Errors
+/// It may not.
+pub fn check_leases(
+    store: &Store,
+    by: &Identity,
+    leases: &[LeaseId],
+    usage: LeaseUse,
+) -> Result<(), AuthError> {
+    // Not the keys of half a revocation.
+    let _whole = store.between_batches();
+    let state = store.read();
+    leases.iter().try_for_each(|id| match usage {
+        LeaseUse::Read => state.auth.may_read_lease(&state.leases, by, *id),
+        LeaseUse::Write => state.auth.may_write_lease(&state.leases, by, *id),
     })
 }
 

@@ -9,6 +9,7 @@ use super::fence::Fence;
 use super::leadership::LeadershipCell;
 use super::lessor::Lessor;
 use super::told::Told;
+use crate::auth::Tokens;
 use crate::codec::entry::BatchHeader;
 use crate::home::{HomeId, Homes};
 use crate::propose::Proposer;
@@ -29,6 +30,7 @@ pub struct Sink {
     pub fence: Arc<Fence>,
     pub store: Arc<Store>,
     pub told: Told,
+    pub tokens: Arc<Tokens>,
 }
 
 impl Sink {
@@ -47,12 +49,20 @@ impl Applied for Sink {
     fn replaced(&self, store: &Store) {
         let (data, size) = store.data_and_size_bytes();
         self.lessor.replaced(&store.read().leases);
+        // Which of them the snapshot went over is not known.
+        self.tokens.clear();
         let raised = self.look(store);
         let quota = self.proposer.quota();
         quota.alarm_is(raised);
         quota.measured(data, size);
         self.hub.reset(store.revision());
         self.directory.look();
+    }
+
+    fn users(&self, ops: &[Op], outcomes: &[Outcome]) {
+        for (op, outcome) in ops.iter().zip(outcomes) {
+            self.tokens.applied(op, outcome);
+        }
     }
 
     fn events(&self, revision: Revision, events: Vec<Event>) {

@@ -25,7 +25,8 @@ use crate::storage::Applied as AppliedMark;
 use crate::store::Store;
 use crate::threads;
 use crate::types::Revision;
-use crate::types::result::{Kept, Outcome};
+use crate::types::request::Op;
+use crate::types::result::{self, Kept, Outcome};
 
 /// Tasks that may wait for the thread. openraft has at most a few under way.
 const QUEUE_MAX: usize = 16;
@@ -46,16 +47,14 @@ pub trait Applied: Send + Sync + 'static {
     /// A batch was applied and its data written: events for the watchers, at the store's revision.
     fn events(&self, revision: Revision, events: Vec<Event>);
 
+    /// A batch that changes users, or lets them in, was applied, and is not shown yet.
+    fn users(&self, _ops: &[Op], _outcomes: &[Outcome]) {}
+
     /// A Raft configuration was applied: the member table is that of it.
     fn members_changed(&self);
 
     /// The outcomes of a batch's operations, in order.
-    fn outcomes(
-        &self,
-        header: &BatchHeader,
-        ops: &[crate::types::request::Op],
-        outcomes: Vec<Outcome>,
-    );
+    fn outcomes(&self, header: &BatchHeader, ops: &[Op], outcomes: Vec<Outcome>);
 }
 
 /// What the thread can be asked.
@@ -307,11 +306,18 @@ impl Worker {
             let mut outcome = state::apply(&mut writing, op, &engine, &mut effects);
             // Before anything after it can be reclaimed.
             outcome.kept = outcome.later.map(|at| self.keep(writing.state(), at));
+            if let Ok(result::Applied::Token(token)) = &mut outcome.result {
+                // Every member makes the same token of it.
+                token.0.extend(format!(".{index}").bytes());
+            }
             outcomes.push(outcome);
             hashing.extend(begun.map(|begun| (n, begun)));
             if n % OPS_A_BREATH == OPS_A_BREATH - 1 {
                 writing.breathe();
             }
+        }
+        if ops.iter().any(|op| matches!(op.bare(), Op::Auth(_))) {
+            self.applied.users(ops, &outcomes);
         }
         let started = Instant::now();
         let revision = writing.commit(&engine, &effects.changes, &self.mark, index);

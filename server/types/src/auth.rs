@@ -33,6 +33,17 @@ pub struct Identity {
     pub revision: u64,
 }
 
+impl Identity {
+    /// A member that does as the leader what only root may: revokes what has expired, compacts by
+    /// itself. Whether it leads is not a question of users.
+    pub fn member() -> Identity {
+        Identity {
+            user: ROOT_USER.to_owned(),
+            revision: u64::MAX,
+        }
+    }
+}
+
 /// What a permission allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allows {

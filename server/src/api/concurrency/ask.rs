@@ -9,28 +9,65 @@ use prost::Message;
 
 use super::super::Edge;
 use super::super::backend::Backend;
+use super::super::caller::{Caller, Credentials};
 use super::super::error::Refusal;
 use super::{SESSION_TTL_SECONDS, end_of};
 use crate::codec::{Frame, PREFIX_LEN, Piece};
+use crate::types::KeyRange;
+
+/// Asks in the name of a caller: who that is, and what it may do, is looked up for each step, since a
+/// wait may be longer than both stay as they are.
+pub(in super::super) struct Asking<B> {
+    edge: Edge<B>,
+    credentials: Credentials,
+}
+
+impl<B> Clone for Asking<B> {
+    fn clone(&self) -> Asking<B> {
+        Asking {
+            edge: self.edge.clone(),
+            credentials: self.credentials.clone(),
+        }
+    }
+}
 
 impl<B: Backend> Edge<B> {
-    pub(super) async fn ask_range(
+    /// The edge, asked in the name of whom these credentials are.
+    pub(in super::super) fn asking(&self, credentials: Credentials) -> Asking<B> {
+        let edge = self.clone();
+        Asking { edge, credentials }
+    }
+}
+
+impl<B: Backend> Asking<B> {
+    pub(super) fn backend(&self) -> &B {
+        self.edge.backend()
+    }
+
+    async fn caller(&self) -> Result<Caller, Refusal> {
+        self.edge.holder(&self.credentials).await
+    }
+
+    pub(super) async fn range(
         &self,
         query: &pb::RangeRequest,
     ) -> Result<pb::RangeResponse, Refusal> {
-        gather(self.range(query.encode_to_vec().into()).await?).await
+        let caller = self.caller().await?;
+        gather(self.edge.range(message(query), &caller).await?).await
     }
 
-    pub(super) async fn ask_txn(&self, txn: &pb::TxnRequest) -> Result<pb::TxnResponse, Refusal> {
-        gather(self.txn(txn.encode_to_vec().into()).await?).await
+    pub(super) async fn txn(&self, txn: &pb::TxnRequest) -> Result<pb::TxnResponse, Refusal> {
+        let caller = self.caller().await?;
+        gather(self.edge.txn(message(txn), &caller).await?).await
     }
 
-    pub(super) async fn ask_delete(&self, key: Bytes) -> Result<pb::DeleteRangeResponse, Refusal> {
+    pub(super) async fn delete(&self, key: Bytes) -> Result<pb::DeleteRangeResponse, Refusal> {
         let delete = pb::DeleteRangeRequest {
             key,
             ..pb::DeleteRangeRequest::default()
         };
-        gather(self.delete_range(delete.encode_to_vec().into()).await?).await
+        let caller = self.caller().await?;
+        gather(self.edge.delete_range(message(&delete), &caller).await?).await
     }
 
     /// The lease that a call goes by: its own, or a new one where it names none.
@@ -38,14 +75,26 @@ impl<B: Backend> Edge<B> {
         if lease != 0 {
             return Ok(lease);
         }
+        self.caller().await?.authenticated()?;
         let grant = pb::LeaseGrantRequest {
             ttl: SESSION_TTL_SECONDS,
             id: 0,
         };
-        let granted = self.lease_grant(grant.encode_to_vec().into()).await?;
+        let granted = self.edge.lease_grant(message(&grant)).await?;
         let granted: pb::LeaseGrantResponse = gather(granted).await?;
         Ok(granted.id)
     }
+
+    /// Whether the caller may still be told of a range.
+    pub(super) async fn check_may_read(&self, range: &KeyRange) -> Result<(), Refusal> {
+        let caller = self.caller().await?;
+        self.edge
+            .check(&caller, |auth, by| auth.may_read(by, range))
+    }
+}
+
+fn message(message: &impl Message) -> Bytes {
+    message.encode_to_vec().into()
 }
 
 /// The message of a frame, with all that comes in pages.

@@ -5,19 +5,20 @@ use engram_proto::etcdserverpb as pb;
 use engram_proto::v3electionpb as electionpb;
 
 use super::super::backend::Backend;
+use super::super::decode;
 use super::super::error::Refusal;
-use super::super::{Edge, decode};
+use super::ask::{self, Asking};
 use super::place::{Leaving, Place, enter, resign};
-use super::{ask, prefix_of, wait};
+use super::{prefix_of, wait};
 use crate::codec::Frame;
 
-impl<B: Backend> Edge<B> {
-    pub(in super::super) async fn campaign(&self, message: Bytes) -> Result<Frame, Refusal> {
+impl<B: Backend> Asking<B> {
+    pub(super) async fn campaign(&self, message: Bytes) -> Result<Frame, Refusal> {
         let elected = self.win(decode(message)?).await;
         Ok(Frame::from(&elected.map_err(Refusal::through_client)?))
     }
 
-    pub(in super::super) async fn proclaim(&self, message: Bytes) -> Result<Frame, Refusal> {
+    pub(super) async fn proclaim(&self, message: Bytes) -> Result<Frame, Refusal> {
         let electionpb::ProclaimRequest { leader, value } = decode(message)?;
         let leader = leader.ok_or(Refusal::NO_LEADER_KEY)?;
         let proclaimed = async {
@@ -28,7 +29,7 @@ impl<B: Backend> Edge<B> {
         Ok(Frame::from(&electionpb::ProclaimResponse { header }))
     }
 
-    pub(in super::super) async fn resign(&self, message: Bytes) -> Result<Frame, Refusal> {
+    pub(super) async fn resign(&self, message: Bytes) -> Result<Frame, Refusal> {
         let electionpb::ResignRequest { leader } = decode(message)?;
         let leader = leader.ok_or(Refusal::NO_LEADER_KEY)?;
         let resigned = resign(self, leader.key, leader.rev).await;
@@ -36,9 +37,9 @@ impl<B: Backend> Edge<B> {
         Ok(Frame::from(&electionpb::ResignResponse { header }))
     }
 
-    pub(in super::super) async fn election_leader(&self, message: Bytes) -> Result<Frame, Refusal> {
+    pub(super) async fn election_leader(&self, message: Bytes) -> Result<Frame, Refusal> {
         let electionpb::LeaderRequest { name } = decode(message)?;
-        let found = self.ask_range(&ask::oldest(&prefix_of(&name))).await;
+        let found = self.range(&ask::oldest(&prefix_of(&name))).await;
         let mut found = found.map_err(Refusal::through_client)?;
         let kv = found.kvs.pop().ok_or(Refusal::NOBODY_ELECTED)?;
         let (header, kv) = (found.header, Some(kv));
@@ -94,7 +95,7 @@ impl<B: Backend> Edge<B> {
     ) -> Result<Option<pb::ResponseHeader>, Refusal> {
         let put = ask::put(key.clone(), value, lease);
         let txn = ask::if_created(key, created, vec![put], Vec::new());
-        let answer = self.ask_txn(&txn).await?;
+        let answer = self.txn(&txn).await?;
         let said = answer.succeeded;
         said.then_some(answer.header).ok_or(Refusal::NOT_ELECTED)
     }

@@ -4,21 +4,22 @@ use bytes::Bytes;
 use engram_proto::v3lockpb as lockpb;
 
 use super::super::backend::Backend;
+use super::super::decode;
 use super::super::error::Refusal;
-use super::super::{Edge, decode};
+use super::ask::{self, Asking};
 use super::place::{Entered, Leaving, Place, enter};
-use super::{ask, prefix_of, wait};
+use super::{prefix_of, wait};
 use crate::codec::Frame;
 
-impl<B: Backend> Edge<B> {
-    pub(in super::super) async fn lock(&self, message: Bytes) -> Result<Frame, Refusal> {
+impl<B: Backend> Asking<B> {
+    pub(super) async fn lock(&self, message: Bytes) -> Result<Frame, Refusal> {
         let locked = self.acquire(decode(message)?).await;
         Ok(Frame::from(&locked.map_err(Refusal::through_client)?))
     }
 
-    pub(in super::super) async fn unlock(&self, message: Bytes) -> Result<Frame, Refusal> {
+    pub(super) async fn unlock(&self, message: Bytes) -> Result<Frame, Refusal> {
         let lockpb::UnlockRequest { key } = decode(message)?;
-        let deleted = self.ask_delete(key).await;
+        let deleted = self.delete(key).await;
         let header = deleted.map_err(Refusal::through_client)?.header;
         Ok(Frame::from(&lockpb::UnlockResponse { header }))
     }
@@ -45,7 +46,7 @@ impl<B: Backend> Edge<B> {
         let waited = async {
             wait::deletes(self, prefix, entered.created - 1).await?;
             // The session may have ended meanwhile, and the key with it.
-            self.ask_range(&ask::get(entered.key.clone())).await
+            self.range(&ask::get(entered.key.clone())).await
         };
         match waited.await {
             Ok(own) => {

@@ -8,6 +8,7 @@
 //! Invariants:
 //! - Whoever waits, waits for the last key created before its own: fair, and one wake a release.
 //! - A wait ends with its call: when the caller goes away its key is removed, where etcd removes it.
+//! - Each step is checked as a call of the caller's own.
 //! - Waiters are calls under way, and bounded as those are.
 
 mod ask;
@@ -19,8 +20,32 @@ mod wait;
 
 use bytes::Bytes;
 
+use super::backend::Backend;
+use super::error::Refusal;
+use super::table::Rpc;
+use crate::codec::Frame;
+use ask::Asking;
+
+/// The services, as the table names them.
+pub(super) const SERVICES: [&str; 2] = ["v3lockpb.Lock", "v3electionpb.Election"];
+
 /// Time to live of the lease that a caller without one gets, seconds (etcd's).
 const SESSION_TTL_SECONDS: i64 = 60;
+
+impl<B: Backend> Asking<B> {
+    /// Answers a unary call of either service.
+    pub(super) async fn answer(&self, rpc: Rpc, message: Bytes) -> Result<Frame, Refusal> {
+        match rpc {
+            Rpc::Lock => self.lock(message).await,
+            Rpc::Unlock => self.unlock(message).await,
+            Rpc::Campaign => self.campaign(message).await,
+            Rpc::Proclaim => self.proclaim(message).await,
+            Rpc::Leader => self.election_leader(message).await,
+            Rpc::Resign => self.resign(message).await,
+            _ => Err(Refusal::UNKNOWN_METHOD),
+        }
+    }
+}
 
 /// What all keys of a name begin with.
 fn prefix_of(name: &[u8]) -> Bytes {

@@ -9,11 +9,12 @@ use engram_proto::v3electionpb as electionpb;
 use futures_util::stream;
 
 use super::super::backend::Backend;
+use super::super::decode;
 use super::super::error::Refusal;
 use super::super::streams::{Answers, Outgoing, Requests, next_request};
-use super::super::{Edge, decode};
+use super::ask::{self, Asking};
 use super::wait::{Seen, Watching, is_delete};
-use super::{ask, end_of, prefix_of};
+use super::{end_of, prefix_of};
 use crate::codec::Frame;
 use crate::types::KeyRange;
 use crate::watch::Filter;
@@ -29,7 +30,7 @@ const PUTS: Filter = Filter {
 
 /// A call that observes.
 struct Observing<B: Backend> {
-    edge: Edge<B>,
+    asking: Asking<B>,
     prefix: Bytes,
     phase: Phase,
     /// What one response of the watch told, and is not sent yet.
@@ -47,11 +48,11 @@ enum Phase {
 
 /// Where a call is.
 enum Call<B: Backend> {
-    Asked(Edge<B>, Requests),
+    Asked(Asking<B>, Requests),
     Open(Observing<B>),
 }
 
-impl<B: Backend> Edge<B> {
+impl<B: Backend> Asking<B> {
     /// Goes on until the client goes away. What is compacted before it was sent is left out, and the
     /// stream goes on with what is so now.
     pub(in super::super) fn observe(self, requests: Requests) -> Answers {
@@ -72,12 +73,12 @@ impl<B: Backend> Call<B> {
     async fn next(self) -> Result<(electionpb::LeaderResponse, Observing<B>), Refusal> {
         let mut observing = match self {
             Call::Open(observing) => observing,
-            Call::Asked(edge, mut requests) => {
+            Call::Asked(asking, mut requests) => {
                 let message = next_request(&mut requests).await?;
                 let asked = decode(message.ok_or(Refusal::NO_REQUEST)?)?;
                 let electionpb::LeaderRequest { name } = asked;
                 Observing {
-                    edge,
+                    asking,
                     prefix: prefix_of(&name),
                     phase: Phase::Unknown,
                     ready: VecDeque::new(),
@@ -93,6 +94,8 @@ impl<B: Backend> Observing<B> {
     async fn next(&mut self) -> Result<electionpb::LeaderResponse, Refusal> {
         loop {
             if let Some(said) = self.ready.pop_front() {
+                // What it may see may be another since the watch began.
+                self.asking.check_may_read(&self.all()).await?;
                 return Ok(said);
             }
             match &mut self.phase {
@@ -114,15 +117,19 @@ impl<B: Backend> Observing<B> {
 
     /// Reads who leads.
     async fn look(&mut self) -> Result<(), Refusal> {
-        let mut found = self.edge.ask_range(&ask::oldest(&self.prefix)).await?;
+        let mut found = self.asking.range(&ask::oldest(&self.prefix)).await?;
         let revision = found.header.as_ref().map_or(0, |header| header.revision);
         if let Some(kv) = found.kvs.pop() {
             self.follow(found.header, kv, revision);
             return Ok(());
         }
-        let all = KeyRange::from_request(self.prefix.clone(), end_of(&self.prefix));
-        self.phase = Phase::Vacant(Watching::begin(&self.edge, all, revision, PUTS));
+        self.phase = Phase::Vacant(Watching::begin(&self.asking, self.all(), revision, PUTS));
         Ok(())
+    }
+
+    /// The keys of the name.
+    fn all(&self) -> KeyRange {
+        KeyRange::from_request(self.prefix.clone(), end_of(&self.prefix))
     }
 
     /// Somebody leads where nobody did. The header speaks of that revision, though others may have
@@ -136,7 +143,7 @@ impl<B: Backend> Observing<B> {
 
     fn follow(&mut self, header: Option<pb::ResponseHeader>, kv: KeyValue, revision: i64) {
         let own = KeyRange::single(kv.key.clone());
-        self.phase = Phase::Led(Watching::begin(&self.edge, own, revision + 1, ALL));
+        self.phase = Phase::Led(Watching::begin(&self.asking, own, revision + 1, ALL));
         let kv = Some(kv);
         self.ready
             .push_back(electionpb::LeaderResponse { header, kv });

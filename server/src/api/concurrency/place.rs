@@ -7,10 +7,10 @@ use pb::request_op::Request;
 use pb::response_op::Response;
 use tokio::task::JoinHandle;
 
-use super::super::Edge;
 use super::super::backend::Backend;
 use super::super::error::Refusal;
-use super::{ask, key_of};
+use super::ask::{self, Asking};
+use super::key_of;
 use crate::threads::ForCaller;
 
 /// What taking a place found.
@@ -36,7 +36,7 @@ impl Entered {
 
 /// Takes the place of a lease: makes its key, unless it is there.
 pub(super) async fn enter<B: Backend>(
-    edge: &Edge<B>,
+    asking: &Asking<B>,
     prefix: &Bytes,
     lease: i64,
     value: Bytes,
@@ -49,7 +49,7 @@ pub(super) async fn enter<B: Backend>(
     let put = ask::put(key.clone(), value, lease);
     let get = Request::RequestRange(ask::get(key.clone()));
     let txn = ask::if_created(key.clone(), 0, vec![put, oldest.clone()], vec![get, oldest]);
-    let answer = edge.ask_txn(&txn).await?;
+    let answer = asking.txn(&txn).await?;
     let mut responses = answer.responses.into_iter();
     let own = responses.next().and_then(found);
     let oldest = responses.next().and_then(found);
@@ -80,17 +80,17 @@ pub(super) enum Leaving {
 }
 
 impl Leaving {
-    async fn leave<B: Backend>(self, edge: Edge<B>) -> Result<(), Refusal> {
+    async fn leave<B: Backend>(self, asking: Asking<B>) -> Result<(), Refusal> {
         match self {
-            Leaving::Lock(key) => edge.ask_delete(key).await.map(drop),
-            Leaving::Campaign(key, created) => resign(&edge, key, created).await.map(drop),
+            Leaving::Lock(key) => asking.delete(key).await.map(drop),
+            Leaving::Campaign(key, created) => resign(&asking, key, created).await.map(drop),
         }
     }
 }
 
 /// Removes a campaign's key, if it was created at `created`.
 pub(super) async fn resign<B: Backend>(
-    edge: &Edge<B>,
+    asking: &Asking<B>,
     key: Bytes,
     created: i64,
 ) -> Result<Option<pb::ResponseHeader>, Refusal> {
@@ -99,20 +99,20 @@ pub(super) async fn resign<B: Backend>(
         ..pb::DeleteRangeRequest::default()
     });
     let txn = ask::if_created(key, created, vec![delete], Vec::new());
-    Ok(edge.ask_txn(&txn).await?.header)
+    Ok(asking.txn(&txn).await?.header)
 }
 
 /// A place that is given up when this is dropped, unless it was kept: a call that its caller left,
 /// or whose time is over, is dropped where it waits.
 pub(super) struct Place<B: Backend> {
-    edge: Edge<B>,
+    asking: Asking<B>,
     leaving: Option<Leaving>,
 }
 
 impl<B: Backend> Place<B> {
-    pub(super) fn new(edge: Edge<B>, leaving: Leaving) -> Place<B> {
+    pub(super) fn new(asking: Asking<B>, leaving: Leaving) -> Place<B> {
         let leaving = Some(leaving);
-        Place { edge, leaving }
+        Place { asking, leaving }
     }
 
     /// The key stays.
@@ -133,9 +133,9 @@ impl<B: Backend> Place<B> {
         let leaving = self.leaving.take()?;
         // Without a runtime the member stops, and the key goes with its lease.
         let runtime = tokio::runtime::Handle::try_current().ok()?;
-        let edge = self.edge.clone();
+        let asking = self.asking.clone();
         Some(runtime.spawn(async move {
-            let left = ForCaller::new(Box::pin(leaving.leave(edge))).await;
+            let left = ForCaller::new(Box::pin(leaving.leave(asking))).await;
             if let Ok(Err(refusal)) = left {
                 crate::log!(
                     debug,

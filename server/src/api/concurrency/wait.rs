@@ -5,10 +5,9 @@ use engram_proto::etcdserverpb as pb;
 use engram_proto::mvccpb::{Event, event::EventType};
 use prost::Message;
 
-use super::super::Edge;
 use super::super::backend::Backend;
 use super::super::error::Refusal;
-use super::ask;
+use super::ask::{self, Asking};
 use crate::types::KeyRange;
 use crate::watch::{AUTO_WATCH_ID, Create, Filter, Request, WatchFrame, WatchStream};
 
@@ -26,12 +25,12 @@ pub(super) enum Seen {
 impl Watching {
     /// Watches a range from a revision on.
     pub(super) fn begin<B: Backend>(
-        edge: &Edge<B>,
+        asking: &Asking<B>,
         range: KeyRange,
         start_revision: i64,
         filter: Filter,
     ) -> Watching {
-        let mut stream = edge.backend().watch();
+        let mut stream = asking.backend().watch();
         stream.handle(Request::Create(Create {
             filter,
             range,
@@ -76,33 +75,33 @@ pub(super) fn is_delete(event: &Event) -> bool {
 /// Waits until no key with `prefix` is left that was created at `created_max` or before. At most as
 /// long as the member serves.
 pub(super) async fn deletes<B: Backend>(
-    edge: &Edge<B>,
+    asking: &Asking<B>,
     prefix: &Bytes,
     created_max: i64,
 ) -> Result<(), Refusal> {
     let waiting = async {
         loop {
-            let mut found = edge.ask_range(&ask::youngest(prefix, created_max)).await?;
+            let mut found = asking.range(&ask::youngest(prefix, created_max)).await?;
             let Some(last) = found.kvs.pop() else {
                 return Ok(());
             };
             let revision = found.header.map_or(0, |header| header.revision);
-            delete(edge, last.key, revision).await?;
+            delete(asking, last.key, revision).await?;
         }
     };
     tokio::select! {
         waited = waiting => waited,
-        ended = edge.backend().interrupted(false) => Err(ended.into()),
+        ended = asking.backend().interrupted(false) => Err(ended.into()),
     }
 }
 
 /// Waits until a key is deleted, or until what followed `revision` is compacted.
-async fn delete<B: Backend>(edge: &Edge<B>, key: Bytes, revision: i64) -> Result<(), Refusal> {
+async fn delete<B: Backend>(asking: &Asking<B>, key: Bytes, revision: i64) -> Result<(), Refusal> {
     let deletes_only = Filter {
         no_put: true,
         no_delete: false,
     };
-    let mut watch = Watching::begin(edge, KeyRange::single(key), revision, deletes_only);
+    let mut watch = Watching::begin(asking, KeyRange::single(key), revision, deletes_only);
     match watch.next().await? {
         Seen::Events(..) | Seen::Compacted => Ok(()),
     }

@@ -1,5 +1,6 @@
 //! A core that answers from a small table and remembers what was proposed.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
@@ -7,12 +8,13 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::api::backend::{
-    Backend, HashKv, Header, LeaseReport, MemberChange, MemberError, RangeCursor, ServeError,
-    SnapshotSource, StatusReport,
+    Backend, HashKv, Header, LeaseReport, LeaseUse, MemberChange, MemberError, RangeCursor,
+    ServeError, SnapshotSource, StatusReport,
 };
 use crate::codec::Pages;
 use crate::read::Answer;
-use crate::state::{MemberRecord, RevisionRecord, Values};
+use crate::state::{Auth, MemberRecord, RevisionRecord, Values};
+use crate::types::auth::{Identity, Secret};
 use crate::types::request::{self, Op};
 use crate::types::result::{self, Alarm, Applied, ApplyError, Item, Kept, Outcome};
 use crate::types::{ClusterId, KeyValue, LeaseId, MemberId, Revision, RevisionPair};
@@ -30,6 +32,7 @@ const KEYS: usize = 128;
 #[derive(Default)]
 pub(super) struct Fake {
     pub(super) proposed: Mutex<Vec<Op>>,
+    pub(super) auth: Mutex<Arc<Auth>>,
     pub(super) alarms: Mutex<Vec<Alarm>>,
     pub(super) refuses: Mutex<Option<ServeError>>,
     pub(super) leaderless: AtomicBool,
@@ -169,7 +172,7 @@ impl Backend for Fake {
 
     async fn propose(&self, op: Op) -> Result<Outcome, ServeError> {
         self.gate().await?;
-        let result = match &op {
+        let result = match op.bare() {
             Op::Put(_) => Ok(Applied::Put(result::Put::default())),
             Op::DeleteRange(_) => Ok(Applied::DeleteRange(result::DeleteRange::default())),
             Op::Txn(_) => Ok(Applied::Txn(result::Txn::default())),
@@ -190,6 +193,37 @@ impl Backend for Fake {
             ttl_seconds: ttl_seconds.max(2),
         };
         Ok(Outcome::new(Revision(9), Ok(granted)))
+    }
+
+    fn is_auth_enabled(&self) -> bool {
+        self.auth.lock().is_enabled()
+    }
+
+    fn auth(&self) -> Arc<Auth> {
+        self.auth.lock().clone()
+    }
+
+    async fn token_user(&self, token: &str) -> Result<Option<Arc<str>>, ServeError> {
+        let user = token.split_once('.').map(|(user, _)| Arc::from(user));
+        Ok(user.filter(|user| self.auth.lock().user(user).is_some()))
+    }
+
+    async fn hash_password(&self, password: Secret) -> Result<Secret, ServeError> {
+        Ok(Secret([b"hash of ", &*password.0].concat()))
+    }
+
+    async fn check_password(&self, hash: Secret, password: Secret) -> Result<bool, ServeError> {
+        Ok(hash.0 == [b"hash of ", &*password.0].concat())
+    }
+
+    async fn check_leases(
+        &self,
+        by: &Identity,
+        _: Vec<LeaseId>,
+        _: LeaseUse,
+    ) -> Result<(), ServeError> {
+        let checked = self.auth.lock().check_admin(by);
+        Ok(checked.map_err(ApplyError::from)?)
     }
 
     async fn read_barrier(&self) -> Result<(), ServeError> {

@@ -24,10 +24,9 @@ pub fn authorise(
     let nobody = Identity::default();
     match (op, by) {
         (Op::By(_), _) => unreachable!("who asks was taken off before"),
-        // What a member itself does carries nobody: expired leases, auto-compaction, alarms, what
-        // it tells of itself. Clients' compactions and alarms carry who asks.
-        (Op::LeaseRevoke(_) | Op::Compact(_) | Op::Alarm(_), None)
-        | (Op::PublishMember { .. } | Op::SetClusterVersion(_), _) => Ok(()),
+        // What a member tells of itself carries nobody, nor do its alarms: clients' carry who asks.
+        // What it does as the leader carries root ([`Identity::member`]).
+        (Op::Alarm(_), None) | (Op::PublishMember { .. } | Op::SetClusterVersion(_), _) => Ok(()),
         (op, by) => authorise_asked(auth, leases, by.unwrap_or(&nobody), op),
     }
 }
@@ -123,8 +122,9 @@ impl Auth {
     ///
     /// # Errors
     /// It may not.
-    pub fn may_run(&self, leases: &Leases, by: &Identity, txn: &Txn) -> Result<(), AuthError> {
-        check_txn(self, leases, by, txn)
+    pub fn may_run_read(&self, by: &Identity, txn: &Txn) -> Result<(), AuthError> {
+        // It attaches nothing to a lease.
+        check_txn(self, &Leases::default(), by, txn)
     }
 
     /// Whether `by` may read every key attached to a lease.

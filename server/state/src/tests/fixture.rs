@@ -50,6 +50,19 @@ impl Storage {
             Change::SetRevision(revision) => tables.revision = Some(revision),
             Change::SetCompactScheduled(at) => tables.compact_scheduled = Some(at),
             Change::SetCompactFinished(at) => tables.compact_finished = Some(at),
+            Change::SetAuth { enabled, revision } => {
+                tables.auth.switch = Some((enabled, revision));
+            }
+            Change::PutUser(user) => {
+                tables.auth.users.retain(|held| held.name != user.name);
+                tables.auth.users.push(user);
+            }
+            Change::DeleteUser(name) => tables.auth.users.retain(|held| held.name != name),
+            Change::PutRole(role) => {
+                tables.auth.roles.retain(|held| held.name != role.name);
+                tables.auth.roles.push(role);
+            }
+            Change::DeleteRole(name) => tables.auth.roles.retain(|held| held.name != name),
             Change::PutLease(id, ttl) => tables.leases.push((id, ttl)),
             Change::DeleteLease(id) => tables.leases.retain(|(lease, _)| *lease != id),
             Change::PutAlarm(member, alarm) => tables.alarms.push(result::Alarm { member, alarm }),
