@@ -487,11 +487,11 @@ fn an_answer_beyond_what_a_prefix_can_say_is_measured_and_not_a_panic() {
 #[test]
 fn an_unknown_apply_version_is_named_with_the_way_out() {
     let batch = raft::Batch {
-        apply_version: 2,
+        apply_version: 3,
         ..Default::default()
     };
     let error = decode_batch(batch.encode_to_vec().into()).unwrap_err();
-    assert!(matches!(error, DecodeError::UnknownVersion { found: 2 }));
+    assert!(matches!(error, DecodeError::UnknownVersion { found: 3 }));
     assert!(error.to_string().contains("upgrade this member"));
 }
 
