@@ -21,6 +21,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod channel;
 pub mod copy;
 pub mod create;
 pub mod format;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::channel::Channel;
 use futures_util::future::join_all;
-use tonic::transport::Channel;
 
 use crate::source::{self, MemberHash, MemberStatus, SourceError};
 

@@ -1,8 +1,9 @@
 //! Reading a backup back, chunk by chunk, every byte checked.
 
 use engram_proto::backup as pb;
+use engram_server::snapshot::file::{AuthRow, auth_tables};
 use engram_server::snapshot::restore::{Restore, RestoreError, Totals};
-use engram_server::state::RevisionRecord;
+use engram_server::state::{AuthTables, RevisionRecord};
 use engram_server::types::{LeaseId, Revision, RevisionPair};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
@@ -74,6 +75,7 @@ pub(crate) struct Feeding {
     pub(crate) restore: Restore,
     pub(crate) totals: Totals,
     records: u64,
+    auth: Vec<AuthRow>,
 }
 
 /// Feeds a backup's records to a restore; what is returned is to be finished.
@@ -95,8 +97,10 @@ pub(crate) async fn feed(
             compact_scheduled: compact(manifest.compact_revision),
             compact_finished: compact(manifest.compact_finished),
             leases: Vec::new(),
+            auth: AuthTables::default(),
         },
         records: 0,
+        auth: Vec::new(),
     };
     let reads = (0..manifest.chunks.len()).map(|place| chunk(store, manifest, place));
     let mut chunks = futures_util::stream::iter(reads).buffered(CHUNKS_AHEAD);
@@ -115,6 +119,8 @@ pub(crate) async fn feed(
         progress.advance(manifest.chunks[place].bytes);
         place += 1;
     }
+    let auth = auth_tables(&std::mem::take(&mut feeding.auth));
+    feeding.totals.auth = auth.map_err(RestoreError::from)?;
     let leases = u64::try_from(feeding.totals.leases.len()).unwrap_or(u64::MAX);
     match (feeding.records, leases) == (manifest.records, manifest.leases) {
         true => Ok(feeding),
@@ -168,10 +174,21 @@ fn take(feeding: &mut Feeding, chunk: &Unpacked) -> Result<(), FeedError> {
             feeding.totals.leases.push(lease);
             Ok(())
         }),
-        // Engram has no users yet; members are made by the restore. Both are read all the same, so
-        // that a verified backup is whole.
-        Kind::Auth => chunk.messages(|_: pb::AuthRow| Ok(())),
+        Kind::Auth => chunk.messages(|row: pb::AuthRow| {
+            feeding.auth.push(auth_row(row));
+            Ok(())
+        }),
+        // Members are made by the restore. They are read all the same, so that a verified backup is
+        // whole.
         Kind::Members => chunk.messages(|_: pb::Member| Ok(())),
+    }
+}
+
+fn auth_row(row: pb::AuthRow) -> AuthRow {
+    AuthRow {
+        bucket: row.bucket,
+        key: row.key.into(),
+        value: row.value.into(),
     }
 }
 

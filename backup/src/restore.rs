@@ -21,11 +21,6 @@ pub enum RestoreFailed {
     /// The backup cannot be read, or not be written.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// It would lose what it promised.
-    #[error(
-        "backup {0} has authentication enabled, and this engram has none yet: it would serve everybody; take a backup with authentication off"
-    )]
-    Auth(String),
     /// It is not what the members had.
     #[error(
         "backup {backup} does not hold what was backed up: {what} is {found}, its manifest says {expected}: take another"
@@ -97,18 +92,6 @@ pub fn earlier(target: &Target) -> Result<Option<Outcome>, RestoreFailed> {
 /// See [`RestoreFailed`]. A directory that was begun is refused by a member, and begun anew by the
 /// next restore.
 pub async fn restore(
-    store: &BackupStore,
-    manifest: &Manifest,
-    target: &Target,
-    progress: &dyn Progress,
-) -> Result<Restored, RestoreFailed> {
-    if manifest.auth_enabled {
-        return Err(RestoreFailed::Auth(manifest.id.to_string()));
-    }
-    write(store, manifest, target, progress).await
-}
-
-pub(crate) async fn write(
     store: &BackupStore,
     manifest: &Manifest,
     target: &Target,

@@ -7,6 +7,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use crate::channel::Channel;
 use engram_proto::etcdserverpb::cluster_client::ClusterClient;
 use engram_proto::etcdserverpb::kv_client::KvClient;
 use engram_proto::etcdserverpb::maintenance_client::MaintenanceClient;
@@ -15,7 +16,6 @@ use engram_proto::etcdserverpb::{
     StatusRequest,
 };
 use tempfile::NamedTempFile;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::Progress;

@@ -122,7 +122,7 @@ async fn check(
         },
         bump: Bump(0),
     };
-    let restored = restore::write(store, manifest, &target, progress).await?;
+    let restored = restore::restore(store, manifest, &target, progress).await?;
     Ok(Verified {
         id: manifest.id.to_string(),
         cluster: manifest.cluster.to_string(),

@@ -6,19 +6,26 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use engram_backup::channel::{Channel, Token};
+use engram_proto::etcdserverpb as pb;
+use engram_proto::etcdserverpb::auth_client::AuthClient;
 use engram_server::config::{ListenUrl, TlsFiles, TlsPolicy, TlsVersion};
 use engram_server::net::Stream;
 use engram_server::net::tls::{Connector, Side};
 use hyper_util::rt::TokioIo;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{self, Endpoint};
 use tower_service::Service;
 
 use crate::cli::Global;
 use crate::failure::Failure;
+use crate::verbs::auth::ask;
 
 /// How often an idle connection is asked whether it still is one, and how long it may take.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a cluster says of a password where authentication is off.
+const NOT_ENABLED: &str = "etcdserver: authentication is not enabled";
 
 /// A member that answered the connection.
 #[derive(Clone, Debug)]
@@ -53,8 +60,8 @@ impl Service<http::Uri> for Dial {
 pub async fn any(global: &Global) -> Result<Member, Failure> {
     let mut failures = Vec::new();
     for endpoint in &global.endpoints {
-        match one(global, endpoint).await {
-            Ok(member) => return Ok(member),
+        match dial(global, endpoint).await {
+            Ok(channel) => return introduced(global, channel).await,
             Err(failure) => failures.push(format!("{endpoint}: {failure}")),
         }
     }
@@ -66,6 +73,60 @@ pub async fn any(global: &Global) -> Result<Member, Failure> {
 
 /// Connects to an endpoint: `host:port` or a URL.
 pub async fn one(global: &Global, endpoint: &str) -> Result<Member, Failure> {
+    let channel = dial(global, endpoint).await?;
+    introduced(global, channel).await
+}
+
+/// Says who calls, as the flags do.
+async fn introduced(global: &Global, channel: transport::Channel) -> Result<Member, Failure> {
+    let token = match (&global.auth_jwt_token, credentials(global)?) {
+        (Some(token), _) => Some(token.0.clone()),
+        (None, Some(request)) => authenticate(global, channel.clone(), request).await?,
+        (None, None) => None,
+    };
+    let token = match token.as_deref().map(Token::new) {
+        Some(None) => return Err(Failure::new("the token is no header's value")),
+        Some(Some(token)) => token,
+        None => Token::default(),
+    };
+    let channel = token.over(channel);
+    Ok(Member { channel })
+}
+
+/// `--user` and `--password`; asked for where there is a name alone.
+fn credentials(global: &Global) -> Result<Option<pb::AuthenticateRequest>, Failure> {
+    let Some(user) = &global.user else {
+        return Ok(None);
+    };
+    let (name, password) = match (&global.password, user.0.split_once(':')) {
+        (Some(password), _) => (user.0.as_str(), password.0.clone()),
+        (None, Some((name, password))) => (name, password.to_owned()),
+        (None, None) => (user.0.as_str(), ask("Password: ")?),
+    };
+    if name.is_empty() {
+        return Err(Failure::arguments("user name is empty"));
+    }
+    let name = name.to_owned();
+    Ok(Some(pb::AuthenticateRequest { name, password }))
+}
+
+/// A token; none where the cluster asks nobody who they are.
+async fn authenticate(
+    global: &Global,
+    channel: transport::Channel,
+    request: pb::AuthenticateRequest,
+) -> Result<Option<String>, Failure> {
+    let mut client = AuthClient::new(channel);
+    let asked = tokio::time::timeout(global.command_timeout, client.authenticate(request)).await;
+    match asked {
+        Ok(Ok(answer)) => Ok(Some(answer.into_inner().token)),
+        Ok(Err(refused)) if refused.message() == NOT_ENABLED => Ok(None),
+        Ok(Err(refused)) => Err(refused.into()),
+        Err(_) => Err(Failure::new("context deadline exceeded")),
+    }
+}
+
+async fn dial(global: &Global, endpoint: &str) -> Result<transport::Channel, Failure> {
     let url = parse(global, endpoint)?;
     let connector = connector(global, &url)?;
     // What is dialled is the URL; this one only becomes the requests' authority.
@@ -81,10 +142,9 @@ pub async fn one(global: &Global, endpoint: &str) -> Result<Member, Failure> {
     let connecting = target.connect_with_connector(Dial { connector, url });
     let connected = tokio::time::timeout(global.dial_timeout, connecting).await;
     let late = |_| Failure::new("context deadline exceeded");
-    let channel = connected
+    connected
         .map_err(late)?
-        .map_err(|error| Failure::new(root(&error)))?;
-    Ok(Member { channel })
+        .map_err(|error| Failure::new(root(&error)))
 }
 
 /// Bounds a command by `--command-timeout`.

@@ -3,6 +3,7 @@
 //! As etcdctl does, it takes a verb by as much of its beginning as is not another's (`compact`), and
 //! a flag that is true or false with or without its value (`--prefix`, `--prefix=false`).
 
+mod auth;
 mod backup;
 mod cluster;
 mod duration;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+pub use self::auth::{Auth, Keys, Permission, Role, Secret, User};
 pub use self::backup::{Backup, PruneRules, Restore, RestoreTarget, Snapshot, StoreFlag};
 pub use self::cluster::{Alarm, ClusterScope, Endpoint, Lease, Member};
 pub use self::duration::duration;
@@ -92,6 +94,33 @@ pub struct Global {
     /// Skip verification of the server's certificate (for tests only)
     #[arg(long, global = true, env = "ETCDCTL_INSECURE_SKIP_TLS_VERIFY")]
     pub insecure_skip_tls_verify: bool,
+    /// username[:password] for authentication (prompt if password is not supplied)
+    #[arg(
+        id = "who",
+        long = "user",
+        global = true,
+        env = "ETCDCTL_USER",
+        hide_env_values = true
+    )]
+    pub user: Option<Secret>,
+    /// Password for authentication (if this option is used, --user option shouldn't include password)
+    #[arg(
+        id = "whose_password",
+        long = "password",
+        global = true,
+        env = "ETCDCTL_PASSWORD",
+        hide_env_values = true
+    )]
+    pub password: Option<Secret>,
+    /// JWT token used for authentication
+    #[arg(
+        long,
+        global = true,
+        env = "ETCDCTL_AUTH_JWT_TOKEN",
+        hide_env_values = true,
+        conflicts_with = "who"
+    )]
+    pub auth_jwt_token: Option<Secret>,
     /// Dial timeout for client connections
     #[arg(long, global = true, env = "ETCDCTL_DIAL_TIMEOUT", default_value = "2s", value_parser = duration)]
     pub dial_timeout: Duration,
@@ -130,6 +159,24 @@ pub enum Command {
         /// Which.
         #[command(subcommand)]
         command: Lease,
+    },
+    /// Enable or disable authentication
+    Auth {
+        /// Which.
+        #[command(subcommand)]
+        command: Auth,
+    },
+    /// User related commands
+    User {
+        /// Which.
+        #[command(subcommand)]
+        command: User,
+    },
+    /// Role related commands
+    Role {
+        /// Which.
+        #[command(subcommand)]
+        command: Role,
     },
     /// Compact the event history
     Compaction(Compaction),

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
+use engram_backup::channel::Channel;
 use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::cluster_client::ClusterClient;
 use engram_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 
 use super::kv;
 use crate::cli::{ClusterScope, Endpoint, Global};

@@ -4,10 +4,10 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
+use engram_backup::channel::Channel;
 use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::kv_client::KvClient;
 use engram_proto::mvccpb::KeyValue;
-use tonic::transport::Channel;
 
 use super::{ANSWER_BYTES_MAX, request};
 use crate::cli::{Del, Get, Global, Put};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use engram_backup::channel::Channel;
 use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::lease_client::LeaseClient;
 use serde_json::json;
-use tonic::transport::Channel;
 
 use super::{ANSWER_BYTES_MAX, lease_id};
 use crate::cli::{Global, Lease};

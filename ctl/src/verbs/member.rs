@@ -1,9 +1,9 @@
 //! `member`.
 
+use engram_backup::channel::Channel;
 use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::cluster_client::ClusterClient;
 use serde_json::json;
-use tonic::transport::Channel;
 
 use super::member_id;
 use crate::cli::{Format, Global, Member};

@@ -105,7 +105,7 @@ pub fn range(
 
 /// The end of the range of keys with a prefix: the first key behind them all; a zero byte where
 /// there is none.
-fn prefix_end(prefix: &[u8]) -> Vec<u8> {
+pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
         if last < 0xff {

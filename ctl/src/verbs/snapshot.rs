@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use engram_backup::source::{self, SourceError};
 use engram_server::node::offline;
-use engram_server::snapshot::file::{DigestCheck, FileError, SnapshotFile, Status};
+use engram_server::snapshot::file::{DigestCheck, FileError, SnapshotFile, Status, auth_tables};
 use engram_server::snapshot::restore::{Restore, RestoreError, Totals};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -173,12 +173,6 @@ fn write(
     let member = offline::new_member(&destination.member)?;
     let file = SnapshotFile::open(filename, check)?;
     let tables = file.tables()?;
-    if tables.auth_enabled() {
-        return Err(Failure::new(
-            "the snapshot has authentication enabled, and this engram has none yet: it would serve \
-             everybody; take a snapshot with authentication off",
-        ));
-    }
     let mut restore = Restore::begin(&destination.data_dir, member)?;
     let read = file.records(&mut |record| {
         let taken = restore.record(record);
@@ -190,6 +184,7 @@ fn write(
         compact_scheduled: tables.compact_scheduled,
         compact_finished: tables.compact_finished,
         leases: leases.map(|lease| (lease.id, lease.ttl_seconds)).collect(),
+        auth: auth_tables(&tables.auth)?,
     };
     let origin = filename.display().to_string();
     Ok(restore.finish(&totals, destination.bump, &origin)?)

@@ -68,6 +68,8 @@ pub struct Store {
     cluster: RwLock<Arc<Cluster>>,
     /// Whether authentication is on, for calls that need nothing else of it.
     auth_enabled: AtomicBool,
+    /// How often users, roles or the switch have changed, as they are shown.
+    users_epoch: AtomicU64,
     engine: RwLock<Engine>,
     /// How many snapshots were installed. Changes under the state's lock.
     generation: AtomicU64,
@@ -99,6 +101,7 @@ impl Store {
             batch: RwLock::default(),
             cluster: RwLock::new(Cluster::of(&state)),
             auth_enabled: AtomicBool::new(state.auth.is_enabled()),
+            users_epoch: AtomicU64::new(0),
             state: RwLock::new(state),
             engine: RwLock::new(engine),
             generation: AtomicU64::new(0),
@@ -166,8 +169,17 @@ impl Store {
         if !enabled {
             self.auth_enabled.store(false, Ordering::Release);
         }
-        *self.cluster.write() = cluster;
+        let before = std::mem::replace(&mut *self.cluster.write(), cluster.clone());
         self.auth_enabled.store(enabled, Ordering::Release);
+        if !Arc::ptr_eq(&before.auth, &cluster.auth) {
+            self.users_epoch.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Another number once users, roles or the switch have changed, and what is shown of them with
+    /// it; without waiting for anybody.
+    pub fn users_epoch(&self) -> u64 {
+        self.users_epoch.load(Ordering::Acquire)
     }
 
     /// The revision last compacted at, without the lock; 0 if never. Nothing is reclaimed before it

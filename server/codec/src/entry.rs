@@ -111,6 +111,7 @@ fn op_request(op: &Op) -> Request {
             incarnation: *incarnation,
             name: attributes.name.clone(),
             client_urls: attributes.client_urls.clone(),
+            apply_version: attributes.apply_version,
         }),
         Op::SetClusterVersion(version) => Request::ClusterVersion(version.clone()),
         Op::Auth(op) => Request::Auth(auth::to_message(op)),
@@ -240,6 +241,7 @@ fn decode_request(request: Option<Request>) -> Result<Op, DecodeError> {
             attributes: MemberAttributes {
                 name: publish.name,
                 client_urls: publish.client_urls,
+                apply_version: publish.apply_version,
             },
         },
         Request::ClusterVersion(version) => Op::SetClusterVersion(version),

@@ -10,9 +10,10 @@ use prost::Message;
 use super::answer::{self, Header};
 use super::entry::{self, BatchHeader, DecodeError, decode_batch, encode_batch};
 use super::{Frame, Invalid, PREFIX_LEN, Piece, TxnRefused, Undecodable, request};
+use crate::types::auth::{Allows, AuthOp, Identity, Permission, Secret};
 use crate::types::request::{
-    Alarm, AlarmType, Compact, Compare, CompareResult, CompareTarget, DeleteRange, LeaseGrant,
-    MemberAttributes, Op, Put, Range, SortOrder, SortTarget, Txn, TxnOp,
+    Alarm, AlarmType, Asked, Compact, Compare, CompareResult, CompareTarget, DeleteRange,
+    LeaseGrant, MemberAttributes, Op, Put, Range, SortOrder, SortTarget, Txn, TxnOp,
 };
 use crate::types::result::{self, Item};
 use crate::types::{ClusterId, KeyRange, KeyValue, LeaseId, MemberId, Revision, Stored};
@@ -164,11 +165,140 @@ fn op() -> impl Strategy<Value = Op> {
                 attributes: MemberAttributes {
                     name,
                     client_urls: urls,
+                    apply_version: n as u32,
                 },
             }
         }),
         text.prop_map(Op::SetClusterVersion),
+        auth_op().prop_map(Op::Auth),
     ]
+}
+
+fn auth_op() -> impl Strategy<Value = AuthOp> {
+    let text = "[a-z]{0,8}";
+    let secret = || "[ -~]{0,60}".prop_map(|text| Secret(text.into_bytes()));
+    let permission = (key(), bytes(4), 0..3).prop_map(|(key, range_end, allows)| Permission {
+        key,
+        range_end,
+        allows: [Allows::Read, Allows::Write, Allows::ReadWrite][allows as usize],
+    });
+    prop_oneof![
+        Just(AuthOp::Enable),
+        Just(AuthOp::Disable),
+        (text, secret())
+            .prop_map(|(user, token_prefix)| AuthOp::Authenticate { user, token_prefix }),
+        (text, secret(), any::<bool>()).prop_map(|(name, password_hash, no_password)| {
+            AuthOp::UserAdd {
+                name,
+                password_hash,
+                no_password,
+            }
+        }),
+        text.prop_map(AuthOp::UserDelete),
+        (text, secret()).prop_map(|(name, password_hash)| AuthOp::UserChangePassword {
+            name,
+            password_hash,
+        }),
+        (text, text).prop_map(|(user, role)| AuthOp::UserGrantRole { user, role }),
+        (text, text).prop_map(|(user, role)| AuthOp::UserRevokeRole { user, role }),
+        text.prop_map(AuthOp::RoleAdd),
+        text.prop_map(AuthOp::RoleDelete),
+        (text, permission)
+            .prop_map(|(role, permission)| AuthOp::RoleGrantPermission { role, permission }),
+        (text, key(), bytes(4)).prop_map(|(role, key, range_end)| AuthOp::RoleRevokePermission {
+            role,
+            key,
+            range_end,
+        }),
+    ]
+}
+
+/// An operation, and now and then somebody who asks for it.
+fn asked() -> impl Strategy<Value = Op> {
+    let by = proptest::option::of(("[a-z]{0,8}", any::<u64>()));
+    (op(), by).prop_map(|(op, by)| match by {
+        None => op,
+        Some((user, revision)) => {
+            let by = Identity { user, revision };
+            Op::By(Box::new(Asked { by, op }))
+        }
+    })
+}
+
+/// Batches of this release, byte for byte: the log of a member holds them, and so do the members of
+/// the release after this one. A difference is a new apply version.
+#[test]
+fn batches_are_written_as_they_were_written() {
+    let header = BatchHeader {
+        proposer: MemberId(7),
+        sequence: 3,
+        wall_ms: 5,
+    };
+    let put = Op::Put(Put {
+        key: Bytes::from_static(b"k"),
+        value: Bytes::from_static(b"v"),
+        lease: LeaseId(0),
+        prev_kv: false,
+        ignore_value: false,
+        ignore_lease: false,
+    });
+    let by = Identity {
+        user: "al".to_owned(),
+        revision: 9,
+    };
+    let op = put.clone();
+    let user_add = AuthOp::UserAdd {
+        name: "al".to_owned(),
+        password_hash: Secret(b"$2a$".to_vec()),
+        no_password: false,
+    };
+    let publish = Op::PublishMember {
+        member: MemberId(7),
+        incarnation: 2,
+        attributes: MemberAttributes {
+            name: "m".to_owned(),
+            client_urls: vec!["u".to_owned()],
+            apply_version: 2,
+        },
+    };
+    let batches = [
+        vec![put],
+        vec![Op::By(Box::new(Asked { by, op }))],
+        vec![Op::Auth(user_add)],
+        vec![publish],
+    ];
+    let written = batches.each_ref().map(|ops| encode_batch(&header, ops));
+    let wanted = [PUT_BATCH, ASKED_BATCH, USER_BATCH, PUBLISH_BATCH];
+    assert_eq!(written.each_ref().map(|bytes| hex(bytes)), wanted);
+    for (bytes, ops) in written.into_iter().zip(batches) {
+        assert_eq!(decode_batch(bytes).unwrap(), (header, ops));
+    }
+    // What the release before this one wrote of itself is read, and says nothing of what it knows.
+    let (_, ops) = decode_batch(unhex(PUBLISH_BATCH_BEFORE)).unwrap();
+    let [Op::PublishMember { attributes, .. }] = &ops[..] else {
+        panic!("{ops:?}")
+    };
+    assert_eq!(
+        (attributes.name.as_str(), attributes.apply_version),
+        ("m", 0)
+    );
+}
+
+/// Without users, as every release writes it.
+const PUT_BATCH: &str = "08011007180320052a0852060a016b120176";
+const ASKED_BATCH: &str = "08021007180320052a101202616c1809200152060a016b120176";
+const USER_BATCH: &str = "08021007180320052a11a2010e220c0a02616c1a00220424326124";
+const PUBLISH_BATCH: &str = "08011007180320052a0f8a010c080710021a016d2201752802";
+const PUBLISH_BATCH_BEFORE: &str = "08011007180320052a0d8a010a080710021a016d220175";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Bytes {
+    let digits = text.as_bytes().chunks(2);
+    let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.map(byte).collect()
 }
 
 fn header() -> impl Strategy<Value = Header> {
@@ -357,7 +487,7 @@ proptest! {
 
     #[test]
     fn a_batch_comes_back_as_it_went_in(
-        ops in vec(op(), 0..6),
+        ops in vec(asked(), 0..6),
         proposer in any::<u64>(),
         sequence in any::<u64>(),
         wall_ms in any::<u64>(),
@@ -369,7 +499,7 @@ proptest! {
     }
 
     #[test]
-    fn a_joined_batch_is_what_prost_would_write(ops in vec(op(), 0..4), sequence in any::<u64>()) {
+    fn a_joined_batch_is_what_prost_would_write(ops in vec(asked(), 0..4), sequence in any::<u64>()) {
         let header = BatchHeader { proposer: MemberId(3), sequence, wall_ms: 9 };
         let joined = encode_batch(&header, &ops);
         let message = raft::Batch::decode(joined.clone()).unwrap();
@@ -382,7 +512,7 @@ proptest! {
 
     #[test]
     fn damaged_batches_are_errors_or_other_batches_never_panics(
-        ops in vec(op(), 1..3),
+        ops in vec(asked(), 1..3),
         at in any::<prop::sample::Index>(),
         value in any::<u8>(),
     ) {

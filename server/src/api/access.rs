@@ -4,6 +4,8 @@
 //! Source: `accessController` of etcd's `server/embed/serve.go`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, HOST,
@@ -11,12 +13,14 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
 use tonic::body::Body;
 
 use super::backend::Backend;
 use super::http::error;
 use super::{Edge, RequestBody, gateway};
 use crate::net::PeerInfo;
+use crate::net::tls::PeerIdentity;
 
 /// Means every host or origin.
 const ALL: &str = "*";
@@ -56,6 +60,14 @@ impl Access {
     }
 }
 
+/// What of a request is read that is refused whatever it says, and for how long.
+const UNHEARD_BYTES_MAX: usize = 64 << 10;
+const UNHEARD_TIME: Duration = Duration::from_secs(1);
+
+/// What etcd says over the gateway to who might expect to be known by a certificate.
+const NAME_IGNORED: &str = "CommonName of client sending a request against gateway will be ignored \
+                            and not used as expected";
+
 impl<B: Backend> Edge<B> {
     /// Answers a request that is not gRPC, where it may be asked.
     pub(super) async fn guarded_http<R: RequestBody>(
@@ -75,6 +87,12 @@ impl<B: Backend> Edge<B> {
             return error(StatusCode::MISDIRECTED_REQUEST, &unrecognized(host));
         }
         let through_gateway = self.config().gateway && gateway::answers(request.uri.path());
+        if through_gateway && self.has_users_certificate(&peer) {
+            // Over HTTP/2 some clients take an answer before the request's end for a broken one.
+            let read = Limited::new(body, UNHEARD_BYTES_MAX).collect();
+            let _ = tokio::time::timeout(UNHEARD_TIME, read).await;
+            return error(StatusCode::BAD_REQUEST, NAME_IGNORED);
+        }
         let mut answer = if request.method == Method::OPTIONS {
             Response::new(Body::empty())
         } else if through_gateway {
@@ -87,6 +105,14 @@ impl<B: Backend> Edge<B> {
             allow(answer.headers_mut(), origin);
         }
         answer
+    }
+
+    /// Whether a connection's certificate would be taken for a user, were its call gRPC.
+    fn has_users_certificate(&self, peer: &PeerInfo) -> bool {
+        let named = |identity: &Arc<PeerIdentity>| !identity.common_name.is_empty();
+        self.config().client_cert_auth
+            && peer.identity.as_ref().is_some_and(named)
+            && self.backend().is_auth_enabled()
     }
 }
 

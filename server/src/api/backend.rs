@@ -87,6 +87,12 @@ pub enum ServeError {
     /// The lease does not exist.
     #[error("requested lease not found")]
     LeaseNotFound,
+    /// This member can check tokens, and not make them.
+    #[error("auth: token signing attempted with verify-only key")]
+    VerifyOnly,
+    /// A member's release could not apply it.
+    #[error("member {0} runs a release that does not know it")]
+    OldMember(MemberId),
     /// This build cannot do it; the text says what.
     #[error("{0}")]
     Unsupported(&'static str),
@@ -282,12 +288,24 @@ pub trait Backend: Send + Sync + 'static {
     /// Users and roles, as they are shown now.
     fn auth(&self) -> Arc<Auth>;
 
-    /// Whose simple token it is. One that this member has not heard of is waited for, if it may have
-    /// been assigned before the call.
-    fn token_user(
+    /// Another number once what [`Backend::auth`] answers is another; streams of watches are polled
+    /// then. Cheap: called for every poll.
+    fn users_epoch(&self) -> u64;
+
+    /// Whose token it is, at the auth revision that it says, else at `revision`. A simple one that this
+    /// member has not heard of is waited for, if it may have been assigned before the call.
+    fn holder(
         &self,
         token: &str,
-    ) -> impl Future<Output = Result<Option<Arc<str>>, ServeError>> + Send;
+        revision: u64,
+    ) -> impl Future<Output = Result<Option<Identity>, ServeError>> + Send;
+
+    /// A token that says by itself whose it is, at an auth revision; none where tokens are simple.
+    fn sign_token(
+        &self,
+        user: &str,
+        revision: u64,
+    ) -> impl Future<Output = Result<Option<String>, ServeError>> + Send;
 
     /// A password's bcrypt hash.
     fn hash_password(

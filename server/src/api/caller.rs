@@ -10,6 +10,7 @@ use super::Edge;
 use super::backend::Backend;
 use super::error::Refusal;
 use super::table::{Access, Row};
+use crate::net::tls::PeerIdentity;
 use crate::state::Auth;
 use crate::types::auth::{AuthError, Identity, Secret};
 use crate::types::request::{Asked, Op};
@@ -19,11 +20,17 @@ use crate::types::request::{Asked, Op};
 pub(super) struct Credentials {
     /// The token, where there is one.
     token: Option<Secret>,
+    /// The certificate of the connection, where its name is to be believed.
+    certificate: Certificate,
 }
 
+/// Who is at a connection's other end, as its certificate says.
+pub(super) type Certificate = Option<Arc<PeerIdentity>>;
+
 impl Credentials {
-    /// `token`, else `authorization`, as etcd's clients and its gateway send it.
-    pub fn of(headers: &HeaderMap) -> Credentials {
+    /// `token`, else `authorization`, as etcd's clients and its gateway send it; and the certificate,
+    /// whose common name is a user's where there is no token.
+    pub fn of(headers: &HeaderMap, certificate: &Certificate) -> Credentials {
         let given = headers
             .get("token")
             .or_else(|| headers.get("authorization"));
@@ -31,7 +38,8 @@ impl Credentials {
             let value = value.as_bytes();
             Secret(value.strip_prefix(b"Bearer ").unwrap_or(value).to_vec())
         });
-        Credentials { token }
+        let certificate = certificate.clone();
+        Credentials { token, certificate }
     }
 }
 
@@ -84,11 +92,15 @@ impl Caller {
 
 impl<B: Backend> Edge<B> {
     /// Who makes a call with these headers.
-    pub(super) async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
+    pub(super) async fn caller(
+        &self,
+        headers: &HeaderMap,
+        certificate: &Certificate,
+    ) -> Result<Caller, Refusal> {
         if !self.backend().is_auth_enabled() {
             return Ok(Caller::Anybody);
         }
-        Box::pin(self.look_up(&Credentials::of(headers))).await
+        Box::pin(self.look_up(&Credentials::of(headers, certificate))).await
     }
 
     /// Who holds credentials now.
@@ -100,21 +112,21 @@ impl<B: Backend> Edge<B> {
     }
 
     async fn look_up(&self, credentials: &Credentials) -> Result<Caller, Refusal> {
-        let Some(token) = &credentials.token else {
-            return Ok(Caller::Known(Identity::default()));
-        };
         // Taken before: whoever changes users meanwhile is not missed.
         let revision = self.backend().auth().revision();
+        let Some(token) = &credentials.token else {
+            let named = |certificate: &Arc<PeerIdentity>| Identity {
+                user: certificate.common_name.clone(),
+                revision,
+            };
+            let identity = credentials.certificate.as_ref().map(named);
+            return Ok(Caller::Known(identity.unwrap_or_default()));
+        };
         let Ok(token) = std::str::from_utf8(&token.0) else {
             return Ok(Caller::Unknown);
         };
-        Ok(match self.backend().token_user(token).await? {
-            None => Caller::Unknown,
-            Some(user) => Caller::Known(Identity {
-                user: user.as_ref().to_owned(),
-                revision,
-            }),
-        })
+        let holder = self.backend().holder(token, revision).await?;
+        Ok(holder.map_or(Caller::Unknown, Caller::Known))
     }
 
     /// Holds a caller against the row of the call, as far as that says it alone.

@@ -8,6 +8,7 @@ use tonic::{Code, Status};
 
 use super::backend::{MemberError, ServeError};
 use crate::codec::{Invalid, MESSAGE_BYTES_MAX, TxnRefused};
+use crate::types::MemberId;
 use crate::types::auth::AuthError;
 use crate::types::result::ApplyError;
 
@@ -159,6 +160,8 @@ refusals! {
     AUTH_NOT_ENABLED = FailedPrecondition, "etcdserver: authentication is not enabled";
     /// A password that bcrypt would cut short.
     PASSWORD_TOO_LONG = Unknown, "bcrypt: password length exceeds 72 bytes";
+    /// Tokens are checked by a public key, and there is no private one. etcd answers it as Unknown.
+    VERIFY_ONLY = Unknown, "auth: token signing attempted with verify-only key";
     /// Nobody leads.
     NO_LEADER = Unavailable, "etcdserver: no leader";
     /// Another member leads.
@@ -259,6 +262,15 @@ impl Refusal {
     pub fn not_served(service: &str, method: &str) -> Refusal {
         let text = format!("engram does not serve {service}/{method} in this release");
         Refusal::told(Code::Unimplemented, text)
+    }
+
+    /// A member could not apply it; etcd's words, and which.
+    pub fn old_member(member: MemberId) -> Refusal {
+        let text = format!(
+            "etcdserver: not capable: member {member} does not say that its release knows users and \
+             roles: upgrade every member and start it"
+        );
+        Refusal::told(Code::FailedPrecondition, text)
     }
 
     /// A message beyond the limit, in grpc-go's words.
@@ -429,6 +441,8 @@ impl From<ServeError> for Refusal {
             ServeError::NotSupportedForLearner => Refusal::NOT_SUPPORTED_FOR_LEARNER,
             ServeError::NotPrimaryLessor => Refusal::fixed(Code::Unknown, "not a primary lessor"),
             ServeError::LeaseNotFound => Refusal::LEASE_NOT_FOUND,
+            ServeError::VerifyOnly => Refusal::VERIFY_ONLY,
+            ServeError::OldMember(member) => Refusal::old_member(member),
             ServeError::Unsupported(text) => Refusal::fixed(Code::Unimplemented, text),
             ServeError::Internal(text) => Refusal::told(Code::Internal, text),
         }

@@ -63,7 +63,7 @@ use crate::threads::ForCaller;
 use crate::types::Revision;
 use arrival::Arrival;
 use backend::Backend;
-use caller::{Caller, Credentials};
+use caller::{Caller, Certificate, Credentials};
 use charged::Memory;
 use compression::Encoding;
 use error::Refusal;
@@ -103,6 +103,8 @@ pub struct Config {
     pub gateway: bool,
     /// Memory for requests that are being received, bytes.
     pub request_budget_bytes: u64,
+    /// `--client-cert-auth`: every client has a certificate, and its common name is a user's.
+    pub client_cert_auth: bool,
     /// Calls under way at once, over all connections. A connection has no more of them than are free.
     pub calls_max: usize,
 }
@@ -118,6 +120,7 @@ impl Default for Config {
             access: Access::default(),
             gateway: true,
             request_budget_bytes: 256 << 20,
+            client_cert_auth: false,
             calls_max: 50_000,
         }
     }
@@ -407,16 +410,20 @@ impl<B: Backend> Edge<B> {
                 Err(_) => return Refusal::OVERLOADED.into_status().into_http(),
             },
         };
+        // The name of a certificate is a user's only if every client must have one.
+        let named = self.config().client_cert_auth;
+        let certificate = peer.identity.filter(|_| named);
         match ROWS[at].kind {
             Kind::Unary => {
-                let answer = self.unary(at, request, peer.address, &memory).await;
+                let answering = self.unary(at, request, peer.address, certificate, &memory);
+                let answer = answering.await;
                 drop(call);
                 answer
             }
             // Boxed, like every rare call below: a call's future is copied as it is spawned, and
             // these would make the hot ones' as large as the largest of them.
             Kind::ServerStream | Kind::BidiStream => {
-                Box::pin(self.streaming(at, request, call, memory)).await
+                Box::pin(self.streaming(at, request, certificate, call, memory)).await
             }
         }
     }
@@ -426,13 +433,15 @@ impl<B: Backend> Edge<B> {
         at: usize,
         request: Request<R>,
         peer: PeerAddress,
+        certificate: Certificate,
         memory: &Memory,
     ) -> Response<Body> {
         let deadline = framing::deadline(request.headers());
         let mut arrived = None;
         let answered = {
             // Pinned where it is made: what is timed is a reference, not a copy of it.
-            let answering = pin!(self.answer_unary(at, request, memory, &mut arrived));
+            let answering =
+                pin!(self.answer_unary(at, request, &certificate, memory, &mut arrived));
             match deadline {
                 None => answering.await,
                 Some(deadline) => tokio::time::timeout(deadline, answering)
@@ -461,6 +470,7 @@ impl<B: Backend> Edge<B> {
         &self,
         at: usize,
         request: Request<R>,
+        certificate: &Certificate,
         memory: &Memory,
         arrived: &mut Option<Arrival>,
     ) -> Result<Frame, Refusal> {
@@ -472,9 +482,10 @@ impl<B: Backend> Edge<B> {
         self.metrics().received(at, message.len());
         *arrived = Some(Arrival::now(&message, self.metrics().clock()));
         self.admit(row, &parts.headers)?;
-        let caller = self.caller(&parts.headers).await?;
+        let caller = self.caller(&parts.headers, certificate).await?;
         self.check_access(row, &caller)?;
-        let answer = self.dispatch(row, message, &caller, &parts.headers).await?;
+        let credentials = || Credentials::of(&parts.headers, certificate);
+        let answer = self.dispatch(row, message, &caller, credentials).await?;
         match answer.message_len() {
             len if len > MESSAGE_BYTES_MAX => Err(Refusal::answer_too_large(len)),
             _ => Ok(answer),
@@ -521,7 +532,7 @@ impl<B: Backend> Edge<B> {
         row: &Row,
         message: Bytes,
         caller: &Caller,
-        headers: &HeaderMap,
+        credentials: impl Fn() -> Credentials,
     ) -> Result<Frame, Refusal> {
         match row.rpc {
             Rpc::Range => self.range(message, caller).await,
@@ -551,7 +562,7 @@ impl<B: Backend> Edge<B> {
                 Box::pin(self.auth(rpc, message, caller)).await
             }
             rpc if concurrency::SERVICES.contains(&row.service) => {
-                let asking = self.asking(Credentials::of(headers));
+                let asking = self.asking(credentials());
                 Box::pin(asking.answer(rpc, message)).await
             }
             _ => Err(Refusal::not_served(row.service, row.method)),
@@ -562,6 +573,7 @@ impl<B: Backend> Edge<B> {
         self,
         at: usize,
         request: Request<R>,
+        certificate: Certificate,
         call: Counted,
         memory: Memory,
     ) -> Response<Body> {
@@ -573,12 +585,12 @@ impl<B: Backend> Edge<B> {
         });
         let admitted = match admitted {
             Ok(encoding) => self
-                .caller(request.headers())
+                .caller(request.headers(), &certificate)
                 .await
                 .and_then(|caller| self.check_access(row, &caller).map(|()| encoding)),
             refused => refused,
         };
-        let credentials = Credentials::of(request.headers());
+        let credentials = Credentials::of(request.headers(), &certificate);
         let encoding = match admitted {
             Ok(encoding) => encoding,
             Err(refusal) => {

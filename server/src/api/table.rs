@@ -25,8 +25,7 @@ impl Kind {
     }
 }
 
-/// Who may make a call once authentication is on. It is not part of this release, so all are
-/// admitted; the classes are what the authoriser will go by.
+/// Who may make a call once authentication is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Anybody.

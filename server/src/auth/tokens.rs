@@ -26,6 +26,8 @@ const SWEEP_FROM: usize = 1024;
 /// See the module.
 pub struct Tokens {
     ttl_ms: u64,
+    /// The log's end when the member started: what was assigned up to there may have ended long ago.
+    begins_after: u64,
     started: Instant,
     table: RwLock<Table>,
 }
@@ -43,9 +45,12 @@ struct Held {
 }
 
 impl Tokens {
-    /// No tokens yet; each will count for `ttl` after its last use.
-    pub fn new(ttl: Duration) -> Tokens {
+    /// No tokens yet; each will count for `ttl` after its last use. Those of entries up to
+    /// `begins_after`, the end of the log that the member starts with, count no more, as in etcd:
+    /// nobody knows when they were last used.
+    pub fn new(ttl: Duration, begins_after: u64) -> Tokens {
         Tokens {
+            begins_after,
             ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
             started: Instant::now(),
             table: RwLock::new(Table {
@@ -117,6 +122,10 @@ impl Tokens {
     }
 
     fn assign(&self, token: &[u8], user: &str) {
+        let index = std::str::from_utf8(token).ok().and_then(Tokens::index);
+        if index.is_none_or(|index| index <= self.begins_after) {
+            return;
+        }
         let now = self.now_ms();
         let held = Held {
             user: Arc::from(user),
@@ -183,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_token_goes_with_its_user_and_its_password_and_all_go_with_the_switch() {
-        let tokens = Tokens::new(Duration::from_secs(300));
+        let tokens = Tokens::new(Duration::from_secs(300), 0);
         for (user, token) in [("alice", "a.1"), ("bob", "b.2"), ("bob", "c.3")] {
             authenticate(&tokens, user, token);
         }
@@ -208,8 +217,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_assigned_before_the_start_counts_no_more() {
+        let tokens = Tokens::new(Duration::from_secs(300), 7);
+        for token in ["a.7", "b.8"] {
+            authenticate(&tokens, "alice", token);
+        }
+        assert_eq!(
+            (tokens.user("a.7"), tokens.user("b.8").is_some()),
+            (None, true)
+        );
+    }
+
+    #[test]
     fn a_token_lives_from_its_last_use_on() {
-        let tokens = Tokens::new(Duration::from_millis(400));
+        let tokens = Tokens::new(Duration::from_millis(400), 0);
         authenticate(&tokens, "alice", "a.1");
         authenticate(&tokens, "alice", "b.2");
         for _ in 0..6 {
@@ -221,8 +242,8 @@ mod tests {
 
     #[test]
     fn ended_tokens_are_dropped_and_too_many_cost_those_that_end_first() {
-        let tokens = Tokens::new(Duration::ZERO);
-        for n in 0..10 * SWEEP_FROM {
+        let tokens = Tokens::new(Duration::ZERO, 0);
+        for n in 1..10 * SWEEP_FROM {
             authenticate(&tokens, "alice", &format!("a.{n}"));
         }
         assert!(tokens.table.read().held.len() <= SWEEP_FROM);

@@ -16,12 +16,12 @@ use super::membership::Membership;
 use super::pages::PagedRange;
 use super::peers::PeerCalls;
 use super::sink::WatchHome;
-use super::{defragment, member_id, read_index, reads};
+use super::{defragment, member_id, read_index, reads, users};
 use crate::api::backend::{
     Backend, HashKv, Header, LeaseReport, LeaseUse, MemberChange, MemberError, ServeError,
     SnapshotSource, StatusReport,
 };
-use crate::auth::{Busy, Passwords, Tokens};
+use crate::auth::{Busy, Jwt, Passwords, Tokens, VerifyOnly};
 use crate::budget::Budget;
 use crate::codec::Pages;
 use crate::home::Homes;
@@ -96,6 +96,8 @@ pub struct Core {
     pub metrics: Arc<Metrics>,
     /// Whose token is whose.
     pub tokens: Arc<Tokens>,
+    /// What tokens are instead, where they tell it themselves.
+    pub jwt: Option<Arc<Jwt>>,
     /// bcrypt.
     pub passwords: Passwords,
     /// Turns true when the member stops.
@@ -167,6 +169,9 @@ impl Backend for Core {
         if !matches!(op.bare(), Op::Alarm(_)) {
             self.fence.pass()?;
         }
+        if op.needs_users() {
+            Box::pin(users::require(self)).await?;
+        }
         let frees = matches!(op.bare(), Op::Alarm(_));
         let outcome = self.proposer.propose(op).await?;
         if frees {
@@ -194,9 +199,20 @@ impl Backend for Core {
         self.store.cluster().auth.clone()
     }
 
-    async fn token_user(&self, token: &str) -> Result<Option<Arc<str>>, ServeError> {
+    fn users_epoch(&self) -> u64 {
+        self.store.users_epoch()
+    }
+
+    async fn holder(&self, token: &str, revision: u64) -> Result<Option<Identity>, ServeError> {
+        if let Some(jwt) = &self.jwt {
+            return Ok(jwt.holder(token, unix_seconds()));
+        }
+        let known = |user: Arc<str>| Identity {
+            user: user.as_ref().to_owned(),
+            revision,
+        };
         if let Some(user) = self.tokens.user(token) {
-            return Ok(Some(user));
+            return Ok(Some(known(user)));
         }
         let Some(index) = Tokens::index(token) else {
             return Ok(None);
@@ -204,7 +220,20 @@ impl Backend for Core {
         if index > self.store.applied_index() {
             self.table_barrier().await?;
         }
-        Ok(self.tokens.user(token))
+        Ok(self.tokens.user(token).map(known))
+    }
+
+    async fn sign_token(&self, user: &str, revision: u64) -> Result<Option<String>, ServeError> {
+        let Some(jwt) = self.jwt.clone() else {
+            return Ok(None);
+        };
+        let user = user.to_owned();
+        // A signature takes a millisecond or two.
+        let signed = blocking(move || jwt.issue(&user, revision, unix_seconds())).await?;
+        match signed {
+            Ok(token) => Ok(Some(token)),
+            Err(VerifyOnly) => Err(ServeError::VerifyOnly),
+        }
     }
 
     async fn hash_password(&self, password: Secret) -> Result<Secret, ServeError> {
@@ -525,6 +554,10 @@ impl Backend for Core {
     fn metrics_text(&self) -> String {
         self.metrics.render(super::gauges::families(self))
     }
+}
+
+fn unix_seconds() -> u64 {
+    super::drift::unix_ms() / 1_000
 }
 
 impl Core {

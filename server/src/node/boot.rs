@@ -9,6 +9,7 @@ use super::etcd_directory::{self, Contents};
 use super::identity::{self, FirstMember};
 use super::space::{self, SpaceGuard};
 use super::{defragment, memory, own_log, tls, token};
+use crate::auth::Jwt;
 use crate::config::{ClusterState, Config};
 use crate::fatal::end_process;
 use crate::fs::{self, DirLock, DirMode};
@@ -186,6 +187,8 @@ pub struct Booted {
     pub store: Arc<Store>,
     /// The log.
     pub log: LogStore,
+    /// JSON Web Tokens, where `--auth-token` asks for them.
+    pub jwt: Option<Jwt>,
     /// What is measured.
     pub metrics: Arc<Metrics>,
     /// What looks after the disk.
@@ -200,7 +203,7 @@ pub struct Booted {
 /// See [`BootError`]; nothing that was there is changed then.
 pub fn open(config: &Config, dial: &Arc<dyn Dial>) -> Result<Booted, BootError> {
     refuse_unsupported(config)?;
-    token::check(&config.auth_token)?;
+    let jwt = token::open(&config.auth_token)?;
     let started = Instant::now();
     let dir = &config.data_dir;
     refuse_foreign(dir)?;
@@ -259,6 +262,7 @@ pub fn open(config: &Config, dial: &Arc<dyn Dial>) -> Result<Booted, BootError> 
         incoming: place::incoming_dir(dir),
         store,
         log,
+        jwt,
         metrics,
         space,
         // Where it cannot be told, the constants hold.

@@ -425,6 +425,7 @@ mod tests {
                     String::new()
                 },
                 client_urls: vec![],
+                apply_version: 0,
             },
         }
     }

@@ -50,6 +50,7 @@ mod space;
 mod tls;
 mod token;
 pub(crate) mod told;
+mod users;
 pub(crate) mod verdict;
 
 pub use backend::Core;

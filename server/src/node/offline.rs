@@ -61,6 +61,7 @@ pub fn new_member(flags: &MemberFlags) -> Result<NewMember, FlagError> {
         attributes: MemberAttributes {
             name: names(*id),
             client_urls: Vec::new(),
+            apply_version: 0,
         },
     });
     Ok(NewMember {

@@ -14,6 +14,7 @@ use super::lessor::{Lessor, Renewal};
 use super::membership::Membership;
 use super::reads;
 use crate::api::backend::{MemberChange, MemberError};
+use crate::codec::entry::APPLY_VERSION;
 use crate::metrics::Metrics;
 use crate::peer::message::{
     self, AppendRequest, AppendResponse, ChangeMembersRequest, HashKvResponse,
@@ -157,6 +158,7 @@ impl PeerHandler for PeerService {
             members: cluster.members.iter().map(to_message).collect(),
             removed: cluster.members.removed().map(|id| id.0).collect(),
             unix_ms: drift::unix_ms(),
+            apply_version: APPLY_VERSION,
         }
     }
 
@@ -185,6 +187,7 @@ fn to_message(member: &MemberRecord) -> Member {
         client_urls: member.attributes.client_urls.clone(),
         learner: member.learner,
         incarnation: member.incarnation,
+        apply_version: member.attributes.apply_version,
     }
 }
 
@@ -198,6 +201,7 @@ pub fn from_message(member: Member) -> MemberRecord {
         attributes: MemberAttributes {
             name: member.name,
             client_urls: member.client_urls,
+            apply_version: member.apply_version,
         },
     }
 }

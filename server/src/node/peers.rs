@@ -81,6 +81,15 @@ impl PeerCalls {
         futures_util::future::join_all(others.into_iter().map(ask)).await;
     }
 
+    /// The latest rules by which another member says that it can apply a batch.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn apply_version(&self, id: MemberId, limit: Duration) -> Result<u32, CallError> {
+        let answer = self.member(id)?.members(limit).await?;
+        Ok(answer.apply_version)
+    }
+
     /// Hands a batch to the leader; returns once it is applied there.
     ///
     /// # Errors

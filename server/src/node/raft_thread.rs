@@ -34,6 +34,7 @@ use super::serve::PeerListener;
 use super::sink::{Headers, Sink, WatchedStore};
 use super::told::Told;
 use crate::auth::{Passwords, Tokens};
+use crate::codec::entry::APPLY_VERSION;
 use crate::config::{Config, ETCD_VERSION};
 use crate::fatal::end_process;
 use crate::fs::DirLock;
@@ -141,6 +142,7 @@ impl RaftThread {
             incoming,
             store,
             log,
+            jwt,
             metrics,
             space,
             log_disk_bytes,
@@ -179,7 +181,7 @@ impl RaftThread {
             Arc::new(headers),
             watch_config(config),
         );
-        let tokens = Arc::new(Tokens::new(config.auth_token_ttl));
+        let tokens = Arc::new(Tokens::new(config.auth_token_ttl, log.last_index()));
         let sink = Sink {
             tokens: tokens.clone(),
             hub: hub.clone(),
@@ -232,6 +234,7 @@ impl RaftThread {
         let (thread, (door, membership)) = spawn(beginning, apply, stopping.clone())?;
         let core = Core {
             tokens,
+            jwt: jwt.map(Arc::new),
             passwords: Passwords::new(config.bcrypt_cost),
             cluster: local.cluster,
             member: local.member,
@@ -552,6 +555,7 @@ fn attributes(config: &Config) -> MemberAttributes {
             .iter()
             .map(ToString::to_string)
             .collect(),
+        apply_version: APPLY_VERSION,
     }
 }
 

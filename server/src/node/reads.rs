@@ -43,6 +43,9 @@ pub fn lease_report(
     })
 }
 
+/// Leases looked at under one lock.
+const LEASES_A_LOOK: usize = 256;
+
 /// Whether `by` may use leases, by the keys attached to them. Blocks.
 ///
 /// # Errors
@@ -53,12 +56,14 @@ pub fn check_leases(
     leases: &[LeaseId],
     usage: LeaseUse,
 ) -> Result<(), AuthError> {
-    // Not the keys of half a revocation.
-    let _whole = store.between_batches();
-    let state = store.read();
-    leases.iter().try_for_each(|id| match usage {
-        LeaseUse::Read => state.auth.may_read_lease(&state.leases, by, *id),
-        LeaseUse::Write => state.auth.may_write_lease(&state.leases, by, *id),
+    leases.chunks(LEASES_A_LOOK).try_for_each(|leases| {
+        // Not the keys of half a revocation.
+        let _whole = store.between_batches();
+        let state = store.read();
+        leases.iter().try_for_each(|id| match usage {
+            LeaseUse::Read => state.auth.may_read_lease(&state.leases, by, *id),
+            LeaseUse::Write => state.auth.may_write_lease(&state.leases, by, *id),
+        })
     })
 }
 

@@ -214,6 +214,7 @@ fn edge_limits(config: &Config) -> api::Config {
         },
         gateway: config.http.gateway,
         request_budget_bytes: memory::request_budget_bytes(config),
+        client_cert_auth: config.client_tls.client_cert_auth,
         calls_max: memory::calls_max(),
     }
 }

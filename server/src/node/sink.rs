@@ -65,6 +65,10 @@ impl Applied for Sink {
         }
     }
 
+    fn users_shown(&self) {
+        self.hub.nudge();
+    }
+
     fn events(&self, revision: Revision, events: Vec<Event>) {
         self.hub.publish(revision, events);
     }

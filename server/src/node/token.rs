@@ -1,28 +1,23 @@
-//! The keys that `--auth-token` names. There are no users yet, so that nobody signs with them; a
-//! start that etcd would refuse is refused all the same.
-//!
-//! Source: etcd's `server/auth/options.go`.
+//! The keys that `--auth-token` names, read once, at the start.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::auth::{Jwt, JwtError};
 use crate::config::AuthToken;
 use crate::fs;
 
 /// Keys have a few kilobytes.
 const KEY_BYTES_MAX: u64 = 1 << 20;
 
-/// Why tokens could not be signed as the flag asks.
+/// Why tokens cannot be made as the flag asks.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// There is no such method.
-    #[error("auth: invalid auth signature method")]
-    Method,
-    /// The method needs a key that is not named.
-    #[error("auth: missing key data")]
-    NoKey,
-    /// A key is not there or is none.
+    /// The method or its keys are not fit for it.
+    #[error("failed to create token provider: --auth-token: {0}")]
+    Keys(#[from] JwtError),
+    /// A key cannot be read.
     #[error("failed to create token provider: --auth-token: {path}: {reason}")]
-    Key {
+    File {
         /// The key's file.
         path: String,
         /// What is wrong.
@@ -30,50 +25,35 @@ pub enum TokenError {
     },
 }
 
-/// Checks the method and that its keys are there.
+/// JSON Web Tokens, if the flag asks for them.
 ///
 /// # Errors
 /// See [`TokenError`].
-pub fn check(token: &AuthToken) -> Result<(), TokenError> {
+pub fn open(token: &AuthToken) -> Result<Option<Jwt>, TokenError> {
     let AuthToken::Jwt {
         sign_method,
         public_key,
         private_key,
-        ..
+        ttl,
     } = token
     else {
-        return Ok(());
+        return Ok(None);
     };
-    let is_pem = match sign_method.as_str() {
-        "HS256" | "HS384" | "HS512" => false,
-        "RS256" | "RS384" | "RS512" | "PS256" | "PS384" | "PS512" | "ES256" | "ES384" | "ES512"
-        | "EdDSA" => true,
-        _ => return Err(TokenError::Method),
-    };
-    // A shared key is a private one.
-    if private_key.is_none() && (public_key.is_none() || !is_pem) {
-        return Err(TokenError::NoKey);
-    }
-    let mut keys = public_key.iter().chain(private_key);
-    keys.try_for_each(|path| check_key(path, is_pem))
+    let read = |path: &Option<PathBuf>| path.as_deref().map(key).transpose();
+    let (public, private) = (read(public_key)?, read(private_key)?);
+    let (public, private) = (public.as_deref(), private.as_deref());
+    Ok(Some(Jwt::new(sign_method, public, private, ttl.as_secs())?))
 }
 
-fn check_key(path: &Path, is_pem: bool) -> Result<(), TokenError> {
-    let failed = |reason: String| TokenError::Key {
+fn key(path: &Path) -> Result<Vec<u8>, TokenError> {
+    fs::read_at_most(path, KEY_BYTES_MAX).map_err(|error| TokenError::File {
         path: path.display().to_string(),
-        reason,
-    };
-    let bytes = fs::read_at_most(path, KEY_BYTES_MAX).map_err(|error| failed(error.to_string()))?;
-    let begins = b"-----BEGIN ";
-    if is_pem && !bytes.windows(begins.len()).any(|window| window == begins) {
-        return Err(failed("it holds no key in PEM".to_owned()));
-    }
-    Ok(())
+        reason: error.to_string(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
     use std::time::Duration;
 
     use super::*;
@@ -81,26 +61,23 @@ mod tests {
     #[test]
     fn a_key_that_is_not_there_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let (key, junk) = (dir.path().join("key"), dir.path().join("junk"));
-        std::fs::write(&key, "-----BEGIN PUBLIC KEY-----\n").unwrap();
+        let junk = dir.path().join("junk");
         std::fs::write(&junk, "junk").unwrap();
         let jwt = |method: &str, public: Option<&PathBuf>, private: Option<&PathBuf>| {
-            check(&AuthToken::Jwt {
+            open(&AuthToken::Jwt {
                 sign_method: method.to_owned(),
                 public_key: public.cloned(),
                 private_key: private.cloned(),
                 ttl: Duration::from_secs(300),
             })
         };
-        assert!(check(&AuthToken::Simple).is_ok());
-        assert!(jwt("RS256", Some(&key), None).is_ok());
-        assert!(jwt("HS256", None, Some(&junk)).is_ok());
-        let text = |refused: Result<(), TokenError>| refused.unwrap_err().to_string();
+        assert!(open(&AuthToken::Simple).is_ok_and(|jwt| jwt.is_none()));
+        assert!(jwt("HS256", None, Some(&junk)).is_ok_and(|jwt| jwt.is_some()));
+        let text = |refused: Result<Option<Jwt>, TokenError>| refused.err().unwrap().to_string();
         let gone = dir.path().join("gone");
         assert!(text(jwt("RS256", Some(&gone), None)).contains("No such file"));
-        assert!(text(jwt("ES256", Some(&junk), None)).contains("no key in PEM"));
+        assert!(text(jwt("ES256", Some(&junk), None)).contains("no key"));
         assert!(text(jwt("RS256", None, None)).contains("missing key"));
-        assert!(text(jwt("HS256", Some(&key), None)).contains("missing key"));
-        assert!(text(jwt("none", Some(&key), None)).contains("signature method"));
+        assert!(text(jwt("none", Some(&junk), None)).contains("signature method"));
     }
 }

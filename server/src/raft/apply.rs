@@ -50,6 +50,9 @@ pub trait Applied: Send + Sync + 'static {
     /// A batch that changes users, or lets them in, was applied, and is not shown yet.
     fn users(&self, _ops: &[Op], _outcomes: &[Outcome]) {}
 
+    /// It is shown now.
+    fn users_shown(&self) {}
+
     /// A Raft configuration was applied: the member table is that of it.
     fn members_changed(&self);
 
@@ -316,7 +319,8 @@ impl Worker {
                 writing.breathe();
             }
         }
-        if ops.iter().any(|op| matches!(op.bare(), Op::Auth(_))) {
+        let has_users = ops.iter().any(|op| matches!(op.bare(), Op::Auth(_)));
+        if has_users {
             self.applied.users(ops, &outcomes);
         }
         let started = Instant::now();
@@ -330,6 +334,9 @@ impl Worker {
             }
         }
         self.stats.applied(ops, &outcomes);
+        if has_users {
+            self.applied.users_shown();
+        }
         self.applied.events(revision, effects.events);
         self.applied.outcomes(header, ops, outcomes);
     }

@@ -9,14 +9,15 @@ use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
-use engram_proto::etcd::authpb;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use super::bbolt::{Bucket, DIGEST_BYTES, Database, DatabaseError};
 use super::etcd_schema as schema;
 use crate::fs::DataFile;
-use crate::state::RevisionRecord;
+use crate::state::auth::FIRST_REVISION;
+use crate::state::{AuthTables, RevisionRecord};
+use crate::storage;
 use crate::types::{KeyValue, LeaseId, Revision, RevisionPair};
 
 /// A digest is there where the file's length says so: etcd's `hasChecksum`.
@@ -312,7 +313,6 @@ fn read_row(tables: &mut Tables, bucket: &[u8], key: &[u8], value: &[u8]) -> Res
         schema::LEASE => tables.leases.push(read_lease(value)?),
         schema::MEMBERS => tables.members.push(read_member(value)?),
         schema::AUTH | schema::AUTH_USERS | schema::AUTH_ROLES => {
-            check_auth(bucket, value)?;
             tables.auth.push(AuthRow {
                 bucket: String::from_utf8_lossy(bucket).into_owned(),
                 key: key.to_vec(),
@@ -387,16 +387,43 @@ fn read_member(value: &[u8]) -> Result<Member, FileError> {
     })
 }
 
-fn check_auth(bucket: &[u8], value: &[u8]) -> Result<(), FileError> {
-    let is_sound = match bucket {
-        schema::AUTH_USERS => authpb::User::decode(value).is_ok(),
-        schema::AUTH_ROLES => authpb::Role::decode(value).is_ok(),
-        _ => true,
-    };
-    match is_sound {
-        true => Ok(()),
-        false => Err(FileError::Row("a user or a role")),
+/// Reads rows of etcd's buckets of users and roles.
+///
+/// # Errors
+/// One of them is none that etcd writes.
+pub fn auth_tables(rows: &[AuthRow]) -> Result<AuthTables, FileError> {
+    let mut tables = AuthTables::default();
+    let (mut enabled, mut revision) = (None, FIRST_REVISION);
+    for row in rows {
+        match (row.bucket.as_bytes(), &row.key[..]) {
+            (schema::AUTH_USERS, _) => {
+                let user = storage::schema::parse_user(&row.value);
+                tables
+                    .users
+                    .push(user.map_err(|_| FileError::Row("a user"))?);
+            }
+            (schema::AUTH_ROLES, _) => {
+                let role = storage::schema::parse_role(&row.value);
+                tables
+                    .roles
+                    .push(role.map_err(|_| FileError::Row("a role"))?);
+            }
+            (_, schema::AUTH_ENABLED_KEY) => {
+                enabled = Some(row.value == schema::auth_enabled_value(true));
+            }
+            (_, schema::AUTH_REVISION_KEY) => {
+                let value = row.value[..].try_into();
+                let value = value.map_err(|_| FileError::Row("the revision of users"))?;
+                revision = u64::from_be_bytes(value);
+            }
+            _ => {}
+        }
     }
+    // A store whose users nobody has ever touched keeps nothing of them.
+    if enabled.is_some() || revision > FIRST_REVISION {
+        tables.switch = Some((enabled.unwrap_or(false), revision));
+    }
+    Ok(tables)
 }
 
 /// Reads the file whole and compares its last 32 bytes with the SHA-256 of all before them.

@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use super::file::{FileError, check_record};
 use crate::fs::{self, DirError, DirLock, LockError};
+use crate::state::auth::AuthTables;
 use crate::state::{Change, KeyValueHash, Limits, LoadError, MemberRecord, RevisionRecord, State};
 use crate::storage::{
     Applied, Engine, EngineOptions, Identity, IdentityError, LogPosition, OpenError, Place,
@@ -109,6 +110,8 @@ pub struct Totals {
     pub compact_finished: Option<Revision>,
     /// Leases and their time to live in seconds.
     pub leases: Vec<(LeaseId, i64)>,
+    /// Users, roles, and whether authentication is on.
+    pub auth: AuthTables,
 }
 
 /// How much the revision is raised, everything older being compacted: clients that have seen later
@@ -271,6 +274,7 @@ impl Restore {
         rows.extend(totals.compact_finished.map(Change::SetCompactFinished));
         let leases = totals.leases.iter();
         rows.extend(leases.map(|(id, ttl)| Change::PutLease(*id, *ttl)));
+        rows.extend(totals.auth.clone().into_changes());
         let members = self.member.members.iter();
         rows.extend(members.map(|member| Change::PutMember(member.clone())));
         rows

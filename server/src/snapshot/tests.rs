@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::file::{DigestCheck, FileError, SnapshotFile};
+use super::file::{DigestCheck, FileError, SnapshotFile, auth_tables};
 use super::restore::{Bump, NewMember, Restore, RestoreError, Restored, Totals, UNFINISHED};
 use super::{Description, restore, write};
 use crate::node::offline::{MemberFlags, new_member};
-use crate::state::{Change, KeyValueHash, RevisionRecord};
+use crate::state::{AuthTables, Change, KeyValueHash, RevisionRecord};
 use crate::storage::{Applied, Engine, EngineOptions, Identity, Place};
+use crate::types::auth::{Allows, Permission, Role, Secret, User};
 use crate::types::{KeyValue, LeaseId, MemberId, Revision, RevisionPair};
 
 fn put(main: i64, sub: u32, key: &str, create: i64, version: i64, lease: i64) -> RevisionRecord {
@@ -53,6 +54,36 @@ fn history() -> Vec<RevisionRecord> {
     records
 }
 
+/// Users and roles with everything in them.
+fn users() -> AuthTables {
+    let user = |name: &str, roles: &[&str], hash: &[u8]| User {
+        name: name.to_owned(),
+        password_hash: Secret(hash.to_vec()),
+        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+        no_password: hash.is_empty(),
+    };
+    let permission = |key: &'static [u8], end: &'static [u8], allows| Permission {
+        key: key.into(),
+        range_end: end.into(),
+        allows,
+    };
+    AuthTables {
+        switch: Some((true, 41)),
+        users: vec![
+            user("alice", &["r", "s"], b""),
+            user("root", &["root"], b"$2a$10$hash"),
+        ],
+        roles: vec![Role {
+            name: "r".to_owned(),
+            permissions: vec![
+                permission(b"a", b"b", Allows::Read),
+                permission(b"b", b"\0", Allows::Write),
+                permission(b"c", b"", Allows::ReadWrite),
+            ],
+        }],
+    }
+}
+
 /// The snapshot file of a store with these records, compacted at 3.
 fn snapshot(dir: &TempDir, records: &[RevisionRecord]) -> PathBuf {
     let engine = Engine::open(&dir.path().join("source"), EngineOptions::default()).unwrap();
@@ -64,6 +95,7 @@ fn snapshot(dir: &TempDir, records: &[RevisionRecord]) -> PathBuf {
         Change::PutLease(LeaseId(77), 600),
         Change::PutLease(LeaseId(-9), 60),
     ]);
+    changes.extend(users().into_changes());
     engine.write(&changes, &Applied::default());
     let mut bytes = Vec::new();
     let about = Description {
@@ -105,6 +137,7 @@ fn restored(path: &Path, data_dir: &Path, bump: Bump) -> Result<Restored, Restor
         compact_scheduled: tables.compact_scheduled,
         compact_finished: tables.compact_finished,
         leases: leases.map(|lease| (lease.id, lease.ttl_seconds)).collect(),
+        auth: auth_tables(&tables.auth).unwrap(),
     };
     restore.finish(&totals, bump, "here")
 }
@@ -145,6 +178,7 @@ fn a_store_survives_the_way_through_etcds_file() {
     let mut leases = tables.leases;
     leases.sort();
     assert_eq!(leases, [(LeaseId(-9), 60), (LeaseId(77), 600)]);
+    assert_eq!(tables.auth, users());
     let names = tables.members.iter().map(|m| m.attributes.name.as_str());
     let mut names: Vec<&str> = names.collect();
     names.sort_unstable();

@@ -298,6 +298,8 @@ pub struct MemberAttributes {
     pub name: String,
     /// Where clients reach it.
     pub client_urls: Vec<String>,
+    /// The latest rules by which it can apply a batch; 0 where it is of a release that does not say.
+    pub apply_version: u32,
 }
 
 /// One operation of a Raft entry: everything that changes the store.

@@ -77,6 +77,13 @@ impl Hub {
         wakes.send();
     }
 
+    /// Has every stream polled: its edge has something to look at.
+    pub fn nudge(&self) {
+        let mut wakes = Wakes::default();
+        self.registry.lock().nudge(&mut wakes);
+        wakes.send();
+    }
+
     /// Opens a stream: one for each Watch call. `home` is the connection thread it lives on.
     pub fn open(self: &Arc<Hub>, home: Option<Arc<dyn Home>>) -> WatchStream {
         let mailbox = Mailbox::new(home);

@@ -114,6 +114,11 @@ impl Mailbox {
         queue.waker.take()
     }
 
+    /// A waker of the stream, if it sleeps.
+    pub fn nudge(&self) -> Option<Waker> {
+        self.queue.lock().waker.take()
+    }
+
     /// Takes everything. `released` are the bytes of responses sent since the last time. Where
     /// no responses wait, `waker` is kept to be woken by the next push.
     pub fn take(&self, released: usize, waker: Option<&Waker>) -> Taken {

@@ -260,6 +260,26 @@ impl Registry {
         self.pay_progress(wakes);
     }
 
+    /// Notes every stream to wake.
+    pub fn nudge(&self, wakes: &mut Wakes) {
+        for stream in self.streams.iter().flatten() {
+            wakes.add(&stream.mailbox, stream.mailbox.nudge());
+        }
+    }
+
+    /// The watchers of a stream.
+    pub fn watchers(&self, key: StreamKey) -> Vec<Arc<Watcher>> {
+        let stream = self.streams[key.0].as_ref();
+        let stream = stream.expect("a stream is used until it is closed");
+        let watcher = |slot: &usize| {
+            let slot = self.slots[*slot].as_ref();
+            slot.expect("a stream's watchers have slots")
+                .watcher
+                .clone()
+        };
+        stream.watchers.values().map(watcher).collect()
+    }
+
     /// Queues an answer with watch id −1 if every watcher of the stream has got everything, once
     /// the hub has reached `revision` (the store's). Otherwise there is no answer.
     pub fn progress_of_all(&mut self, key: StreamKey, revision: Revision, wakes: &mut Wakes) {

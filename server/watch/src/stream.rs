@@ -248,6 +248,26 @@ impl WatchStream {
         });
     }
 
+    /// Ends the watchers whose keys are refused, and says why. Nothing of them is sent any more but
+    /// what is left of a response that is sent in fragments.
+    pub fn retain(&mut self, refused: impl Fn(&KeyRange) -> Option<String>) {
+        let watchers = self.hub.registry().watchers(self.key);
+        for watcher in watchers {
+            let Some(cancel_reason) = refused(&watcher.range) else {
+                continue;
+            };
+            self.hub.registry().cancel(self.key, watcher.id);
+            self.push_control(Head {
+                revision: self.hub.store.revision(),
+                watch_id: watcher.id,
+                canceled: true,
+                cancel_reason,
+                ..Head::default()
+            });
+        }
+        self.notified.retain(|watcher| !watcher.ended());
+    }
+
     fn push_control(&mut self, head: Head) {
         self.controls += 1;
         self.ready.push_back(Ready::Control(head));

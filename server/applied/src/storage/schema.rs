@@ -200,6 +200,7 @@ pub fn encode_member(member: &MemberRecord) -> Vec<u8> {
         peer_urls: member.peer_urls.clone(),
         client_urls: member.attributes.client_urls.clone(),
         learner: member.learner,
+        apply_version: member.attributes.apply_version,
     }
     .encode_to_vec()
 }
@@ -215,6 +216,7 @@ pub fn parse_member(key: &[u8], value: &[u8]) -> Result<MemberRecord, SchemaErro
         attributes: MemberAttributes {
             name: member.name,
             client_urls: member.client_urls,
+            apply_version: member.apply_version,
         },
     })
 }
@@ -269,8 +271,8 @@ pub fn parse_user(value: &[u8]) -> Result<User, SchemaError> {
 pub fn encode_role(role: &Role) -> Vec<u8> {
     let permission = |permission: &Permission| authpb::Permission {
         perm_type: permission_number(permission.allows),
-        key: permission.key.clone().into(),
-        range_end: permission.range_end.clone().into(),
+        key: permission.key.clone(),
+        range_end: permission.range_end.clone(),
     };
     authpb::Role {
         name: role.name.clone().into_bytes().into(),
@@ -285,8 +287,8 @@ pub fn parse_role(value: &[u8]) -> Result<Role, SchemaError> {
     let role = authpb::Role::decode(value).map_err(|_| damaged())?;
     let permission = |permission: authpb::Permission| {
         Ok(Permission {
-            key: Bytes::from(permission.key),
-            range_end: Bytes::from(permission.range_end),
+            key: permission.key,
+            range_end: permission.range_end,
             allows: allows(permission.perm_type).ok_or_else(damaged)?,
         })
     };
@@ -360,6 +362,7 @@ mod tests {
             attributes: MemberAttributes {
                 name: "a".into(),
                 client_urls: vec!["http://a".into()],
+                apply_version: 2,
             },
         };
         let key = 7u64.to_be_bytes();

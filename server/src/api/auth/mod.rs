@@ -77,6 +77,10 @@ impl<B: Backend> Edge<B> {
         self.backend().read_barrier().await?;
         for _ in 0..AUTHENTICATE_TRIES {
             let checked = self.check_password(&name, &password).await?;
+            if let Some(token) = self.backend().sign_token(&name, checked).await? {
+                let header = Some(self.header_message());
+                return Ok(Frame::from(&pb::AuthenticateResponse { header, token }));
+            }
             let token_prefix = Tokens::prefix().map_err(|_| Refusal::OVERLOADED)?;
             let user = name.clone();
             let op = Op::Auth(AuthOp::Authenticate { user, token_prefix });

@@ -203,9 +203,18 @@ impl Backend for Fake {
         self.auth.lock().clone()
     }
 
-    async fn token_user(&self, token: &str) -> Result<Option<Arc<str>>, ServeError> {
-        let user = token.split_once('.').map(|(user, _)| Arc::from(user));
-        Ok(user.filter(|user| self.auth.lock().user(user).is_some()))
+    fn users_epoch(&self) -> u64 {
+        self.auth.lock().revision()
+    }
+
+    async fn holder(&self, token: &str, revision: u64) -> Result<Option<Identity>, ServeError> {
+        let user = token.split_once('.').map(|(user, _)| user.to_owned());
+        let user = user.filter(|user| self.auth.lock().user(user).is_some());
+        Ok(user.map(|user| Identity { user, revision }))
+    }
+
+    async fn sign_token(&self, _: &str, _: u64) -> Result<Option<String>, ServeError> {
+        Ok(None)
     }
 
     async fn hash_password(&self, password: Secret) -> Result<Secret, ServeError> {

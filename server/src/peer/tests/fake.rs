@@ -195,6 +195,7 @@ impl PeerHandler for Echo {
             client_urls: Vec::new(),
             learner,
             incarnation: 0,
+            apply_version: 0,
         };
         message::MembersResponse {
             cluster: 0xc,
@@ -203,6 +204,7 @@ impl PeerHandler for Echo {
             members: vec![member(SERVED, "a", false), member(CALLER, "", true)],
             removed: Vec::new(),
             unix_ms: 0,
+            apply_version: 0,
         }
     }
 

@@ -100,7 +100,7 @@ impl Member {
             proposer: proposer.clone(),
             lessor: lessor.clone(),
             directory: Arc::new(MemberDirectory::new(Local::default(), store.clone(), "")),
-            tokens: Arc::new(crate::auth::Tokens::new(Duration::from_secs(300))),
+            tokens: Arc::new(crate::auth::Tokens::new(Duration::from_secs(300), 0)),
             fence: Arc::new(Fence::new(MemberId(2), &store.read().alarms)),
             store: store.clone(),
             told: crate::node::told::Told::new(

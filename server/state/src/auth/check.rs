@@ -7,6 +7,7 @@ use crate::types::request::{DeleteRange, Op, Put, Txn, TxnOp};
 use crate::types::{KeyRange, LeaseId, within};
 
 use super::Auth;
+use super::merged::Merged;
 
 /// Whether `by` may have `op` done.
 ///
@@ -98,23 +99,7 @@ fn check_lease_write(
     by: &Identity,
     id: LeaseId,
 ) -> Result<(), AuthError> {
-    check_lease(auth, leases, by, id, Auth::may_write)
-}
-
-fn check_lease(
-    auth: &Auth,
-    leases: &Leases,
-    by: &Identity,
-    id: LeaseId,
-    may: fn(&Auth, &Identity, &KeyRange) -> Result<(), AuthError>,
-) -> Result<(), AuthError> {
-    if auth.check_admin(by).is_ok() {
-        return Ok(());
-    }
-    let Some((_, mut keys)) = leases.get(id) else {
-        return Ok(());
-    };
-    keys.try_for_each(|key| may(auth, by, &KeyRange::single(key.clone())))
+    auth.may_write_lease(leases, by, id)
 }
 
 impl Auth {
@@ -137,7 +122,9 @@ impl Auth {
         by: &Identity,
         id: LeaseId,
     ) -> Result<(), AuthError> {
-        check_lease(self, leases, by, id, Auth::may_read)
+        self.may_lease(leases, by, id, |merged| {
+            merged.may_read_all(|from| leases.key_from(id, from))
+        })
     }
 
     /// Whether `by` may write every key attached to a lease.
@@ -150,6 +137,22 @@ impl Auth {
         by: &Identity,
         id: LeaseId,
     ) -> Result<(), AuthError> {
-        check_lease(self, leases, by, id, Auth::may_write)
+        self.may_lease(leases, by, id, |merged| {
+            merged.may_write_all(|from| leases.key_from(id, from))
+        })
+    }
+
+    /// A lease without keys is anybody's, as in etcd.
+    fn may_lease(
+        &self,
+        leases: &Leases,
+        by: &Identity,
+        id: LeaseId,
+        held: impl FnOnce(&Merged) -> bool,
+    ) -> Result<(), AuthError> {
+        if leases.key_from(id, b"").is_none() || self.check_admin(by).is_ok() {
+            return Ok(());
+        }
+        self.may(by, held)
     }
 }

@@ -42,6 +42,23 @@ impl Merged {
     }
 }
 
+/// Keys to be looked up one after the other: the first at `from` or behind it, ascending.
+pub trait Keys<'k>: Fn(&[u8]) -> Option<&'k Bytes> {}
+
+impl<'k, F: Fn(&[u8]) -> Option<&'k Bytes>> Keys<'k> for F {}
+
+impl Merged {
+    /// Whether every one of some keys may be read. Takes a look-up a range, however many the keys.
+    pub fn may_read_all<'k>(&self, keys: impl Keys<'k>) -> bool {
+        self.read.hold(keys)
+    }
+
+    /// Whether every one of some keys may be written.
+    pub fn may_write_all<'k>(&self, keys: impl Keys<'k>) -> bool {
+        self.write.hold(keys)
+    }
+}
+
 /// Keys from `start` up to `end`; none is no end.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Span {
@@ -100,10 +117,32 @@ impl Spans {
         }
     }
 
+    /// The last span that begins at `key` or before it.
+    fn at(&self, key: &Bytes) -> Option<&Span> {
+        let behind = self.0.partition_point(|span| span.start <= *key);
+        behind.checked_sub(1).map(|at| &self.0[at])
+    }
+
+    fn hold<'k>(&self, keys: impl Keys<'k>) -> bool {
+        let mut next = keys(b"");
+        while let Some(key) = next {
+            let Some(span) = self.at(key) else {
+                return false;
+            };
+            let Some(end) = &span.end else {
+                return true;
+            };
+            if key >= end {
+                return false;
+            }
+            next = keys(end);
+        }
+        true
+    }
+
     fn cover(&self, range: &KeyRange) -> bool {
         let asked = Span::of(range);
-        let behind = self.0.partition_point(|span| span.start <= asked.start);
-        let Some(span) = behind.checked_sub(1).map(|at| &self.0[at]) else {
+        let Some(span) = self.at(&asked.start) else {
             return false;
         };
         // An end before the start asks for nothing; it is held against the permission all the same.

@@ -14,6 +14,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use crate::Change;
 use crate::types::KeyRange;
 use crate::types::auth::{AuthError, Identity, ROOT_ROLE, Role, User};
 
@@ -56,6 +57,17 @@ pub struct AuthTables {
     pub users: Vec<User>,
     /// The roles.
     pub roles: Vec<Role>,
+}
+
+impl AuthTables {
+    /// What writes them into an empty store.
+    pub fn into_changes(self) -> Vec<Change> {
+        let switch = self.switch.into_iter();
+        let switch = switch.map(|(enabled, revision)| Change::SetAuth { enabled, revision });
+        let users = self.users.into_iter().map(Change::PutUser);
+        let roles = self.roles.into_iter().map(Change::PutRole);
+        switch.chain(users).chain(roles).collect()
+    }
 }
 
 impl Auth {

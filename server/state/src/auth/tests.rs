@@ -317,10 +317,72 @@ fn however_deep_a_write_is_it_needs_its_permission() {
     let revoke = Op::LeaseRevoke(LeaseId(7));
     let refused = super::authorise(&auth, &leases, Some(&user), &revoke);
     assert_eq!(refused, Err(AuthError::PermissionDenied));
-    assert_eq!(super::authorise(&auth, &leases, None, &revoke), Ok(()));
+    let refused = super::authorise(&auth, &leases, None, &revoke);
+    assert_eq!(refused, Err(AuthError::UserEmpty));
+    let leader = Identity::member();
+    let revoked = super::authorise(&auth, &leases, Some(&leader), &revoke);
+    assert_eq!(revoked, Ok(()), "it has expired");
     let unasked = Op::Put(put(b"w", 0, false));
     let refused = super::authorise(&auth, &leases, None, &unasked);
     assert_eq!(refused, Err(AuthError::UserEmpty));
+}
+
+/// CVE-2023-32082: every key of a lease counts, and looking at them takes as many steps as there are
+/// ranges of permissions.
+#[test]
+fn a_lease_is_held_against_every_one_of_its_keys() {
+    let mut auth = enabled();
+    grant(&mut auth, "r", permission(b"b", b"c", Allows::ReadWrite)).expect("valid");
+    grant(&mut auth, "r", permission(b"x", b"", Allows::Write)).expect("valid");
+    grant(&mut auth, "r", permission(b"y", b"\0", Allows::Read)).expect("valid");
+    let (user, denied) = (by(&auth, "u"), Err(AuthError::PermissionDenied));
+    let id = LeaseId(7);
+    let mut leases = Leases::default();
+    leases.grant(id, 60).expect("a new lease");
+    assert_eq!(
+        auth.may_read_lease(&leases, &Identity::default(), id),
+        Ok(())
+    );
+    for (key, may_read, may_write) in [
+        (&b"b"[..], true, true),
+        (b"bzz", true, true),
+        (b"x", false, true),
+        (b"y", true, false),
+        (b"a", false, false),
+        (b"c", false, false),
+        (b"x\0", false, false),
+    ] {
+        leases.attach(key, id);
+        let wanted = |may| if may { Ok(()) } else { denied };
+        assert_eq!(
+            auth.may_read_lease(&leases, &user, id),
+            wanted(may_read),
+            "{key:?}"
+        );
+        assert_eq!(
+            auth.may_write_lease(&leases, &user, id),
+            wanted(may_write),
+            "{key:?}"
+        );
+        assert_eq!(
+            auth.may_write_lease(&leases, &by(&auth, "root"), id),
+            Ok(())
+        );
+        if key != b"b" {
+            leases.attach(key, LeaseId::NONE);
+        }
+    }
+    for n in 0..100_000_u32 {
+        leases.attach(&[&b"b"[..], &n.to_be_bytes()].concat(), id);
+    }
+    leases.attach(b"z", id);
+    let looks = std::cell::Cell::new(0);
+    let keys = |from: &[u8]| {
+        looks.set(looks.get() + 1);
+        leases.key_from(id, from)
+    };
+    assert!(auth.may(&user, |merged| merged.may_read_all(keys)).is_ok());
+    assert_eq!(looks.get(), 2);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 pub mod expiry;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
 use bytes::Bytes;
 
@@ -54,6 +55,12 @@ impl Leases {
         self.table
             .get(&id)
             .map(|lease| (lease.ttl_seconds, lease.keys.iter()))
+    }
+
+    /// The first key of a lease at `from` or behind it.
+    pub fn key_from(&self, id: LeaseId, from: &[u8]) -> Option<&Bytes> {
+        let from = (Bound::Included(from), Bound::Unbounded);
+        self.table.get(&id)?.keys.range::<[u8], _>(from).next()
     }
 
     /// Every lease with its time to live in seconds, ascending by id.

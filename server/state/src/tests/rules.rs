@@ -305,6 +305,7 @@ fn publish(id: u64, incarnation: u64, name: &str) -> Op {
         attributes: MemberAttributes {
             name: name.to_owned(),
             client_urls: vec![],
+            apply_version: 0,
         },
     }
 }

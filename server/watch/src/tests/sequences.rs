@@ -168,6 +168,35 @@ async fn refused_watchers_are_created_and_canceled_at_once() {
 }
 
 #[tokio::test]
+async fn a_watcher_that_is_refused_later_is_told_why_and_nothing_more() {
+    let world = world();
+    let mut stream = world.hub.open(None);
+    for key in ["a", "b"] {
+        stream.handle(Request::Create(create(key, "")));
+        assert!(next(&mut stream).await.created);
+    }
+    world.put("a", "secret");
+    world.put("b", "1");
+    let denied = "etcdserver: permission denied".to_owned();
+    stream.retain(|range| (range.start == "a").then(|| denied.clone()));
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let response = next(&mut stream).await;
+        told.push((response.watch_id, response.canceled, response.events.len()));
+        if response.canceled {
+            assert_eq!(response.cancel_reason, denied);
+        }
+    }
+    told.sort_unstable();
+    assert_eq!(told, [(0, true, 0), (1, false, 1)]);
+    // A stream that sleeps is polled when it is nudged.
+    assert_eq!(poll(&mut stream), None);
+    world.hub.nudge();
+    world.put("a", "more");
+    assert_eq!(poll(&mut stream), None);
+}
+
+#[tokio::test]
 async fn chosen_ids_count_from_zero_around_those_that_are_taken() {
     let world = world();
     let mut stream = world.hub.open(None);
