@@ -34,4 +34,5 @@ pub mod raw;
 pub mod server;
 pub mod tools;
 pub mod turn;
+pub mod users;
 pub mod wallet;

@@ -5,6 +5,7 @@
 //! real etcd: whatever fails there too is no fault of ours. They take turns. `ENGRAM_CHAOS_SEED`
 //! repeats the choices of a failed run, which printed it.
 
+mod auth;
 mod certificates;
 mod corruption;
 mod etcdctl;

@@ -4,6 +4,7 @@
 //! they measure times and use both cores. Numbers to set in the environment: `ENGRAM_CRASH_ROUNDS`
 //! (default 40), `ENGRAM_DIFF_OPS` (default 100000), and a seed each that a failed run has printed.
 
+mod auth;
 mod bad_input;
 mod crash_audit;
 mod damaged_log;

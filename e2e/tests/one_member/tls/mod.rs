@@ -2,6 +2,7 @@
 //! server makes itself.
 
 mod rotation;
+mod users;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -1,0 +1,98 @@
+//! Users by the common name of their certificate, here and at a real etcd.
+
+use std::process::Command;
+
+use engram_e2e::certificates::{Authority, Certificate};
+use engram_e2e::server::{Server, Setup};
+use engram_e2e::{tools, turn};
+
+use super::{Credentials, etcdctl, must};
+
+/// A server that knows its clients by their certificates.
+fn server(setup: Setup, own: &Certificate, authority: &Authority) -> Server {
+    let mut server = setup.flag("--bcrypt-cost=4").prepare();
+    let url = format!("https://{}", server.address());
+    for flag in [
+        format!("--listen-client-urls={url}"),
+        format!("--advertise-client-urls={url}"),
+        format!("--cert-file={}", own.certificate.display()),
+        format!("--key-file={}", own.key.display()),
+        format!("--trusted-ca-file={}", authority.bundle().display()),
+        "--client-cert-auth".to_owned(),
+    ] {
+        server.add_flag(flag);
+    }
+    server.start();
+    server
+}
+
+fn said(command: &mut Command, arguments: &[&str]) -> String {
+    command.arg("--command-timeout=4s").args(arguments);
+    let text = tools::run(command, tools::TOOL_LIMIT).text();
+    let lines = text.lines().filter(|line| !line.starts_with("{\"level\""));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_certificates_common_name_is_a_user() {
+    let _turn = turn::take("users by certificate");
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let authority = Authority::new(scratch.path());
+    let own = authority.issue("server", 1);
+    let with = |name: &str, serial| Credentials {
+        authorities: authority.bundle(),
+        certificate: Some(authority.issue(name, serial)),
+    };
+    let (root, alice, stranger) = (with("root", 2), with("alice", 3), with("mallory", 4));
+    let told = [Setup::etcd(), Setup::engram()].map(|setup| {
+        let server = server(setup, &own, &authority);
+        for step in [
+            "user add root:pw",
+            "user grant-role root root",
+            "role add r",
+            "role grant-permission r readwrite a b",
+            "user add alice --no-password",
+            "user grant-role alice r",
+            "auth enable",
+        ] {
+            must(
+                &mut etcdctl(&server, &alice),
+                &step.split(' ').collect::<Vec<_>>(),
+            );
+        }
+        let mut told = Vec::new();
+        for (who, step) in [
+            (&alice, "put a1 v"),
+            (&alice, "get a1"),
+            (&alice, "get z"),
+            (&alice, "user list"),
+            (&stranger, "get a1"),
+            (&stranger, "put a1 v"),
+            (&root, "get z"),
+            (&root, "user list"),
+            // A token says who it is, whatever the certificate does.
+            (&alice, "--user=root:pw user list"),
+            (&alice, "--user=root:no user list"),
+        ] {
+            let words: Vec<&str> = step.split(' ').collect();
+            told.push((step, said(&mut etcdctl(&server, who), &words)));
+        }
+        told.push(("the gateway", gateway(&server, &alice)));
+        told
+    });
+    assert_eq!(told[1], told[0]);
+    assert!(told[1][1].1.contains("a1"), "{told:?}");
+}
+
+/// CVE-2018-16886: over the gateway a certificate is nobody.
+fn gateway(server: &Server, who: &Credentials) -> String {
+    let certificate = who.certificate.as_ref().expect("it has one");
+    let mut curl = tools::command("curl".as_ref());
+    curl.args(["-s", "-X", "POST", "-d", r#"{"key":"YTE="}"#, "--cacert"]);
+    curl.arg(&who.authorities)
+        .arg("--cert")
+        .arg(&certificate.certificate);
+    curl.arg("--key").arg(&certificate.key);
+    curl.arg(format!("https://{}/v3/kv/range", server.address()));
+    tools::must_succeed(&mut curl)
+}
