@@ -98,6 +98,7 @@ pub(crate) async fn feed(
             compact_finished: compact(manifest.compact_finished),
             leases: Vec::new(),
             auth: AuthTables::default(),
+            ..Totals::default()
         },
         records: 0,
         auth: Vec::new(),

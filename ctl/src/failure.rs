@@ -91,6 +91,8 @@ macro_rules! failures {
 }
 
 failures!(
+    engram_server::adopt::AdoptError,
+    engram_server::adopt::FinishError,
     std::io::Error,
     tokio::task::JoinError,
     engram_backup::copy::CopyError,

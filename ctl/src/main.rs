@@ -72,6 +72,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Snapshot { command } => verbs::snapshot::snapshot(global, command).await,
         Command::Backup { command } => verbs::backup::backup(global, command).await,
         Command::Restore(restore) => verbs::restore::restore(global, restore).await,
+        Command::Adopt(adopt) => verbs::adopt::adopt(global, &adopt),
         Command::Version => {
             println!("engramctl version: {}", env!("CARGO_PKG_VERSION"));
             println!("API version: 3.7");

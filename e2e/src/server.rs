@@ -188,6 +188,11 @@ impl Server {
         self.flags.push(argument.into());
     }
 
+    /// Has the next start be of another program, with the same arguments.
+    pub fn become_program(&mut self, binary: PathBuf) {
+        self.binary = binary;
+    }
+
     /// All arguments.
     pub fn arguments(&self) -> Vec<String> {
         let mut arguments = Vec::new();

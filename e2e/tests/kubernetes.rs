@@ -24,6 +24,7 @@ mod watcher;
 
 use std::time::{Duration, Instant};
 
+use engram_e2e::server::Setup;
 use serde_json::{Value, json};
 
 use api::{Api, Body, items, name, resource_version};
@@ -77,6 +78,31 @@ fn a_kubernetes_control_plane_lives_on_the_server() {
          controllers {controllers:.1}",
         started.elapsed().as_secs_f64()
     );
+}
+
+/// An apiserver that was filled on a real etcd goes on where engram takes the etcd's directory over,
+/// killed under writes: nothing is lost, no version goes back or is used twice, watches go on.
+#[test]
+#[ignore = "takes long: make chaos"]
+fn a_control_plane_moves_from_etcd_in_place() {
+    let mut cluster = step("apiserver is ready on etcd", || {
+        Cluster::start_on(Setup::etcd())
+    });
+    step("namespace gets its service account", || {
+        namespace_is_furnished(&cluster)
+    });
+    step("deployment becomes replica set and pods", || {
+        deployment_becomes_pods(&cluster)
+    });
+    cluster.move_to_engram();
+    step(
+        "etcd killed under writes, engram started on its directory",
+        || restart::nothing_is_lost(&mut cluster, CORE),
+    );
+    step("controllers go on after that", || {
+        controllers_go_on(&mut cluster)
+    });
+    cluster.must_run();
 }
 
 /// Runs a part of the story and prints what it took.

@@ -22,6 +22,7 @@ pub use engram_state as state;
 pub use engram_types as types;
 pub use engram_watch as watch;
 
+pub mod adopt;
 pub mod api;
 pub mod auth;
 pub mod config;

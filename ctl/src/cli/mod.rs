@@ -3,6 +3,7 @@
 //! As etcdctl does, it takes a verb by as much of its beginning as is not another's (`compact`), and
 //! a flag that is true or false with or without its value (`--prefix`, `--prefix=false`).
 
+mod adopt;
 mod auth;
 mod backup;
 mod cluster;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+pub use self::adopt::Adopt;
 pub use self::auth::{Auth, Keys, Permission, Role, Secret, User};
 pub use self::backup::{Backup, PruneRules, Restore, RestoreTarget, Snapshot, StoreFlag};
 pub use self::cluster::{Alarm, ClusterScope, Endpoint, Lease, Member};
@@ -219,6 +221,8 @@ pub enum Command {
     },
     /// Make a member's data directory out of a backup
     Restore(Restore),
+    /// Tell what was adopted of an etcd's data directory, and remove etcd's files from it
+    Adopt(Adopt),
     /// Print the version
     Version,
 }

@@ -1,5 +1,6 @@
 //! One file a family of verbs.
 
+pub mod adopt;
 pub mod auth;
 pub mod backup;
 pub mod endpoint;

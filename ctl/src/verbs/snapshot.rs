@@ -185,6 +185,7 @@ fn write(
         compact_finished: tables.compact_finished,
         leases: leases.map(|lease| (lease.id, lease.ttl_seconds)).collect(),
         auth: auth_tables(&tables.auth)?,
+        ..Totals::default()
     };
     let origin = filename.display().to_string();
     Ok(restore.finish(&totals, destination.bump, &origin)?)

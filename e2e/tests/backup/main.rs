@@ -2,6 +2,7 @@
 //!
 //! Run them with `make backup`. They take turns.
 
+mod adopt;
 mod agreement;
 mod content;
 mod directory;

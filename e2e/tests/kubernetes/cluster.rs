@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use engram_e2e::ports;
 use engram_e2e::server::{Server, Setup};
-use engram_e2e::tools::tool;
+use engram_e2e::tools::{engram as tool_under_test, tool};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -154,7 +154,12 @@ impl Cluster {
 
     /// Starts everything, and waits until the apiserver says that it is ready.
     pub fn start() -> Cluster {
-        let datastore = Setup::engram().start();
+        Cluster::start_on(Setup::engram())
+    }
+
+    /// The same, on another datastore.
+    pub fn start_on(datastore: Setup) -> Cluster {
+        let datastore = datastore.start();
         let servers = format!("--etcd-servers={}", datastore.client_url());
         Cluster {
             plane: ControlPlane::start(&[servers]),
@@ -177,6 +182,11 @@ impl Cluster {
         );
         self.datastore_before += cpu_seconds(self.datastore.pid());
         self.datastore.kill();
+    }
+
+    /// Has the next start of the datastore be engram's, with the same flags.
+    pub fn move_to_engram(&mut self) {
+        self.datastore.become_program(tool_under_test());
     }
 
     /// Starts the datastore on what it left, and waits until it serves.

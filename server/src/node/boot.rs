@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::etcd_directory::{self, Contents};
 use super::identity::{self, FirstMember};
 use super::space::{self, SpaceGuard};
-use super::{defragment, memory, own_log, tls, token};
+use super::{adoption, defragment, memory, own_log, tls, token};
+use crate::adopt;
 use crate::auth::Jwt;
 use crate::config::{ClusterState, Config};
 use crate::fatal::end_process;
-use crate::fs::{self, DirLock, DirMode};
+use crate::fs::{self, DirLock, DirMode, FileLock};
 use crate::metrics::Metrics;
 use crate::peer::{self, Dial};
 use crate::raft::LogStore;
@@ -28,8 +28,6 @@ use crate::wal;
 
 /// The log's directory in the data directory, unless `--wal-dir` names another.
 const WAL_DIR: &str = "wal";
-/// The directory that etcd keeps its data in.
-const ETCD_DIR: &str = "member";
 /// Encoded entries that the log itself keeps for readers, bytes.
 const WAL_CACHE_BYTES: usize = 1 << 20;
 /// The value cache's default: the smaller of this and a quarter of the memory. Bytes.
@@ -47,9 +45,30 @@ pub enum BootError {
     /// Another process uses it.
     #[error(transparent)]
     Lock(#[from] fs::LockError),
-    /// It holds an etcd's data.
-    #[error("{} holds data of etcd, which engram does not read: choose another --data-dir, or restore a snapshot of it", .0.display())]
-    EtcdData(PathBuf),
+    /// It holds an etcd's data, and that cannot be adopted.
+    #[error("{} holds data of etcd, which is not adopted: {source}; nothing was changed", dir.display())]
+    EtcdData {
+        /// The directory.
+        dir: PathBuf,
+        /// Why not.
+        source: adopt::AdoptError,
+    },
+    /// Another member of its cluster still runs etcd.
+    #[error("{} holds data of etcd, which is not adopted: member {member} of its cluster still runs etcd at {url}, and etcd and engram do not speak to each other: stop etcd on every member, then start engram on all of them; nothing was changed", dir.display())]
+    EtcdRuns {
+        /// The directory.
+        dir: PathBuf,
+        /// Who answered.
+        member: MemberId,
+        /// Where.
+        url: String,
+    },
+    /// An etcd was started on the directory that had been adopted.
+    #[error("an etcd was started again on {} after engram had adopted it, and wrote: engram's data holds what engram acknowledged, and not what that etcd was given since; to go on with engram's data move that directory away, then start again", .0.display())]
+    EtcdAgain(PathBuf),
+    /// The etcd's directory that was adopted cannot be looked at, or its log not be taken over.
+    #[error("adopting etcd's data directory: {0}")]
+    Adopt(#[from] adopt::AdoptError),
     /// An etcd was started on it, and was written to.
     #[error(
         "{} was made by an etcd that was started on this data directory of engram, and holds what clients wrote to it: engram's own data beside it is whole; to go on with engram's data move that directory away, then start again; to keep what etcd was given, take a snapshot of it with etcd first",
@@ -173,10 +192,17 @@ pub enum BootError {
     FirstEntries(String),
 }
 
+/// What keeps other processes out of a data directory: our lock, and etcd's where its files still
+/// lie beside ours.
+pub struct Locks {
+    _ours: DirLock,
+    _etcds: Option<FileLock>,
+}
+
 /// A data directory, opened.
 pub struct Booted {
     /// Holds the directory against a second process.
-    pub lock: DirLock,
+    pub locks: Locks,
     /// Whose it is.
     pub identity: Identity,
     /// The first members of a cluster that this member forms; none where it joins one.
@@ -208,6 +234,7 @@ pub fn open(config: &Config, dial: &Arc<dyn Dial>) -> Result<Booted, BootError> 
     let dir = &config.data_dir;
     refuse_foreign(dir)?;
     let wal_dir = config.wal_dir.clone().unwrap_or_else(|| dir.join(WAL_DIR));
+    let etcds = adoption::settle(config, dial, &wal_dir)?;
     let found = Identity::load(dir);
     if let Ok(found) = &found {
         own_log::refuse_other(dir, &wal_dir, found.as_ref())?;
@@ -234,16 +261,17 @@ pub fn open(config: &Config, dial: &Arc<dyn Dial>) -> Result<Booted, BootError> 
     defragment::at_boot(&store, threshold, &metrics.operations);
     let options = wal_options(config, own_log::owner(&identity), space.clone());
     let (wal, recovered) = wal::open(&wal_dir, options)?;
-    // The log is durable by now, and nothing was promised in it yet.
-    if !Identity::log_is_begun(dir)? {
-        identity.note_log_begun(dir)?;
-    }
     if let Some(cut) = &recovered.cut {
         crate::log!(warn, "cut a torn write off the log's end", file = %cut.file.display(),
             offset = cut.offset, bytes = cut.bytes);
     }
     let log = LogStore::new(wal, recovered, metrics.clone())?;
     finish_install(installed, &store, &log)?;
+    // The log is durable by now, and nothing was promised in it yet.
+    if !Identity::log_is_begun(dir)? {
+        adopt::carry_log(dir, &log, adoption::rules(config))?;
+        identity.note_log_begun(dir)?;
+    }
     refuse_shorter_log(&store, &log)?;
     log.refuse_mark_beyond()?;
     if config.cluster.force_new_cluster {
@@ -253,7 +281,10 @@ pub fn open(config: &Config, dial: &Arc<dyn Dial>) -> Result<Booted, BootError> 
         "member-id" = %identity.member, "cluster-id" = %identity.cluster,
         revision = store.revision().0, keys = store.read().mvcc.keys_total(), took = started.elapsed());
     Ok(Booted {
-        lock,
+        locks: Locks {
+            _ours: lock,
+            _etcds: etcds,
+        },
         identity,
         first_members: match config.cluster.state {
             ClusterState::New => identity::first_members(config),
@@ -383,10 +414,6 @@ fn refuse_foreign(dir: &Path) -> Result<(), BootError> {
     if names.iter().any(|name| name == restore::UNFINISHED) {
         return Err(BootError::UnfinishedRestore(dir.to_path_buf()));
     }
-    if names.iter().any(|name| name == ETCD_DIR) {
-        let has_identity = names.iter().any(|name| name == IDENTITY_FILE);
-        refuse_etcd(dir, has_identity)?;
-    }
     for name in names.iter().filter(|name| !is_known(name)) {
         crate::log!(warn, "found invalid file under data directory", filename = name.as_str(),
             "data-dir" = %dir.display());
@@ -399,29 +426,14 @@ fn is_known(name: &str) -> bool {
     name.starts_with(IDENTITY_FILE)
         || place::is_ours(name)
         || name == WAL_DIR
-        || name == ETCD_DIR
+        || name == adopt::ETCD_DIR
+        || name == adopt::UNFINISHED
+        || name.starts_with(adopt::FILE)
         || name.starts_with("LOCK")
         || name == space::FILE
         || name == tls::FIXTURES_DIR
         || name.starts_with(restore::ORIGIN)
         || name == "lost+found"
-}
-
-/// Refuses where an etcd's data lies in the directory. An etcd that was started on engram's data by
-/// mistake begins empty beside it: as long as nobody wrote to it, nothing is lost by going on.
-fn refuse_etcd(dir: &Path, has_identity: bool) -> Result<(), BootError> {
-    let member = dir.join(ETCD_DIR);
-    match (etcd_directory::look(&member), has_identity) {
-        (Contents::Nothing, _) => {}
-        (Contents::NothingWritten, true) => {
-            crate::log!(warn, "an etcd was started on this data directory: nobody wrote to it, so \
-                engram goes on with its own data and leaves that directory alone; it can be removed",
-                directory = %member.display());
-        }
-        (Contents::Data, true) => return Err(BootError::EtcdBeside(member)),
-        (_, false) => return Err(BootError::EtcdData(dir.to_path_buf())),
-    }
-    Ok(())
 }
 
 /// The identity of the directory, which is given the chosen one where it has none.
@@ -432,7 +444,13 @@ fn identify(
     dial: &Arc<dyn Dial>,
 ) -> Result<Identity, BootError> {
     if let Some(found) = Identity::load(dir)? {
-        identity::refuse_other(config, &found)?;
+        // As etcd does, whose flags an adopted directory goes on with: the directory counts.
+        if adopt::Adoption::load(dir)
+            .map_err(adopt::AdoptError::from)?
+            .is_none()
+        {
+            identity::refuse_other(config, &found)?;
+        }
         return Ok(found);
     }
     // Nothing is chosen only where somebody has emptied the directory a moment ago.

@@ -6,6 +6,7 @@
 //! listeners last.
 //! Must never decide anything about data: whatever it starts does.
 
+mod adoption;
 mod announce;
 mod ask;
 pub(crate) mod backend;

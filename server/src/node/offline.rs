@@ -6,7 +6,7 @@ use super::boot::BootError;
 use super::{identity, member_id};
 use crate::config::{self, BootstrapError, Config, Outcome};
 use crate::raft;
-use crate::snapshot::restore::NewMember;
+use crate::snapshot::restore::{FIRST, NewMember};
 use crate::state::MemberRecord;
 use crate::storage::Identity;
 use crate::types::MemberId;
@@ -72,6 +72,7 @@ pub fn new_member(flags: &MemberFlags) -> Result<NewMember, FlagError> {
         },
         members: members.collect(),
         membership: raft::first_membership(&first),
+        position: FIRST,
     })
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::watch::{Receiver, Sender, channel};
 
 use super::backend::Core;
 use super::barrier::Barrier;
-use super::boot::{BootError, Booted};
+use super::boot::{BootError, Booted, Locks};
 use super::corruption::Checks;
 use super::counted_dial::CountedDial;
 use super::directory::MemberDirectory;
@@ -37,7 +37,6 @@ use crate::auth::{Passwords, Tokens};
 use crate::codec::entry::APPLY_VERSION;
 use crate::config::{Config, ETCD_VERSION};
 use crate::fatal::end_process;
-use crate::fs::DirLock;
 use crate::home::Homes;
 use crate::peer::{self, Clients, Dial, Local, Refusal};
 use crate::propose::{Proposer, Quota};
@@ -95,7 +94,7 @@ pub struct RaftThread {
     leadership: Arc<LeadershipCell>,
     expelled: Receiver<Option<Refusal>>,
     election_timeout: Duration,
-    _lock: DirLock,
+    _locks: Locks,
 }
 
 /// What the thread begins with.
@@ -136,7 +135,7 @@ impl RaftThread {
         outside: Outside,
     ) -> Result<(Core, RaftThread), BootError> {
         let Booted {
-            lock,
+            locks,
             identity,
             first_members,
             incoming,
@@ -274,7 +273,7 @@ impl RaftThread {
             leadership,
             expelled: directory.expelled(),
             election_timeout,
-            _lock: lock,
+            _locks: locks,
         };
         Ok((core, thread))
     }
@@ -614,7 +613,7 @@ fn watch_config(config: &Config) -> watch::Config {
 }
 
 /// etcd's least time to live: one and a half election timeouts, rounded up to seconds.
-fn lease_ttl_min(election_timeout: Duration) -> i64 {
+pub(super) fn lease_ttl_min(election_timeout: Duration) -> i64 {
     let millis = election_timeout.as_millis() * 3 / 2;
     i64::try_from(millis.div_ceil(1000)).unwrap_or(i64::MAX)
 }

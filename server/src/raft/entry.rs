@@ -85,14 +85,25 @@ pub fn encode_membership(membership: &Membership) -> Bytes {
 
 /// The membership of a new cluster, all of whose members vote, as the store keeps it.
 pub fn first_membership(members: &[(MemberId, Vec<String>)]) -> Bytes {
-    let nodes = members.iter().map(|(id, peer_urls)| pb::Node {
-        id: id.0,
+    let nodes = members.iter().map(|(id, peer_urls)| MemberNode {
+        id: *id,
         peer_urls: peer_urls.clone(),
         learner: false,
+    });
+    membership_of(&nodes.collect::<Vec<_>>())
+}
+
+/// The membership of these members, as the store keeps it: who is no learner votes.
+pub fn membership_of(members: &[MemberNode]) -> Bytes {
+    let nodes = members.iter().map(|member| pb::Node {
+        id: member.id.0,
+        peer_urls: member.peer_urls.clone(),
+        learner: member.learner,
         pending_voter: false,
     });
+    let voters = members.iter().filter(|member| !member.learner);
     let voters = pb::VoterSet {
-        ids: members.iter().map(|(id, _)| id.0).collect(),
+        ids: voters.map(|member| member.id.0).collect(),
     };
     let membership = pb::Membership {
         configs: vec![voters],

@@ -267,6 +267,34 @@ impl LogStore {
         Ok(())
     }
 
+    /// Appends entries that were encoded already. Durable on return; blocks. For the start.
+    ///
+    /// # Errors
+    /// The log was closed.
+    pub(super) fn append_made(&self, records: Vec<Record>, entries: &[Entry]) -> io::Result<()> {
+        self.append_blocking(records)?;
+        let mut tail = self.tail.lock();
+        for entry in entries {
+            tail.push(entry.clone());
+        }
+        Ok(())
+    }
+
+    /// Notes a vote. Durable on return; blocks. For the start.
+    ///
+    /// # Errors
+    /// The log was closed.
+    pub(super) fn promise(&self, vote: Vote) -> io::Result<()> {
+        self.append_blocking(vec![Record::Vote(entry::encode_vote(&vote))])?;
+        self.tail.lock().vote = Some(vote);
+        Ok(())
+    }
+
+    /// The most bytes that an entry may have.
+    pub(super) fn entry_bytes_max(&self) -> usize {
+        self.wal.record_bytes_max()
+    }
+
     fn append_blocking(&self, records: Vec<Record>) -> io::Result<()> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let flushed = move || {

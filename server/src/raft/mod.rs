@@ -16,6 +16,7 @@
 mod apply;
 mod apply_stats;
 mod batch;
+mod carry;
 mod consensus;
 mod contact;
 mod durable;
@@ -41,10 +42,11 @@ mod wire;
 pub use apply::{Applied, ApplyThread};
 pub use apply_stats::ApplyStats;
 pub use batch::Batch;
+pub use carry::{Carried, Payload};
 pub use consensus::{
     Consensus, ConsensusOptions, Leadership, LeadershipChanges, ProposeRefused, StartError,
 };
-pub use entry::first_membership;
+pub use entry::{first_membership, membership_of};
 pub use log_store::LogStore;
 pub use marks::LogRefused;
 pub use network::Peers;

@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
+use engram_proto::etcdserverpb;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
@@ -17,8 +18,10 @@ use super::etcd_schema as schema;
 use crate::fs::DataFile;
 use crate::state::auth::FIRST_REVISION;
 use crate::state::{AuthTables, RevisionRecord};
-use crate::storage;
-use crate::types::{KeyValue, LeaseId, Revision, RevisionPair};
+use crate::storage::{self, LogPosition};
+use crate::types::request::AlarmType;
+use crate::types::result::Alarm;
+use crate::types::{KeyValue, LeaseId, MemberId, Revision, RevisionPair};
 
 /// A digest is there where the file's length says so: etcd's `hasChecksum`.
 const SECTOR_BYTES: u64 = 512;
@@ -136,6 +139,15 @@ pub struct Tables {
     pub auth: Vec<AuthRow>,
     /// The members of the cluster it was taken from.
     pub members: Vec<Member>,
+    /// Ids that were members of it once.
+    pub removed: Vec<MemberId>,
+    /// Its raised alarms.
+    pub alarms: Vec<Alarm>,
+    /// The version that all its members can speak; empty where it was not agreed on.
+    pub cluster_version: String,
+    /// The last entry of its log that is in it; index 0 in a file that never held one, term 0 in one
+    /// from before etcd 3.5.
+    pub position: LogPosition,
     /// The storage version.
     pub version: String,
 }
@@ -157,6 +169,13 @@ impl Tables {
         };
         let switch = self.auth.iter().find(is_switch);
         switch.is_some_and(|row| row.value == schema::auth_enabled_value(true))
+    }
+
+    /// Whether there are users or roles.
+    pub fn has_users(&self) -> bool {
+        let rows = self.auth.iter();
+        rows.map(|row| row.bucket.as_bytes())
+            .any(|bucket| bucket == schema::AUTH_USERS || bucket == schema::AUTH_ROLES)
     }
 
     /// The compact revision: of the compaction last asked for, be it finished or not.
@@ -319,7 +338,11 @@ fn read_row(tables: &mut Tables, bucket: &[u8], key: &[u8], value: &[u8]) -> Res
                 value: value.to_vec(),
             });
         }
-        // Alarms and removed members are the old cluster's; the version is agreed on anew.
+        schema::MEMBERS_REMOVED => tables.removed.push(read_removed(key)?),
+        schema::ALARM => tables.alarms.extend(read_alarm(key)?),
+        schema::CLUSTER if key == schema::CLUSTER_VERSION_KEY => {
+            tables.cluster_version = String::from_utf8_lossy(value).into_owned();
+        }
         _ => {}
     }
     Ok(())
@@ -334,10 +357,45 @@ fn read_meta(tables: &mut Tables, key: &[u8], value: &[u8]) -> Result<(), FileEr
     match key {
         b"scheduledCompactRev" => tables.compact_scheduled = compaction()?,
         b"finishedCompactRev" => tables.compact_finished = compaction()?,
+        b"consistent_index" => tables.position.index = read_number(value)?,
+        b"term" => tables.position.term = read_number(value)?,
         b"storageVersion" => tables.version = String::from_utf8_lossy(value).into_owned(),
         _ => {}
     }
     Ok(())
+}
+
+fn read_number(value: &[u8]) -> Result<u64, FileError> {
+    let bytes = value.try_into();
+    bytes
+        .map(u64::from_be_bytes)
+        .map_err(|_| FileError::Row("a place in the log"))
+}
+
+fn read_removed(key: &[u8]) -> Result<MemberId, FileError> {
+    let text = std::str::from_utf8(key).unwrap_or_default();
+    let id = u64::from_str_radix(text, 16);
+    id.map(MemberId)
+        .map_err(|_| FileError::Row("a removed member"))
+}
+
+/// An alarm; none for one of no kind, which etcd keeps and nobody heeds.
+fn read_alarm(key: &[u8]) -> Result<Option<Alarm>, FileError> {
+    let damaged = FileError::Row("an alarm");
+    let Ok(alarm) = etcdserverpb::AlarmMember::decode(key) else {
+        return Err(damaged);
+    };
+    let member = MemberId(alarm.member_id);
+    let kind = match alarm.alarm {
+        0 => return Ok(None),
+        1 => AlarmType::NoSpace,
+        2 => AlarmType::Corrupt,
+        _ => return Err(damaged),
+    };
+    Ok(Some(Alarm {
+        member,
+        alarm: kind,
+    }))
 }
 
 /// `leasepb.Lease`, whose fields are three integers.

@@ -23,8 +23,8 @@ use crate::storage::{
     Applied, Engine, EngineOptions, Identity, IdentityError, LogPosition, OpenError, Place,
     PlaceError, place,
 };
-use crate::types::result::ApplyError;
-use crate::types::{LeaseId, Revision, RevisionPair};
+use crate::types::result::{Alarm, ApplyError};
+use crate::types::{LeaseId, MemberId, Revision, RevisionPair};
 
 /// Where a restore works; a restore that did not finish leaves it.
 pub const UNFINISHED: &str = "restore.unfinished";
@@ -34,8 +34,8 @@ pub const ORIGIN: &str = "RESTORED";
 const STORE: &str = "store";
 /// Bytes of records written to the store at a time.
 const BATCH_BYTES: usize = 4 << 20;
-/// Where every member's log begins: before every term a leader may have.
-const FIRST: LogPosition = LogPosition { term: 0, index: 1 };
+/// Where every restored member's log begins: before every term a leader may have.
+pub const FIRST: LogPosition = LogPosition { term: 0, index: 1 };
 
 /// Why no data directory was made.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +88,24 @@ pub enum RestoreError {
     Hash(ApplyError),
 }
 
+/// What makes a data directory, by the marks that it leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Making {
+    /// Where it works. As long as that is there, the directory is nobody's.
+    pub unfinished: &'static str,
+    /// The file that says where the finished directory came from.
+    pub origin: &'static str,
+    /// Whether other files may lie in the directory. They are left alone.
+    pub among_others: bool,
+}
+
+/// A backup that is restored.
+const RESTORE: Making = Making {
+    unfinished: UNFINISHED,
+    origin: ORIGIN,
+    among_others: false,
+};
+
 /// Whose directory it shall be.
 #[derive(Clone, Debug)]
 pub struct NewMember {
@@ -97,6 +115,8 @@ pub struct NewMember {
     pub members: Vec<MemberRecord>,
     /// The same as Raft's membership, encoded.
     pub membership: Bytes,
+    /// The last entry that the store holds; its log begins behind it.
+    pub position: LogPosition,
 }
 
 /// What a backup says beside its records.
@@ -112,6 +132,19 @@ pub struct Totals {
     pub leases: Vec<(LeaseId, i64)>,
     /// Users, roles, and whether authentication is on.
     pub auth: AuthTables,
+    /// What goes on from the cluster it was taken from.
+    pub cluster: ClusterTotals,
+}
+
+/// What the same cluster goes on with, and a new one does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterTotals {
+    /// Raised alarms.
+    pub alarms: Vec<Alarm>,
+    /// Ids that were members once.
+    pub removed: Vec<MemberId>,
+    /// The version that every member can speak.
+    pub version: Option<String>,
 }
 
 /// How much the revision is raised, everything older being compacted: clients that have seen later
@@ -133,6 +166,7 @@ pub struct Restored {
 /// A restore under way. Dropped unfinished, it leaves a directory that no member starts in.
 pub struct Restore {
     data_dir: PathBuf,
+    making: Making,
     engine: Engine,
     member: NewMember,
     batch: Vec<Change>,
@@ -161,15 +195,28 @@ impl Restore {
     /// # Errors
     /// See [`RestoreError`].
     pub fn begin(data_dir: &Path, member: NewMember) -> Result<Restore, RestoreError> {
-        refuse_full(data_dir)?;
+        Restore::begin_as(data_dir, member, RESTORE)
+    }
+
+    /// The same, with the marks of whoever makes the directory.
+    ///
+    /// # Errors
+    /// See [`RestoreError`].
+    pub fn begin_as(
+        data_dir: &Path,
+        member: NewMember,
+        making: Making,
+    ) -> Result<Restore, RestoreError> {
+        making.refuse_full(data_dir)?;
         fs::create_private_dir(data_dir)?;
         let lock = DirLock::acquire(data_dir)?;
-        clear(data_dir)?;
-        let unfinished = data_dir.join(UNFINISHED);
+        making.clear(data_dir)?;
+        let unfinished = data_dir.join(making.unfinished);
         fs::create_private_dir(&unfinished)?;
         let engine = Engine::open(&unfinished.join(STORE), EngineOptions::default())?;
         Ok(Restore {
             data_dir: data_dir.to_path_buf(),
+            making,
             engine,
             member,
             batch: Vec::new(),
@@ -226,20 +273,22 @@ impl Restore {
         mut self,
         totals: &Totals,
         bump: Bump,
-        origin: &str,
+        origin: impl AsRef<[u8]>,
     ) -> Result<Restored, RestoreError> {
         self.write();
         let revision = bumped(totals.revision.max(self.last.main), bump)?;
         let changes = self.rows(totals, revision, bump);
+        let position = self.member.position;
         let applied = Applied {
-            log_position: Some(FIRST),
-            membership_position: Some(FIRST),
+            log_position: Some(position),
+            membership_position: Some(position),
             membership: self.member.membership.clone(),
         };
         self.engine.write(&changes, &applied);
         self.engine.flush();
         let Restore {
             data_dir,
+            making,
             engine,
             member,
             records,
@@ -248,11 +297,11 @@ impl Restore {
         } = self;
         // A directory is never renamed under an open engine.
         drop(engine);
-        let unfinished = data_dir.join(UNFINISHED);
+        let unfinished = data_dir.join(making.unfinished);
         let (first, _) = Place::find(&data_dir)?;
-        first.receive(&unfinished.join(STORE))?.switch(FIRST)?;
+        first.receive(&unfinished.join(STORE))?.switch(position)?;
         member.identity.store(&data_dir)?;
-        fs::write_durably(&data_dir.join(ORIGIN), origin.as_bytes())?;
+        fs::write_durably(&data_dir.join(making.origin), origin.as_ref())?;
         // The one step that decides: from here on it is a member's.
         fs::remove_tree(&unfinished)?;
         fs::sync_dir(&data_dir)?;
@@ -277,6 +326,11 @@ impl Restore {
         rows.extend(totals.auth.clone().into_changes());
         let members = self.member.members.iter();
         rows.extend(members.map(|member| Change::PutMember(member.clone())));
+        let cluster = &totals.cluster;
+        rows.extend(cluster.removed.iter().copied().map(Change::RemoveMember));
+        let alarms = cluster.alarms.iter();
+        rows.extend(alarms.map(|alarm| Change::PutAlarm(alarm.member, alarm.alarm)));
+        rows.extend(cluster.version.clone().map(Change::SetClusterVersion));
         rows
     }
 }
@@ -304,43 +358,48 @@ fn bumped(revision: Revision, bump: Bump) -> Result<Revision, RestoreError> {
     })
 }
 
-/// Refuses a directory that holds something else than an unfinished restore.
-fn refuse_full(data_dir: &Path) -> Result<(), RestoreError> {
-    let names = match fs::file_names(data_dir) {
-        Ok(names) => names,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    let is_unfinished = names.iter().any(|name| name == UNFINISHED);
-    let is_harmless = |name: &String| {
-        name == "lost+found" || name.starts_with("LOCK") || (is_unfinished && is_ours(name))
-    };
-    match names.into_iter().find(|name| !is_harmless(name)) {
-        None => Ok(()),
-        Some(found) => Err(RestoreError::NotEmpty {
-            path: data_dir.to_path_buf(),
-            found,
-        }),
-    }
-}
-
-/// Whether a restore makes such a name.
-fn is_ours(name: &str) -> bool {
-    let made = [UNFINISHED, ORIGIN, crate::storage::IDENTITY_FILE];
-    place::is_ours(name) || made.iter().any(|made| name.starts_with(made))
-}
-
-/// Removes what an unfinished restore left, the mark that it is unfinished last.
-fn clear(data_dir: &Path) -> io::Result<()> {
-    let mut names = fs::file_names(data_dir)?;
-    names.retain(|name| is_ours(name));
-    names.sort_by_key(|name| name == UNFINISHED);
-    for name in names {
-        let path = data_dir.join(name);
-        match fs::is_dir(&path) {
-            true => fs::remove_tree(&path)?,
-            false => fs::remove_durably(&path)?,
+impl Making {
+    /// Refuses a directory that holds something else than what it left unfinished.
+    fn refuse_full(&self, data_dir: &Path) -> Result<(), RestoreError> {
+        let names = match fs::file_names(data_dir) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let is_unfinished = names.iter().any(|name| name == self.unfinished);
+        let is_harmless = |name: &String| {
+            name == "lost+found"
+                || name.starts_with("LOCK")
+                || (self.among_others && !self.makes(name))
+                || (is_unfinished && self.makes(name))
+        };
+        match names.into_iter().find(|name| !is_harmless(name)) {
+            None => Ok(()),
+            Some(found) => Err(RestoreError::NotEmpty {
+                path: data_dir.to_path_buf(),
+                found,
+            }),
         }
     }
-    Ok(())
+
+    /// Whether it makes such a name.
+    fn makes(&self, name: &str) -> bool {
+        let made = [self.unfinished, self.origin, crate::storage::IDENTITY_FILE];
+        place::is_ours(name) || made.iter().any(|made| name.starts_with(made))
+    }
+
+    /// Removes what it left unfinished, the mark that it is unfinished last.
+    fn clear(&self, data_dir: &Path) -> io::Result<()> {
+        let mut names = fs::file_names(data_dir)?;
+        names.retain(|name| self.makes(name));
+        names.sort_by_key(|name| name == self.unfinished);
+        for name in names {
+            let path = data_dir.join(name);
+            match fs::is_dir(&path) {
+                true => fs::remove_tree(&path)?,
+                false => fs::remove_durably(&path)?,
+            }
+        }
+        Ok(())
+    }
 }

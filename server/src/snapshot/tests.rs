@@ -138,6 +138,7 @@ fn restored(path: &Path, data_dir: &Path, bump: Bump) -> Result<Restored, Restor
         compact_finished: tables.compact_finished,
         leases: leases.map(|lease| (lease.id, lease.ttl_seconds)).collect(),
         auth: auth_tables(&tables.auth).unwrap(),
+        ..Totals::default()
     };
     restore.finish(&totals, bump, "here")
 }

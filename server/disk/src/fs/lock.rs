@@ -1,4 +1,4 @@
-//! One process a directory.
+//! One process a directory, and files that another program locks.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -53,6 +53,29 @@ impl DirLock {
                 dir: dir.to_path_buf(),
             }),
             Err(TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
+}
+
+/// Exclusive use of a file of another program's, as that program asks for it (`flock`), until it is
+/// dropped. Nothing is written.
+#[derive(Debug)]
+pub struct FileLock {
+    /// Held, never read: the lock belongs to the open file.
+    _file: File,
+}
+
+impl FileLock {
+    /// Takes the lock of an existing file without waiting; none where somebody has it.
+    ///
+    /// # Errors
+    /// It cannot be opened, or the file system has no locks.
+    pub fn acquire(path: &Path) -> io::Result<Option<Self>> {
+        let file = File::open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(source),
         }
     }
 }

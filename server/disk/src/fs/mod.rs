@@ -24,7 +24,7 @@ pub use directory::{
     DirError, DirMode, claim_dir, create_private_dir, file_names, file_sizes, is_dir, remove_tree,
 };
 pub use durable::{remove_durably, rename_durably, sync_dir, write_durably};
-pub use lock::{DirLock, LockError};
+pub use lock::{DirLock, FileLock, LockError};
 pub use read::{
     Stamp, address_space_limit, file_limit, open_file_count, read_at_most, read_first,
     read_if_exists, read_text, stamp, thread_ids,

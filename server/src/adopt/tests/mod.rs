@@ -1,0 +1,5 @@
+//! etcd's log as etcd writes it, and as no disk should leave it; its entries, translated.
+
+mod logs;
+mod requests;
+mod writer;
