@@ -19,10 +19,11 @@ use crate::storage::Identity;
 use crate::types::MemberId;
 
 /// How long each member of etcd's cluster is given to say that it still runs.
-const RUNS_LIMIT: Duration = Duration::from_secs(1);
+/// A machine that is gone costs that much once, a port where nobody listens nothing.
+const RUNS_LIMIT: Duration = Duration::from_secs(5);
 /// What etcd's transport answers on the peer port, and nobody else. Bytes that are read of it.
 const PROBE: &str = "GET /raft/probing HTTP/1.0\r\nHost: peer\r\n\r\n";
-const PROBE_BYTES: u64 = 1024;
+const PROBE_BYTES: usize = 1024;
 
 /// How entries of etcd's log are read under these flags.
 pub fn rules(config: &Config) -> Rules {
@@ -141,15 +142,21 @@ async fn runs_etcd(dial: &Arc<dyn Dial>, url: &str) -> bool {
     let ask = async {
         let mut stream = dial.dial(url).await.ok()?;
         stream.write_all(PROBE.as_bytes()).await.ok()?;
-        let mut answer = Vec::new();
-        stream
-            .take(PROBE_BYTES)
-            .read_to_end(&mut answer)
-            .await
-            .ok()?;
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        Some(answer.contains(" 200 ") && answer.contains("\"OK\":true"))
+        let (mut answer, mut len) = ([0; PROBE_BYTES], 0);
+        while len < PROBE_BYTES && !is_of_etcd(&answer[..len]) {
+            match stream.read(&mut answer[len..]).await.ok()? {
+                0 => break,
+                more => len += more,
+            }
+        }
+        Some(is_of_etcd(&answer[..len]))
     };
     let answered = tokio::time::timeout(RUNS_LIMIT, ask).await;
     answered.ok().flatten().unwrap_or(false)
+}
+
+/// Whether this is what etcd's transport answers; the connection may stay open behind it.
+fn is_of_etcd(answer: &[u8]) -> bool {
+    let answer = String::from_utf8_lossy(answer);
+    answer.contains(" 200 ") && answer.contains("\"OK\":true")
 }
