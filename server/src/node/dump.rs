@@ -51,7 +51,14 @@ mod tests {
     fn each_thread_is_told_with_its_name() {
         let (sender, receiver) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::Builder::new().name("waits (for) it".into());
-        let thread = thread.spawn(move || receiver.recv()).unwrap();
+        let (started, has_started) = std::sync::mpsc::channel();
+        let thread = thread.spawn(move || {
+            started.send(()).unwrap();
+            receiver.recv()
+        });
+        let thread = thread.unwrap();
+        // A thread takes its name once it runs.
+        has_started.recv().unwrap();
         let text = threads();
         assert!(text.contains("\nwaits (for) it\n\tran "), "{text}");
         assert!(text.contains(" [running"), "{text}");
