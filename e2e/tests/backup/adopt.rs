@@ -98,7 +98,8 @@ fn fill_more(server: &Server) {
     let id = format!("{:x}", granted["ID"].as_i64().expect("an id"));
     server.etcdctl(&["put", "short", "lived", &format!("--lease={id}")]);
     server.etcdctl(&["lease", "revoke", &id]);
-    server.etcdctl(&["lease", "grant", "1"]);
+    // Nothing hangs on it. It must not run out while the test does.
+    server.etcdctl(&["lease", "grant", "1000"]);
     server.etcdctl(&["del", "more/1", "more/2"]);
     let mut txn = server.etcdctl_command();
     let script = server.scratch().join("txn");
