@@ -16,8 +16,8 @@ use openraft::network::{
     Backoff, RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential,
 };
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+    StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::type_config::alias::SnapshotOf;
 use openraft::{OptionalSend, base::BoxStream};
@@ -162,12 +162,18 @@ impl PeerNetwork {
         let message = wire::vote_request(request, pre_vote);
         let answered = self.client.vote(message, limit).await;
         let answer = answered.map_err(|error| self.failed(RPCTypes::Vote, error))?;
-        let read = wire::read_vote_response(answer).and_then(|response| {
+        let read = wire::read_vote_response(answer).and_then(|mut response| {
             let asked = request.vote.leader_id.term;
+            response.vote = self.believed(response.vote, asked);
             sane::check_answered_vote(&response.vote, self.local, asked)?;
             Ok(response)
         });
         read.map_err(nonsense)
+    }
+
+    /// The vote of an answer of this peer's to what was asked in a term.
+    fn believed(&self, vote: Vote, asked: u64) -> Vote {
+        sane::answered_vote(vote, self.local, asked, self.client.target().0)
     }
 
     /// Reads the answer to an append.
@@ -177,6 +183,12 @@ impl PeerNetwork {
         answer: AppendResponse,
     ) -> Result<StreamAppendResult<TypeConfig>, RpcError> {
         let read = wire::read_append_response(answer).and_then(|result| {
+            let result = result.map_err(|error| match error {
+                StreamAppendError::HigherVote(vote) => {
+                    StreamAppendError::HigherVote(self.believed(vote, asked.term))
+                }
+                conflict => conflict,
+            });
             let mut acknowledged = self.acknowledged.lock();
             acknowledged.check(asked, &result, self.local)?;
             Ok(result)

@@ -66,7 +66,8 @@ pub(super) async fn send(
         answer = client.install_snapshot(parts) => answer?,
         limit = stalled(&progress) => return Err(SendError::Stalled(limit)),
     };
-    let answered = wire::read_vote(answer.vote)?;
+    let (asked, peer) = (vote.leader_id.term, client.target().0);
+    let answered = sane::answered_vote(wire::read_vote(answer.vote)?, member, asked, peer);
     sane::check_answered_vote(&answered, member, vote.leader_id.term)?;
     Ok(answered)
 }

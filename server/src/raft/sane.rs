@@ -98,6 +98,18 @@ pub(super) fn check_vote_request(
     }
 }
 
+/// The vote in an answer of `peer`'s to what `member` asked in term `asked`, as it is to be believed.
+///
+/// A peer that took a liar for this member tells of a later vote that this member never made. That it
+/// leads there must not be believed; that the peer has come to that term is true, and only an election
+/// in a term after it brings the peer back. So it counts as the peer's own candidacy.
+pub(super) fn answered_vote(vote: Vote, member: u64, asked: u64, peer: u64) -> Vote {
+    match vote.leader_id.voted_for == member && vote.leader_id.term > asked {
+        true => Vote::new(vote.leader_id.term, peer),
+        false => vote,
+    }
+}
+
 /// The vote in an answer to what was asked in term `asked`.
 pub(super) fn check_answered_vote(vote: &Vote, member: u64, asked: u64) -> Result<(), WireError> {
     check_foreign(vote, member, asked.max(1))
@@ -366,6 +378,17 @@ mod tests {
                 voted_for: node,
             },
             committed,
+        }
+    }
+
+    #[test]
+    fn a_later_vote_that_this_member_never_made_counts_as_the_peers_candidacy() {
+        let (member, peer) = (1, 2);
+        let believed = answered_vote(vote(6, member, true), member, 5, peer);
+        assert_eq!(believed, vote(6, peer, false));
+        assert!(check_answered_vote(&believed, member, 5).is_ok());
+        for other in [vote(5, member, true), vote(6, 3, true)] {
+            assert_eq!(answered_vote(other, member, 5, peer), other);
         }
     }
 
