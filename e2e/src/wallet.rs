@@ -94,16 +94,7 @@ impl Wallet {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(certificates(&self.bundle()));
         let key = PrivateKeyDer::from_pem_file(self.key()).expect("reading a key");
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder =
-            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config = builder
-            .expect("the provider has the default versions")
-            .with_root_certificates(roots)
-            .with_client_auth_cert(certificates(&self.certificate()), key);
-        let mut config = config.expect("certificate and key belong together");
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Arc::new(config)
+        http2_client(roots, certificates(&self.certificate()), key)
     }
 
     /// etcdctl's flags.
@@ -114,6 +105,27 @@ impl Wallet {
             format!("--cacert={}", text(&self.bundle())),
         ]
     }
+}
+
+/// What a client over HTTP/2 shows and trusts.
+///
+/// # Panics
+/// If the certificate and the key do not belong together.
+pub(crate) fn http2_client(
+    roots: RootCertStore,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Arc<ClientConfig> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = builder
+        .expect("the provider has the default versions")
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key);
+    let mut config = config.expect("certificate and key belong together");
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Arc::new(config)
 }
 
 fn text(path: &Path) -> String {

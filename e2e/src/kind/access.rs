@@ -19,7 +19,6 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
@@ -28,6 +27,7 @@ use tower_service::Service;
 
 use super::Kind;
 use crate::client::Client;
+use crate::wallet;
 
 /// The files of a Secret for clients.
 const FILES: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
@@ -73,19 +73,11 @@ impl Kind {
         let chain: Result<Vec<_>, _> =
             CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("tls.key is a key");
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder =
-            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config = builder
-            .expect("the provider has the default versions")
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain.expect("tls.crt is PEM"), key);
-        let mut config = config.expect("certificate and key belong together");
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        let tls = wallet::http2_client(roots, chain.expect("tls.crt is PEM"), key);
         let host = format!("{cluster}-client.{namespace}.svc");
         Access {
             host: ServerName::try_from(host).expect("it is a host name"),
-            tls: Arc::new(config),
+            tls,
         }
     }
 
