@@ -16,6 +16,7 @@ mod every_call;
 mod failed_sync;
 mod full_disk;
 mod large_requests;
+mod late;
 mod leaderless;
 mod leases;
 mod lost_log;

@@ -81,14 +81,13 @@ impl<B: Backend> Edge<B> {
 
     /// Answers each request in turn, until the client has no more.
     pub(super) fn lease_keep_alive(self, requests: Requests, credentials: Credentials) -> Answers {
-        let call = (self, requests, credentials);
+        // Boxed: the stream moves it with every answer.
+        let call = Box::new((self, requests, credentials));
         Box::pin(stream::unfold(Some(call), |state| async move {
-            let (edge, mut requests, credentials) = state?;
-            match edge.keep_alive_next(&mut requests, &credentials).await {
-                Ok(Some(frame)) => {
-                    let call = (edge, requests, credentials);
-                    Some((Ok(Outgoing::Frame(frame)), Some(call)))
-                }
+            let mut call = state?;
+            let (edge, requests, credentials) = &mut *call;
+            match edge.keep_alive_next(requests, credentials).await {
+                Ok(Some(frame)) => Some((Ok(Outgoing::Frame(frame)), Some(call))),
                 Ok(None) => None,
                 Err(refusal) => Some((Err(refusal), None)),
             }
@@ -107,17 +106,24 @@ impl<B: Backend> Edge<B> {
         // Made before the renewal: its revision must not be above the one at which the lease lived.
         let header = self.header_now();
         let id = LeaseId(renew.id);
-        let caller = self.holder(credentials).await?;
-        if let Some(by) = caller.authenticated()? {
-            let leases = vec![id];
-            self.backend()
-                .check_leases(by, leases, LeaseUse::Write)
-                .await?;
+        if self.backend().is_auth_enabled() {
+            // Boxed: this future is copied with every request, and as large as its largest part.
+            Box::pin(self.check_may_renew(id, credentials)).await?;
         }
         let ttl = match self.backend().lease_keep_alive(id).await {
             Err(ServeError::LeaseNotFound) => 0,
             renewed => renewed?,
         };
         Ok(Some(answer::lease(&header, id, ttl)))
+    }
+
+    async fn check_may_renew(&self, id: LeaseId, credentials: &Credentials) -> Result<(), Refusal> {
+        let caller = self.holder(credentials).await?;
+        if let Some(by) = caller.authenticated()? {
+            self.backend()
+                .check_leases(by, vec![id], LeaseUse::Write)
+                .await?;
+        }
+        Ok(())
     }
 }
