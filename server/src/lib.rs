@@ -14,24 +14,25 @@
 #![forbid(unsafe_code)]
 
 // The lower floors are crates of their own; above them they go by the names of their rooms.
+pub use engram_adopt as adopt;
+pub use engram_api as api;
 pub use engram_applied::{storage, store};
+pub use engram_auth as auth;
 pub use engram_codec as codec;
+pub use engram_config as config;
+pub use engram_consensus::{propose, raft};
 pub use engram_disk::{fs, wal};
-pub use engram_process::{budget, exit, fatal, log, threads, trace};
+pub use engram_metrics as metrics;
+pub use engram_net as net;
+pub use engram_peer as peer;
+pub use engram_process::{budget, exit, fatal, home, log, threads, trace};
+pub use engram_read as read;
+pub use engram_snapshot as snapshot;
 pub use engram_state as state;
 pub use engram_types as types;
 pub use engram_watch as watch;
 
-pub mod adopt;
-pub mod api;
-pub mod auth;
-pub mod config;
-pub mod home;
-pub mod metrics;
-pub mod net;
 pub mod node;
-pub mod peer;
-pub mod propose;
-pub mod raft;
-pub mod read;
-pub mod snapshot;
+
+#[cfg(test)]
+mod tests;

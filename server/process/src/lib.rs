@@ -8,5 +8,6 @@
 pub mod budget;
 pub mod exit;
 pub mod fatal;
+pub mod home;
 pub mod threads;
 pub mod trace;

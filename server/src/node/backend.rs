@@ -12,7 +12,7 @@ use super::fence::Fence;
 use super::late::Lateness;
 use super::leadership::LeadershipCell;
 use super::lessor::{Lessor, Renewal};
-use super::membership::Membership;
+use super::membership::{Membership, unmade};
 use super::pages::PagedRange;
 use super::peers::PeerCalls;
 use super::sink::WatchHome;
@@ -106,27 +106,25 @@ pub struct Core {
     pub next_lease_id: AtomicU64,
 }
 
-impl From<ProposeError> for ServeError {
-    fn from(error: ProposeError) -> ServeError {
-        match error {
-            ProposeError::TooManyRequests => ServeError::TooManyRequests,
-            ProposeError::NoSpace => ServeError::NoSpace,
-            ProposeError::Stopped => ServeError::Stopped,
-            ProposeError::Timeout => ServeError::Timeout,
-            ProposeError::LeaderLost => ServeError::TimeoutLeaderFail,
-            ProposeError::ConnectionLost => ServeError::TimeoutConnectionLost,
-            ProposeError::NotLeader => ServeError::LeaderChanged,
-        }
+/// Why a proposal came to nothing, in the edge's words.
+fn unproposed(error: ProposeError) -> ServeError {
+    match error {
+        ProposeError::TooManyRequests => ServeError::TooManyRequests,
+        ProposeError::NoSpace => ServeError::NoSpace,
+        ProposeError::Stopped => ServeError::Stopped,
+        ProposeError::Timeout => ServeError::Timeout,
+        ProposeError::LeaderLost => ServeError::TimeoutLeaderFail,
+        ProposeError::ConnectionLost => ServeError::TimeoutConnectionLost,
+        ProposeError::NotLeader => ServeError::LeaderChanged,
     }
 }
 
-impl From<ReadError> for ServeError {
-    fn from(error: ReadError) -> ServeError {
-        match error {
-            ReadError::Apply(error) => ServeError::Apply(error),
-            ReadError::Exhausted(_) => ServeError::Overloaded,
-            ReadError::TooLarge(bytes) => ServeError::AnswerTooLarge(bytes),
-        }
+/// The same of a read.
+fn unread(error: ReadError) -> ServeError {
+    match error {
+        ReadError::Apply(error) => ServeError::Apply(error),
+        ReadError::Exhausted(_) => ServeError::Overloaded,
+        ReadError::TooLarge(bytes) => ServeError::AnswerTooLarge(bytes),
     }
 }
 
@@ -173,7 +171,7 @@ impl Backend for Core {
             Box::pin(users::require(self)).await?;
         }
         let frees = matches!(op.bare(), Op::Alarm(_));
-        let outcome = self.proposer.propose(op).await?;
+        let outcome = self.proposer.propose(op).await.map_err(unproposed)?;
         if frees {
             self.measure();
         }
@@ -275,7 +273,7 @@ impl Backend for Core {
 
     async fn range(&self, query: &request::Range) -> Result<Answer<result::Range>, ServeError> {
         self.fence.pass()?;
-        Ok(self.reader.range(query).await?)
+        self.reader.range(query).await.map_err(unread)
     }
 
     async fn range_cursor(&self, query: request::Range) -> Result<PagedRange, ApplyError> {
@@ -286,7 +284,7 @@ impl Backend for Core {
 
     async fn read_txn(&self, txn: &request::Txn) -> Result<Answer<result::Txn>, ServeError> {
         self.fence.pass()?;
-        Ok(self.reader.txn(txn).await?)
+        self.reader.txn(txn).await.map_err(unread)
     }
 
     async fn complete(
@@ -298,7 +296,7 @@ impl Backend for Core {
         completed.map_err(|error| match error {
             // It is applied all the same: whoever is told so must not take it for refused.
             ReadError::Exhausted(_) => ServeError::Timeout,
-            error => error.into(),
+            error => unread(error),
         })
     }
 
@@ -373,7 +371,7 @@ impl Backend for Core {
         let began = Instant::now();
         let moving = self.door.run(async move {
             let asked = consensus.hand_over(to).await;
-            asked.map_err(MemberError::from)?;
+            asked.map_err(unmade)?;
             let moved = tokio::time::timeout(limit, leadership.led_by(to)).await;
             moved.map_err(|_| MemberError::TransferTimeout)?;
             crate::log!(

@@ -268,20 +268,19 @@ fn made(result: Result<(), ReconfigureError>) -> Result<Made, MemberError> {
     match result {
         Ok(()) => Ok(Made::InForce),
         Err(ReconfigureError::InProgress | ReconfigureError::Changed) => Ok(Made::NotYet),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(unmade(error)),
     }
 }
 
-impl From<ReconfigureError> for MemberError {
-    fn from(error: ReconfigureError) -> MemberError {
-        match error {
-            ReconfigureError::NotLeader => MemberError::NotLeader,
-            ReconfigureError::InProgress
-            | ReconfigureError::Changed
-            | ReconfigureError::Unknown => MemberError::Timeout,
-            ReconfigureError::Refused(text) => MemberError::Internal(text),
-            ReconfigureError::Stopped => MemberError::Stopped,
+/// Why a change of members was not made, in the edge's words.
+pub(super) fn unmade(error: ReconfigureError) -> MemberError {
+    match error {
+        ReconfigureError::NotLeader => MemberError::NotLeader,
+        ReconfigureError::InProgress | ReconfigureError::Changed | ReconfigureError::Unknown => {
+            MemberError::Timeout
         }
+        ReconfigureError::Refused(text) => MemberError::Internal(text),
+        ReconfigureError::Stopped => MemberError::Stopped,
     }
 }
 

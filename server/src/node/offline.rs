@@ -102,3 +102,26 @@ fn parse(flags: &MemberFlags) -> Result<Config, FlagError> {
         Outcome::Print { text, .. } => Err(FlagError::Invalid(text)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(name: &str) -> NewMember {
+        let flags = MemberFlags {
+            name: name.to_owned(),
+            initial_cluster: "m1=http://127.0.0.1:1,m2=http://127.0.0.1:2".into(),
+            token: "t".into(),
+            peer_urls: format!("http://127.0.0.1:{}", &name[1..]),
+        };
+        new_member(&flags).expect("a member")
+    }
+
+    #[test]
+    fn members_of_one_cluster_differ_in_id_and_incarnation() {
+        let [m1, m2] = ["m1", "m2"].map(|name| member(name).identity);
+        assert_eq!(m1.cluster, m2.cluster);
+        assert_ne!(m1.member, m2.member);
+        assert_ne!(m1.incarnation, m2.incarnation);
+    }
+}

@@ -70,12 +70,18 @@ impl Site {
             || (count - LINES_BEFORE_SAMPLING).is_multiple_of(SAMPLING_INTERVAL)
     }
 
-    /// `room/file.rs`: the last two parts of the path.
-    fn short_file(&self) -> &'static str {
-        let mut separators = self.file.rmatch_indices('/').map(|(position, _)| position);
-        match (separators.next(), separators.next()) {
-            (Some(_), Some(second_last)) => &self.file[second_last + 1..],
-            _ => self.file,
+    /// `room/file.rs`: the last two parts of the path; a file right in a crate's `src` has the
+    /// crate's name for its room.
+    fn short_file(&self) -> String {
+        let mut parts = self.file.rsplit('/');
+        let (name, folder, above) = (parts.next(), parts.next(), parts.next());
+        let room = match (folder, above) {
+            (Some("src"), Some(of_crate)) => Some(of_crate),
+            (folder, _) => folder,
+        };
+        match (room, name) {
+            (Some(room), Some(name)) => format!("{room}/{name}"),
+            _ => self.file.to_owned(),
         }
     }
 }
@@ -208,5 +214,6 @@ mod tests {
         );
         assert_eq!(short("main.rs"), "main.rs");
         assert_eq!(short("src/main.rs"), "src/main.rs");
+        assert_eq!(short("server/net/src/listener.rs"), "net/listener.rs");
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::*;
 use crate::config::Outcome;
 use crate::net::tls::Secured;
-use crate::net::tls::tests::{Authority, Wanted, meet, text};
+use crate::net::tls::fixture::{Authority, Wanted, meet, text};
 
 const PEER_URL: &str = "https://127.0.0.1:12380";
 

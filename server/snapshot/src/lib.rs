@@ -1,0 +1,240 @@
+//! Snapshots: what `Maintenance.Snapshot` streams, a real bbolt file in etcd's schema, and what a
+//! member that lags too far gets from the leader, the store's own files (`transfer`, `install`).
+//! Offline: reading such a bbolt file back (`file`), and making a data directory (`restore`).
+//!
+//! The bbolt file takes two passes over one view of the engine: the first plans the file (its length is known before the
+//! first byte), the second writes it. Memory is flat whatever the size: the receiver's channel is
+//! bounded and the writer waits for it.
+
+#![forbid(unsafe_code)]
+
+pub mod bbolt;
+pub mod etcd_schema;
+pub mod file;
+pub mod install;
+pub mod restore;
+#[cfg(test)]
+mod tests;
+pub mod transfer;
+
+use engram_applied::{storage, store};
+use engram_disk::fs;
+use engram_process::log;
+use engram_state as state;
+use engram_types as types;
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use crate::state::Tables;
+use crate::state::auth::FIRST_REVISION;
+use crate::storage::{Applied, Engine, OpenError, Scanner};
+use crate::types::MemberId;
+use crate::types::request::AlarmType;
+use bbolt::{Blob, BlobWriter, BucketSource, Closed, MemoryBucket, PairVisitor, SourceError};
+
+/// Why a snapshot failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The file cannot be planned.
+    #[error(transparent)]
+    Plan(#[from] bbolt::ReadError),
+    /// The file cannot be written.
+    #[error(transparent)]
+    Write(#[from] bbolt::WriteError),
+}
+
+/// What a snapshot tells beside the data.
+#[derive(Clone, Debug, Default)]
+pub struct Description {
+    /// The voters' ids, ascending.
+    pub voters: Vec<MemberId>,
+    /// The learners' ids, ascending.
+    pub learners: Vec<MemberId>,
+}
+
+/// Writes a snapshot of the engine as it is now. `begin` is told the file's length; `send` gets the
+/// pieces and then the digest, and may block; when it returns false, nobody listens any more and
+/// the rest is left out. Blocks until done.
+///
+/// # Errors
+/// See [`SnapshotError`]. What was sent by then has no digest, so nobody takes it for whole.
+pub fn write(
+    engine: &Engine,
+    description: &Description,
+    begin: impl FnOnce(u64),
+    mut send: impl FnMut(Bytes) -> bool,
+) -> Result<(), SnapshotError> {
+    engine.with_view(|scanner| {
+        let tables = scanner.tables()?;
+        let mut small = small_buckets(&tables, &scanner.applied()?, description);
+        let mut keys = Keys { scanner };
+        let mut buckets: Vec<&mut dyn BucketSource> = small
+            .iter_mut()
+            .map(|bucket| bucket as &mut dyn BucketSource)
+            .collect();
+        buckets.push(&mut keys);
+        buckets.sort_by(|a, b| a.name().cmp(b.name()));
+        let layout = bbolt::plan(&mut buckets)?;
+        begin(layout.file_bytes());
+        let deliver = |blob: Blob| {
+            if send(blob.bytes) {
+                Ok(())
+            } else {
+                Err(Closed)
+            }
+        };
+        let mut out = BlobWriter::new(layout.file_bytes(), deliver);
+        match bbolt::write(&layout, &mut buckets, &mut out) {
+            Ok(()) => {
+                // A receiver that left before the digest does not want it.
+                let _ = out.finish();
+                Ok(())
+            }
+            Err(bbolt::WriteError::Output(error))
+                if error.kind() == std::io::ErrorKind::BrokenPipe =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    })
+}
+
+/// The revisions, as etcd's `key` bucket.
+struct Keys<'a> {
+    scanner: &'a Scanner<'a>,
+}
+
+impl BucketSource for Keys<'_> {
+    fn name(&self) -> &[u8] {
+        etcd_schema::KEY
+    }
+
+    fn pairs(&mut self, visitor: &mut PairVisitor<'_>) -> Result<(), SourceError> {
+        self.scanner.records(&mut |record| {
+            let flow = match record.tombstone {
+                true => visitor(&etcd_schema::tombstone_key(record.pair), &record.encoded),
+                false => visitor(&etcd_schema::revision_key(record.pair), &record.encoded),
+            };
+            flow == ControlFlow::Continue(())
+        });
+        Ok(())
+    }
+}
+
+/// Every bucket of etcd's schema but `key`.
+fn small_buckets(tables: &Tables, applied: &Applied, about: &Description) -> Vec<MemoryBucket> {
+    let mut buckets: Vec<MemoryBucket> = etcd_schema::BUCKETS
+        .iter()
+        .filter(|name| **name != etcd_schema::KEY)
+        .map(|name| MemoryBucket::new(name))
+        .collect();
+    for bucket in &mut buckets {
+        fill(bucket, tables, applied, about);
+    }
+    buckets
+}
+
+fn fill(bucket: &mut MemoryBucket, tables: &Tables, applied: &Applied, about: &Description) {
+    match bucket.name.clone().as_slice() {
+        etcd_schema::META => {
+            let position = applied.log_position.unwrap_or_default();
+            let meta = etcd_schema::Meta {
+                consistent_index: position.index,
+                term: position.term,
+                voters: about.voters.clone(),
+                learners: about.learners.clone(),
+                scheduled_compaction: tables.compact_scheduled,
+                finished_compaction: tables.compact_finished,
+            };
+            for (key, value) in meta.pairs() {
+                bucket.put(key, value);
+            }
+        }
+        etcd_schema::LEASE => {
+            for (id, ttl) in &tables.leases {
+                bucket.put(
+                    etcd_schema::lease_key(*id),
+                    etcd_schema::lease_value(*id, *ttl, 0),
+                );
+            }
+        }
+        etcd_schema::ALARM => {
+            for alarm in &tables.alarms {
+                bucket.put(
+                    etcd_schema::alarm_key(alarm.member, kind(alarm.alarm)),
+                    Vec::new(),
+                );
+            }
+        }
+        etcd_schema::CLUSTER => {
+            if let Some(version) = &tables.cluster_version {
+                bucket.put(etcd_schema::CLUSTER_VERSION_KEY, version.as_bytes());
+            }
+        }
+        etcd_schema::MEMBERS => {
+            for member in &tables.members {
+                let record = etcd_schema::MemberRecord {
+                    id: member.id,
+                    peer_urls: &member.peer_urls,
+                    is_learner: member.learner,
+                    name: &member.attributes.name,
+                    client_urls: &member.attributes.client_urls,
+                };
+                bucket.put(etcd_schema::member_key(member.id), record.value());
+            }
+        }
+        etcd_schema::MEMBERS_REMOVED => {
+            for id in &tables.removed {
+                bucket.put(
+                    etcd_schema::member_key(*id),
+                    etcd_schema::MEMBER_REMOVED_VALUE,
+                );
+            }
+        }
+        etcd_schema::AUTH => {
+            let (enabled, revision) = tables.auth.switch.unwrap_or((false, FIRST_REVISION));
+            // etcd writes the switch once it was first thrown.
+            if tables.auth.switch.is_some() {
+                let enabled = etcd_schema::auth_enabled_value(enabled);
+                bucket.put(etcd_schema::AUTH_ENABLED_KEY, enabled);
+            }
+            let revision = etcd_schema::u64_value(revision);
+            bucket.put(etcd_schema::AUTH_REVISION_KEY, revision);
+        }
+        etcd_schema::AUTH_USERS => {
+            for user in &tables.auth.users {
+                let roles: Vec<&str> = user.roles.iter().map(String::as_str).collect();
+                let record = etcd_schema::UserRecord {
+                    name: user.name.as_bytes(),
+                    password_hash: &user.password_hash.0,
+                    roles: &roles,
+                    has_no_password: user.no_password,
+                };
+                bucket.put(user.name.as_bytes(), record.value());
+            }
+        }
+        etcd_schema::AUTH_ROLES => {
+            for role in &tables.auth.roles {
+                let record = |permission| etcd_schema::PermissionRecord::of(permission);
+                let permissions: Vec<_> = role.permissions.iter().map(record).collect();
+                let value = etcd_schema::role_value(role.name.as_bytes(), &permissions);
+                bucket.put(role.name.as_bytes(), value);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// etcd's number of an alarm.
+fn kind(alarm: AlarmType) -> u32 {
+    match alarm {
+        AlarmType::NoSpace => 1,
+        AlarmType::Corrupt => 2,
+    }
+}

@@ -1,9 +1,0 @@
-//! The peer room over loopback TCP: handshakes, limits, append streams, reconnecting, plain HTTP.
-
-mod appends;
-mod fake;
-mod handshakes;
-mod links;
-mod pages;
-
-pub(crate) use fake::{Book, listen};
