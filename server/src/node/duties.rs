@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant as Tick, Interval, MissedTickBehavior};
 
 use super::barrier::Barrier;
 use super::compactor::Schedule;
@@ -85,6 +85,8 @@ pub struct Duties {
     pub directory: Arc<MemberDirectory>,
     pub door: Door,
     pub lateness: Lateness,
+    /// See [`Duties::looks`].
+    pub looks_from: Tick,
 }
 
 /// Has `/livez` know whether consensus comes round. What it waits for may be on its way to the disk.
@@ -166,12 +168,22 @@ impl Duties {
         }
     }
 
+    /// Ticks every [`LOOK_EVERY`], whoever asks at the same moments: an idle member wakes up once for
+    /// all that it looks at.
+    fn looks(&self) -> Interval {
+        let passed = self.looks_from.elapsed().as_millis() / LOOK_EVERY.as_millis();
+        let next = u32::try_from(passed + 1).map(|turn| self.looks_from + LOOK_EVERY * turn);
+        // After years the moments are others.
+        let mut looks = tokio::time::interval_at(next.unwrap_or_else(|_| Tick::now()), LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        looks
+    }
+
     /// Looks after the configuration while this member leads, one change after the other: without a
     /// quorum one takes as long as that lasts.
     async fn look_after_members(&self) -> Infallible {
         let pulse = Pulse::new("the membership");
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = self.looks();
         loop {
             pulse.rest(look.tick()).await;
             pulse
@@ -278,7 +290,7 @@ impl Duties {
         let pulse = Pulse::new("following who leads");
         let consensus = &self.door.consensus;
         let mut changes = consensus.leadership_changes();
-        let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut look = self.looks();
         loop {
             pulse.turn();
             self.observe().await;
@@ -306,6 +318,7 @@ impl Duties {
             told::leader_changed(self.local.member, before, now.leader, now.term);
         }
         self.leadership.set(now, learner);
+        consensus.tick_unless(leads && consensus.is_alone());
         if !self.membership.is_changing() {
             self.leadership
                 .set_sole_voter(consensus.is_sole_voter() && leads);
@@ -389,7 +402,7 @@ impl Duties {
 
     /// The periodic duties, for as long as it is not dropped.
     pub async fn tick(&self) -> Infallible {
-        let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut look = self.looks();
         let mut watch = LogWatch {
             cut_at: self.log.appended_bytes(),
             cut_index: self.store.applied_index(),

@@ -497,6 +497,7 @@ impl Beginning {
             checks: self.checks,
             reclaimer: Reclaimer::new(self.store.clone()),
             directory: self.directory.clone(),
+            looks_from: tokio::time::Instant::now(),
             lateness: Lateness::new(
                 self.local.member,
                 self.leadership.clone(),

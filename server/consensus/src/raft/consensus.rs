@@ -404,6 +404,17 @@ impl Consensus {
         voters.len() == 1 && voters.contains(&self.member.0)
     }
 
+    /// Whether this member is the one voter, and nobody learns from it either.
+    pub fn is_alone(&self) -> bool {
+        self.is_sole_voter() && self.raft.learner_ids().next().is_none()
+    }
+
+    /// Stops openraft's clock, five ticks a heartbeat, for a leader that is alone: it has nobody to send
+    /// heartbeats to, and asks nobody for votes. It runs again within a tick once it is asked to.
+    pub fn tick_unless(&self, leads_alone: bool) {
+        self.raft.runtime_config().tick(!leads_alone);
+    }
+
     /// Who of the others said lately that its disk is short of room. Known to the leader.
     pub fn short_members(&self) -> Vec<MemberId> {
         self.short.all()
