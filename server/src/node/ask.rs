@@ -3,8 +3,11 @@
 //! Source: `LeaseRenew`, `LeaseTimeToLive`, `waitLeader` of etcd's v3_server.go.
 
 use std::future::Future;
+use std::pin::pin;
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::backend::Core;
@@ -32,14 +35,20 @@ impl Core {
         Own: Future<Output = Option<T>>,
         Asked: Future<Output = Result<T, CallError>> + Send + 'static,
     {
-        let deadline = Instant::now() + self.request_timeout;
+        // The clock is read once somebody has to be waited for: nearly always this member leads.
+        let first = OnceLock::new();
+        let deadline = || *first.get_or_init(|| Instant::now() + self.request_timeout);
         loop {
-            let known = timeout_at(deadline, self.leadership.leader_known()).await;
-            let leader = known.map_err(|_| ServeError::NoLeader)?;
-            let left = deadline.saturating_duration_since(Instant::now());
+            let leader = match self.leadership.leader() {
+                Some(leader) => leader,
+                None => timeout_at(deadline(), self.leadership.leader_known())
+                    .await
+                    .map_err(|_| ServeError::NoLeader)?,
+            };
             let answer = match leader == self.member {
-                true => timeout_at(deadline, own()).await.unwrap_or(None),
+                true => at_once_or_by(own(), &deadline).await,
                 false => {
+                    let left = deadline().saturating_duration_since(Instant::now());
                     self.others_answer(leader, ask(self.door.peers.clone(), leader, left))
                         .await?
                 }
@@ -47,7 +56,7 @@ impl Core {
             if let Some(answer) = answer {
                 return Ok(answer);
             }
-            if Instant::now() + PAUSE >= deadline {
+            if Instant::now() + PAUSE >= deadline() {
                 return Err(ServeError::Timeout);
             }
             tokio::time::sleep(PAUSE).await;
@@ -69,5 +78,17 @@ impl Core {
             }
         });
         asking.await
+    }
+}
+
+/// What a future answers, if it does before `deadline`; no timer is made for what it answers at once.
+async fn at_once_or_by<T>(
+    answer: impl Future<Output = Option<T>>,
+    deadline: impl Fn() -> Instant,
+) -> Option<T> {
+    let mut answer = pin!(answer);
+    match answer.as_mut().now_or_never() {
+        Some(answered) => answered,
+        None => timeout_at(deadline(), answer).await.unwrap_or(None),
     }
 }
