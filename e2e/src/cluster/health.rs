@@ -42,6 +42,15 @@ impl Cluster {
         self.runtime().block_on(limited).ok().flatten()
     }
 
+    /// The term that a member is in.
+    ///
+    /// # Panics
+    /// If it does not say.
+    pub fn term(&self, place: usize) -> u64 {
+        let status = self.status(place);
+        status.unwrap_or_else(|| self.fail("no status")).raft_term
+    }
+
     /// A member's id.
     ///
     /// # Panics

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use engram_e2e::bad_disk::BadSync;
-use engram_e2e::cluster::{Cluster, Plan};
+use engram_e2e::cluster::Plan;
 use tonic::Code;
 
 use crate::calls::{self, PATIENCE};
@@ -43,7 +43,7 @@ fn times_out(name: &'static str, cut: bool, wanted: &str) {
         .start();
     cluster.have_lead(0);
     calls::must_take_a_write(&cluster, 0, PATIENCE);
-    let term = term(&cluster);
+    let term = cluster.term(0);
     stuck.on();
     let began = Instant::now();
     let answer = std::thread::scope(|scope| {
@@ -57,7 +57,7 @@ fn times_out(name: &'static str, cut: bool, wanted: &str) {
     });
     let took = began.elapsed();
     case.saw(format!("{answer:?} after {took:.1?}"));
-    cluster.must(term == self::term(&cluster), || {
+    cluster.must(term == cluster.term(0), || {
         "the leader was lost, which is another case".to_owned()
     });
     let Err(status) = answer else {
@@ -74,11 +74,4 @@ fn times_out(name: &'static str, cut: bool, wanted: &str) {
     }
     calls::must_take_a_write(&cluster, 0, PATIENCE);
     cluster.must_hold_the_same();
-}
-
-fn term(cluster: &Cluster) -> u64 {
-    let status = cluster.status(0);
-    status
-        .unwrap_or_else(|| cluster.fail("no status"))
-        .raft_term
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use engram_e2e::bad_disk::BadSync;
 use engram_e2e::client::Client;
-use engram_e2e::cluster::{Cluster, Plan};
+use engram_e2e::cluster::{Cluster, LEADER_LIMIT, Plan};
 use engram_proto::etcdserverpb::DefragmentRequest;
 
 use crate::calls::{self, PATIENCE};
@@ -47,6 +47,40 @@ fn a_follower_with_a_slow_log_starts_again_after_a_kill() {
 fn a_follower_with_a_slow_log_starts_again_after_sigterm() {
     let case = case::begin("slow log disk of a follower, SIGTERM");
     follower(&case, End::Terminate);
+}
+
+/// A leader sends entries before its own disk has them. Killed then, and there again before anybody
+/// missed it, it must not go on numbering where its log ends now: others have committed other entries
+/// there.
+#[test]
+fn a_leader_that_is_there_again_at_once_leads_in_another_term() {
+    let case = case::begin("slow log disk of the leader, killed and started at once");
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let slow = BadSync::slow(scratch.path(), "*.wal", DELAY);
+    let mut cluster = Plan::of(3).environment_of(0, slow.environment()).start();
+    cluster.have_lead(0);
+    let term = cluster.term(0);
+    slow.on();
+    let writes = begin_writes(&cluster, 0);
+    std::thread::sleep(SLOW_FOR / 2);
+    let committed = cluster.revision(1);
+    cluster.kill(0);
+    slow.off();
+    cluster.restart(0);
+    let kept = acknowledged(&cluster, writes);
+    for place in 0..cluster.size() {
+        calls::must_take_a_write(&cluster, place, PATIENCE);
+    }
+    let leads = cluster.wait_for_leader(LEADER_LIMIT);
+    let now = cluster.term(leads.place);
+    case.saw(format!(
+        "revision {committed:?} committed by the others; member {} leads term {now}, term {term} before; \
+         {} writes acknowledged",
+        leads.place,
+        kept.len()
+    ));
+    cluster.must(now > term, || format!("term {now} is led twice"));
+    cluster.must_hold_the_same();
 }
 
 fn leader(case: &Case, end: End) {

@@ -446,6 +446,9 @@ fn config(options: &ConsensusOptions) -> Config {
         quorum_loss_probe_interval: Some(timeout * 2),
         enable_pre_vote: Some(true),
         allow_log_reversion: Some(false),
+        // A leader that was killed has sent entries that its own disk may not have, and others may have
+        // committed. In the same term again it would give their numbers to other entries.
+        enable_leader_restore: Some(false),
         snapshot_policy: SnapshotPolicy::Never,
         // What is purged is decided by bytes: see `Consensus::purge`.
         max_in_snapshot_log_to_keep: u64::MAX,
