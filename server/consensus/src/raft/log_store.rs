@@ -92,6 +92,8 @@ pub struct Known {
     pub committed: Option<LogId>,
     /// How far the log was purged.
     pub purged: Option<LogId>,
+    /// The last entry.
+    pub last: Option<LogId>,
     /// The newest configuration that was appended since the start.
     pub membership: Option<LogId>,
 }
@@ -112,8 +114,18 @@ impl LogView {
             vote: tail.vote,
             committed: tail.committed,
             purged: tail.purged,
+            last: tail.last,
             membership: tail.membership,
         }
+    }
+
+    /// Whether another entry is held under the same term and index, as far as memory tells.
+    pub fn holds_another(&self, entry: &Entry) -> bool {
+        let tail = self.tail.lock();
+        let first = tail.recent.front().map(|first| first.log_id.index());
+        let place = first.and_then(|first| entry.log_id.index().checked_sub(first));
+        let held = place.and_then(|place| tail.recent.get(usize::try_from(place).ok()?));
+        held.is_some_and(|held| held.log_id == entry.log_id && held.payload != entry.payload)
     }
 
     /// The term of an entry that the log holds, or that was the last to be purged.

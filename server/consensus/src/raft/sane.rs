@@ -182,6 +182,7 @@ impl Appends {
         for id in request.prev_log_id.into_iter().chain(ids) {
             self.check_committed(&id, &known)?;
         }
+        self.check_same(&request, &known)?;
         self.check_memberships(&request, &known)?;
         let follows = self.follows(request.prev_log_id, &known);
         request.leader_commit = commit(&request, follows)?;
@@ -202,6 +203,20 @@ impl Appends {
             // It is gone, and openraft takes it for what it was.
             true => Ok(()),
             false => nonsense("an entry that contradicts what is committed here"),
+        }
+    }
+
+    /// An entry that is sent again is the same: openraft would take it for the one that is here, and
+    /// two histories would go on side by side.
+    fn check_same(&self, request: &Append, known: &Known) -> Result<(), WireError> {
+        let again = |entry: &&Entry| Some(entry.log_id.index()) <= known.last.map(|id| id.index());
+        let mut again = request.entries.iter().filter(again);
+        match again.any(|entry| self.log.holds_another(entry)) {
+            true => nonsense(
+                "an entry under the term and index of another one that this log holds: a member has \
+                 lost or replaced its log; compare the members' data",
+            ),
+            false => Ok(()),
         }
     }
 

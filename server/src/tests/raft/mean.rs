@@ -147,6 +147,8 @@ fn lethal(term: u64, last: u64, leader: u64) -> Vec<AppendRequest> {
         // What is committed here, with another term.
         request(id(term + 1, 0), None, vec![]),
         request(None, None, vec![blank(term, 0)]),
+        // Another one than the last, under its very number.
+        request(id(term, last - 1), None, vec![blank(term, last)]),
         request(
             id(term, last),
             None,
