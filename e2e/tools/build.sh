@@ -1,6 +1,6 @@
 #!/bin/bash
 # Builds the pinned tools of this module into ${ENGRAM_CACHE:-~/.cache/engram}/tools/bin.
-# Usage: build.sh [etcd|common|kube|programs|s3|all]...    (default: all)
+# Usage: build.sh [etcd|common|kube|programs|s3|all|old]...    (default: all, which leaves out old)
 # A group that is already there, built from the same go.mod, go.sum, sources and flags, is skipped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -59,7 +59,7 @@ programs_of() {
     etcd) echo "$etcd_programs" ;;
     kube) echo "$kube_programs" ;;
     programs) echo "$own_programs" ;;
-    *) die "unknown group '$1' (etcd, common, kube, programs, s3, all)" ;;
+    *) die "unknown group '$1' (etcd, common, kube, programs, s3, all, old)" ;;
   esac
 }
 
@@ -132,6 +132,26 @@ build_s3() {
   echo "versitygw: built in $((SECONDS - started)) s"
 }
 
+# Older etcds, each pinned by a module of its own: their directories are adopted.
+build_old() {
+  local print started release program
+  print=$({ go version; cat etcd-3.*/go.mod etcd-3.*/go.sum; } | sha256sum | cut -d' ' -f1)
+  for release in 3.5 3.6; do
+    if [ "$(cat "$stamps/etcd-$release" 2>/dev/null)" = "$print" ] && [ -x "$bin/etcdutl-$release" ]; then
+      echo "etcd $release: fresh"
+      continue
+    fi
+    started=$SECONDS
+    for program in etcd:server etcdutl:etcdutl; do
+      (cd "etcd-$release" && nice -n 10 go build -buildvcs=false -trimpath -ldflags "-s -w" \
+        -o "$bin/.${program%:*}-$release.new" "go.etcd.io/etcd/${program#*:}/v3")
+      mv -f "$bin/.${program%:*}-$release.new" "$bin/${program%:*}-$release"
+    done
+    echo "$print" >"$stamps/etcd-$release"
+    echo "etcd $release: built in $((SECONDS - started)) s"
+  done
+}
+
 check_versions
 mkdir -p "$bin" "$stamps"
 # Two builds at once would only do the same work twice.
@@ -142,6 +162,7 @@ flock 9
 for group in "$@"; do
   case $group in
     s3) build_s3 ;;
+    old) build_old ;;
     common) build_common ;;
     all)
       for each in etcd programs kube; do build_group "$each"; done

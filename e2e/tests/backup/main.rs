@@ -8,4 +8,5 @@ mod content;
 mod directory;
 mod object_store;
 mod snapshots;
+mod users;
 mod verbs;

@@ -10,7 +10,7 @@
 //! wins has every entry that a majority had. That holds whenever each of them stopped, and in
 //! whatever order they start.
 //!
-//! Owns reading etcd's log (`segment`, `log`), what its entries mean (`request`, `translate`), and the
+//! Owns reading etcd's log (`segment`, `log`), what its entries mean (`request`, `users`, `translate`), and the
 //! record of an adoption (`record`). Must never change a file of etcd's ([`finish`] alone removes
 //! them, when it is told to), decide what was committed, or guess at damage.
 
@@ -23,6 +23,7 @@ mod segment;
 #[cfg(test)]
 mod tests;
 mod translate;
+mod users;
 
 use engram_applied::storage;
 use engram_codec as codec;
@@ -37,7 +38,7 @@ use std::path::{Path, PathBuf};
 
 use crate::fs::FileLock;
 use crate::raft::LogStore;
-use crate::snapshot::file::{DigestCheck, FileError, SnapshotFile, Tables};
+use crate::snapshot::file::{DigestCheck, FileError, SnapshotFile, Tables, auth_tables};
 use crate::snapshot::restore::{
     Bump, ClusterTotals, Making, NewMember, Restore, RestoreError, Totals,
 };
@@ -107,11 +108,6 @@ pub enum AdoptError {
         "etcd {0} wrote this directory, and this engram reads those of 3.5 to 3.7: downgrade the cluster with `etcdctl downgrade` first, or start a newer engram"
     )]
     Newer(String),
-    /// Users, roles and authentication.
-    #[error(
-        "this directory has users, roles or authentication, which an adoption does not carry yet: restore a snapshot of it, which does, or delete users and roles first"
-    )]
-    Auth,
     /// The member is none any more.
     #[error(
         "member {0} was removed from its cluster: what it holds is old; remove the directory and add the member anew"
@@ -166,6 +162,7 @@ struct Found {
     path: PathBuf,
     file: SnapshotFile,
     tables: Tables,
+    users: AuthTables,
     log: Log,
     position: LogPosition,
 }
@@ -237,18 +234,11 @@ impl Source {
         let (file, tables) = opened;
         let applied = tables.position.index;
         let log = log::read(&self.log_dir, applied)?;
-        let found = match log.snapshot {
+        match log.snapshot {
             // One that was received, and not put in the store's place before the end.
-            Some(snapshot) if snapshot.index > applied => self.read_snapshot(snapshot, log)?,
-            _ => Found {
-                position: tables.position,
-                path,
-                file,
-                tables,
-                log,
-            },
-        };
-        found.checked()
+            Some(snapshot) if snapshot.index > applied => self.read_snapshot(snapshot, log),
+            _ => Found::checked(path, file, tables, log),
+        }
     }
 
     /// The store that a snapshot at this entry is.
@@ -265,13 +255,7 @@ impl Source {
                 snapshot: snapshot.index,
             });
         }
-        Ok(Found {
-            position: tables.position,
-            path,
-            file,
-            tables,
-            log,
-        })
+        Found::checked(path, file, tables, log)
     }
 
     fn refuse_without_room(&self, store: &Path) -> Result<(), AdoptError> {
@@ -352,7 +336,7 @@ impl Plan {
             let taken = restore.record(record);
             taken.map_err(|error| FileError::Taker(error.into()))
         });
-        let last = last.map_err(|source| found.damaged(source))?;
+        let last = last.map_err(damaged(&found.path))?;
         restore.finish(&found.totals(last.last), Bump(0), adoption.encode())?;
         Ok(())
     }
@@ -366,33 +350,42 @@ fn open(path: &Path) -> Result<Option<(SnapshotFile, Tables)>, AdoptError> {
     }
     let opened = SnapshotFile::open(path, DigestCheck::Skipped);
     let read = opened.and_then(|file| file.tables().map(|tables| (file, tables)));
-    read.map(Some).map_err(|source| AdoptError::Store {
-        path: path.to_path_buf(),
+    read.map(Some).map_err(damaged(path))
+}
+
+fn damaged(path: &Path) -> impl Fn(FileError) -> AdoptError {
+    let path = path.to_path_buf();
+    move |source| AdoptError::Store {
+        path: path.clone(),
         source,
-    })
+    }
 }
 
 impl Found {
-    fn damaged(&self, source: FileError) -> AdoptError {
-        AdoptError::Store {
-            path: self.path.clone(),
-            source,
-        }
-    }
-
     /// Checks that store and log follow each other, and that both are of an etcd that is known.
-    fn checked(mut self) -> Result<Found, AdoptError> {
-        refuse_newer(&self.tables.version)?;
-        refuse_newer(&self.tables.cluster_version)?;
-        if self.tables.auth_enabled() || self.tables.has_users() {
-            return Err(AdoptError::Auth);
+    fn checked(
+        path: PathBuf,
+        file: SnapshotFile,
+        tables: Tables,
+        mut log: Log,
+    ) -> Result<Found, AdoptError> {
+        refuse_newer(&tables.version)?;
+        refuse_newer(&tables.cluster_version)?;
+        if tables.removed.contains(&log.member) {
+            return Err(AdoptError::Removed(log.member));
         }
-        if self.tables.removed.contains(&self.log.member) {
-            return Err(AdoptError::Removed(self.log.member));
-        }
+        let mut position = tables.position;
         // The log's word counts: the others' logs say the same of this entry.
-        self.position.term = self.log.follow(self.position.index)?;
-        Ok(self)
+        position.term = log.follow(position.index)?;
+        let users = auth_tables(&tables.auth).map_err(damaged(&path))?;
+        Ok(Found {
+            path,
+            file,
+            tables,
+            users,
+            log,
+            position,
+        })
     }
 
     /// How many entries the log begins with that make the first members, in a store that holds
@@ -422,8 +415,7 @@ impl Found {
             compact_scheduled: tables.compact_scheduled,
             compact_finished: tables.compact_finished,
             leases: leases.map(|lease| (lease.id, lease.ttl_seconds)).collect(),
-            // Refused above where there are any.
-            auth: AuthTables::default(),
+            auth: self.users.clone(),
             cluster: ClusterTotals {
                 alarms: tables.alarms.clone(),
                 removed: tables.removed.clone(),

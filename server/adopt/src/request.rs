@@ -7,6 +7,7 @@ use bytes::Bytes;
 use engram_proto::etcdserverpb as pb;
 use prost::Message as _;
 
+use super::users::{self, Field, Header};
 use crate::codec::request as codec;
 use crate::types::request::{Alarm, AlarmType, Compact, LeaseGrant, MemberAttributes, Op};
 use crate::types::{LeaseId, MemberId};
@@ -24,8 +25,6 @@ pub(super) enum Unfit {
     Damaged(&'static str),
     /// No etcd up to 3.7 writes it.
     Unknown,
-    /// It is of users, roles or authentication.
-    Auth,
 }
 
 /// `InternalRaftRequest`: a request each field. What is inside is decoded where it matters.
@@ -53,6 +52,8 @@ struct Internal {
     alarm: Option<Bytes>,
     #[prost(bytes = "bytes", optional, tag = "11")]
     lease_checkpoint: Option<Bytes>,
+    #[prost(message, optional, tag = "100")]
+    header: Option<Header>,
     #[prost(bytes = "bytes", optional, tag = "1000")]
     auth_enable: Option<Bytes>,
     #[prost(bytes = "bytes", optional, tag = "1011")]
@@ -144,8 +145,8 @@ struct AttributesJson {
     client_urls: Vec<String>,
 }
 
-/// The operation that a request is for the store; none for one that changes nothing. A lease lives
-/// at least `lease_ttl_min` seconds.
+/// The operation that a request is for the store, by whoever asked for it; none for one that changes
+/// nothing. A lease lives at least `lease_ttl_min` seconds.
 ///
 /// # Errors
 /// See [`Unfit`].
@@ -161,17 +162,17 @@ pub(super) fn operation(data: &Bytes, lease_ttl_min: i64) -> Result<Option<Op>, 
     if let Some(v2) = &request.v2 {
         return v2_operation(decode(v2)?);
     }
-    if let Some(op) = request.key_value(lease_ttl_min)? {
-        return Ok(op);
-    }
-    if let Some(op) = request.cluster()? {
-        return Ok(op);
-    }
-    match (request.is_read(), request.is_auth()) {
-        (true, _) => Ok(None),
-        (false, true) => Err(Unfit::Auth),
-        (false, false) => Err(Unfit::Unknown),
-    }
+    let found = match request.key_value(lease_ttl_min)? {
+        Some(op) => Some(op),
+        None => request.cluster()?,
+    };
+    let op = match (found, request.users()) {
+        (Some(op), _) => op,
+        (None, Some((field, bytes))) => users::change(field, bytes)?.map(Op::Auth),
+        (None, None) if request.changes_nothing() => None,
+        (None, None) => return Err(Unfit::Unknown),
+    };
+    Ok(op.map(|op| users::asked(request.header.as_ref(), op)))
 }
 
 impl Internal {
@@ -230,10 +231,11 @@ impl Internal {
         Ok(is_downgrade.then_some(None))
     }
 
-    /// Whether it changes nothing.
-    fn is_read(&self) -> bool {
+    /// Whether it changes nothing. A token that was given out is its member's memory.
+    fn changes_nothing(&self) -> bool {
         [
             &self.range,
+            &self.authenticate,
             &self.auth_status,
             &self.user_get,
             &self.user_list,
@@ -244,23 +246,23 @@ impl Internal {
         .any(|field| field.is_some())
     }
 
-    fn is_auth(&self) -> bool {
-        [
-            &self.auth_enable,
-            &self.auth_disable,
-            &self.authenticate,
-            &self.user_add,
-            &self.user_delete,
-            &self.user_change_password,
-            &self.user_grant_role,
-            &self.user_revoke_role,
-            &self.role_add,
-            &self.role_delete,
-            &self.role_grant_permission,
-            &self.role_revoke_permission,
-        ]
-        .iter()
-        .any(|field| field.is_some())
+    /// What it changes of users, roles or the switch.
+    fn users(&self) -> Option<(Field, &Bytes)> {
+        let fields = [
+            (Field::Enable, &self.auth_enable),
+            (Field::Disable, &self.auth_disable),
+            (Field::UserAdd, &self.user_add),
+            (Field::UserDelete, &self.user_delete),
+            (Field::UserChangePassword, &self.user_change_password),
+            (Field::UserGrantRole, &self.user_grant_role),
+            (Field::UserRevokeRole, &self.user_revoke_role),
+            (Field::RoleAdd, &self.role_add),
+            (Field::RoleDelete, &self.role_delete),
+            (Field::RoleGrantPermission, &self.role_grant_permission),
+            (Field::RoleRevokePermission, &self.role_revoke_permission),
+        ];
+        let mut found = fields.into_iter();
+        found.find_map(|(field, bytes)| Some((field, bytes.as_ref()?)))
     }
 }
 

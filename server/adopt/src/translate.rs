@@ -113,7 +113,7 @@ impl Translation {
 
     fn request(&mut self, data: &Bytes, rules: Rules) -> Result<Payload, Unfit> {
         let op = request::operation(data, rules.lease_ttl_min)?;
-        let Some(op) = op.filter(|op| self.admits(op)) else {
+        let Some(op) = op.filter(|op| self.admits(op.bare())) else {
             return Ok(Payload::Nothing);
         };
         if let Op::Alarm(change) = &op {
@@ -245,6 +245,5 @@ fn unfit(entry: &LogEntry) -> impl Fn(Unfit) -> AdoptError {
     move |unfit| match unfit {
         Unfit::Damaged(what) => AdoptError::DamagedEntry { index, what },
         Unfit::Unknown => AdoptError::UnknownEntry(index),
-        Unfit::Auth => AdoptError::Auth,
     }
 }

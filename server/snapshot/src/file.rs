@@ -171,13 +171,6 @@ impl Tables {
         switch.is_some_and(|row| row.value == schema::auth_enabled_value(true))
     }
 
-    /// Whether there are users or roles.
-    pub fn has_users(&self) -> bool {
-        let rows = self.auth.iter();
-        rows.map(|row| row.bucket.as_bytes())
-            .any(|bucket| bucket == schema::AUTH_USERS || bucket == schema::AUTH_ROLES)
-    }
-
     /// The compact revision: of the compaction last asked for, be it finished or not.
     pub fn compacted(&self) -> Option<Revision> {
         self.compact_scheduled.max(self.compact_finished)

@@ -1,6 +1,7 @@
 //! Entries, translated: every kind of request, changes of the members, and what alarms refuse.
 
 use bytes::Bytes;
+use engram_proto::etcd::authpb::UserAddOptions;
 use engram_proto::etcdserverpb as pb;
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint};
@@ -13,6 +14,7 @@ use crate::state::MemberRecord;
 use crate::storage::LogPosition;
 use crate::types::LeaseId;
 use crate::types::MemberId;
+use crate::types::auth::{Allows, AuthOp, Identity, Permission, Secret};
 use crate::types::request::{Alarm, AlarmType, LeaseGrant, MemberAttributes, Op};
 
 const RULES: Rules = Rules {
@@ -81,8 +83,10 @@ fn every_request_that_changes_the_store_becomes_its_operation() {
     let made = operation(&request(5, &delete.encode_to_vec()));
     assert!(matches!(made, Op::DeleteRange(_)));
     assert!(matches!(operation(&request(6, b"")), Op::Txn(_)));
+    // Whoever asked for it: etcd asks before it proposes one.
     let made = operation(&request(7, &[8, 9]));
-    assert!(matches!(made, Op::Compact(compact) if compact.revision == 9));
+    assert_eq!(made.by(), Some(&Identity::member()));
+    assert!(matches!(made.bare(), Op::Compact(compact) if compact.revision == 9));
     let grant = |ttl: i64| {
         let grant = pb::LeaseGrantRequest { ttl, id: 3 };
         request(8, &grant.encode_to_vec())
@@ -127,8 +131,8 @@ fn what_changes_nothing_is_nothing() {
         translated(&entry_of(0, Vec::new())).unwrap(),
         Payload::Nothing
     );
-    // Reads, what is left of a lease, alarms listed, downgrades.
-    for field in [3, 11, 10, 1013, 1102, 1106, 1107, 1202, 1302, 9900] {
+    // Reads, what is left of a lease, alarms listed, tokens given out, downgrades.
+    for field in [3, 11, 10, 1012, 1013, 1102, 1106, 1107, 1202, 1302, 9900] {
         let made = translated(&request(field, b""));
         assert_eq!(made.unwrap(), Payload::Nothing, "field {field}");
     }
@@ -150,11 +154,119 @@ fn what_is_not_known_is_refused_by_its_index() {
         matches!(error, AdoptError::DamagedEntry { index: 8, .. }),
         "{error}"
     );
-    for field in [
-        1000, 1011, 1012, 1100, 1101, 1103, 1104, 1105, 1200, 1201, 1203, 1204,
+    // A password where only its hash may stand: etcd before 3.5.
+    for field in [1100, 1103] {
+        let error = translated(&request(field, b"\n\x01a\x12\x01x")).unwrap_err();
+        assert!(matches!(error, AdoptError::UnknownEntry(8)), "{error}");
+    }
+}
+
+fn user_add(hashed_password: &str, no_password: bool) -> LogEntry {
+    let add = pb::AuthUserAddRequest {
+        name: "a".into(),
+        hashed_password: hashed_password.into(),
+        options: Some(UserAddOptions { no_password }),
+        ..pb::AuthUserAddRequest::default()
+    };
+    request(1100, &add.encode_to_vec())
+}
+
+#[test]
+fn every_change_of_users_and_roles_becomes_its_operation() {
+    let auth = |entry: &LogEntry| match operation(entry) {
+        Op::Auth(op) => op,
+        other => panic!("{other:?}"),
+    };
+    let added = |hash: &[u8], no_password| AuthOp::UserAdd {
+        name: "a".into(),
+        password_hash: Secret(hash.to_vec()),
+        no_password,
+    };
+    // etcd keeps the hash in base64 ("$2a$" here).
+    assert_eq!(auth(&user_add("JDJhJA==", false)), added(b"$2a$", false));
+    assert_eq!(auth(&user_add("JDJhJA==", true)), added(b"", true));
+    assert_eq!(
+        translated(&user_add("no base64!", false)).unwrap(),
+        Payload::Nothing,
+        "etcd refuses it"
+    );
+    let changed = AuthOp::UserChangePassword {
+        name: "a".into(),
+        password_hash: Secret(b"$2a$".to_vec()),
+    };
+    let of = |field, body: &[u8]| auth(&request(field, body));
+    assert_eq!(of(1103, b"\n\x01a\x1a\x08JDJhJA=="), changed);
+    assert_eq!(of(1000, b""), AuthOp::Enable);
+    assert_eq!(of(1011, b""), AuthOp::Disable);
+    assert_eq!(of(1101, b"\n\x01a"), AuthOp::UserDelete("a".into()));
+    assert_eq!(of(1200, b"\n\x01r"), AuthOp::RoleAdd("r".into()));
+    assert_eq!(of(1201, b"\n\x01r"), AuthOp::RoleDelete("r".into()));
+    let (user, role) = ("a".to_owned(), "r".to_owned());
+    let granted = AuthOp::UserGrantRole {
+        user: user.clone(),
+        role: role.clone(),
+    };
+    let revoked = AuthOp::UserRevokeRole {
+        user,
+        role: role.clone(),
+    };
+    assert_eq!(of(1104, b"\n\x01a\x12\x01r"), granted);
+    assert_eq!(of(1105, b"\n\x01a\x12\x01r"), revoked);
+    let permitted = AuthOp::RoleGrantPermission {
+        role: role.clone(),
+        permission: Permission {
+            key: Bytes::from_static(b"k"),
+            range_end: Bytes::from_static(b"l"),
+            allows: Allows::ReadWrite,
+        },
+    };
+    let grant = b"\n\x01r\x12\x08\x08\x02\x12\x01k\x1a\x01l";
+    assert_eq!(of(1203, grant), permitted);
+    assert_eq!(
+        translated(&request(1203, b"\n\x01r")).unwrap(),
+        Payload::Nothing,
+        "of no permission"
+    );
+    let withdrawn = AuthOp::RoleRevokePermission {
+        role,
+        key: Bytes::from_static(b"k"),
+        range_end: Bytes::from_static(b"l"),
+    };
+    assert_eq!(of(1204, b"\n\x01r\x12\x01k\x1a\x01l"), withdrawn);
+}
+
+/// Who asked stands in the header; a request of before there were users names nobody.
+#[test]
+fn what_etcd_holds_against_the_users_names_who_asked() {
+    let by = |field, body: &[u8]| {
+        let mut data = Vec::new();
+        put_field(&mut data, 100, b"\x08\x4d\x12\x05alice\x18\x07");
+        put_field(&mut data, field, body);
+        operation(&entry_of(0, data)).by().cloned()
+    };
+    let alice = Identity {
+        user: "alice".into(),
+        revision: 7,
+    };
+    for (field, body) in [
+        (4, &put()[..]),
+        (5, b"\n\x01k"),
+        (6, b""),
+        (9, &[8, 3]),
+        (1101, b"\n\x01a"),
     ] {
-        let error = translated(&request(field, b"")).unwrap_err();
-        assert!(matches!(error, AdoptError::Auth), "field {field}: {error}");
+        assert_eq!(by(field, body), Some(alice.clone()), "field {field}");
+        let nobody = operation(&request(field, body));
+        assert_eq!(nobody.by(), None, "field {field}");
+    }
+    // It holds no lease that is granted, no alarm and no member against them.
+    let grant = pb::LeaseGrantRequest { ttl: 60, id: 3 };
+    for (field, body) in [
+        (8, &grant.encode_to_vec()[..]),
+        (10, &[8, 1, 16, 4, 24, 1]),
+        (1300, b"\n\x053.7.0"),
+    ] {
+        assert_eq!(by(field, body), None, "field {field}");
     }
 }
 

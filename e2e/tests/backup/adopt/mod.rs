@@ -1,14 +1,18 @@
 //! An etcd's data directory, adopted in place: the real etcd's, stopped and killed at any moment.
 
+mod three;
+mod users;
+mod versions;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use engram_e2e::client::{self, Client};
 use engram_e2e::server::{Server, Setup};
-use engram_e2e::{disk, leased, tools, turn};
+use engram_e2e::{disk, tools, turn};
 use serde_json::Value;
 
 use crate::content::{
@@ -18,9 +22,6 @@ use crate::content::{
 
 /// Keeps etcd from writing its store: everything since its start is in its log alone.
 const ALL_IN_THE_LOG: &str = "--backend-batch-interval=1h";
-
-/// How long three members may take to elect another leader.
-const ELECTED_LIMIT: Duration = Duration::from_secs(20);
 
 /// How an etcd ends.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +53,15 @@ fn files(root: &Path) -> BTreeMap<PathBuf, u64> {
         }
     }
     found
+}
+
+/// A real etcd of that release, not started. What only an older one knows stands in its environment.
+fn prepare(program: &Path, flags: &[&str]) -> Server {
+    let setup = Setup::etcd().environment("ETCD_ENABLE_V2", "true");
+    let setup = flags.iter().fold(setup, |setup, flag| setup.flag(*flag));
+    let mut etcd = setup.prepare();
+    etcd.become_program(program.to_owned());
+    etcd
 }
 
 /// A real etcd on a copy of what an etcd left: what it makes of it is what an adoption has to make.
@@ -118,18 +128,16 @@ fn revision(server: &Server) -> i64 {
     everything(server, 0).header.expect("a header").revision
 }
 
-/// Adopts a filled directory and compares with a real etcd on a copy of it.
-fn is_adopted_whole(how: End, flag: Option<&str>) {
-    let mut setup = Setup::etcd();
-    if let Some(flag) = flag {
-        setup = setup.flag(flag);
-    }
-    let mut etcd = setup.start();
+/// Adopts a directory that this etcd filled, and compares with the same on a copy of it.
+fn is_adopted_whole(program: &Path, how: End, flags: &[&str]) {
+    let mut etcd = prepare(program, flags);
+    etcd.start();
     fill(&etcd);
     fill_more(&etcd);
     let (at, who, granted) = (revision(&etcd), identity(&etcd), leases(&etcd));
     end(&mut etcd, how);
     let mut real = beside(&etcd);
+    real.become_program(program.to_owned());
     let before = files(&etcd.data_dir().join("member"));
     let mut engram = adopt(etcd);
     real.start();
@@ -160,19 +168,19 @@ fn is_adopted_whole(how: End, flag: Option<&str>) {
 #[test]
 fn a_stopped_etcds_directory_is_adopted_whole() {
     let _turn = turn::take("stopped");
-    is_adopted_whole(End::Stopped, None);
+    is_adopted_whole(&tools::tool("etcd"), End::Stopped, &[]);
 }
 
 #[test]
 fn a_killed_etcds_directory_is_adopted_whole() {
     let _turn = turn::take("killed");
-    is_adopted_whole(End::Killed, None);
+    is_adopted_whole(&tools::tool("etcd"), End::Killed, &[]);
 }
 
 #[test]
 fn what_only_the_log_of_an_etcd_holds_is_adopted_whole() {
     let _turn = turn::take("log alone");
-    is_adopted_whole(End::Killed, Some(ALL_IN_THE_LOG));
+    is_adopted_whole(&tools::tool("etcd"), End::Killed, &[ALL_IN_THE_LOG]);
 }
 
 #[test]
@@ -236,16 +244,23 @@ fn the_way_back_and_the_end_of_an_adoption() {
 #[test]
 fn a_directory_that_etcdutl_restored_is_adopted() {
     let _turn = turn::take("etcdutl's directory");
-    let etcd = Setup::etcd().start();
+    is_adopted_restored(&tools::tool("etcd"), &tools::tool("etcdutl"));
+}
+
+/// Adopts what this etcdutl made of this etcd's snapshot.
+fn is_adopted_restored(program: &Path, etcdutl: &Path) {
+    let mut etcd = prepare(program, &[]);
+    etcd.start();
     let at = fill(&etcd);
     let snapshot = etcd.scratch().join("snap.db");
     let snapshot = snapshot.to_str().expect("the path is text");
     etcd.etcdctl(&["snapshot", "save", snapshot]);
     let mut engram = Setup::engram().prepare();
-    let flags = crate::content::restore_flags(&engram);
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    tools::etcdutl(&[&["snapshot", "restore", snapshot], &flags[..]].concat());
+    let mut restore = tools::command(etcdutl);
+    restore.args(["snapshot", "restore", snapshot]);
+    tools::must_succeed(restore.args(crate::content::restore_flags(&engram)));
     let mut real = beside(&engram);
+    real.become_program(program.to_owned());
     // What k3s keeps beside it.
     fs::write(engram.data_dir().join("name"), "x").expect("writing a file");
     engram.start();
@@ -371,142 +386,4 @@ fn an_adoption_that_is_killed_goes_on_at_the_next_start() {
         assert_eq!(has, wanted, "killed after {millis} ms");
         assert_eq!(revision(&engram), at, "nothing is applied twice");
     }
-}
-
-/// Three members of one cluster, of whatever program.
-struct Three {
-    members: Vec<Server>,
-}
-
-impl Three {
-    /// A cluster of etcd's.
-    fn start(flags: &[&str]) -> Three {
-        let names = ["m1", "m2", "m3"];
-        let mut members: Vec<Server> = names
-            .iter()
-            .map(|name| Setup::etcd().name(name).prepare())
-            .collect();
-        let urls: Vec<String> = members
-            .iter()
-            .map(|member| format!("{}={}", member.name(), member.peer_url()))
-            .collect();
-        for member in &mut members {
-            member.add_flag(format!("--initial-cluster={}", urls.join(",")));
-            flags.iter().for_each(|flag| member.add_flag(*flag));
-            member.launch();
-        }
-        members.iter_mut().for_each(Server::must_become_ready);
-        Three { members }
-    }
-
-    fn put_at(&self, place: usize, keys: std::ops::Range<u64>) {
-        client::runtime().block_on(async {
-            let mut client = Client::connect(self.members[place].address()).await;
-            for n in keys {
-                let deadline = Instant::now() + ELECTED_LIMIT;
-                // Without a leader an etcd refuses; the same put again is the same key.
-                while let Err(refused) = client.put(format!("n/{n:04}"), n.to_string()).await {
-                    assert!(Instant::now() < deadline, "{refused}");
-                }
-            }
-        });
-    }
-
-    /// Has these members run engram, in this order, and waits until all serve.
-    fn adopt(&mut self, places: &[usize]) {
-        for place in places {
-            self.members[*place].become_program(tools::engram());
-            self.members[*place].launch();
-        }
-        for place in places {
-            self.members[*place].must_become_ready();
-        }
-    }
-
-    /// All three hold the keys up to `count`, and are one cluster with one history.
-    fn must_hold(&self, count: u64) {
-        let mut hashes = Vec::new();
-        for member in &self.members {
-            let read = everything(member, 0);
-            let keys = read
-                .kvs
-                .iter()
-                .filter(|kv| kv.key.starts_with(b"n/"))
-                .count();
-            assert_eq!(u64::try_from(keys), Ok(count), "at {}", member.name());
-            hashes.push(hash(member, read.header.expect("a header").revision));
-        }
-        hashes.dedup();
-        assert_eq!(hashes.len(), 1, "{hashes:?}");
-    }
-}
-
-#[test]
-fn three_members_killed_at_different_moments_become_one_cluster_with_all_that_was_acknowledged() {
-    let _turn = turn::take("three");
-    for order in [[0, 1, 2], [2, 1, 0]] {
-        let mut three = Three::start(&[ALL_IN_THE_LOG]);
-        let who = identity(&three.members[0]);
-        client::runtime().block_on(async {
-            let mut client = Client::connect(three.members[1].address()).await;
-            leased::write(&mut client).await;
-        });
-        three.put_at(0, 0..50);
-        // The third lags; the first two go on, then stop with different ends.
-        three.members[2].kill();
-        three.put_at(0, 50..120);
-        three.members[1].kill();
-        std::thread::sleep(Duration::from_millis(20));
-        three.members[0].kill();
-        three.adopt(&order);
-        three.must_hold(120);
-        let now = identity(&three.members[0]);
-        assert_eq!(now["members"], who["members"]);
-        assert_eq!(now["header"]["cluster_id"], who["header"]["cluster_id"]);
-        for member in &three.members {
-            must_have_the_lease(member);
-        }
-        three.put_at(2, 120..130);
-        three.must_hold(130);
-    }
-}
-
-#[test]
-fn the_one_of_two_that_knows_more_wins_and_the_third_comes_later() {
-    let _turn = turn::take("two of three");
-    let mut three = Three::start(&[]);
-    three.put_at(0, 0..20);
-    three.members[0].kill();
-    // Only the second and the third have these.
-    three.put_at(1, 20..60);
-    three.members[2].kill();
-    three.members[1].terminate();
-    three.adopt(&[0, 1]);
-    three.put_at(0, 60..70);
-    three.adopt(&[2]);
-    three.must_hold(70);
-    three.members.iter_mut().for_each(Server::kill);
-    for member in &mut three.members {
-        member.launch();
-    }
-    three.members.iter_mut().for_each(Server::must_become_ready);
-    three.must_hold(70);
-}
-
-#[test]
-fn a_member_is_not_adopted_while_others_run_etcd() {
-    let _turn = turn::take("mixed");
-    let mut three = Three::start(&[]);
-    three.put_at(0, 0..5);
-    three.members[2].terminate();
-    three.members[2].become_program(tools::engram());
-    refuses(&mut three.members[2], "still runs etcd at");
-    three.members[2].become_program(tools::tool("etcd"));
-    three.members[2].start();
-    three.put_at(2, 5..10);
-    for member in &mut three.members {
-        member.terminate();
-    }
-    three.adopt(&[0, 1, 2]);
-    three.must_hold(10);
 }
