@@ -112,11 +112,17 @@ charts: build e2e-tools ## Check the charts and their alerts, and that nothing g
 .PHONY: test
 test: build check unit charts one-member etcd-common backup cluster faults-ci kubernetes e2e ## What proves the product on one machine
 
-.PHONY: python-clients
-python-clients: tools ## Python's etcd3gw through the JSON gateway (takes it from Python's registry)
-	python3 -m venv $(CACHE)/python
-	$(CACHE)/python/bin/pip install --quiet etcd3gw==2.7.0
-	@$(call timed,Python clients,ENGRAM_PYTHON=$(CACHE)/python/bin/python $(CARGO) test --release --workspace --test one_member etcd3gw -- --ignored --nocapture)
+CLIENTS_REPORT = docs/evidence/clients-$(shell date +%F).md
+
+.PHONY: clients
+clients: build tools ## etcd's clients in Go, Rust, Python, Node and Java, from their registries, beside a real etcd
+	e2e/clients/build.sh
+	@$(call timed,clients,ENGRAM_CLIENTS_REPORT=$(CURDIR)/$(CLIENTS_REPORT) $(CARGO) test --release --workspace --test one_member every_client -- --ignored --nocapture)
+
+.PHONY: adopt-versions
+adopt-versions: build tools ## Directories that etcd 3.5 and 3.6 made, adopted in place (builds both)
+	e2e/tools/build.sh old
+	@$(call timed,older etcds,$(CARGO) test --release --workspace --test backup adopt::versions -- --ignored --nocapture --test-threads=1)
 
 .PHONY: differential
 differential: build tools ## Random operations against a real etcd, a new seed each time (endless: stop it)
@@ -129,7 +135,7 @@ crash: build tools ## 2,000 kills under load, each audited (half an hour)
 .PHONY: chaos
 chaos: build tools ## The same at full length, on five members too, and a control plane (half an hour)
 	@$(call timed,chaos,ENGRAM_CHAOS=1 $(CARGO) test --release --workspace --test cluster -- --include-ignored --nocapture --test-threads=1)
-	@$(call timed,chaos: kubernetes,ENGRAM_CHAOS=1 $(CARGO) test --release --workspace --test kubernetes -- survives moves_from_etcd --include-ignored --nocapture --test-threads=1)
+	@$(call timed,chaos: kubernetes,ENGRAM_CHAOS=1 $(CARGO) test --release --workspace --test kubernetes -- survives moves_from_etcd is_a_user --include-ignored --nocapture --test-threads=1)
 
 # Every story at full length goes on whatever became of the one before; what was seen is written down.
 FAULTS_REPORT = docs/evidence/faults-$(shell date +%F)-$(shell git rev-parse --short HEAD).md

@@ -6,11 +6,11 @@
 
 mod auth;
 mod bad_input;
+mod clients;
 mod crash_audit;
 mod damaged_log;
 mod data_directory;
 mod differential;
-mod etcd3gw;
 mod etcdctl;
 mod full_disk;
 mod gateway;

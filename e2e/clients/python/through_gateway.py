@@ -1,4 +1,4 @@
-"""What Python's etcd3gw does through the JSON gateway; the port is the argument, a line is an answer."""
+"""What Python's etcd3gw does through the JSON gateway; the address is the argument, a line is an answer."""
 
 import sys
 import threading
@@ -6,7 +6,8 @@ import threading
 from etcd3gw.client import Etcd3Client
 from etcd3gw.lock import Lock
 
-client = Etcd3Client(host="127.0.0.1", port=int(sys.argv[1]), api_path="/v3/")
+host, port = sys.argv[1].rsplit(":", 1)
+client = Etcd3Client(host=host, port=int(port), api_path="/v3/")
 print(client.status()["version"], client.members()[0]["name"])
 print(client.put("a", "1"), client.get("a"), client.get("nothing"))
 print(client.create("new", "x"), client.create("new", "y"), client.replace("new", "x", "z"))
