@@ -78,6 +78,11 @@ func (b *bench) measureStore(store string, rows []row) ([]result, error) {
 		if err := b.fill(s, store); err != nil {
 			return nil, err
 		}
+		if store == storeUsers {
+			if err := b.makeUsers(s); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if store != storeNone {
 		b.pause(settle)
@@ -108,6 +113,23 @@ func (b *bench) fill(s *server, store string) error {
 	_, err := b.load(s, offered{"load"}.with("-keys", keys, "-value-bytes", valueBytes,
 		"-batch", loadBatch, "-conns", 4, "-callers", 16), false)
 	return err
+}
+
+// userAndPassword is who calls where authentication is on; a role with two ranges says what they may.
+const userAndPassword = "alice:pw"
+
+// makeUsers turns authentication on.
+func (b *bench) makeUsers(s *server) error {
+	for _, line := range []string{
+		"user add root:pw", "user grant-role root root", "user add " + userAndPassword, "role add r",
+		"role grant-permission r read 0 1", "role grant-permission r readwrite a --from-key",
+		"role grant-permission r readwrite / 0", "user grant-role alice r", "auth enable",
+	} {
+		if _, err := b.etcdctl(s, strings.Fields(line)...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // measureRow alternates the sides: A B, B A, A B.

@@ -41,9 +41,10 @@ const (
 	storeSmall = "keys of 256 B"
 	storeMany  = "many keys of 256 B"
 	storeThree = "three members, keys of 1 KB"
+	storeUsers = "users, keys of 1 KB"
 )
 
-var storeOrder = []string{storeNone, storeKB, storeThree, storeSmall, storeMany}
+var storeOrder = []string{storeNone, storeKB, storeUsers, storeThree, storeSmall, storeMany}
 
 // goal is a target of the performance table.
 type goal struct {
@@ -98,7 +99,8 @@ type row struct {
 // allRows returns the rows in the order in which they run: those that leave their store as it was
 // come first.
 func (b *bench) allRows() []row {
-	rows := append(b.callRows(), b.clusterRows()...)
+	rows := append(b.callRows(), b.userRows()...)
+	rows = append(rows, b.clusterRows()...)
 	rows = append(rows, b.listRows(storeSmall, b.sizes.keys, 20)...)
 	rows = append(rows, row{
 		name: "rss", title: fmt.Sprintf("resident memory after loading %s keys (64 B + 256 B)", short(b.sizes.manyKeys)),
@@ -106,6 +108,23 @@ func (b *bench) allRows() []row {
 	})
 	rows = append(rows, b.listRows(storeMany, b.sizes.manyKeys, 200*b.shrunk())...)
 	return append(rows, b.wholeStoreRows()...)
+}
+
+// userRows are cheap calls of a user with a simple token, where authentication is on.
+func (b *bench) userRows() []row {
+	calls := func(name, title string, o offered) row {
+		return row{
+			name: name, title: title, unit: "µs CPU", store: storeUsers, goal: timesBetter(2),
+			measure: func(b *bench, s *server) (sample, error) {
+				return b.perCall(s, b.onKB(o.with("-total", b.sizes.calls, "-user", userAndPassword)))
+			},
+		}
+	}
+	one := []any{"-conns", 1, "-callers", 64}
+	return []row{
+		calls("user-put-1x64", "as a user with a token: put 1 KB, 1 × 64", offered{"put"}.with(one...)),
+		calls("user-get-1x64", "as a user with a token: get, linearizable, 1 × 64", offered{"get"}.with(one...)),
+	}
 }
 
 // clusterRows are calls of three members, on the leader; what all of them use is summed.

@@ -59,6 +59,7 @@ type config struct {
 	oneStream  bool
 	timeout    time.Duration
 	serverPID  int
+	user       string
 	seed       uint64
 }
 
@@ -115,6 +116,7 @@ func parse(workload string, args []string) (config, error) {
 	f.BoolVar(&c.oneStream, "one-stream", false, "lease-keepalive: one stream a caller")
 	f.DurationVar(&c.timeout, "timeout", 30*time.Minute, "give up after this time")
 	f.IntVar(&c.serverPID, "server-pid", 0, "measure CPU and memory of this process")
+	f.StringVar(&c.user, "user", "", "NAME:PASSWORD: all callers are that user, with one token")
 	f.Uint64Var(&c.seed, "seed", 1, "seed of keys and values")
 	if err := f.Parse(args); err != nil {
 		return c, err

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/metadata"
 
 	"engram.dev/e2e/tools/internal/endpoint"
@@ -94,6 +96,13 @@ func measure(name string, w workload, c config) (*Result, error) {
 	defer cancel()
 	// clientv3 sends this with every call.
 	ctx = metadata.AppendToOutgoingContext(ctx, "client-api-version", "3.7")
+	if c.user != "" {
+		token, err := authenticate(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		ctx = metadata.AppendToOutgoingContext(ctx, "token", token)
+	}
 	b := &bench{config: c, ctx: ctx, keySet: newKeySet(c.keys, c.keyBytes)}
 	if err := b.connect(w); err != nil {
 		return nil, err
@@ -126,6 +135,21 @@ func measure(name string, w workload, c config) (*Result, error) {
 		return nil, err
 	}
 	return result, nil
+}
+
+// authenticate returns a token of -user's.
+func authenticate(ctx context.Context, c config) (string, error) {
+	name, password, _ := strings.Cut(c.user, ":")
+	e, err := endpoint.Dial(c.addr)
+	if err != nil {
+		return "", err
+	}
+	defer e.Close()
+	answer, err := e.Auth.Authenticate(ctx, &pb.AuthenticateRequest{Name: name, Password: password})
+	if err != nil {
+		return "", fmt.Errorf("-user: %w", err)
+	}
+	return answer.Token, nil
 }
 
 // connect makes the connections and the callers, and prepares the workload.
