@@ -28,6 +28,7 @@ pub mod load;
 pub mod ports;
 pub mod probe;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod random;
 pub mod raw;

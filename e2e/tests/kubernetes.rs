@@ -19,6 +19,8 @@ mod paging;
 mod process;
 #[path = "kubernetes/restart.rs"]
 mod restart;
+#[path = "kubernetes/users.rs"]
+mod users;
 #[path = "kubernetes/watcher.rs"]
 mod watcher;
 
@@ -95,14 +97,32 @@ fn a_control_plane_moves_from_etcd_in_place() {
         deployment_becomes_pods(&cluster)
     });
     cluster.move_to_engram();
-    step(
+    let listed = watch_caches_begun(cluster.api());
+    let relisted = step(
         "etcd killed under writes, engram started on its directory",
         || restart::nothing_is_lost(&mut cluster, CORE),
+    );
+    assert!(!relisted, "a watch had to begin anew");
+    assert_eq!(
+        watch_caches_begun(cluster.api()),
+        listed,
+        "an informer of the apiserver's had to list again"
     );
     step("controllers go on after that", || {
         controllers_go_on(&mut cluster)
     });
     cluster.must_run();
+}
+
+/// How often the apiserver has filled its cache of each resource by a list.
+fn watch_caches_begun(api: Api) -> Vec<String> {
+    let metrics = api.text("/metrics");
+    let begun = "apiserver_watch_cache_initializations_total";
+    let lines = metrics.lines().filter(|line| line.starts_with(begun));
+    let mut lines: Vec<String> = lines.map(str::to_owned).collect();
+    assert!(lines.len() > 20, "{lines:?}");
+    lines.sort();
+    lines
 }
 
 /// Runs a part of the story and prints what it took.

@@ -8,12 +8,25 @@ use std::time::Duration;
 
 use super::Cluster;
 use crate::client::Client;
+use crate::users::Caller;
 
 /// How long the cluster may go on refusing a change of members: etcd wants every voter to have been
 /// connected for five seconds, and 90 % of the log at a learner that is promoted.
 const CHANGE_LIMIT: Duration = Duration::from_secs(30);
 
 impl Cluster {
+    /// Has this user ask for the members and their changes from here on, where there are users.
+    pub fn administer_as(&mut self, who: Caller) {
+        self.administrator = Some(who);
+    }
+
+    fn request<T>(&self, message: T) -> tonic::Request<T> {
+        match &self.administrator {
+            Some(who) => who.request(message),
+            None => tonic::Request::new(message),
+        }
+    }
+
     /// The members as the one at `asked` lists them (linearizably).
     ///
     /// # Panics
@@ -22,7 +35,7 @@ impl Cluster {
         let request = MemberListRequest { linearizable: true };
         let answer = self.runtime().block_on(async {
             let mut client = Client::lazy(self.server(asked).address());
-            client.cluster.member_list(request).await
+            client.cluster.member_list(self.request(request)).await
         });
         match answer {
             Ok(answer) => answer.into_inner().members,
@@ -40,6 +53,7 @@ impl Cluster {
     pub fn remove_member(&self, asked: usize, id: u64) {
         let request = MemberRemoveRequest { id };
         self.change(asked, &format!("removes member {id:x}"), async |client| {
+            let request = self.request(request);
             client.cluster.member_remove(request).await.map(drop)
         });
     }
@@ -72,6 +86,7 @@ impl Cluster {
     pub fn promote(&self, asked: usize, id: u64) {
         let request = MemberPromoteRequest { id };
         self.change(asked, &format!("promotes member {id:x}"), async |client| {
+            let request = self.request(request);
             client.cluster.member_promote(request).await.map(drop)
         });
     }
@@ -84,7 +99,8 @@ impl Cluster {
         };
         let name = self.server(place).name().to_owned();
         self.change(asked, &format!("adds member {name}"), async |client| {
-            client.cluster.member_add(request.clone()).await.map(drop)
+            let request = self.request(request.clone());
+            client.cluster.member_add(request).await.map(drop)
         });
         // As etcdctl prints it for the new member's flags: who has not started yet has no name.
         let listed = self.member_list(asked);

@@ -22,6 +22,7 @@ use tokio::runtime::{Handle, Runtime};
 
 use crate::proxy::Network;
 use crate::server::{Server, Setup};
+use crate::users::Caller;
 use crate::wallet::Wallet;
 use crate::{client, ports, tools};
 
@@ -102,6 +103,7 @@ impl Plan {
             own: self.own,
             is_secure: self.is_secure,
             paused: BTreeSet::new(),
+            administrator: None,
             runtime: client::runtime(),
         };
         for _ in 0..self.size {
@@ -148,6 +150,7 @@ pub struct Cluster {
     own: BTreeMap<usize, Own>,
     is_secure: bool,
     paused: BTreeSet<usize>,
+    administrator: Option<Caller>,
     runtime: Runtime,
 }
 

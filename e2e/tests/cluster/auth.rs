@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use engram_e2e::client::Client;
 use engram_e2e::cluster::{Cluster, LEADER_LIMIT, Plan};
-use engram_e2e::turn;
-use engram_e2e::users::{Caller, make_users};
+use engram_e2e::users::{Caller, PASSWORD, make_users};
+use engram_e2e::{tools, turn};
 use engram_proto::etcdserverpb::auth_client::AuthClient;
 use engram_proto::etcdserverpb::{
     AuthDisableRequest, AuthStatusRequest, AuthUserRevokeRoleRequest, LeaseGrantRequest,
@@ -159,4 +159,97 @@ fn leases_expire_and_keys_go(cluster: &Cluster) {
     });
 }
 
+/// Writes more than the log keeps for members that lag.
+async fn outgrow_the_log(cluster: &Cluster, place: usize) {
+    let mut client = Client::connect(cluster.addresses()[place]).await;
+    for _ in 0..FILLERS {
+        let filled = client.put("filler", vec![b'x'; FILLER_BYTES]).await;
+        filled.expect("a put while two of three are there");
+    }
+}
+
+/// Waits until the member knows the users.
+async fn knows_alice(cluster: &Cluster, place: usize) -> Caller {
+    let nobody = Caller::nobody(cluster.addresses()[place]).await;
+    let began = Instant::now();
+    loop {
+        match nobody.authenticate("alice").await {
+            Ok(token) => {
+                return Caller {
+                    token: Some(token),
+                    ..nobody
+                };
+            }
+            Err(refused) => assert!(began.elapsed() < LEADER_LIMIT, "{refused}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// HashKV of every member, as root asks for it.
+fn hashes(cluster: &Cluster, places: &[usize]) -> Vec<String> {
+    let mut ask = cluster.etcdctl_command(places);
+    let root = format!("--user=root:{PASSWORD}root");
+    let said = tools::must_succeed(ask.args([&root, "endpoint", "hashkv"]));
+    let hash = |line: &str| line.split(", ").skip(1).collect::<Vec<_>>().join(" ");
+    said.lines().map(hash).collect()
+}
+
+#[test]
+fn users_reach_a_member_that_was_away_and_one_that_joins() {
+    let _turn = turn::take("users by snapshot");
+    let plan = Plan::of(3).flag("--bcrypt-cost=4");
+    let plan = plan.flag("--snapshot-count=50");
+    let mut cluster = plan.flag("--snapshot-catchup-entries=10").start();
+    let runtime = cluster.runtime().clone();
+    let leader = cluster.wait_for_leader(LEADER_LIMIT).place;
+    let away = (leader + 1) % 3;
+    cluster.kill(away);
+    let root = runtime.block_on(async {
+        outgrow_the_log(&cluster, leader).await;
+        make_users(cluster.addresses()[leader], &["alice"]).await;
+        let root = Caller::user(cluster.addresses()[leader], "root").await;
+        put(&cluster, leader, &root, "alice/1")
+            .await
+            .expect("root may");
+        root
+    });
+    // For as long as the leader takes a member for one in touch, it holds the log for it.
+    std::thread::sleep(OUT_OF_TOUCH);
+    let mut compact = cluster.etcdctl_command(&[leader]);
+    let user = format!("--user=root:{PASSWORD}root");
+    tools::must_succeed(compact.args([&user, "compact", "20"]));
+    cluster.restart(away);
+    cluster.administer_as(root);
+    let joined = cluster.add_member(leader, false);
+    cluster.must_become_ready(joined);
+    for place in [away, joined] {
+        let metrics = cluster.server(place).metrics();
+        let received = |line: &str| line.starts_with(RECEIVED) && !line.ends_with(" 0");
+        assert!(metrics.lines().any(received), "no snapshot came to {place}");
+        runtime.block_on(async {
+            let alice = knows_alice(&cluster, place).await;
+            let found = get(&cluster, place, &alice, "alice/1").await;
+            assert_eq!(found.expect("alice may"), 1);
+            assert_eq!(said(put(&cluster, place, &alice, "bob").await), DENIED);
+            let nobody = Caller {
+                token: None,
+                ..alice
+            };
+            let refused = said(get(&cluster, place, &nobody, "alice/1").await);
+            assert_eq!(refused, "etcdserver: user name is empty");
+        });
+    }
+    let mut hashes = hashes(&cluster, &[0, 1, 2, joined]);
+    hashes.dedup();
+    assert_eq!(hashes.len(), 1, "{hashes:?}");
+}
+
 const DENIED: &str = "etcdserver: permission denied";
+/// More than the 64 MiB that the log keeps.
+const FILLERS: usize = 80;
+const FILLER_BYTES: usize = 1 << 20;
+/// Longer than the leader holds the log for a member that it does not hear.
+const OUT_OF_TOUCH: Duration = Duration::from_secs(7);
+/// What etcd counts at the receiver of a snapshot.
+const RECEIVED: &str = "etcd_network_snapshot_receive_success";

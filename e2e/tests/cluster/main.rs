@@ -15,6 +15,7 @@ mod histories;
 mod leader_kills;
 mod learner;
 mod leases;
+mod mixin;
 mod pauses;
 mod replacement;
 mod snapshots;

@@ -1,24 +1,18 @@
 //! A real Prometheus (Debian's package, which is built without Kubernetes' service discovery) on this
 //! machine. It is told the pods that there are, and scrapes them through `kubectl proxy`.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::{Child, Stdio};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use engram_e2e::kind::{Forward, Kind, wait_for};
-use engram_e2e::{ports, tools};
+use engram_e2e::prometheus::check;
+use engram_e2e::tools;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::lab::LIMIT;
 
 /// The alerts as the chart has them.
 const RULES: &str = "../charts/engram-operator/files/alerts.yaml";
-/// How long a query may take.
-const QUERY_LIMIT: Duration = Duration::from_secs(10);
 /// How often pods are scraped, in place of half a minute.
 const SCRAPE: &str = "2s";
 /// How long a condition of an alert has to hold, in place of minutes.
@@ -26,52 +20,26 @@ const HOLDS: &str = "2s";
 
 /// A Prometheus under way.
 pub struct Prometheus {
-    child: Child,
-    address: SocketAddr,
+    server: engram_e2e::prometheus::Prometheus,
     _proxy: Forward,
-    _directory: TempDir,
 }
 
 impl Prometheus {
     /// Starts it with the chart's rules, in which nothing is changed but how long a condition has to
     /// hold, and `changes` (text, and what takes its place).
     pub fn start(kind: &Arc<Kind>, changes: &[(&str, &str)]) -> Prometheus {
-        let directory = TempDir::with_prefix("engram-prometheus-").expect("a temporary directory");
         let proxy = kind.proxy();
-        let rules = directory.path().join("rules.yaml");
-        std::fs::write(&rules, sooner(changes)).expect("a file");
-        check(&rules);
-        let config = directory.path().join("prometheus.yaml");
-        let text = configuration(kind, proxy.address()).to_string();
-        std::fs::write(&config, text).expect("a file");
-        let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
-        let log = std::fs::File::create(directory.path().join("log")).expect("a file");
-        let mut command = tools::command(Path::new("prometheus"));
-        command
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!(
-                "--storage.tsdb.path={}",
-                directory.path().join("data").display()
-            ))
-            .arg(format!("--web.listen-address={address}"))
-            .stdout(Stdio::null())
-            .stderr(log);
-        let child = command.spawn();
-        let child = child.unwrap_or_else(|error| {
-            panic!("prometheus does not start ({error}): apt-get install prometheus")
-        });
+        let configuration = configuration(kind, proxy.address());
         Prometheus {
-            child,
-            address,
+            server: engram_e2e::prometheus::Prometheus::start(&configuration, &sooner(changes)),
             _proxy: proxy,
-            _directory: directory,
         }
     }
 
     /// Waits until a query has at least `series` answers.
     pub fn wait(&self, query: &str, series: usize) -> Vec<Value> {
         wait_for(&format!("{series} series of {query}"), LIMIT, || {
-            let answers = self.query(query)?;
+            let answers = self.server.query(query)?;
             (answers.len() >= series).then_some(answers)
         })
     }
@@ -83,38 +51,11 @@ impl Prometheus {
             1,
         );
     }
-
-    /// The series that a query has now; `None` if Prometheus does not answer.
-    fn query(&self, query: &str) -> Option<Vec<Value>> {
-        let mut stream = TcpStream::connect(self.address).ok()?;
-        stream.set_read_timeout(Some(QUERY_LIMIT)).ok()?;
-        let query: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        // With 1.0 the body comes as it is, up to the end.
-        write!(stream, "GET /api/v1/query?query={query} HTTP/1.0\r\n\r\n").ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        let body = text.split_once("\r\n\r\n")?.1;
-        let answer: Value = serde_json::from_str(body).ok()?;
-        answer["data"]["result"].as_array().cloned()
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        // Our own child, whatever became of it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// Has promtool read the chart's rules.
 pub fn rules_are_valid() {
     check(&tools::directory().join(RULES));
-}
-
-fn check(rules: &Path) {
-    let mut promtool = tools::command(Path::new("promtool"));
-    tools::must_succeed(promtool.args(["check", "rules"]).arg(rules));
 }
 
 /// The chart's rules with shorter times.

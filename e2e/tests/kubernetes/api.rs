@@ -89,6 +89,18 @@ impl Api {
             .ok(path)
     }
 
+    /// A page that is no JSON.
+    pub fn text(self, path: &str) -> String {
+        let read = || {
+            let (status, mut reader) = self.open("GET", path, None, ANSWER_TIMEOUT)?;
+            assert_eq!(status, 200, "{path}");
+            let mut text = String::new();
+            reader.read_to_string(&mut text)?;
+            Ok::<_, io::Error>(text)
+        };
+        read().unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
     /// Whether `path` answers 200 at all.
     pub fn answers(self, path: &str) -> bool {
         self.send("GET", path, None)

@@ -30,8 +30,9 @@ pub struct Ledger {
     pub unknown: BTreeSet<String>,
 }
 
-/// Kills and restarts the datastore under a client that creates config maps below `namespace`.
-pub fn nothing_is_lost(cluster: &mut Cluster, namespace: &str) {
+/// Kills and restarts the datastore under a client that creates config maps below `namespace`. Whether
+/// the client's watch had to list again.
+pub fn nothing_is_lost(cluster: &mut Cluster, namespace: &str) -> bool {
     let api = cluster.api();
     let path = format!("{namespace}/configmaps");
     let list = api.get(&path);
@@ -65,7 +66,7 @@ pub fn nothing_is_lost(cluster: &mut Cluster, namespace: &str) {
     });
     let ledger = ledger.into_inner().expect("no holder panics");
     check_state(api, &path, &ledger);
-    check_watch(&watch, &ledger);
+    check_watch(&watch, &ledger)
 }
 
 /// Creates config maps until told to stop, and notes what it is told.
@@ -125,8 +126,8 @@ pub fn check_state(api: Api, path: &str, ledger: &Ledger) {
     }
 }
 
-/// A watch tells of every write once, in order.
-pub fn check_watch(watch: &Watcher, ledger: &Ledger) {
+/// A watch tells of every write once, in order. Whether it had to list again.
+pub fn check_watch(watch: &Watcher, ledger: &Ledger) -> bool {
     let missing = || {
         let events = watch.events();
         let seen: BTreeSet<&str> = events.iter().map(|event| event.name.as_str()).collect();
@@ -165,4 +166,5 @@ pub fn check_watch(watch: &Watcher, ledger: &Ledger) {
     if relisted {
         println!("          (the apiserver had the watcher list again, as it may)");
     }
+    relisted
 }

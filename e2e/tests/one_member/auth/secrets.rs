@@ -1,5 +1,5 @@
-//! Passwords and tokens are told to nobody: no log of any level, no metric, no page, no file but the
-//! hashes that the store needs.
+//! CVE-2021-28235: passwords and tokens are told to nobody: no log of any level, no metric, no page, no
+//! file but the hashes that the store needs.
 
 use std::path::Path;
 

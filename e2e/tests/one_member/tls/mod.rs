@@ -1,6 +1,8 @@
 //! TLS with the real etcdctl: who is let in, rotation under running clients, certificates that the
 //! server makes itself.
 
+mod advisories;
+mod kubeadm;
 mod rotation;
 mod users;
 
