@@ -5,6 +5,8 @@
 //! read     store ─► format ─► records in revision order
 //! restore  read ─► engram-server's offline restore, HashKV compared with the manifest ─► a data directory
 //! verify   restore into a scratch directory
+//! point    a moment ─► the backup and the part of the log archive (engram-archive) that make it
+//! replay   the archive's segments behind a backup that was read, up to that moment
 //! copy     store ─► another store, the manifest last
 //! prune    retention (pure) ─► store, the manifest first
 //! ```
@@ -27,9 +29,11 @@ pub mod create;
 pub mod format;
 mod lineage;
 mod members;
+pub mod point;
 mod progress;
 pub mod prune;
 pub mod read;
+mod replay;
 pub mod restore;
 pub mod retention;
 pub mod source;

@@ -1,17 +1,30 @@
 //! Pruning: what the rules let go of is removed, and what an attempt left behind unfinished.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use engram_archive::{Archive, ArchiveError};
 use serde::Serialize;
 
-use crate::format::{BackupId, Selector};
+use crate::format::{BackupId, Manifest, Selector};
 use crate::retention::Retention;
 use crate::store::{BackupStore, Listed, Listing, StoreError, is_selected, must_be_clear};
 
 /// How long nothing must have been written to an unfinished backup before it is taken for
 /// abandoned: longer than any pause of one that is still being made.
 const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// Why not everything was pruned.
+#[derive(Debug, thiserror::Error)]
+pub enum PruneError {
+    /// The store refuses, or it is not clear whose backups are meant.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The log archive cannot be looked through.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+}
 
 /// Whose backups are pruned, and which of them are kept. Nobody else's are looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +54,8 @@ pub struct Pruned {
     pub refuted: Vec<BackupId>,
     /// Backups of another owner or another cluster.
     pub others: Vec<BackupId>,
+    /// Segments of the log archive that no backup is gone on from with.
+    pub segments: u64,
 }
 
 /// Removes the backups in a cluster's directory that are in `scope` and that its rules do not keep;
@@ -54,9 +69,14 @@ pub async fn prune(
     cluster: &BackupId,
     scope: &Scope,
     dry_run: bool,
-) -> Result<Pruned, StoreError> {
+) -> Result<Pruned, PruneError> {
     let now = Utc::now();
     let mut listing = store.list(cluster).await?;
+    let all: Vec<Manifest> = listing
+        .backups
+        .iter()
+        .map(|one| one.manifest.clone())
+        .collect();
     let mut pruned = Pruned {
         damaged: listing.damaged.iter().map(|(id, _)| id.clone()).collect(),
         ..Pruned::default()
@@ -76,7 +96,38 @@ pub async fn prune(
             store.remove(cluster, id).await?;
         }
     }
+    let gone = &pruned.removed;
+    let stay = all.iter().filter(|one| !gone.contains(&one.id));
+    pruned.segments = prune_archive(store, cluster, stay, dry_run).await?;
     Ok(pruned)
+}
+
+/// Removes what lies in the log archive before the oldest backup that stays, of whatever owner: nobody
+/// can go on from there. Of a cluster without backups everything stays.
+async fn prune_archive<'m>(
+    store: &BackupStore,
+    cluster: &BackupId,
+    stay: impl Iterator<Item = &'m Manifest>,
+    dry_run: bool,
+) -> Result<u64, PruneError> {
+    let mut oldest: BTreeMap<&str, i64> = BTreeMap::new();
+    for manifest in stay {
+        let revision = oldest
+            .entry(&manifest.cluster_id)
+            .or_insert(manifest.revision);
+        *revision = manifest.revision.min(*revision);
+    }
+    let archive = Archive::new(store.objects(), cluster);
+    let mut segments = 0;
+    for whose in archive.owners().await? {
+        let Some(revision) = oldest.get(whose.cluster_id.as_str()) else {
+            continue;
+        };
+        for span in archive.spans(&whose).await? {
+            segments += archive.prune(&span, *revision, dry_run).await?;
+        }
+    }
+    Ok(segments)
 }
 
 /// Leaves what the rules count: of this owner, of the clusters that are meant and those that these

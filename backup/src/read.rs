@@ -1,5 +1,6 @@
 //! Reading a backup back, chunk by chunk, every byte checked.
 
+use engram_archive::ArchiveError;
 use engram_proto::backup as pb;
 use engram_server::snapshot::file::{AuthRow, auth_tables};
 use engram_server::snapshot::restore::{Restore, RestoreError, Totals};
@@ -38,6 +39,9 @@ pub enum ReadError {
         /// What is wrong.
         what: &'static str,
     },
+    /// The log archive behind it cannot be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// It cannot be written to the data directory.
     #[error(transparent)]
     Restore(#[from] RestoreError),
@@ -52,6 +56,7 @@ impl ReadError {
         match self {
             ReadError::Chunk { .. } | ReadError::Contents { .. } => true,
             ReadError::Store(error) => error.is_missing(),
+            ReadError::Archive(error) => error.is_damage(),
             ReadError::Restore(error) => matches!(
                 error,
                 RestoreError::Record(_) | RestoreError::OutOfOrder(_) | RestoreError::State(_)
@@ -182,10 +187,13 @@ fn take(feeding: &mut Feeding, chunk: &Unpacked) -> Result<(), FeedError> {
         // Members are made by the restore. They are read all the same, so that a verified backup is
         // whole.
         Kind::Members => chunk.messages(|_: pb::Member| Ok(())),
+        Kind::Notes | Kind::Moments => {
+            Err(ChunkError::Nonsense("it is a chunk of a log archive").into())
+        }
     }
 }
 
-fn auth_row(row: pb::AuthRow) -> AuthRow {
+pub(crate) fn auth_row(row: pb::AuthRow) -> AuthRow {
     AuthRow {
         bucket: row.bucket,
         key: row.key.into(),
@@ -193,7 +201,7 @@ fn auth_row(row: pb::AuthRow) -> AuthRow {
     }
 }
 
-fn record_of(record: pb::Record) -> RevisionRecord {
+pub(crate) fn record_of(record: pb::Record) -> RevisionRecord {
     RevisionRecord {
         pair: RevisionPair {
             main: Revision(record.revision),

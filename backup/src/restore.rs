@@ -9,7 +9,9 @@ use engram_server::storage::{Identity, IdentityError};
 
 use crate::Progress;
 use crate::format::Manifest;
+use crate::point::Point;
 use crate::read::{self, Feeding, ReadError};
+use crate::replay;
 use crate::store::BackupStore;
 
 /// Why nothing was restored.
@@ -109,14 +111,69 @@ pub async fn restore(
     Ok(restored.map_err(ReadError::from)?)
 }
 
-/// Compares revision, compact revision and HashKV of what was restored with the manifest.
-async fn compare(manifest: &Manifest, mut feeding: Feeding) -> Result<Feeding, RestoreFailed> {
+/// What a restore to a moment made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestoredTo {
+    /// The directory.
+    pub restored: Restored,
+    /// HashKV at the moment's revision, before any bump.
+    pub hash_kv: KeyValueHash,
+}
+
+/// Restores the moment that `point` is the way to, into a directory that is not there yet, or empty.
+///
+/// # Errors
+/// See [`restore`].
+pub async fn restore_to(
+    store: &BackupStore,
+    point: &Point,
+    target: &Target,
+    progress: &dyn Progress,
+) -> Result<RestoredTo, RestoreFailed> {
+    let manifest = &point.manifest;
+    let member = offline::new_member(&target.member)?;
+    let restore = Restore::begin(&target.data_dir, member).map_err(ReadError::from)?;
+    let mut feeding = read::feed(store, manifest, restore, progress).await?;
+    // Hashing writes what it is told of: these are not the moment's yet.
+    let leases = std::mem::take(&mut feeding.totals.leases);
+    let auth = std::mem::take(&mut feeding.totals.auth);
+    feeding = compare(manifest, feeding).await?;
+    feeding.totals.leases = leases;
+    feeding.totals.auth = auth;
+    if let Some(behind) = &point.behind {
+        feeding = replay::replay(store, &manifest.cluster, behind, feeding, progress).await?;
+    }
+    let (feeding, hash_kv) = hash(feeding).await?;
+    let bump = target.bump;
+    let origin = origin_of(store, point);
+    let finish = move || feeding.restore.finish(&feeding.totals, bump, &origin);
+    let finished = tokio::task::spawn_blocking(finish).await;
+    let restored = finished.map_err(ReadError::from)?;
+    Ok(RestoredTo {
+        restored: restored.map_err(ReadError::from)?,
+        hash_kv,
+    })
+}
+
+/// What a data directory says that was restored to a moment: the backup, `@` and the revision.
+pub fn origin_of(store: &BackupStore, point: &Point) -> String {
+    let manifest = &point.manifest;
+    let path = store.path_of(&manifest.cluster, &manifest.id);
+    format!("{path}@{}", point.revision)
+}
+
+async fn hash(mut feeding: Feeding) -> Result<(Feeding, KeyValueHash), RestoreFailed> {
     let hashing = tokio::task::spawn_blocking(move || {
         let hashed = feeding.restore.hash_kv(&feeding.totals);
         (feeding, hashed)
     });
     let (feeding, hashed) = hashing.await.map_err(ReadError::from)?;
-    let hashed = hashed.map_err(ReadError::from)?;
+    Ok((feeding, hashed.map_err(ReadError::from)?))
+}
+
+/// Compares revision, compact revision and HashKV of what was restored with the manifest.
+async fn compare(manifest: &Manifest, feeding: Feeding) -> Result<Feeding, RestoreFailed> {
+    let (feeding, hashed) = hash(feeding).await?;
     match difference(manifest, &hashed) {
         None => Ok(feeding),
         Some((what, found, expected)) => Err(RestoreFailed::Different {

@@ -16,7 +16,6 @@
 mod error;
 mod find;
 mod list;
-mod open;
 mod publish;
 mod remove;
 #[cfg(test)]
@@ -27,6 +26,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use engram_objects::Objects;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
@@ -56,6 +56,28 @@ impl fmt::Debug for BackupStore {
 }
 
 impl BackupStore {
+    /// Opens the store that a URL names ([`Objects::open`]). Nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// The URL names none.
+    pub fn open(url: &str) -> Result<BackupStore, StoreError> {
+        let opened = Objects::open(url)?;
+        Ok(BackupStore {
+            objects: opened.raw().clone(),
+            prefix: opened.prefix().clone(),
+            shown: opened.url().to_owned(),
+        })
+    }
+
+    /// The store, for what else lies in it.
+    pub fn objects(&self) -> Objects {
+        Objects::new(
+            self.objects.clone(),
+            self.prefix.clone(),
+            self.shown.clone(),
+        )
+    }
+
     /// The store's URL without options.
     pub fn url(&self) -> &str {
         &self.shown

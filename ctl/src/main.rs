@@ -71,6 +71,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Member { command } => verbs::member::member(global, command).await,
         Command::Snapshot { command } => verbs::snapshot::snapshot(global, command).await,
         Command::Backup { command } => verbs::backup::backup(global, command).await,
+        Command::Archive { command } => verbs::archive::archive(global, command).await,
         Command::Restore(restore) => verbs::restore::restore(global, restore).await,
         Command::Adopt(adopt) => verbs::adopt::adopt(global, &adopt),
         Command::Version => {

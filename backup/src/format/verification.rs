@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::manifest::Manifest;
-use super::sealed;
+use engram_objects::sealed;
 
 /// The number of this object's format.
 const FORMAT: u32 = 1;

@@ -1,5 +1,7 @@
 //! Why a store cannot be used, and what to do about it.
 
+use engram_objects::{ObjectError, advice, is_missing, root_cause};
+
 use crate::format::{BackupId, ManifestError, Whose};
 
 /// Why the store cannot be used.
@@ -87,58 +89,17 @@ impl StoreError {
     /// Whether an object that should be there is not. A bucket that is away says nothing of it.
     pub(crate) fn is_missing(&self) -> bool {
         match self {
-            StoreError::Store { source, .. } => {
-                matches!(source, object_store::Error::NotFound { .. })
-                    && !format!("{source:?}").contains("NoSuchBucket")
-            }
+            StoreError::Store { source, .. } => is_missing(source),
             _ => false,
         }
     }
 }
 
-/// What lies at the bottom of an error: the layers above it only repeat it.
-pub(super) fn root_cause(error: &object_store::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    let shown = cause.to_string();
-    // Stores answer with pages of XML; the beginning says what is wrong.
-    match shown.char_indices().nth(600) {
-        Some((end, _)) => format!("{}…", &shown[..end]),
-        None => shown,
+impl From<ObjectError> for StoreError {
+    fn from(error: ObjectError) -> StoreError {
+        match error {
+            ObjectError::Url { url, what } => StoreError::Url { url, what },
+            ObjectError::Store { place, source } => StoreError::Store { place, source },
+        }
     }
 }
-
-/// What an error means, and what to do.
-fn advice(error: &object_store::Error) -> &'static str {
-    use object_store::Error;
-    let said = format!("{error:?}");
-    let is_unknown_key = [
-        "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
-        "NoCredentials",
-    ]
-    .iter()
-    .any(|code| said.contains(code));
-    match error {
-        Error::Unauthenticated { .. } => UNKNOWN_KEY,
-        _ if is_unknown_key => UNKNOWN_KEY,
-        Error::PermissionDenied { .. } => {
-            "the store refuses these credentials: allow them to list, read, write and delete here"
-        }
-        _ if said.contains("NoSuchBucket") => {
-            "there is no such bucket: create it, or correct --store"
-        }
-        Error::NotFound { .. } => "it is not there",
-        _ if said.contains("InvalidCertificate") => UNTRUSTED,
-        _ => "the store failed",
-    }
-}
-
-const UNKNOWN_KEY: &str =
-    "the store does not know these credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
-
-/// What is to be done about a certificate that is not believed.
-pub(super) const UNTRUSTED: &str = "the store's certificate is not accepted: set SSL_CERT_FILE to a bundle that \
-    holds its authority, or correct the endpoint";

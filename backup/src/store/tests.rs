@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::format::{ChunkEntry, Manifest, Selector, Verification, Whose};
-use crate::prune::{Pruned, Scope, prune};
+use crate::prune::{PruneError, Pruned, Scope, prune};
 use crate::retention::Retention;
 use tempfile::TempDir;
 
@@ -63,7 +63,7 @@ async fn keep_last_of(
     store: &BackupStore,
     whose: &[&str],
     owner: Option<&str>,
-) -> Result<Pruned, StoreError> {
+) -> Result<Pruned, PruneError> {
     let scope = Scope {
         selectors: selectors(whose),
         owner: owner.map(str::to_owned),
@@ -200,7 +200,10 @@ async fn a_cluster_of_the_same_name_neither_prunes_nor_is_restored_by_accident()
         assert!(refused.contains(part), "{refused}");
     }
     let refused = keep_last_of(&store, &[], None).await;
-    assert!(matches!(refused, Err(StoreError::Mixed { .. })));
+    assert!(matches!(
+        refused,
+        Err(PruneError::Store(StoreError::Mixed { .. }))
+    ));
     assert_eq!(ids(&store, "demo").await.len(), 5, "nothing was removed");
     assert_eq!(latest(&store, &["aa"]).await.expect("found"), "aa-3");
     let pruned = keep_last(&store, &["bb"], None).await;

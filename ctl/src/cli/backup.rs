@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use engram_backup::format::{Selector, Whose, WhoseError};
 
@@ -202,6 +203,56 @@ pub struct PruneRules {
     pub min_keep: usize,
 }
 
+/// A moment in a cluster's history.
+#[derive(Args, Clone, Debug, Default)]
+#[group(multiple = false)]
+pub struct Moment {
+    /// The last moment at this revision, out of a full backup and the log archive behind it
+    #[arg(long)]
+    pub to_revision: Option<i64>,
+    /// The last moment not after this time (RFC 3339, 2026-11-29T14:30:00Z), likewise
+    #[arg(long, value_parser = time)]
+    pub to_time: Option<DateTime<Utc>>,
+    /// The last moment in the log archive, likewise
+    #[arg(long)]
+    pub to_end: bool,
+}
+
+fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    let time = DateTime::parse_from_rfc3339(text);
+    time.map(|time| time.to_utc())
+        .map_err(|error| format!("{error}: a time is written like 2026-11-29T14:30:00Z"))
+}
+
+/// `archive`.
+#[derive(Debug, Subcommand)]
+pub enum Archive {
+    /// List what can be restored: the chains of the archive, from where to where each goes
+    List {
+        /// Where.
+        #[command(flatten)]
+        store: StoreFlag,
+    },
+    /// Read every segment, and compare each with its checksums and with the one before it
+    Verify {
+        /// Where.
+        #[command(flatten)]
+        store: StoreFlag,
+    },
+    /// Say which backup and which revision a restore to a moment would make; change nothing
+    Plan {
+        /// Where.
+        #[command(flatten)]
+        store: StoreFlag,
+        /// The full backup to begin with, or "latest": the last one that fits
+        #[arg(long, default_value = "latest")]
+        backup: String,
+        /// Which moment.
+        #[command(flatten)]
+        moment: Moment,
+    },
+}
+
 /// `restore`.
 #[derive(Args, Debug)]
 pub struct Restore {
@@ -211,6 +262,9 @@ pub struct Restore {
     /// Its id, or "latest"
     #[arg(long, default_value = "latest")]
     pub backup: String,
+    /// Which moment, if not the backup's own.
+    #[command(flatten)]
+    pub moment: Moment,
     /// As whom, and where to.
     #[command(flatten)]
     pub target: RestoreTarget,

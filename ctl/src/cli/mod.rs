@@ -19,7 +19,9 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 
 pub use self::adopt::Adopt;
 pub use self::auth::{Auth, Keys, Permission, Role, Secret, User};
-pub use self::backup::{Backup, PruneRules, Restore, RestoreTarget, Snapshot, StoreFlag};
+pub use self::backup::{
+    Archive, Backup, Moment, PruneRules, Restore, RestoreTarget, Snapshot, StoreFlag,
+};
 pub use self::cluster::{Alarm, ClusterScope, Endpoint, Lease, Member};
 pub use self::duration::duration;
 pub use self::kv::{Compaction, Del, Get, Order, Put, Request, SortBy, Txn, Watch};
@@ -212,6 +214,12 @@ pub enum Command {
         /// Which.
         #[command(subcommand)]
         command: Snapshot,
+    },
+    /// The log archive beside the backups: every revision, as members write it with --archive-url
+    Archive {
+        /// What about it.
+        #[command(subcommand)]
+        command: Archive,
     },
     /// Backups in an object store or a directory
     Backup {

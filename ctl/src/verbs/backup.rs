@@ -341,7 +341,7 @@ async fn prune(
     let pruned = remove_expired(&store, &cluster, &scope, dry_run).await?;
     let value = json!(pruned);
     // What stays may be a long list, and where results are read there is little room.
-    let gone = json!({ "removed": pruned.removed, "abandoned": pruned.abandoned });
+    let gone = json!({ "removed": pruned.removed, "abandoned": pruned.abandoned, "segments": pruned.segments });
     output::result(global, &gone)?;
     let text = || {
         let what = if dry_run { "would remove" } else { "removed" };
@@ -352,7 +352,11 @@ async fn prune(
             .iter()
             .map(|id| format!("kept {id}\n"))
             .collect();
-        format!("{removed}{kept}").into()
+        let segments = match pruned.segments {
+            0 => String::new(),
+            count => format!("{what} {count} segments of the log archive\n"),
+        };
+        format!("{removed}{kept}{segments}").into()
     };
     output::answer(global, text, || value.clone())
 }

@@ -1,6 +1,7 @@
 //! One file a family of verbs.
 
 pub mod adopt;
+pub mod archive;
 pub mod auth;
 pub mod backup;
 pub mod endpoint;

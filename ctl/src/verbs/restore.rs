@@ -3,12 +3,17 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use engram_backup::restore::{Outcome, Target, earlier, restore as write};
+use engram_backup::point::When;
+use engram_backup::restore::{
+    Outcome, Target, earlier, origin_of, restore as write, restore_to as write_to,
+};
 use engram_backup::store::{BackupStore, LATEST};
 use engram_server::node::offline::MemberFlags;
 use engram_server::snapshot::restore::{Bump, Restored};
+use engram_server::storage::Identity;
 use serde_json::{Value, json};
 
+use super::archive::{self, when};
 use super::backup::find;
 use crate::cli::{Global, Restore, RestoreTarget};
 use crate::failure::Failure;
@@ -77,6 +82,9 @@ pub fn value(restored: &Restored, destination: &Destination, from: &str) -> Valu
 /// `restore`.
 pub async fn restore(global: &Global, restore: Restore) -> Result<(), Failure> {
     let destination = Destination::of(&restore.target)?;
+    if let Some(when) = when(&restore.moment) {
+        return restore_to(global, &restore, &destination, when).await;
+    }
     // A backup that ends between two members' restores would have them differ for ever.
     if restore.backup == LATEST && is_for_several(&destination.member) {
         return Err(Failure::arguments(
@@ -122,6 +130,79 @@ pub async fn restore(global: &Global, restore: Restore) -> Result<(), Failure> {
     let mut value = value(&restored, &destination, &from);
     value["backupOf"] = json!(manifest.whose());
     say(global, &value, &line)
+}
+
+/// `restore` to a moment.
+async fn restore_to(
+    global: &Global,
+    restore: &Restore,
+    destination: &Destination,
+    when: When,
+) -> Result<(), Failure> {
+    // The archive goes on between two members' restores.
+    if when == When::End && is_for_several(&destination.member) {
+        return Err(Failure::arguments(
+            "--to-end means another moment for each of several members: take the revision that `engramctl archive plan --to-end` says, with --to-revision",
+        ));
+    }
+    let target = Target {
+        data_dir: destination.data_dir.clone(),
+        member: destination.member.clone(),
+        bump: destination.bump,
+    };
+    if let Some(Outcome::AlreadyThere { identity, origin }) = earlier(&target)? {
+        return there_already(global, &target, &identity, &origin, when);
+    }
+    let store = BackupStore::open(&restore.store.store)?;
+    let point = archive::find(&store, &restore.store, &restore.backup, when).await?;
+    let bars = Bars::new();
+    let made = write_to(&store, &point, &target, &bars).await?;
+    drop(bars);
+    let from = origin_of(&store, &point);
+    let line = format!(
+        "restored {from} to {} at revision {}, HashKV {} at revision {}",
+        target.data_dir.display(),
+        made.restored.revision,
+        made.hash_kv.hash,
+        made.hash_kv.hash_revision
+    );
+    let mut value = value(&made.restored, destination, &from);
+    value["backupOf"] = json!(point.manifest.whose());
+    value["plan"] = archive::plan_value(&point);
+    value["hashKV"] = json!(made.hash_kv.hash);
+    value["hashRevision"] = json!(made.hash_kv.hash_revision.0);
+    value["compactRevision"] = json!(made.hash_kv.compact_revision.0);
+    say(global, &value, &line)
+}
+
+/// A pod that is started again runs its restore again; it may have served since.
+fn there_already(
+    global: &Global,
+    target: &Target,
+    identity: &Identity,
+    origin: &str,
+    when: When,
+) -> Result<(), Failure> {
+    let dir = target.data_dir.display();
+    let revision = origin.rsplit_once('@').map(|(_, revision)| revision);
+    let is_another = match when {
+        When::Revision(wanted) => revision != Some(wanted.to_string().as_str()),
+        When::Time(_) | When::End => revision.is_none(),
+    };
+    if is_another {
+        return Err(Failure::new(format!(
+            "{dir} was restored from {origin} before: remove it to restore another moment there"
+        )));
+    }
+    eprintln!(
+        "{dir} was restored from {origin} before, and is member {}'s: nothing to do",
+        identity.member
+    );
+    let value = json!({
+        "restored": false, "from": origin, "dataDir": target.data_dir,
+        "clusterID": identity.cluster.to_string(), "memberID": identity.member.to_string(),
+    });
+    say(global, &value, "nothing to do")
 }
 
 fn say(global: &Global, value: &Value, line: &str) -> Result<(), Failure> {

@@ -9,8 +9,8 @@ use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
-use super::error::{UNTRUSTED, root_cause};
-use super::{BackupStore, StoreError};
+use crate::error::{UNTRUSTED, root_cause};
+use crate::{ObjectError, Objects};
 
 /// How long a request may take: a chunk of 8 MiB over a slow line.
 const REQUEST_LIMIT: Duration = Duration::from_secs(120);
@@ -20,17 +20,17 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const RETRIES_MAX: usize = 5;
 const RETRY_LIMIT: Duration = Duration::from_secs(60);
 
-impl BackupStore {
+impl Objects {
     /// Opens the store that a URL names: `file:///directory`, or
     /// `s3://bucket/prefix?endpoint=…&region=…&allow_http=true` with credentials from the `AWS_*`
     /// environment (else what the machine's role gives). Nothing is asked of it yet.
     ///
     /// # Errors
     /// The URL names none.
-    pub fn open(text: &str) -> Result<BackupStore, StoreError> {
+    pub fn open(text: &str) -> Result<Objects, ObjectError> {
         let shown = text.split('?').next().unwrap_or_default();
         let shown = shown.trim_end_matches('/').to_owned();
-        let refuse = |what: String| StoreError::Url {
+        let refuse = |what: String| ObjectError::Url {
             url: shown.clone(),
             what,
         };
@@ -48,11 +48,7 @@ impl BackupStore {
             "s3" => Path::from_url_path(url.path()).map_err(|error| refuse(error.to_string()))?,
             _ => Path::default(),
         };
-        Ok(BackupStore {
-            objects,
-            prefix,
-            shown,
-        })
+        Ok(Objects::new(objects, prefix, shown))
     }
 }
 

@@ -1,0 +1,301 @@
+//! What can be restored of a chain: from where to where, what is missing in it, and where in it a
+//! revision or a time lies.
+
+use engram_objects::Whose;
+
+use crate::chain::{Archive, ArchiveError, Head, Place};
+use crate::segment::Header;
+
+/// A chain from its first segment to its last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Its first segment; earlier ones may have been pruned.
+    pub first: Header,
+    /// Its last one.
+    pub last: Header,
+    /// How many segments are there.
+    pub segments: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Segments between them that are not there, the first few.
+    pub missing: Vec<u64>,
+}
+
+/// Missing segments that are told of by their names.
+const MISSING_TOLD: usize = 10;
+
+/// A moment in a cluster's history: everything up to this revision, and of what was applied at this
+/// revision that up to this entry of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The revision.
+    pub revision: i64,
+    /// The entry; `u64::MAX`: the last moment at that revision.
+    pub index: u64,
+}
+
+impl Target {
+    /// Whether something that was applied then is before the moment.
+    pub fn covers(&self, revision: i64, index: u64) -> bool {
+        revision < self.revision || (revision == self.revision && index <= self.index)
+    }
+}
+
+impl Span {
+    /// The revision after which it begins: a full backup there, or later, can be gone on from.
+    pub fn begins_after(&self) -> i64 {
+        self.first.first_revision - 1
+    }
+
+    /// A place in it.
+    pub fn place(&self, sequence: u64) -> Place {
+        Place {
+            sequence,
+            ..Place::of(&self.first)
+        }
+    }
+}
+
+impl Archive {
+    /// The chains of an archive, oldest first.
+    ///
+    /// # Errors
+    /// The store refuses, or the first or last segment of one cannot be read.
+    pub async fn spans(&self, whose: &Whose) -> Result<Vec<Span>, ArchiveError> {
+        let mut spans = Vec::new();
+        for run in self.runs(whose).await? {
+            let there = self.sequences(whose, run).await?;
+            let (Some((first, _)), Some((last, _))) = (there.first(), there.last()) else {
+                continue;
+            };
+            let place = |sequence| Place {
+                whose: whose.clone(),
+                run,
+                sequence,
+            };
+            let pairs = there.windows(2);
+            let missing = pairs.flat_map(|pair| pair[0].0 + 1..pair[1].0);
+            spans.push(Span {
+                missing: missing.take(MISSING_TOLD).collect(),
+                first: self.must_have(&place(*first)).await?.header,
+                last: self.must_have(&place(*last)).await?.header,
+                segments: u64::try_from(there.len()).unwrap_or(u64::MAX),
+                bytes: there.iter().map(|(_, bytes)| bytes).sum(),
+            });
+        }
+        Ok(spans)
+    }
+
+    /// The revision after which a segment's chain begins.
+    ///
+    /// # Errors
+    /// The store refuses, or its first segment cannot be read.
+    pub async fn begins_after(&self, of: &Header) -> Result<i64, ArchiveError> {
+        let there = self.sequences(&of.whose, of.run).await?;
+        let first = there.first().map_or(of.sequence, |(first, _)| *first);
+        let place = Place {
+            sequence: first,
+            ..Place::of(of)
+        };
+        Ok(self.must_have(&place).await?.header.first_revision - 1)
+    }
+
+    async fn must_have(&self, place: &Place) -> Result<Head, ArchiveError> {
+        let head = self.head(place).await?;
+        head.ok_or_else(|| ArchiveError::Missing(self.show(place)))
+    }
+
+    /// The first segment of a span of which `is_late` is true; none where it is of none. It is false
+    /// of some first segments, and then true of the rest.
+    ///
+    /// # Errors
+    /// The store refuses, or a segment on the way cannot be read.
+    pub async fn search(
+        &self,
+        span: &Span,
+        is_late: impl Fn(&Header) -> bool,
+    ) -> Result<Option<u64>, ArchiveError> {
+        if !is_late(&span.last) {
+            return Ok(None);
+        }
+        let (mut early, mut late) = (span.first.sequence, span.last.sequence);
+        // The answer is in early..=late.
+        while early < late {
+            let middle = early + (late - early) / 2;
+            let head = self.must_have(&span.place(middle)).await?;
+            match is_late(&head.header) {
+                true => late = middle,
+                false => early = middle + 1,
+            }
+        }
+        Ok(Some(late))
+    }
+
+    /// The last moment of a span that is not after `unix_ms`; none where there is none.
+    ///
+    /// # Errors
+    /// The store refuses, or a segment on the way cannot be read.
+    pub async fn moment(&self, span: &Span, unix_ms: i64) -> Result<Option<Target>, ArchiveError> {
+        let after = self
+            .search(span, |header| header.first_ms > unix_ms)
+            .await?;
+        let behind = after.unwrap_or(span.last.sequence + 1);
+        // Segments that were written in haste have no moments of their own.
+        for sequence in (span.first.sequence..behind).rev() {
+            let place = span.place(sequence);
+            let segment = self.segment(&place).await?;
+            let segment = segment.ok_or_else(|| ArchiveError::Missing(self.show(&place)))?;
+            let moments = segment.moments();
+            let moments = moments.map_err(|source| self.damaged(&place, source))?;
+            let last = moments.iter().rfind(|moment| moment.unix_ms <= unix_ms);
+            if let Some(last) = last {
+                return Ok(Some(Target {
+                    revision: last.revision,
+                    index: last.index,
+                }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engram_objects::Objects;
+    use engram_proto::backup as pb;
+
+    use super::*;
+    use crate::chain::Appended;
+    use crate::segment::tests::{record, writer};
+    use crate::segment::{Builder, Built, Cut};
+
+    fn moment(revision: i64, unix_ms: i64) -> pb::Moment {
+        pb::Moment {
+            revision,
+            index: u64::try_from(revision).expect("positive") + 10,
+            unix_ms,
+        }
+    }
+
+    /// A segment of one revision; of every second one the time is known.
+    fn next(last: Option<&Built>) -> Built {
+        let start = Cut {
+            revision: 4,
+            index: 10,
+        };
+        let mut builder = match last {
+            None => Builder::first(&writer(), 0, start, 1_000, None),
+            Some(last) => Builder::after(&writer(), &last.header, &last.hash),
+        };
+        let revision = builder.revision() + 1;
+        assert!(builder.record(&record(revision, 0, b"a")));
+        if revision % 2 == 1 {
+            builder.moment(moment(revision, revision * 1_000));
+        }
+        let index = u64::try_from(revision).expect("positive") + 10;
+        builder.finish(Cut { revision, index })
+    }
+
+    async fn chain(dir: &tempfile::TempDir, segments: usize) -> (Archive, Vec<Built>) {
+        let objects = Objects::open(&format!("file://{}", dir.path().display()));
+        let cluster = "demo".parse().expect("a name");
+        let archive = Archive::new(objects.expect("a store"), &cluster);
+        let mut built: Vec<Built> = Vec::new();
+        for _ in 0..segments {
+            let one = next(built.last());
+            assert_eq!(archive.append(&one).await.expect("stored"), Appended::Done);
+            built.push(one);
+        }
+        (archive, built)
+    }
+
+    #[tokio::test]
+    async fn of_two_that_write_one_place_one_is_told_of_the_other() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (archive, built) = chain(&dir, 3).await;
+        let again = archive.append(&built[2]).await.expect("it is there");
+        assert_eq!(again, Appended::Done, "a lost answer");
+        let mut other = Builder::after(&writer(), &built[1].header, &built[1].hash);
+        assert!(other.record(&record(7, 0, b"other")));
+        let other = other.finish(Cut {
+            revision: 7,
+            index: 17,
+        });
+        let refused = archive.append(&other).await.expect("told");
+        let Appended::Other(there) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(there.hash, built[2].hash);
+        let first = Head {
+            header: built[0].header.clone(),
+            hash: built[0].hash.clone(),
+        };
+        let end = archive.follow(first.clone(), 100).await.expect("read");
+        assert_eq!(end.hash, built[2].hash);
+        let step = archive.follow(first, 1).await.expect("read");
+        assert_eq!(step.hash, built[1].hash);
+        let whose = writer().whose;
+        let owners = archive.owners().await.expect("listed");
+        assert_eq!(owners, std::slice::from_ref(&whose));
+        assert_eq!(archive.end(&whose).await.expect("read"), Some(end));
+    }
+
+    #[tokio::test]
+    async fn revisions_and_times_are_found() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (archive, _) = chain(&dir, 10).await;
+        let spans = archive.spans(&writer().whose).await.expect("listed");
+        let [span] = &spans[..] else {
+            panic!("{spans:?}")
+        };
+        assert_eq!((span.begins_after(), span.last.last_revision), (4, 14));
+        assert_eq!((span.segments, span.missing.len()), (10, 0));
+        for revision in 5..=14 {
+            let found = archive.search(span, |one| one.last_revision >= revision);
+            let sequence = u64::try_from(revision - 5).expect("positive");
+            assert_eq!(found.await.expect("read"), Some(sequence));
+        }
+        let none = archive.search(span, |one| one.last_revision >= 15).await;
+        assert_eq!(none.expect("read"), None);
+        let at = async |ms| archive.moment(span, ms).await.expect("read");
+        assert_eq!(at(4_999).await, None, "before the first moment");
+        for (ms, revision) in [
+            (5_000, 5),
+            (6_999, 5),
+            (7_000, 7),
+            (13_500, 13),
+            (99_000, 13),
+        ] {
+            let target = at(ms).await.expect("a moment");
+            assert_eq!(target.revision, revision, "{ms}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_or_damaged_is_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (archive, built) = chain(&dir, 5).await;
+        let place = Place::of(&built[2].header);
+        let file = dir.path().join(format!("demo/_archive/{place}"));
+        std::fs::write(&file, &built[1].bytes).expect("written");
+        let moved = archive.segment(&place).await.expect_err("another one");
+        assert!(matches!(&moved, ArchiveError::Broken(_)), "{moved}");
+        assert!(
+            moved.to_string().contains("000000000002.segment"),
+            "{moved}"
+        );
+        let mut bytes = built[2].bytes.to_vec();
+        *bytes.last_mut().expect("bytes") ^= 1;
+        std::fs::write(&file, bytes).expect("written");
+        let damaged = archive.segment(&place).await.expect_err("damaged");
+        assert!(damaged.is_damage(), "{damaged}");
+        assert!(
+            damaged.to_string().contains("000000000002.segment"),
+            "{damaged}"
+        );
+        std::fs::remove_file(&file).expect("removed");
+        assert_eq!(archive.segment(&place).await.expect("gone"), None);
+        let spans = archive.spans(&writer().whose).await.expect("listed");
+        assert_eq!(spans[0].missing, [2]);
+    }
+}

@@ -1,0 +1,357 @@
+//! A point in time: which full backup, and which part of the log archive behind it, make it.
+//!
+//! Nothing is written here; whatever is missing is said before a restore begins.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use engram_archive::{Archive, ArchiveError, SegmentError, Span, Target, digest};
+use engram_objects::ObjectError;
+
+use crate::format::{BackupId, Manifest, Selector};
+use crate::store::{BackupStore, LATEST, StoreError, is_selected, must_be_clear};
+
+/// Which moment is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// The last moment at this revision.
+    Revision(i64),
+    /// The last moment not after this time.
+    Time(DateTime<Utc>),
+    /// The last moment in the archive.
+    End,
+}
+
+/// Why a moment cannot be restored.
+#[derive(Debug, thiserror::Error)]
+pub enum PointError {
+    /// The backups' store refuses, or does not say which is meant.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The archive cannot be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// There is no archive.
+    #[error(
+        "{place} holds no log archive of this cluster: members write it where --archive-url and --archive-cluster are set"
+    )]
+    NoArchive {
+        /// Where.
+        place: String,
+    },
+    /// The archive does not reach there.
+    #[error("{wanted} is in no part of the log archive ({spans}): choose a moment in one of them")]
+    Outside {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        spans: String,
+    },
+    /// No backup to go on from.
+    #[error(
+        "no full backup can be gone on from to {wanted}: one of this cluster at a revision from {from} to {to} is needed; {why}"
+    )]
+    NoBase {
+        /// What was asked for.
+        wanted: String,
+        /// The first revision that would do.
+        from: i64,
+        /// The last one.
+        to: i64,
+        /// What is wrong with those there are.
+        why: String,
+    },
+}
+
+impl From<ObjectError> for PointError {
+    fn from(error: ObjectError) -> PointError {
+        PointError::Archive(error.into())
+    }
+}
+
+/// The way to a moment.
+#[derive(Clone, Debug)]
+pub struct Point {
+    /// The full backup that it begins with.
+    pub manifest: Manifest,
+    /// What of the archive comes behind it; none where the backup is the moment.
+    pub behind: Option<Behind>,
+    /// The moment's revision.
+    pub revision: i64,
+}
+
+/// A part of the archive.
+#[derive(Clone, Debug)]
+pub struct Behind {
+    /// The chain.
+    pub span: Span,
+    /// The segment in it that holds what comes after the backup.
+    pub first: u64,
+    /// Up to where it is followed.
+    pub target: Target,
+}
+
+/// Whose moments are asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The cluster's name in the store; none: there has to be but one.
+    pub cluster: Option<&'a BackupId>,
+    /// Which of the clusters of that name.
+    pub selectors: &'a [Selector],
+    /// The backup to begin with, or [`LATEST`]: the last one that fits.
+    pub backup: &'a str,
+}
+
+/// Finds the way to a moment.
+///
+/// # Errors
+/// See [`PointError`].
+pub async fn find(store: &BackupStore, asked: Asked<'_>, when: When) -> Result<Point, PointError> {
+    let cluster = cluster(store, asked.cluster).await?;
+    let backups = backups(store, &cluster, asked).await?;
+    let archive = Archive::new(store.objects(), &cluster);
+    let spans = spans(&archive, asked.selectors).await?;
+    let wanted = shown(when);
+    if let (When::Revision(revision), true) = (when, spans.is_empty())
+        && let Some(exact) = backups.iter().rfind(|one| one.revision == revision)
+    {
+        return Ok(at(exact.clone()));
+    }
+    if spans.is_empty() {
+        let place = format!("{}/{cluster}", store.url());
+        return Err(PointError::NoArchive { place });
+    }
+    let mut refusal = None;
+    for span in spans.iter().rev() {
+        let Some(target) = target(&archive, span, when).await? else {
+            continue;
+        };
+        let fits = |one: &&Manifest| {
+            one.cluster_id == span.first.whose.cluster_id
+                && (span.begins_after()..=target.revision).contains(&one.revision)
+        };
+        let mut why = format!("there are {} of it in all", backups.len());
+        for manifest in backups.iter().rev().filter(fits) {
+            if let Some(behind) = follow(&archive, span, manifest, target).await? {
+                return Ok(Point {
+                    manifest: manifest.clone(),
+                    behind: Some(behind),
+                    revision: target.revision,
+                });
+            }
+            why = format!("{} is of another history than the archive", manifest.id);
+        }
+        refusal.get_or_insert(PointError::NoBase {
+            wanted: wanted.clone(),
+            from: span.begins_after(),
+            to: target.revision,
+            why,
+        });
+    }
+    let exact = backups
+        .iter()
+        .rfind(|one| when == When::Revision(one.revision));
+    match (exact, refusal) {
+        (Some(exact), _) => Ok(at(exact.clone())),
+        (None, Some(refusal)) => Err(refusal),
+        (None, None) => Err(PointError::Outside {
+            wanted,
+            spans: spans.iter().map(extent).collect::<Vec<_>>().join("; "),
+        }),
+    }
+}
+
+fn at(manifest: Manifest) -> Point {
+    Point {
+        revision: manifest.revision,
+        manifest,
+        behind: None,
+    }
+}
+
+async fn cluster(store: &BackupStore, named: Option<&BackupId>) -> Result<BackupId, StoreError> {
+    if let Some(named) = named {
+        return Ok(named.clone());
+    }
+    let all = store.clusters().await?;
+    match &all[..] {
+        [one] => Ok(one.clone()),
+        [] => Err(StoreError::NoBackup {
+            wanted: LATEST.into(),
+            store: store.url().to_owned(),
+        }),
+        several => Err(StoreError::Ambiguous {
+            wanted: "this moment".into(),
+            found: several
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", "),
+        }),
+    }
+}
+
+/// The backups that may be begun with, by revision.
+async fn backups(
+    store: &BackupStore,
+    cluster: &BackupId,
+    asked: Asked<'_>,
+) -> Result<Vec<Manifest>, StoreError> {
+    if asked.backup != LATEST {
+        let found = store
+            .find(Some(cluster), asked.selectors, asked.backup)
+            .await?;
+        return Ok(vec![found.manifest]);
+    }
+    let mut listing = store.list(cluster).await?;
+    listing.backups.retain(|one| {
+        is_selected(asked.selectors, &one.manifest.whose()) && one.refutation().is_none()
+    });
+    must_be_clear(cluster, asked.selectors, &listing.backups)?;
+    let mut manifests: Vec<Manifest> = listing
+        .backups
+        .into_iter()
+        .map(|one| one.manifest)
+        .collect();
+    manifests.sort_by_key(|manifest| manifest.revision);
+    Ok(manifests)
+}
+
+/// The chains of the clusters that are meant, by the time of their ends. Backups and archives tell
+/// incarnations apart by themselves: which belong together is told by their records.
+async fn spans(archive: &Archive, selectors: &[Selector]) -> Result<Vec<Span>, ArchiveError> {
+    let mut spans = Vec::new();
+    for whose in archive.owners().await? {
+        let is_meant = |one: &Selector| one.cluster_id == whose.cluster_id;
+        if selectors.is_empty() || selectors.iter().any(is_meant) {
+            spans.extend(archive.spans(&whose).await?);
+        }
+    }
+    spans.sort_by_key(|span| span.last.last_ms);
+    Ok(spans)
+}
+
+/// The moment in a chain; none where it is not in this one.
+async fn target(
+    archive: &Archive,
+    span: &Span,
+    when: When,
+) -> Result<Option<Target>, ArchiveError> {
+    let last = |revision| Target {
+        revision,
+        index: u64::MAX,
+    };
+    let end = span.last.last_revision;
+    match when {
+        When::End => Ok(Some(last(end))),
+        When::Revision(revision) => {
+            let is_in = (span.begins_after()..=end).contains(&revision);
+            Ok(is_in.then(|| last(revision)))
+        }
+        When::Time(time) => {
+            let ms = time.timestamp_millis();
+            match (span.first.first_ms..=span.last.last_ms).contains(&ms) {
+                true => archive.moment(span, ms).await,
+                false => Ok(None),
+            }
+        }
+    }
+}
+
+/// The part of a chain between a backup and a moment; none where the backup is of another history.
+async fn follow(
+    archive: &Archive,
+    span: &Span,
+    manifest: &Manifest,
+    target: Target,
+) -> Result<Option<Behind>, ArchiveError> {
+    let first = archive.search(span, |one| one.last_revision >= manifest.revision);
+    let first = first.await?.unwrap_or(span.last.sequence);
+    let known = match manifest.revision < span.first.first_revision {
+        true => span.first.before.clone(),
+        false => records_at(archive, span, first, manifest.revision).await?,
+    };
+    // Where a compaction took the records of either, they are believed.
+    let is_other = known.is_some_and(|known| {
+        let own = manifest.last_records.as_ref();
+        own.is_some_and(|own| *own != known)
+    });
+    if is_other {
+        return Ok(None);
+    }
+    let after = archive.search(span, |one| one.last_revision > target.revision);
+    let last = after.await?.unwrap_or(span.last.sequence);
+    must_be_there(archive, span, first, last).await?;
+    Ok(Some(Behind {
+        span: span.clone(),
+        first,
+        target,
+    }))
+}
+
+/// SHA-256 of the records of a revision, which a segment holds.
+async fn records_at(
+    archive: &Archive,
+    span: &Span,
+    sequence: u64,
+    revision: i64,
+) -> Result<Option<String>, ArchiveError> {
+    let place = span.place(sequence);
+    let segment = archive.segment(&place).await?;
+    let segment = segment.ok_or_else(|| ArchiveError::Missing(archive.show(&place)))?;
+    let mut records = Vec::new();
+    let take = |record: engram_proto::backup::Record| {
+        if record.revision == revision {
+            records.push(record.key_value);
+        }
+        Ok::<_, SegmentError>(())
+    };
+    let read = segment.records(take);
+    read.map_err(|source| archive.damaged(&place, source))?;
+    let parts = records.iter().map(AsRef::as_ref);
+    Ok((!records.is_empty()).then(|| digest(parts)))
+}
+
+async fn must_be_there(
+    archive: &Archive,
+    span: &Span,
+    first: u64,
+    last: u64,
+) -> Result<(), ArchiveError> {
+    let there = archive.sequences(&span.first.whose, span.first.run).await?;
+    let mut next = first;
+    for (sequence, _) in there.iter().filter(|(one, _)| (first..=last).contains(one)) {
+        if *sequence != next {
+            break;
+        }
+        next += 1;
+    }
+    match next > last {
+        true => Ok(()),
+        false => Err(ArchiveError::Missing(archive.show(&span.place(next)))),
+    }
+}
+
+fn shown(when: When) -> String {
+    match when {
+        When::Revision(revision) => format!("revision {revision}"),
+        When::Time(time) => time.to_rfc3339_opts(SecondsFormat::Millis, true),
+        When::End => "the end of the archive".into(),
+    }
+}
+
+/// Milliseconds since 1970 as RFC 3339.
+pub fn time(unix_ms: i64) -> String {
+    let time = DateTime::from_timestamp_millis(unix_ms).unwrap_or_default();
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// From where to where a chain goes.
+fn extent(span: &Span) -> String {
+    format!(
+        "cluster {}: revisions {} to {}, {} to {}",
+        span.first.whose,
+        span.begins_after(),
+        span.last.last_revision,
+        time(span.first.first_ms),
+        time(span.last.last_ms)
+    )
+}

@@ -1,0 +1,22 @@
+//! What backups and the log archive consist of: chunks of messages and sealed lines, every byte under
+//! a checksum, and the object stores and directories that they lie in.
+//!
+//! Knows neither backups nor archives: only bytes, names and what a store says.
+
+#![forbid(unsafe_code)]
+
+pub mod chunk;
+mod digest;
+mod error;
+mod name;
+mod open;
+pub mod sealed;
+mod store;
+mod whose;
+
+pub use digest::{sha256, sha256_of};
+pub use error::{ObjectError, advice, is_missing, root_cause};
+pub use name::{BackupId, IdError};
+pub use object_store::path::Path;
+pub use store::{Created, Objects};
+pub use whose::{FIRST, Selector, Whose, WhoseError};

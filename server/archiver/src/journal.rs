@@ -1,0 +1,393 @@
+//! What a member notes of what it applies, beside the records that its store keeps anyway: when it
+//! stood where, and what changed without a revision of its own.
+//!
+//! Every member keeps it, since any may lead next. It is kept in memory and bounded: moments are thinned
+//! out where the archive lags, and where notes are too many they are forgotten, upon which the leader
+//! writes the whole tables instead (they are then known as of later than they were).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use engram_archive::Target;
+use engram_proto::backup as pb;
+use engram_state::{Auth, Change};
+use engram_types::{LeaseId, Revision};
+use parking_lot::Mutex;
+
+/// Moments kept: a minute of them at full load, 2 MiB. Beyond it every second one goes.
+const MOMENTS_MAX: usize = 1 << 16;
+/// Notes kept: some 30 MiB.
+const NOTES_MAX: usize = 1 << 18;
+/// States of users and roles kept.
+const AUTH_MAX: usize = 64;
+
+/// By this time the store was here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The last entry applied.
+    pub index: u64,
+    /// The store's revision.
+    pub revision: i64,
+    /// Milliseconds since 1970.
+    pub unix_ms: i64,
+}
+
+/// A change that has no revision of its own.
+#[derive(Clone, Debug)]
+pub struct Note {
+    /// The entry that made it.
+    pub index: u64,
+    /// The store's revision once it was made.
+    pub revision: i64,
+    /// What.
+    pub what: What,
+}
+
+/// See [`Note`].
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A lease, and its time to live in seconds.
+    Granted(LeaseId, i64),
+    /// A lease is gone.
+    Revoked(LeaseId),
+    /// Compacted at this revision; -1: never.
+    Compacted(i64),
+    /// Users, roles and the switch, all of them.
+    Auth(Arc<Auth>),
+    /// Every lease.
+    Leases(Vec<(LeaseId, i64)>),
+}
+
+impl Note {
+    /// As the archive holds it; `rows` are users and roles as etcd's buckets hold them.
+    pub fn message(&self, rows: fn(&Auth) -> Vec<pb::AuthRow>) -> pb::Note {
+        use pb::note::Change;
+        let lease = |(id, ttl_seconds): &(LeaseId, i64)| pb::Lease {
+            id: id.0,
+            ttl_seconds: *ttl_seconds,
+            remaining_seconds: 0,
+        };
+        let change = match &self.what {
+            What::Granted(id, ttl) => Change::Granted(lease(&(*id, *ttl))),
+            What::Revoked(id) => Change::Revoked(id.0),
+            What::Compacted(revision) => Change::Compacted(*revision),
+            What::Auth(auth) => Change::Auth(pb::AuthTable { rows: rows(auth) }),
+            What::Leases(all) => Change::Leases(pb::LeaseTable {
+                leases: all.iter().map(lease).collect(),
+            }),
+        };
+        pb::Note {
+            index: self.index,
+            revision: self.revision,
+            change: Some(change),
+        }
+    }
+}
+
+/// What the store holds beside its records, at one moment.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    /// When.
+    pub at: Moment,
+    /// Every lease.
+    pub leases: Vec<(LeaseId, i64)>,
+    /// Where it is compacted; -1: never.
+    pub compacted: i64,
+    /// Users and roles.
+    pub auth: Arc<Auth>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    moments: VecDeque<Moment>,
+    notes: VecDeque<Note>,
+    auths: usize,
+    /// Of entries up to this one some notes were forgotten.
+    forgotten: u64,
+    replaced: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Journal {
+    kept: Mutex<Kept>,
+}
+
+impl Journal {
+    /// That of a member that begins at this moment.
+    pub fn new(at: Moment) -> Journal {
+        let journal = Journal::default();
+        journal.replaced(at);
+        journal
+    }
+
+    /// An entry was applied: `before` is the revision before it, `changes` what it left behind in order.
+    /// Called by the apply thread, once readers see it.
+    pub fn written(
+        &self,
+        before: Revision,
+        at: Moment,
+        changes: &[Change],
+        auth: impl Fn() -> Arc<Auth>,
+    ) {
+        let mut revision = before.0;
+        let mut notes = Vec::new();
+        for change in changes {
+            let what = match change {
+                Change::SetRevision(next) => {
+                    revision = next.0;
+                    continue;
+                }
+                Change::PutLease(id, ttl) => What::Granted(*id, *ttl),
+                Change::DeleteLease(id) => What::Revoked(*id),
+                Change::SetCompactScheduled(at) => What::Compacted(at.0),
+                Change::SetAuth { .. } => What::Auth(auth()),
+                _ => continue,
+            };
+            notes.push(Note {
+                index: at.index,
+                revision,
+                what,
+            });
+        }
+        let mut kept = self.kept.lock();
+        kept.stand(at);
+        kept.note(notes, at.index);
+    }
+
+    /// The store was replaced by another member's: what happened between is not known one by one.
+    pub fn replaced(&self, at: Moment) {
+        let mut kept = self.kept.lock();
+        kept.moments.clear();
+        kept.forget(at.index);
+        kept.stand(at);
+        kept.replaced += 1;
+    }
+
+    /// How often the store was replaced.
+    pub fn replacements(&self) -> u64 {
+        self.kept.lock().replaced
+    }
+
+    /// Whether what happened after this entry is known one by one.
+    pub fn knows_since(&self, index: u64) -> bool {
+        self.kept.lock().forgotten <= index
+    }
+
+    /// The whole tables take the place of what was forgotten.
+    pub fn make_up(&self, tables: Tables) {
+        let at = tables.at;
+        let note = |what| Note {
+            index: at.index,
+            revision: at.revision,
+            what,
+        };
+        let mut kept = self.kept.lock();
+        kept.drop_notes(|note| note.index <= at.index);
+        for what in [
+            What::Auth(tables.auth),
+            What::Compacted(tables.compacted),
+            What::Leases(tables.leases),
+        ] {
+            kept.notes.push_front(note(what));
+        }
+        kept.auths += 1;
+        kept.forgotten = 0;
+    }
+
+    /// Where the store was last seen to stand; the first moment is that of the beginning.
+    pub fn newest(&self) -> Moment {
+        let kept = self.kept.lock();
+        *kept.moments.back().expect("one is always kept")
+    }
+
+    /// The oldest moment that `shipped` does not cover.
+    pub fn oldest_after(&self, shipped: Target) -> Option<Moment> {
+        let kept = self.kept.lock();
+        let start = kept.first_after(shipped);
+        kept.moments.get(start).copied()
+    }
+
+    /// The first moment at this revision or behind it.
+    pub fn first_at(&self, revision: i64) -> Moment {
+        let kept = self.kept.lock();
+        let at = kept.moments.partition_point(|one| one.revision < revision);
+        let last = kept.moments.len() - 1;
+        kept.moments[at.min(last)]
+    }
+
+    /// Moments and notes after what is shipped, up to `to`.
+    pub fn between(&self, shipped: Target, to: Target) -> (Vec<Moment>, Vec<Note>) {
+        let kept = self.kept.lock();
+        let moments = kept.moments.range(kept.first_after(shipped)..).copied();
+        let moments = moments.take_while(|one| to.covers(one.revision, one.index));
+        let is_new = |note: &&Note| !shipped.covers(note.revision, note.index);
+        let notes = kept.notes.iter().filter(is_new);
+        let notes = notes.take_while(|note| to.covers(note.revision, note.index));
+        (moments.collect(), notes.cloned().collect())
+    }
+
+    /// Whether there is a note that is not shipped.
+    pub fn has_notes_after(&self, shipped: Target) -> bool {
+        let kept = self.kept.lock();
+        let newest = kept.notes.back();
+        newest.is_some_and(|note| !shipped.covers(note.revision, note.index))
+    }
+
+    /// Forgets what is shipped; the newest moment stays.
+    pub fn trim(&self, shipped: Target) {
+        let mut kept = self.kept.lock();
+        let last = kept.moments.len().saturating_sub(1);
+        let shipped_moments = kept.first_after(shipped).min(last);
+        kept.moments.drain(..shipped_moments);
+        kept.drop_notes(|note| shipped.covers(note.revision, note.index));
+    }
+}
+
+impl Kept {
+    fn first_after(&self, shipped: Target) -> usize {
+        self.moments
+            .partition_point(|one| shipped.covers(one.revision, one.index))
+    }
+
+    /// Moments of one millisecond are one.
+    fn stand(&mut self, at: Moment) {
+        if let Some(last) = self.moments.back_mut() {
+            let at = Moment {
+                unix_ms: at.unix_ms.max(last.unix_ms),
+                ..at
+            };
+            if at.unix_ms == last.unix_ms && self.moments.len() > 1 {
+                *self.moments.back_mut().expect("there is one") = at;
+                return;
+            }
+            self.moments.push_back(at);
+        } else {
+            self.moments.push_back(at);
+        }
+        if self.moments.len() > MOMENTS_MAX {
+            let mut place = 0;
+            let last = self.moments.len() - 1;
+            self.moments.retain(|_| {
+                place += 1;
+                place % 2 == 0 || place > last
+            });
+        }
+    }
+
+    fn note(&mut self, notes: Vec<Note>, index: u64) {
+        let is_auth = |note: &Note| matches!(note.what, What::Auth(_));
+        self.auths += notes.iter().filter(|note| is_auth(note)).count();
+        self.notes.extend(notes);
+        if self.notes.len() > NOTES_MAX || self.auths > AUTH_MAX {
+            self.forget(index);
+        }
+    }
+
+    fn forget(&mut self, index: u64) {
+        self.notes.clear();
+        self.auths = 0;
+        self.forgotten = index;
+    }
+
+    /// Notes ascend, so that those to be dropped come first.
+    fn drop_notes(&mut self, is_done: impl Fn(&Note) -> bool) {
+        while let Some(note) = self.notes.pop_front_if(|note| is_done(note)) {
+            self.auths -= usize::from(matches!(note.what, What::Auth(_)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(index: u64, revision: i64, unix_ms: i64) -> Moment {
+        Moment {
+            index,
+            revision,
+            unix_ms,
+        }
+    }
+
+    fn target(revision: i64, index: u64) -> Target {
+        Target { revision, index }
+    }
+
+    fn none() -> Arc<Auth> {
+        Arc::default()
+    }
+
+    #[test]
+    fn notes_lie_at_the_revision_that_made_them() {
+        let journal = Journal::new(at(1, 4, 100));
+        let changes = [
+            Change::PutLease(LeaseId(7), 60),
+            Change::SetRevision(Revision(5)),
+            Change::DeleteLease(LeaseId(7)),
+            Change::SetRevision(Revision(6)),
+            Change::SetCompactScheduled(Revision(3)),
+        ];
+        journal.written(Revision(4), at(2, 6, 103), &changes, none);
+        let (moments, notes) = journal.between(target(4, 1), target(6, 2));
+        assert_eq!(moments, [at(2, 6, 103)]);
+        let places: Vec<i64> = notes.iter().map(|note| note.revision).collect();
+        assert_eq!(places, [4, 5, 6]);
+        // A cut between: each note is on one side of it.
+        let (moments, first) = journal.between(target(4, 1), target(5, 2));
+        assert_eq!((moments.len(), first.len()), (0, 2));
+        let (_, second) = journal.between(target(5, 2), target(6, 2));
+        assert_eq!(second.len(), 1);
+        journal.trim(target(5, 2));
+        assert!(journal.has_notes_after(target(5, 2)));
+        journal.trim(target(6, 2));
+        assert!(!journal.has_notes_after(target(6, 2)));
+        assert_eq!(journal.newest(), at(2, 6, 103));
+        assert_eq!(journal.oldest_after(target(6, 2)), None);
+    }
+
+    #[test]
+    fn what_was_forgotten_is_made_up_for_by_whole_tables() {
+        let journal = Journal::new(at(1, 1, 0));
+        assert!(journal.knows_since(1) && !journal.knows_since(0));
+        let grants: Vec<Change> = (0..1000)
+            .map(|id| Change::PutLease(LeaseId(id), 60))
+            .collect();
+        for index in 2..400 {
+            journal.written(Revision(1), at(index, 1, 0), &grants, none);
+        }
+        assert!(!journal.knows_since(1), "there were too many");
+        journal.make_up(Tables {
+            at: at(399, 1, 0),
+            leases: vec![(LeaseId(5), 60)],
+            compacted: -1,
+            auth: none(),
+        });
+        assert!(journal.knows_since(1));
+        let (_, notes) = journal.between(target(1, 1), target(1, 399));
+        assert_eq!(notes.len(), 3);
+        assert!(matches!(&notes[0].what, What::Leases(all) if all.len() == 1));
+    }
+
+    #[test]
+    fn moments_are_bounded_and_never_go_back() {
+        let journal = Journal::new(at(0, 1, 1_000));
+        for step in 1..200_000_u32 {
+            let moment = at(
+                u64::from(step),
+                i64::from(step) + 1,
+                1_000 + i64::from(step),
+            );
+            journal.written(Revision(moment.revision - 1), moment, &[], none);
+        }
+        let kept = journal.kept.lock().moments.len();
+        assert!((1000..=MOMENTS_MAX).contains(&kept), "{kept}");
+        assert_eq!(journal.newest().index, 199_999);
+        journal.written(Revision(200_000), at(200_000, 200_001, 5), &[], none);
+        assert_eq!(journal.newest().revision, 200_001);
+        assert!(
+            journal.newest().unix_ms >= 200_999,
+            "the clock was set back"
+        );
+    }
+}

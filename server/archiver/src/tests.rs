@@ -1,0 +1,436 @@
+//! The leader's writing over a real store and a directory, without Raft.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use engram_applied::storage::{Applied, Engine, EngineOptions};
+use engram_archive::{Archive, Segment, SegmentError, Span};
+use engram_objects::{BackupId, Objects};
+use engram_proto::backup as pb;
+use engram_state::{Effects, Limits, RevisionRecord, State, Values as _};
+use engram_types::request::{Compact, LeaseGrant, Op, Put};
+use engram_types::{LeaseId, Revision, RevisionPair};
+use tempfile::TempDir;
+
+use crate::journal::{Journal, Moment};
+use crate::meters::Meters;
+use crate::shipper::{Member, Settings, Shipper, now_ms};
+use crate::store::Store;
+
+/// A member that leads when it is told to.
+#[derive(Default)]
+struct Told {
+    term: AtomicU64,
+    written: AtomicU64,
+}
+
+impl Member for Told {
+    fn leads(&self) -> Option<u64> {
+        let term = self.term.load(Ordering::Relaxed);
+        (term > 0).then_some(term)
+    }
+
+    fn confirm(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(async { self.leads().is_some() })
+    }
+
+    fn written_bytes(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    fn is_filling(&self) -> bool {
+        false
+    }
+}
+
+/// A store that entries are applied to, with the journal beside it.
+struct Applying {
+    store: Arc<Store>,
+    journal: Arc<Journal>,
+    told: Arc<Told>,
+    index: AtomicU64,
+    now: AtomicI64,
+    _dir: TempDir,
+}
+
+impl Applying {
+    fn new() -> Applying {
+        let dir = tempfile::tempdir().expect("a directory");
+        let engine = Engine::open(dir.path(), EngineOptions::default()).expect("an engine");
+        let limits = Limits {
+            value_cache_bytes: 1 << 20,
+        };
+        let tables = engine.tables().expect("tables");
+        let state = State::load(limits, tables, |visit| engine.records(visit));
+        let store = Arc::new(Store::new(state.expect("a state"), engine, 0));
+        let applying = Applying {
+            journal: Arc::new(Journal::new(Moment {
+                index: 0,
+                revision: store.revision().0,
+                unix_ms: now_ms() - 1_000_000,
+            })),
+            store,
+            told: Arc::default(),
+            index: AtomicU64::new(0),
+            now: AtomicI64::new(now_ms() - 1_000_000),
+            _dir: dir,
+        };
+        applying.told.term.store(1, Ordering::Relaxed);
+        applying
+    }
+
+    /// The journal of a member that has just started.
+    fn restarted(mut self) -> Applying {
+        self.journal = Arc::new(Journal::new(Moment {
+            index: self.index.load(Ordering::Relaxed),
+            revision: self.store.revision().0,
+            unix_ms: self.now.load(Ordering::Relaxed),
+        }));
+        self
+    }
+
+    fn apply(&self, op: &Op) {
+        let mut effects = Effects::default();
+        let engine = self.store.engine();
+        let index = self.index.fetch_add(1, Ordering::Relaxed) + 1;
+        let before = self.store.revision();
+        let mut writing = self.store.begin();
+        let outcome = engram_state::apply(&mut writing, op, &engine, &mut effects);
+        outcome.result.expect("it is applied");
+        let after = writing.commit(&engine, &effects.changes, &Applied::default(), index);
+        let at = Moment {
+            index,
+            revision: after.0,
+            unix_ms: self.now.fetch_add(1, Ordering::Relaxed) + 1,
+        };
+        self.journal
+            .written(before, at, &effects.changes, Arc::default);
+        self.told.written.fetch_add(100, Ordering::Relaxed);
+    }
+
+    fn put(&self, key: &str, value: &str) {
+        self.apply(&Op::Put(Put {
+            key: key.to_owned().into(),
+            value: value.to_owned().into(),
+            lease: LeaseId::NONE,
+            prev_kv: false,
+            ignore_value: false,
+            ignore_lease: false,
+        }));
+    }
+
+    fn compact(&self) {
+        let revision = self.store.revision().0;
+        self.apply(&Op::Compact(Compact { revision }));
+    }
+
+    /// Reclaims all that may go.
+    fn reclaim(&self) {
+        for _ in 0..100 {
+            let mut effects = Effects::default();
+            let mut state = self.store.write();
+            let done = state.compact_step(1000, &mut effects);
+            self.store.engine().write_unlogged(&effects.changes);
+            if done {
+                return;
+            }
+        }
+    }
+
+    fn records(&self) -> Vec<RevisionRecord> {
+        let mut records = Vec::new();
+        let from = RevisionPair {
+            main: Revision(0),
+            sub: 0,
+        };
+        self.store.scan(from, &mut |record| {
+            records.push(record);
+            true
+        });
+        records
+    }
+
+    fn shipper(&self, at: &Place) -> Shipper {
+        let settings = Settings {
+            url: at.url.clone(),
+            cluster: at.cluster.clone(),
+            cluster_id: "cdf8".into(),
+            member_id: "8e9e".into(),
+            version: "0.1.0".into(),
+            delay_max: Duration::from_millis(200),
+            segment_bytes: 64,
+            backlog_bytes: 10_000,
+            auth_rows: |_| Vec::new(),
+        };
+        let meters = Meters::new(&prometheus::Registry::new());
+        let (store, journal) = (self.store.clone(), self.journal.clone());
+        Shipper::new(settings, store, journal, self.told.clone(), meters)
+    }
+}
+
+/// Where the archive lies.
+struct Place {
+    dir: TempDir,
+    url: String,
+    cluster: BackupId,
+}
+
+impl Place {
+    fn new() -> Place {
+        let dir = tempfile::tempdir().expect("a directory");
+        Place {
+            url: format!("file://{}", dir.path().display()),
+            cluster: "demo".parse().expect("a name"),
+            dir,
+        }
+    }
+
+    fn archive(&self) -> Archive {
+        Archive::new(Objects::open(&self.url).expect("a store"), &self.cluster)
+    }
+
+    async fn spans(&self) -> Vec<Span> {
+        let archive = self.archive();
+        let mut spans = Vec::new();
+        for whose in archive.owners().await.expect("listed") {
+            spans.extend(archive.spans(&whose).await.expect("read"));
+        }
+        spans
+    }
+
+    /// Everything in a chain, every link of it checked.
+    async fn contents(&self, span: &Span) -> (Vec<pb::Record>, Vec<pb::Note>) {
+        let archive = self.archive();
+        archive.verify(span, |_| {}).await.expect("it is whole");
+        let (mut records, mut notes) = (Vec::new(), Vec::new());
+        for sequence in span.first.sequence..=span.last.sequence {
+            let segment = archive.segment(&span.place(sequence)).await;
+            let segment: Segment = segment.expect("read").expect("there");
+            let take = |record| {
+                records.push(record);
+                Ok::<_, SegmentError>(())
+            };
+            segment.records(take).expect("records");
+            let take = |note| {
+                notes.push(note);
+                Ok::<_, SegmentError>(())
+            };
+            segment.notes(take).expect("notes");
+        }
+        (records, notes)
+    }
+}
+
+/// Turns until everything is shipped.
+async fn ship(shipper: &mut Shipper) {
+    for _ in 0..3 {
+        shipper.turn().await.expect("the directory is there");
+    }
+}
+
+fn same(records: &[pb::Record], store: &[RevisionRecord]) {
+    let of_store: Vec<_> = store
+        .iter()
+        .map(|one| (one.pair.main.0, one.pair.sub, one.tombstone, &one.encoded))
+        .collect();
+    let archived: Vec<_> = records
+        .iter()
+        .map(|one| (one.revision, one.sub, one.tombstone, &one.key_value))
+        .collect();
+    assert_eq!(archived, of_store);
+}
+
+#[tokio::test]
+async fn every_revision_is_shipped_with_what_changed_beside_it() {
+    let (applying, place) = (Applying::new(), Place::new());
+    let mut shipper = applying.shipper(&place);
+    ship(&mut shipper).await;
+    for n in 0..50 {
+        applying.put(&format!("key-{}", n % 7), "value");
+    }
+    let id = LeaseId(7);
+    applying.apply(&Op::LeaseGrant(LeaseGrant {
+        id,
+        ttl_seconds: 60,
+    }));
+    applying.apply(&Op::LeaseRevoke(id));
+    ship(&mut shipper).await;
+    let spans = place.spans().await;
+    let [span] = &spans[..] else {
+        panic!("{spans:?}")
+    };
+    assert!(span.segments > 5, "a segment ends when it is full");
+    assert_eq!(span.last.last_revision, applying.store.revision().0);
+    let (records, notes) = place.contents(span).await;
+    same(&records, &applying.records());
+    use pb::note::Change;
+    let changes: Vec<_> = notes.into_iter().filter_map(|note| note.change).collect();
+    assert!(
+        matches!(&changes[..], [Change::Granted(_), Change::Revoked(7)]),
+        "{changes:?}"
+    );
+}
+
+#[tokio::test]
+async fn two_that_think_they_lead_write_one_chain() {
+    let (applying, place) = (Applying::new(), Place::new());
+    let mut first = applying.shipper(&place);
+    let mut second = applying.shipper(&place);
+    ship(&mut first).await;
+    for round in 0..20 {
+        applying.put("a", &format!("{round}"));
+        ship(&mut first).await;
+        applying.put("b", &format!("{round}"));
+        ship(&mut second).await;
+    }
+    let spans = place.spans().await;
+    let [span] = &spans[..] else {
+        panic!("{spans:?}")
+    };
+    let (records, _) = place.contents(span).await;
+    same(&records, &applying.records());
+}
+
+#[tokio::test]
+async fn history_is_held_until_it_is_shipped_and_within_bounds() {
+    let (applying, place) = (Applying::new(), Place::new());
+    let mut shipper = applying.shipper(&place);
+    ship(&mut shipper).await;
+    let overwrite = || (0..20).for_each(|n| applying.put("key", &format!("{n}")));
+    overwrite();
+    applying.compact();
+    applying.reclaim();
+    ship(&mut shipper).await;
+    let spans = place.spans().await;
+    let (records, notes) = place.contents(&spans[0]).await;
+    assert_eq!((spans.len(), records.len(), notes.len()), (1, 20, 1));
+    assert!(!shipper.progress.hold.look(), "little is held");
+    overwrite();
+    // The store of objects is away for long.
+    applying.told.written.fetch_add(20_000, Ordering::Relaxed);
+    assert!(shipper.progress.hold.look(), "it is let go");
+    applying.compact();
+    applying.reclaim();
+    assert_eq!(applying.records().len(), 1);
+    ship(&mut shipper).await;
+    assert_eq!(shipper.progress.meters.gaps.get(), 1);
+    overwrite();
+    ship(&mut shipper).await;
+    let spans = place.spans().await;
+    assert_eq!(spans.len(), 2, "a gap begins a chain");
+    assert_eq!(
+        (spans[0].last.last_revision, spans[1].begins_after()),
+        (21, 41)
+    );
+    let (records, _) = place.contents(&spans[1]).await;
+    assert_eq!(records.len(), 20);
+}
+
+#[tokio::test]
+async fn a_member_that_starts_goes_on_where_the_archive_ends() {
+    let (applying, place) = (Applying::new(), Place::new());
+    let mut shipper = applying.shipper(&place);
+    ship(&mut shipper).await;
+    drop(shipper);
+    // Applied, and never shipped before the crash.
+    applying.put("a", "1");
+    let grant = |id| {
+        applying.apply(&Op::LeaseGrant(LeaseGrant {
+            id: LeaseId(id),
+            ttl_seconds: 60,
+        }));
+    };
+    grant(7);
+    grant(8);
+    let applying = applying.restarted();
+    applying.told.term.store(2, Ordering::Relaxed);
+    let mut shipper = applying.shipper(&place);
+    ship(&mut shipper).await;
+    let spans = place.spans().await;
+    assert_eq!(spans.len(), 1, "no revision is missing");
+    let (records, notes) = place.contents(&spans[0]).await;
+    same(&records, &applying.records());
+    use pb::note::Change;
+    let tables = notes.iter().find_map(|note| match &note.change {
+        Some(Change::Leases(table)) => Some(table.leases.len()),
+        _ => None,
+    });
+    assert_eq!(tables, Some(2), "{notes:?}");
+}
+
+#[tokio::test]
+async fn another_history_of_the_same_id_is_another_archive() {
+    let (old, place) = (Applying::new(), Place::new());
+    let mut shipper = old.shipper(&place);
+    (0..5).for_each(|_| old.put("a", "old"));
+    ship(&mut shipper).await;
+    let new = Applying::new();
+    (0..9).for_each(|_| new.put("a", "new"));
+    let mut other = new.shipper(&place);
+    ship(&mut other).await;
+    new.put("a", "new");
+    ship(&mut other).await;
+    let spans = place.spans().await;
+    assert_eq!(spans.len(), 2);
+    assert_eq!(spans[0].first.whose.incarnation, "0");
+    assert_ne!(spans[1].first.whose.incarnation, "0");
+    assert_eq!(spans[1].last.last_revision, new.store.revision().0);
+    // Each goes on with its own.
+    old.put("a", "old");
+    ship(&mut shipper).await;
+    let spans = place.spans().await;
+    assert_eq!(spans[0].last.last_revision, old.store.revision().0);
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_loses_nothing() {
+    let (applying, place) = (Applying::new(), Place::new());
+    let mut shipper = applying.shipper(&place);
+    ship(&mut shipper).await;
+    let away = place.dir.path().with_extension("away");
+    std::fs::rename(place.dir.path(), &away).expect("renamed");
+    std::fs::write(place.dir.path(), "no directory").expect("written");
+    applying.put("a", "1");
+    assert!(shipper.turn().await.is_err());
+    std::fs::remove_file(place.dir.path()).expect("removed");
+    std::fs::rename(&away, place.dir.path()).expect("renamed");
+    ship(&mut shipper).await;
+    let spans = place.spans().await;
+    let (records, _) = place.contents(&spans[0]).await;
+    same(&records, &applying.records());
+}
+
+#[tokio::test]
+async fn followers_hold_what_the_leader_has_not_shipped() {
+    let (leader, follower, place) = (Applying::new(), Applying::new(), Place::new());
+    follower.told.term.store(0, Ordering::Relaxed);
+    let mut writing = leader.shipper(&place);
+    let mut following = follower.shipper(&place);
+    let both = |value: &str| {
+        leader.put("key", value);
+        follower.put("key", value);
+    };
+    ship(&mut writing).await;
+    both("1");
+    ship(&mut writing).await;
+    ship(&mut following).await;
+    both("2");
+    both("3");
+    for one in [&leader, &follower] {
+        one.compact();
+        one.reclaim();
+    }
+    // The leader is gone before it ships; the follower leads.
+    drop(writing);
+    follower.told.term.store(2, Ordering::Relaxed);
+    ship(&mut following).await;
+    let spans = place.spans().await;
+    assert_eq!(spans.len(), 1, "no gap");
+    let (records, notes) = place.contents(&spans[0]).await;
+    let revisions: Vec<i64> = records.iter().map(|record| record.revision).collect();
+    assert_eq!(revisions, [2, 3, 4]);
+    assert_eq!(notes.len(), 1, "the compaction");
+}
