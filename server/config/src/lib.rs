@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod archive;
 mod auth;
 mod bootstrap;
 mod compaction;
@@ -39,9 +40,9 @@ use std::path::Path;
 pub use bootstrap::BootstrapError;
 pub use gates::{FeatureGates, Stage};
 pub use settings::{
-    Advertise, AuthToken, AutoCompaction, Cluster, ClusterState, Config, Corruption, Discovery,
-    Http, InitialMember, Keepalive, Limits, Listen, MetricsDetail, Raft, TlsFiles, TlsPolicy,
-    TlsVersion,
+    Advertise, Archive, AuthToken, AutoCompaction, Cluster, ClusterState, Config, Corruption,
+    Discovery, Http, InitialMember, Keepalive, Limits, Listen, MetricsDetail, Raft, TlsFiles,
+    TlsPolicy, TlsVersion,
 };
 pub use table::{Effect, FlagSpec, Kind, flags};
 pub use text::{ENGRAM_VERSION, ETCD_VERSION, GIT_SHA, GO_ARCH, GO_OS};

@@ -51,6 +51,8 @@ pub struct Config {
     pub auto_compaction: AutoCompaction,
     /// Comparisons of members' data.
     pub corruption: Corruption,
+    /// Where the leader archives every revision, if it does.
+    pub archive: Option<Archive>,
     /// Time between two progress notifications of a watch, > 0. Default 10 min.
     pub watch_progress_notify_interval: Duration,
     /// Applying a request longer than this is logged. Default 100 ms.
@@ -314,6 +316,21 @@ pub struct Corruption {
     pub check_time: Option<Duration>,
     /// Time between two comparisons of hashes of compacted data, > 0. Default 1 min.
     pub compact_hash_check_time: Duration,
+}
+
+/// The log archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Archive {
+    /// The URL of the store of objects; it is not looked for before it is written to.
+    pub url: String,
+    /// The cluster's name there.
+    pub cluster: String,
+    /// How far the archive may be behind while its store answers. Default 10 s.
+    pub delay_max: Duration,
+    /// Bytes of records after which a segment ends. Default 8 MiB.
+    pub segment_bytes: usize,
+    /// Bytes written to the log for which compaction waits for the archive. Default 1 GiB.
+    pub backlog_bytes: u64,
 }
 
 impl Config {

@@ -117,6 +117,7 @@ fn build(
         auth_token_ttl: auth_token_ttl(raw),
         bcrypt_cost: bcrypt_cost(raw),
         auto_compaction: auto,
+        archive: super::archive::archive(raw)?,
         corruption: Corruption {
             check_time: nonzero(raw, "corrupt-check-time"),
             compact_hash_check_time: duration(raw, "compact-hash-check-time"),
@@ -507,7 +508,7 @@ fn http(raw: &Raw) -> Result<Http, String> {
 }
 
 /// A duration whose range has been checked.
-fn duration(raw: &Raw, name: &str) -> Duration {
+pub(super) fn duration(raw: &Raw, name: &str) -> Duration {
     let nanos = u64::try_from(raw.duration(name)).expect("durations were checked to be >= 0");
     Duration::from_nanos(nanos)
 }

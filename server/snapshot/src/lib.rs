@@ -27,8 +27,10 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use crate::state::Tables;
+use engram_proto::backup as pb;
+
 use crate::state::auth::FIRST_REVISION;
+use crate::state::{Auth, Tables};
 use crate::storage::{Applied, Engine, OpenError, Scanner};
 use crate::types::MemberId;
 use crate::types::request::AlarmType;
@@ -125,6 +127,36 @@ impl BucketSource for Keys<'_> {
         });
         Ok(())
     }
+}
+
+/// Users, roles and the switch, as the rows of etcd's buckets.
+pub fn auth_rows(auth: &Auth) -> Vec<pb::AuthRow> {
+    let tables = Tables {
+        auth: auth.tables(),
+        ..Tables::default()
+    };
+    let (applied, about) = (Applied::default(), Description::default());
+    let buckets = small_buckets(&tables, &applied, &about).into_iter();
+    let is_of_users = |bucket: &MemoryBucket| {
+        let names = [
+            etcd_schema::AUTH,
+            etcd_schema::AUTH_USERS,
+            etcd_schema::AUTH_ROLES,
+        ];
+        names.contains(&bucket.name.as_slice())
+    };
+    let rows = |bucket: MemoryBucket| {
+        let name = String::from_utf8_lossy(&bucket.name).into_owned();
+        bucket
+            .pairs
+            .into_iter()
+            .map(move |(key, value)| pb::AuthRow {
+                bucket: name.clone(),
+                key: key.into(),
+                value: value.into(),
+            })
+    };
+    buckets.filter(is_of_users).flat_map(rows).collect()
 }
 
 /// Every bucket of etcd's schema but `key`.

@@ -8,6 +8,7 @@
 
 mod adoption;
 mod announce;
+mod archive;
 mod ask;
 pub(crate) mod backend;
 mod barrier;

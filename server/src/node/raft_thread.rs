@@ -12,6 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::sync::watch::{Receiver, Sender, channel};
 
+use super::archive;
 use super::backend::Core;
 use super::barrier::Barrier;
 use super::boot::{BootError, Booted, Locks};
@@ -181,7 +182,9 @@ impl RaftThread {
             watch_config(config),
         );
         let tokens = Arc::new(Tokens::new(config.auth_token_ttl, log.last_index()));
+        let journal = archive::journal(config.archive.as_ref(), &store);
         let sink = Sink {
+            journal: journal.clone(),
             tokens: tokens.clone(),
             hub: hub.clone(),
             proposer: proposer.clone(),
@@ -231,6 +234,21 @@ impl RaftThread {
         };
         let (stop, stopping) = channel(false);
         let (thread, (door, membership)) = spawn(beginning, apply, stopping.clone())?;
+        if let Some((to, journal)) = config.archive.as_ref().zip(journal) {
+            let asked = archive::Asked {
+                leadership: leadership.clone(),
+                barrier: barrier.clone(),
+                log: log.clone(),
+                proposer: proposer.clone(),
+            };
+            let (store, stopping) = (store.clone(), stopping.clone());
+            archive::start(to, local, store, journal, asked, &metrics, stopping).map_err(
+                |source| BootError::System {
+                    what: "the log archive's thread".into(),
+                    source,
+                },
+            )?;
+        }
         let core = Core {
             tokens,
             jwt: jwt.map(Arc::new),

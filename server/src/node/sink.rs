@@ -4,6 +4,9 @@
 use std::sync::Arc;
 use std::task::Waker;
 
+use engram_archiver::Journal;
+
+use super::archive;
 use super::directory::MemberDirectory;
 use super::fence::Fence;
 use super::leadership::LeadershipCell;
@@ -14,7 +17,7 @@ use crate::codec::entry::BatchHeader;
 use crate::home::{HomeId, Homes};
 use crate::propose::Proposer;
 use crate::raft::Applied;
-use crate::state::{Event, RevisionRecord, Values};
+use crate::state::{Change, Event, RevisionRecord, Values};
 use crate::store::Store;
 use crate::types::request::{AlarmType, Op, Range};
 use crate::types::result::Outcome;
@@ -31,6 +34,8 @@ pub struct Sink {
     pub store: Arc<Store>,
     pub told: Told,
     pub tokens: Arc<Tokens>,
+    /// What the log archive needs to know, where there is one.
+    pub journal: Option<Arc<Journal>>,
 }
 
 impl Sink {
@@ -55,6 +60,9 @@ impl Applied for Sink {
         let quota = self.proposer.quota();
         quota.alarm_is(raised);
         quota.measured(data, size);
+        if let Some(journal) = &self.journal {
+            journal.replaced(archive::moment(store.applied_index(), store.revision()));
+        }
         self.hub.reset(store.revision());
         self.directory.look();
     }
@@ -67,6 +75,13 @@ impl Applied for Sink {
 
     fn users_shown(&self) {
         self.hub.nudge();
+    }
+
+    fn written(&self, before: Revision, after: Revision, index: u64, changes: &[Change]) {
+        if let Some(journal) = &self.journal {
+            let auth = || self.store.cluster().auth.clone();
+            journal.written(before, archive::moment(index, after), changes, auth);
+        }
     }
 
     fn events(&self, revision: Revision, events: Vec<Event>) {

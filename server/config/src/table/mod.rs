@@ -225,6 +225,11 @@ mod tests {
             [
                 "client-cert-allowed-cn",
                 "answer-budget-bytes",
+                "archive-url",
+                "archive-cluster",
+                "archive-max-delay",
+                "archive-segment-bytes",
+                "archive-backlog-bytes",
                 "io-threads",
                 "value-cache-bytes"
             ],

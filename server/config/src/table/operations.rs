@@ -252,6 +252,45 @@ pub(super) const ENGRAM_FLAGS: &[FlagSpec] = &[
     .unit("bytes"),
     flag(
         Section::Engram,
+        "archive-url",
+        Kind::Text,
+        "",
+        "Where the leader archives every revision: s3://bucket/prefix?endpoint=…, or file:///directory.",
+    ),
+    flag(
+        Section::Engram,
+        "archive-cluster",
+        Kind::Text,
+        "",
+        "The cluster's name there, as `engramctl backup create --cluster` has it.",
+    ),
+    flag(
+        Section::Engram,
+        "archive-max-delay",
+        Kind::Duration,
+        "10s",
+        "How far the archive may be behind while its store answers.",
+    )
+    .range(100_000_000, 3_600_000_000_000),
+    flag(
+        Section::Engram,
+        "archive-segment-bytes",
+        Kind::Unsigned,
+        "8388608",
+        "Bytes of records after which a segment of the archive ends; about three times as much is in memory.",
+    )
+    .unit("bytes")
+    .range(1 << 16, 64 << 20),
+    flag(
+        Section::Engram,
+        "archive-backlog-bytes",
+        Kind::Unsigned,
+        "1073741824",
+        "Bytes written to the log for which compaction waits for the archive; beyond, there is a gap.",
+    )
+    .unit("bytes"),
+    flag(
+        Section::Engram,
         "io-threads",
         Kind::OptionalUnsigned,
         "",

@@ -148,6 +148,11 @@ const READ: &[(&str, Read)] = &[
     ),
     ("unsafe-no-fsync", Outside("config.unsafe_no_fsync")),
     ("answer-budget-bytes", Outside("limits.answer_budget_bytes")),
+    ("archive-url", Outside("archive.url")),
+    ("archive-cluster", Outside("archive.cluster")),
+    ("archive-max-delay", Outside("archive.delay_max")),
+    ("archive-segment-bytes", Outside("archive.segment_bytes")),
+    ("archive-backlog-bytes", Outside("archive.backlog_bytes")),
     ("io-threads", Outside("limits\n.io_threads")),
     ("value-cache-bytes", Outside("limits\n.value_cache_bytes")),
 ];

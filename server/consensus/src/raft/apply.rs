@@ -44,6 +44,10 @@ pub trait Applied: Send + Sync + 'static {
     /// and outcomes nobody is told one by one.
     fn replaced(&self, store: &Store);
 
+    /// A batch was applied, its data written and shown: the revision before and after it, the entry's
+    /// index, and what it left behind in order.
+    fn written(&self, _before: Revision, _after: Revision, _index: u64, _changes: &[Change]) {}
+
     /// A batch was applied and its data written: events for the watchers, at the store's revision.
     fn events(&self, revision: Revision, events: Vec<Event>);
 
@@ -325,6 +329,7 @@ impl Worker {
             self.applied.users(ops, &outcomes);
         }
         let started = Instant::now();
+        let before = self.store.revision();
         let revision = writing.commit(&engine, &effects.changes, &self.mark, index);
         self.metrics
             .backend_commit
@@ -338,6 +343,8 @@ impl Worker {
         if has_users {
             self.applied.users_shown();
         }
+        self.applied
+            .written(before, revision, index, &effects.changes);
         self.applied.events(revision, effects.events);
         self.applied.outcomes(header, ops, outcomes);
     }

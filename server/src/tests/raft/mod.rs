@@ -97,6 +97,7 @@ impl Member {
         let homes = Homes::new(1).0;
         let proposer = Proposer::new(MemberId(2), Duration::from_secs(1), quota, homes);
         let sink = Sink {
+            journal: None,
             hub: hub.clone(),
             proposer: proposer.clone(),
             lessor: lessor.clone(),

@@ -93,6 +93,16 @@ impl Auth {
         auth
     }
 
+    /// What storage holds of it.
+    pub fn tables(&self) -> AuthTables {
+        let is_untouched = !self.enabled && self.revision == FIRST_REVISION;
+        AuthTables {
+            switch: (!is_untouched).then_some((self.enabled, self.revision)),
+            users: self.users.values().cloned().collect(),
+            roles: self.roles.values().cloned().collect(),
+        }
+    }
+
     /// Whether authentication is on.
     pub fn is_enabled(&self) -> bool {
         self.enabled
