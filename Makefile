@@ -71,6 +71,10 @@ faults-ci: tools ## Slow, full, lost disks, paused leaders, clients and peers th
 backup: tools ## Backups and restores: directory, S3, snapshots from and to etcd, engramctl's verbs
 	@$(call timed,backup,$(CARGO) test --release --workspace --test backup -- --nocapture --test-threads=1)
 
+.PHONY: archive
+archive: tools ## The log archive's long form: 20 random revisions and times, on one member and on three (ten minutes)
+	@$(call timed,archive,ENGRAM_ARCHIVE_FULL=1 $(CARGO) test --release --workspace --test backup archive -- --nocapture --test-threads=1)
+
 .PHONY: kubernetes
 kubernetes: tools ## The real kube-apiserver and kube-controller-manager on one member and on three
 	@$(call timed,kubernetes,$(CARGO) test --release --workspace --test kubernetes -- --nocapture --test-threads=1)

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod agreement;
+mod archive;
 mod content;
 mod directory;
 mod object_store;

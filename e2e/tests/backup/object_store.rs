@@ -13,10 +13,10 @@ use tempfile::TempDir;
 use crate::content::{fill, must_equal, restored};
 
 const START_LIMIT: Duration = Duration::from_secs(20);
-const KEY: (&str, &str) = ("engram-key", "engram-secret");
+pub const KEY: (&str, &str) = ("engram-key", "engram-secret");
 
 /// versitygw over a directory: buckets are directories in it.
-struct S3 {
+pub struct S3 {
     scheme: &'static str,
     port: u16,
     child: Child,
@@ -24,7 +24,7 @@ struct S3 {
 }
 
 impl S3 {
-    fn start() -> S3 {
+    pub fn start() -> S3 {
         S3::start_with("http", None)
     }
 
@@ -65,7 +65,7 @@ impl S3 {
         s3
     }
 
-    fn store(&self, bucket: &str) -> String {
+    pub fn store(&self, bucket: &str) -> String {
         let S3 { scheme, port, .. } = self;
         let plain = scheme == &"http";
         format!(
