@@ -338,7 +338,7 @@ async fn take(
         let revision = examined.revision.0;
         let compacted = examined.tables.compacted();
         let compacted = compacted.map_or(-1, |revision| revision.0);
-        let hash = source::hash_kv(channel, revision).await?;
+        let hash = source::hash_kv(channel, revision, compacted).await?;
         let hash = hash.filter(|hash| hash.compact_revision == compacted);
         let Some(hash) = hash else {
             continue;

@@ -115,7 +115,7 @@ pub(crate) enum Answer {
 /// Asks every other voter for its hash at that revision.
 pub(crate) async fn ask(others: &[&Voter], revision: i64, compacted: i64) -> Vec<(u64, Answer)> {
     join_all(others.iter().map(async |voter| {
-        let answer = hash_at(&voter.channel, revision).await;
+        let answer = hash_at(&voter.channel, revision, compacted).await;
         let answer = match answer {
             Ok(Some(hash)) if hash.compact_revision == compacted => Answer::Hash(hash.hash),
             Ok(_) => Answer::Moved,
@@ -126,10 +126,14 @@ pub(crate) async fn ask(others: &[&Voter], revision: i64, compacted: i64) -> Vec
     .await
 }
 
-async fn hash_at(channel: &Channel, revision: i64) -> Result<Option<MemberHash>, SourceError> {
+async fn hash_at(
+    channel: &Channel,
+    revision: i64,
+    compacted: i64,
+) -> Result<Option<MemberHash>, SourceError> {
     // It may not have come as far as the revision yet.
     source::catch_up(channel).await?;
-    source::hash_kv(channel, revision).await
+    source::hash_kv(channel, revision, compacted).await
 }
 
 /// What follows of the answers, with `voters` members in all.

@@ -194,17 +194,33 @@ pub async fn stream(
     }
 }
 
-/// HashKV of a member at a revision; none if that is compacted by now.
+/// HashKV of a member at a revision, of a store that is compacted to `compacted` (-1: not at all); none if it
+/// is compacted further by now.
+///
+/// Of the very revision of a compaction, members keep what it hashed to before (as in etcd). Where nothing
+/// was written since, what is there now is what the latest revision hashes to.
 ///
 /// # Errors
 /// It does not answer.
-pub async fn hash_kv(channel: &Channel, revision: i64) -> Result<Option<MemberHash>, SourceError> {
-    match maintenance(channel)
-        .hash_kv(HashKvRequest { revision })
-        .await
-    {
+pub async fn hash_kv(
+    channel: &Channel,
+    revision: i64,
+    compacted: i64,
+) -> Result<Option<MemberHash>, SourceError> {
+    let is_latest = revision == compacted;
+    let asked = if is_latest { 0 } else { revision };
+    let request = HashKvRequest { revision: asked };
+    match maintenance(channel).hash_kv(request).await {
         Ok(answer) => {
             let answer = answer.into_inner();
+            // Members before 3.6 do not say which revision they hashed.
+            let at = match answer.hash_revision {
+                0 => answer.header.unwrap_or_default().revision,
+                at => at,
+            };
+            if is_latest && at != revision {
+                return Ok(None);
+            }
             Ok(Some(MemberHash {
                 hash: answer.hash,
                 compact_revision: answer.compact_revision,

@@ -114,6 +114,23 @@ fn a_member_with_other_data_is_not_backed_up() {
     assert_eq!(listed.as_array().map(Vec::len), Some(2));
 }
 
+/// As a periodic compaction leaves a cluster to which nobody writes.
+#[test]
+fn members_that_are_compacted_to_their_last_revision_are_backed_up() {
+    let _turn = turn::take("compacted to the end");
+    let scene = Scene::new();
+    let last = scene.cluster.must_hold_the_same();
+    scene.cluster.etcdctl(&["compact", &last.to_string()]);
+    let made = scene.create(0, "at-the-end");
+    assert_eq!(made["agreed"], true);
+    assert_eq!(made["revision"].as_i64(), Some(last));
+    assert_eq!(made["compactRevision"].as_i64(), Some(last));
+    engramctl(&["backup", "verify", &scene.store()]);
+    // The hash is that of what is there, not of what was before the compaction.
+    scene.cluster.etcdctl(&["put", "later", "x"]);
+    assert_ne!(scene.create(1, "later")["hashKV"], made["hashKV"]);
+}
+
 #[test]
 fn a_member_with_an_alarm_is_passed_over() {
     let _turn = turn::take("alarmed");

@@ -84,6 +84,49 @@ fn a_certificates_common_name_is_a_user() {
     assert!(told[1][1].1.contains("a1"), "{told:?}");
 }
 
+/// What the operator and its pods show: a certificate of the cluster's client authority. Where its name
+/// is root's, all that they ask is granted, without a password anywhere.
+#[test]
+fn a_cluster_is_looked_after_and_backed_up_by_the_name_of_a_certificate() {
+    let _turn = turn::take("an operator by certificate");
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let authority = Authority::new(scratch.path());
+    let own = authority.issue("server", 1);
+    let operator = Credentials {
+        authorities: authority.bundle(),
+        certificate: Some(authority.issue("demo client", 2)),
+    };
+    let server = server(Setup::engram(), &own, &authority);
+    for step in [
+        &["user", "add", "root:pw"][..],
+        &["user", "grant-role", "root", "root"],
+        &["user", "add", "demo client", "--no-password"],
+        &["user", "grant-role", "demo client", "root"],
+        &["auth", "enable"],
+        &["put", "a", "b"],
+    ] {
+        must(&mut etcdctl(&server, &operator), step);
+    }
+    let backups = tempfile::tempdir().expect("a temporary directory");
+    let store = format!("--store=file://{}", backups.path().display());
+    for step in [
+        &["endpoint", "status"][..],
+        &["member", "list"],
+        &["alarm", "list"],
+        &["alarm", "disarm"],
+        &["compact", "2"],
+        &["defrag"],
+        &["endpoint", "hashkv"],
+        &["backup", "create", &store, "--cluster=demo"],
+        &["backup", "verify", &store],
+    ] {
+        let mut engramctl = tools::command(&tools::engramctl());
+        engramctl.arg(format!("--endpoints=https://{}", server.address()));
+        engramctl.args(operator.arguments());
+        must(&mut engramctl, step);
+    }
+}
+
 /// CVE-2018-16886: over the gateway a certificate is nobody.
 fn gateway(server: &Server, who: &Credentials) -> String {
     let certificate = who.certificate.as_ref().expect("it has one");
