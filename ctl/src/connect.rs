@@ -20,9 +20,9 @@ use crate::cli::Global;
 use crate::failure::Failure;
 use crate::verbs::auth::ask;
 
-/// How often an idle connection is asked whether it still is one, and how long it may take.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_LIMIT: Duration = Duration::from_secs(10);
+/// The shortest time between two questions whether a connection still is one: Go's clients hold to it,
+/// and servers count on that.
+const KEEPALIVE_INTERVAL_MIN: Duration = Duration::from_secs(10);
 
 /// What a cluster says of a password where authentication is off.
 const NOT_ENABLED: &str = "etcdserver: authentication is not enabled";
@@ -59,7 +59,7 @@ impl Service<http::Uri> for Dial {
 /// Connects to the first endpoint that answers.
 pub async fn any(global: &Global) -> Result<Member, Failure> {
     let mut failures = Vec::new();
-    for endpoint in &global.endpoints {
+    for endpoint in &endpoints(global).await? {
         match dial(global, endpoint).await {
             Ok(channel) => return introduced(global, channel).await,
             Err(failure) => failures.push(format!("{endpoint}: {failure}")),
@@ -69,6 +69,12 @@ pub async fn any(global: &Global) -> Result<Member, Failure> {
         "no endpoint answers: {}",
         failures.join("; ")
     )))
+}
+
+/// The endpoints that the flags name: those found by DNS, where there are any.
+pub async fn endpoints(global: &Global) -> Result<Vec<String>, Failure> {
+    let given = global.endpoints.iter().map(|it| it.trim().to_owned());
+    Ok(given.collect())
 }
 
 /// Connects to an endpoint: `host:port` or a URL.
@@ -137,14 +143,37 @@ async fn dial(global: &Global, endpoint: &str) -> Result<transport::Channel, Fai
     };
     let target = Endpoint::from_shared(target).map_err(Failure::arguments)?;
     let target = target
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_LIMIT);
+        .http2_keep_alive_interval(global.keepalive_time.max(KEEPALIVE_INTERVAL_MIN))
+        .keep_alive_timeout(global.keepalive_timeout);
     let connecting = target.connect_with_connector(Dial { connector, url });
     let connected = tokio::time::timeout(global.dial_timeout, connecting).await;
     let late = |_| Failure::new("context deadline exceeded");
     connected
         .map_err(late)?
         .map_err(|error| Failure::new(root(&error)))
+}
+
+/// A page of an endpoint's, as text.
+pub async fn page(global: &Global, endpoint: &str, path: &str) -> Result<String, Failure> {
+    let url = parse(global, endpoint)?;
+    let connector = connector(global, &url)?;
+    let authority = url.host().unwrap_or("localhost").to_owned();
+    within(global, async {
+        let stream = TokioIo::new(connector.connect(&url).await?);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream)
+            .await
+            .map_err(Failure::new)?;
+        tokio::spawn(connection);
+        let request = http::Request::get(path)
+            .header(http::header::HOST, authority)
+            .body(http_body_util::Empty::<bytes::Bytes>::new())
+            .map_err(Failure::new)?;
+        let answer = sender.send_request(request).await.map_err(Failure::new)?;
+        let body = http_body_util::BodyExt::collect(answer.into_body());
+        let bytes = body.await.map_err(Failure::new)?.to_bytes();
+        Ok::<_, Failure>(String::from_utf8_lossy(&bytes).into_owned())
+    })
+    .await
 }
 
 /// Bounds a command by `--command-timeout`.
@@ -160,7 +189,10 @@ pub async fn within<T, E: Into<Failure>>(
 
 /// etcdctl takes an endpoint without a scheme for TLS where a certificate or CA is given.
 fn parse(global: &Global, endpoint: &str) -> Result<ListenUrl, Failure> {
-    let has_tls = global.cacert.is_some() || global.cert.is_some();
+    let has_tls = global.cacert.is_some()
+        || global.cert.is_some()
+        || global.insecure_skip_tls_verify
+        || !global.insecure_transport;
     let text = match (endpoint.contains("://"), has_tls) {
         (true, _) => endpoint.to_owned(),
         (false, true) => format!("https://{endpoint}"),

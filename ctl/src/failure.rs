@@ -4,19 +4,28 @@ use std::fmt;
 
 /// etcdctl's exit code of a failure.
 const ERROR: u8 = 1;
+/// etcdctl's exit code of a connection that failed.
+const BAD_CONNECTION: u8 = 2;
 /// etcdctl's exit code of an input that makes no sense.
 const BAD_INPUT: u8 = 3;
 /// etcdctl's exit code of a flag's value that it does not know.
 const BAD_FEATURE: u8 = 4;
+/// etcdctl's exit code of a watch that the server ended.
+const INTERRUPTED: u8 = 5;
 /// etcdctl's exit code of arguments that make no sense.
 const BAD_ARGUMENTS: u8 = 128;
 
 /// The exit code of a command line that cannot be read.
-pub fn unreadable(kind: clap::error::ErrorKind) -> u8 {
-    use clap::error::ErrorKind as Kind;
-    match kind {
+pub fn unreadable(error: &clap::Error) -> u8 {
+    use clap::error::{ContextKind, ContextValue, ErrorKind as Kind};
+    let is_one_too_many = || match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) => !word.starts_with('-'),
+        _ => false,
+    };
+    match error.kind() {
         Kind::DisplayHelp => 0,
         Kind::InvalidValue => BAD_FEATURE,
+        Kind::UnknownArgument if is_one_too_many() => BAD_ARGUMENTS,
         Kind::UnknownArgument | Kind::InvalidSubcommand | Kind::ValueValidation => ERROR,
         _ => BAD_ARGUMENTS,
     }
@@ -44,6 +53,40 @@ impl Failure {
             message: message.to_string(),
             code: BAD_ARGUMENTS,
         }
+    }
+
+    /// A connection, or what is asked over one without a time limit, failed.
+    pub fn connection(message: impl fmt::Display) -> Failure {
+        Failure {
+            message: message.to_string(),
+            code: BAD_CONNECTION,
+        }
+    }
+
+    /// The server ended a watch.
+    pub fn interrupted(message: impl fmt::Display) -> Failure {
+        Failure {
+            message: message.to_string(),
+            code: INTERRUPTED,
+        }
+    }
+
+    /// A program that was started ended with a code of its own, which becomes ours.
+    pub fn exited(message: impl fmt::Display, code: u8) -> Failure {
+        Failure {
+            message: message.to_string(),
+            code,
+        }
+    }
+
+    /// Something failed, and all is said.
+    pub fn silent() -> Failure {
+        Failure::new("")
+    }
+
+    /// Whether there is nothing left to say.
+    pub fn is_silent(&self) -> bool {
+        self.message.is_empty()
     }
 
     /// What was read from standard input makes no sense.

@@ -32,6 +32,9 @@ pub enum Snapshot {
         /// Ignore snapshot integrity hash value (required if copied from data directory)
         #[arg(long)]
         skip_hash_check: bool,
+        /// Taken as etcdutl takes it; there is no memory map
+        #[arg(long, default_value_t = 0)]
+        initial_memory_map_size: u64,
     },
 }
 

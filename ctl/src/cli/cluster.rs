@@ -48,14 +48,11 @@ pub enum Alarm {
 #[derive(Debug, Subcommand)]
 pub enum Endpoint {
     /// Check the healthiness of endpoints
-    Health(ClusterScope),
+    Health,
     /// Print out the status of endpoints
-    Status(ClusterScope),
+    Status,
     /// Print the KV history hash for each endpoint
     Hashkv {
-        /// Which endpoints.
-        #[command(flatten)]
-        scope: ClusterScope,
         /// Maximum revision to hash (default: latest revision)
         #[arg(long, default_value_t = 0)]
         rev: i64,
@@ -66,15 +63,36 @@ pub enum Endpoint {
 #[derive(Args, Debug)]
 pub struct ClusterScope {
     /// Use all endpoints from the cluster member list
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub cluster: bool,
+}
+
+/// `downgrade`.
+#[derive(Debug, Subcommand)]
+pub enum Downgrade {
+    /// Validate downgrade capability before starting downgrade
+    Validate {
+        /// To which version, as 3.6
+        target_version: String,
+    },
+    /// Start a downgrade action to cluster
+    Enable {
+        /// To which version, as 3.6
+        target_version: String,
+    },
+    /// Cancel the ongoing downgrade action to cluster
+    Cancel,
 }
 
 /// `member`.
 #[derive(Debug, Subcommand)]
 pub enum Member {
     /// List all members in the cluster
-    List,
+    List {
+        /// Linearizable (l) or serializable (s)
+        #[arg(long, default_value = "l", value_parser = ["l", "s"])]
+        consistency: String,
+    },
     /// Add a member into the cluster
     Add {
         /// Its name

@@ -55,6 +55,9 @@ pub struct Get {
     /// Linearizable (l) or serializable (s)
     #[arg(long, default_value = "l", value_parser = ["l", "s"])]
     pub consistency: String,
+    /// Use the RangeStream RPC
+    #[arg(long)]
+    pub stream: bool,
 }
 
 /// `--order`.
@@ -159,12 +162,15 @@ impl Request {
 }
 
 /// `watch`.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct Watch {
-    /// The key
-    pub key: OsString,
-    /// The end of the range, exclusive
+    /// The key (default: ETCDCTL_WATCH_KEY)
+    pub key: Option<OsString>,
+    /// The end of the range, exclusive (default: ETCDCTL_WATCH_RANGE_END)
     pub range_end: Option<OsString>,
+    /// Read watches, and requests for progress, from standard input
+    #[arg(short, long)]
+    pub interactive: bool,
     /// Watch on a prefix
     #[arg(long)]
     pub prefix: bool,
@@ -174,6 +180,34 @@ pub struct Watch {
     /// Get the previous key-value pair before the event happens
     #[arg(long)]
     pub prev_kv: bool,
+    /// Get periodic watch progress notifications from the server
+    #[arg(long)]
+    pub progress_notify: bool,
+    /// What is executed for every event
+    #[arg(last = true)]
+    pub command: Vec<OsString>,
+}
+
+/// A line of `watch --interactive`.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true, disable_help_flag = true)]
+pub enum WatchLine {
+    /// Watch events on keys
+    Watch(Watch),
+    /// Ask how far the watches are
+    Progress,
+}
+
+impl WatchLine {
+    /// Reads the words of a line.
+    ///
+    /// # Errors
+    /// What they cannot mean.
+    pub fn read(words: Vec<OsString>) -> Result<WatchLine, clap::Error> {
+        let command = switches::as_in_go(WatchLine::command());
+        let matches = command.try_get_matches_from(words)?;
+        WatchLine::from_arg_matches(&matches)
+    }
 }
 
 /// `compaction`.

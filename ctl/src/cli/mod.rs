@@ -6,25 +6,39 @@
 mod adopt;
 mod auth;
 mod backup;
+mod check;
 mod cluster;
 mod duration;
+mod global;
 mod kv;
+mod mirror;
+mod offline;
+mod session;
 mod switches;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 pub use self::adopt::Adopt;
 pub use self::auth::{Auth, Keys, Permission, Role, Secret, User};
+<<<<<<< HEAD
 pub use self::backup::{
     Archive, Backup, Moment, PruneRules, Restore, RestoreTarget, Snapshot, StoreFlag,
 };
 pub use self::cluster::{Alarm, ClusterScope, Endpoint, Lease, Member};
+=======
+pub use self::backup::{Backup, PruneRules, Restore, RestoreTarget, Snapshot, StoreFlag};
+pub use self::check::{Check, Load, Workload};
+pub use self::cluster::{Alarm, ClusterScope, Downgrade, Endpoint, Lease, Member};
+>>>>>>> 1afbab2 (ctl: every verb, flag and format of etcdctl 3.7 and etcdutl 3.7)
 pub use self::duration::duration;
-pub use self::kv::{Compaction, Del, Get, Order, Put, Request, SortBy, Txn, Watch};
+pub use self::global::{Format, Global};
+pub use self::kv::{Compaction, Del, Get, Order, Put, Request, SortBy, Txn, Watch, WatchLine};
+pub use self::mirror::Mirror;
+pub use self::offline::{Defrag, HashKv, Migrate};
+pub use self::session::{Elect, Lock};
 
 /// etcdctl's and etcdutl's verbs for Engram and etcd, and Engram's backups.
 #[derive(Debug, Parser)]
@@ -51,98 +65,14 @@ impl Cli {
     where
         W: Into<OsString> + Clone,
     {
-        let command = switches::as_in_go(Cli::command());
-        let matches = command.try_get_matches_from(words)?;
+        let matches = Cli::words().try_get_matches_from(words)?;
         Cli::from_arg_matches(&matches)
     }
-}
 
-/// How an answer is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people and simple scripts.
-    Simple,
-    /// For programs.
-    Json,
-    /// A table, where there are rows and columns.
-    Table,
-}
-
-/// What holds for every verb.
-#[derive(Args, Debug)]
-pub struct Global {
-    /// gRPC endpoints
-    #[arg(
-        long,
-        global = true,
-        env = "ETCDCTL_ENDPOINTS",
-        value_delimiter = ',',
-        default_value = "127.0.0.1:2379"
-    )]
-    pub endpoints: Vec<String>,
-    /// Verify certificates of TLS-enabled servers using this CA bundle
-    #[arg(long, global = true, env = "ETCDCTL_CACERT")]
-    pub cacert: Option<PathBuf>,
-    /// Identify this client using this TLS certificate file
-    #[arg(long, global = true, env = "ETCDCTL_CERT", requires = "tls_key")]
-    pub cert: Option<PathBuf>,
-    /// Identify this client using this TLS key file
-    #[arg(
-        id = "tls_key",
-        long = "key",
-        global = true,
-        env = "ETCDCTL_KEY",
-        requires = "cert"
-    )]
-    pub key: Option<PathBuf>,
-    /// Skip verification of the server's certificate (for tests only)
-    #[arg(long, global = true, env = "ETCDCTL_INSECURE_SKIP_TLS_VERIFY")]
-    pub insecure_skip_tls_verify: bool,
-    /// username[:password] for authentication (prompt if password is not supplied)
-    #[arg(
-        id = "who",
-        long = "user",
-        global = true,
-        env = "ETCDCTL_USER",
-        hide_env_values = true
-    )]
-    pub user: Option<Secret>,
-    /// Password for authentication (if this option is used, --user option shouldn't include password)
-    #[arg(
-        id = "whose_password",
-        long = "password",
-        global = true,
-        env = "ETCDCTL_PASSWORD",
-        hide_env_values = true
-    )]
-    pub password: Option<Secret>,
-    /// JWT token used for authentication
-    #[arg(
-        long,
-        global = true,
-        env = "ETCDCTL_AUTH_JWT_TOKEN",
-        hide_env_values = true,
-        conflicts_with = "who"
-    )]
-    pub auth_jwt_token: Option<Secret>,
-    /// Dial timeout for client connections
-    #[arg(long, global = true, env = "ETCDCTL_DIAL_TIMEOUT", default_value = "2s", value_parser = duration)]
-    pub dial_timeout: Duration,
-    /// Timeout for short running commands (excluding dial timeout)
-    #[arg(long, global = true, env = "ETCDCTL_COMMAND_TIMEOUT", default_value = "5s", value_parser = duration)]
-    pub command_timeout: Duration,
-    /// The output format
-    #[arg(
-        short,
-        long,
-        global = true,
-        env = "ETCDCTL_WRITE_OUT",
-        default_value = "simple"
-    )]
-    pub write_out: Format,
-    /// Write the result as JSON to this file as well (a pod's termination log)
-    #[arg(long, global = true)]
-    pub result_file: Option<PathBuf>,
+    /// The verbs and flags there are.
+    pub fn words() -> clap::Command {
+        switches::as_in_go(Cli::command())
+    }
 }
 
 /// The verbs.
@@ -184,14 +114,36 @@ pub enum Command {
     },
     /// Compact the event history
     Compaction(Compaction),
-    /// Defragment the storage of the members with the given endpoints
-    Defrag(ClusterScope),
+    /// Defragment the storage of the members with the given endpoints, or of a directory
+    Defrag(Defrag),
     /// Alarm related commands
     Alarm {
         /// Which.
         #[command(subcommand)]
         command: Alarm,
     },
+    /// Acquire a named lock
+    Lock(Lock),
+    /// Observe and participate in a leader election
+    Elect(Elect),
+    /// Make a mirror at the destination cluster
+    MakeMirror(Mirror),
+    /// Check properties of the cluster
+    Check {
+        /// Which.
+        #[command(subcommand)]
+        command: Check,
+    },
+    /// Downgrade related commands
+    Downgrade {
+        /// Which.
+        #[command(subcommand)]
+        command: Downgrade,
+    },
+    /// Print the KV history hash of a snapshot file
+    Hashkv(HashKv),
+    /// Tell what a data directory's format is to another version of etcd
+    Migrate(Migrate),
     /// Transfer leadership to another member
     MoveLeader {
         /// The member's id, hexadecimal
@@ -199,6 +151,9 @@ pub enum Command {
     },
     /// Endpoint related commands
     Endpoint {
+        /// Which endpoints.
+        #[command(flatten)]
+        scope: ClusterScope,
         /// Which.
         #[command(subcommand)]
         command: Endpoint,
@@ -231,6 +186,13 @@ pub enum Command {
     Restore(Restore),
     /// Tell what was adopted of an etcd's data directory, and remove etcd's files from it
     Adopt(Adopt),
+    /// Generate a completion script
+    Completion {
+        /// For which shell
+        shell: Shell,
+    },
+    /// Show the global command-line flags
+    Options,
     /// Print the version
     Version,
 }
@@ -241,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        switches::as_in_go(Cli::command()).debug_assert();
+        Cli::words().debug_assert();
     }
 
     #[test]
@@ -272,7 +234,8 @@ mod tests {
         assert!(matches!(
             read("engramctl end stat"),
             Ok(Command::Endpoint {
-                command: Endpoint::Status(_)
+                command: Endpoint::Status,
+                ..
             })
         ));
         assert!(read("engramctl m list").is_err(), "member or move-leader");

@@ -6,14 +6,13 @@ use engram_backup::channel::Channel;
 use engram_proto::authpb;
 use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::auth_client::AuthClient;
-use serde_json::{Value, json};
 
 use super::request::prefix_end;
 use crate::cli::{Auth, Global, Keys, Permission, Role, Secret, User};
 use crate::connect::{any, within};
 use crate::failure::Failure;
-use crate::json::{base64, header};
-use crate::output;
+use crate::go::quoted::quoted;
+use crate::output::{self, Answer};
 
 /// The name of the user and of the role that may do everything.
 const ROOT: &str = "root";
@@ -26,31 +25,23 @@ async fn client(global: &Global) -> Result<Client, Failure> {
     Ok(AuthClient::new(any(global).await?.channel))
 }
 
-/// Writes a sentence, or the header of an answer that has nothing else.
+/// Writes a sentence, or the answer, which has a header and nothing else. `name` is the answer's.
 fn done(
     global: &Global,
     sentence: &str,
-    answered: &Option<pb::ResponseHeader>,
+    name: &str,
+    answer: &impl prost::Message,
+    header: &Option<pb::ResponseHeader>,
 ) -> Result<(), Failure> {
-    let text = || format!("{sentence}\n").into();
-    output::answer(global, text, || json!({ "header": header(answered) }))
+    Answer::new(|| format!("{sentence}\n").into())
+        .message(name, answer)
+        .fields(global, |fields| fields.header(header))
+        .write(global)
 }
 
-fn list(
-    global: &Global,
-    name: &str,
-    found: &[String],
-    answered: &Option<pb::ResponseHeader>,
-) -> Result<(), Failure> {
-    let text = || {
-        let lines = found.iter().map(|name| format!("{name}\n"));
-        lines.collect::<String>().into()
-    };
-    let value = || match found.is_empty() {
-        true => json!({ "header": header(answered) }),
-        false => json!({ "header": header(answered), name: found }),
-    };
-    output::answer(global, text, value)
+fn lines(found: &[String]) -> Vec<u8> {
+    let lines = found.iter().map(|name| format!("{name}\n"));
+    lines.collect::<String>().into()
 }
 
 /// `auth`.
@@ -71,14 +62,9 @@ pub async fn auth(global: &Global, command: Auth) -> Result<(), Failure> {
             let (enabled, revision) = (answer.enabled, answer.auth_revision);
             let text =
                 || format!("Authentication Status: {enabled}\nAuthRevision: {revision}\n").into();
-            let value = || {
-                let header = header(&answer.header);
-                match enabled {
-                    true => json!({ "header": header, "enabled": true, "authRevision": revision }),
-                    false => json!({ "header": header, "authRevision": revision }),
-                }
-            };
-            output::answer(global, text, value)
+            Answer::new(text)
+                .message("AuthStatusResponse", &answer)
+                .write(global)
         }
     }
 }
@@ -124,19 +110,35 @@ pub async fn user(global: &Global, command: User) -> Result<(), Failure> {
                 hashed_password: String::new(),
             };
             let answer = within(global, client.user_add(request)).await?;
-            done(global, &sentence, &answer.into_inner().header)
+            let answer = answer.into_inner();
+            done(
+                global,
+                &sentence,
+                "AuthUserAddResponse",
+                &answer,
+                &answer.header,
+            )
         }
         User::Delete { user } => {
             let sentence = format!("User {user} deleted");
             let request = pb::AuthUserDeleteRequest { name: user };
             let answer = within(global, client.user_delete(request)).await?;
-            done(global, &sentence, &answer.into_inner().header)
+            let answer = answer.into_inner();
+            done(
+                global,
+                &sentence,
+                "AuthUserDeleteResponse",
+                &answer,
+                &answer.header,
+            )
         }
         User::Get { user, detail } => show_user(global, &mut client, &user, detail).await,
         User::List => {
             let answer = within(global, client.user_list(pb::AuthUserListRequest {})).await?;
             let answer = answer.into_inner();
-            list(global, "users", &answer.users, &answer.header)
+            Answer::new(|| lines(&answer.users))
+                .message("AuthUserListResponse", &answer)
+                .write(global)
         }
         User::Passwd { user, interactive } => {
             let request = pb::AuthUserChangePasswordRequest {
@@ -145,19 +147,40 @@ pub async fn user(global: &Global, command: User) -> Result<(), Failure> {
                 hashed_password: String::new(),
             };
             let answer = within(global, client.user_change_password(request)).await?;
-            done(global, "Password updated", &answer.into_inner().header)
+            let answer = answer.into_inner();
+            done(
+                global,
+                "Password updated",
+                "AuthUserChangePasswordResponse",
+                &answer,
+                &answer.header,
+            )
         }
         User::GrantRole { user, role } => {
             let sentence = format!("Role {role} is granted to user {user}");
             let request = pb::AuthUserGrantRoleRequest { user, role };
             let answer = within(global, client.user_grant_role(request)).await?;
-            done(global, &sentence, &answer.into_inner().header)
+            let answer = answer.into_inner();
+            done(
+                global,
+                &sentence,
+                "AuthUserGrantRoleResponse",
+                &answer,
+                &answer.header,
+            )
         }
         User::RevokeRole { user, role } => {
             let sentence = format!("Role {role} is revoked from user {user}");
             let request = pb::AuthUserRevokeRoleRequest { name: user, role };
             let answer = within(global, client.user_revoke_role(request)).await?;
-            done(global, &sentence, &answer.into_inner().header)
+            let answer = answer.into_inner();
+            done(
+                global,
+                &sentence,
+                "AuthUserRevokeRoleResponse",
+                &answer,
+                &answer.header,
+            )
         }
     }
 }
@@ -222,11 +245,9 @@ async fn show_user(
         let roles: String = roles.collect();
         format!("User: {user}\nRoles:{roles}\n").into()
     };
-    let value = || match answer.roles.is_empty() {
-        true => json!({ "header": header(&answer.header) }),
-        false => json!({ "header": header(&answer.header), "roles": answer.roles }),
-    };
-    output::answer(global, text, value)
+    Answer::new(text)
+        .message("AuthUserGetResponse", &answer)
+        .write(global)
 }
 
 /// `role`.
@@ -237,19 +258,40 @@ pub async fn role(global: &Global, command: Role) -> Result<(), Failure> {
             let sentence = format!("Role {role} created");
             let answer = client.role_add(pb::AuthRoleAddRequest { name: role });
             let answer = within(global, answer).await?;
-            done(global, &sentence, &answer.into_inner().header)
+            let answer = answer.into_inner();
+            done(
+                global,
+                &sentence,
+                "AuthRoleAddResponse",
+                &answer,
+                &answer.header,
+            )
         }
         Role::Delete { role } => {
             let sentence = format!("Role {role} deleted");
             let answer = client.role_delete(pb::AuthRoleDeleteRequest { role });
             let answer = within(global, answer).await?;
-            done(global, &sentence, &answer.into_inner().header)
+            let answer = answer.into_inner();
+            done(
+                global,
+                &sentence,
+                "AuthRoleDeleteResponse",
+                &answer,
+                &answer.header,
+            )
         }
         Role::Get { role } => show_role(global, &mut client, &role).await,
         Role::List => {
             let answer = within(global, client.role_list(pb::AuthRoleListRequest {})).await?;
             let answer = answer.into_inner();
-            list(global, "roles", &answer.roles, &answer.header)
+            Answer::new(|| lines(&answer.roles))
+                .message("AuthRoleListResponse", &answer)
+                .fields(global, |fields| {
+                    fields.header(&answer.header);
+                    let names = answer.roles.iter().map(|name| quoted(name.as_bytes()));
+                    fields.line("Roles", names.collect::<Vec<_>>().join(" "));
+                })
+                .write(global)
         }
         Role::GrantPermission {
             role,
@@ -272,7 +314,14 @@ pub async fn role(global: &Global, command: Role) -> Result<(), Failure> {
                 }),
             };
             let answer = within(global, client.role_grant_permission(request)).await?;
-            done(global, &sentence, &answer.into_inner().header)
+            let answer = answer.into_inner();
+            done(
+                global,
+                &sentence,
+                "AuthRoleGrantPermissionResponse",
+                &answer,
+                &answer.header,
+            )
         }
         Role::RevokePermission { role, keys } => {
             let (key, range_end) = range(&keys);
@@ -288,7 +337,14 @@ pub async fn role(global: &Global, command: Role) -> Result<(), Failure> {
                 range_end: range_end.into(),
             };
             let answer = within(global, client.role_revoke_permission(request)).await?;
-            done(global, &sentence, &answer.into_inner().header)
+            let answer = answer.into_inner();
+            done(
+                global,
+                &sentence,
+                "AuthRoleRevokePermissionResponse",
+                &answer,
+                &answer.header,
+            )
         }
     }
 }
@@ -329,18 +385,29 @@ async fn show_role(global: &Global, client: &mut Client, role: &str) -> Result<(
         held.map(line).collect::<String>()
     };
     let text = || {
+        if role == ROOT && answer.perm.is_empty() {
+            let all = "\t[, <open ended>\n";
+            return format!("Role {role}\nKV Read:\n{all}KV Write:\n{all}").into();
+        }
         let reads = allowed(authpb::permission::Type::Read);
         let writes = allowed(authpb::permission::Type::Write);
         format!("Role {role}\nKV Read:\n{reads}KV Write:\n{writes}").into()
     };
-    let value = || {
-        let held: Vec<Value> = answer.perm.iter().map(permission).collect();
-        match held.is_empty() {
-            true => json!({ "header": header(&answer.header) }),
-            false => json!({ "header": header(&answer.header), "perm": held }),
-        }
-    };
-    output::answer(global, text, value)
+    Answer::new(text)
+        .message("AuthRoleGetResponse", &answer)
+        .fields(global, |fields| {
+            fields.header(&answer.header);
+            for held in &answer.perm {
+                // Two blanks, as in etcdctl.
+                fields.line(
+                    "PermType",
+                    format_args!(" {}", held.perm_type().as_str_name()),
+                );
+                fields.quoted("Key", &held.key);
+                fields.quoted("RangeEnd", &held.range_end);
+            }
+        })
+        .write(global)
 }
 
 fn line(held: &authpb::Permission) -> String {
@@ -359,16 +426,4 @@ fn line(held: &authpb::Permission) -> String {
         true => format!("{range} (prefix {key})\n"),
         false => format!("{range}\n"),
     }
-}
-
-/// A permission as Go's JSON has it.
-fn permission(held: &authpb::Permission) -> Value {
-    let mut value = json!({ "key": base64(&held.key) });
-    if held.perm_type != 0 {
-        value["permType"] = held.perm_type.into();
-    }
-    if !held.range_end.is_empty() {
-        value["range_end"] = base64(&held.range_end).into();
-    }
-    value
 }

@@ -6,14 +6,14 @@ use engram_backup::channel::Channel;
 use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::cluster_client::ClusterClient;
 use engram_proto::etcdserverpb::maintenance_client::MaintenanceClient;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::kv;
-use crate::cli::{ClusterScope, Endpoint, Global};
-use crate::connect::{any, one, within};
+use crate::cli::{ClusterScope, Endpoint, Format, Global};
+use crate::connect::{self, any, one, within};
 use crate::failure::Failure;
-use crate::json::{header, without_zeros};
-use crate::output::{self, humanize};
+use crate::go::json::Message;
+use crate::output::{self, Answer, Fields, humanize};
 
 const STATUS: [&str; 16] = [
     "endpoint",
@@ -34,21 +34,27 @@ const STATUS: [&str; 16] = [
     "downgrade enabled",
 ];
 
+const HEALTH: [&str; 4] = ["endpoint", "health", "took", "error"];
+const HASH: [&str; 3] = ["endpoint", "hash", "hash_revision"];
+
 /// `endpoint`.
-pub async fn endpoint(global: &Global, command: Endpoint) -> Result<(), Failure> {
+pub async fn endpoint(
+    global: &Global,
+    scope: &ClusterScope,
+    command: Endpoint,
+) -> Result<(), Failure> {
+    let endpoints = endpoints(global, scope).await?;
     match command {
-        Endpoint::Health(scope) => health(global, &endpoints(global, &scope).await?).await,
-        Endpoint::Status(scope) => status(global, &endpoints(global, &scope).await?).await,
-        Endpoint::Hashkv { scope, rev } => {
-            hash_kv(global, &endpoints(global, &scope).await?, rev).await
-        }
+        Endpoint::Health => health(global, &endpoints).await,
+        Endpoint::Status => status(global, &endpoints).await,
+        Endpoint::Hashkv { rev } => hash_kv(global, &endpoints, rev).await,
     }
 }
 
 /// The endpoints given, or all that members advertise.
 pub async fn endpoints(global: &Global, scope: &ClusterScope) -> Result<Vec<String>, Failure> {
     if !scope.cluster {
-        return Ok(global.endpoints.clone());
+        return connect::endpoints(global).await;
     }
     let mut client = ClusterClient::new(any(global).await?.channel);
     let request = pb::MemberListRequest {
@@ -69,7 +75,7 @@ async fn check(global: &Global, endpoint: &str) -> (String, Option<String>) {
     let started = Instant::now();
     let asked = async {
         let channel = one(global, endpoint).await?.channel;
-        let mut client = kv::client(channel.clone());
+        let mut client = kv::client(global, channel.clone());
         let request = pb::RangeRequest {
             key: b"health".to_vec().into(),
             ..pb::RangeRequest::default()
@@ -108,64 +114,73 @@ async fn alarms(global: &Global, channel: Channel) -> Option<String> {
     (!names.is_empty()).then(|| format!("Active Alarm(s): {names}"))
 }
 
+/// How an endpoint is, as Go's JSON has it.
+#[derive(Serialize)]
+struct Health<'a> {
+    endpoint: &'a str,
+    health: bool,
+    took: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    error: &'a str,
+}
+
 async fn health(global: &Global, endpoints: &[String]) -> Result<(), Failure> {
     let checks = endpoints
         .iter()
         .map(async |endpoint| (endpoint, check(global, endpoint).await));
     let checked = futures_util::future::join_all(checks).await;
-    let all_well = checked.iter().all(|(_, (_, error))| error.is_none());
-    match global.write_out {
-        crate::cli::Format::Simple => {
-            for (endpoint, (took, error)) in &checked {
-                match error {
-                    None => output::text(&format!(
-                        "{endpoint} is healthy: successfully committed proposal: took = {took}\n"
-                    ))?,
-                    Some(error) => {
-                        eprintln!("{endpoint} is unhealthy: failed to commit proposal: {error}");
-                    }
+    let checked: Vec<Health<'_>> = checked
+        .iter()
+        .map(|(endpoint, (took, error))| Health {
+            endpoint,
+            health: error.is_none(),
+            took,
+            error: error.as_deref().unwrap_or_default(),
+        })
+        .collect();
+    if global.write_out == Format::Simple {
+        health_lines(&checked)?;
+    } else {
+        let row = |it: &Health<'_>| {
+            let texts = [it.endpoint, &it.health.to_string(), it.took, it.error];
+            texts.map(str::to_owned).to_vec()
+        };
+        let rows: Vec<Vec<String>> = checked.iter().map(row).collect();
+        Answer::rows(&HEALTH, &rows)
+            .value(|| &checked)
+            .fields(global, |fields| {
+                for it in &checked {
+                    fields.quoted("Endpoint", it.endpoint);
+                    fields.line("Health", it.health);
+                    fields.line("Took", it.took);
+                    fields.line("Error", it.error);
+                    fields.gap();
                 }
-            }
-        }
-        _ => {
-            let row = |(endpoint, (took, error)): &(&String, (String, Option<String>))| {
-                let error = error.clone();
-                vec![
-                    (*endpoint).clone(),
-                    error.is_none().to_string(),
-                    took.clone(),
-                    error.unwrap_or_default(),
-                ]
-            };
-            let rows: Vec<Vec<String>> = checked.iter().map(row).collect();
-            let value = || {
-                let one = |row: &Vec<String>| {
-                    let mut value =
-                        json!({ "endpoint": row[0], "health": row[1] == "true", "took": row[2] });
-                    if !row[3].is_empty() {
-                        value["error"] = json!(row[3]);
-                    }
-                    value
-                };
-                rows.iter().map(one).collect()
-            };
-            output::rows(
-                global,
-                &["endpoint", "health", "took", "error"],
-                &rows,
-                value,
-            )?;
-        }
+            })
+            .write(global)?;
     }
-    match all_well {
+    match checked.iter().all(|it| it.health) {
         true => Ok(()),
         false => Err(Failure::new("unhealthy cluster")),
     }
 }
 
+fn health_lines(checked: &[Health<'_>]) -> Result<(), Failure> {
+    for it in checked {
+        let (endpoint, took, error) = (it.endpoint, it.took, it.error);
+        match it.health {
+            true => output::text(&format!(
+                "{endpoint} is healthy: successfully committed proposal: took = {took}\n"
+            ))?,
+            false => eprintln!("{endpoint} is unhealthy: failed to commit proposal: {error}"),
+        }
+    }
+    Ok(())
+}
+
 async fn status(global: &Global, endpoints: &[String]) -> Result<(), Failure> {
     let mut answers = Vec::new();
-    let mut failed = 0;
+    let mut failed = None;
     for endpoint in endpoints {
         let asked = async {
             let mut client = MaintenanceClient::new(one(global, endpoint).await?.channel);
@@ -174,8 +189,8 @@ async fn status(global: &Global, endpoints: &[String]) -> Result<(), Failure> {
         match asked.await {
             Ok(answer) => answers.push((endpoint.clone(), answer.into_inner())),
             Err(failure) => {
-                failed += 1;
                 eprintln!("Failed to get the status of endpoint {endpoint} ({failure})");
+                failed = Some(Failure::silent());
             }
         }
     }
@@ -183,10 +198,13 @@ async fn status(global: &Global, endpoints: &[String]) -> Result<(), Failure> {
         .iter()
         .map(|(name, answer)| status_row(name, answer))
         .collect();
-    output::rows(global, &STATUS, &rows, || {
-        answers.iter().map(status_value).collect()
-    })?;
-    all_answered(failed)
+    Answer::rows(&STATUS, &rows)
+        .value(|| listed(answers.iter().map(StatusOf::of)))
+        .fields(global, |fields| {
+            answers.iter().for_each(|it| status_fields(fields, it))
+        })
+        .write(global)?;
+    failed.map_or(Ok(()), Err)
 }
 
 fn status_row(endpoint: &str, status: &pb::StatusResponse) -> Vec<String> {
@@ -217,27 +235,62 @@ fn status_row(endpoint: &str, status: &pb::StatusResponse) -> Vec<String> {
     ]
 }
 
-fn status_value((endpoint, status): &(String, pb::StatusResponse)) -> Value {
-    let value = without_zeros(json!({
-        "header": header(&status.header),
-        "version": status.version,
-        "dbSize": status.db_size,
-        "leader": status.leader,
-        "raftIndex": status.raft_index,
-        "raftTerm": status.raft_term,
-        "raftAppliedIndex": status.raft_applied_index,
-        "errors": status.errors,
-        "dbSizeInUse": status.db_size_in_use,
-        "isLearner": status.is_learner,
-        "storageVersion": status.storage_version,
-        "dbSizeQuota": status.db_size_quota,
-    }));
-    json!({ "Endpoint": endpoint, "Status": value })
+#[derive(Serialize)]
+struct StatusOf<'a> {
+    #[serde(rename = "Endpoint")]
+    endpoint: &'a str,
+    #[serde(rename = "Status")]
+    status: Message,
+}
+
+impl StatusOf<'_> {
+    fn of((endpoint, status): &(String, pb::StatusResponse)) -> StatusOf<'_> {
+        StatusOf {
+            endpoint,
+            status: Message::new("StatusResponse", status),
+        }
+    }
+}
+
+fn status_fields(fields: &mut Fields, (endpoint, status): &(String, pb::StatusResponse)) {
+    let downgrade = status.downgrade_info.clone().unwrap_or_default();
+    fields.header(&status.header);
+    fields.quoted("Version", &status.version);
+    fields.quoted("StorageVersion", &status.storage_version);
+    fields.line("DBSize", status.db_size);
+    fields.line("DBSizeInUse", status.db_size_in_use);
+    fields.line("DBSizeQuota", status.db_size_quota);
+    fields.line("Leader", status.leader);
+    fields.line("IsLearner", status.is_learner);
+    fields.line("RaftIndex", status.raft_index);
+    fields.line("RaftAppliedIndex", status.raft_applied_index);
+    fields.line("Errors", format_args!("[{}]", status.errors.join(" ")));
+    fields.quoted("Endpoint", endpoint);
+    fields.quoted("DowngradeTargetVersion", &downgrade.target_version);
+    fields.line("DowngradeEnabled", downgrade.enabled);
+    fields.gap();
+}
+
+#[derive(Serialize)]
+struct HashOf<'a> {
+    #[serde(rename = "Endpoint")]
+    endpoint: &'a str,
+    #[serde(rename = "HashKV")]
+    hash: Message,
+}
+
+impl HashOf<'_> {
+    fn of((endpoint, hash): &(String, pb::HashKvResponse)) -> HashOf<'_> {
+        HashOf {
+            endpoint,
+            hash: Message::new("HashKVResponse", hash),
+        }
+    }
 }
 
 async fn hash_kv(global: &Global, endpoints: &[String], revision: i64) -> Result<(), Failure> {
     let mut answers = Vec::new();
-    let mut failed = 0;
+    let mut failed = None;
     for endpoint in endpoints {
         let asked = async {
             let mut client = MaintenanceClient::new(one(global, endpoint).await?.channel);
@@ -246,8 +299,8 @@ async fn hash_kv(global: &Global, endpoints: &[String], revision: i64) -> Result
         match asked.await {
             Ok(answer) => answers.push((endpoint.clone(), answer.into_inner())),
             Err(failure) => {
-                failed += 1;
                 eprintln!("Failed to get the hash of endpoint {endpoint} ({failure})");
+                failed = Some(failure);
             }
         }
     }
@@ -259,23 +312,23 @@ async fn hash_kv(global: &Global, endpoints: &[String], revision: i64) -> Result
         ]
     };
     let rows: Vec<Vec<String>> = answers.iter().map(row).collect();
-    let value = |(endpoint, answer): &(String, pb::HashKvResponse)| {
-        json!({ "Endpoint": endpoint, "HashKV": without_zeros(json!({
-            "header": header(&answer.header), "hash": answer.hash,
-            "compact_revision": answer.compact_revision, "hash_revision": answer.hash_revision,
-        }))})
-    };
-    let header = ["endpoint", "hash", "hash_revision"];
-    output::rows(global, &header, &rows, || {
-        answers.iter().map(value).collect()
-    })?;
-    all_answered(failed)
+    Answer::rows(&HASH, &rows)
+        .value(|| listed(answers.iter().map(HashOf::of)))
+        .fields(global, |fields| {
+            for (endpoint, answer) in &answers {
+                fields.header(&answer.header);
+                fields.quoted("Endpoint", endpoint);
+                fields.line("Hash", answer.hash);
+                fields.line("HashRevision", answer.hash_revision);
+                fields.gap();
+            }
+        })
+        .write(global)?;
+    failed.map_or(Ok(()), Err)
 }
 
-/// What a command that asked several endpoints ends with.
-fn all_answered(failed: usize) -> Result<(), Failure> {
-    match failed {
-        0 => Ok(()),
-        _ => Err(Failure::new(format!("{failed} endpoints did not answer"))),
-    }
+/// A list in Go's JSON, where an empty one is null.
+fn listed<T>(items: impl Iterator<Item = T>) -> Option<Vec<T>> {
+    let items: Vec<T> = items.collect();
+    (!items.is_empty()).then_some(items)
 }

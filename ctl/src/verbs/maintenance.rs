@@ -1,18 +1,18 @@
 //! `compaction`, `defrag`, `alarm`, `move-leader`.
 
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::maintenance_client::MaintenanceClient;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::endpoint::endpoints;
 use super::{kv, member_id};
-use crate::cli::{Alarm, ClusterScope, Compaction, Format, Global};
-use crate::connect::{any, one, within};
+use crate::cli::{Alarm, Compaction, Defrag, Global};
+use crate::connect::{self, any, one, within};
 use crate::failure::Failure;
-use crate::json::{header, without_zeros};
-use crate::output;
+use crate::output::{self, Answer};
 
 /// `compaction`.
 pub async fn compact(global: &Global, compaction: Compaction) -> Result<(), Failure> {
@@ -21,24 +21,24 @@ pub async fn compact(global: &Global, compaction: Compaction) -> Result<(), Fail
         revision,
         physical: compaction.physical,
     };
-    let mut client = kv::client(any(global).await?.channel);
-    let answer = match compaction.physical {
+    let mut client = kv::client(global, any(global).await?.channel);
+    match compaction.physical {
         // It takes as long as it takes.
         true => client.compact(request).await?,
         false => within(global, client.compact(request)).await?,
     };
-    let value = || json!({ "header": header(&answer.get_ref().header) });
-    match global.write_out {
-        Format::Json => output::text(&format!("{}\n", value()))?,
-        _ => output::text(&format!("compacted revision {revision}\n"))?,
-    }
+    // In every format, as etcdctl.
+    output::text(&format!("compacted revision {revision}\n"))?;
     output::result(global, &json!({ "compactRevision": revision }))
 }
 
-/// `defrag`: every endpoint, one after the other. It takes as long as it takes.
-pub async fn defragment(global: &Global, scope: &ClusterScope) -> Result<(), Failure> {
+/// `defrag`: every endpoint, one after the other, or a directory. It takes as long as it takes.
+pub async fn defragment(global: &Global, defrag: &Defrag) -> Result<(), Failure> {
+    if let Some(dir) = &defrag.data_dir {
+        return defragment_dir(dir, defrag.timeout);
+    }
     let mut failures = 0;
-    for endpoint in endpoints(global, scope).await? {
+    for endpoint in endpoints(global, &defrag.scope).await? {
         let started = Instant::now();
         match defragment_one(global, &endpoint).await {
             Ok(()) => output::text(&format!(
@@ -58,6 +58,13 @@ pub async fn defragment(global: &Global, scope: &ClusterScope) -> Result<(), Fai
             "{failures} members were not defragmented"
         ))),
     }
+}
+
+fn defragment_dir(dir: &Path, limit: Duration) -> Result<(), Failure> {
+    engram_server::node::offline::defragment(dir, limit).map_err(|error| {
+        let dir = dir.display();
+        Failure::new(format!("Failed to defragment etcd data[{dir}] ({error})"))
+    })
 }
 
 async fn defragment_one(global: &Global, endpoint: &str) -> Result<(), Failure> {
@@ -81,10 +88,8 @@ pub async fn alarm(global: &Global, command: Alarm) -> Result<(), Failure> {
     if matches!(command, Alarm::List) {
         return show(global, &raised);
     }
-    let mut disarmed = pb::AlarmResponse {
-        header: raised.header,
-        alarms: Vec::new(),
-    };
+    // Of several answers none has the header.
+    let mut disarmed = pb::AlarmResponse::default();
     for alarm in raised.alarms {
         let request = pb::AlarmRequest {
             action: AlarmAction::Deactivate.into(),
@@ -105,20 +110,23 @@ fn show(global: &Global, answer: &pb::AlarmResponse) -> Result<(), Failure> {
         };
         answer.alarms.iter().map(line).collect::<String>().into()
     };
-    let value = || {
-        let alarm = |alarm: &pb::AlarmMember| {
-            without_zeros(json!({ "memberID": alarm.member_id, "alarm": alarm.alarm }))
-        };
-        let alarms: Vec<Value> = answer.alarms.iter().map(alarm).collect();
-        without_zeros(json!({ "header": header(&answer.header), "alarms": alarms }))
-    };
-    output::answer(global, text, value)
+    Answer::new(text)
+        .message("AlarmResponse", answer)
+        .fields(global, |fields| {
+            fields.header(&answer.header);
+            for alarm in &answer.alarms {
+                fields.id("MemberID", alarm.member_id);
+                fields.line("AlarmType", alarm.alarm().as_str_name());
+                fields.gap();
+            }
+        })
+        .write(global)
 }
 
 /// `move-leader`: asks the leader, which must be one of the endpoints.
 pub async fn move_leader(global: &Global, target: &str) -> Result<(), Failure> {
     let target_id = member_id(target)?;
-    for endpoint in &global.endpoints {
+    for endpoint in &connect::endpoints(global).await? {
         let Ok(member) = one(global, endpoint).await else {
             continue;
         };
@@ -130,9 +138,11 @@ pub async fn move_leader(global: &Global, target: &str) -> Result<(), Failure> {
             continue;
         }
         let request = pb::MoveLeaderRequest { target_id };
-        within(global, client.move_leader(request)).await?;
+        let answer = within(global, client.move_leader(request)).await?;
         let line = format!("Leadership transferred from {own:x} to {target_id:x}\n");
-        output::text(&line)?;
+        Answer::new(|| line.into())
+            .message("MoveLeaderResponse", answer.get_ref())
+            .write(global)?;
         return output::result(global, &json!({ "from": format!("{own:x}"), "to": target }));
     }
     Err(Failure::arguments(format!(

@@ -4,22 +4,26 @@ pub mod adopt;
 pub mod archive;
 pub mod auth;
 pub mod backup;
+pub mod check;
+pub mod downgrade;
+pub mod elect;
 pub mod endpoint;
 pub mod kv;
 pub mod lease;
+pub mod lock;
 pub mod maintenance;
 pub mod member;
+pub mod migrate;
+pub mod mirror;
+pub mod options;
 mod request;
 pub mod restore;
+mod session;
 pub mod snapshot;
 pub mod txn;
 pub mod watch;
-mod words;
 
 use crate::failure::Failure;
-
-/// Bytes of an answer that are taken: a range may have any size.
-const ANSWER_BYTES_MAX: usize = usize::MAX;
 
 /// A lease's id, hexadecimal as etcdctl takes it.
 fn lease_id(text: &str) -> Result<i64, Failure> {

@@ -7,16 +7,18 @@ use std::path::{Path, PathBuf};
 
 use engram_backup::source::{self, SourceError};
 use engram_server::node::offline;
-use engram_server::snapshot::file::{DigestCheck, FileError, SnapshotFile, Status, auth_tables};
+use engram_server::snapshot::file::{DigestCheck, FileError, SnapshotFile, auth_tables};
 use engram_server::snapshot::restore::{Restore, RestoreError, Totals};
-use serde_json::{Value, json};
+use engram_server::types::Revision;
+use serde::Serialize;
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::restore::{Destination, value};
-use crate::cli::{Global, RestoreTarget, Snapshot};
+use crate::cli::{Global, HashKv, RestoreTarget, Snapshot};
 use crate::connect::one;
 use crate::failure::Failure;
-use crate::output;
+use crate::output::{self, Answer};
 use crate::progress::Bars;
 
 /// Bytes of the digest behind a snapshot.
@@ -31,6 +33,7 @@ pub async fn snapshot(global: &Global, command: Snapshot) -> Result<(), Failure>
             filename,
             target,
             skip_hash_check,
+            initial_memory_map_size: _,
         } => {
             let check = match skip_hash_check {
                 true => DigestCheck::Skipped,
@@ -133,18 +136,73 @@ async fn status(global: &Global, filename: PathBuf) -> Result<(), Failure> {
         status.version.clone(),
     ];
     let header = ["hash", "revision", "total keys", "total size", "version"];
-    output::rows(global, &header, &[row], || status_value(&status))?;
-    output::result(global, &status_value(&status))
+    let value = StatusValue {
+        hash: status.hash,
+        revision: status.revision.0,
+        total_key: status.total_keys,
+        total_size: status.total_bytes,
+        version: &status.version,
+    };
+    Answer::rows(&header, &[row])
+        .value(|| &value)
+        .fields(global, |fields| {
+            fields.line("Hash", value.hash);
+            fields.line("Revision", value.revision);
+            fields.line("Keys", value.total_key);
+            fields.line("Size", value.total_size);
+            fields.line("Version", value.version);
+        })
+        .write(global)?;
+    output::result(global, &value)
 }
 
-fn status_value(status: &Status) -> Value {
-    json!({
-        "hash": status.hash,
-        "revision": status.revision.0,
-        "totalKey": status.total_keys,
-        "totalSize": status.total_bytes,
-        "version": status.version,
-    })
+/// A snapshot's status in etcdutl's JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusValue<'a> {
+    hash: u32,
+    revision: i64,
+    total_key: u64,
+    total_size: u64,
+    version: &'a str,
+}
+
+/// `hashkv`, of a file.
+pub async fn hash_kv(global: &Global, hash: HashKv) -> Result<(), Failure> {
+    let revision = Revision(hash.rev);
+    let read = tokio::task::spawn_blocking(move || {
+        // As etcdutl: of the database of an etcd too, which has no digest.
+        SnapshotFile::open(&hash.filename, DigestCheck::Skipped)?.hash_kv(revision)
+    });
+    let hash = read.await??;
+    let value = HashValue {
+        hash: hash.hash,
+        hash_revision: hash.hash_revision.0,
+        compact_revision: hash.compact_revision.0,
+    };
+    let row = vec![
+        value.hash.to_string(),
+        value.hash_revision.to_string(),
+        value.compact_revision.to_string(),
+    ];
+    let header = ["hash", "hash revision", "compact revision"];
+    Answer::rows(&header, &[row])
+        .value(|| &value)
+        .fields(global, |fields| {
+            fields.line("Hash", value.hash);
+            fields.line("Hash revision", value.hash_revision);
+            fields.line("Compact revision", value.compact_revision);
+        })
+        .write(global)
+}
+
+/// A hash in etcdutl's JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HashValue {
+    hash: u32,
+    hash_revision: i64,
+    compact_revision: i64,
 }
 
 async fn restore(

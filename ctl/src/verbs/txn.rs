@@ -8,21 +8,23 @@ use engram_proto::etcdserverpb as pb;
 use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use pb::request_op::Request as Operation;
 use pb::response_op::Response;
-use serde_json::{Value, json};
 
-use super::words::{quoted, words};
 use super::{kv, request};
 use crate::cli::{Global, Request, Txn};
 use crate::connect::{any, within};
 use crate::failure::Failure;
-use crate::{json as answers, output};
+use crate::go::words::{quoted, words};
+use crate::output::{self, Answer, Fields};
 
 /// `txn`.
 pub async fn txn(global: &Global, txn: Txn) -> Result<(), Failure> {
     let request = read(&mut std::io::stdin().lock(), txn.interactive)?;
-    let mut client = kv::client(any(global).await?.channel);
+    let mut client = kv::client(global, any(global).await?.channel);
     let answer = within(global, client.txn(request)).await?.into_inner();
-    output::answer(global, || text(&answer), || value(&answer))
+    Answer::new(|| text(kv::Text::of(global), &answer))
+        .message("TxnResponse", &answer)
+        .fields(global, |lines| fields(lines, &answer))
+        .write(global)
 }
 
 fn read(input: &mut dyn BufRead, is_interactive: bool) -> Result<pb::TxnRequest, Failure> {
@@ -137,7 +139,7 @@ fn operation(line: &str) -> Result<pb::RequestOp, Failure> {
     })
 }
 
-fn text(answer: &pb::TxnResponse) -> Vec<u8> {
+fn text(shown: kv::Text, answer: &pb::TxnResponse) -> Vec<u8> {
     let verdict = if answer.succeeded {
         "SUCCESS"
     } else {
@@ -147,37 +149,28 @@ fn text(answer: &pb::TxnResponse) -> Vec<u8> {
     for response in &answer.responses {
         out.push(b'\n');
         out.extend(match &response.response {
-            Some(Response::ResponseRange(answer)) => kv::range_text(answer, false),
-            Some(Response::ResponsePut(answer)) => kv::put_text(answer),
-            Some(Response::ResponseDeleteRange(answer)) => kv::delete_text(answer),
-            Some(Response::ResponseTxn(answer)) => text(answer),
+            Some(Response::ResponseRange(answer)) => shown.range(answer, false),
+            Some(Response::ResponsePut(answer)) => shown.put(answer),
+            Some(Response::ResponseDeleteRange(answer)) => shown.delete(answer),
+            Some(Response::ResponseTxn(answer)) => text(shown, answer),
             None => Vec::new(),
         });
     }
     out
 }
 
-fn value(answer: &pb::TxnResponse) -> Value {
-    let response = |response: &pb::ResponseOp| {
-        let inner = match &response.response {
-            Some(Response::ResponseRange(answer)) => {
-                json!({ "response_range": answers::range(answer) })
-            }
-            Some(Response::ResponsePut(answer)) => json!({ "response_put": answers::put(answer) }),
-            Some(Response::ResponseDeleteRange(answer)) => {
-                json!({ "response_delete_range": answers::delete(answer) })
-            }
-            Some(Response::ResponseTxn(answer)) => json!({ "response_txn": value(answer) }),
-            None => Value::Null,
-        };
-        json!({ "Response": inner })
-    };
-    let responses: Vec<Value> = answer.responses.iter().map(response).collect();
-    answers::without_zeros(json!({
-        "header": answers::header(&answer.header),
-        "succeeded": answer.succeeded,
-        "responses": responses,
-    }))
+fn fields(lines: &mut Fields, answer: &pb::TxnResponse) {
+    lines.header(&answer.header);
+    lines.line("Succeeded", answer.succeeded);
+    for response in &answer.responses {
+        match &response.response {
+            Some(Response::ResponseRange(answer)) => kv::range_fields(lines, answer),
+            Some(Response::ResponsePut(answer)) => kv::put_fields(lines, answer),
+            Some(Response::ResponseDeleteRange(answer)) => kv::delete_fields(lines, answer),
+            Some(Response::ResponseTxn(answer)) => fields(lines, answer),
+            None => {}
+        }
+    }
 }
 
 #[cfg(test)]

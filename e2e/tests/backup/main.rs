@@ -7,6 +7,7 @@ mod agreement;
 mod archive;
 mod content;
 mod directory;
+mod formats;
 mod object_store;
 mod snapshots;
 mod users;

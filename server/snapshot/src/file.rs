@@ -4,6 +4,8 @@
 //! domain's words. Streams: what is in memory is the small buckets and a page a level. Must never
 //! write, or guess at what it cannot read.
 
+mod hash;
+
 use std::collections::HashSet;
 use std::io;
 use std::path::Path;
@@ -20,7 +22,7 @@ use crate::state::auth::FIRST_REVISION;
 use crate::state::{AuthTables, RevisionRecord};
 use crate::storage::{self, LogPosition};
 use crate::types::request::AlarmType;
-use crate::types::result::Alarm;
+use crate::types::result::{Alarm, ApplyError};
 use crate::types::{KeyValue, LeaseId, MemberId, Revision, RevisionPair};
 
 /// A digest is there where the file's length says so: etcd's `hasChecksum`.
@@ -53,6 +55,9 @@ pub enum FileError {
     /// A bucket holds what no etcd writes.
     #[error("the snapshot is damaged: {0} cannot be read")]
     Row(&'static str),
+    /// Nothing is hashed at that revision.
+    #[error("etcdserver: mvcc: {0}")]
+    Hash(ApplyError),
     /// Whoever takes the records wants no more of them.
     #[error("{0}")]
     Taker(Box<dyn std::error::Error + Send + Sync>),

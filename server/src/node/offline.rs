@@ -1,4 +1,7 @@
-//! A member that does not run yet: who it will be, by the flags it will be started with.
+//! A member that does not run yet: who it will be, by the flags it will be started with, and what can be
+//! done with its directory.
+
+mod defragment;
 
 use std::ffi::OsString;
 
@@ -11,6 +14,8 @@ use crate::state::MemberRecord;
 use crate::storage::Identity;
 use crate::types::MemberId;
 use crate::types::request::MemberAttributes;
+
+pub use self::defragment::{DefragmentError, defragment};
 
 /// The flags of `etcdutl snapshot restore` that say who the new member is. They are checked, and
 /// give ids, as those of the server do.

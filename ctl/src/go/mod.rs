@@ -1,0 +1,6 @@
+//! What Go's libraries make of answers, where scripts read it: `encoding/json` of its generated messages
+//! ([`json`]), `%q` ([`quoted`]), and the words of a line ([`words`]).
+
+pub mod json;
+pub mod quoted;
+pub mod words;
