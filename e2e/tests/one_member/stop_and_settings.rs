@@ -170,6 +170,7 @@ fn the_log_has_the_lines_that_scripts_wait_for() {
         "ready to serve client requests",
         "published local member to cluster through raft",
         "set initial cluster version",
+        "cluster version is updated",
         "added member",
         "serving peer traffic",
         "now serving peer/client/metrics",

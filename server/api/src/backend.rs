@@ -411,6 +411,9 @@ pub trait Backend: Send + Sync + 'static {
     /// The cluster version ("3.7.0"), once decided.
     fn cluster_version(&self) -> Option<String>;
 
+    /// The version ("3.6.0") that a downgrade under way is to.
+    fn downgrade(&self) -> Option<String>;
+
     /// What `Status` tells.
     fn status(&self) -> StatusReport;
 

@@ -192,6 +192,9 @@ refusals! {
         InvalidArgument, "etcdserver: wrong downgrade target version format";
     /// Not the version below.
     INVALID_DOWNGRADE_TARGET = InvalidArgument, "etcdserver: invalid downgrade target version";
+    /// One is under way.
+    DOWNGRADE_IN_PROCESS =
+        FailedPrecondition, "etcdserver: cluster has a downgrade job in progress";
     /// The cluster version is not decided.
     CLUSTER_VERSION_UNAVAILABLE =
         FailedPrecondition, "etcdserver: cluster version not found during downgrade";

@@ -10,12 +10,10 @@ use super::error::Refusal;
 use super::streams::{Answers, Outgoing, Requests, next_request};
 use super::{Edge, decode};
 use crate::codec::{Frame, proto};
-use crate::config::ETCD_VERSION;
-use crate::types::MemberId;
+use crate::config::{ETCD_VERSION, cluster_version};
 use crate::types::request::{Alarm, AlarmType, Op};
 use crate::types::result::{self, Applied};
-
-const SERVICE: &str = "etcdserverpb.Maintenance";
+use crate::types::{MemberId, version};
 
 impl<B: Backend> Edge<B> {
     pub(super) async fn alarm(&self, message: Bytes, caller: &Caller) -> Result<Frame, Refusal> {
@@ -75,6 +73,7 @@ impl<B: Backend> Edge<B> {
     pub(super) fn status(&self, message: Bytes) -> Result<Frame, Refusal> {
         let pb::StatusRequest {} = decode(message)?;
         let report = self.backend().status();
+        let downgrade = self.backend().downgrade();
         let mut errors = Vec::new();
         if report.leader.is_none() {
             errors.push("etcdserver: no leader".to_owned());
@@ -93,7 +92,10 @@ impl<B: Backend> Edge<B> {
             is_learner: report.learner,
             storage_version: self.storage_version().unwrap_or_default(),
             db_size_quota: report.db_size_quota,
-            downgrade_info: Some(pb::DowngradeInfo::default()),
+            downgrade_info: Some(pb::DowngradeInfo {
+                enabled: downgrade.is_some(),
+                target_version: downgrade.unwrap_or_default(),
+            }),
         };
         Ok(Frame::from(&response))
     }
@@ -152,19 +154,28 @@ impl<B: Backend> Edge<B> {
         Ok(Frame::from(&pb::MoveLeaderResponse::default()))
     }
 
+    /// A downgrade is the cluster's version set to the one below, and so marked; etcd's leader sets it
+    /// some seconds after, so what is answered is the version before.
     pub(super) async fn downgrade(&self, message: Bytes) -> Result<Frame, Refusal> {
         let wanted: pb::DowngradeRequest = decode(message)?;
-        match wanted.action {
-            0 => self.check_downgrade(&wanted.version).await?,
-            1 => {
-                self.check_downgrade(&wanted.version).await?;
-                return Err(Refusal::not_served(SERVICE, "Downgrade"));
-            }
-            // Without a downgrade under way etcd answers a cancellation as done.
-            2 => {}
-            _ => return Err(Refusal::UNKNOWN_METHOD),
+        if !matches!(wanted.action, 0..=2) {
+            return Err(Refusal::UNKNOWN_METHOD);
+        }
+        if wanted.action != 2 {
+            let target = major_minor(&wanted.version);
+            self.check_downgrade(target.ok_or(Refusal::WRONG_DOWNGRADE_VERSION_FORMAT)?)
+                .await?;
         }
         let (major, minor) = self.cluster_minor()?;
+        match wanted.action {
+            1 => {
+                let target = format!("{major}.{}.0", minor.saturating_sub(1));
+                self.set_version(version::downgraded(&target)).await?;
+            }
+            // Without one under way etcd answers a cancellation as done.
+            2 if self.is_downgrading().await => self.set_version(cluster_version()).await?,
+            _ => {}
+        }
         let response = pb::DowngradeResponse {
             header: Some(self.header_message()),
             version: format!("{major}.{minor}"),
@@ -172,14 +183,26 @@ impl<B: Backend> Edge<B> {
         Ok(Frame::from(&response))
     }
 
-    async fn check_downgrade(&self, target: &str) -> Result<(), Refusal> {
-        let target = major_minor(target).ok_or(Refusal::WRONG_DOWNGRADE_VERSION_FORMAT)?;
-        let (major, minor) = self.cluster_minor()?;
+    async fn set_version(&self, held: String) -> Result<(), Refusal> {
+        self.propose(Op::SetClusterVersion(held)).await?;
+        Ok(())
+    }
+
+    async fn is_downgrading(&self) -> bool {
+        self.backend().read_barrier().await.is_ok() && self.backend().downgrade().is_some()
+    }
+
+    async fn check_downgrade(&self, target: (u64, u64)) -> Result<(), Refusal> {
+        self.cluster_minor()?;
         self.backend().read_barrier().await?;
+        let (major, minor) = self.cluster_minor()?;
         if minor.checked_sub(1).map(|below| (major, below)) != Some(target) {
             return Err(Refusal::INVALID_DOWNGRADE_TARGET);
         }
-        Ok(())
+        match self.backend().downgrade() {
+            Some(_) => Err(Refusal::DOWNGRADE_IN_PROCESS),
+            None => Ok(()),
+        }
     }
 
     fn cluster_minor(&self) -> Result<(u64, u64), Refusal> {

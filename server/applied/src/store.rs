@@ -32,7 +32,7 @@ use crate::state::{Alarms, Auth, Members, RevisionRecord, State, Values};
 use crate::storage::Engine;
 use crate::types::request::Range;
 use crate::types::result::ApplyError;
-use crate::types::{Revision, RevisionPair};
+use crate::types::{Revision, RevisionPair, version};
 
 /// What the store says of the cluster, as of the last entry applied. It does not change: ask for it
 /// anew.
@@ -42,18 +42,22 @@ pub struct Cluster {
     pub members: Members,
     /// The alarms raised.
     pub alarms: Alarms,
-    /// The version every member can speak ("3.7.0"), once agreed on.
+    /// The version every member can speak ("3.7.0"), once agreed on; that of a downgrade, while there is one.
     pub version: Option<String>,
+    /// The version ("3.6.0") that a downgrade under way is to.
+    pub downgrade: Option<String>,
     /// Users, roles, and whether authentication is on.
     pub auth: Arc<Auth>,
 }
 
 impl Cluster {
     fn of(state: &State) -> Arc<Cluster> {
+        let held = state.cluster_version.as_deref();
         Arc::new(Cluster {
             members: state.members.clone(),
             alarms: state.alarms.clone(),
-            version: state.cluster_version.clone(),
+            version: held.map(|held| version::plain(held).to_owned()),
+            downgrade: held.and_then(version::downgrade_target).map(str::to_owned),
             auth: state.auth.clone(),
         })
     }

@@ -45,7 +45,7 @@ pub use settings::{
     TlsPolicy, TlsVersion,
 };
 pub use table::{Effect, FlagSpec, Kind, flags};
-pub use text::{ENGRAM_VERSION, ETCD_VERSION, GIT_SHA, GO_ARCH, GO_OS};
+pub use text::{ENGRAM_VERSION, ETCD_VERSION, GIT_SHA, GO_ARCH, GO_OS, cluster_version};
 pub use url::{Address, ListenUrl, Scheme, UrlError};
 
 use crate::trace::Level;

@@ -8,6 +8,12 @@ use super::table::{Effect, Kind, Section, flags};
 /// The version of etcd whose behaviour is offered: what clients and scripts see.
 pub const ETCD_VERSION: &str = "3.7.3";
 
+/// The version of a cluster whose members are of this release: "3.7.3" speaks "3.7.0".
+pub fn cluster_version() -> String {
+    let minor = ETCD_VERSION.rsplit_once('.');
+    format!("{}.0", minor.map_or(ETCD_VERSION, |(minor, _)| minor))
+}
+
 /// The version of Engram.
 pub const ENGRAM_VERSION: &str = env!("CARGO_PKG_VERSION");
 

@@ -21,8 +21,8 @@ pub use operations::Operations;
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Registry,
-    TextEncoder,
+    Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Registry, TextEncoder,
 };
 
 /// What is measured as it happens.
@@ -164,6 +164,24 @@ pub fn marks(
         gauges.with_label_values(values).set(1);
     }
     Some(only(gauges.collect()))
+}
+
+/// A counter for each set of labels' values; no family where there are none.
+pub fn totals(
+    name: &str,
+    help: &str,
+    labels: &[&str],
+    values: &[([String; 2], u64)],
+) -> Option<MetricFamily> {
+    if values.is_empty() {
+        return None;
+    }
+    let options = prometheus::Opts::new(name, help);
+    let counters = IntCounterVec::new(options, labels).expect("valid names");
+    for (labels, value) in values {
+        counters.with_label_values(labels).inc_by(*value);
+    }
+    Some(only(counters.collect()))
 }
 
 fn only(mut families: Vec<MetricFamily>) -> MetricFamily {

@@ -1,6 +1,8 @@
 //! Operations that are rare enough to be timed and counted where they happen: maintenance,
 //! compaction, leases, the confirmation of reads.
 
+use prometheus::core::Collector as _;
+use prometheus::proto::{LabelPair, MetricFamily};
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     exponential_buckets,
@@ -47,6 +49,9 @@ pub struct Operations {
     pub learners_promoted: IntCounter,
     /// `etcd_server_learner_promote_failures`, by reason.
     pub learners_not_promoted: IntCounterVec,
+    /// `etcd_server_snapshot_apply_in_progress_total`.
+    pub snapshots_installing: IntGauge,
+    alarms: IntGaugeVec,
     feature_enabled: IntGaugeVec,
 }
 
@@ -149,6 +154,20 @@ impl Operations {
                     &["Reason"],
                 ),
             ),
+            alarms: add(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "etcd_debugging_server_alarms",
+                        "Alarms for every member in cluster. 1 for 'server_id' label with current ID. 2 for 'alarm_type' label with type of this alarm",
+                    ),
+                    &["server_id", "alarm_type"],
+                ),
+            ),
+            snapshots_installing: gauge(
+                "etcd_server_snapshot_apply_in_progress_total",
+                "1 if the server is applying the incoming snapshot. 0 if none.",
+            ),
             feature_enabled: add(
                 registry,
                 IntGaugeVec::new(
@@ -159,6 +178,22 @@ impl Operations {
                     &["name", "stage"],
                 ),
             ),
+        }
+    }
+
+    /// Tells which alarms are raised, by member and kind. One that was, and is not, is shown as 0.
+    pub fn alarms(&self, raised: Vec<[String; 2]>) {
+        let before = self.alarms.collect();
+        let before = before.iter().flat_map(MetricFamily::get_metric);
+        for metric in before {
+            // In the order of their names: alarm_type, server_id.
+            let labels: Vec<&str> = metric.get_label().iter().map(LabelPair::value).collect();
+            if let [kind, member] = labels[..] {
+                self.alarms.with_label_values(&[member, kind]).set(0);
+            }
+        }
+        for alarm in raised {
+            self.alarms.with_label_values(&alarm).set(1);
         }
     }
 

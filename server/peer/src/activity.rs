@@ -2,6 +2,7 @@
 //! and runbooks look for the lines.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -14,6 +15,16 @@ use crate::types::MemberId;
 pub(super) struct Activity {
     peer: MemberId,
     since: Mutex<Option<Instant>>,
+    lost: AtomicU64,
+}
+
+/// What was seen of a peer, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Whether it is in touch.
+    pub is_active: bool,
+    /// How often it was lost since the process began.
+    pub lost: u64,
 }
 
 impl Activity {
@@ -22,6 +33,7 @@ impl Activity {
         Activity {
             peer,
             since: Mutex::new(None),
+            lost: AtomicU64::new(0),
         }
     }
 
@@ -34,21 +46,36 @@ impl Activity {
         *since = Some(Instant::now());
         if self.is_named() {
             crate::log!(info, "peer became active", "peer-id" = %self.peer);
+            crate::log!(info, "established TCP streaming connection with remote peer",
+                "remote-peer-id" = %self.peer);
         }
     }
 
     /// A connection to it ended, or could not be made.
     pub fn lost(&self, why: &dyn fmt::Display) {
         let was = self.since.lock().take();
+        if was.is_some() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
         if was.is_some() && self.is_named() {
             crate::log!(warn, "peer became inactive (message send to peer failed)",
                 "peer-id" = %self.peer, error = %why);
+            crate::log!(warn, "lost TCP streaming connection with remote peer",
+                "remote-peer-id" = %self.peer, error = %why);
         }
     }
 
     /// Since when it is in touch without a break; none where it is not.
     pub fn since(&self) -> Option<Instant> {
         *self.since.lock()
+    }
+
+    /// For metrics.
+    pub fn seen(&self) -> Seen {
+        Seen {
+            is_active: self.since().is_some(),
+            lost: self.lost.load(Ordering::Relaxed),
+        }
     }
 
     /// Whoever answers at a URL has no name yet: there are no peers before there is a cluster.
@@ -72,6 +99,12 @@ mod tests {
         assert_eq!(activity.since(), since, "it was in touch all the while");
         activity.lost(&"gone");
         assert_eq!(activity.since(), None);
+        activity.lost(&"still gone");
+        let seen = Seen {
+            is_active: false,
+            lost: 1,
+        };
+        assert_eq!(activity.seen(), seen);
         activity.heard();
         assert!(activity.since() > since);
     }

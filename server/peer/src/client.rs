@@ -12,6 +12,7 @@ use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tonic::{Response, Status};
 
+use super::activity::Seen;
 use super::append::{AppendTurns, Appending, Requests};
 use super::channel::Channel;
 use super::link::{Link, Route};
@@ -82,6 +83,11 @@ impl Client {
     /// Since when the member is in touch without a break; none where it is not.
     pub(super) fn active_since(&self) -> Option<Instant> {
         self.route.activity.since()
+    }
+
+    /// Whether the member is in touch, and how often it was lost.
+    pub(super) fn activity(&self) -> Seen {
+        self.route.activity.seen()
     }
 
     /// Opens a pipelined append stream on the connection for replication.

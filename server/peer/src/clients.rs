@@ -7,7 +7,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use super::activity::Activity;
+use super::activity::{Activity, Seen};
 use super::client::Client;
 use super::dial::Dial;
 use super::link::Route;
@@ -67,6 +67,12 @@ impl Clients {
     pub fn active_since(&self, id: MemberId) -> Option<Instant> {
         let peers = self.0.peers.lock();
         peers.get(&id).and_then(Client::active_since)
+    }
+
+    /// Whether a member is in touch, and how often it was lost.
+    pub fn activity(&self, id: MemberId) -> Seen {
+        let peers = self.0.peers.lock();
+        peers.get(&id).map(Client::activity).unwrap_or_default()
     }
 
     /// Lets the connections of all members go but for those that `stays` names.

@@ -1,4 +1,4 @@
-//! What answers plain HTTP on the peer port, as etcd does: `/members` and `/version`.
+//! What answers plain HTTP on the peer port, as etcd does: `/members`, `/version`, `/downgrade/enabled`.
 
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -21,7 +21,7 @@ pub(super) fn is_grpc<B>(request: &Request<B>) -> bool {
 /// Answers a plain request.
 pub(super) fn answer<B>(request: &Request<B>, handler: &impl PeerHandler) -> Response<Body> {
     let path = request.uri().path();
-    if !matches!(path, "/members" | "/version") {
+    if !matches!(path, "/members" | "/version" | "/downgrade/enabled") {
         return error(StatusCode::NOT_FOUND, "404 page not found");
     }
     if request.method() != Method::GET {
@@ -33,6 +33,7 @@ pub(super) fn answer<B>(request: &Request<B>, handler: &impl PeerHandler) -> Res
     }
     match path {
         "/members" => members(&handler.members()),
+        "/downgrade/enabled" => downgrade(handler),
         _ => version(handler),
     }
 }
@@ -56,11 +57,23 @@ fn members(table: &message::MembersResponse) -> Response<Body> {
     let mut text = serde_json::to_string(&members).expect("strings and numbers are JSON");
     // Go's encoder ends with one.
     text.push('\n');
-    let mut response = page(StatusCode::OK, "application/json", text);
-    let cluster = HeaderValue::try_from(ClusterId(table.cluster).to_string());
+    of_cluster(
+        table.cluster,
+        page(StatusCode::OK, "application/json", text),
+    )
+}
+
+fn of_cluster(id: u64, mut response: Response<Body>) -> Response<Body> {
+    let cluster = HeaderValue::try_from(ClusterId(id).to_string());
     let cluster = cluster.expect("hexadecimal digits are a header's value");
     response.headers_mut().insert(CLUSTER_ID, cluster);
     response
+}
+
+fn downgrade(handler: &impl PeerHandler) -> Response<Body> {
+    let enabled = handler.is_downgrading().to_string();
+    let response = page(StatusCode::OK, "text/plain", enabled);
+    of_cluster(handler.members().cluster, response)
 }
 
 fn member(member: &message::Member) -> Member<'_> {

@@ -38,6 +38,7 @@ use engram_net as net;
 use engram_process::{log, threads};
 use engram_types as types;
 
+pub use activity::Seen;
 pub use append::{AppendTurns, Appending};
 pub use client::Client;
 pub use clients::Clients;
@@ -181,4 +182,7 @@ pub trait PeerHandler: Send + Sync + 'static {
 
     /// The versions that `/version` tells: the cluster's and the storage's.
     fn versions(&self) -> (Option<String>, Option<String>);
+
+    /// Whether a downgrade is under way, which `/downgrade/enabled` tells.
+    fn is_downgrading(&self) -> bool;
 }

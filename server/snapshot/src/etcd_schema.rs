@@ -123,6 +123,8 @@ pub struct Meta {
     pub scheduled_compaction: Option<Revision>,
     /// The revision up to which compaction is done.
     pub finished_compaction: Option<Revision>,
+    /// The version that a downgrade under way is to: whose schema this is then. It has the same buckets.
+    pub downgraded: Option<String>,
 }
 
 impl Meta {
@@ -139,7 +141,8 @@ impl Meta {
         if let Some(revision) = self.scheduled_compaction {
             pairs.push((b"scheduledCompactRev", compaction_value(revision).into()));
         }
-        pairs.push((b"storageVersion", STORAGE_VERSION.into()));
+        let version = self.downgraded.as_deref().unwrap_or(STORAGE_VERSION);
+        pairs.push((b"storageVersion", version.into()));
         if self.term > 0 {
             pairs.push((b"term", u64_value(self.term).into()));
         }

@@ -32,8 +32,8 @@ use engram_proto::backup as pb;
 use crate::state::auth::FIRST_REVISION;
 use crate::state::{Auth, Tables};
 use crate::storage::{Applied, Engine, OpenError, Scanner};
-use crate::types::MemberId;
 use crate::types::request::AlarmType;
+use crate::types::{MemberId, version};
 use bbolt::{Blob, BlobWriter, BucketSource, Closed, MemoryBucket, PairVisitor, SourceError};
 
 /// Why a snapshot failed.
@@ -183,6 +183,11 @@ fn fill(bucket: &mut MemoryBucket, tables: &Tables, applied: &Applied, about: &D
                 learners: about.learners.clone(),
                 scheduled_compaction: tables.compact_scheduled,
                 finished_compaction: tables.compact_finished,
+                downgraded: tables
+                    .cluster_version
+                    .as_deref()
+                    .and_then(version::downgrade_target)
+                    .map(str::to_owned),
             };
             for (key, value) in meta.pairs() {
                 bucket.put(key, value);
@@ -205,8 +210,12 @@ fn fill(bucket: &mut MemoryBucket, tables: &Tables, applied: &Applied, about: &D
             }
         }
         etcd_schema::CLUSTER => {
-            if let Some(version) = &tables.cluster_version {
-                bucket.put(etcd_schema::CLUSTER_VERSION_KEY, version.as_bytes());
+            if let Some(held) = &tables.cluster_version {
+                bucket.put(etcd_schema::CLUSTER_VERSION_KEY, version::plain(held));
+                if let Some(target) = version::downgrade_target(held) {
+                    let value = etcd_schema::downgrade_value(Some(target));
+                    bucket.put(etcd_schema::DOWNGRADE_KEY, value);
+                }
             }
         }
         etcd_schema::MEMBERS => {

@@ -411,6 +411,10 @@ impl Backend for Core {
         self.store.cluster().version.clone()
     }
 
+    fn downgrade(&self) -> Option<String> {
+        self.store.cluster().downgrade.clone()
+    }
+
     fn status(&self) -> StatusReport {
         let leadership = self.door.consensus.leadership();
         let bytes = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);

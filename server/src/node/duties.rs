@@ -359,10 +359,10 @@ impl Duties {
     }
 
     async fn try_publish(&self) -> bool {
-        let (version, known) = {
+        let (cluster, known) = {
             let cluster = self.store.cluster();
             let known = cluster.members.get(self.local.member).cloned();
-            (cluster.version.clone(), known)
+            (cluster, known)
         };
         let is_published = known.is_some_and(|member| {
             member.attributes == self.attributes && member.incarnation == self.local.incarnation
@@ -384,11 +384,16 @@ impl Duties {
                 "cluster-id" = %self.local.cluster
             );
         }
-        if version.as_ref() == Some(&self.cluster_version) {
+        // A downgrade is ended by whoever asked for it, and by no start.
+        if cluster.downgrade.is_some() || cluster.version.as_ref() == Some(&self.cluster_version) {
             return true;
         }
         let version = Op::SetClusterVersion(self.cluster_version.clone());
-        self.proposer.propose(version).await.is_ok()
+        let is_set = self.proposer.propose(version).await.is_ok();
+        if is_set {
+            crate::log!(info, "cluster version is updated", "cluster-version" = %self.cluster_version);
+        }
+        is_set
     }
 
     /// Waits until what was committed when it is called is applied here, so that what clients read

@@ -7,14 +7,16 @@ use prometheus::proto::MetricFamily;
 use super::backend::Core;
 use crate::api::backend::Backend;
 use crate::config::{ENGRAM_VERSION, ETCD_VERSION};
-use crate::metrics::{count, gauge, info, marks, total};
+use crate::metrics::{count, gauge, info, marks, total, totals};
+use crate::types::MemberId;
 
 /// The families of the core, now.
 pub fn families(core: &Core) -> Vec<MetricFamily> {
+    alarms(core);
     let mut families = server(core);
     families.extend(store(core));
     families.extend(operations(core));
-    families.extend(alarms(core));
+    families.extend(activity(core));
     families.extend(watch(core));
     families.extend(peers(core));
     families.extend(always_zero());
@@ -91,7 +93,13 @@ fn server(core: &Core) -> Vec<MetricFamily> {
     let minor = version
         .rsplit_once('.')
         .map_or(version.as_str(), |(minor, _)| minor);
+    let auth_revision = core.store.cluster().auth.revision();
     vec![
+        count(
+            "etcd_debugging_auth_revision",
+            "The current revision of auth store.",
+            auth_revision,
+        ),
         count(
             "etcd_server_has_leader",
             "Whether or not a leader exists. 1 is existence, 0 is not.",
@@ -183,7 +191,7 @@ fn server(core: &Core) -> Vec<MetricFamily> {
 fn store(core: &Core) -> Vec<MetricFamily> {
     let status = core.status();
     let bytes = |value: i64| value.max(0).unsigned_abs();
-    let (keys, revision, compacted, leases, cached) = {
+    let (keys, revision, compacted, leases, cached, pinned) = {
         let state = core.store.read();
         let mvcc = &state.mvcc;
         (
@@ -192,6 +200,7 @@ fn store(core: &Core) -> Vec<MetricFamily> {
             mvcc.compact_revision(),
             state.leases.len(),
             mvcc.value_cache_bytes(),
+            mvcc.pins(),
         )
     };
     vec![
@@ -219,6 +228,11 @@ fn store(core: &Core) -> Vec<MetricFamily> {
             "etcd_debugging_mvcc_compact_revision",
             "The revision of the last compaction in store.",
             bytes(compacted.0),
+        ),
+        count(
+            "etcd_mvcc_db_open_read_transactions",
+            "The number of currently open read transactions",
+            pinned as u64,
         ),
         count("engram_leases", "Leases that live.", leases as u64),
         count(
@@ -281,18 +295,39 @@ fn operations(core: &Core) -> Vec<MetricFamily> {
     ]
 }
 
-fn alarms(core: &Core) -> Option<MetricFamily> {
-    let alarms: Vec<_> = core
-        .alarms()
+/// Those that are raised, and as 0 those that were when somebody looked.
+fn alarms(core: &Core) {
+    let alarms = core.alarms();
+    let raised = alarms
         .iter()
-        .map(|raised| [raised.member.to_string(), raised.alarm.name().into()])
+        .map(|raised| [raised.member.to_string(), raised.alarm.name().into()]);
+    core.metrics.operations.alarms(raised.collect());
+}
+
+/// Who of the others is in touch, and how often each was lost.
+fn activity(core: &Core) -> Vec<MetricFamily> {
+    let seen = core.door.peers.activity(core.member);
+    let pair = |id: MemberId| [core.member.to_string(), id.to_string()];
+    let active = seen.iter().filter(|(_, seen)| seen.is_active);
+    let active: Vec<_> = active.map(|(id, _)| pair(*id)).collect();
+    let lost: Vec<_> = seen
+        .iter()
+        .map(|(id, seen)| (pair(*id), seen.lost))
         .collect();
-    marks(
-        "etcd_debugging_server_alarms",
-        "Alarms for every member in cluster. 1 for 'server_id' label with current ID. 2 for 'alarm_type' label with type of this alarm",
-        &["server_id", "alarm_type"],
-        &alarms,
-    )
+    let labels = ["Local", "Remote"];
+    let active = marks(
+        "etcd_network_active_peers",
+        "The current number of active peer connections.",
+        &labels,
+        &active,
+    );
+    let lost = totals(
+        "etcd_network_disconnected_peers_total",
+        "The total number of disconnected peers.",
+        &labels,
+        &lost,
+    );
+    active.into_iter().chain(lost).collect()
 }
 
 fn watch(core: &Core) -> Vec<MetricFamily> {

@@ -177,6 +177,10 @@ impl PeerHandler for PeerService {
         let version = self.store.cluster().version.clone();
         (version.clone(), version)
     }
+
+    fn is_downgrading(&self) -> bool {
+        self.store.cluster().downgrade.is_some()
+    }
 }
 
 fn to_message(member: &MemberRecord) -> Member {

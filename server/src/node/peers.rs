@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::drift;
+use crate::metrics::Metrics;
 use crate::peer::message::{ChangeMembersRequest, HashKvResponse, LeaseTimeToLiveResponse, Member};
-use crate::peer::{CallError, Client, Clients};
+use crate::peer::{CallError, Client, Clients, Seen};
 use crate::store::Store;
 use crate::types::{LeaseId, MemberId, Revision};
 
@@ -17,12 +18,17 @@ use crate::types::{LeaseId, MemberId, Revision};
 pub struct PeerCalls {
     clients: Clients,
     store: Arc<Store>,
+    metrics: Arc<Metrics>,
 }
 
 impl PeerCalls {
     /// Calls over `clients` to the members that `store` knows.
-    pub fn new(clients: Clients, store: Arc<Store>) -> PeerCalls {
-        PeerCalls { clients, store }
+    pub fn new(clients: Clients, store: Arc<Store>, metrics: Arc<Metrics>) -> PeerCalls {
+        PeerCalls {
+            clients,
+            store,
+            metrics,
+        }
     }
 
     fn member(&self, id: MemberId) -> Result<Client, CallError> {
@@ -57,6 +63,12 @@ impl PeerCalls {
         self.clients.active_since(id)
     }
 
+    /// Each of the other members: whether it is in touch, and how often it was lost.
+    pub fn activity(&self, own: MemberId) -> Vec<(MemberId, Seen)> {
+        let others = self.members().into_iter().filter(|id| *id != own);
+        others.map(|id| (id, self.clients.activity(id))).collect()
+    }
+
     /// Asks the others that `whom` names who the members are: for their refusal, as a member that was
     /// removed while nobody could tell it hears of it so (the directory is told); for them to hear
     /// where this member is reached; and to know who is in touch, and whose clock is far away.
@@ -75,7 +87,10 @@ impl PeerCalls {
             let asked = Instant::now();
             // Who the members are is of no interest, and neither that it cannot be reached.
             if let Ok(answer) = client.members(limit).await {
-                drift::tell(other, answer.unix_ms, asked.elapsed());
+                let took = asked.elapsed();
+                drift::tell(other, answer.unix_ms, took);
+                let round_trip = self.metrics.network.round_trip(other);
+                round_trip.observe(took.as_secs_f64());
             }
         };
         futures_util::future::join_all(others.into_iter().map(ask)).await;

@@ -36,7 +36,7 @@ use super::sink::{Headers, Sink, WatchedStore};
 use super::told::Told;
 use crate::auth::{Passwords, Tokens};
 use crate::codec::entry::APPLY_VERSION;
-use crate::config::{Config, ETCD_VERSION};
+use crate::config::{Config, cluster_version};
 use crate::fatal::end_process;
 use crate::home::Homes;
 use crate::peer::{self, Clients, Dial, Local, Refusal};
@@ -488,7 +488,7 @@ impl Beginning {
     }
 
     fn duties(&self, consensus: Consensus, clients: Clients) -> Duties {
-        let peers = PeerCalls::new(clients, self.store.clone());
+        let peers = PeerCalls::new(clients, self.store.clone(), self.log.metrics().clone());
         let membership = Membership::new(
             self.local.member,
             self.store.clone(),
@@ -637,14 +637,6 @@ pub(super) fn lease_ttl_min(election_timeout: Duration) -> i64 {
     i64::try_from(millis.div_ceil(1000)).unwrap_or(i64::MAX)
 }
 
-/// "3.7.3" speaks "3.7.0".
-fn cluster_version() -> String {
-    let minor = ETCD_VERSION
-        .rsplit_once('.')
-        .map_or(ETCD_VERSION, |(minor, _)| minor);
-    format!("{minor}.0")
-}
-
 /// Where lease ids begin in this run: member in the high bits, milliseconds below, a counter last,
 /// as etcd's idutil does it.
 fn first_lease_id(member: MemberId) -> u64 {
@@ -664,6 +656,5 @@ mod tests {
     fn the_least_lease_lives_two_seconds_by_default() {
         assert_eq!(lease_ttl_min(Duration::from_millis(1000)), 2);
         assert_eq!(lease_ttl_min(Duration::from_millis(2000)), 3);
-        assert_eq!(cluster_version(), "3.7.0");
     }
 }

@@ -74,6 +74,7 @@ impl Applied for Sink {
     }
 
     fn users_shown(&self) {
+        self.told.look(&self.store.cluster());
         self.hub.nudge();
     }
 

@@ -1,5 +1,5 @@
 //! Log lines that installers and runbooks look for in etcd's log, in its words: who leads, who came
-//! and went, the cluster's version.
+//! and went, the cluster's version, whether authentication is on.
 //!
 //! Every member tells what it has applied, whoever asked for it. What the store held when the process
 //! began is told by nobody.
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
-use crate::config::{Config, ListenUrl};
+use crate::config::{Config, ETCD_VERSION, ListenUrl};
 use crate::state::MemberRecord;
 use crate::store::Cluster;
 use crate::types::{ClusterId, MemberId};
@@ -24,6 +24,8 @@ pub struct Told {
 struct Known {
     members: BTreeMap<MemberId, Shown>,
     version: Option<String>,
+    downgrade: Option<String>,
+    auth_enabled: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,8 @@ impl Known {
         Known {
             members: cluster.members.iter().map(shown).collect(),
             version: cluster.version.clone(),
+            downgrade: cluster.downgrade.clone(),
+            auth_enabled: cluster.auth.is_enabled(),
         }
     }
 }
@@ -78,11 +82,23 @@ impl Told {
         }
     }
 
-    /// Tells what is new. Called with every change of the members or the version.
+    /// Tells what is new. Called with every change of the members, the version or the users.
     pub fn look(&self, now: &Cluster) {
         let now = Known::of(now);
         let mut known = self.known.lock();
         self.tell_version(known.version.as_deref(), now.version.as_deref());
+        if let Some(target) = now
+            .downgrade
+            .as_deref()
+            .filter(|_| known.downgrade.is_none())
+        {
+            self.tell_downgrade(target);
+        }
+        match (known.auth_enabled, now.auth_enabled) {
+            (false, true) => crate::log!(info, "enabled authentication"),
+            (true, false) => crate::log!(info, "disabled authentication"),
+            _ => {}
+        }
         let mut ids: Vec<MemberId> = known
             .members
             .keys()
@@ -125,6 +141,13 @@ impl Told {
                 "updated-remote-peer-is-learner" = shown.learner
             ),
         }
+    }
+
+    fn tell_downgrade(&self, target: &str) {
+        crate::log!(
+            info, "The server is ready to downgrade",
+            "local-member-id" = %self.local, "target-version" = %target, "server-version" = ETCD_VERSION
+        );
     }
 
     fn tell_version(&self, before: Option<&str>, now: Option<&str>) {

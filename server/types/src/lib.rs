@@ -13,6 +13,7 @@ pub mod request;
 pub mod result;
 mod revision;
 mod stored;
+pub mod version;
 
 pub use ids::{ClusterId, LeaseId, MemberId};
 pub use key_range::{KeyRange, RangeEnd};

@@ -180,6 +180,11 @@ fn etcdctl_is_answered_about_users_as_etcd_answers_it() {
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+    for server in [&etcd, &engram] {
+        let log = server.output();
+        assert!(log.contains("enabled authentication"), "{log}");
+        assert!(log.contains("disabled authentication"), "{log}");
+    }
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn flag(dir: &Path, method: &str, key: Option<&KeyPair>) -> String {
     format!("{flag},pub-key={}", public.display())
 }
 
-async fn get(server: &Server, token: &str, key: &str) -> Result<(), Status> {
+pub(super) async fn get(server: &Server, token: &str, key: &str) -> Result<(), Status> {
     let who = Caller {
         token: Some(token.to_owned()),
         ..Caller::nobody(server.address()).await
@@ -49,7 +49,7 @@ async fn get(server: &Server, token: &str, key: &str) -> Result<(), Status> {
     client.kv.range(who.request(get)).await.map(drop)
 }
 
-async fn refused(server: &Server, token: &str, key: &str) -> String {
+pub(super) async fn refused(server: &Server, token: &str, key: &str) -> String {
     let refused = get(server, token, key).await.expect_err("a refusal");
     refused.message().to_owned()
 }

@@ -6,3 +6,4 @@ mod jwt;
 mod lives;
 mod matrix;
 mod secrets;
+mod ttl;

@@ -382,6 +382,10 @@ impl Backend for Fake {
         Some("3.7.0".into())
     }
 
+    fn downgrade(&self) -> Option<String> {
+        None
+    }
+
     fn status(&self) -> StatusReport {
         StatusReport {
             leader: self.leader(),

@@ -267,6 +267,8 @@ impl Worker {
             "I2: a snapshot that ends with {position} does not follow {before}"
         );
         let mark = prepared.applied().clone();
+        let installing = &self.metrics.operations.snapshots_installing;
+        installing.set(1);
         let old = match prepared.install(&self.store) {
             Ok(old) => old,
             Err(error) => end_process(
@@ -276,6 +278,7 @@ impl Worker {
         };
         self.mark = mark;
         self.applied.replaced(&self.store);
+        self.metrics.operations.snapshots_installing.set(0);
         crate::log!(
             info,
             "installed a snapshot from the leader",

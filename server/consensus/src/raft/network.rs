@@ -135,7 +135,9 @@ pub struct PeerNetwork {
 impl PeerNetwork {
     fn failed(&self, action: RPCTypes, error: CallError) -> RpcError {
         self.metrics.network.send_failed(self.client.target());
-        if self.purpose == Purpose::Heartbeats {
+        // As in etcd, one to a member that is gone is none that came late.
+        let is_late = matches!(error, CallError::TimedOut(_));
+        if self.purpose == Purpose::Heartbeats && is_late {
             self.metrics.network.heartbeats_failed.inc();
         }
         match error {

@@ -159,6 +159,10 @@ impl PeerHandler for Echo {
     fn versions(&self) -> (Option<String>, Option<String>) {
         (Some("3.7.0".into()), None)
     }
+
+    fn is_downgrading(&self) -> bool {
+        true
+    }
 }
 
 /// A served member and one that calls it. They know each other, unless a test changes that.

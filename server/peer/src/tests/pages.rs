@@ -44,6 +44,15 @@ async fn the_version_is_told() {
 }
 
 #[tokio::test]
+async fn a_downgrade_is_told() {
+    let pair = Pair::start().await;
+    let answer = ask(&pair, "GET /downgrade/enabled").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("x-etcd-cluster-id: c\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\ntrue"), "{answer}");
+}
+
+#[tokio::test]
 async fn other_paths_and_methods_are_refused() {
     let pair = Pair::start().await;
     assert!(ask(&pair, "GET /health").await.starts_with("HTTP/1.1 404"));

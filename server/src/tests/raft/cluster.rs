@@ -135,6 +135,10 @@ impl PeerHandler for Served {
     fn versions(&self) -> (Option<String>, Option<String>) {
         (None, None)
     }
+
+    fn is_downgrading(&self) -> bool {
+        false
+    }
 }
 
 /// A running member.

@@ -173,6 +173,11 @@ impl Mvcc {
         *self.pins.lock().entry(revision).or_insert(0) += 1;
     }
 
+    /// How many pins there are.
+    pub fn pins(&self) -> usize {
+        self.pins.lock().values().sum()
+    }
+
     /// Gives up one pin of `revision`. Panics if it has none.
     pub fn unpin(&self, revision: Revision) {
         let mut pins = self.pins.lock();
