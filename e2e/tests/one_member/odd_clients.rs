@@ -251,3 +251,48 @@ fn authorities_of_old_clients_are_taken() {
         assert_eq!(got, [[1, 0, 1], [1, 0, 1]], "{text}");
     }
 }
+
+#[test]
+fn an_answer_that_comes_before_the_requests_end_is_not_followed_by_a_reset() {
+    let _turn = turn::take("early answers over HTTP/2");
+    let server = Setup::engram().start();
+    for path in ["/v3/nothing", "/health"] {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        let mut block = vec![0x83, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
+        block.extend_from_slice(path.as_bytes());
+        block.extend_from_slice(b"\x41\x01x");
+        let frame = |kind, flags, payload: &[u8]| {
+            let len = u8::try_from(payload.len()).unwrap();
+            [&[0, 0, len, kind, flags, 0, 0, 0, 1][..], payload].concat()
+        };
+        let head = frame(1, 4, &block);
+        let part = frame(0, 0, &[b'a'; 200]);
+        stream
+            .write_all(&[&begin[..], &head, &part].concat())
+            .unwrap();
+        // The next frame of the stream, or the answer to a ping: kind and flags.
+        let next = || loop {
+            let (mut reader, mut header) = (&stream, [0; 9]);
+            reader.read_exact(&mut header).unwrap();
+            let [_, a, b, kind, flags, .., of] = header;
+            let mut payload = vec![0; usize::from(u16::from_be_bytes([a, b]))];
+            reader.read_exact(&mut payload).unwrap();
+            if (of == 1 && kind != 8) || kind == 6 {
+                break (kind, flags & 1);
+            }
+        };
+        assert_eq!(next(), (1, 0), "{path}");
+        while next() != (0, 1) {}
+        let ping = [&[0, 0, 8, 6, 0, 0, 0, 0, 0][..], &[7; 8]].concat();
+        let end = frame(0, 1, &[b'a'; 200]);
+        let rest = [&part[..], &end, &ping].concat();
+        (&stream).write_all(&rest).unwrap();
+        assert_eq!(
+            next(),
+            (6, 1),
+            "{path}: nothing comes before the ping's answer"
+        );
+    }
+}

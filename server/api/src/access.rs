@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, HOST,
@@ -13,7 +12,6 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
 use tonic::body::Body;
 
 use super::backend::Backend;
@@ -60,10 +58,6 @@ impl Access {
     }
 }
 
-/// What of a request is read that is refused whatever it says, and for how long.
-const UNHEARD_BYTES_MAX: usize = 64 << 10;
-const UNHEARD_TIME: Duration = Duration::from_secs(1);
-
 /// What etcd says over the gateway to who might expect to be known by a certificate.
 const NAME_IGNORED: &str = "CommonName of client sending a request against gateway will be ignored \
                             and not used as expected";
@@ -88,9 +82,6 @@ impl<B: Backend> Edge<B> {
         }
         let through_gateway = self.config().gateway && gateway::answers(request.uri.path());
         if through_gateway && self.has_users_certificate(&peer) {
-            // Over HTTP/2 some clients take an answer before the request's end for a broken one.
-            let read = Limited::new(body, UNHEARD_BYTES_MAX).collect();
-            let _ = tokio::time::timeout(UNHEARD_TIME, read).await;
             return error(StatusCode::BAD_REQUEST, NAME_IGNORED);
         }
         let mut answer = if request.method == Method::OPTIONS {

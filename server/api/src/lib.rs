@@ -35,6 +35,7 @@ mod metrics;
 mod overlap;
 mod request_stats;
 mod request_text;
+mod rest;
 mod streams;
 pub mod table;
 #[cfg(test)]
@@ -79,6 +80,7 @@ use caller::{Caller, Certificate, Credentials};
 use charged::Memory;
 use compression::Encoding;
 use error::Refusal;
+use rest::Rest;
 use streams::{Answers, ByteCodec, Once, Open, Requests};
 use table::{Kind, ROWS, Row, Rpc, Table};
 
@@ -258,8 +260,9 @@ impl<B: Backend> Handler for MetricsEdge<B> {
         _peer: &PeerInfo,
     ) -> impl Future<Output = Response<Body>> + Send + 'static + use<B> {
         let edge = self.0.clone();
-        let (parts, _) = request.into_parts();
+        let (parts, body) = request.into_parts();
         async move {
+            let _rest = (parts.version == ::http::Version::HTTP_2).then(|| Rest::of(body));
             let answered = ForCaller::new(edge.http(&parts, true)).await;
             answered.unwrap_or_else(|_| http::panicked())
         }
@@ -399,8 +402,13 @@ impl<B: Backend> Edge<B> {
 
     /// The same for a request that is not gRPC.
     async fn call_http(&self, request: Request<Incoming>, peer: PeerInfo) -> Response<Body> {
-        let answering = Box::pin(self.guarded_http(request, peer));
-        let answered = ForCaller::new(answering).await;
+        let answered = match request.version() {
+            ::http::Version::HTTP_2 => {
+                let answering = Box::pin(self.guarded_http(request.map(Rest::of), peer));
+                ForCaller::new(answering).await
+            }
+            _ => ForCaller::new(Box::pin(self.guarded_http(request, peer))).await,
+        };
         answered.unwrap_or_else(|_| http::panicked())
     }
 
