@@ -12,6 +12,7 @@ use engram_proto::etcdserverpb::auth_client::AuthClient;
 use engram_server::config::{ListenUrl, TlsFiles, TlsPolicy, TlsVersion};
 use engram_server::net::Stream;
 use engram_server::net::tls::{Connector, Side};
+use engram_server::node::discovery::dns;
 use hyper_util::rt::TokioIo;
 use tonic::transport::{self, Endpoint};
 use tower_service::Service;
@@ -74,7 +75,26 @@ pub async fn any(global: &Global) -> Result<Member, Failure> {
 /// The endpoints that the flags name: those found by DNS, where there are any.
 pub async fn endpoints(global: &Global) -> Result<Vec<String>, Failure> {
     let given = global.endpoints.iter().map(|it| it.trim().to_owned());
-    Ok(given.collect())
+    let Some(domain) = global.discovery_srv.as_deref().filter(|it| !it.is_empty()) else {
+        return Ok(given.collect());
+    };
+    let suffix = global.discovery_srv_name.as_deref().unwrap_or_default();
+    let resolver = dns::resolver().map_err(Failure::new)?;
+    let found = dns::clients(&resolver, domain, suffix).await;
+    let mut found = found.map_err(Failure::new)?;
+    if !global.insecure_discovery {
+        found.retain(|url| {
+            let is_secure = !url.starts_with("http://");
+            if !is_secure {
+                eprintln!("ignoring discovered insecure endpoint {url:?}");
+            }
+            is_secure
+        });
+    }
+    match found.is_empty() {
+        true => Ok(given.collect()),
+        false => Ok(found),
+    }
 }
 
 /// Connects to an endpoint: `host:port` or a URL.

@@ -11,6 +11,8 @@ mod crash_audit;
 mod damaged_log;
 mod data_directory;
 mod differential;
+mod discovery;
+mod etcd3gw;
 mod etcdctl;
 mod full_disk;
 mod gateway;

@@ -1,4 +1,4 @@
-//! Members that speak to each other over Unix sockets, as etcd's `unix://` peer URLs have them.
+//! Members that speak to each other over Unix sockets, as etcd's `unix://` and `unixs://` peer URLs have them.
 
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,18 @@ fn must_read(server: &Server, key: &str, value: &str) {
 #[test]
 fn members_speak_over_unix_sockets_and_come_back_one_after_another() {
     let _turn = turn::take("peers over Unix sockets");
+    story("unix", None);
+}
+
+#[test]
+fn members_speak_over_unix_sockets_with_tls() {
+    let _turn = turn::take("peers over Unix sockets with TLS");
+    story("unixs", Some("--peer-auto-tls"));
+}
+
+fn story(scheme: &str, tls: Option<&str>) {
     let sockets = tempfile::tempdir().unwrap();
-    let url = |name: &str| format!("unix://{}/{name}.sock", sockets.path().display());
+    let url = |name: &str| format!("{scheme}://{}/{name}.sock", sockets.path().display());
     let names = ["a", "b", "c"];
     let initial = names.map(|name| format!("{name}={}", url(name))).join(",");
     let mut members = names.map(|name| {
@@ -33,7 +43,8 @@ fn members_speak_over_unix_sockets_and_come_back_one_after_another() {
             format!("--initial-cluster={initial}"),
         ];
         let setup = Setup::engram().name(name);
-        flags.into_iter().fold(setup, Setup::flag).prepare()
+        let flags = flags.into_iter().chain(tls.map(str::to_owned));
+        flags.fold(setup, Setup::flag).prepare()
     });
     for member in &mut members {
         member.launch();

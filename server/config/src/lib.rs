@@ -18,6 +18,7 @@ mod archive;
 mod auth;
 mod bootstrap;
 mod compaction;
+mod discovery;
 mod environment;
 mod file;
 mod gates;
@@ -47,6 +48,7 @@ pub use settings::{
 pub use table::{Effect, FlagSpec, Kind, flags};
 pub use text::{ENGRAM_VERSION, ETCD_VERSION, GIT_SHA, GO_ARCH, GO_OS, cluster_version};
 pub use url::{Address, ListenUrl, Scheme, UrlError};
+pub use validate::initial_cluster;
 
 use crate::trace::Level;
 use raw::Raw;

@@ -143,9 +143,29 @@ pub struct Discovery {
     pub srv_domain: String,
     /// Suffix of the service's name in the SRV records.
     pub srv_name: String,
+    /// How long the discovery service may take to be reached.
+    pub dial_timeout: Duration,
+    /// How long it may take to answer.
+    pub request_timeout: Duration,
+    /// How often it is asked whether it still is there.
+    pub keepalive_interval: Duration,
+    /// How long it may take to answer that.
+    pub keepalive_timeout: Duration,
+    /// Whether an endpoint without a scheme is asked over TLS.
+    pub requires_tls: bool,
+    /// The files for TLS with it.
+    pub tls: TlsFiles,
+    /// Who asks, and the password. Shown by no message.
+    pub user: Option<(String, String)>,
 }
 
 impl Discovery {
+    /// Whether endpoints without a scheme are asked over TLS.
+    #[must_use]
+    pub fn is_over_tls(&self) -> bool {
+        self.requires_tls || self.tls.cert.is_some() || self.tls.trusted_ca.is_some()
+    }
+
     /// Whether the cluster is to be discovered.
     #[must_use]
     pub fn is_asked_for(&self) -> bool {

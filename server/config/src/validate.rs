@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::auth::{auth_token, auth_token_ttl, bcrypt_cost};
 use super::compaction::parse_auto_compaction;
+use super::discovery::discovery;
 use super::golang::quote;
 use super::logging::{LogError, log_options};
 use super::raw::{Raw, Value};
 use super::settings::{
-    Advertise, Cluster, ClusterState, Config, Corruption, Discovery, Http, InitialMember,
-    Keepalive, Limits, Listen, MetricsDetail, Raft, initial_from_name, path,
+    Advertise, Cluster, ClusterState, Config, Corruption, Http, InitialMember, Keepalive, Limits,
+    Listen, MetricsDetail, Raft, initial_from_name, path,
 };
 use super::table::{Effect, FlagSpec, Kind, flags};
 use super::tls::{check_listeners, tls_files, tls_policy};
@@ -397,19 +398,14 @@ fn cluster(raw: &Raw, name: &str, advertise: &Advertise) -> Result<Cluster, Stri
     let initial = if follows_name {
         initial_from_name(name, &advertise.peer)
     } else {
-        parse_initial_cluster(text)
+        initial_cluster(text)
             .map_err(|error| format!("error setting up initial cluster: {error}"))?
     };
     Ok(Cluster {
         initial,
         state: cluster_state(raw)?,
         token: raw.text("initial-cluster-token").to_owned(),
-        discovery: Discovery {
-            endpoints: raw.list("discovery-endpoints").to_vec(),
-            token: raw.text("discovery-token").to_owned(),
-            srv_domain: raw.text("discovery-srv").to_owned(),
-            srv_name: raw.text("discovery-srv-name").to_owned(),
-        },
+        discovery: discovery(raw),
         strict_reconfig_check: raw.bool("strict-reconfig-check"),
         learners_max: to_usize(raw.signed("max-learners"), 0),
         force_new_cluster: raw.bool("force-new-cluster"),
@@ -418,7 +414,10 @@ fn cluster(raw: &Raw, name: &str, advertise: &Advertise) -> Result<Cluster, Stri
 }
 
 /// `name=url` separated by commas; a name may come more than once.
-fn parse_initial_cluster(text: &str) -> Result<Vec<InitialMember>, UrlError> {
+///
+/// # Errors
+/// A URL that is none; more of them than a cluster has.
+pub fn initial_cluster(text: &str) -> Result<Vec<InitialMember>, UrlError> {
     let mut members: std::collections::BTreeMap<&str, Vec<ListenUrl>> = Default::default();
     let pairs = text.split(',').filter(|pair| !pair.is_empty());
     for (position, pair) in pairs.enumerate() {

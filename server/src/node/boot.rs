@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::identity::{self, FirstMember};
 use super::space::{self, SpaceGuard};
-use super::{adoption, defragment, memory, own_log, tls, token};
+use super::{adoption, defragment, discovery, memory, own_log, tls, token};
 use crate::adopt;
 use crate::auth::Jwt;
 use crate::config::{ClusterState, Config};
@@ -176,9 +176,9 @@ pub enum BootError {
     /// The keys of `--auth-token` are not what it says.
     #[error(transparent)]
     Token(#[from] super::token::TokenError),
-    /// This build cannot do what the flags ask for.
-    #[error("{0}")]
-    Unsupported(&'static str),
+    /// The cluster that the flags ask to be found was not.
+    #[error(transparent)]
+    Discovery(#[from] super::discovery::DiscoveryError),
     /// A thread, signal or socket is not to be had.
     #[error("{what}: {source}")]
     System {
@@ -228,7 +228,6 @@ pub struct Booted {
 /// # Errors
 /// See [`BootError`]; nothing that was there is changed then.
 pub fn open(config: &Config, dial: &Arc<dyn Dial>) -> Result<Booted, BootError> {
-    refuse_unsupported(config)?;
     let jwt = token::open(&config.auth_token)?;
     let started = Instant::now();
     let dir = &config.data_dir;
@@ -239,6 +238,11 @@ pub fn open(config: &Config, dial: &Arc<dyn Dial>) -> Result<Booted, BootError> 
     if let Ok(found) = &found {
         own_log::refuse_other(dir, &wal_dir, found.as_ref())?;
     }
+    let discovered = match &found {
+        Ok(Some(_)) => None,
+        Ok(None) | Err(_) => discovery::settle(config)?,
+    };
+    let config = discovered.as_ref().unwrap_or(config);
     let chosen = match found {
         Ok(Some(_)) => None,
         // Before anything is made: a corrected start finds nothing in its way. A directory that
@@ -393,16 +397,6 @@ fn force_new_cluster(
     })
 }
 
-/// What the flags ask for and this build does not do yet: said at once, never ignored.
-fn refuse_unsupported(config: &Config) -> Result<(), BootError> {
-    if config.cluster.discovery.is_asked_for() {
-        return Err(BootError::Unsupported(
-            "discovery is not part of this build of engram",
-        ));
-    }
-    Ok(())
-}
-
 /// Refuses a directory that may be another database's. Whatever else lies in it is left alone and
 /// named, as etcd does.
 fn refuse_foreign(dir: &Path) -> Result<(), BootError> {
@@ -445,9 +439,11 @@ fn identify(
 ) -> Result<Identity, BootError> {
     if let Some(found) = Identity::load(dir)? {
         // As etcd does, whose flags an adopted directory goes on with: the directory counts.
-        if adopt::Adoption::load(dir)
-            .map_err(adopt::AdoptError::from)?
-            .is_none()
+        // And so it does where the flags name nobody.
+        if !config.cluster.discovery.is_asked_for()
+            && adopt::Adoption::load(dir)
+                .map_err(adopt::AdoptError::from)?
+                .is_none()
         {
             identity::refuse_other(config, &found)?;
         }

@@ -20,6 +20,7 @@ mod corruption;
 mod counted_dial;
 mod defragment;
 pub(crate) mod directory;
+pub mod discovery;
 mod door;
 mod drift;
 mod dump;

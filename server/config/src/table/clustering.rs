@@ -18,9 +18,7 @@ const fn discovery_client(
     default: &'static str,
     about: &'static str,
 ) -> FlagSpec {
-    clustering(name, kind, default, about)
-        .not_in_file()
-        .without_effect()
+    clustering(name, kind, default, about).not_in_file()
 }
 
 pub(super) const FLAGS: &[FlagSpec] = &[

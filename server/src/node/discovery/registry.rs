@@ -1,0 +1,242 @@
+//! etcd's v3 discovery: members of a cluster that begins write themselves down at another cluster, and
+//! wait until there are as many as somebody wrote down beforehand.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use engram_proto::etcdserverpb as pb;
+use engram_proto::etcdserverpb::auth_client::AuthClient;
+use engram_proto::etcdserverpb::kv_client::KvClient;
+use hyper_util::rt::TokioIo;
+use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tower_service::Service;
+
+use crate::config::{Discovery, ListenUrl, TlsPolicy};
+use crate::net::Stream;
+use crate::net::tls::{Connector, Side};
+use crate::types::MemberId;
+
+/// Where clusters are written down.
+const PREFIX: &str = "/_etcd/registry";
+/// The shortest time between two questions whether a connection still is one: Go's clients hold to it.
+const KEEPALIVE_INTERVAL_MIN: Duration = Duration::from_secs(10);
+/// How often it is asked who has come.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Why a member is not let in. The texts are etcd's.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// Nobody wrote down how many members there will be.
+    #[error("size key not found")]
+    NoSize,
+    /// What is written down is no number of members.
+    #[error("size key is bad")]
+    BadSize,
+    /// Others have come before.
+    #[error("cluster is full")]
+    Full,
+    /// An endpoint, a certificate or a name makes no sense.
+    #[error("{0}")]
+    Settings(String),
+}
+
+/// What is written down of a cluster.
+struct Registry<'a> {
+    discovery: &'a Discovery,
+    client: KvClient<Channel>,
+    token: Option<MetadataValue<Ascii>>,
+}
+
+/// Writes this member down as `own` (`name=url,…`), and waits for the others. The cluster, as
+/// `--initial-cluster` names it.
+///
+/// # Errors
+/// See [`RegistryError`]. A registry that does not answer is asked until it does.
+pub async fn join(
+    discovery: &Discovery,
+    policy: &TlsPolicy,
+    id: MemberId,
+    own: &str,
+) -> Result<String, RegistryError> {
+    let mut registry = Registry::open(discovery, policy).await?;
+    let key = format!("{PREFIX}/{}/members/{id}", discovery.token);
+    registry.members(&key).await?;
+    registry.write(&key, own).await;
+    loop {
+        let (size, members) = registry.members(&key).await?;
+        if members.len() >= size {
+            return Ok(members[..size].join(","));
+        }
+        crate::log!(
+            info,
+            "waiting for peers from discovery service",
+            found = members.len(),
+            needed = size
+        );
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+impl<'d> Registry<'d> {
+    async fn open(
+        discovery: &'d Discovery,
+        policy: &TlsPolicy,
+    ) -> Result<Registry<'d>, RegistryError> {
+        loop {
+            for endpoint in &discovery.endpoints {
+                match connect(discovery, policy, endpoint).await? {
+                    Some((channel, token)) => {
+                        return Ok(Registry {
+                            discovery,
+                            client: KvClient::new(channel),
+                            token,
+                        });
+                    }
+                    None => tokio::time::sleep(PAUSE).await,
+                }
+            }
+        }
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.discovery.request_timeout);
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("token", token.clone());
+        }
+        request
+    }
+
+    /// How many members there will be, and who has come, the first first. `own` is this member's key.
+    async fn members(&mut self, own: &str) -> Result<(usize, Vec<String>), RegistryError> {
+        let cluster = format!("{PREFIX}/{}", self.discovery.token);
+        let size = self.range(&format!("{cluster}/_config/size"), "").await;
+        let size = size.first().ok_or(RegistryError::NoSize)?;
+        let size = str::from_utf8(&size.value).ok();
+        let size = size.and_then(|text| text.parse().ok());
+        let size = size
+            .filter(|size: &usize| *size > 0)
+            .ok_or(RegistryError::BadSize)?;
+        let members = self
+            .range(&format!("{cluster}/members"), &format!("{cluster}/membert"))
+            .await;
+        let is_in = members.iter().take(size).any(|kv| kv.key == own.as_bytes());
+        if !is_in && members.len() >= size {
+            return Err(RegistryError::Full);
+        }
+        let texts = members.iter().map(|kv| String::from_utf8_lossy(&kv.value));
+        Ok((size, texts.map(|text| text.trim().to_owned()).collect()))
+    }
+
+    /// A range, by creation; asked for until it is answered.
+    async fn range(&mut self, key: &str, end: &str) -> Vec<engram_proto::mvccpb::KeyValue> {
+        loop {
+            let request = self.request(pb::RangeRequest {
+                key: key.as_bytes().to_vec().into(),
+                range_end: end.as_bytes().to_vec().into(),
+                sort_order: pb::range_request::SortOrder::Ascend.into(),
+                sort_target: pb::range_request::SortTarget::Create.into(),
+                ..pb::RangeRequest::default()
+            });
+            match self.client.range(request).await {
+                Ok(answer) => return answer.into_inner().kvs,
+                Err(status) => self.again("cluster status check", &status).await,
+            }
+        }
+    }
+
+    async fn write(&mut self, key: &str, own: &str) {
+        loop {
+            let request = self.request(pb::PutRequest {
+                key: key.as_bytes().to_vec().into(),
+                value: own.as_bytes().to_vec().into(),
+                ..pb::PutRequest::default()
+            });
+            match self.client.put(request).await {
+                Ok(_) => return,
+                Err(status) => self.again("register member itself", &status).await,
+            }
+        }
+    }
+
+    async fn again(&self, step: &str, status: &tonic::Status) {
+        crate::log!(
+            warn,
+            "retry connecting to discovery service",
+            reason = step,
+            error = status.message()
+        );
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Opens the connections.
+#[derive(Clone)]
+struct Dial {
+    connector: Connector,
+    url: ListenUrl,
+}
+
+impl Service<http::Uri> for Dial {
+    type Response = TokioIo<Stream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Stream>>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Uri) -> Self::Future {
+        let dial = self.clone();
+        Box::pin(async move { dial.connector.connect(&dial.url).await.map(TokioIo::new) })
+    }
+}
+
+/// A connection, and the token it is used with; none where nobody answers.
+async fn connect(
+    discovery: &Discovery,
+    policy: &TlsPolicy,
+    endpoint: &str,
+) -> Result<Option<(Channel, Option<MetadataValue<Ascii>>)>, RegistryError> {
+    let settings = |error: &dyn std::fmt::Display| RegistryError::Settings(error.to_string());
+    let text = match endpoint.contains("://") {
+        true => endpoint.to_owned(),
+        false if discovery.is_over_tls() => format!("https://{endpoint}"),
+        false => format!("http://{endpoint}"),
+    };
+    let url = ListenUrl::parse(&text).map_err(|error| settings(&error))?;
+    let connector = match url.scheme.is_tls() {
+        false => Connector::plain(),
+        true => Connector::new(Side::Client, &discovery.tls, policy)
+            .map_err(|error| settings(&error))?,
+    };
+    let target = Endpoint::from_static("http://registry")
+        .connect_timeout(discovery.dial_timeout)
+        .http2_keep_alive_interval(discovery.keepalive_interval.max(KEEPALIVE_INTERVAL_MIN))
+        .keep_alive_timeout(discovery.keepalive_timeout);
+    let dial = Dial { connector, url };
+    let channel = match target.connect_with_connector(dial).await {
+        Ok(channel) => channel,
+        Err(error) => {
+            crate::log!(warn, "retry connecting to discovery service", endpoint = endpoint,
+                error = %error);
+            return Ok(None);
+        }
+    };
+    let Some((name, password)) = discovery.user.clone() else {
+        return Ok(Some((channel, None)));
+    };
+    let request = pb::AuthenticateRequest { name, password };
+    let answer = AuthClient::new(channel.clone()).authenticate(request).await;
+    let answer = answer.map_err(|status| settings(&status.message()))?;
+    let token = MetadataValue::try_from(answer.get_ref().token.as_str());
+    Ok(Some((
+        channel,
+        Some(token.map_err(|error| settings(&error))?),
+    )))
+}
