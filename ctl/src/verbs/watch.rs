@@ -197,9 +197,6 @@ impl<'a> Watching<'a> {
 
     /// Shows an answer. Whether it was the end of the only watch.
     async fn take(&mut self, answer: &pb::WatchResponse) -> Result<bool, Failure> {
-        if answer.created && !answer.canceled {
-            return Ok(false);
-        }
         let told = Told::of(answer);
         if answer.watch_id == ALL {
             for _ in &self.watches {
@@ -210,16 +207,30 @@ impl<'a> Watching<'a> {
         let Some(one) = self.watches.get_mut(&answer.watch_id) else {
             return Ok(false);
         };
-        if let Some(header) = &answer.header
-            && !answer.canceled
-        {
-            one.create.start_revision = header.revision + 1;
+        if let Some(next) = next_revision(answer, one.create.start_revision) {
+            one.create.start_revision = next;
+        }
+        if answer.created && !answer.canceled {
+            return Ok(false);
         }
         show(self.global, &told, &one.command).await?;
         if answer.canceled {
             self.watches.remove(&answer.watch_id);
         }
         Ok(answer.canceled && self.watches.is_empty())
+    }
+}
+
+/// Where a watch goes on behind an answer; none where it says nothing of that.
+fn next_revision(answer: &pb::WatchResponse, start: i64) -> Option<i64> {
+    let header = answer.header.as_ref().map_or(0, |header| header.revision);
+    let last = answer.events.last().and_then(|event| event.kv.as_ref());
+    match last {
+        _ if answer.canceled => None,
+        // What is behind may be on its way still.
+        Some(kv) => Some(kv.mod_revision + 1),
+        None if answer.created && start != 0 => None,
+        None => (header > 0).then_some(header + 1),
     }
 }
 
@@ -326,6 +337,40 @@ mod tests {
             key: key.map(Into::into),
             range_end: None,
         }
+    }
+
+    #[test]
+    fn a_watch_goes_on_behind_what_it_was_told() {
+        let answer = |created, mod_revision: Option<i64>| pb::WatchResponse {
+            header: Some(pb::ResponseHeader {
+                revision: 9,
+                ..pb::ResponseHeader::default()
+            }),
+            created,
+            events: mod_revision
+                .map(|mod_revision| engram_proto::mvccpb::Event {
+                    kv: Some(engram_proto::mvccpb::KeyValue {
+                        mod_revision,
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                })
+                .into_iter()
+                .collect(),
+            ..pb::WatchResponse::default()
+        };
+        assert_eq!(
+            next_revision(&answer(true, None), 0),
+            Some(10),
+            "from now on"
+        );
+        assert_eq!(
+            next_revision(&answer(true, None), 3),
+            None,
+            "3 is not told yet"
+        );
+        assert_eq!(next_revision(&answer(false, Some(5)), 3), Some(6));
+        assert_eq!(next_revision(&answer(false, None), 6), Some(10), "progress");
     }
 
     #[test]
