@@ -12,7 +12,6 @@ mod damaged_log;
 mod data_directory;
 mod differential;
 mod discovery;
-mod etcd3gw;
 mod etcdctl;
 mod full_disk;
 mod gateway;

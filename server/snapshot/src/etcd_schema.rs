@@ -437,6 +437,7 @@ mod tests {
             learners: vec![],
             scheduled_compaction: Some(Revision(3)),
             finished_compaction: Some(Revision(3)),
+            downgraded: None,
         };
         let three = b"\0\0\0\0\0\0\0\x03_\0\0\0\0\0\0\0\0";
         let golden: [(&[u8], &[u8]); 6] = [
