@@ -23,16 +23,11 @@ use clap_complete::Shell;
 
 pub use self::adopt::Adopt;
 pub use self::auth::{Auth, Keys, Permission, Role, Secret, User};
-<<<<<<< HEAD
 pub use self::backup::{
     Archive, Backup, Moment, PruneRules, Restore, RestoreTarget, Snapshot, StoreFlag,
 };
-pub use self::cluster::{Alarm, ClusterScope, Endpoint, Lease, Member};
-=======
-pub use self::backup::{Backup, PruneRules, Restore, RestoreTarget, Snapshot, StoreFlag};
 pub use self::check::{Check, Load, Workload};
 pub use self::cluster::{Alarm, ClusterScope, Downgrade, Endpoint, Lease, Member};
->>>>>>> 1afbab2 (ctl: every verb, flag and format of etcdctl 3.7 and etcdutl 3.7)
 pub use self::duration::duration;
 pub use self::global::{Format, Global};
 pub use self::kv::{Compaction, Del, Get, Order, Put, Request, SortBy, Txn, Watch, WatchLine};
