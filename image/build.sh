@@ -56,8 +56,9 @@ if [ -d /usr/share/zoneinfo ]; then
   tar -C /usr/share/zoneinfo --exclude=./posix --exclude=./right -c . | tar -C "$stage/usr/share/zoneinfo" -x
 fi
 
-# Compressed, in bytes: an image that grows beyond is looked at, not shipped.
-size_max=40000000
+# Compressed, in bytes: an image that grows beyond is looked at, not shipped. (42 MB since the server ships its
+# archive and asks name servers by itself.)
+size_max=45000000
 
 python3 "$root/image/oci-archive.py" "$out.new" "$name" --user "$user" --compress gzip \
   --label "org.opencontainers.image.version=$version" "$stage:/"

@@ -20,6 +20,8 @@ pub fn quoted(bytes: &[u8]) -> String {
 fn push(out: &mut String, c: char) {
     match c {
         '"' | '\\' => out.extend(['\\', c]),
+        // Rust would escape it.
+        '\'' => out.push(c),
         '\x07' => out.push_str("\\a"),
         '\x08' => out.push_str("\\b"),
         '\x0c' => out.push_str("\\f"),

@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use engram_e2e::client::{self, Client};
@@ -114,6 +114,12 @@ async fn all_are_there(server: &Server, counts: &[usize]) {
 fn sigquit_tells_what_the_threads_do_and_ends_it() {
     let _turn = turn::take("SIGQUIT");
     let mut server = Setup::engram().start();
+    // It serves a moment before it says so, and hears signals in between.
+    let began = Instant::now();
+    while !server.output().contains("now serving peer/client/metrics") {
+        assert!(began.elapsed() < STOP_LIMIT, "{}", server.output());
+        thread::sleep(Duration::from_millis(5));
+    }
     server.signal(libc::SIGQUIT);
     let ended = server.ended_within(STOP_LIMIT).expect("SIGQUIT ends it");
     assert_eq!(ended.code(), Some(2));

@@ -110,10 +110,12 @@ pub fn run(config: &Config) -> Result<Ended, BootError> {
             return Err(error);
         }
     };
+    // Before anybody is told that it serves.
+    let signals = serve::Signals::hear(&quit)?;
     crate::log!(info, "ready to serve client requests");
     told::serving(config, core.member);
     announce::ready();
-    let stop = serve::wait_for_stop(raft.expelled(), &quit)?;
+    let stop = signals.wait(raft.expelled());
     if let Stop::Quit = stop {
         crate::log!(error, "received SIGQUIT: ending at once");
         // Nobody may read it any more.

@@ -1,9 +1,11 @@
 //! Listeners and signals: the last to start, the first to stop.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::backend::Core;
@@ -295,38 +297,59 @@ pub enum Stop {
     Expelled(Refusal),
 }
 
-/// Blocks until the process is told to stop, or `expelled` says that it is no member.
-///
-/// # Errors
-/// The system refuses to tell of signals.
-pub fn wait_for_stop(
-    mut expelled: watch::Receiver<Option<Refusal>>,
-    quit: &Quit,
-) -> Result<Stop, BootError> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let stop = runtime.map_err(of_signals)?.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).map_err(of_signals)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(of_signals)?;
-        let quit = quit.wait().map_err(of_signals)?;
-        let refused = async {
-            match expelled.wait_for(Option::is_some).await {
-                Ok(refusal) => refusal.expect("waited for"),
-                // The directory lives as long as the member.
-                Err(_) => std::future::pending().await,
-            }
-        };
-        Ok(tokio::select! {
-            _ = terminate.recv() => Stop::Signal(SignalKind::terminate().as_raw_value()),
-            _ = interrupt.recv() => Stop::Signal(SignalKind::interrupt().as_raw_value()),
-            () = quit => Stop::Quit,
-            refusal = refused => Stop::Expelled(refusal),
+/// Hears what tells the process to stop.
+pub struct Signals<'a> {
+    runtime: tokio::runtime::Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Pin<Box<dyn Future<Output = ()> + 'a>>,
+    quits: &'a Quit,
+}
+
+impl<'a> Signals<'a> {
+    /// From here on they are heard; before, they do what the system does by itself.
+    ///
+    /// # Errors
+    /// The system refuses to tell of signals.
+    pub fn hear(quits: &'a Quit) -> Result<Signals<'a>, BootError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(of_signals)?;
+        let within = runtime.enter();
+        let terminate = signal(SignalKind::terminate()).map_err(of_signals)?;
+        let interrupt = signal(SignalKind::interrupt()).map_err(of_signals)?;
+        let quit = Box::pin(quits.wait().map_err(of_signals)?);
+        drop(within);
+        Ok(Signals {
+            runtime,
+            terminate,
+            interrupt,
+            quit,
+            quits,
         })
-    });
-    quit.unheard();
-    stop
+    }
+
+    /// Blocks until the process is told to stop, or `expelled` says that it is no member.
+    pub fn wait(mut self, mut expelled: watch::Receiver<Option<Refusal>>) -> Stop {
+        let stop = self.runtime.block_on(async {
+            let refused = async {
+                match expelled.wait_for(Option::is_some).await {
+                    Ok(refusal) => refusal.expect("waited for"),
+                    // The directory lives as long as the member.
+                    Err(_) => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = self.terminate.recv() => Stop::Signal(SignalKind::terminate().as_raw_value()),
+                _ = self.interrupt.recv() => Stop::Signal(SignalKind::interrupt().as_raw_value()),
+                () = &mut self.quit => Stop::Quit,
+                refusal = refused => Stop::Expelled(refusal),
+            }
+        });
+        self.quits.unheard();
+        stop
+    }
 }
 
 /// The system refuses to tell of signals.
