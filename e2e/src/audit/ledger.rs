@@ -168,7 +168,7 @@ impl Ledger {
         let changes: Vec<&Change> = group.iter().map(|event| &event.change).collect();
         let (record, acknowledged) = match claims.acknowledged(revision) {
             Some(record) => (record, true),
-            None => match claims.unknown(&changes, |lease| self.keys_of(lease)) {
+            None => match claims.unknown(revision, &changes, |lease| self.keys_of(lease)) {
                 Some(record) => (record, false),
                 None => return self.must_be_an_expiry(revision, &changes),
             },

@@ -127,18 +127,27 @@ impl<'a> Claims<'a> {
     /// Takes an operation without an answer that these changes can be of.
     pub(super) fn unknown(
         &mut self,
+        revision: i64,
         changes: &[&Change],
         keys_of: impl Fn(i64) -> Vec<String>,
     ) -> Option<&'a Record> {
         let found = match changes.first()? {
             Change::Put { value, .. } => self.writes.remove(value.as_str()),
-            Change::Delete { key } => match self.deletes.get_mut(key.as_str()).and_then(Vec::pop) {
+            Change::Delete { key } => match self.take_delete(revision, key) {
                 Some(record) => Some(record),
                 None => self.take_revoke(changes, keys_of),
             },
         }?;
         self.open -= u64::from(matches!(found.outcome, Outcome::Unknown));
         Some(found)
+    }
+
+    /// One that was sent in time: a lease that ended deletes keys too, and says as little whose work
+    /// that is.
+    fn take_delete(&mut self, revision: i64, key: &str) -> Option<&'a Record> {
+        let deletes = self.deletes.get_mut(key)?;
+        let place = deletes.iter().rposition(|record| record.floor < revision)?;
+        Some(deletes.remove(place))
     }
 
     fn take_revoke(
