@@ -1,29 +1,19 @@
 //! Connections to members: endpoints as etcdctl takes them, TLS as its flags ask for it.
 
 use std::future::Future;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use engram_backup::channel::{Channel, Token};
 use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::auth_client::AuthClient;
 use engram_server::config::{ListenUrl, TlsFiles, TlsPolicy, TlsVersion};
-use engram_server::net::Stream;
-use engram_server::net::tls::{Connector, Side};
+use engram_server::net::tls::{Connector, Dial, KEEPALIVE_INTERVAL_MIN, Side};
 use engram_server::node::discovery::dns;
 use hyper_util::rt::TokioIo;
 use tonic::transport::{self, Endpoint};
-use tower_service::Service;
 
 use crate::cli::Global;
 use crate::failure::Failure;
 use crate::verbs::auth::ask;
-
-/// The shortest time between two questions whether a connection still is one: Go's clients hold to it,
-/// and servers count on that.
-const KEEPALIVE_INTERVAL_MIN: Duration = Duration::from_secs(10);
 
 /// What a cluster says of a password where authentication is off.
 const NOT_ENABLED: &str = "etcdserver: authentication is not enabled";
@@ -33,28 +23,6 @@ const NOT_ENABLED: &str = "etcdserver: authentication is not enabled";
 pub struct Member {
     /// The connection.
     pub channel: Channel,
-}
-
-/// Opens connections for tonic.
-#[derive(Clone)]
-struct Dial {
-    connector: Connector,
-    url: ListenUrl,
-}
-
-impl Service<http::Uri> for Dial {
-    type Response = TokioIo<Stream>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Stream>>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: http::Uri) -> Self::Future {
-        let dial = self.clone();
-        Box::pin(async move { dial.connector.connect(&dial.url).await.map(TokioIo::new) })
-    }
 }
 
 /// Connects to the first endpoint that answers.
@@ -165,7 +133,7 @@ async fn dial(global: &Global, endpoint: &str) -> Result<transport::Channel, Fai
     let target = target
         .http2_keep_alive_interval(global.keepalive_time.max(KEEPALIVE_INTERVAL_MIN))
         .keep_alive_timeout(global.keepalive_timeout);
-    let connecting = target.connect_with_connector(Dial { connector, url });
+    let connecting = target.connect_with_connector(Dial::new(connector, url));
     let connected = tokio::time::timeout(global.dial_timeout, connecting).await;
     let late = |_| Failure::new("context deadline exceeded");
     connected

@@ -18,6 +18,18 @@ pub struct Certificate {
     pub key: PathBuf,
 }
 
+impl Certificate {
+    /// The arguments of a server that shows it to clients, and wants one of `bundle`'s of each.
+    pub fn for_known_clients(&self, bundle: &Path) -> [String; 4] {
+        [
+            format!("--cert-file={}", self.certificate.display()),
+            format!("--key-file={}", self.key.display()),
+            format!("--trusted-ca-file={}", bundle.display()),
+            "--client-cert-auth".to_owned(),
+        ]
+    }
+}
+
 /// A certificate authority.
 pub struct Authority {
     directory: PathBuf,

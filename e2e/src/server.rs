@@ -188,6 +188,14 @@ impl Server {
         self.flags.push(argument.into());
     }
 
+    /// Has the next start serve clients over TLS at the same address, with these arguments more.
+    pub fn speak_tls(&mut self, flags: impl IntoIterator<Item = String>) {
+        let url = format!("https://{}", self.address());
+        self.add_flag(format!("--listen-client-urls={url}"));
+        self.add_flag(format!("--advertise-client-urls={url}"));
+        flags.into_iter().for_each(|flag| self.add_flag(flag));
+    }
+
     /// Has the next start be of another program, with the same arguments.
     pub fn become_program(&mut self, binary: PathBuf) {
         self.binary = binary;

@@ -57,6 +57,14 @@ impl Destination {
             bump: Bump(target.bump_revision),
         })
     }
+
+    fn target(&self) -> Target {
+        Target {
+            data_dir: self.data_dir.clone(),
+            member: self.member.clone(),
+            bump: self.bump,
+        }
+    }
 }
 
 /// Whether the flags name more than one member.
@@ -91,11 +99,7 @@ pub async fn restore(global: &Global, restore: Restore) -> Result<(), Failure> {
             "--backup is required for a cluster of several members: each has to be restored from the same one",
         ));
     }
-    let target = Target {
-        data_dir: destination.data_dir.clone(),
-        member: destination.member.clone(),
-        bump: destination.bump,
-    };
+    let target = destination.target();
     if let Some(Outcome::AlreadyThere { identity, origin }) = earlier(&target)? {
         let dir = target.data_dir.display();
         if restore.backup != LATEST && origin.rsplit('/').next() != Some(restore.backup.as_str()) {
@@ -145,11 +149,7 @@ async fn restore_to(
             "--to-end means another moment for each of several members: take the revision that `engramctl archive plan --to-end` says, with --to-revision",
         ));
     }
-    let target = Target {
-        data_dir: destination.data_dir.clone(),
-        member: destination.member.clone(),
-        bump: destination.bump,
-    };
+    let target = destination.target();
     if let Some(Outcome::AlreadyThere { identity, origin }) = earlier(&target)? {
         return there_already(global, &target, &identity, &origin, when);
     }

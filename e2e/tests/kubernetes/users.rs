@@ -25,17 +25,7 @@ impl Datastore {
         let authority = Authority::new(scratch);
         let own = authority.issue("server", 1);
         let mut server = Setup::engram().prepare();
-        let url = format!("https://{}", server.address());
-        for flag in [
-            format!("--listen-client-urls={url}"),
-            format!("--advertise-client-urls={url}"),
-            format!("--cert-file={}", own.certificate.display()),
-            format!("--key-file={}", own.key.display()),
-            format!("--trusted-ca-file={}", authority.bundle().display()),
-            "--client-cert-auth".to_owned(),
-        ] {
-            server.add_flag(flag);
-        }
+        server.speak_tls(own.for_known_clients(&authority.bundle()));
         server.start();
         let root = authority.issue("root", 2);
         let datastore = Datastore {

@@ -70,21 +70,13 @@ fn must_fail(command: &mut Command, arguments: &[&str]) -> String {
 /// A server with TLS for clients, not started.
 fn with_tls(flags: &[String]) -> Server {
     let mut server = Setup::engram().prepare();
-    let url = format!("https://{}", server.address());
-    server.add_flag(format!("--listen-client-urls={url}"));
-    server.add_flag(format!("--advertise-client-urls={url}"));
-    flags.iter().for_each(|flag| server.add_flag(flag));
+    server.speak_tls(flags.iter().cloned());
     server
 }
 
 /// A server that asks for certificates of `bundle`.
 fn with_client_auth(own: &Certificate, bundle: &Path) -> Server {
-    with_tls(&[
-        format!("--cert-file={}", own.certificate.display()),
-        format!("--key-file={}", own.key.display()),
-        format!("--trusted-ca-file={}", bundle.display()),
-        "--client-cert-auth".to_owned(),
-    ])
+    with_tls(&own.for_known_clients(bundle))
 }
 
 fn wait_for(server: &Server, what: &str, is_there: impl Fn(&str) -> bool) {

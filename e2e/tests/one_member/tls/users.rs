@@ -11,17 +11,7 @@ use super::{Credentials, etcdctl, must};
 /// A server that knows its clients by their certificates.
 fn server(setup: Setup, own: &Certificate, authority: &Authority) -> Server {
     let mut server = setup.flag("--bcrypt-cost=4").prepare();
-    let url = format!("https://{}", server.address());
-    for flag in [
-        format!("--listen-client-urls={url}"),
-        format!("--advertise-client-urls={url}"),
-        format!("--cert-file={}", own.certificate.display()),
-        format!("--key-file={}", own.key.display()),
-        format!("--trusted-ca-file={}", authority.bundle().display()),
-        "--client-cert-auth".to_owned(),
-    ] {
-        server.add_flag(flag);
-    }
+    server.speak_tls(own.for_known_clients(&authority.bundle()));
     server.start();
     server
 }

@@ -18,6 +18,7 @@ mod acceptor;
 mod address;
 mod connector;
 mod der;
+mod dial;
 mod error;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixture;
@@ -33,6 +34,7 @@ mod tests;
 
 pub use acceptor::{Acceptor, PENDING_HANDSHAKES_MAX, Secured};
 pub use connector::{CONNECT_TIMEOUT, Connector};
+pub use dial::{Dial, KEEPALIVE_INTERVAL_MIN};
 pub(crate) use error::worded;
 pub use error::{HandshakeError, TlsError};
 pub use hostname::{HostnameError, verify_hostname};

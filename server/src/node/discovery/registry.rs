@@ -1,30 +1,21 @@
 //! etcd's v3 discovery: members of a cluster that begins write themselves down at another cluster, and
 //! wait until there are as many as somebody wrote down beforehand.
 
-use std::future::Future;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::auth_client::AuthClient;
 use engram_proto::etcdserverpb::kv_client::KvClient;
-use hyper_util::rt::TokioIo;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tower_service::Service;
 
 use crate::config::{Discovery, ListenUrl, TlsPolicy};
-use crate::net::Stream;
-use crate::net::tls::{Connector, Side};
+use crate::net::tls::{Connector, Dial, KEEPALIVE_INTERVAL_MIN, Side};
 use crate::types::MemberId;
 
 /// Where clusters are written down.
 const PREFIX: &str = "/_etcd/registry";
-/// The shortest time between two questions whether a connection still is one: Go's clients hold to it.
-const KEEPALIVE_INTERVAL_MIN: Duration = Duration::from_secs(10);
 /// How often it is asked who has come.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -175,28 +166,6 @@ impl<'d> Registry<'d> {
     }
 }
 
-/// Opens the connections.
-#[derive(Clone)]
-struct Dial {
-    connector: Connector,
-    url: ListenUrl,
-}
-
-impl Service<http::Uri> for Dial {
-    type Response = TokioIo<Stream>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Stream>>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: http::Uri) -> Self::Future {
-        let dial = self.clone();
-        Box::pin(async move { dial.connector.connect(&dial.url).await.map(TokioIo::new) })
-    }
-}
-
 /// A connection, and the token it is used with; none where nobody answers.
 async fn connect(
     discovery: &Discovery,
@@ -219,7 +188,7 @@ async fn connect(
         .connect_timeout(discovery.dial_timeout)
         .http2_keep_alive_interval(discovery.keepalive_interval.max(KEEPALIVE_INTERVAL_MIN))
         .keep_alive_timeout(discovery.keepalive_timeout);
-    let dial = Dial { connector, url };
+    let dial = Dial::new(connector, url);
     let channel = match target.connect_with_connector(dial).await {
         Ok(channel) => channel,
         Err(error) => {
