@@ -58,6 +58,8 @@ pub struct Seen {
     pub puts: Latencies,
     /// Linearizable gets.
     pub gets: Latencies,
+    /// How late the machine woke a thread that only sleeps. Where it stands still, so do the calls.
+    pub machine: Latencies,
 }
 
 impl Seen {
@@ -77,7 +79,12 @@ impl Seen {
                 seen.failed
             )
         };
-        format!("{}; {}", of("puts", &self.puts), of("gets", &self.gets))
+        format!(
+            "{}; {}; the machine p99 {:.1} ms late",
+            of("puts", &self.puts),
+            of("gets", &self.gets),
+            millis(self.machine.p99())
+        )
     }
 }
 
@@ -100,6 +107,8 @@ impl Probe {
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
         let thread = std::thread::spawn(move || {
+            let stopped = told.clone();
+            let pulse = std::thread::spawn(move || lateness(&stopped));
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -107,7 +116,12 @@ impl Probe {
             let both =
                 async { tokio::join!(ask(address, true, &told), ask(address, false, &told)) };
             let (puts, gets) = runtime.block_on(both);
-            Seen { puts, gets }
+            let machine = pulse.join().expect("sleeping does not panic");
+            Seen {
+                puts,
+                gets,
+                machine,
+            }
         });
         Self { stop, thread }
     }
@@ -126,6 +140,20 @@ impl Probe {
     pub fn end(self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("a probe does not panic")
+    }
+}
+
+/// Counted as the calls are: from when each turn was due.
+fn lateness(stop: &AtomicBool) -> Latencies {
+    let mut late = Vec::new();
+    let mut due = Instant::now();
+    loop {
+        due += EVERY;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        late.push(due.elapsed());
+        if stop.load(Ordering::Relaxed) {
+            return Latencies::of(late, 0);
+        }
     }
 }
 

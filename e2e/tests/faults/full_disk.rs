@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use engram_e2e::client::Client;
 use engram_e2e::cluster::{Cluster, LEADER_LIMIT, Plan};
 use engram_e2e::disk::SmallFileSystem;
+use engram_e2e::random::Random;
 use engram_proto::etcdserverpb::DeleteRangeRequest;
 use tempfile::TempDir;
 
@@ -23,6 +24,9 @@ const VALUE_BYTES: usize = 900_000;
 /// More than the disk holds.
 const WRITES: usize = 90;
 const WRITE_LIMIT: Duration = Duration::from_secs(6);
+/// The same at once.
+const FLOOD_WRITERS: usize = 12;
+const FLOOD_ROUNDS: usize = 8;
 /// Requests that fill a log and add nothing to a store.
 const DELETES: usize = 150;
 const DELETE_BYTES: usize = 120_000;
@@ -97,6 +101,44 @@ impl Scene {
         (refused, last)
     }
 
+    /// As [`Scene::fill`], as fast as the others take it, with values that no engine makes smaller.
+    fn flood(&self) -> (usize, String) {
+        let writer = |number: usize| {
+            let address = self.cluster.server(number % 2).address();
+            let value = Random::new(number as u64).bytes(VALUE_BYTES);
+            async move {
+                let mut client = Client::lazy(address);
+                let (mut refused, mut last) = (0, String::new());
+                for round in 0..FLOOD_ROUNDS {
+                    let key = format!("flood/{number}/{}", round % 2);
+                    let put = tokio::time::timeout(WRITE_LIMIT, client.put(key, value.clone()));
+                    match put.await {
+                        Ok(Ok(_)) => {}
+                        Ok(Err(status)) => (refused, last) = (refused + 1, status.to_string()),
+                        Err(_) => (refused, last) = (refused + 1, "no answer".to_owned()),
+                    }
+                }
+                (refused, last)
+            }
+        };
+        let runtime = self.cluster.runtime();
+        let writers: Vec<_> = (0..FLOOD_WRITERS)
+            .map(|number| runtime.spawn(writer(number)))
+            .collect();
+        let join = async {
+            let (mut refused, mut last) = (0, String::new());
+            for writer in writers {
+                let (count, why) = writer.await.expect("a writer does not panic");
+                refused += count;
+                if count > 0 {
+                    last = why;
+                }
+            }
+            (refused, last)
+        };
+        runtime.block_on(join)
+    }
+
     /// The member serves, has everything, and no alarm stands.
     fn all_is_well(&self) {
         calls::must_take_a_write(&self.cluster, PLACE, CATCH_UP_LIMIT);
@@ -150,19 +192,26 @@ fn a_restart_with_space(case: &Case, full: Full) {
 #[test]
 fn a_member_whose_disk_was_full_comes_back_by_itself() {
     let case = case::begin("full disk of a follower, no restart");
-    comes_back_by_itself(&case, Full::Everything);
+    comes_back_by_itself(&case, Full::Everything, Scene::fill);
+}
+
+/// The member looks at its disk now and then: what comes between two looks has to fit as well.
+#[test]
+fn a_member_whose_disk_was_filled_in_a_moment_comes_back_by_itself() {
+    let case = case::begin("full disk of a follower, at once, no restart");
+    comes_back_by_itself(&case, Full::Everything, Scene::flood);
 }
 
 #[test]
 fn a_member_whose_log_disk_was_full_comes_back_by_itself() {
     let case = case::begin("full log disk of a follower, no restart");
-    comes_back_by_itself(&case, Full::Log);
+    comes_back_by_itself(&case, Full::Log, Scene::fill);
 }
 
-fn comes_back_by_itself(case: &Case, full: Full) {
+fn comes_back_by_itself(case: &Case, full: Full, fill: impl FnOnce(&Scene) -> (usize, String)) {
     let mut scene = Scene::with(full);
     scene.cluster.have_lead(0);
-    let (refused, why) = scene.fill();
+    let (refused, why) = fill(&scene);
     let runs = scene.cluster.is_running(PLACE);
     let last = scene.cluster.server(PLACE).last_line();
     scene.disk.resize(ROOM_AGAIN);

@@ -7,8 +7,8 @@
 //! go on, and what is left is kept for those that free. It is cleared by people, as etcd's is.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -54,6 +54,11 @@ struct Found {
 }
 
 impl Found {
+    /// Bytes that may be written to memtables, or given to the log, and all can still be flushed.
+    fn may_be_written(&self) -> u64 {
+        self.available.saturating_sub(self.memtables + SPENT_BYTES)
+    }
+
     /// The level, coming from another: going up takes more than what brought it down.
     fn level(&self, before: Level) -> Level {
         let is_at = |level: Level, limit: u64| {
@@ -88,6 +93,12 @@ pub struct SpaceGuard {
     /// Whether the log's segments take the data directory's room.
     log_beside: bool,
     memtables: AtomicU64,
+    /// What had been taken when the last look began.
+    last_look: AtomicU64,
+    /// The same of the look before: what was taken since may not show in what the last one found.
+    seen: AtomicU64,
+    /// There once the member has opened it.
+    store: OnceLock<Arc<Store>>,
 }
 
 impl SpaceGuard {
@@ -100,6 +111,9 @@ impl SpaceGuard {
             log_full: AtomicBool::new(false),
             log_beside: fs::is_same_filesystem(data_dir, wal_dir).unwrap_or(true),
             memtables: AtomicU64::new(0),
+            last_look: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
+            store: OnceLock::new(),
         };
         match Reserve::ensure(&data_dir.join(FILE), RESERVE_BYTES) {
             Ok(reserve) => *guard.reserve.lock() = Some(reserve),
@@ -151,31 +165,48 @@ impl SpaceGuard {
 
     /// Whether the log may take `bytes` for a segment: what is in memory must still be flushed.
     pub fn may_grow_log(&self, bytes: u64) -> bool {
-        let needed = bytes + self.memtables.load(Ordering::Relaxed) + FULL_BYTES;
-        !self.log_beside || self.free_bytes().is_none_or(|free| free >= needed)
+        if !self.log_beside {
+            return true;
+        }
+        let headroom = self.store.get().map(|store| store.headroom());
+        let unseen = headroom.map_or(0, |headroom| {
+            headroom.taken() - self.seen.load(Ordering::Relaxed)
+        });
+        let needed = bytes + self.memtables.load(Ordering::Relaxed) + unseen + FULL_BYTES;
+        let may = self.free_bytes().is_none_or(|free| free >= needed);
+        if let (true, Some(headroom)) = (may, headroom) {
+            headroom.take(bytes);
+        }
+        may
     }
 
-    /// Looks at the disk for as long as the member runs, on a thread of its own: a file system may
-    /// let one wait.
+    /// Looks at the disk at once, and then for as long as the member runs, on a thread of its own: a
+    /// file system may let one wait.
     ///
     /// # Errors
     /// The system has no thread to give.
     pub fn watch(self: Arc<SpaceGuard>, store: Arc<Store>) -> std::io::Result<()> {
+        let store = self.store.get_or_init(|| store).clone();
+        // Before anything is applied: a log that is replayed takes room as well.
+        self.look(store.headroom(), &store.engine());
         let run = move || {
             let headroom = store.headroom();
             while !headroom.is_closed() {
-                threads::on_disk(|| self.look(headroom, &store.engine()));
                 std::thread::sleep(LOOK_EVERY);
+                threads::on_disk(|| self.look(headroom, &store.engine()));
             }
         };
         threads::spawn("engram-space", run).map(drop)
     }
 
     fn look(&self, headroom: &Headroom, engine: &Engine) {
+        let begun = headroom.taken();
+        // The memtables first: what is flushed meanwhile is counted twice rather than not at all.
+        let memtables = engine.memtable_bytes();
         let Some(free) = self.free_bytes() else {
+            headroom.allow(u64::MAX);
             return;
         };
-        let memtables = engine.memtable_bytes();
         self.memtables.store(memtables, Ordering::Relaxed);
         let held = self.reserve.lock().as_ref().is_some_and(Reserve::held);
         let found = Found {
@@ -187,6 +218,9 @@ impl SpaceGuard {
         let before = headroom.level();
         let level = found.level(before);
         headroom.found(level, found.available);
+        let seen = self.last_look.swap(begun, Ordering::Relaxed);
+        self.seen.store(seen, Ordering::Relaxed);
+        headroom.allow(seen + found.may_be_written());
         if level != before {
             tell(before, level, &found);
         }

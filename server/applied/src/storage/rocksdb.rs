@@ -145,24 +145,25 @@ impl Engine {
     }
 
     /// Writes a batch of changes and how far the log is applied by it: all or nothing.
-    /// Not durable before a flush. An error of the engine ends the process.
-    pub fn write(&self, changes: &[Change], applied: &Applied) {
+    /// Not durable before a flush. An error of the engine ends the process. Returns the bytes written.
+    pub fn write(&self, changes: &[Change], applied: &Applied) -> u64 {
         let mut batch = WriteBatch::default();
         for change in changes {
             self.add(&mut batch, change);
         }
         let row = schema::row(Table::Applied, b"");
         batch.put_cf(self.tables_family(), row, schema::encode_applied(applied));
-        self.commit(batch);
+        self.commit(batch)
     }
 
-    /// Writes changes that follow from no log entry (reclaiming what compaction superseded).
-    pub fn write_unlogged(&self, changes: &[Change]) {
+    /// Writes changes that follow from no log entry (reclaiming what compaction superseded). Returns
+    /// the bytes written.
+    pub fn write_unlogged(&self, changes: &[Change]) -> u64 {
         let mut batch = WriteBatch::default();
         for change in changes {
             self.add(&mut batch, change);
         }
-        self.commit(batch);
+        self.commit(batch)
     }
 
     /// Has every write wait, as a slow disk would, while the guard lives.
@@ -171,12 +172,14 @@ impl Engine {
         Stall(self.db.gate.write())
     }
 
-    fn commit(&self, batch: WriteBatch) {
+    fn commit(&self, batch: WriteBatch) -> u64 {
         #[cfg(any(test, feature = "fixtures"))]
         let _open = self.db.gate.read();
+        let bytes = batch.size_in_bytes() as u64;
         if let Err(error) = self.db.write_opt(batch, &unlogged()) {
             end_process(format_args!("the store refused a write: {error}"), ADVICE);
         }
+        bytes
     }
 
     fn add(&self, batch: &mut WriteBatch, change: &Change) {

@@ -24,10 +24,17 @@ pub enum Level {
 const LEVELS: [Level; 4] = [Level::Enough, Level::Short, Level::Full, Level::Spent];
 
 /// See the module. Cheap to ask.
+///
+/// The disk is looked at now and then; what is taken of it between two looks is counted here, so that
+/// however much that is, it is never more than the last look found.
 #[derive(Debug)]
 pub struct Headroom {
     level: AtomicU8,
     available: AtomicU64,
+    /// Bytes taken since the start: written to memtables, or given to the log.
+    taken: AtomicU64,
+    /// What `taken` may come to before something is applied.
+    allowed: AtomicU64,
     closing: AtomicBool,
 }
 
@@ -37,6 +44,8 @@ impl Default for Headroom {
         Headroom {
             level: AtomicU8::new(0),
             available: AtomicU64::new(u64::MAX),
+            taken: AtomicU64::new(0),
+            allowed: AtomicU64::new(u64::MAX),
             closing: AtomicBool::new(false),
         }
     }
@@ -47,6 +56,22 @@ impl Headroom {
     pub fn found(&self, level: Level, available_bytes: u64) {
         self.available.store(available_bytes, Ordering::Relaxed);
         self.level.store(level as u8, Ordering::Release);
+    }
+
+    /// Takes note of `bytes` that will be on the disk and that a look may not see yet.
+    #[inline]
+    pub fn take(&self, bytes: u64) {
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes taken since the start.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Until the next look, nothing is applied once [`Headroom::taken`] is `taken` or more.
+    pub fn allow(&self, taken: u64) {
+        self.allowed.store(taken, Ordering::Relaxed);
     }
 
     /// The level.
@@ -74,10 +99,10 @@ impl Headroom {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Waits until what is applied next can be written. Whether it can; it cannot where the member
-    /// stops meanwhile. Blocks as long as the disk is full.
+    /// Waits until what is applied next can be written, and what was written can be flushed. Whether it
+    /// can; it cannot where the member stops meanwhile. Blocks as long as the disk is full.
     pub fn wait_to_apply(&self) -> bool {
-        while self.level() == Level::Spent {
+        while self.level() == Level::Spent || self.taken() >= self.allowed.load(Ordering::Relaxed) {
             if self.is_closed() {
                 return false;
             }
@@ -97,6 +122,8 @@ impl Headroom {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -108,6 +135,21 @@ mod tests {
         headroom.found(Level::Spent, 0);
         headroom.close();
         assert!(!headroom.wait_to_apply());
+    }
+
+    #[test]
+    fn between_two_looks_no_more_is_taken_than_the_last_one_found() {
+        let headroom = Arc::new(Headroom::default());
+        headroom.take(5);
+        headroom.allow(10);
+        assert!(headroom.wait_to_apply(), "5 of 10 are taken");
+        headroom.take(5);
+        let waiting = headroom.clone();
+        let waiter = std::thread::spawn(move || waiting.wait_to_apply());
+        std::thread::sleep(LOOK_EVERY * 3);
+        assert!(!waiter.is_finished(), "10 of 10 are taken");
+        headroom.allow(headroom.taken() + 1);
+        assert!(waiter.join().expect("no panic"));
     }
 
     #[tokio::test]

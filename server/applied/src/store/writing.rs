@@ -51,7 +51,8 @@ impl<'a> Writing<'a> {
     ) -> Revision {
         self.state = None;
         // A write that stalls waits for the disk.
-        threads::on_disk(|| engine.write(changes, applied));
+        let bytes = threads::on_disk(|| engine.write(changes, applied));
+        self.store.headroom.take(bytes);
         self.take();
         let unwritten = self.state().take_unwritten();
         self.state().show();

@@ -214,12 +214,19 @@ impl Worker {
                     let _ = done.send(());
                 }
                 Some(Task::Flush { done }) => {
+                    // Without room it would fail, and a failed flush ends the process.
+                    if !self.store.headroom().wait_to_apply() {
+                        return;
+                    }
                     threads::on_disk(|| self.store.engine().flush());
                     let _ = done.send(());
                 }
                 None => {}
             }
             if pending {
+                if !self.store.headroom().wait_to_apply() {
+                    return;
+                }
                 self.reclaim();
             }
         }
@@ -293,7 +300,8 @@ impl Worker {
 
     fn write_mark(&self, index: u64) {
         let engine = self.store.engine();
-        threads::on_disk(|| engine.write(&[], &self.mark));
+        let bytes = threads::on_disk(|| engine.write(&[], &self.mark));
+        self.store.headroom().take(bytes);
         self.store.passed(index);
     }
 
@@ -366,7 +374,8 @@ impl Worker {
         drop(state);
         // The index names it no more: a reader who planned before plans anew.
         let engine = self.store.engine();
-        threads::on_disk(|| engine.write_unlogged(&effects.changes));
+        let bytes = threads::on_disk(|| engine.write_unlogged(&effects.changes));
+        self.store.headroom().take(bytes);
         self.count_reclaimed(&effects.changes, started.elapsed());
         if done {
             self.finish_reclaiming(since.elapsed());
