@@ -147,7 +147,9 @@ failures!(
     engram_backup::source::SourceError,
     engram_backup::store::StoreError,
     engram_backup::verify::VerifyError,
+    engram_server::node::offline::AloneError,
     engram_server::node::offline::FlagError,
+    engram_server::node::offline::HeldError,
     engram_server::snapshot::file::FileError,
     engram_server::snapshot::restore::RestoreError
 );

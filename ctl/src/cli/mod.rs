@@ -8,6 +8,7 @@ mod auth;
 mod backup;
 mod check;
 mod cluster;
+mod directory;
 mod duration;
 mod global;
 mod kv;
@@ -28,6 +29,7 @@ pub use self::backup::{
 };
 pub use self::check::{Check, Load, Workload};
 pub use self::cluster::{Alarm, ClusterScope, Downgrade, Endpoint, Lease, Member};
+pub use self::directory::{ForceNewCluster, Inspect};
 pub use self::duration::duration;
 pub use self::global::{Format, Global};
 pub use self::kv::{Compaction, Del, Get, Order, Put, Request, SortBy, Txn, Watch, WatchLine};
@@ -181,6 +183,10 @@ pub enum Command {
     Restore(Restore),
     /// Tell what was adopted of an etcd's data directory, and remove etcd's files from it
     Adopt(Adopt),
+    /// Tell what a member's data directory holds, without changing it
+    Inspect(Inspect),
+    /// Make a member that does not run the only one of its cluster, with all that its log holds
+    ForceNewCluster(ForceNewCluster),
     /// Generate a completion script
     Completion {
         /// For which shell

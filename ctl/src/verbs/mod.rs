@@ -5,6 +5,7 @@ pub mod archive;
 pub mod auth;
 pub mod backup;
 pub mod check;
+pub mod directory;
 pub mod downgrade;
 pub mod elect;
 pub mod endpoint;

@@ -1,7 +1,10 @@
 //! Two of three members are lost for good: the third goes on alone, with everything it has.
 
-use engram_e2e::cluster::{LEADER_LIMIT, Plan};
-use engram_e2e::turn;
+use std::process::Command;
+
+use engram_e2e::cluster::{Cluster, LEADER_LIMIT, Plan};
+use engram_e2e::{tools, turn};
+use serde_json::Value;
 
 #[test]
 fn a_member_goes_on_alone_when_it_is_forced() {
@@ -18,15 +21,106 @@ fn a_member_goes_on_alone_when_it_is_forced() {
     assert_eq!(leader.place, 0);
     assert_eq!(cluster.member_list(0).len(), 1);
     let mut get = cluster.etcdctl_command(&[0]);
-    let found = engram_e2e::tools::run(
+    let found = tools::run(
         get.args(["get", "before", "--print-value-only"]),
-        engram_e2e::tools::TOOL_LIMIT,
+        tools::TOOL_LIMIT,
     );
     cluster.must(found.stdout.trim() == "the loss", || found.text());
     let mut put = cluster.etcdctl_command(&[0]);
-    let put = engram_e2e::tools::run(
-        put.args(["put", "after", "the loss"]),
-        engram_e2e::tools::TOOL_LIMIT,
-    );
+    let put = tools::run(put.args(["put", "after", "the loss"]), tools::TOOL_LIMIT);
     cluster.must(put.status.success(), || put.text());
+}
+
+/// What `engramctl inspect` says of a member's directory.
+fn inspect(cluster: &Cluster, place: usize) -> Value {
+    let mut inspect = Command::new(tools::engramctl());
+    inspect.args(["inspect", "-w", "json", "--data-dir"]);
+    let found = tools::run(
+        inspect.arg(cluster.server(place).data_dir()),
+        tools::TOOL_LIMIT,
+    );
+    cluster.must(found.status.success(), || found.text());
+    serde_json::from_str(&found.stdout).expect("it answers in JSON")
+}
+
+/// Whether `engramctl force-new-cluster` had anything to do for this word.
+fn force(cluster: &Cluster, place: usize, word: &str) -> bool {
+    let mut force = Command::new(tools::engramctl());
+    force.args([
+        "force-new-cluster",
+        "-w",
+        "json",
+        "--once",
+        word,
+        "--data-dir",
+    ]);
+    let found = tools::run(
+        force.arg(cluster.server(place).data_dir()),
+        tools::TOOL_LIMIT,
+    );
+    cluster.must(found.status.success(), || found.text());
+    let answer: Value = serde_json::from_str(&found.stdout).expect("it answers in JSON");
+    answer["now"] == true
+}
+
+#[test]
+fn the_longest_log_is_found_and_its_member_goes_on_alone_once() {
+    let _turn = turn::take("inspect and force new cluster");
+    let mut cluster = Plan::of(3).start();
+    cluster.etcdctl(&["put", "before", "2 of 3"]);
+    for place in 0..3 {
+        cluster.wait_for_revision(place, 2, LEADER_LIMIT);
+    }
+    cluster.kill(2);
+    cluster.wait_for_leader_among(&[0, 1], LEADER_LIMIT);
+    for number in 0..10 {
+        let mut put = cluster.etcdctl_command(&[0, 1]);
+        let key = format!("later/{number}");
+        let put = tools::run(put.args(["put", &key, "x"]), tools::TOOL_LIMIT);
+        cluster.must(put.status.success(), || put.text());
+    }
+    cluster.wait_for_revision(1, 12, LEADER_LIMIT);
+    // Beside a member that runs.
+    let running = inspect(&cluster, 1);
+    for place in [0, 1] {
+        cluster.kill(place);
+    }
+    let names = |cluster: &Cluster| {
+        let dir = cluster.server(1).data_dir().join("store");
+        let mut names: Vec<_> = std::fs::read_dir(dir)
+            .expect("it is there")
+            .map(|entry| entry.expect("it is read").file_name())
+            .collect();
+        names.sort();
+        names
+    };
+    let before = names(&cluster);
+    let held: Vec<Value> = (0..3).map(|place| inspect(&cluster, place)).collect();
+    assert_eq!(before, names(&cluster), "looking changes nothing");
+    let last = |value: &Value| (value["lastTerm"].as_u64(), value["lastIndex"].as_u64());
+    assert!(last(&held[1]) > last(&held[2]), "{held:#?}");
+    assert!(
+        last(&held[1]) >= last(&running),
+        "{held:#?}, before {running:#}"
+    );
+    assert_eq!(held[1]["clusterID"], held[2]["clusterID"]);
+    let number = |key: &str| held[1][key].as_i64().expect("a number");
+    assert!(
+        number("revision") + number("requestsBehind") >= 12,
+        "{:#}",
+        held[1]
+    );
+    assert!(force(&cluster, 1, "first"));
+    assert!(!force(&cluster, 1, "first"), "it is done once");
+    cluster.restart(1);
+    let leader = cluster.wait_for_leader_among(&[1], LEADER_LIMIT);
+    assert_eq!(leader.place, 1);
+    assert_eq!(cluster.member_list(1).len(), 1);
+    let mut get = cluster.etcdctl_command(&[1]);
+    let found = tools::run(
+        get.args(["get", "--prefix", "later/", "--keys-only"]),
+        tools::TOOL_LIMIT,
+    );
+    let keys = found.stdout.lines().filter(|line| !line.is_empty());
+    cluster.must(keys.count() == 10, || found.text());
 }

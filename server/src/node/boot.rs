@@ -27,7 +27,7 @@ use crate::types::{ClusterId, MemberId};
 use crate::wal;
 
 /// The log's directory in the data directory, unless `--wal-dir` names another.
-const WAL_DIR: &str = "wal";
+pub(super) const WAL_DIR: &str = "wal";
 /// Encoded entries that the log itself keeps for readers, bytes.
 const WAL_CACHE_BYTES: usize = 1 << 20;
 /// The value cache's default: the smaller of this and a quarter of the memory. Bytes.
@@ -427,6 +427,7 @@ fn is_known(name: &str) -> bool {
         || name == space::FILE
         || name == tls::FIXTURES_DIR
         || name.starts_with(restore::ORIGIN)
+        || name.starts_with(super::offline::ALONE)
         || name == "lost+found"
 }
 

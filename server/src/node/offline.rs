@@ -1,7 +1,9 @@
-//! A member that does not run yet: who it will be, by the flags it will be started with, and what can be
-//! done with its directory.
+//! A member that does not run: who it will be, by the flags it will be started with; what its directory
+//! holds; what can be done with it, and that it goes on alone.
 
+mod alone;
 mod defragment;
+mod held;
 
 use std::ffi::OsString;
 
@@ -15,7 +17,9 @@ use crate::storage::Identity;
 use crate::types::MemberId;
 use crate::types::request::MemberAttributes;
 
+pub use self::alone::{AloneError, FILE as ALONE, go_alone};
 pub use self::defragment::{DefragmentError, defragment};
+pub use self::held::{Held, HeldError, look};
 
 /// The flags of `etcdutl snapshot restore` that say who the new member is. They are checked, and
 /// give ids, as those of the server do.

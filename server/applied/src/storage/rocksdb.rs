@@ -95,6 +95,21 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Opens the store at `path` to read what is on disk for good. Nothing is changed, and another process
+    /// may have it open.
+    ///
+    /// # Errors
+    /// There is none, it is damaged, or was written by another format.
+    pub fn open_to_read(path: &Path, options: EngineOptions) -> Result<Engine, OpenError> {
+        let families = column_families(options);
+        let db = DB::open_cf_descriptors_read_only(&db_options(), path, families, false)?;
+        let engine = Engine {
+            db: Arc::new(Handle::new(db, path, options)),
+        };
+        engine.require_format()?;
+        Ok(engine)
+    }
+
     /// The directory it was opened in.
     pub fn dir(&self) -> &Path {
         self.db.dir()

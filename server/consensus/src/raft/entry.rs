@@ -204,6 +204,12 @@ pub fn encode_vote(vote: &Vote) -> Bytes {
 }
 
 /// Decodes a vote.
+pub fn voted_term(bytes: Bytes) -> Option<u64> {
+    let vote = decode_vote(bytes).ok()?;
+    Some(vote.leader_id.term)
+}
+
+/// Decodes a vote of the log.
 pub fn decode_vote(bytes: Bytes) -> Result<Vote, EntryError> {
     let vote = pb::Vote::decode(bytes).map_err(|_| EntryError("a vote"))?;
     Ok(read_vote(&vote))

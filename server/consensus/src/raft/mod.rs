@@ -46,7 +46,7 @@ pub use carry::{Carried, Payload};
 pub use consensus::{
     Consensus, ConsensusOptions, Leadership, LeadershipChanges, ProposeRefused, StartError,
 };
-pub use entry::{first_membership, membership_of};
+pub use entry::{first_membership, membership_of, voted_term};
 pub use log_store::LogStore;
 pub use marks::LogRefused;
 pub use network::Peers;

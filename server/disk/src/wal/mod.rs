@@ -29,6 +29,7 @@ mod birth;
 mod dump;
 mod frame;
 mod index;
+mod look;
 mod open;
 mod options;
 mod read;
@@ -44,6 +45,7 @@ mod tests;
 
 pub use dump::{DumpError, dump};
 pub use index::Keep;
+pub use look::{LookError, Seen, look};
 pub use open::{Wal, check_owner, exists, open};
 pub use options::{FatalError, Options, Space};
 pub use read::{Entries, ReadError};

@@ -1,0 +1,137 @@
+//! What a data directory holds, looked at from outside: how far its log goes, and what was applied. It
+//! may be mounted read-only, and its member may run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use engram_proto::raft as pb;
+use prost::Message as _;
+
+use crate::raft;
+use crate::state::MemberRecord;
+use crate::storage::{
+    Engine, EngineOptions, Identity, IdentityError, LogPosition, OpenError, Place, PlaceError,
+};
+use crate::types::Revision;
+use crate::wal::{self, LookError as LogError, Seen};
+
+/// What a data directory holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Whose it is.
+    pub identity: Identity,
+    /// The latest term that this member voted in, or has an entry of.
+    pub term: u64,
+    /// The last entry of its log.
+    pub last: LogPosition,
+    /// The last entry that its store on disk has.
+    pub applied: LogPosition,
+    /// The revision of that store.
+    pub revision: Revision,
+    /// How many requests the log holds behind that: each may be a revision.
+    pub requests_behind: u64,
+    /// The members, as that store has them.
+    pub members: Vec<MemberRecord>,
+}
+
+/// Why it cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub enum HeldError {
+    /// Nobody's.
+    #[error("{} holds no member's data", .0.display())]
+    Nobodys(PathBuf),
+    /// Its identity is damaged.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Which store counts cannot be told.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// Its store is damaged.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// Its log is damaged.
+    #[error("the log cannot be read to its end: {0}")]
+    Log(#[from] LogError),
+}
+
+/// Looks at `data_dir`, whose log is in `wal_dir`, or where it is without such a flag.
+///
+/// # Errors
+/// See [`HeldError`].
+pub fn look(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Held, HeldError> {
+    let nobodys = || HeldError::Nobodys(data_dir.to_path_buf());
+    let identity = Identity::load(data_dir)?.ok_or_else(nobodys)?;
+    let (place, _) = Place::find(data_dir)?;
+    let engine = Engine::open_to_read(&place.dir(), EngineOptions::default())?;
+    let applied = engine.applied()?.log_position.unwrap_or_default();
+    let wal_dir = wal_dir.map_or_else(
+        || data_dir.join(super::super::boot::WAL_DIR),
+        Path::to_path_buf,
+    );
+    let mut log = Log::default();
+    wal::look(&wal_dir, &mut |seen| log.add(seen))?;
+    let last = log.last().filter(|last| last.index > applied.index);
+    let last = last.unwrap_or(applied);
+    Ok(Held {
+        identity,
+        term: log.term.max(last.term),
+        last,
+        applied,
+        revision: engine.revision()?.unwrap_or_default(),
+        requests_behind: log.requests_behind(applied.index),
+        members: engine.tables()?.members,
+    })
+}
+
+/// What was read of a log.
+#[derive(Default)]
+struct Log {
+    /// The latest term that was voted in.
+    term: u64,
+    /// Each entry's term, and how many requests it has.
+    entries: BTreeMap<u64, (u64, u64)>,
+}
+
+impl Log {
+    fn add(&mut self, seen: Seen<'_>) {
+        match seen {
+            Seen::Entry {
+                index,
+                term,
+                payload,
+            } => {
+                self.entries.insert(index, (term, requests(payload)));
+            }
+            Seen::Vote(payload) => {
+                let vote = raft::voted_term(Bytes::copy_from_slice(payload));
+                self.term = self.term.max(vote.unwrap_or_default());
+            }
+            Seen::Truncate { from } => drop(self.entries.split_off(&from)),
+            Seen::Purge { index } => self.entries = self.entries.split_off(&(index + 1)),
+        }
+    }
+
+    fn last(&self) -> Option<LogPosition> {
+        let (index, (term, _)) = self.entries.last_key_value()?;
+        Some(LogPosition {
+            term: *term,
+            index: *index,
+        })
+    }
+
+    fn requests_behind(&self, applied: u64) -> u64 {
+        let behind = self.entries.range(applied + 1..);
+        behind.map(|(_, (_, requests))| requests).sum()
+    }
+}
+
+/// How many requests an entry has.
+fn requests(payload: &[u8]) -> u64 {
+    let entry = pb::Entry::decode(payload).ok();
+    let batch = entry.and_then(|entry| match entry.payload {
+        Some(pb::entry::Payload::Batch(batch)) => pb::Batch::decode(batch).ok(),
+        _ => None,
+    });
+    batch.map_or(0, |batch| batch.ops.len() as u64)
+}
