@@ -15,8 +15,7 @@ pub fn inspect(global: &Global, inspect: &Inspect) -> Result<(), Failure> {
         .iter()
         .map(|member| {
             json!({
-                "id": member.id.to_string(), "name": member.attributes.name,
-                "peerURLs": member.peer_urls, "isLearner": member.learner,
+                "id": member.id.to_string(), "peerURLs": member.peer_urls, "isLearner": member.learner,
             })
         })
         .collect();

@@ -104,6 +104,10 @@ fn the_longest_log_is_found_and_its_member_goes_on_alone_once() {
         "{held:#?}, before {running:#}"
     );
     assert_eq!(held[1]["clusterID"], held[2]["clusterID"]);
+    // Also where the store was never flushed, and the log alone has them.
+    for one in &held {
+        assert_eq!(one["members"].as_array().map(Vec::len), Some(3), "{one:#}");
+    }
     let number = |key: &str| held[1][key].as_i64().expect("a number");
     assert!(
         number("revision") + number("requestsBehind") >= 12,

@@ -19,7 +19,7 @@ use crate::types::request::MemberAttributes;
 
 pub use self::alone::{AloneError, FILE as ALONE, go_alone};
 pub use self::defragment::{DefragmentError, defragment};
-pub use self::held::{Held, HeldError, look};
+pub use self::held::{Held, HeldError, HeldMember, look};
 
 /// The flags of `etcdutl snapshot restore` that say who the new member is. They are checked, and
 /// give ids, as those of the server do.

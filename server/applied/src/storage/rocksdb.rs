@@ -106,7 +106,11 @@ impl Engine {
         let engine = Engine {
             db: Arc::new(Handle::new(db, path, options)),
         };
-        engine.require_format()?;
+        // Nothing is on disk for good yet where it was never flushed: all is in the log.
+        let key = schema::row(Table::Format, b"");
+        if engine.db.get_cf(engine.tables_family(), key)?.is_some() {
+            engine.require_format()?;
+        }
         Ok(engine)
     }
 

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::super::boot::{self, BootError};
+use super::held::{self, HeldError};
 use crate::config::{self, Outcome};
 use crate::fs;
 use crate::peer::{BoxedIo, Dial};
@@ -30,6 +31,9 @@ pub enum AloneError {
     /// The flags cannot be read.
     #[error("{0}")]
     Flags(String),
+    /// What it holds cannot be told.
+    #[error(transparent)]
+    Held(#[from] HeldError),
     /// Its identity is damaged.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -50,9 +54,9 @@ pub fn go_alone(data_dir: &Path, wal_dir: Option<&Path>, word: &str) -> Result<b
     if word.is_empty() || word.len() > WORD_MAX {
         return Err(AloneError::Word);
     }
-    if Identity::load(data_dir)?.is_none() {
+    let Some(identity) = Identity::load(data_dir)? else {
         return Err(AloneError::Nobodys(data_dir.to_path_buf()));
-    }
+    };
     let note = data_dir.join(FILE);
     if fs::read_if_exists(&note)?.is_some_and(|before| before == word.as_bytes()) {
         return Ok(false);
@@ -62,6 +66,13 @@ pub fn go_alone(data_dir: &Path, wal_dir: Option<&Path>, word: &str) -> Result<b
         flag("data-dir", data_dir),
     ];
     arguments.extend(wal_dir.map(|dir| flag("wal-dir", dir)));
+    // Where the store on disk does not know it yet, the log does.
+    let members = held::look(data_dir, wal_dir)?.members;
+    let own = members.iter().find(|one| one.id == identity.member);
+    if let Some(own) = own.filter(|own| !own.peer_urls.is_empty()) {
+        let urls = own.peer_urls.join(",");
+        arguments.push(format!("--initial-advertise-peer-urls={urls}").into());
+    }
     let no_file = |_: &Path| Err(io::Error::from(io::ErrorKind::NotFound));
     let config = match config::parse(arguments.into_iter(), std::iter::empty(), &no_file) {
         Outcome::Run { config, .. } => config,

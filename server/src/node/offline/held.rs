@@ -13,7 +13,7 @@ use crate::state::MemberRecord;
 use crate::storage::{
     Engine, EngineOptions, Identity, IdentityError, LogPosition, OpenError, Place, PlaceError,
 };
-use crate::types::Revision;
+use crate::types::{MemberId, Revision};
 use crate::wal::{self, LookError as LogError, Seen};
 
 /// What a data directory holds.
@@ -31,8 +31,19 @@ pub struct Held {
     pub revision: Revision,
     /// How many requests the log holds behind that: each may be a revision.
     pub requests_behind: u64,
-    /// The members, as that store has them.
-    pub members: Vec<MemberRecord>,
+    /// The members, by the last configuration in the log, or else by that store.
+    pub members: Vec<HeldMember>,
+}
+
+/// A member, as a directory has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldMember {
+    /// Its id.
+    pub id: MemberId,
+    /// Where the others reach it.
+    pub peer_urls: Vec<String>,
+    /// Whether it does not vote.
+    pub learner: bool,
 }
 
 /// Why it cannot be told.
@@ -80,8 +91,20 @@ pub fn look(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Held, HeldError> 
         applied,
         revision: engine.revision()?.unwrap_or_default(),
         requests_behind: log.requests_behind(applied.index),
-        members: engine.tables()?.members,
+        members: match log.configurations.pop_last() {
+            // Where nothing was applied yet the first one is at the store's end.
+            Some((index, members)) if index >= applied.index => members,
+            _ => engine.tables()?.members.into_iter().map(of_store).collect(),
+        },
     })
+}
+
+fn of_store(member: MemberRecord) -> HeldMember {
+    HeldMember {
+        id: member.id,
+        peer_urls: member.peer_urls,
+        learner: member.learner,
+    }
 }
 
 /// What was read of a log.
@@ -91,6 +114,8 @@ struct Log {
     term: u64,
     /// Each entry's term, and how many requests it has.
     entries: BTreeMap<u64, (u64, u64)>,
+    /// Each configuration's members.
+    configurations: BTreeMap<u64, Vec<HeldMember>>,
 }
 
 impl Log {
@@ -102,12 +127,18 @@ impl Log {
                 payload,
             } => {
                 self.entries.insert(index, (term, requests(payload)));
+                if let Some(members) = configuration(payload) {
+                    self.configurations.insert(index, members);
+                }
             }
             Seen::Vote(payload) => {
                 let vote = raft::voted_term(Bytes::copy_from_slice(payload));
                 self.term = self.term.max(vote.unwrap_or_default());
             }
-            Seen::Truncate { from } => drop(self.entries.split_off(&from)),
+            Seen::Truncate { from } => {
+                self.entries.split_off(&from);
+                self.configurations.split_off(&from);
+            }
             Seen::Purge { index } => self.entries = self.entries.split_off(&(index + 1)),
         }
     }
@@ -124,6 +155,19 @@ impl Log {
         let behind = self.entries.range(applied + 1..);
         behind.map(|(_, (_, requests))| requests).sum()
     }
+}
+
+/// The members that an entry sets.
+fn configuration(payload: &[u8]) -> Option<Vec<HeldMember>> {
+    let Some(pb::entry::Payload::Membership(set)) = pb::Entry::decode(payload).ok()?.payload else {
+        return None;
+    };
+    let member = |node: pb::Node| HeldMember {
+        id: MemberId(node.id),
+        peer_urls: node.peer_urls,
+        learner: node.learner,
+    };
+    Some(set.nodes.into_iter().map(member).collect())
 }
 
 /// How many requests an entry has.
