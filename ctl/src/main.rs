@@ -89,6 +89,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Archive { command } => verbs::archive::archive(global, command).await,
         Command::Restore(restore) => verbs::restore::restore(global, restore).await,
         Command::Adopt(adopt) => verbs::adopt::adopt(global, &adopt),
+        Command::Import(import) => verbs::import::import(global, &import).await,
         Command::Inspect(inspect) => verbs::directory::inspect(global, &inspect),
         Command::ForceNewCluster(force) => verbs::directory::force(global, &force),
         Command::Completion { shell } => verbs::options::completion(shell),

@@ -11,6 +11,7 @@ mod cluster;
 mod directory;
 mod duration;
 mod global;
+mod import;
 mod kv;
 mod mirror;
 mod offline;
@@ -32,6 +33,7 @@ pub use self::cluster::{Alarm, ClusterScope, Downgrade, Endpoint, Lease, Member}
 pub use self::directory::{ForceNewCluster, Inspect};
 pub use self::duration::duration;
 pub use self::global::{Format, Global};
+pub use self::import::Import;
 pub use self::kv::{Compaction, Del, Get, Order, Put, Request, SortBy, Txn, Watch, WatchLine};
 pub use self::mirror::Mirror;
 pub use self::offline::{Defrag, HashKv, Migrate};
@@ -183,6 +185,8 @@ pub enum Command {
     Restore(Restore),
     /// Tell what was adopted of an etcd's data directory, and remove etcd's files from it
     Adopt(Adopt),
+    /// Copy the keys of a cluster that runs, and follow it until both are equal
+    Import(Import),
     /// Tell what a member's data directory holds, without changing it
     Inspect(Inspect),
     /// Make a member that does not run the only one of its cluster, with all that its log holds

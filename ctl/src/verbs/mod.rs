@@ -9,6 +9,7 @@ pub mod directory;
 pub mod downgrade;
 pub mod elect;
 pub mod endpoint;
+pub mod import;
 pub mod kv;
 pub mod lease;
 pub mod lock;

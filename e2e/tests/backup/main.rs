@@ -8,6 +8,7 @@ mod archive;
 mod content;
 mod directory;
 mod formats;
+mod import;
 mod object_store;
 mod snapshots;
 mod users;

@@ -1,0 +1,40 @@
+//! `import`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Secret;
+
+/// Copies the keys of a cluster that runs, an etcd's or Engram's, and follows it until both are equal.
+///
+/// What is copied are keys with their values and leases, as they are; revisions and versions are the
+/// target's own, and users and roles stay where they are.
+#[derive(Args, Clone, Debug)]
+pub struct Import {
+    /// Endpoints of the cluster to copy from; --endpoints is the one to copy to
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub from: Vec<String>,
+    /// Verify its certificates with this CA bundle
+    #[arg(long)]
+    pub from_cacert: Option<PathBuf>,
+    /// Show it this TLS certificate
+    #[arg(long, requires = "from_key")]
+    pub from_cert: Option<PathBuf>,
+    /// The key of that certificate
+    #[arg(long, requires = "from_cert")]
+    pub from_key: Option<PathBuf>,
+    /// username[:password] there
+    #[arg(long)]
+    pub from_user: Option<Secret>,
+    /// Only keys that begin with this
+    #[arg(long, default_value = "")]
+    pub prefix: String,
+    /// Remove what the target has there before; without it a target that has keys is refused
+    #[arg(long)]
+    pub replace: bool,
+    /// End once both are equal. Without it the source is followed until this is interrupted (SIGINT or
+    /// SIGTERM), and what it has by then is copied too: stop its clients first
+    #[arg(long)]
+    pub until_equal: bool,
+}

@@ -1,0 +1,136 @@
+//! The keys of a cluster that runs, under load, into another one: none is lost, and the cut-over is told.
+
+use std::collections::BTreeMap;
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use engram_e2e::client::{self, Client};
+use engram_e2e::server::{Server, Setup, send_signal};
+use engram_e2e::{tools, turn};
+use serde_json::Value;
+
+use crate::content::{engramctl_fails, engramctl_json, everything, fill, must_have_the_lease};
+
+/// For how long the source is written to while it is copied.
+const LOAD: Duration = Duration::from_secs(3);
+/// SIGINT: the clients of the source have stopped.
+const INTERRUPT: i32 = 2;
+
+/// Every key with its value and lease.
+fn keys(server: &Server) -> BTreeMap<Vec<u8>, (Vec<u8>, i64)> {
+    let all = everything(server, 0).kvs.into_iter();
+    all.map(|kv| (kv.key.to_vec(), (kv.value.to_vec(), kv.lease)))
+        .collect()
+}
+
+/// Puts and deletes until it is stopped; every key that was acknowledged, with its value or gone.
+fn write(server: &Server, stop: &Arc<AtomicBool>) -> JoinHandle<BTreeMap<String, Option<String>>> {
+    let (address, stop) = (server.address(), stop.clone());
+    thread::spawn(move || {
+        client::runtime().block_on(async {
+            let mut client = Client::connect(address).await;
+            let mut told = BTreeMap::new();
+            for number in 0_u64.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let key = format!("load/{:03}", number * 7 % 500);
+                if number % 5 == 4 {
+                    client.delete(key.clone()).await.expect("a delete");
+                    told.insert(key, None);
+                } else {
+                    let value = format!("{number}");
+                    client.put(key.clone(), value.clone()).await.expect("a put");
+                    told.insert(key, Some(value));
+                }
+            }
+            told
+        })
+    })
+}
+
+fn follow(from: &Server, to: &Server) -> Child {
+    let mut import = tools::command(&tools::engramctl());
+    import
+        .args(["-w", "json", "import", "--from", &from.client_url()])
+        .args(["--endpoints", &to.client_url()])
+        .stdout(Stdio::piped());
+    import.spawn().expect("engramctl starts")
+}
+
+fn under_load(from: &Server) {
+    fill(from);
+    let to = Setup::engram().start();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = write(from, &stop);
+    let import = follow(from, &to);
+    thread::sleep(LOAD);
+    stop.store(true, Ordering::Relaxed);
+    let told = writer.join().expect("the writer is told of everything");
+    assert!(told.len() > 100, "{} keys", told.len());
+    send_signal(import.id(), INTERRUPT);
+    let ended = import.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success(), "{said}");
+    let said: Value = serde_json::from_str(said.trim()).expect("it says so in JSON");
+    let last = everything(from, 0).header.map(|header| header.revision);
+    assert_eq!(said["sourceRevision"].as_i64(), last, "{said}");
+    let there = keys(&to);
+    for (key, value) in &told {
+        let found = there.get(key.as_bytes());
+        let found = found.map(|(value, _)| String::from_utf8_lossy(value).into_owned());
+        assert_eq!(&found, value, "{key}");
+    }
+    assert_eq!(keys(from), there);
+    assert_eq!(said["keys"].as_u64(), Some(there.len() as u64));
+    must_have_the_lease(&to);
+}
+
+#[test]
+fn an_etcd_under_load_is_imported_and_no_key_is_lost() {
+    let _turn = turn::take("import from etcd");
+    under_load(&Setup::etcd().start());
+}
+
+#[test]
+fn an_engram_under_load_is_imported_and_no_key_is_lost() {
+    let _turn = turn::take("import from engram");
+    under_load(&Setup::engram().start());
+}
+
+#[test]
+fn a_target_with_keys_is_refused_unless_they_are_to_go() {
+    let _turn = turn::take("import into keys");
+    let (from, to) = (Setup::engram().start(), Setup::engram().start());
+    from.etcdctl(&["put", "a", "1"]);
+    from.etcdctl(&["put", "b/1", "1"]);
+    to.etcdctl(&["put", "b/2", "2"]);
+    to.etcdctl(&["put", "c", "3"]);
+    let (url, target) = (from.client_url(), to.client_url());
+    let import = [
+        "import",
+        "--from",
+        &url,
+        "--endpoints",
+        &target,
+        "--until-equal",
+    ];
+    let said = engramctl_fails(&import);
+    assert!(
+        said.contains("2 keys") && said.contains("--replace"),
+        "{said}"
+    );
+    let before = keys(&to);
+    assert_eq!(before.len(), 2);
+    // Below a prefix: the other keys are nobody's business.
+    let below = [&import[..], &["--prefix", "b/", "--replace"]].concat();
+    assert_eq!(engramctl_json(&below)["keys"], 1);
+    let there: Vec<Vec<u8>> = keys(&to).into_keys().collect();
+    assert_eq!(there, [b"b/1".to_vec(), b"c".to_vec()]);
+    let replaced = [&import[..], &["--replace"]].concat();
+    assert_eq!(engramctl_json(&replaced)["keys"], 2);
+    assert_eq!(keys(&from), keys(&to));
+}
