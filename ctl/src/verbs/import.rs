@@ -28,6 +28,11 @@ use side::Side;
 pub async fn import(global: &Global, import: &Import) -> Result<(), Failure> {
     let from = Side::open(&side::flags_of(global, import), &import.prefix).await?;
     let to = Side::open(global, &import.prefix).await?;
+    if from.is_same(&to).await? {
+        return Err(Failure::arguments(
+            "--from and --endpoints are one cluster: nothing to import",
+        ));
+    }
     make_room(&to, import.replace).await?;
     let begins = from.revision().await?;
     let mut target = Target::new(&from, &to);

@@ -123,8 +123,19 @@ fn a_target_with_keys_is_refused_unless_they_are_to_go() {
         said.contains("2 keys") && said.contains("--replace"),
         "{said}"
     );
-    let before = keys(&to);
-    assert_eq!(before.len(), 2);
+    let itself = [
+        "import",
+        "--from",
+        &url,
+        "--endpoints",
+        &url,
+        "--until-equal",
+        "--replace",
+    ];
+    let said = engramctl_fails(&itself);
+    assert!(said.contains("are one cluster"), "{said}");
+    assert_eq!(keys(&from).len(), 2, "and nothing was replaced");
+    assert_eq!(keys(&to).len(), 2);
     // Below a prefix: the other keys are nobody's business.
     let below = [&import[..], &["--prefix", "b/", "--replace"]].concat();
     assert_eq!(engramctl_json(&below)["keys"], 1);

@@ -12,14 +12,13 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tonic::Streaming;
 
-use super::super::ANSWER_BYTES_MAX;
 use super::apply::Target;
 use super::side::Side;
 use crate::failure::Failure;
 
 /// How often the source is asked how far it is.
 const LOOK: Duration = Duration::from_millis(500);
-/// How often leases are renewed: the shortest that etcd grants lives longer.
+/// How often it is looked which leases are due for renewal: the shortest that etcd grants lives longer.
 const RENEW: Duration = Duration::from_secs(1);
 /// How long the source may tell nothing while it is ahead.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
@@ -43,7 +42,7 @@ impl Watch {
         };
         let (requests, queued) = mpsc::channel(4);
         let client = WatchClient::new(from.channel.clone());
-        let mut client = client.max_decoding_message_size(ANSWER_BYTES_MAX);
+        let mut client = client.max_decoding_message_size(usize::MAX);
         let first = RequestUnion::CreateRequest(create);
         // The queue has room: it was made just now.
         let _ = requests.try_send(request(first));

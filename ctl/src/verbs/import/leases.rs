@@ -1,6 +1,7 @@
 //! Leases: made in the target under the same IDs, and kept alive there as long as the source has them.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::lease_client::LeaseClient;
@@ -15,8 +16,8 @@ const EXISTS: &str = "lease already exists";
 pub(super) struct Leases<'a> {
     from: &'a Side,
     to: &'a Side,
-    /// By ID: whether the source had it when it was asked last.
-    known: BTreeMap<i64, bool>,
+    /// Those that the source had when it was asked last: when each is renewed next.
+    known: BTreeMap<i64, Instant>,
 }
 
 impl<'a> Leases<'a> {
@@ -34,20 +35,21 @@ impl<'a> Leases<'a> {
         if id == 0 {
             return Ok(0);
         }
-        if let Some(lives) = self.known.get(&id) {
-            return Ok(if *lives { id } else { 0 });
+        if self.known.contains_key(&id) {
+            return Ok(id);
         }
-        let granted = self.granted(id).await?;
-        if let Some(ttl) = granted {
-            let request = pb::LeaseGrantRequest { id, ttl };
-            let mut client = LeaseClient::new(self.to.channel.clone());
-            match within(client.lease_grant(request)).await {
-                Err(failure) if !failure.to_string().contains(EXISTS) => return Err(failure),
-                _ => {}
-            }
+        let Some(ttl) = self.granted(id).await? else {
+            return Ok(0);
+        };
+        let request = pb::LeaseGrantRequest { id, ttl };
+        let mut client = LeaseClient::new(self.to.channel.clone());
+        match within(client.lease_grant(request)).await {
+            Err(failure) if !failure.to_string().contains(EXISTS) => return Err(failure),
+            _ => {}
         }
-        self.known.insert(id, granted.is_some());
-        Ok(if granted.is_some() { id } else { 0 })
+        // At once: one that was there already may be about to run out.
+        self.known.insert(id, Instant::now());
+        Ok(id)
     }
 
     /// Its time to live in the source, in seconds; none where it has run out.
@@ -60,20 +62,18 @@ impl<'a> Leases<'a> {
         Ok((answer.ttl > 0).then_some(answer.granted_ttl))
     }
 
-    /// Renews those that the source still has. The others run out here too.
+    /// Renews those that are due and that the source still has. The others run out here too.
     pub async fn keep_alive(&mut self) -> Result<(), Failure> {
-        let ids: Vec<i64> = self
-            .known
-            .iter()
-            .filter(|(_, lives)| **lives)
-            .map(|(id, _)| *id)
-            .collect();
+        let now = Instant::now();
+        let due_by_now = self.known.iter().filter(|(_, due)| **due <= now);
+        let ids: Vec<i64> = due_by_now.map(|(id, _)| *id).collect();
         for id in ids {
-            let lives = self.granted(id).await?.is_some();
-            self.known.insert(id, lives);
-            if lives {
-                self.renew(id).await?;
-            }
+            let Some(ttl) = self.granted(id).await? else {
+                self.known.remove(&id);
+                continue;
+            };
+            self.renew(id).await?;
+            self.known.insert(id, due(ttl));
         }
         Ok(())
     }
@@ -85,4 +85,11 @@ impl<'a> Leases<'a> {
         answers.message().await?;
         Ok(())
     }
+}
+
+/// When a lease is renewed, by its seconds to live: as etcd's clients do.
+fn due(ttl: i64) -> Instant {
+    let third = Duration::from_secs(u64::try_from(ttl).unwrap_or_default()) / 3;
+    // A year at most: what is added has to be a point in time.
+    Instant::now() + third.min(Duration::from_secs(365 * 24 * 3600))
 }

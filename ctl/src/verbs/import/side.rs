@@ -9,18 +9,23 @@ use engram_proto::etcdserverpb::kv_client::KvClient;
 use engram_proto::mvccpb::KeyValue;
 use pb::range_request::{SortOrder, SortTarget};
 
-use super::super::ANSWER_BYTES_MAX;
+use super::super::kv;
+use super::super::request::prefix_end;
 use crate::cli::{Global, Import};
 use crate::connect::any;
 use crate::failure::Failure;
 
-/// Keys of a page.
-const PAGE: i64 = 1000;
+/// Keys of the first page, and the most of one: etcd's own.
+const PAGE_FIRST: i64 = 100;
+const PAGE_MAX: i64 = 1000;
+/// How large a page is meant to be, in bytes: the next one's keys follow from the last one's sizes.
+const PAGE_BYTES: usize = 4 << 20;
 /// How long a call may take: a page may be large, and a cluster under load.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// A cluster.
 pub(super) struct Side {
+    global: Global,
     /// The connection.
     pub channel: Channel,
     /// The first key that is meant.
@@ -33,6 +38,9 @@ pub(super) struct Side {
 pub(super) fn flags_of(global: &Global, import: &Import) -> Global {
     Global {
         endpoints: import.from.clone(),
+        discovery_srv: None,
+        insecure_transport: true,
+        insecure_skip_tls_verify: false,
         cacert: import.from_cacert.clone(),
         cert: import.from_cert.clone(),
         key: import.from_key.clone(),
@@ -48,6 +56,7 @@ impl Side {
     pub async fn open(global: &Global, prefix: &str) -> Result<Side, Failure> {
         let (key, range_end) = range_of(prefix.as_bytes());
         Ok(Side {
+            global: global.clone(),
             channel: any(global).await?.channel,
             key,
             range_end,
@@ -55,10 +64,7 @@ impl Side {
     }
 
     pub fn kv(&self) -> KvClient<Channel> {
-        let client = KvClient::new(self.channel.clone());
-        client
-            .max_decoding_message_size(ANSWER_BYTES_MAX)
-            .max_encoding_message_size(ANSWER_BYTES_MAX)
+        kv::client(&self.global, self.channel.clone())
     }
 
     /// A range over what is meant.
@@ -76,6 +82,11 @@ impl Side {
 
     /// The revision at this moment, confirmed by a quorum.
     pub async fn revision(&self) -> Result<i64, Failure> {
+        Ok(self.header().await?.revision)
+    }
+
+    /// Who answers, and its revision at this moment, confirmed by a quorum.
+    async fn header(&self) -> Result<pb::ResponseHeader, Failure> {
         let answer = self
             .range(pb::RangeRequest {
                 limit: 1,
@@ -83,7 +94,17 @@ impl Side {
                 ..pb::RangeRequest::default()
             })
             .await?;
-        Ok(answer.header.map_or(0, |header| header.revision))
+        Ok(answer.header.unwrap_or_default())
+    }
+
+    /// Whether this is the other one's cluster too. Two clusters that were made with the same flags have the
+    /// same ID, so that both have to be at one revision as well.
+    pub async fn is_same(&self, other: &Side) -> Result<bool, Failure> {
+        let before = self.header().await?;
+        let there = other.header().await?;
+        let after = self.header().await?;
+        let revisions = before.revision..=after.revision;
+        Ok(before.cluster_id == there.cluster_id && revisions.contains(&there.revision))
     }
 
     /// How many keys there are.
@@ -113,6 +134,7 @@ impl Side {
             side: self,
             revision,
             next: Some(self.key.clone()),
+            limit: PAGE_FIRST,
         }
     }
 }
@@ -122,6 +144,7 @@ pub(super) struct Pages<'a> {
     side: &'a Side,
     revision: i64,
     next: Option<Bytes>,
+    limit: i64,
 }
 
 impl Pages<'_> {
@@ -135,12 +158,13 @@ impl Pages<'_> {
             .range(pb::RangeRequest {
                 key,
                 revision: self.revision,
-                limit: PAGE,
+                limit: self.limit,
                 sort_order: SortOrder::Ascend.into(),
                 sort_target: SortTarget::Key.into(),
                 ..pb::RangeRequest::default()
             })
             .await?;
+        self.limit = keys_of_a_page(&answer.kvs);
         if answer.more
             && let Some(last) = answer.kvs.last()
         {
@@ -153,20 +177,19 @@ impl Pages<'_> {
     }
 }
 
+/// How many keys are asked for next, by the sizes of those that came.
+fn keys_of_a_page(kvs: &[KeyValue]) -> i64 {
+    let bytes: usize = kvs.iter().map(|kv| kv.key.len() + kv.value.len()).sum();
+    let each = (bytes / kvs.len().max(1)).max(1);
+    i64::try_from(PAGE_BYTES / each).map_or(PAGE_MAX, |keys| keys.clamp(1, PAGE_MAX))
+}
+
 /// The keys that begin with a prefix; every key where there is none.
 fn range_of(prefix: &[u8]) -> (Bytes, Bytes) {
-    let every: Bytes = vec![0].into();
-    if prefix.is_empty() {
-        return (every.clone(), every);
+    match prefix.is_empty() {
+        true => (vec![0].into(), vec![0].into()),
+        false => (prefix.to_vec().into(), prefix_end(prefix).into()),
     }
-    let mut end = prefix.to_vec();
-    while let Some(last) = end.pop() {
-        if last < 0xff {
-            end.push(last + 1);
-            return (prefix.to_vec().into(), end.into());
-        }
-    }
-    (prefix.to_vec().into(), every)
 }
 
 /// A call, bounded in time.
@@ -184,14 +207,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_is_a_range_and_none_is_every_key() {
-        let of = |prefix: &[u8]| {
-            let (key, end) = range_of(prefix);
-            (key.to_vec(), end.to_vec())
+    fn a_page_has_as_many_keys_as_fit() {
+        let of = |bytes: usize| {
+            let value = vec![0; bytes].into();
+            keys_of_a_page(&[KeyValue {
+                value,
+                ..KeyValue::default()
+            }])
         };
-        assert_eq!(of(b""), (vec![0], vec![0]));
-        assert_eq!(of(b"ab"), (b"ab".to_vec(), b"ac".to_vec()));
-        assert_eq!(of(b"a\xff"), (b"a\xff".to_vec(), b"b".to_vec()));
-        assert_eq!(of(b"\xff"), (b"\xff".to_vec(), vec![0]));
+        assert_eq!((of(0), of(100)), (PAGE_MAX, PAGE_MAX));
+        assert_eq!(of(1 << 20), 4);
+        assert_eq!(of(32 << 20), 1);
+        assert_eq!(keys_of_a_page(&[]), PAGE_MAX);
     }
 }
