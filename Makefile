@@ -150,6 +150,12 @@ faults: build tools ## All faults at full length (an hour); writes docs/evidence
 		"$$(date +%F)" "$$(git rev-parse --short HEAD)" "$$(nproc)" > $(FAULTS_REPORT)
 	@$(call timed,faults in full,ENGRAM_FAULTS=1 ENGRAM_FAULTS_REPORT=$(CURDIR)/$(FAULTS_REPORT) $(CARGO) test --release --workspace --test faults -- --include-ignored --nocapture --test-threads=1)
 
+RUNS ?= 100000
+
+.PHONY: sim-operator
+sim-operator: setup ## The operator's planner in simulated Kubernetes: RUNS histories (100,000; half an hour), from SEED on
+	@$(call timed,sim-operator,ENGRAM_SIM_RUNS=$(RUNS) $(if $(SEED),ENGRAM_SIM_SEED=$(SEED)) $(CARGO) test --release --workspace --lib every_law_is_kept_for_long -- --ignored --nocapture)
+
 .PHONY: bench
 bench: build tools ## Side by side with the real etcd; writes bench/RESULTS.md (an hour)
 	bench/run.sh

@@ -1,6 +1,7 @@
 //! Members that are lost, or that someone wants gone.
 
 use super::lost::{lost, overdue};
+use super::mutant::{Mutant, planted};
 use super::quorum::{can_remove, healthy, is_healthy, quorum, successor};
 use super::view::{Entry, Lack, Member, Observed, PodState, Roster, Volume, Wanted};
 use super::{Action, Cause, Next, Plan};
@@ -20,7 +21,8 @@ pub(super) fn disowned(observed: &Observed, roster: &Roster) -> Option<String> {
         .map(|member| member.name.as_str())
         .collect();
     let voters = roster.voters().count();
-    if disowned.is_empty() || voters >= quorum(voters + disowned.len()) {
+    let enough = voters >= quorum(voters + disowned.len());
+    if disowned.is_empty() || enough || planted(Mutant::DisownedPutAway) {
         return None;
     }
     Some(format!(
@@ -39,6 +41,7 @@ pub(super) fn put_away(observed: &Observed, roster: &Roster, wanted: &Wanted) ->
     };
     let held = roster.voters().filter(holds).count() >= quorum(roster.voters().count());
     let may_mark = held && observed.replacements < wanted.replacements_per_hour;
+    let may_mark = may_mark && !planted(Mutant::RemovedElsewhereKept);
     let unlisted = observed
         .members
         .iter()
@@ -107,8 +110,9 @@ fn lacks_a_place(observed: &Observed) -> bool {
         let state = member.pod.as_ref().map(|pod| &pod.state);
         let kept_away = matches!(
             state,
-            Some(PodState::Unplaced { since, lack: Lack::Distance })
-                if observed.now - since >= PLACE_WAIT
+            Some(PodState::Unplaced { since, lack })
+                if (*lack == Lack::Distance || planted(Mutant::RoomForAnyReason))
+                    && observed.now - since >= PLACE_WAIT
         );
         kept_away && !member.initialized
     })
@@ -182,7 +186,8 @@ fn mark(
     };
     let name = &member.name;
     let why = cause.as_str();
-    if cause == Cause::Corrupt && healthy(observed, roster) < quorum(roster.voters().count()) {
+    let undecided_yet = healthy(observed, roster) < quorum(roster.voters().count());
+    if cause == Cause::Corrupt && undecided_yet && !planted(Mutant::CorruptWithoutMajority) {
         return Next::On(plan.blocked(Reason::Corrupt, undecided(&[name])));
     }
     if !wanted.healing {
@@ -190,7 +195,7 @@ fn mark(
             format!("{name} is lost ({why}) and healing is off: delete it to have it replaced");
         return Next::On(plan.blocked(Reason::MemberNotReady, message));
     }
-    if observed.replacements >= wanted.replacements_per_hour {
+    if observed.replacements >= wanted.replacements_per_hour && !planted(Mutant::NoLimit) {
         let message = format!(
             "{name} is lost ({why}), but {} members were replaced within the hour already",
             observed.replacements

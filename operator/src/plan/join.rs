@@ -1,8 +1,9 @@
 //! Founding a cluster, starting members, and having them join.
 
-use super::lost::{lost, overdue};
+use super::lost::{is_over, lost, overdue};
+use super::mutant::{Mutant, planted};
 use super::quorum::{healthy, quorum};
-use super::view::{Member, Observed, PodState, Roster, Volume, Wanted};
+use super::view::{Lack, Member, Observed, PodState, Roster, Volume, Wanted};
 use super::{Action, Next, Plan, roll};
 use crate::api::Reason;
 
@@ -22,6 +23,18 @@ pub(super) fn found(observed: &Observed, wanted: &Wanted) -> Plan {
         return plan.step(create, Reason::Bootstrapping, "the first member is made");
     };
     let name = seed.name.clone();
+    if seed.initialized && seed.volume == Volume::None {
+        let text = "the first member has served, and its volume is gone: restore a backup into a new cluster";
+        return plan.blocked(Reason::DataLost, text);
+    }
+    if wanted.healing && is_stranded(observed, wanted, seed) {
+        let action = Action::DeleteMember {
+            member: name.clone(),
+            cause: super::Cause::Stuck,
+        };
+        let message = format!("{name} never starts where its volume is, and another one is made");
+        return plan.step(action, Reason::Bootstrapping, message);
+    }
     match &seed.pod {
         // Nothing was ever promised from this volume: the member may begin again on a new one.
         None if seed.volume != Volume::Terminating => {
@@ -36,13 +49,38 @@ pub(super) fn found(observed: &Observed, wanted: &Wanted) -> Plan {
         }
         _ => {}
     }
-    if let Some(message) = overdue(observed, wanted) {
+    if let Some(message) = overdue(observed, wanted).or_else(|| failing(observed, wanted, seed)) {
         plan = plan.blocked(Reason::MemberNotReady, message);
     }
     plan.waiting(
         Reason::Bootstrapping,
         format!("{name} starts as the first member"),
     )
+}
+
+/// Whether the first member, which has promised nothing yet, waits for long for a volume that it cannot use.
+fn is_stranded(observed: &Observed, wanted: &Wanted, seed: &Member) -> bool {
+    let pod = seed.pod.as_ref();
+    let since = pod.and_then(|pod| match pod.state {
+        PodState::Starting { since } if !observed.lacking => Some(since),
+        PodState::Unplaced { since, lack } => {
+            (lack == Lack::Volume || seed.volume != Volume::Present).then_some(since)
+        }
+        _ => None,
+    });
+    let may = !seed.initialized && observed.replacements < wanted.replacements_per_hour;
+    may && since.is_some_and(|since| is_over(observed, since, wanted.stuck_after))
+}
+
+/// What a person should know of a first member that fails.
+fn failing(observed: &Observed, wanted: &Wanted, seed: &Member) -> Option<String> {
+    let pod = seed.pod.as_ref()?;
+    let PodState::Broken { since, .. } = pod.state else {
+        return None;
+    };
+    let over = is_over(observed, since, wanted.unhealthy_after);
+    let name = &seed.name;
+    over.then(|| format!("{name} fails to start as the first member: its log says why"))
 }
 
 /// Pods that are missing and can be started.
@@ -55,7 +93,7 @@ pub(super) fn starts(observed: &Observed) -> Plan {
     let startable = |member: &&Member| {
         let has_place = match member.volume {
             Volume::Present => true,
-            Volume::None => !member.initialized,
+            Volume::None => !member.initialized || planted(Mutant::StartedEmpty),
             Volume::Terminating => false,
         };
         member.pod.is_none() && has_place && listed(member)
@@ -80,7 +118,9 @@ pub(super) fn starts(observed: &Observed) -> Plan {
 pub(super) fn step(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: Plan) -> Next {
     let voting = |member: &&Member| roster.of(&member.name).is_some_and(|entry| !entry.learner);
     let surplus = observed.staying().filter(voting).count() >= wanted.replicas;
-    if let Some(entry) = roster.learners().next() {
+    if let Some(entry) = roster.learners().next()
+        && !planted(Mutant::TwoLearners)
+    {
         return follow(observed, wanted, entry, surplus, plan);
     }
     let new = |member: &&Member| !member.listed_before && roster.of(&member.name).is_none();
@@ -134,7 +174,8 @@ fn follow(
         };
         return Next::Done(plan.step(action, Reason::ScalingDown, format!("{name} is not needed")));
     }
-    if member.healthy && member.caught_up && lost(observed, wanted, member).is_none() {
+    let caught_up = member.caught_up || planted(Mutant::PromotedEarly);
+    if member.healthy && caught_up && lost(observed, wanted, member).is_none() {
         let action = Action::Promote {
             member: name.clone(),
             id: entry.id,

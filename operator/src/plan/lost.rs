@@ -17,6 +17,7 @@
 use std::time::Duration;
 
 use super::Cause;
+use super::mutant::{Mutant, planted};
 use super::view::{Lack, Member, Node, Observed, Pod, PodState, Volume, Wanted};
 
 /// The first wait for another learner after one that was taken out, in seconds; each further one is twice
@@ -29,32 +30,34 @@ fn seconds(limit: Duration) -> i64 {
     i64::try_from(limit.as_secs()).unwrap_or(i64::MAX)
 }
 
-fn is_over(observed: &Observed, since: i64, limit: Duration) -> bool {
+pub(super) fn is_over(observed: &Observed, since: i64, limit: Duration) -> bool {
     observed.now.saturating_sub(since) >= seconds(limit)
 }
 
 /// Why a member is lost, if it is.
 pub(super) fn lost(observed: &Observed, wanted: &Wanted, member: &Member) -> Option<Cause> {
-    if member.initialized && member.volume != Volume::Present {
+    let gone = member.volume != Volume::Present && !planted(Mutant::LostVolumeIgnored);
+    if member.initialized && gone {
         return Some(Cause::VolumeLost);
     }
-    if member.corrupt {
+    if member.corrupt && !planted(Mutant::CorruptIgnored) {
         return Some(Cause::Corrupt);
     }
     if has_stalled(observed, wanted, member) {
         return Some(Cause::NeverCaughtUp);
     }
-    if member.healthy {
+    if member.healthy && !planted(Mutant::WorkingReplaced) {
         return None;
     }
     if let Node::Lost { since } = member.node
-        && is_over(observed, since, wanted.node_lost_after)
+        && (is_over(observed, since, wanted.node_lost_after) || planted(Mutant::NodeLostAtOnce))
     {
         return Some(Cause::NodeLost);
     }
     let pod = member.pod.as_ref()?;
     if let PodState::Terminating { since } = pod.state {
-        return is_over(observed, since, wanted.stuck_after).then_some(Cause::Stuck);
+        let over = is_over(observed, since, wanted.stuck_after);
+        return (over && !planted(Mutant::EndlessTermination)).then_some(Cause::Stuck);
     }
     // What fails may be the template and not the member: the volume is kept, and the pod is restarted
     // in place once something else is wanted.
@@ -71,7 +74,7 @@ fn failing(observed: &Observed, wanted: &Wanted, member: &Member, pod: &Pod) -> 
             since,
             starved: false,
         } => (since, wanted.unhealthy_after, Cause::Unhealthy),
-        PodState::Starting { since } if !observed.lacking => {
+        PodState::Starting { since } if !observed.lacking && !planted(Mutant::EndlessStart) => {
             (since, wanted.stuck_after, Cause::Stuck)
         }
         PodState::Unplaced {
@@ -90,12 +93,15 @@ fn failing(observed: &Observed, wanted: &Wanted, member: &Member, pod: &Pod) -> 
 fn has_stalled(observed: &Observed, wanted: &Wanted, member: &Member) -> bool {
     let lacks = match member.pod.as_ref().map(|pod| &pod.state) {
         Some(PodState::Broken { starved, .. }) => *starved,
-        Some(PodState::Unplaced { lack, .. }) => *lack != Lack::Volume,
+        // A claim that is gone comes back with another member only.
+        Some(PodState::Unplaced { lack, .. }) => {
+            *lack != Lack::Volume && member.volume == Volume::Present
+        }
         Some(PodState::Starting { .. }) => observed.lacking,
         _ => false,
     };
     let over = |since| is_over(observed, since, wanted.stuck_after);
-    !lacks && member.stalled_since.is_some_and(over)
+    !lacks && member.stalled_since.is_some_and(over) && !planted(Mutant::EndlessLearner)
 }
 
 /// Whether a change is under way, and no member works yet on what is wanted.
@@ -106,7 +112,8 @@ pub(super) fn is_unproven(observed: &Observed) -> bool {
             pod.is_some_and(|pod| pod.outdated == outdated && !pod.spent)
         })
     };
-    pods(true).next().is_some() && !pods(false).any(Member::is_ready)
+    let unproven = pods(true).next().is_some() && !pods(false).any(Member::is_ready);
+    unproven && !planted(Mutant::RolloutEatsVolumes)
 }
 
 /// What a person should know where what is wanted does not start: for as long as a member may fail it
@@ -192,7 +199,7 @@ pub(super) fn must_wait(observed: &Observed) -> Option<String> {
     let count = observed.learners_out.len();
     let doublings = u32::try_from(count - 1).unwrap_or(u32::MAX).min(6);
     let wait = (JOIN_WAIT_FIRST << doublings).min(JOIN_WAIT_MAX);
-    let waits = observed.now.saturating_sub(*last) < wait;
+    let waits = observed.now.saturating_sub(*last) < wait && !planted(Mutant::NoBackOff);
     waits.then(|| {
         format!(
             "{count} learners did not catch up and were taken out, one after the other: the next one is \

@@ -13,6 +13,7 @@
 mod heal;
 mod join;
 mod lost;
+mod mutant;
 mod quorum;
 mod roll;
 mod scale;
@@ -21,6 +22,7 @@ mod tests;
 mod view;
 
 use crate::api::Reason;
+use mutant::{Mutant, planted};
 pub use view::{Entry, Lack, Member, Node, Observed, Pod, PodState, Roster, Volume, Wanted};
 
 /// One step. Names are those of members' objects; ids are those of the cluster's list.
@@ -230,22 +232,23 @@ impl Plan {
 #[must_use]
 pub fn plan(observed: &Observed, wanted: &Wanted) -> Plan {
     let plan = Plan::default();
-    if !observed.fresh {
+    if !observed.fresh && !planted(Mutant::StaleView) {
         return plan;
     }
     if observed.deleting {
         return scale::tear_down(observed);
     }
-    if wanted.paused {
+    if wanted.paused && !planted(Mutant::PauseIgnored) {
         return plan;
     }
     if wanted.replicas == 0 {
         return scale::rest(observed);
     }
-    if !observed.foreign.is_empty() {
+    if !observed.foreign.is_empty() && !planted(Mutant::ForeignIgnored) {
         return foreign(observed);
     }
-    if !observed.bootstrapped {
+    let anew = planted(Mutant::FoundedAgain) && observed.members.is_empty();
+    if !observed.bootstrapped || anew {
         return join::found(observed, wanted);
     }
     if observed.members.is_empty() {

@@ -1,5 +1,6 @@
 //! Counting voters.
 
+use super::mutant::{Mutant, planted};
 use super::view::{Entry, Observed, PodState, Roster};
 
 /// How many of `voters` decide.
@@ -33,7 +34,7 @@ pub(super) fn can_miss(observed: &Observed, roster: &Roster, entry: &Entry) -> b
 pub(super) fn can_remove(observed: &Observed, roster: &Roster, entry: &Entry) -> bool {
     let remain = roster.voters().count() - 1;
     let others = healthy(observed, roster) - usize::from(is_healthy(observed, entry));
-    remain >= 1 && others >= quorum(remain)
+    remain >= 1 && (others >= quorum(remain) || planted(Mutant::RemovedWithoutQuorum))
 }
 
 /// Whether all voters answer, have caught up, and have been ready for as long as is asked.

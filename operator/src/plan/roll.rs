@@ -1,5 +1,6 @@
 //! Pods that are other than wanted: followers first, then leadership moves, the leader last.
 
+use super::mutant::{Mutant, planted};
 use super::quorum::{all_settled, can_miss, successor};
 use super::view::{Entry, Member, Observed, PodState, Roster, Volume, Wanted};
 use super::{Action, Next, Plan, lost};
@@ -8,7 +9,8 @@ use crate::api::Reason;
 /// One whose volume goes with its pod is not restarted: it would come back with nothing.
 fn is_outdated(member: &Member) -> bool {
     let pod = member.pod.as_ref();
-    member.volume == Volume::Present
+    let stays = member.volume == Volume::Present || planted(Mutant::CondemnedRestarted);
+    stays
         && pod.is_some_and(|pod| pod.outdated && !matches!(pod.state, PodState::Terminating { .. }))
 }
 
@@ -24,7 +26,7 @@ pub(super) fn repair(observed: &Observed, wanted: &Wanted) -> Option<Action> {
                 pod.spent || observed.now.saturating_sub(since) >= limit
             }
             _ => pod.spent,
-        })
+        }) && !planted(Mutant::SpentPodsStay)
     };
     let mut members = observed
         .members
@@ -62,18 +64,19 @@ pub(super) fn step(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: 
     }
     let min_ready = i64::try_from(wanted.min_ready.as_secs()).unwrap_or(i64::MAX);
     let leaving = observed.members.iter().any(|member| member.deleting);
-    if leaving || !all_settled(observed, roster, min_ready) {
+    let settled = all_settled(observed, roster, min_ready) || planted(Mutant::RestartedUnsettled);
+    if leaving || !settled {
         return Next::On(plan.waiting(Reason::RollingUpdate, message));
     }
     let outdated: Vec<&Entry> = roster
         .voters()
         .filter(|entry| observed.member(&entry.member).is_some_and(is_outdated))
         .collect();
-    let follower = outdated
-        .iter()
-        .find(|entry| roster.leader != Some(entry.id));
+    let follows =
+        |entry: &&&Entry| roster.leader != Some(entry.id) || planted(Mutant::LeaderRestarted);
+    let follower = outdated.iter().find(follows);
     if let Some(entry) = follower {
-        if !can_miss(observed, roster, entry) {
+        if !can_miss(observed, roster, entry) && !planted(Mutant::RestartedUnsettled) {
             return Next::On(plan.waiting(Reason::RollingUpdate, message));
         }
         let action = Action::RestartPod {
@@ -115,8 +118,18 @@ pub(super) fn settle(observed: &Observed, roster: &Roster, wanted: &Wanted, plan
     }
     let away = observed.members.iter().filter(|member| !member.healthy);
     let away: Vec<&str> = away.map(|member| member.name.as_str()).collect();
+    let ends = |member: &&Member| {
+        let state = member.pod.as_ref().map(|pod| &pod.state);
+        matches!(state, Some(PodState::Terminating { .. }))
+    };
     if away.is_empty() {
-        return Next::Done(plan);
+        return Next::Done(match observed.members.iter().find(ends) {
+            Some(member) => {
+                let message = format!("{} works, and its pod is to end", member.name);
+                plan.waiting(Reason::MemberNotReady, message)
+            }
+            None => plan,
+        });
     }
     if let Some(message) = lost::overdue(observed, wanted) {
         return Next::Done(plan.blocked(Reason::MemberNotReady, message));

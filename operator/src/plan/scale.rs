@@ -1,5 +1,6 @@
 //! More members, fewer members, none.
 
+use super::mutant::{Mutant, planted};
 use super::quorum::{all_settled, can_remove};
 use super::view::{Member, Observed, PodState, Roster, Volume, Wanted};
 use super::{Action, Cause, Next, Plan, lost};
@@ -28,7 +29,9 @@ pub(super) fn tear_down(observed: &Observed) -> Plan {
 /// `replicas: 0`: pods go, volumes and places in the cluster stay. A volume that is being deleted would
 /// go with its pod: that one stays up.
 pub(super) fn rest(observed: &Observed) -> Plan {
-    let condemned = |member: &&Member| member.volume == Volume::Terminating;
+    let condemned = |member: &&Member| {
+        member.volume == Volume::Terminating && !planted(Mutant::CondemnedStopped)
+    };
     let up = |member: &&Member| {
         member
             .pod
@@ -71,7 +74,7 @@ pub(super) fn up(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: Pl
         return Next::On(plan);
     }
     // What is there has to work, apart from what is going: nobody joins a cluster in trouble.
-    let healthy = |member: &Member| member.healthy;
+    let healthy = |member: &Member| member.healthy || planted(Mutant::JoinedInTrouble);
     let listed = observed
         .staying()
         .filter(|member| roster.of(&member.name).is_some());
@@ -118,7 +121,8 @@ pub(super) fn down(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: 
         return Next::Done(plan.blocked(Reason::WouldLoseQuorum, message));
     };
     // A healthy one goes only when all others are there to carry on.
-    if victim.healthy && !all_settled(observed, roster, 0) {
+    let settled = all_settled(observed, roster, 0) || planted(Mutant::ScaledDownUnsettled);
+    if victim.healthy && !settled {
         return Next::Done(plan.waiting(Reason::ScalingDown, "waits until all members are ready"));
     }
     let action = Action::DeleteMember {
@@ -134,7 +138,8 @@ pub(super) fn down(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: 
 
 /// Volumes that are smaller than wanted grow, whatever else goes on.
 pub(super) fn volumes(observed: &Observed, _: &Wanted, mut plan: Plan) -> Plan {
-    let small = observed.staying().filter(|member| member.volume_small);
+    let small = observed.staying();
+    let small = small.filter(|one| one.volume_small && !planted(Mutant::VolumesForgotten));
     plan.actions
         .extend(small.map(|member| Action::ExpandVolume {
             member: member.name.clone(),
