@@ -18,7 +18,14 @@ helm lint --strict "$charts/engram-operator" "$charts/engram-cluster"
 
 operator=(x "$charts/engram-operator")
 renders "${operator[@]}"
-renders "${operator[@]}" --set watchNamespace=data,crds.install=false,replicas=1
+renders "${operator[@]}" --set 'watchNamespaces={data}',crds.install=false,replicas=1
+# For namespaces alone: a Role in each, and nothing of the whole cluster's.
+named=$(helm template "${operator[@]}" --set 'watchNamespaces={data,apps}',rbac.clusterScoped=false,crds.install=false)
+if grep -q 'kind: ClusterRole' <<<"$named" || [ "$(grep -c '^kind: Role$' <<<"$named")" != 3 ]; then
+  echo "check.sh: an install for two namespaces has other rights than two Roles and the election's" >&2
+  exit 1
+fi
+refused "${operator[@]}" --set rbac.clusterScoped=false
 renders "${operator[@]}" --set metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true
 # People write no status, and make no members.
 rights=$(helm template "${operator[@]}" --show-only templates/rbac.yaml)

@@ -245,7 +245,20 @@ async fn restart_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
         return Ok(());
     };
     if !works.is_some_and(|member| member.healthy) {
-        return delete_pod(scene, name, None).await;
+        // As it was seen: one that has become ready since is counted on by now.
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: pod.uid(),
+                resource_version: pod.resource_version(),
+            }),
+            ..DeleteParams::default()
+        };
+        return match scene.pods().delete(name, &params).await {
+            Err(kube::Error::Api(refused)) if refused.code == 409 => Err(Error::NotNow(format!(
+                "the pod of {name} has changed since it was seen"
+            ))),
+            deleted => gone(deleted),
+        };
     }
     if let Some(why) = cannot_be_missed(scene, name).await {
         return Err(Error::NotNow(why));
@@ -492,6 +505,19 @@ mod tests {
         server.budget(true);
         restart(&server, false, 3).await.unwrap();
         assert_eq!(server.object(POD), None);
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_changed_since_it_was_seen_is_looked_at_again() {
+        let server = Played::default();
+        server.put(POD, json!({}));
+        let mut ready = server.object(POD).unwrap();
+        ready["status"] = json!({ "phase": "Running" });
+        // The kubelet finds it ready after it was seen.
+        server.on_next_delete(POD, ready);
+        let refused = restart(&server, false, 3).await;
+        assert!(matches!(refused, Err(Error::NotNow(_))), "{refused:?}");
+        assert!(server.object(POD).is_some());
     }
 
     #[tokio::test]

@@ -30,6 +30,10 @@ struct State {
     hanging: Vec<String>,
     /// Evictions are refused: a disruption budget.
     budget: bool,
+    /// A namespace that is being deleted: nothing is made in it.
+    going: Option<String>,
+    /// What an object becomes just before it is next deleted.
+    before_delete: Option<(String, Value)>,
 }
 
 impl Played {
@@ -50,6 +54,16 @@ impl Played {
     /// Has evictions refused from now on, or not.
     pub fn budget(&self, refuses: bool) {
         self.state().budget = refuses;
+    }
+
+    /// Has an object become this just before it is next deleted, by somebody else.
+    pub fn on_next_delete(&self, path: &str, object: Value) {
+        self.state().before_delete = Some((path.to_owned(), object));
+    }
+
+    /// Has a namespace be deleted: nothing is made in it any more.
+    pub fn goes(&self, namespace: &str) {
+        self.state().going = Some(format!("/namespaces/{namespace}/"));
     }
 
     /// Puts an object there, as if a user or another controller had.
@@ -156,6 +170,14 @@ impl State {
     fn create(&mut self, collection: &str, body: &Value) -> (u16, Value) {
         let name = body["metadata"]["name"].as_str().unwrap_or("generated");
         let path = format!("{collection}/{name}");
+        if self
+            .going
+            .as_ref()
+            .is_some_and(|going| path.contains(going))
+        {
+            let words = "unable to create new content in namespace because it is being terminated";
+            return refusal(403, "Forbidden", words);
+        }
         if self.objects.contains_key(&path) {
             return refusal(409, "AlreadyExists", &path);
         }
@@ -189,6 +211,10 @@ impl State {
     }
 
     fn delete(&mut self, path: &str, options: &Value) -> (u16, Value) {
+        if let Some((of, object)) = self.before_delete.take_if(|(of, _)| of == path) {
+            let object = self.dressed(&of, object);
+            self.objects.insert(of, object);
+        }
         let Some(mut object) = self.objects.get(path).cloned() else {
             return refusal(404, "NotFound", path);
         };

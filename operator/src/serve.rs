@@ -1,7 +1,7 @@
 //! `/metrics`, `/healthz` and `/readyz`.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,12 +21,21 @@ const CONNECTIONS_MAX: usize = 64;
 /// How long a client may take over its request's head.
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
 
+/// Every address; of IPv4 alone where the node has no other.
+async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let any = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    match TcpListener::bind(address).await {
+        Err(_) if any => TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await,
+        listener => listener,
+    }
+}
+
 /// Serves until the process ends.
 ///
 /// # Errors
 /// The address cannot be listened on.
 pub async fn serve(address: SocketAddr, metrics: Metrics, pulse: Pulse) -> std::io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
+    let listener = listen(address).await?;
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {

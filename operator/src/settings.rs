@@ -1,6 +1,6 @@
 //! What the operator is told when it starts: flags, each with an environment variable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 /// What `--help` prints.
@@ -12,11 +12,12 @@ Usage:
 
 Flags of run (or the environment variable in brackets):
   --image=IMAGE               image of members and of backup pods [ENGRAM_IMAGE]
-  --watch-namespace=NAME      the one namespace to look after; default all [WATCH_NAMESPACE]
+  --watch-namespace=NAME,..   the namespaces to look after; default all [WATCH_NAMESPACE]
   --namespace=NAME            where the operator runs, for its Lease [POD_NAMESPACE]
   --lease-name=NAME           that Lease, default engram-operator [LEASE_NAME]
   --identity=NAME             who this is among the operator's replicas [POD_NAME]
-  --listen=ADDRESS            metrics and health, default 0.0.0.0:8080 [LISTEN]
+  --listen=ADDRESS            metrics and health, default [::]:8080, which is IPv4's as well
+                              [LISTEN]
   --concurrency=N             objects of a kind looked after at once, default 8 [CONCURRENCY]
   --rolling-clusters=N        clusters that take up an upgrade of the operator at once, default 2
                               [ROLLING_CLUSTERS]
@@ -28,8 +29,8 @@ Flags of run (or the environment variable in brackets):
 pub struct Settings {
     /// The image of members that name none, and of backup pods.
     pub image: String,
-    /// The one namespace to look after; none: all.
-    pub watch_namespace: Option<String>,
+    /// The namespaces to look after, each once; none: all.
+    pub watch_namespaces: Vec<String>,
     /// Where the operator runs.
     pub namespace: String,
     /// The Lease by which replicas elect the one that works: theirs, and no other installation's.
@@ -120,17 +121,12 @@ impl Settings {
         };
         Ok(Self {
             image: take("image").unwrap_or_else(default_image),
-            watch_namespace: take("watch-namespace"),
+            watch_namespaces: names(&take("watch-namespace").unwrap_or_default()),
             namespace: take("namespace").unwrap_or_else(|| "default".into()),
             lease_name: take("lease-name").unwrap_or_else(|| "engram-operator".into()),
             identity: take("identity")
                 .unwrap_or_else(|| format!("operator-{}", std::process::id())),
-            listen: read(
-                "listen",
-                take("listen"),
-                "0.0.0.0:8080",
-                "an address and port",
-            )?,
+            listen: read("listen", take("listen"), "[::]:8080", "an address and port")?,
             concurrency: read::<u16>("concurrency", take("concurrency"), "8", "a number")?
                 .clamp(1, 64),
             rolling_clusters: read::<u16>(
@@ -148,6 +144,13 @@ impl Settings {
             )?,
         })
     }
+}
+
+/// Names with commas between them.
+fn names(text: &str) -> Vec<String> {
+    let all = text.split(',').map(str::trim);
+    let all: BTreeSet<&str> = all.filter(|name| !name.is_empty()).collect();
+    all.into_iter().map(str::to_owned).collect()
 }
 
 fn read<T: std::str::FromStr>(
@@ -182,11 +185,10 @@ mod tests {
 
     #[test]
     fn flags_come_before_the_environment_and_mistakes_are_named() {
-        let settings = parse(&["--concurrency=2"], Some(("WATCH_NAMESPACE", "data"))).unwrap();
-        assert_eq!(
-            (settings.concurrency, settings.watch_namespace.as_deref()),
-            (2, Some("data"))
-        );
+        let several = Some(("WATCH_NAMESPACE", "data, apps,data,"));
+        let settings = parse(&["--concurrency=2"], several).unwrap();
+        assert_eq!(settings.concurrency, 2);
+        assert_eq!(settings.watch_namespaces, ["apps", "data"]);
         let settings = parse(&["--image=a:1"], Some(("ENGRAM_IMAGE", "b:2"))).unwrap();
         assert_eq!(
             (settings.image.as_str(), settings.leader_election),

@@ -61,6 +61,8 @@ pub struct Metrics {
     pub certificate_end: GaugeVec,
     /// Alarms that are raised, by kind.
     pub alarms: IntGaugeVec,
+    /// Why a cluster needs a person or more time than it should, by reason.
+    pub degraded: IntGaugeVec,
 }
 
 const CLUSTER: [&str; 2] = ["namespace", "cluster"];
@@ -211,6 +213,11 @@ impl Metrics {
                 "When a certificate ends.",
                 &labels(&["secret"]),
             )?,
+            degraded: gauge(
+                "engram_cluster_degraded",
+                "1 with the reason for which a cluster needs a person, or more time than it should.",
+                &labels(&["reason"]),
+            )?,
             alarms: gauge(
                 "engram_alarm_active",
                 "Members that raise an alarm.",
@@ -227,6 +234,15 @@ impl Metrics {
         encoded.unwrap_or_default()
     }
 
+    /// Says why a cluster is degraded, and no longer why it was before.
+    pub fn degrade(&self, labels: [&str; 2], reason: Option<&str>) {
+        forget_in(&self.degraded, labels[0], labels[1]);
+        if let Some(reason) = reason {
+            let labels = [labels[0], labels[1], reason];
+            self.degraded.with_label_values(&labels).set(1);
+        }
+    }
+
     /// Forgets what is said of a cluster that is gone.
     pub fn forget(&self, namespace: &str, cluster: &str) {
         let gauges = [
@@ -238,6 +254,7 @@ impl Metrics {
             &self.quorum_margin,
             &self.backup_revision_lag,
             &self.alarms,
+            &self.degraded,
         ];
         for gauge in gauges {
             forget_in(gauge, namespace, cluster);
@@ -290,6 +307,17 @@ fn forget_in<B: MetricVecBuilder>(metric: &MetricVec<B>, namespace: &str, cluste
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_cluster_is_degraded_for_its_present_reason_alone() {
+        let metrics = super::Metrics::new().unwrap();
+        let count = || metrics.text().matches("engram_cluster_degraded{").count();
+        metrics.degrade(["data", "demo"], Some("RolloutFailed"));
+        metrics.degrade(["data", "demo"], Some("LearnerStuck"));
+        assert_eq!(count(), 1);
+        metrics.degrade(["data", "demo"], None);
+        assert_eq!(count(), 0);
+    }
+
     #[test]
     fn names_are_unique_and_the_text_has_them() {
         let metrics = super::Metrics::new().unwrap();

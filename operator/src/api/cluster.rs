@@ -226,6 +226,19 @@ pub struct Update {
     /// How long a member has to be ready before the next one is restarted.
     #[schemars(range(min = 0, max = 3600))]
     pub min_ready_seconds: u32,
+    /// What becomes of a change with which no member starts, once it has stopped.
+    pub rollback: Rollback,
+}
+
+/// What becomes of a change that does not start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Rollback {
+    /// It stops, and waits for a person: who corrects the specification, or has it taken back by the
+    /// annotation `engram.dev/rollback` with the cluster's generation as its value.
+    #[default]
+    Never,
+    /// Pods are made from what members last worked with, until the specification is changed.
+    Automatic,
 }
 
 /// By whom members are restarted.

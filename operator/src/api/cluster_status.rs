@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::parts::HandedOn;
+
 /// A cluster as the operator finds it. Written only when something changed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -36,6 +38,12 @@ pub struct EngramClusterStatus {
     /// What pods are made from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<TemplateStatus>,
+    /// What pods were made from when all members last worked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_good: Option<WorkedWith>,
+    /// A change that did not start, and was taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<RolledBack>,
     /// The version that the leader runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -66,6 +74,9 @@ pub struct EngramClusterStatus {
     /// What a cluster with `bootstrap.recovery` began with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restored: Option<RestoredFrom>,
+    /// The families of addresses that the cluster's Services have: members listen by them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ip_families: Vec<String>,
     /// Where clients reach the cluster.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<String>,
@@ -95,6 +106,31 @@ pub struct TemplateStatus {
     pub rendered: String,
     /// The operator that built it: its version and image.
     pub operator: String,
+}
+
+/// What pods are made from, as the specification had it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WorkedWith {
+    /// Its hash.
+    pub hash: String,
+    /// The fields of the specification that reach pods, and the image.
+    #[schemars(schema_with = "handed_on")]
+    pub inputs: HandedOn,
+}
+
+fn handed_on(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// A change that was taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolledBack {
+    /// The hash of what it had pods be made from.
+    pub from: String,
+    /// When.
+    pub at: Time,
 }
 
 /// Who leads.

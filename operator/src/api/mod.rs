@@ -24,11 +24,11 @@ mod tls;
 pub use backup::{BackupPhase, DeletionPolicy, EngramBackup, EngramBackupSpec, EngramBackupStatus};
 pub use cluster::{
     Bootstrap, EngramCluster, EngramClusterSpec, Healing, ImagePullPolicy, Maintenance, Recovery,
-    Storage, Update, UpdateStrategy, VolumeReclaim,
+    Rollback, Storage, Update, UpdateStrategy, VolumeReclaim,
 };
 pub use cluster_status::{
     CertificateStatus, EngramClusterStatus, LastBackup, LeaderStatus, QuorumStatus, RestoredFrom,
-    TemplateStatus,
+    RolledBack, TemplateStatus, WorkedWith,
 };
 pub use conditions::{ConditionKind, Reason, is_true, same_conditions, set_condition};
 pub use duration::{InvalidDuration, parse_duration};
@@ -40,9 +40,9 @@ pub use operation::{
     OperationPhase,
 };
 pub use parts::{
-    AntiAffinity, AutoCompaction, AutoCompactionMode, ClientService, Config, LocalRef,
-    MetricsDetail, NetworkPolicySpec, PodDisruptionBudgetSpec, PodTemplate, Scheduling,
-    ServiceType,
+    AntiAffinity, AutoCompaction, AutoCompactionMode, ClientService, Config, HandedOn, IpFamily,
+    IpFamilyPolicy, LocalRef, MetricsDetail, NetworkPolicySpec, PodDisruptionBudgetSpec,
+    PodTemplate, Scheduling, ServiceType,
 };
 pub use restore::{
     EngramRestore, EngramRestoreSpec, EngramRestoreStatus, RestorePhase, RestoreSource,
@@ -55,7 +55,7 @@ pub use store::{
     EngramBackupStore, EngramBackupStoreSpec, EngramBackupStoreStatus, PvcStore, Retention,
     S3Store, Scratch, StorePods,
 };
-pub use tls::{Tls, TlsMode, TlsSide};
+pub use tls::{IssuerRef, Tls, TlsMode, TlsSide};
 
 /// The API group of every object.
 pub const GROUP: &str = "engram.dev";
@@ -67,7 +67,11 @@ pub const MEMBER_FINALIZER: &str = "engram.dev/member";
 pub const CLUSTER_FINALIZER: &str = "engram.dev/cluster";
 /// On backups with the deletion policy `Delete`: the copy in the store goes first.
 pub const BACKUP_FINALIZER: &str = "engram.dev/backup";
+/// On stores of such backups: a store goes after the backups that are deleted together with it.
+pub const STORE_FINALIZER: &str = "engram.dev/store";
 /// On clusters: the installation of the operator that is to look after it, as `NAMESPACE/NAME`.
 pub const HOLDER_ANNOTATION: &str = "engram.dev/operator";
+/// On clusters: their generation as the value has what was changed in it taken back.
+pub const ROLLBACK_ANNOTATION: &str = "engram.dev/rollback";
 /// On clusters: a new value restarts the members one after the other.
 pub const RESTART_ANNOTATION: &str = "engram.dev/restarted-at";

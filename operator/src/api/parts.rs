@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Toleration, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{
+    EnvVar, NodeAffinity, PodSecurityContext, SecurityContext, Toleration,
+    TopologySpreadConstraint, VolumeMount,
+};
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -128,6 +131,9 @@ pub struct Scheduling {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
+    /// Which nodes they keep to, or prefer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_affinity: Option<NodeAffinity>,
     /// The priority class of the members' pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
@@ -142,6 +148,7 @@ impl Default for Scheduling {
             topology_spread_constraints: Vec::new(),
             node_selector: BTreeMap::new(),
             tolerations: Vec::new(),
+            node_affinity: None,
             priority_class_name: None,
         }
     }
@@ -166,8 +173,11 @@ pub(super) fn topology_keys() -> Vec<String> {
     ]
 }
 
+/// An object of Kubernetes' that the operator hands on as it is: the API server checks it.
+pub type HandedOn = serde_json::Map<String, serde_json::Value>;
+
 /// What is added to the members' pods.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodTemplate {
     /// More labels. Those of the operator win.
@@ -176,12 +186,102 @@ pub struct PodTemplate {
     /// More annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// More of the environment of the member's own container. Flags that the operator sets win.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub env: Vec<EnvVar>,
+    /// More volumes, as a pod has them. `data`, `client-tls` and `peer-tls` are the operator's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "volumes_schema")]
+    pub volumes: Vec<HandedOn>,
+    /// Where the member's own container has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub volume_mounts: Vec<VolumeMount>,
+    /// More containers, as a pod has them. They share the member's network; whether one of them is ready
+    /// decides with the member's own whether clients are led to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "sidecars_schema")]
+    pub sidecars: Vec<HandedOn>,
+    /// The service account of the pods. Its token is not mounted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub service_account_name: Option<String>,
+    /// The runtime class of the pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub runtime_class_name: Option<String>,
+    /// In place of the operator's own, which fixes user and group 65532: where Kubernetes gives each
+    /// namespace its users (OpenShift), without any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub security_context: Option<PodSecurityContext>,
+    /// In place of the operator's own, of the containers that it makes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_security_context: Option<SecurityContext>,
+}
+
+fn volumes_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    handed_on(
+        16,
+        "!(v.name in ['data', 'client-tls', 'peer-tls'])",
+        "data, client-tls and peer-tls are the operator's own volumes",
+    )
+}
+
+fn sidecars_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    handed_on(
+        8,
+        "!(v.name in ['engram', 'restore'])",
+        "engram and restore are the operator's own containers",
+    )
+}
+
+/// A list of objects that have a name, of which nothing else is looked at.
+fn handed_on(most: u32, rule: &str, message: &str) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "maxItems": most,
+        "items": {
+            "type": "object",
+            "required": ["name"],
+            "properties": { "name": { "type": "string", "minLength": 1, "maxLength": 63 } },
+            "x-kubernetes-preserve-unknown-fields": true,
+        },
+        "x-kubernetes-validations": [{ "rule": format!("self.all(v, {rule})"), "message": message }],
+    })
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum IpFamily {
+    /// 32 bits.
+    IPv4,
+    /// 128 bits.
+    IPv6,
+}
+
+/// How many families a Service has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum IpFamilyPolicy {
+    /// One.
+    SingleStack,
+    /// Two where Kubernetes has two.
+    PreferDualStack,
+    /// Two.
+    RequireDualStack,
 }
 
 /// The Service that clients use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientService {
+    /// How many families of addresses it has. Unset: one, Kubernetes' first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_family_policy: Option<IpFamilyPolicy>,
+    /// Which, the first one first. Unset: as Kubernetes has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    pub ip_families: Vec<IpFamily>,
     /// Its type.
     #[serde(default, rename = "type")]
     pub kind: ServiceType,

@@ -1,6 +1,6 @@
 //! A place that backups are kept in.
 
-use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::api::core::v1::{PodSecurityContext, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -67,6 +67,10 @@ pub struct StorePods {
     pub resources: Option<ResourceRequirements>,
     /// Where a snapshot is spooled, and a backup restored to be looked at.
     pub scratch: Scratch,
+    /// In place of the cluster's (`podTemplate.securityContext`), or the operator's own, which fixes user
+    /// and group 65532.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub security_context: Option<PodSecurityContext>,
 }
 
 /// Room for a member's database, while it is backed up or verified.

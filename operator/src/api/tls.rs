@@ -41,6 +41,8 @@ impl Default for Tls {
 #[x_kube(
     validation = Rule::new("(self.mode == 'Secret') == has(self.secretName)")
         .message("secretName is needed with mode Secret, and only then"),
+    validation = Rule::new("(self.mode == 'CertManager') == has(self.issuerRef)")
+        .message("issuerRef is needed with mode CertManager, and only then"),
     validation = Rule::new("self.mode == oldSelf.mode")
         .message("mode cannot be changed: members of one mode do not reach those of another; restore a backup into a new cluster"),
 )]
@@ -55,10 +57,40 @@ pub struct TlsSide {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub secret_name: Option<String>,
-    /// More names or addresses that the operator's certificate is good for.
+    /// With mode CertManager: who signs. Its certificates need a `ca.crt` beside them (a CA, Vault or
+    /// self-signed issuer gives one, ACME does not). Issuers of both ports had better have authorities of
+    /// their own: who may speak for a client may speak for a member otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer_ref: Option<IssuerRef>,
+    /// More names or addresses that the certificate is good for, where it is not a Secret of the user's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 253)))]
     pub extra_names: Vec<String>,
+}
+
+/// An issuer of cert-manager's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuerRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Issuer or ClusterIssuer, or another one's kind.
+    #[serde(default = "issuer")]
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    /// The API group of the kind.
+    #[serde(default = "cert_manager")]
+    #[schemars(length(min = 1, max = 253))]
+    pub group: String,
+}
+
+fn issuer() -> String {
+    "Issuer".into()
+}
+
+fn cert_manager() -> String {
+    "cert-manager.io".into()
 }
 
 /// Where a port's certificates come from.
@@ -69,6 +101,8 @@ pub enum TlsMode {
     SelfSigned,
     /// A Secret of the user's.
     Secret,
+    /// cert-manager makes and renews them.
+    CertManager,
     /// No TLS: whoever reaches the port may do anything.
     Disabled,
 }

@@ -74,7 +74,7 @@ pub(super) fn container(
         "imagePullPolicy": pull_policy(cluster),
         "command": command,
         "env": access.env,
-        "securityContext": container_security(),
+        "securityContext": container_security(Some(cluster)),
         "volumeMounts": mounts,
         "terminationMessagePolicy": "FallbackToLogsOnError",
     });

@@ -23,6 +23,7 @@ const COMPACT_HASH_CHECK: &str = "1h";
 pub(super) fn command(cluster: &EngramCluster, member: &MemberPod) -> Vec<String> {
     let names = Names::of(cluster);
     let scheme = |url: &str| url.split("://").next().unwrap_or_default().to_owned();
+    let any = any_address(cluster);
     let client = names.client_url(&member.name);
     let peer = names.peer_url(&member.name);
     let mut command = vec![
@@ -30,13 +31,13 @@ pub(super) fn command(cluster: &EngramCluster, member: &MemberPod) -> Vec<String
         format!("--name={}", member.name),
         format!("--data-dir={DATA_DIRECTORY}"),
         format!(
-            "--listen-client-urls={}://0.0.0.0:{CLIENT_PORT}",
+            "--listen-client-urls={}://{any}:{CLIENT_PORT}",
             scheme(&client)
         ),
         format!("--advertise-client-urls={client}"),
-        format!("--listen-peer-urls={}://0.0.0.0:{PEER_PORT}", scheme(&peer)),
+        format!("--listen-peer-urls={}://{any}:{PEER_PORT}", scheme(&peer)),
         format!("--initial-advertise-peer-urls={peer}"),
-        format!("--listen-metrics-urls=http://0.0.0.0:{METRICS_PORT}"),
+        format!("--listen-metrics-urls=http://{any}:{METRICS_PORT}"),
         format!("--initial-cluster={}", member.initial_cluster),
         format!(
             "--initial-cluster-state={}",
@@ -50,6 +51,17 @@ pub(super) fn command(cluster: &EngramCluster, member: &MemberPod) -> Vec<String
     command.extend(tls(cluster));
     command.extend(config(&cluster.spec.config));
     command
+}
+
+/// Every address of the pod. The one of IPv6 takes those of IPv4 as well, and is not to be had on nodes
+/// that have none.
+fn any_address(cluster: &EngramCluster) -> &'static str {
+    let status = cluster.status.as_ref();
+    let mut families = status.iter().flat_map(|status| &status.ip_families);
+    match families.any(|family| family == "IPv6") {
+        true => "[::]",
+        false => "0.0.0.0",
+    }
 }
 
 /// Names this cluster and no other one that ever had its name.

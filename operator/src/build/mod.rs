@@ -21,7 +21,7 @@ pub use names::{
     CLIENT_PORT, KEEP_ANNOTATION, METRICS_PORT, Names, PEER_PORT, cluster_labels, member_labels,
     member_selector,
 };
-pub use pod::{MemberPod, TEMPLATE_ANNOTATION, member_pod, template_hash};
+pub use pod::{MemberPod, TEMPLATE_ANNOTATION, digest, member_pod, template_hash};
 pub use policy::{disruption_budget, network_policy};
 pub use quantity::bytes;
 pub use services::{client_service, peer_service};

@@ -115,7 +115,9 @@ impl Names {
     #[must_use]
     pub fn server_secret(&self) -> Option<String> {
         match self.client_mode {
-            TlsMode::SelfSigned => Some(format!("{}-server-tls", self.cluster)),
+            TlsMode::SelfSigned | TlsMode::CertManager => {
+                Some(format!("{}-server-tls", self.cluster))
+            }
             TlsMode::Secret => self.client_secret.clone(),
             TlsMode::Disabled => None,
         }
@@ -125,7 +127,9 @@ impl Names {
     #[must_use]
     pub fn client_secret(&self) -> Option<String> {
         match self.client_mode {
-            TlsMode::SelfSigned => Some(format!("{}-client-tls", self.cluster)),
+            TlsMode::SelfSigned | TlsMode::CertManager => {
+                Some(format!("{}-client-tls", self.cluster))
+            }
             TlsMode::Secret => self.client_secret.clone(),
             TlsMode::Disabled => None,
         }
@@ -135,7 +139,9 @@ impl Names {
     #[must_use]
     pub fn peer_secret(&self) -> Option<String> {
         match self.peer_mode {
-            TlsMode::SelfSigned => Some(format!("{}-peer-tls", self.cluster)),
+            TlsMode::SelfSigned | TlsMode::CertManager => {
+                Some(format!("{}-peer-tls", self.cluster))
+            }
             TlsMode::Secret => self.peer_secret.clone(),
             TlsMode::Disabled => None,
         }

@@ -100,7 +100,8 @@ pub fn template_hash(cluster: &EngramCluster, image: &str) -> String {
 }
 
 /// 16 hexadecimal digits of whatever this is.
-pub(super) fn digest(of: &Value) -> String {
+#[must_use]
+pub fn digest(of: &Value) -> String {
     let digest = Sha256::digest(of.to_string());
     let first = digest.iter().take(8);
     first.map(|byte| format!("{byte:02x}")).collect()
@@ -110,6 +111,7 @@ fn pod_spec(cluster: &EngramCluster, member: &MemberPod, image: &str) -> Value {
     let names = Names::of(cluster);
     let spec = &cluster.spec;
     let scheduling = &spec.scheduling;
+    let template = &spec.pod_template;
     let mut mounts = vec![json!({ "name": "data", "mountPath": VOLUME })];
     let mut volumes = Vec::new();
     let secrets = [
@@ -123,40 +125,55 @@ fn pod_spec(cluster: &EngramCluster, member: &MemberPod, image: &str) -> Value {
         let secret = json!({ "secretName": secret, "defaultMode": 0o440 });
         volumes.push(json!({ "name": name, "secret": secret }));
     }
+    mounts.extend(template.volume_mounts.iter().map(|mount| json!(mount)));
+    volumes.extend(template.volumes.iter().map(|volume| json!(volume)));
     let container = json!({
         "name": "engram",
         "image": image,
         "imagePullPolicy": pull_policy(cluster),
         "command": flags::command(cluster, member),
+        "env": or_null(&template.env),
         "ports": [
             { "name": "client", "containerPort": CLIENT_PORT },
             { "name": "peer", "containerPort": PEER_PORT },
             { "name": "metrics", "containerPort": METRICS_PORT },
         ],
         "resources": spec.resources,
-        "securityContext": container_security(),
+        "securityContext": container_security(Some(cluster)),
         "volumeMounts": mounts,
         "startupProbe": probe("/livez", 2, START_PROBES),
         "livenessProbe": probe("/livez", 10, 6),
         "readinessProbe": probe("/readyz", 3, 3),
         "terminationMessagePolicy": "FallbackToLogsOnError",
     });
+    let mut containers = vec![container];
+    containers.extend(template.sidecars.iter().map(|sidecar| json!(sidecar)));
     let mut pod = json!({
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "terminationGracePeriodSeconds": 30,
-        "securityContext": pod_security(),
+        "securityContext": pod_security(Some(cluster)),
+        "serviceAccountName": template.service_account_name,
+        "runtimeClassName": template.runtime_class_name,
         "imagePullSecrets": spec.image_pull_secrets,
         "nodeSelector": scheduling.node_selector,
         "tolerations": scheduling.tolerations,
         "priorityClassName": scheduling.priority_class_name,
         "affinity": affinity(cluster, &names, &member.leaving),
         "topologySpreadConstraints": spread(cluster, &names),
-        "containers": [container],
+        "containers": containers,
         "volumes": volumes,
     });
     without_nulls(&mut pod);
     pod
+}
+
+/// A list, or null for none: what was there before a field was must not look like another template.
+fn or_null<T: serde::Serialize>(list: &[T]) -> Value {
+    match list {
+        [] => Value::Null,
+        list => json!(list),
+    }
 }
 
 pub(super) fn pull_policy(cluster: &EngramCluster) -> &'static str {
@@ -167,7 +184,12 @@ pub(super) fn pull_policy(cluster: &EngramCluster) -> &'static str {
     }
 }
 
-pub(super) fn pod_security() -> Value {
+/// What pods may do: as the cluster says, where it says so.
+pub(super) fn pod_security(cluster: Option<&EngramCluster>) -> Value {
+    let given = cluster.and_then(|cluster| cluster.spec.pod_template.security_context.as_ref());
+    if let Some(given) = given {
+        return json!(given);
+    }
     json!({
         "runAsNonRoot": true,
         "runAsUser": USER,
@@ -179,7 +201,12 @@ pub(super) fn pod_security() -> Value {
     })
 }
 
-pub(super) fn container_security() -> Value {
+/// The same of a container.
+pub(super) fn container_security(cluster: Option<&EngramCluster>) -> Value {
+    let template = cluster.map(|cluster| &cluster.spec.pod_template);
+    if let Some(given) = template.and_then(|one| one.container_security_context.as_ref()) {
+        return json!(given);
+    }
     json!({
         "allowPrivilegeEscalation": false,
         "readOnlyRootFilesystem": true,
@@ -205,14 +232,22 @@ fn affinity(cluster: &EngramCluster, names: &Names, leaving: &[String]) -> Value
             json!([{ "key": MEMBER_LABEL, "operator": "NotIn", "values": leaving }]);
     }
     let term = json!({ "labelSelector": selector, "topologyKey": "kubernetes.io/hostname" });
-    match cluster.spec.scheduling.anti_affinity {
-        AntiAffinity::None => Value::Null,
+    let scheduling = &cluster.spec.scheduling;
+    let mut affinity = match scheduling.anti_affinity {
+        AntiAffinity::None => json!({}),
         AntiAffinity::Required => {
             json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term] } })
         }
         AntiAffinity::Preferred => json!({ "podAntiAffinity": {
             "preferredDuringSchedulingIgnoredDuringExecution": [{ "weight": 100, "podAffinityTerm": term }],
         } }),
+    };
+    if let Some(nodes) = &scheduling.node_affinity {
+        affinity["nodeAffinity"] = json!(nodes);
+    }
+    match affinity == json!({}) {
+        true => Value::Null,
+        false => affinity,
     }
 }
 

@@ -37,11 +37,17 @@ pub fn client_service(cluster: &EngramCluster) -> Service {
         ServiceType::NodePort => "NodePort",
         ServiceType::LoadBalancer => "LoadBalancer",
     };
-    let spec = json!({
+    let mut spec = json!({
         "type": kind,
         "selector": member_selector(&names.cluster),
         "ports": [port("client", CLIENT_PORT)],
     });
+    if let Some(policy) = settings.ip_family_policy {
+        spec["ipFamilyPolicy"] = json!(policy);
+    }
+    if !settings.ip_families.is_empty() {
+        spec["ipFamilies"] = json!(settings.ip_families);
+    }
     service(
         cluster,
         &names.client(),

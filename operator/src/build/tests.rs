@@ -384,6 +384,64 @@ fn a_tools_pod_is_bounded_and_like_the_clusters_own() {
 }
 
 #[test]
+fn what_a_template_adds_reaches_the_pod_as_it_is() {
+    let own = json!({ "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } });
+    let keeps = json!({ "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [
+        { "matchExpressions": [{ "key": "disk", "operator": "In", "values": ["nvme"] }] },
+    ] } });
+    let pod = pod(json!({
+        "scheduling": { "nodeAffinity": keeps },
+        "podTemplate": {
+            "env": [{ "name": "TZ", "value": "UTC" }],
+            "volumes": [{ "name": "tmp", "emptyDir": { "sizeLimit": "1Gi" } }],
+            "volumeMounts": [{ "name": "tmp", "mountPath": "/tmp" }],
+            "sidecars": [{ "name": "logs", "image": "logs:1", "restartPolicy": "Always" }],
+            "serviceAccountName": "members", "runtimeClassName": "kata",
+            "securityContext": own, "containerSecurityContext": { "privileged": false },
+        },
+    }));
+    let spec = &pod["spec"];
+    assert_eq!(spec["securityContext"], own);
+    assert_eq!(spec["serviceAccountName"], "members");
+    assert_eq!(spec["runtimeClassName"], "kata");
+    assert_eq!(spec["affinity"]["nodeAffinity"], keeps);
+    assert!(spec["affinity"]["podAntiAffinity"].is_object());
+    let member = &spec["containers"][0];
+    assert_eq!(member["name"], "engram");
+    assert_eq!(member["env"], json!([{ "name": "TZ", "value": "UTC" }]));
+    assert_eq!(member["securityContext"], json!({ "privileged": false }));
+    let mounts = member["volumeMounts"].as_array().expect("mounts");
+    assert!(mounts.contains(&json!({ "name": "tmp", "mountPath": "/tmp" })));
+    let sidecar = &spec["containers"][1];
+    assert_eq!(
+        (&sidecar["name"], &sidecar["image"]),
+        (&json!("logs"), &json!("logs:1"))
+    );
+    let volumes = spec["volumes"].as_array().expect("volumes");
+    assert!(volumes.contains(&json!({ "name": "tmp", "emptyDir": { "sizeLimit": "1Gi" } })));
+    assert!(volumes.iter().any(|volume| volume["name"] == "data"));
+}
+
+#[test]
+fn members_listen_by_the_families_of_their_services() {
+    let listens = |families: &[&str]| {
+        let mut cluster = cluster(json!({}));
+        let status = json!({ "ipFamilies": families });
+        cluster.status = Some(shaped(status));
+        let plain = MemberPod::default();
+        let pod = json!(member_pod(&cluster, &member(), &plain, "engram:1", None));
+        let command = command(&pod);
+        let mut listens = command.iter().filter(|word| word.starts_with("--listen-"));
+        let all = listens.clone().count();
+        (all, listens.all(|word| word.contains("://[::]:")))
+    };
+    assert_eq!(listens(&[]), (3, false));
+    assert_eq!(listens(&["IPv4"]), (3, false));
+    assert_eq!(listens(&["IPv6"]), (3, true));
+    assert_eq!(listens(&["IPv4", "IPv6"]), (3, true));
+}
+
+#[test]
 fn a_store_says_what_its_pods_are_like() {
     let small = cluster(json!({ "resources": { "limits": { "memory": "128Mi" } } }));
     let verify = || Job::Verify { id: "b-1".into() };
@@ -398,6 +456,7 @@ fn a_store_says_what_its_pods_are_like() {
         "pods": {
             "resources": { "requests": { "memory": "1Gi" } },
             "scratch": { "size": "30Gi", "claim": true, "storageClassName": "slow" },
+            "securityContext": { "runAsNonRoot": true },
         },
     });
     let spec = &tool_of(&small, asked, verify())["spec"];
@@ -405,6 +464,7 @@ fn a_store_says_what_its_pods_are_like() {
         spec["containers"][0]["resources"],
         json!({ "requests": { "memory": "1Gi" } })
     );
+    assert_eq!(spec["securityContext"], json!({ "runAsNonRoot": true }));
     let claim = &scratch_of(spec)["ephemeral"]["volumeClaimTemplate"]["spec"];
     assert_eq!(claim["storageClassName"], "slow");
     assert_eq!(claim["resources"]["requests"]["storage"], "30Gi");

@@ -82,7 +82,7 @@ pub fn tool_pod(tool: &Tool<'_>) -> Pod {
         "command": command,
         "env": tool.access.env,
         "resources": resources(tool),
-        "securityContext": container_security(),
+        "securityContext": container_security(tool.cluster),
         "volumeMounts": mounts,
         "terminationMessagePolicy": "FallbackToLogsOnError",
     });
@@ -91,7 +91,7 @@ pub fn tool_pod(tool: &Tool<'_>) -> Pod {
         "activeDeadlineSeconds": tool.deadline,
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
-        "securityContext": pod_security(),
+        "securityContext": security(tool),
         "imagePullSecrets": spec.map(|spec| &spec.image_pull_secrets),
         // A store's volume may be on the members' own nodes.
         "tolerations": spec.map(|spec| &spec.scheduling.tolerations),
@@ -112,6 +112,14 @@ pub fn tool_pod(tool: &Tool<'_>) -> Pod {
         },
         "spec": pod,
     }))
+}
+
+/// As the store says, else as the cluster does, else the operator's own.
+fn security(tool: &Tool<'_>) -> Value {
+    match &tool.access.pods.security_context {
+        Some(given) => json!(given),
+        None => pod_security(tool.cluster),
+    }
 }
 
 /// Bounded, so that a pod which needs more is ended before its node's disk is full.
@@ -148,6 +156,7 @@ fn resources(tool: &Tool<'_>) -> Value {
     let StorePods {
         resources,
         scratch: _,
+        security_context: _,
     } = &tool.access.pods;
     if let Some(resources) = resources {
         return json!(resources);

@@ -15,7 +15,7 @@ use kube::{Resource as _, ResourceExt as _};
 use crate::api::{EngramCluster, EngramMember, EngramMemberStatus};
 use crate::build::{self, Names, TEMPLATE_ANNOTATION};
 use crate::etcd::{Status as Answer, TlsClient};
-use crate::plan::{Entry, Member, Node, Observed, Pod as PodView, Roster, Volume};
+use crate::plan::{Entry, Member, Node, Observed, Pod as PodView, PodState, Roster, Volume};
 use crate::reconcile::{Context, Error};
 
 pub use asked::Asked;
@@ -54,9 +54,22 @@ impl Sight {
         }
     }
 
+    /// The same, seen so long ago.
+    #[cfg(test)]
+    pub fn aged(self, by: std::time::Duration) -> Self {
+        let began = self.began.checked_sub(by).expect("a clock that old");
+        Self { began, ..self }
+    }
+
+    /// Whether it may still be acted upon.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        is_fresh(self.began)
+    }
+
     /// What the planner is shown at this moment: what was seen may have become old since.
     pub fn as_of_now(&mut self) -> &Observed {
-        self.observed.fresh = is_fresh(self.began);
+        self.observed.fresh = self.is_fresh();
         &self.observed
     }
 }
@@ -321,11 +334,21 @@ fn view(
     let away_since = status.away_since.as_ref().map_or(facts.now, seconds);
     let away_since = away_since.max(made.unwrap_or(away_since));
     let learns = listed.is_some_and(|entry| entry.learner);
+    let was_ready = pod.as_ref().is_some_and(|pod| {
+        let state = &pod.state;
+        matches!(
+            state,
+            PodState::Running {
+                ready_since: Some(_)
+            }
+        )
+    });
     Member {
         number: number(names, member),
         deleting: member.meta().deletion_timestamp.is_some(),
         listed_before: status.member_id.is_some() || listed.is_some(),
-        initialized: status.initialized || answer.is_some(),
+        // Whoever Kubernetes found ready has been led clients to, though the operator never reached it.
+        initialized: status.initialized || answer.is_some() || was_ready,
         pod,
         volume,
         node: facts.node,
@@ -400,7 +423,12 @@ async fn node(
         let same = status.node.as_deref() == Some(name);
         status.node_lost_since.as_ref().filter(|_| same)
     });
-    let Some(node) = api.get_opt(name).await? else {
+    let found = match api.get_opt(name).await {
+        // Without rights over nodes (an install for namespaces alone) none of them is ever lost.
+        Err(kube::Error::Api(refused)) if refused.code == 403 => return Ok(Node::None),
+        found => found?,
+    };
+    let Some(node) = found else {
         let since = known.map_or(now, |time| time.0.as_second());
         // One that waits for a node may get another one.
         let waits = pod.filter(|_| scheduled.is_none()).and_then(created);

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
+use crate::build::RESTORE_CONTAINER;
 use crate::plan::{Lack, PodState};
 
 /// Reasons for which a container waits in vain, and whether a new member would as well.
@@ -37,12 +38,19 @@ fn lacks_what_a_new_one_would(words: &str) -> bool {
     last.any(|line| NOT_ITS_OWN.iter().any(|known| line.contains(known)))
 }
 
-/// Its containers, those that prepare it included.
+/// The member's container.
+const OWN: &str = "engram";
+/// Containers that the operator makes, those of its tools among them.
+const OPERATORS: [&str; 3] = [OWN, RESTORE_CONTAINER, "engramctl"];
+
+/// Its containers, the one that prepares the volume included. What a person has put beside them says nothing
+/// of the member.
 fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     let status = pod.status.as_ref();
     let init = status.and_then(|status| status.init_container_statuses.as_ref());
     let main = status.and_then(|status| status.container_statuses.as_ref());
-    init.into_iter().chain(main).flatten()
+    let all = init.into_iter().chain(main).flatten();
+    all.filter(|one| OPERATORS.contains(&one.name.as_str()))
 }
 
 /// Whether the member's own container runs.
@@ -52,9 +60,8 @@ pub(crate) fn is_up(pod: &Pod) -> bool {
         .as_ref()
         .and_then(|status| status.container_statuses.as_ref());
     let running = |one: &ContainerStatus| {
-        one.state
-            .as_ref()
-            .is_some_and(|state| state.running.is_some())
+        let state = one.state.as_ref();
+        one.name == OWN && state.is_some_and(|state| state.running.is_some())
     };
     pod.metadata.deletion_timestamp.is_none() && main.is_some_and(|all| all.iter().any(running))
 }
@@ -70,11 +77,9 @@ pub(crate) fn is_over(pod: &Pod) -> bool {
 
 /// Whether it begins with a restore.
 pub(crate) fn restores(pod: &Pod) -> bool {
-    pod.spec.as_ref().is_some_and(|spec| {
-        spec.init_containers
-            .as_ref()
-            .is_some_and(|all| !all.is_empty())
-    })
+    let spec = pod.spec.as_ref();
+    let mut prepare = spec.iter().flat_map(|spec| &spec.init_containers).flatten();
+    prepare.any(|one| one.name == RESTORE_CONTAINER)
 }
 
 /// How a container ended, where it failed: now, or before it was started again.
@@ -354,6 +359,17 @@ mod tests {
         }
         let up = container(json!({ "running": {} }), json!({}));
         assert_eq!(state(&pod(up), 0), PodState::Running { ready_since: None });
+        let mut beside = container(
+            json!({ "waiting": { "reason": "CrashLoopBackOff" } }),
+            json!({}),
+        );
+        let sidecar = json!({
+            "name": "logs", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
+            "state": { "running": {} },
+        });
+        let all = beside["containerStatuses"].as_array_mut().unwrap();
+        all.insert(0, sidecar);
+        assert!(matches!(state(&pod(beside), 0), PodState::Broken { .. }));
         assert!(is_over(&pod(json!({ "phase": "Failed" }))));
     }
 }

@@ -1,6 +1,8 @@
 //! One backup: made, read back, and deleted with its object where that is asked for.
 
 mod delete;
+#[cfg(test)]
+mod passes;
 mod retry;
 mod say;
 mod told;
@@ -20,6 +22,7 @@ use crate::api::{
 use crate::build::{self, Create, Job, Tool};
 
 use super::schedule;
+use super::store;
 use super::tool::{self, Run, Summary};
 use super::{Context, Error, now, set_finalizer, write_status};
 
@@ -121,7 +124,19 @@ async fn create(
     if retry::rests(context, backup, status, PART).await? {
         return Ok(());
     }
-    let cluster = served(context, backup, status).await?;
+    let cluster = match served(context, backup, status).await {
+        // It may be deleted while it is backed up: the pod that does it says what became of that.
+        Err(error) if status.started_at.is_some() => {
+            return match Box::pin(execute(context, backup, PART, None)).await? {
+                Some(run) => {
+                    came(backup, status, run);
+                    Ok(())
+                }
+                None => Err(error),
+            };
+        }
+        served => served?,
+    };
     let endpoints = tool::endpoints(context, &cluster).await?;
     let found = cluster.status.unwrap_or_default();
     let create = Create {
@@ -131,8 +146,10 @@ async fn create(
         cluster_id: found.cluster_id,
         continues: found.restored.and_then(|from| from.of),
     };
-    let run = execute(context, backup, PART, Job::Create(create)).await?;
-    came(backup, status, run);
+    let job = Some(Job::Create(create));
+    if let Some(run) = Box::pin(execute(context, backup, PART, job)).await? {
+        came(backup, status, run);
+    }
     Ok(())
 }
 
@@ -227,13 +244,15 @@ fn pod_name(backup: &EngramBackup, part: &str) -> String {
     format!("{}-{part}", backup.name_any())
 }
 
-/// Has engramctl do a job for a backup.
+/// Has engramctl do a job for a backup; without one only looks how the pod stands that does this part, if
+/// there is one.
 async fn execute(
     context: &Context,
     backup: &EngramBackup,
     part: &str,
-    job: Job,
-) -> Result<Run, Error> {
+    job: Option<Job>,
+) -> Result<Option<Run>, Error> {
+    let begins = job.is_some();
     let namespace = backup.namespace().unwrap_or_default();
     let store = tool::store(context, &namespace, &backup.spec.store_ref.name).await?;
     let cluster_name = &backup.spec.cluster_ref.name;
@@ -245,12 +264,19 @@ async fn execute(
         cluster_name,
         cluster: cluster.as_ref(),
         image: &context.settings.image,
-        job,
+        job: job.unwrap_or(Job::Probe),
         access: &access,
         deadline: DEADLINE_SECONDS,
         owner: backup.controller_owner_ref(&()),
     };
-    tool::run(context, &tool).await
+    if backup.spec.deletion_policy == DeletionPolicy::Delete {
+        // Its copy is deleted by way of the store: that stays until then.
+        store::hold(context, &store).await?;
+    }
+    match begins {
+        true => tool::run(context, &tool).await.map(Some),
+        false => tool::look(context, &tool).await,
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! A cluster's certificates as Secrets.
 
+mod issued;
+
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
@@ -106,17 +108,22 @@ async fn peers(context: &Context, cluster: &EngramCluster, found: &mut Found) ->
         found.leaves.push((secret, files));
         return Ok(());
     }
-    if side.mode != TlsMode::SelfSigned {
+    if side.mode == TlsMode::Disabled {
         return Ok(());
     }
     let lifetime = seconds(&cluster.spec.tls.certificate_lifetime)?;
+    let request = request(&names, "member", side, (true, true), lifetime);
+    if side.mode == TlsMode::CertManager {
+        let leaf = issued::issued(context, cluster, side, &secret, &request).await?;
+        found.leaves.push(leaf);
+        return Ok(());
+    }
     let name = format!("{} members", names.cluster);
     let leaves = [names.peer_secret()];
     let ring = ring(context, cluster, &names.peer_authority(), &name, &leaves).await?;
     found
         .authorities
         .push((names.peer_authority(), ring.files.clone()));
-    let request = request(&names, "member", side, (true, true), lifetime);
     let leaf = leaf(context, cluster, &secret, &ring, &name, &request).await?;
     found.leaves.push(leaf);
     Ok(())
@@ -136,16 +143,10 @@ async fn clients(
         found.leaves.push((secret, files));
         return Ok(());
     }
-    if side.mode != TlsMode::SelfSigned {
+    if side.mode == TlsMode::Disabled {
         return Ok(());
     }
     let lifetime = seconds(&cluster.spec.tls.certificate_lifetime)?;
-    let name = format!("{} clients", names.cluster);
-    let leaves = [names.server_secret(), names.client_secret()];
-    let ring = ring(context, cluster, &names.client_authority(), &name, &leaves).await?;
-    found
-        .authorities
-        .push((names.client_authority(), ring.files.clone()));
     let nobody = TlsSide::default();
     let server = request(&names, "server", side, (true, true), lifetime);
     let client = request(&names, "client", &nobody, (false, true), lifetime);
@@ -153,6 +154,20 @@ async fn clients(
         (names.client_secret(), client),
         (names.server_secret(), server),
     ];
+    if side.mode == TlsMode::CertManager {
+        for (secret, request) in pairs {
+            let secret = secret.unwrap_or_default();
+            let leaf = issued::issued(context, cluster, side, &secret, &request).await?;
+            found.leaves.push(leaf);
+        }
+        return Ok(());
+    }
+    let name = format!("{} clients", names.cluster);
+    let leaves = [names.server_secret(), names.client_secret()];
+    let ring = ring(context, cluster, &names.client_authority(), &name, &leaves).await?;
+    found
+        .authorities
+        .push((names.client_authority(), ring.files.clone()));
     for (secret, request) in pairs {
         let secret = secret.unwrap_or_default();
         let leaf = leaf(context, cluster, &secret, &ring, &name, &request).await?;

@@ -1,7 +1,9 @@
 //! Services, disruption budget and network policy of a cluster.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, DeleteParams, Preconditions};
@@ -17,7 +19,8 @@ use crate::build::{self, Names};
 use super::owner::{Owner, owner, taken};
 use super::{Context, Error, apply, is_gone};
 
-/// Has them as they should be. `voters` is how many members vote now.
+/// Has them as they should be. `voters` is how many members vote now. The families of addresses that the
+/// Services have, where they were looked at.
 ///
 /// # Errors
 /// The API server refused, or one of their names is somebody else's.
@@ -25,7 +28,7 @@ pub(super) async fn ensure(
     context: &Context,
     cluster: &EngramCluster,
     voters: usize,
-) -> Result<(), Error> {
+) -> Result<Option<Vec<String>>, Error> {
     let name = Names::of(cluster).cluster;
     let (peers, clients) = (build::peer_service(cluster), build::client_service(cluster));
     let policy = build::network_policy(cluster, &context.settings.namespace);
@@ -33,24 +36,34 @@ pub(super) async fn ensure(
     let form = json!([peers, clients, policy, budget]).to_string();
     let uid = cluster.uid().unwrap_or_default();
     if context.is_in_order("children", &uid, &form) {
-        return Ok(());
+        return Ok(None);
     }
-    put(context, cluster, &peers).await?;
-    put(context, cluster, &clients).await?;
+    let services = [
+        put(context, cluster, &peers).await?,
+        put(context, cluster, &clients).await?,
+    ];
     match policy {
-        Some(policy) => put(context, cluster, &policy).await?,
+        Some(policy) => put(context, cluster, &policy).await.map(drop)?,
         None => remove::<NetworkPolicy>(context, cluster, &format!("{name}-members")).await?,
     }
     match budget {
-        Some(budget) => put(context, cluster, &budget).await?,
+        Some(budget) => put(context, cluster, &budget).await.map(drop)?,
         None => remove::<PodDisruptionBudget>(context, cluster, &name).await?,
     }
     context.found_in_order("children", &uid, &form);
-    Ok(())
+    Ok(Some(families(&services)))
+}
+
+/// The families of addresses that these have, in Kubernetes' words.
+fn families(services: &[Service]) -> Vec<String> {
+    let specs = services.iter().filter_map(|service| service.spec.as_ref());
+    let named = specs.filter_map(|spec| spec.ip_families.as_ref()).flatten();
+    let all: BTreeSet<&String> = named.collect();
+    all.into_iter().cloned().collect()
 }
 
 /// Whether `whole` has all that `part` says: what others added to it is theirs.
-fn has(whole: &Value, part: &Value) -> bool {
+pub(super) fn has(whole: &Value, part: &Value) -> bool {
     match (whole, part) {
         (Value::Object(whole), Value::Object(part)) => part.iter().all(|(key, value)| {
             let found = whole.get(key).unwrap_or(&Value::Null);
@@ -66,7 +79,7 @@ fn has(whole: &Value, part: &Value) -> bool {
 }
 
 /// Has one as it is built, unless its name is somebody else's.
-async fn put<K>(context: &Context, cluster: &EngramCluster, object: &K) -> Result<(), Error>
+async fn put<K>(context: &Context, cluster: &EngramCluster, object: &K) -> Result<K, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -83,10 +96,10 @@ where
             return Err(taken::<K>(&name, Reason::AlreadyExists));
         }
         if has(&json!(there), &json!(object)) {
-            return Ok(());
+            return Ok(there);
         }
     }
-    apply(context, &namespace, object).await.map(drop)
+    apply(context, &namespace, object).await
 }
 
 /// Has none of this cluster's.

@@ -1,6 +1,7 @@
 //! A cluster: look, decide, do, say.
 
 mod fill;
+mod rollback;
 mod steps;
 mod upgrade;
 
@@ -19,7 +20,7 @@ use crate::plan::{Wanted, plan};
 
 use super::certificates::{self, Certificates};
 use super::{
-    Context, Error, Version, children, claims, cluster_status, is_conflict, maintenance,
+    Context, Error, Version, children, claims, cluster_status, is_conflict, labels, maintenance,
     member_status, restore, set_finalizer, write_cluster_status,
 };
 
@@ -140,6 +141,9 @@ async fn pass(
             over: false,
         });
     }
+    let offered = &context.settings.image;
+    let (asked, back) = (cluster, rollback::effective(cluster, offered, status));
+    let cluster = back.as_ref().unwrap_or(asked);
     let chosen = upgrade::choose(context, cluster, status);
     let form = chosen.form(fill::fill(context, cluster).await?);
     let image = &chosen.image;
@@ -165,18 +169,29 @@ async fn pass(
     tell_of_foreign(context, cluster, &sight).await;
     latch(context, cluster, version, &sight, status).await?;
     let claims = claims::repair(context, cluster, &sight).await;
+    let labels = labels::repair(context, cluster, &sight).await;
     // A Service that is refused does not keep members from being healed.
     let children = match deleting {
-        true => Ok(()),
+        true => Ok(None),
         false => {
             let roster = sight.observed.roster.as_ref();
             let voters = roster.map_or(0, |roster| roster.voters().count());
             children::ensure(context, cluster, voters).await
         }
     };
+    if let Ok(Some(families)) = &children {
+        status.ip_families.clone_from(families);
+    }
     let mut planned = plan(sight.as_of_now(), &wanted(cluster)?);
+    rollback::remember(cluster, image, &sight.observed, &planned, status);
+    if rollback::begin(asked, offered, &planned, status) {
+        let note = "what was changed does not start: it is taken back";
+        context.event(cluster, true, "RolledBack", note).await;
+    }
+    planned.blocked = planned.blocked.or_else(|| rollback::note(status));
     let done = steps::carry_out(context, cluster, version, &sight, &planned, image, status).await;
-    let mut failure = done.failure.or(claims.err()).or(children.err());
+    let mut failure = done.failure.or(claims.err()).or(labels.err());
+    failure = failure.or(children.err());
     failure = failure.or(told.err());
     if let (Some(why), Some(progress)) = (done.waits, planned.progress.as_mut()) {
         progress.message = why;

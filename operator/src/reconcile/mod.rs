@@ -8,6 +8,7 @@ mod cluster;
 mod cluster_status;
 mod context;
 mod error;
+mod labels;
 mod maintenance;
 mod member_status;
 mod operation;
@@ -21,6 +22,7 @@ mod store;
 mod tool;
 mod turns;
 
+use children::has;
 pub(crate) use claims::follow_policy;
 pub use context::Context;
 pub use error::Error;

@@ -40,7 +40,11 @@ pub(super) fn taken<K>(name: &str, reason: Reason) -> Error
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
-    let kind = K::kind(&());
+    taken_kind(&K::kind(&()), name, reason)
+}
+
+/// The same, of a kind whose type is nobody's.
+pub(super) fn taken_kind(kind: &str, name: &str, reason: Reason) -> Error {
     let message = format!("{kind} {name} exists and is not this cluster's: delete or rename it");
     Error::input(reason, message)
 }

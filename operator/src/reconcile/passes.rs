@@ -408,3 +408,54 @@ async fn what_is_done_to_each_member_is_an_event_of_its_own() {
     assert_eq!(notes.len(), 3, "{events:#?}");
     assert!(notes[1].contains("demo-2 is started"), "{notes:?}");
 }
+
+#[tokio::test]
+async fn labels_that_were_taken_off_come_back_and_nothing_else_is_done() {
+    let lab = Lab::new(json!({}));
+    lab.member(1);
+    let seen: EngramCluster = serde_json::from_value(lab.server.object(CLUSTER).unwrap()).unwrap();
+    let template = crate::build::template_hash(&seen, &lab.context.settings.image);
+    let owner = json!([{
+        "apiVersion": "engram.dev/v1alpha1", "kind": "EngramMember", "name": "demo-1",
+        "uid": "00000001-0000-4000-8000-000000000000",
+    }]);
+    let pod = format!("{CORE}/pods/demo-1");
+    lab.server.put(
+        &pod,
+        json!({
+            "metadata": {
+                "ownerReferences": owner, "annotations": { "engram.dev/template": template },
+                "labels": { "mine": "stays" },
+            },
+            "status": { "phase": "Pending" },
+        }),
+    );
+    let claim = lab.server.paths("/persistentvolumeclaims/").remove(0);
+    let member = format!("{MEMBERS}/demo-1");
+    for path in [&claim, &member] {
+        let mut object = lab.server.object(path).unwrap();
+        object["metadata"]["labels"] = json!({});
+        lab.server.put(path, object);
+    }
+    lab.server.requests();
+    lab.pass().await.unwrap();
+    for path in [&pod, &claim, &member] {
+        let object = lab
+            .server
+            .object(path)
+            .unwrap_or_else(|| panic!("{path} is gone"));
+        let labels = &object["metadata"]["labels"];
+        assert_eq!(labels["engram.dev/member"], "demo-1", "{path}: {labels}");
+        assert_eq!(labels["engram.dev/cluster"], "demo", "{path}");
+    }
+    assert_eq!(
+        lab.server.object(&pod).unwrap()["metadata"]["labels"]["mine"],
+        "stays"
+    );
+    let asked = lab.server.requests();
+    let changed = asked.iter().filter(|(method, path)| {
+        let ends = method == hyper::Method::DELETE || path.contains("/eviction");
+        ends || (method == hyper::Method::POST && path.contains("/engrammembers"))
+    });
+    assert_eq!(changed.count(), 0, "{asked:#?}");
+}

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::controller::{Action, Config, Controller};
@@ -53,59 +54,78 @@ impl<K> Kind for K where
 {
 }
 
-/// Runs all controllers until the process is asked to end (SIGTERM, SIGINT).
+/// Where controllers look: one namespace, or all.
+type Scope = Option<String>;
+
+/// Runs all controllers until the process is asked to end (SIGTERM, SIGINT): for each namespace that was
+/// named its own, so that rights in those are enough.
 pub async fn run(context: Arc<Context>) {
+    let named = context.settings.watch_namespaces.iter().cloned().map(Some);
+    let mut scopes: Vec<Scope> = named.collect();
+    if scopes.is_empty() {
+        scopes.push(None);
+    }
+    join_all(scopes.iter().map(|scope| run_in(&context, scope))).await;
+}
+
+/// Runs them in one scope.
+async fn run_in(context: &Arc<Context>, scope: &Scope) {
     let ours = watcher::Config::default().labels("app.kubernetes.io/managed-by=engram-operator");
-    let clusters = controller::<EngramCluster>(&context)
-        .owns(scoped::<EngramMember>(&context), watcher::Config::default())
-        .watches(scoped::<Pod>(&context), ours.clone(), |pod: Pod| {
+    let clusters = controller::<EngramCluster>(context, scope)
+        .owns(
+            scoped::<EngramMember>(context, scope),
+            watcher::Config::default(),
+        )
+        .watches(scoped::<Pod>(context, scope), ours.clone(), |pod: Pod| {
             cluster_of(&pod)
         })
         .watches(
-            scoped::<PersistentVolumeClaim>(&context),
+            scoped::<PersistentVolumeClaim>(context, scope),
             ours.clone(),
             |claim: PersistentVolumeClaim| cluster_of(&claim),
         );
-    let backups = controller::<EngramBackup>(&context).owns(scoped::<Pod>(&context), ours.clone());
-    let schedules = controller::<EngramBackupSchedule>(&context)
-        .owns(scoped::<Pod>(&context), ours.clone())
+    let backups = controller::<EngramBackup>(context, scope)
+        .owns(scoped::<Pod>(context, scope), ours.clone());
+    let schedules = controller::<EngramBackupSchedule>(context, scope)
+        .owns(scoped::<Pod>(context, scope), ours.clone())
         .watches(
-            scoped::<EngramBackup>(&context),
+            scoped::<EngramBackup>(context, scope),
             watcher::Config::default(),
             |backup: EngramBackup| schedule::schedule_of(&backup),
         );
-    let restores = controller::<EngramRestore>(&context).watches(
-        scoped::<EngramCluster>(&context),
+    let restores = controller::<EngramRestore>(context, scope).watches(
+        scoped::<EngramCluster>(context, scope),
         watcher::Config::default(),
         |cluster: EngramCluster| restore::restore_of(&cluster),
     );
-    let stores = controller::<EngramBackupStore>(&context).owns(scoped::<Pod>(&context), ours);
-    let operations = controller::<EngramOperation>(&context);
+    let stores =
+        controller::<EngramBackupStore>(context, scope).owns(scoped::<Pod>(context, scope), ours);
+    let operations = controller::<EngramOperation>(context, scope);
     tokio::join!(
-        drive(clusters, &context, cluster::reconcile),
-        drive(backups, &context, backup::reconcile),
-        drive(schedules, &context, schedule::reconcile),
-        drive(restores, &context, restore::reconcile),
-        drive(stores, &context, store::reconcile),
-        drive(operations, &context, operation::reconcile),
+        drive(clusters, context, cluster::reconcile),
+        drive(backups, context, backup::reconcile),
+        drive(schedules, context, schedule::reconcile),
+        drive(restores, context, restore::reconcile),
+        drive(stores, context, store::reconcile),
+        drive(operations, context, operation::reconcile),
     );
 }
 
-fn scoped<K: Kind>(context: &Context) -> Api<K> {
-    match &context.settings.watch_namespace {
+fn scoped<K: Kind>(context: &Context, scope: &Scope) -> Api<K> {
+    match scope {
         Some(namespace) => Api::namespaced(context.watches.clone(), namespace),
         None => Api::all(context.watches.clone()),
     }
 }
 
-fn controller<K: Kind>(context: &Context) -> Controller<K>
+fn controller<K: Kind>(context: &Context, scope: &Scope) -> Controller<K>
 where
     K::DynamicType: Eq + Hash + Clone,
 {
     let config = Config::default()
         .debounce(DEBOUNCE)
         .concurrency(context.settings.concurrency);
-    Controller::new(scoped::<K>(context), watcher::Config::default())
+    Controller::new(scoped::<K>(context, scope), watcher::Config::default())
         .with_config(config)
         .shutdown_on_signal()
 }

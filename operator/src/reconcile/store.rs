@@ -3,16 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::api::ListParams;
 use kube::runtime::controller::Action as Next;
 use kube::{Api, Resource as _, ResourceExt as _};
 
-use crate::api::{ConditionKind, EngramBackupStore, Reason, is_true, set_condition};
+use crate::api::{
+    BACKUP_FINALIZER, ConditionKind, EngramBackup, EngramBackupStore, Reason, STORE_FINALIZER,
+    is_true, set_condition,
+};
 use crate::build::{self, Job, Tool};
 
 use super::tool::{self, Run};
-use super::{Context, Error, now, write_status};
+use super::{Context, Error, now, set_finalizer, write_status};
 
 const SOON: Duration = Duration::from_secs(3);
+/// How long a store waits for backups that are deleted together with it.
+const TOGETHER_SECONDS: i64 = 10;
 /// A store that could not be read is asked again after so long.
 const AGAIN: Duration = Duration::from_secs(120);
 /// One that could is asked again after so long.
@@ -30,8 +36,9 @@ pub(super) async fn reconcile(
     let Some(store) = api.get_opt(&seen.name_any()).await? else {
         return Ok(Next::await_change());
     };
-    if store.meta().deletion_timestamp.is_some() {
-        return Ok(Next::await_change());
+    if let Some(deleted) = &store.meta().deletion_timestamp {
+        let age = now().as_second() - deleted.0.as_second();
+        return release(&context, &store, age).await;
     }
     let before = store.status.clone().unwrap_or_default();
     if let Some(wait) = rests(&store) {
@@ -87,6 +94,40 @@ pub(super) async fn reconcile(
         (true, true) => LATER,
         (true, false) => AGAIN,
     }))
+}
+
+/// Keeps a store for as long as a backup's copy may have to be deleted by way of it.
+///
+/// # Errors
+/// The API server refused.
+pub(super) async fn hold(context: &Context, store: &EngramBackupStore) -> Result<(), Error> {
+    match store.meta().deletion_timestamp {
+        Some(_) => Ok(()),
+        None => set_finalizer(context, store, STORE_FINALIZER, true)
+            .await
+            .map(drop),
+    }
+}
+
+/// Lets a store go that was deleted `age` seconds ago, after the backups that are deleted together with it.
+async fn release(context: &Context, store: &EngramBackupStore, age: i64) -> Result<Next, Error> {
+    let namespace = store.namespace().unwrap_or_default();
+    let api: Api<EngramBackup> = Api::namespaced(context.client.clone(), &namespace);
+    let backups = api.list(&ListParams::default()).await?;
+    let goes = |backup: &EngramBackup| {
+        backup.meta().deletion_timestamp.is_some()
+            && backup.spec.store_ref.name == store.name_any()
+            && backup
+                .finalizers()
+                .iter()
+                .any(|one| one == BACKUP_FINALIZER)
+    };
+    // What is deleted with it may be deleted a moment later.
+    if age < TOGETHER_SECONDS || backups.iter().any(goes) {
+        return Ok(Next::requeue(SOON));
+    }
+    set_finalizer(context, store, STORE_FINALIZER, false).await?;
+    Ok(Next::await_change())
 }
 
 /// How long a store that was asked need not be asked again.

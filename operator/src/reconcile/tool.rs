@@ -77,7 +77,7 @@ pub(super) async fn run(context: &Context, tool: &Tool<'_>) -> Result<Run, Error
 }
 
 /// Looks at a run; none where it has no pod.
-async fn look(context: &Context, tool: &Tool<'_>) -> Result<Option<Run>, Error> {
+pub(super) async fn look(context: &Context, tool: &Tool<'_>) -> Result<Option<Run>, Error> {
     let api: Api<Pod> = Api::namespaced(context.client.clone(), &tool.namespace);
     let Some(pod) = api.get_opt(&tool.name).await? else {
         return Ok(None);
@@ -206,11 +206,11 @@ pub(super) async fn endpoints(
 ) -> Result<Vec<String>, Error> {
     let names = Names::of(cluster);
     let api: Api<EngramMember> = Api::namespaced(context.client.clone(), &names.namespace);
-    let labels = format!("engram.dev/cluster={}", names.cluster);
-    let members = api.list(&ListParams::default().labels(&labels)).await?;
-    let staying = members
-        .iter()
-        .filter(|member| member.metadata.deletion_timestamp.is_none());
+    let members = api.list(&ListParams::default()).await?;
+    let staying = members.iter().filter(|member| {
+        member.spec.cluster_ref.name == names.cluster
+            && member.metadata.deletion_timestamp.is_none()
+    });
     let mut endpoints: Vec<String> = staying
         .map(|member| names.client_url(&member.name_any()))
         .collect();

@@ -36,8 +36,9 @@ pub(super) async fn verify(
         return Ok(());
     }
     let id = status.backup_id.clone().unwrap_or_default();
-    match execute(context, backup, PART, Job::Verify { id }).await {
-        Ok(run) => ended(backup, status, run),
+    match execute(context, backup, PART, Some(Job::Verify { id })).await {
+        Ok(Some(run)) => ended(backup, status, run),
+        Ok(None) => {}
         // The backup is none the worse for it.
         Err(Error::Input { reason, message }) => {
             ended(backup, status, Run::Failed { reason, message });

@@ -44,6 +44,11 @@ pub(super) async fn carry_out(
         if stopped && action.is_disruptive() {
             continue;
         }
+        // The steps before it may have taken long.
+        if action.is_disruptive() && !sight.is_fresh() {
+            outcome.waits = Some("what was seen has become old: it is looked at again".to_owned());
+            continue;
+        }
         match carry_out_one(context, cluster, version, sight, action, image, status).await {
             Ok(()) => done(context, cluster, sight, planned, action, status).await,
             Err(error @ Error::Input { .. }) if matches!(action, Action::ExpandVolume { .. }) => {
@@ -76,6 +81,13 @@ async fn carry_out_one(
         status.last_member_number = status.last_member_number.max(highest.unwrap_or(0)) + 1;
         write_cluster_status(context, cluster, version, status).await?;
     }
+    if let Action::DeleteMember { cause, .. } = action
+        && cause.is_limited()
+    {
+        // Counted before it is done: an operator that dies between the two forgets none.
+        count(*cause, status);
+        write_cluster_status(context, cluster, version, status).await?;
+    }
     let scene = Scene {
         context,
         cluster,
@@ -86,7 +98,18 @@ async fn carry_out_one(
     act(&scene, action).await
 }
 
-/// Says and counts what was done.
+/// Counts a member that is given up, for the limit of an hour and for the wait for the next learner.
+fn count(cause: Cause, status: &mut EngramClusterStatus) {
+    status.replacements.push(Time(now()));
+    if cause == Cause::NeverCaughtUp {
+        status.stuck_learners.push(Time(now()));
+        // The wait for the next one does not grow for ever.
+        let excess = status.stuck_learners.len().saturating_sub(STUCK_KEPT);
+        status.stuck_learners.drain(..excess);
+    }
+}
+
+/// Says what was done.
 async fn done(
     context: &Context,
     cluster: &EngramCluster,
@@ -100,7 +123,6 @@ async fn done(
     if let Action::DeleteMember { cause, .. } = action
         && cause.is_limited()
     {
-        status.replacements.push(Time(now()));
         let labels = [labels[0], labels[1], cause.as_str()];
         context
             .metrics
@@ -108,18 +130,8 @@ async fn done(
             .with_label_values(&labels)
             .inc();
     }
-    match action {
-        Action::DeleteMember {
-            cause: Cause::NeverCaughtUp,
-            ..
-        } => {
-            status.stuck_learners.push(Time(now()));
-            // The wait for the next one does not grow for ever.
-            let excess = status.stuck_learners.len().saturating_sub(STUCK_KEPT);
-            status.stuck_learners.drain(..excess);
-        }
-        Action::Promote { .. } => status.stuck_learners.clear(),
-        _ => {}
+    if matches!(action, Action::Promote { .. }) {
+        status.stuck_learners.clear();
     }
     if matches!(action, Action::MoveLeader { .. }) {
         context
@@ -202,5 +214,64 @@ fn told(action: &Action) -> (&'static str, String) {
         Action::ExpandVolume { member } => {
             ("ExpandingVolume", format!("the volume of {member} grows"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::apiserver::Clients;
+    use crate::plan::Observed;
+    use crate::played::Played;
+    use crate::pulse::Pulse;
+    use crate::settings::Settings;
+    use crate::telemetry::Metrics;
+
+    #[tokio::test]
+    async fn nobody_is_disturbed_for_what_was_seen_long_ago() {
+        let server = Played::default();
+        let client = server.client();
+        let clients = Clients {
+            calls: client.clone(),
+            watches: client,
+        };
+        let settings = Settings::parse(std::iter::empty(), |_| None).unwrap();
+        let metrics = Metrics::new().unwrap();
+        let context = Context::new(clients, settings, metrics, Pulse::default());
+        let cluster: EngramCluster = serde_json::from_value(json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramCluster",
+            "metadata": { "name": "demo", "namespace": "data", "uid": "u" }, "spec": {},
+        }))
+        .unwrap();
+        let sight = Sight::of(Observed::default(), BTreeMap::new());
+        let sight = sight.aged(Duration::from_secs(30));
+        let planned = Plan {
+            actions: vec![Action::RemoveMember {
+                id: 7,
+                member: None,
+            }],
+            ..Plan::default()
+        };
+        let mut status = EngramClusterStatus::default();
+        let version = Version::of(&cluster);
+        let outcome = carry_out(
+            &context,
+            &cluster,
+            &version,
+            &sight,
+            &planned,
+            "engram:1",
+            &mut status,
+        )
+        .await;
+        assert!(outcome.failure.is_none());
+        let waits = outcome.waits.unwrap_or_default();
+        assert!(waits.contains("has become old"), "{waits}");
+        assert_eq!(server.requests(), []);
     }
 }

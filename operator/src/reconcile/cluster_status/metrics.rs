@@ -31,6 +31,10 @@ pub(super) fn measure(
         .members_on_shared_node
         .with_label_values(&labels)
         .set(i64::try_from(shared.count()).unwrap_or_default());
+    let mut degraded = status.conditions.iter();
+    let degraded = degraded.find(|one| one.type_ == ConditionKind::Degraded.as_str());
+    let degraded = degraded.filter(|one| one.status == "True");
+    metrics.degrade(labels, degraded.map(|one| one.reason.as_str()));
     let version = status.version.as_deref().unwrap_or_default();
     if let Some(id) = &status.cluster_id {
         metrics.describe(labels, id, version);
