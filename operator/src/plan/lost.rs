@@ -57,7 +57,7 @@ pub(super) fn lost(observed: &Observed, wanted: &Wanted, member: &Member) -> Opt
     let pod = member.pod.as_ref()?;
     if let PodState::Terminating { since } = pod.state {
         let over = is_over(observed, since, wanted.stuck_after);
-        return (over && !planted(Mutant::EndlessTermination)).then_some(Cause::Stuck);
+        return over.then_some(Cause::Stuck);
     }
     // What fails may be the template and not the member: the volume is kept, and the pod is restarted
     // in place once something else is wanted.

@@ -247,8 +247,7 @@ pub fn plan(observed: &Observed, wanted: &Wanted) -> Plan {
     if !observed.foreign.is_empty() && !planted(Mutant::ForeignIgnored) {
         return foreign(observed);
     }
-    let anew = planted(Mutant::FoundedAgain) && observed.members.is_empty();
-    if !observed.bootstrapped || anew {
+    if !observed.bootstrapped {
         return join::found(observed, wanted);
     }
     if observed.members.is_empty() {

@@ -25,8 +25,6 @@ mutants! {
     ForeignIgnored,
     /// A list with less than a quorum of the members puts the others away.
     DisownedPutAway,
-    /// A founded cluster that has no members is founded again.
-    FoundedAgain,
     /// A voter is taken out whatever remains.
     RemovedWithoutQuorum,
     /// Working members are restarted while others are away.
@@ -43,8 +41,6 @@ mutants! {
     WorkingReplaced,
     /// What fails on a change that nobody runs with is replaced.
     RolloutEatsVolumes,
-    /// A pod that does not end is waited for.
-    EndlessTermination,
     /// A pod that starts and never runs is waited for.
     EndlessStart,
     /// Failed pods stay where people restart members.

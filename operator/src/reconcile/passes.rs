@@ -90,7 +90,7 @@ impl Lab {
     async fn pass(&self) -> Result<(), String> {
         let seen: EngramCluster =
             serde_json::from_value(self.server.object(CLUSTER).unwrap()).unwrap();
-        let pass = cluster::reconcile(Arc::new(seen), self.context.clone());
+        let pass = Box::pin(cluster::reconcile(Arc::new(seen), self.context.clone()));
         pass.await.map(drop).map_err(|error| error.to_string())
     }
 

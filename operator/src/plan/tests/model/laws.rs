@@ -224,7 +224,7 @@ fn wrong_removal(
     let others: Vec<&Entry> = roster.voters().filter(|one| one.id != id).collect();
     let there = others.iter().filter(|one| healthy(&one.member)).count();
     let remain = others.len();
-    if there < remain / 2 + 1 {
+    if there <= remain / 2 {
         return Some("too few remain".into());
     }
     let works = member.is_some_and(|name| healthy(name));
@@ -264,7 +264,7 @@ fn wrong_loss(one: &Member, cause: Cause, seen: &Observed, wanted: &Wanted) -> O
         }
         Cause::Unhealthy | Cause::Stuck => one.healthy.then(|| "it works".into()),
         Cause::Corrupt => {
-            let decided = there >= roster.voters().count() / 2 + 1;
+            let decided = there > roster.voters().count() / 2;
             (!decided).then(|| "no majority says whose data is right".into())
         }
         Cause::ScaleDown if voter && one.healthy => {
