@@ -64,6 +64,7 @@ use std::time::Duration;
 use ::http::{HeaderMap, Request, Response};
 use bytes::Bytes;
 use engram_proto::etcdserverpb as pb;
+use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt, stream};
 use hyper::body::Incoming;
 use tonic::body::Body;
@@ -695,7 +696,8 @@ fn until(
     answers: Answers,
     interruption: watch::Interruption,
 ) -> impl futures_util::Stream<Item = Result<streams::Outgoing, Refusal>> + Send {
-    let interrupted = interruption.into_stream().map(Err);
+    // Looked at when it wakes, and not with every answer.
+    let interrupted = FuturesUnordered::from_iter([interruption]).map(Err);
     // The stream ends with its answers: an interruption that never comes must not keep it open.
     let marked = answers
         .map(Some)
