@@ -7,4 +7,4 @@
 pub mod fs;
 pub mod wal;
 
-use engram_process::{log, threads};
+use engram_process::{log, mutants, threads};

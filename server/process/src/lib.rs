@@ -9,5 +9,6 @@ pub mod budget;
 pub mod exit;
 pub mod fatal;
 pub mod home;
+pub mod mutants;
 pub mod threads;
 pub mod trace;

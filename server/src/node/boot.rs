@@ -228,6 +228,18 @@ pub struct Booted {
 /// # Errors
 /// See [`BootError`]; nothing that was there is changed then.
 pub fn open(config: &Config, dial: &Arc<dyn Dial>) -> Result<Booted, BootError> {
+    open_with(config, dial, |log| log)
+}
+
+/// The same with the log's options tuned.
+///
+/// # Errors
+/// See [`open`].
+pub fn open_with(
+    config: &Config,
+    dial: &Arc<dyn Dial>,
+    tune: impl FnOnce(wal::Options) -> wal::Options,
+) -> Result<Booted, BootError> {
     let jwt = token::open(&config.auth_token)?;
     let started = Instant::now();
     let dir = &config.data_dir;
@@ -263,7 +275,11 @@ pub fn open(config: &Config, dial: &Arc<dyn Dial>) -> Result<Booted, BootError> 
     let store = Arc::new(open_store(config, &place)?);
     let threshold = config.bootstrap_defrag_threshold_megabytes;
     defragment::at_boot(&store, threshold, &metrics.operations);
-    let options = wal_options(config, own_log::owner(&identity), space.clone());
+    let options = tune(wal_options(
+        config,
+        own_log::owner(&identity),
+        space.clone(),
+    ));
     let (wal, recovered) = wal::open(&wal_dir, options)?;
     if let Some(cut) = &recovered.cut {
         crate::log!(warn, "cut a torn write off the log's end", file = %cut.file.display(),

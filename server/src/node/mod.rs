@@ -50,6 +50,8 @@ mod serve;
 mod signals;
 pub(crate) mod sink;
 mod space;
+#[cfg(feature = "fixtures")]
+pub mod staged;
 mod tls;
 mod token;
 pub(crate) mod told;
@@ -97,6 +99,7 @@ pub fn run(config: &Config) -> Result<Ended, BootError> {
         homes,
         listeners: serve::bind_peers(config, &tls)?,
         dial: tls.dial(),
+        arrivals: None,
     };
     let (core, raft) = RaftThread::start(config, booted, outside)?;
     let core = Arc::new(core);

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::sync::watch::{Receiver, Sender, channel};
 
@@ -33,21 +34,25 @@ use super::reclaim::Reclaimer;
 use super::route::LeaderRoute;
 use super::serve::PeerListener;
 use super::sink::{Headers, Sink, WatchedStore};
+use super::space::SpaceGuard;
 use super::told::Told;
-use crate::auth::{Passwords, Tokens};
+use crate::auth::{Jwt, Passwords, Tokens};
 use crate::codec::entry::APPLY_VERSION;
 use crate::config::{Config, cluster_version};
 use crate::fatal::end_process;
 use crate::home::Homes;
-use crate::peer::{self, Clients, Dial, Local, Refusal};
+use crate::net::{PeerAddress, PeerInfo};
+use crate::peer::{self, BoxedIo, Clients, Dial, Local, Refusal};
 use crate::propose::{Proposer, Quota};
-use crate::raft::{ApplyThread, Consensus, ConsensusOptions, LogStore, Peers};
+use crate::raft::{ApplyStats, ApplyThread, Consensus, ConsensusOptions, LogStore, Peers};
+use crate::read::Reader;
 use crate::store::Store;
 use crate::threads;
 use crate::types::MemberId;
 use crate::types::request::{AlarmType, MemberAttributes};
 use crate::wal::Keep;
 use crate::watch::{self, Hub};
+use engram_archiver::Journal;
 
 /// What of the log is kept for members that lag, bytes: what comes in while one restarts.
 const LOG_KEPT_BYTES: u64 = 64 << 20;
@@ -83,6 +88,58 @@ pub struct Outside {
     pub listeners: Vec<PeerListener>,
     /// How peers are connected to.
     pub dial: Arc<dyn Dial>,
+    /// Connections from peers that come another way than by a listener.
+    pub arrivals: Option<Arrivals>,
+}
+
+/// Connections from peers, accepted elsewhere.
+pub type Arrivals = UnboundedReceiver<BoxedIo>;
+
+/// A member's parts, joined, before anything of it runs.
+pub struct Ready {
+    pub beginning: Beginning,
+    pub apply: ApplyThread,
+    pub space: Arc<SpaceGuard>,
+    pub locks: Locks,
+    pub stop: Sender<bool>,
+    pub stopping: Receiver<bool>,
+    journal: Option<Arc<Journal>>,
+    rest: Rest,
+}
+
+/// What the edge needs beside what consensus begins with.
+struct Rest {
+    tokens: Arc<Tokens>,
+    jwt: Option<Jwt>,
+    passwords: Passwords,
+    reader: Reader,
+    fence: Arc<Fence>,
+    hub: Arc<Hub>,
+    homes: Homes,
+    apply_stats: Arc<ApplyStats>,
+}
+
+/// What the edge is made of once consensus has begun.
+pub struct Seeds {
+    rest: Rest,
+    stopping: Receiver<bool>,
+    local: Local,
+    request_timeout: Duration,
+    election_timeout: Duration,
+    store: Arc<Store>,
+    log: LogStore,
+    proposer: Proposer,
+    lessor: Arc<Lessor>,
+    leadership: Arc<LeadershipCell>,
+    barrier: Barrier,
+}
+
+/// What is begun.
+pub struct Started {
+    pub beginning: Beginning,
+    pub apply: ApplyThread,
+    pub stop: Sender<bool>,
+    pub locks: Locks,
 }
 
 /// The running thread.
@@ -99,13 +156,14 @@ pub struct RaftThread {
 }
 
 /// What the thread begins with.
-struct Beginning {
+pub struct Beginning {
     local: Local,
     options: ConsensusOptions,
     first_members: Vec<FirstMember>,
     listeners: Vec<PeerListener>,
     incoming: PathBuf,
     dial: Arc<dyn Dial>,
+    arrivals: Option<Arrivals>,
     directory: Arc<MemberDirectory>,
     limits: peer::Limits,
     rules: Rules,
@@ -124,17 +182,12 @@ struct Beginning {
     log_held_bytes: u64,
 }
 
-impl RaftThread {
-    /// Starts consensus. Returns once this member has published itself and applied what is committed:
-    /// at once where it is alone, else when a leader has said so, or after [`READY_TIMEOUT`].
+impl Ready {
+    /// Joins the parts of a member over its opened data directory. Nothing runs yet but applying.
     ///
     /// # Errors
-    /// See [`BootError`].
-    pub fn start(
-        config: &Config,
-        booted: Booted,
-        outside: Outside,
-    ) -> Result<(Core, RaftThread), BootError> {
+    /// The system has no thread to give.
+    pub fn new(config: &Config, booted: Booted, outside: Outside) -> Result<Ready, BootError> {
         let Booted {
             locks,
             identity,
@@ -156,6 +209,7 @@ impl RaftThread {
             homes,
             listeners,
             dial,
+            arrivals,
         } = outside;
         let alarm = {
             let state = store.read();
@@ -195,18 +249,22 @@ impl RaftThread {
             told: Told::new(local.cluster, local.member, &store.cluster()),
         };
         let warning = config.warning_apply_duration;
-        let apply = ApplyThread::start(store.clone(), Arc::new(sink), metrics.clone(), warning)
-            .map_err(|source| BootError::System {
+        let apply = ApplyThread::start(store.clone(), Arc::new(sink), metrics, warning).map_err(
+            |source| BootError::System {
                 what: "the apply thread".into(),
                 source,
-            })?;
-        let apply_stats = apply.stats();
-        let watching = space.watch(store.clone());
-        watching.map_err(|source| BootError::System {
-            what: "the thread that looks after the disk".into(),
-            source,
-        })?;
-        let election_timeout = config.raft.election_timeout;
+            },
+        )?;
+        let rest = Rest {
+            tokens,
+            jwt,
+            passwords: Passwords::new(config.bcrypt_cost),
+            reader: super::memory::reader(config, store.clone()),
+            fence,
+            hub,
+            homes,
+            apply_stats: apply.stats(),
+        };
         let request_bytes = usize::try_from(config.limits.request_bytes_max);
         let beginning = Beginning {
             local,
@@ -215,17 +273,18 @@ impl RaftThread {
             listeners,
             incoming,
             dial,
-            directory: directory.clone(),
+            arrivals,
+            directory,
             limits: peer::Limits::for_requests_of(request_bytes.unwrap_or(usize::MAX)),
             rules: rules(config),
             request_timeout,
             attributes: attributes(config),
-            store: store.clone(),
-            log: log.clone(),
-            proposer: proposer.clone(),
-            lessor: lessor.clone(),
-            leadership: leadership.clone(),
-            barrier: barrier.clone(),
+            store,
+            log,
+            proposer,
+            lessor,
+            leadership,
+            barrier,
             auto_compaction: config.auto_compaction,
             checks: checks(config),
             snapshot_count: config.raft.snapshot_count,
@@ -233,65 +292,146 @@ impl RaftThread {
             log_held_bytes: LOG_HELD_BYTES_MAX.min(log_disk_bytes / 4),
         };
         let (stop, stopping) = channel(false);
-        let (thread, (door, membership)) = spawn(beginning, apply, stopping.clone())?;
-        if let Some((to, journal)) = config.archive.as_ref().zip(journal) {
-            let asked = archive::Asked {
-                leadership: leadership.clone(),
-                barrier: barrier.clone(),
-                log: log.clone(),
-                proposer: proposer.clone(),
-            };
-            let (store, stopping) = (store.clone(), stopping.clone());
-            archive::start(to, local, store, journal, asked, &metrics, stopping).map_err(
-                |source| BootError::System {
-                    what: "the log archive's thread".into(),
-                    source,
-                },
-            )?;
-        }
-        let core = Core {
-            tokens,
-            jwt: jwt.map(Arc::new),
-            passwords: Passwords::new(config.bcrypt_cost),
+        Ok(Ready {
+            beginning,
+            apply,
+            space,
+            locks,
+            stop,
+            stopping,
+            journal,
+            rest,
+        })
+    }
+}
+
+impl Ready {
+    /// Parts what is begun from what the edge is made of afterwards.
+    pub fn seeds(self) -> (Started, Seeds) {
+        let beginning = self.beginning;
+        let seeds = Seeds {
+            rest: self.rest,
+            stopping: self.stopping,
+            local: beginning.local,
+            request_timeout: beginning.request_timeout,
+            election_timeout: beginning.options.election_timeout,
+            store: beginning.store.clone(),
+            log: beginning.log.clone(),
+            proposer: beginning.proposer.clone(),
+            lessor: beginning.lessor.clone(),
+            leadership: beginning.leadership.clone(),
+            barrier: beginning.barrier.clone(),
+        };
+        let started = Started {
+            beginning,
+            apply: self.apply,
+            stop: self.stop,
+            locks: self.locks,
+        };
+        (started, seeds)
+    }
+}
+
+impl Seeds {
+    /// What the edge is given, once consensus has begun.
+    pub fn core(self, (door, membership): Begun) -> Core {
+        let Seeds {
+            rest,
+            stopping,
+            local,
+            request_timeout,
+            election_timeout,
+            store,
+            log,
+            proposer,
+            lessor,
+            leadership,
+            barrier,
+        } = self;
+        Core {
+            tokens: rest.tokens,
+            jwt: rest.jwt.map(Arc::new),
+            passwords: rest.passwords,
             cluster: local.cluster,
             member: local.member,
-            reader: super::memory::reader(config, store.clone()),
+            reader: rest.reader,
             snapshots: super::backend::snapshot_seats(),
-            store: store.clone(),
-            proposer: proposer.clone(),
+            store,
+            proposer,
             lateness: Lateness::new(
                 local.member,
                 leadership.clone(),
                 election_timeout,
                 door.peers.clone(),
             ),
-            door: door.clone(),
+            door,
             barrier,
             membership,
-            fence,
+            fence: rest.fence,
             request_timeout,
             leaderless_max: leaderless_max(election_timeout),
-            leadership: leadership.clone(),
+            leadership,
             lessor,
-            hub,
-            homes,
+            hub: rest.hub,
+            homes: rest.homes,
+            metrics: log.metrics().clone(),
             log,
             lease_ttl_min_seconds: lease_ttl_min(election_timeout),
-            metrics,
-            apply_stats,
+            apply_stats: rest.apply_stats,
             stopping,
             next_lease_id: AtomicU64::new(first_lease_id(local.member)),
-        };
+        }
+    }
+}
+
+impl RaftThread {
+    /// Starts consensus. Returns once this member has published itself and applied what is committed:
+    /// at once where it is alone, else when a leader has said so, or after [`READY_TIMEOUT`].
+    ///
+    /// # Errors
+    /// See [`BootError`].
+    pub fn start(
+        config: &Config,
+        booted: Booted,
+        outside: Outside,
+    ) -> Result<(Core, RaftThread), BootError> {
+        let ready = Ready::new(config, booted, outside)?;
+        let watching = ready.space.clone().watch(ready.beginning.store.clone());
+        watching.map_err(|source| BootError::System {
+            what: "the thread that looks after the disk".into(),
+            source,
+        })?;
+        let journal = ready.journal.clone();
+        let (started, seeds) = ready.seeds();
+        let directory = started.beginning.directory.clone();
+        let local = started.beginning.local;
+        let (thread, begun) = spawn(started.beginning, started.apply, seeds.stopping.clone())?;
+        let core = seeds.core(begun);
+        if let Some((to, journal)) = config.archive.as_ref().zip(journal) {
+            let asked = archive::Asked {
+                leadership: core.leadership.clone(),
+                barrier: core.barrier.clone(),
+                log: core.log.clone(),
+                proposer: core.proposer.clone(),
+            };
+            let (store, stopping) = (core.store.clone(), core.stopping.clone());
+            archive::start(to, local, store, journal, asked, &core.metrics, stopping).map_err(
+                |source| BootError::System {
+                    what: "the log archive's thread".into(),
+                    source,
+                },
+            )?;
+        }
         let thread = RaftThread {
             thread,
-            store,
-            stop,
-            proposer,
-            door,
-            leadership,
+            store: core.store.clone(),
+            stop: started.stop,
+            proposer: core.proposer.clone(),
+            door: core.door.clone(),
+            leadership: core.leadership.clone(),
             expelled: directory.expelled(),
-            election_timeout,
-            _locks: locks,
+            election_timeout: config.raft.election_timeout,
+            _locks: started.locks,
         };
         Ok((core, thread))
     }
@@ -353,7 +493,7 @@ impl RaftThread {
 }
 
 /// What the rest of the member gets of the thread.
-type Begun = (Door, Membership);
+pub type Begun = (Door, Membership);
 
 fn spawn(
     beginning: Beginning,
@@ -426,7 +566,7 @@ fn run(
 
 impl Beginning {
     /// Starts everything that lives on this thread.
-    async fn begin(
+    pub async fn begin(
         mut self,
         apply: &ApplyThread,
         stopping: &Receiver<bool>,
@@ -451,7 +591,8 @@ impl Beginning {
         }
         let duties = self.duties(consensus.clone(), clients);
         let listeners = std::mem::take(&mut self.listeners);
-        self.serve_peers(listeners, &duties, stopping)?;
+        let arrivals = self.arrivals.take();
+        self.serve_peers(listeners, arrivals, &duties, stopping)?;
         if consensus.is_sole_voter() {
             consensus.lead(LEAD_TIMEOUT).await?;
         }
@@ -529,6 +670,7 @@ impl Beginning {
     fn serve_peers(
         &self,
         listeners: Vec<PeerListener>,
+        arrivals: Option<Arrivals>,
         duties: &Duties,
         stopping: &Receiver<bool>,
     ) -> Result<(), BootError> {
@@ -554,7 +696,25 @@ impl Beginning {
             let serving = peer::serve(listener, bound.security, server.clone(), stopping.clone());
             tokio::spawn(serving);
         }
+        if let Some(arrivals) = arrivals {
+            tokio::spawn(serve_arrivals(arrivals, server, stopping.clone()));
+        }
         Ok(())
+    }
+}
+
+/// Serves the connections that come another way than by a listener.
+async fn serve_arrivals(
+    mut arrivals: Arrivals,
+    server: peer::Server<PeerService>,
+    stopping: Receiver<bool>,
+) {
+    while let Some(io) = arrivals.recv().await {
+        let (server, stop) = (server.clone(), stopping.clone());
+        let info = PeerInfo::new(PeerAddress::Unix, false, None);
+        tokio::spawn(threads::ForCaller::new(async move {
+            server.serve_connection(io, info, stop).await;
+        }));
     }
 }
 

@@ -15,6 +15,7 @@ use super::told::Told;
 use crate::auth::Tokens;
 use crate::codec::entry::BatchHeader;
 use crate::home::{HomeId, Homes};
+use crate::mutants::is_planted;
 use crate::propose::Proposer;
 use crate::raft::Applied;
 use crate::state::{Change, Event, RevisionRecord, Values};
@@ -86,6 +87,9 @@ impl Applied for Sink {
     }
 
     fn events(&self, revision: Revision, events: Vec<Event>) {
+        if is_planted("watch-drops") && revision.0 % 40 == 0 {
+            return;
+        }
         self.hub.publish(revision, events);
     }
 

@@ -33,6 +33,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::codec::entry::BatchHeader;
 use crate::home::Homes;
+use crate::mutants::is_planted;
 use crate::raft::{Batch, ProposeRefused};
 use crate::threads::Pulse;
 use crate::types::MemberId;
@@ -388,6 +389,9 @@ impl Proposer {
         let term = route.term();
         match route.send(batch.clone()).await {
             Ok(()) => {}
+            Err(ProposeRefused::Unknown) if is_planted("propose-twice") => {
+                self.put_back(sequence, &batch);
+            }
             Err(ProposeRefused::Unknown) => self.expect_loss(sequence, route.succeeded(term)),
             Err(ProposeRefused::NotLeader) => {
                 self.put_back(sequence, &batch);

@@ -9,7 +9,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use openraft::EntryPayload;
@@ -19,11 +18,15 @@ use super::{ApplyStats, Batch, Entry, entry};
 use crate::codec::entry::BatchHeader;
 use crate::fatal::end_process;
 use crate::metrics::Metrics;
+use crate::mutants::is_planted;
 use crate::snapshot::install::Prepared;
 use crate::state::{self, Change, Effects, Event, Hold as _, MemberNode, State};
 use crate::storage::Applied as AppliedMark;
 use crate::store::Store;
-use crate::threads;
+use crate::threads::{
+    self,
+    steps::{self, Step, Stepping, Steps},
+};
 use crate::types::Revision;
 use crate::types::request::Op;
 use crate::types::result::{self, Kept, Outcome};
@@ -106,7 +109,7 @@ impl ApplyHandle {
 /// The running thread. Dropping the handles of it ends it.
 pub struct ApplyThread {
     tasks: SyncSender<Task>,
-    thread: JoinHandle<()>,
+    thread: Stepping,
     stats: Arc<ApplyStats>,
 }
 
@@ -125,7 +128,8 @@ impl ApplyThread {
         let (tasks, queue) = sync_channel(QUEUE_MAX);
         let stats = Arc::new(ApplyStats::default());
         let mark = store.engine().applied().map_err(io::Error::other)?;
-        let mut worker = Worker {
+        let worker = Worker {
+            queue,
             store,
             applied,
             mark,
@@ -134,10 +138,7 @@ impl ApplyThread {
             warning,
             reclaiming_since: None,
         };
-        let thread = threads::spawn("engram-apply", move || {
-            worker.work(&queue);
-            worker.store.compaction_hashes().stop();
-        })?;
+        let thread = steps::start("engram-apply", worker)?;
         Ok(ApplyThread {
             tasks,
             thread,
@@ -160,12 +161,12 @@ impl ApplyThread {
     /// Waits for the thread to end, once every handle is gone.
     pub fn join(self) {
         drop(self.tasks);
-        // A panic in it has ended the process.
-        let _ = self.thread.join();
+        self.thread.join();
     }
 }
 
 struct Worker {
+    queue: Receiver<Task>,
     store: Arc<Store>,
     applied: Arc<dyn Applied>,
     mark: AppliedMark,
@@ -176,60 +177,92 @@ struct Worker {
     reclaiming_since: Option<Instant>,
 }
 
-impl Worker {
-    fn work(&mut self, queue: &Receiver<Task>) {
-        loop {
-            let pending = self.store.read().compact_pending();
-            threads::idle();
-            let task = match pending {
-                true => match queue.try_recv() {
-                    Ok(task) => Some(task),
-                    Err(TryRecvError::Empty) => None,
-                    Err(TryRecvError::Disconnected) => return,
-                },
-                false => match queue.recv_timeout(IDLE) {
-                    Ok(task) => Some(task),
-                    Err(RecvTimeoutError::Timeout) => {
-                        self.store.engine().check_background_errors();
-                        continue;
-                    }
-                    Err(RecvTimeoutError::Disconnected) => return,
-                },
-            };
-            threads::turn();
-            match task {
-                Some(Task::Apply { entries, done }) => {
-                    for entry in entries {
-                        // Only a stop ends the wait without room: the log keeps the entry.
-                        if !self.store.headroom().wait_to_apply() {
-                            return;
-                        }
-                        self.apply(entry);
-                    }
-                    // The receiver is gone only when openraft is shutting down.
-                    let _ = done.send(());
-                }
-                Some(Task::Install { prepared, done }) => {
-                    self.install(*prepared);
-                    let _ = done.send(());
-                }
-                Some(Task::Flush { done }) => {
-                    // Without room it would fail, and a failed flush ends the process.
-                    if !self.store.headroom().wait_to_apply() {
-                        return;
-                    }
-                    threads::on_disk(|| self.store.engine().flush());
-                    let _ = done.send(());
-                }
-                None => {}
-            }
-            if pending {
-                if !self.store.headroom().wait_to_apply() {
-                    return;
-                }
-                self.reclaim();
-            }
+impl Steps for Worker {
+    /// Does the next task, if there is one, then a step of what compaction left to reclaim.
+    fn step(&mut self, may_wait: bool) -> Step {
+        let pending = self.store.read().compact_pending();
+        threads::idle();
+        let Ok(task) = self.next_task(may_wait && !pending) else {
+            return Step::Ended;
+        };
+        let did_nothing = task.is_none() && !pending;
+        threads::turn();
+        if task.is_some_and(|task| self.run_task(task).is_err()) {
+            return Step::Ended;
         }
+        if pending {
+            if !self.store.headroom().wait_to_apply() {
+                return Step::Ended;
+            }
+            self.reclaim();
+        }
+        match did_nothing && !may_wait {
+            true => Step::Nothing,
+            false => Step::Worked,
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.store.compaction_hashes().stop();
+    }
+}
+
+/// Nobody is left who could ask for anything.
+struct Unasked;
+
+/// The member stops: what is left is in the log.
+struct Stopping;
+
+impl Worker {
+    /// The next task. None after a while in which nobody asked for any, or where it may not wait.
+    fn next_task(&self, may_wait: bool) -> Result<Option<Task>, Unasked> {
+        if !may_wait {
+            return match self.queue.try_recv() {
+                Ok(task) => Ok(Some(task)),
+                Err(TryRecvError::Empty) => Ok(None),
+                Err(TryRecvError::Disconnected) => Err(Unasked),
+            };
+        }
+        match self.queue.recv_timeout(IDLE) {
+            Ok(task) => Ok(Some(task)),
+            Err(RecvTimeoutError::Timeout) => {
+                self.store.engine().check_background_errors();
+                Ok(None)
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(Unasked),
+        }
+    }
+
+    /// Whoever asked is gone only when openraft is shutting down.
+    fn run_task(&mut self, task: Task) -> Result<(), Stopping> {
+        let done = match task {
+            Task::Apply { entries, done } => {
+                for entry in entries {
+                    // Only a stop ends the wait without room: the log keeps the entry.
+                    if !self.store.headroom().wait_to_apply() {
+                        return Err(Stopping);
+                    }
+                    self.apply(entry);
+                }
+                done
+            }
+            Task::Install { prepared, done } => {
+                self.install(*prepared);
+                done
+            }
+            Task::Flush { done } => {
+                // Without room it would fail, and a failed flush ends the process.
+                if !self.store.headroom().wait_to_apply() {
+                    return Err(Stopping);
+                }
+                threads::on_disk(|| self.store.engine().flush());
+                done
+            }
+        };
+        let _ = done.send(());
+        Ok(())
     }
 
     fn apply(&mut self, entry: Entry) {
@@ -341,7 +374,11 @@ impl Worker {
         }
         let started = Instant::now();
         let before = self.store.revision();
-        let revision = writing.commit(&engine, &effects.changes, &self.mark, index);
+        let mark = match is_planted("mark-late") {
+            true => &late(&self.mark),
+            false => &self.mark,
+        };
+        let revision = writing.commit(&engine, &effects.changes, mark, index);
         self.metrics
             .backend_commit
             .observe(started.elapsed().as_secs_f64());
@@ -420,6 +457,15 @@ impl Worker {
             );
         }
     }
+}
+
+/// A planted fault: the mark of the entry before.
+fn late(mark: &AppliedMark) -> AppliedMark {
+    let mut mark = mark.clone();
+    if let Some(position) = &mut mark.log_position {
+        position.index -= 1;
+    }
+    mark
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -22,6 +22,7 @@ use super::marks::{LogRefused, Marks};
 use super::{Entry, LogId, TypeConfig, Vote};
 use crate::fatal::end_process;
 use crate::metrics::Metrics;
+use crate::mutants::is_planted;
 use crate::storage::LogPosition;
 use crate::wal::{Keep, Record, Recovered, Wal};
 
@@ -218,6 +219,9 @@ impl LogStore {
     /// Waits until the first entry of a range is durable here; the last of them that is. Dropping
     /// the future is giving up.
     pub(super) async fn durable(&self, indexes: RangeInclusive<u64>) -> u64 {
+        if is_planted("apply-undurable") {
+            return *indexes.end();
+        }
         self.durable.reached(indexes).await
     }
 
@@ -314,8 +318,7 @@ impl LogStore {
             let _ = sender.send(());
         };
         self.wal.append(records, true, Box::new(flushed));
-        receiver
-            .recv()
+        crate::threads::steps::receive(&receiver)
             .map_err(|_| io::Error::other("the log was closed"))
     }
 
@@ -568,6 +571,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        if is_planted("vote-unsynced") {
+            let record = Record::Vote(entry::encode_vote(vote));
+            self.wal.append(vec![record], false, Box::new(|| {}));
+            self.tail.lock().vote = Some(*vote);
+            return Ok(());
+        }
         self.append_synced(Record::Vote(entry::encode_vote(vote)))
             .await?;
         self.tail.lock().vote = Some(*vote);
@@ -621,6 +630,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             durable.flushed(append);
             callback.io_completed(Ok(()));
         };
+        if is_planted("append-unflushed") {
+            self.wal.append(records, true, Box::new(|| {}));
+            flushed();
+            return Ok(());
+        }
         self.wal.append(records, true, Box::new(flushed));
         Ok(())
     }

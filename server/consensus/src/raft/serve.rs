@@ -11,6 +11,7 @@ use prost::Message;
 
 use super::incoming::{self, Beginning, Parts, ReceiveError};
 use super::{Batch, Consensus, ProposeRefused, SnapshotData, entry, following, sane, wire};
+use crate::mutants::is_planted;
 use crate::peer::CallError;
 use crate::peer::Declined;
 use crate::peer::message::{
@@ -207,6 +208,9 @@ impl Consensus {
     /// # Errors
     /// See [`Consensus::read_index`].
     pub async fn confirm_lead(&self) -> Result<LogPosition, Declined> {
+        if is_planted("read-unconfirmed") {
+            return Ok(self.believed_position());
+        }
         let policy = openraft::ReadPolicy::ReadIndex;
         match self.raft.get_read_linearizer(policy).await {
             Ok(linearizer) => Ok(entry::position(linearizer.read_log_id().log_id())),
@@ -215,6 +219,17 @@ impl Consensus {
             }
             Err(RaftError::APIError(_)) => Err(Declined::NotLeader),
             Err(RaftError::Fatal(_)) => Err(Declined::Stopped),
+        }
+    }
+}
+
+impl Consensus {
+    /// A planted fault: what this member takes for committed, whoever leads by now.
+    fn believed_position(&self) -> LogPosition {
+        let leadership = self.leadership();
+        LogPosition {
+            term: leadership.term,
+            index: leadership.committed_index,
         }
     }
 }

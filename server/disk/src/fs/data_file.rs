@@ -10,7 +10,10 @@ use rustix::io::Errno;
 
 use super::durable::rename_durably;
 #[cfg(any(test, feature = "fixtures"))]
-use super::faults::{self, Operation};
+use super::{
+    faults::{self, Operation},
+    power,
+};
 
 const FILE_MODE: u32 = 0o600;
 /// Bytes of zeros written at once.
@@ -67,6 +70,8 @@ impl DataFile {
     /// Renames the file durably; it stays open.
     pub fn rename(self, to: &Path) -> io::Result<Self> {
         rename_durably(&self.path, to)?;
+        #[cfg(any(test, feature = "fixtures"))]
+        power::renamed(&self.path, to);
         Ok(Self {
             path: to.to_path_buf(),
             ..self
@@ -89,6 +94,7 @@ impl DataFile {
         {
             faults::tell(&self.path, (Operation::Write, offset, bytes.len()));
             faults::check(&self.path, Operation::Write)?;
+            power::writing(&self.path, &self.file, offset, bytes.len())?;
         }
         self.file.write_all_at(bytes, offset)
     }
@@ -126,6 +132,9 @@ impl DataFile {
             faults::tell(&self.path, (Operation::Sync, 0, 0));
             faults::check(&self.path, Operation::Sync)?;
         }
-        self.file.sync_data()
+        self.file.sync_data()?;
+        #[cfg(any(test, feature = "fixtures"))]
+        power::synced(&self.path);
+        Ok(())
     }
 }

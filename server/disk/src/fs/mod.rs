@@ -14,6 +14,8 @@ mod durable;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod faults;
 mod lock;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod power;
 mod read;
 mod reserve;
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
@@ -21,10 +20,10 @@ use super::recovery::{
 };
 use super::scan::End;
 use super::segment::{Name, Owner};
-use super::spares::{Spares, make_first};
+use super::spares::{Maker, Spares, make_first};
 use super::writer::{Done, Job, Queued, Shared, Start, State, UNSYNCED_BYTES_MAX, Writer};
 use crate::fs::{DataFile, DirLock, create_private_dir, file_names, remove_durably, sync_dir};
-use crate::threads;
+use crate::threads::steps::{self, Stepping};
 
 /// A log that is open. Share it as `Arc<Wal>`; every method takes `&self` except `close`.
 ///
@@ -33,8 +32,8 @@ pub struct Wal {
     pub(super) shared: Arc<Shared>,
     spares: Arc<Spares>,
     options: Options,
-    writer: Option<JoinHandle<()>>,
-    spares_thread: Option<JoinHandle<()>>,
+    writer: Option<Stepping>,
+    spares_thread: Option<Stepping>,
     /// Held last, so that nobody else opens the directory before the threads have ended.
     _lock: DirLock,
 }
@@ -220,9 +219,12 @@ impl Wal {
         self.shared.state.lock().closing = true;
         self.shared.work.notify_all();
         self.spares.drain();
-        join(self.writer.take());
+        self.writer.take().into_iter().for_each(Stepping::join);
         self.spares.close();
-        join(self.spares_thread.take());
+        self.spares_thread
+            .take()
+            .into_iter()
+            .for_each(Stepping::join);
     }
 
     fn check_sizes(&self, records: &[Record]) {
@@ -251,15 +253,6 @@ impl fmt::Debug for Wal {
 impl Drop for Wal {
     fn drop(&mut self) {
         self.end_threads();
-    }
-}
-
-/// Joins a thread, unless it is the one that runs this (a `done` held the last handle).
-fn join(thread: Option<JoinHandle<()>>) {
-    let Some(thread) = thread else { return };
-    if thread.thread().id() != std::thread::current().id() {
-        // A thread that panicked has told so itself.
-        drop(thread.join());
     }
 }
 
@@ -518,10 +511,10 @@ fn start(
     // What a purge freed before the last stop is still there.
     writer.release(&[]);
     let failed = io_failed("start of a thread", dir);
-    let writer = threads::spawn("wal-writer", move || writer.run()).map_err(failed)?;
-    let for_thread = Arc::clone(&spares);
+    let writer = steps::start("wal-writer", writer).map_err(failed)?;
+    let maker = Maker(Arc::clone(&spares));
     let failed = io_failed("start of a thread", dir);
-    let spares_thread = threads::spawn("wal-spares", move || for_thread.run()).map_err(failed)?;
+    let spares_thread = steps::start("wal-spares", maker).map_err(failed)?;
     let (writer, spares_thread) = (Some(writer), Some(spares_thread));
     Ok(Wal {
         shared,

@@ -18,7 +18,10 @@ use super::options::{FatalError, Options, Space};
 use super::recovery::Segment;
 use super::segment::Name;
 use crate::fs::{DataFile, is_out_of_space, remove_durably};
-use crate::threads;
+use crate::threads::{
+    self,
+    steps::{self, Step, Steps},
+};
 
 /// Bytes that are zeroed between two syncs, so that the writer's own syncs never wait for much.
 const ZERO_STEP_BYTES: u64 = 1024 * 1024;
@@ -63,6 +66,15 @@ pub(super) struct Spares {
     changed: Condvar,
     /// Bytes of all files of the log.
     disk_bytes: AtomicU64,
+}
+
+/// The thread that makes them.
+pub(super) struct Maker(pub(super) Arc<Spares>);
+
+impl Steps for Maker {
+    fn step(&mut self, may_wait: bool) -> Step {
+        self.0.work(may_wait)
+    }
 }
 
 enum Task {
@@ -123,6 +135,13 @@ impl Spares {
             }
             state.urgent = true;
             self.changed.notify_all();
+            if steps::is_on_stage() {
+                drop(state);
+                let made = self.work(false);
+                assert!(made == Step::Worked, "no spare can be made on this stage");
+                state = self.state.lock();
+                continue;
+            }
             self.changed.wait(&mut state);
         }
     }
@@ -145,16 +164,16 @@ impl Spares {
         self.changed.notify_all();
     }
 
-    /// The thread.
-    pub(super) fn run(&self) {
-        loop {
-            threads::idle();
-            let task = self.next_task();
-            // What it does is the disk's work, bounded by a segment.
-            let finished = threads::on_disk(|| self.run_task(task));
-            if finished.is_err() {
-                return;
-            }
+    /// One task of the thread.
+    fn work(&self, may_wait: bool) -> Step {
+        threads::idle();
+        let Some(task) = self.next_task(may_wait) else {
+            return Step::Nothing;
+        };
+        // What it does is the disk's work, bounded by a segment.
+        match threads::on_disk(|| self.run_task(task)) {
+            Ok(()) => Step::Worked,
+            Err(Closing) => Step::Ended,
         }
     }
 
@@ -168,14 +187,15 @@ impl Spares {
         }
     }
 
-    fn next_task(&self) -> Task {
+    /// None where there is nothing to do and it may not wait.
+    fn next_task(&self, may_wait: bool) -> Option<Task> {
         let mut state = self.state.lock();
         loop {
             if state.closing {
-                return Task::End;
+                return Some(Task::End);
             }
             if let Some(number) = state.found.pop() {
-                return Task::Verify(number);
+                return Some(Task::Verify(number));
             }
             let is_short = state.ready.len() < self.options.spare_segments;
             if let Some((number, segment)) = state.retired.pop_front() {
@@ -187,14 +207,15 @@ impl Spares {
                 } else {
                     Fate::Delete
                 };
-                return Task::Retire(number, segment, fate);
+                return Some(Task::Retire(number, segment, fate));
             }
             match state.retry_at {
-                _ if !is_short => self.changed.wait(&mut state),
-                Some(at) if Instant::now() < at => {
-                    self.changed.wait_until(&mut state, at);
+                _ if is_short && state.retry_at.is_none_or(|at| at <= Instant::now()) => {
+                    return Some(Task::Make);
                 }
-                _ => return Task::Make,
+                _ if !may_wait => return None,
+                Some(at) if is_short => drop(self.changed.wait_until(&mut state, at)),
+                _ => self.changed.wait(&mut state),
             }
         }
     }
@@ -338,7 +359,7 @@ impl Spares {
     /// Returns whether the log is being closed.
     fn pause(&self) -> bool {
         let mut state = self.state.lock();
-        if !state.urgent && !state.closing {
+        if !state.urgent && !state.closing && !steps::is_on_stage() {
             self.changed.wait_for(&mut state, ZERO_PAUSE);
         }
         state.closing

@@ -18,7 +18,11 @@ use super::scan::End;
 use super::segment::{HEADER_BYTES, SegmentId};
 use super::spares::{Spares, end_process};
 use crate::fs::DataFile;
-use crate::threads;
+use crate::mutants::is_planted;
+use crate::threads::{
+    self,
+    steps::{Step, Steps},
+};
 
 /// Bytes at which a frame is closed although more records wait. One larger record still goes whole.
 const FRAME_BYTES_FULL: usize = 1024 * 1024;
@@ -184,6 +188,36 @@ pub(super) struct Start {
     pub(super) next_index: u64,
 }
 
+impl Steps for Writer {
+    /// Writes what waits, one write and one sync for all of it. Ends when the log is closed and
+    /// everything is written.
+    fn step(&mut self, may_wait: bool) -> Step {
+        let Some(jobs) = self.next_jobs(may_wait) else {
+            return Step::Nothing;
+        };
+        if jobs.is_empty() {
+            return Step::Ended;
+        }
+        threads::turn();
+        if self.write_jobs(&jobs).is_err() {
+            return Step::Ended;
+        }
+        threads::turn();
+        self.release(&jobs);
+        jobs.into_iter()
+            .filter_map(|job| job.done)
+            .for_each(|done| done());
+        Step::Worked
+    }
+}
+
+impl Drop for Writer {
+    /// Nobody hands anything to a writer that has ended, for whatever reason.
+    fn drop(&mut self) {
+        self.shared.state.lock().stopped = true;
+    }
+}
+
 impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
@@ -207,28 +241,17 @@ impl Writer {
         }
     }
 
-    /// The thread: ends when the log is closed and everything is written.
-    pub(super) fn run(mut self) {
-        let _stopped = StopMark(Arc::clone(&self.shared));
-        while let Some(jobs) = self.next_jobs() {
-            threads::turn();
-            if self.write_jobs(&jobs).is_err() {
-                return;
-            }
-            threads::turn();
-            self.release(&jobs);
-            jobs.into_iter()
-                .filter_map(|job| job.done)
-                .for_each(|done| done());
-        }
-    }
-
-    fn next_jobs(&self) -> Option<Vec<Job>> {
+    /// The jobs of the next frames. None where there are none to write yet, and it may not wait;
+    /// an empty list once the log is closed and everything is written.
+    fn next_jobs(&self, may_wait: bool) -> Option<Vec<Job>> {
         let mut state = self.shared.state.lock();
         loop {
             let must_write = state.synced_jobs > 0 || state.queued_bytes > UNSYNCED_BYTES_MAX;
             if must_write || state.closing {
                 break;
+            }
+            if !may_wait {
+                return None;
             }
             threads::idle();
             self.shared.work.wait(&mut state);
@@ -242,7 +265,7 @@ impl Writer {
             state.synced_jobs -= usize::from(job.done.is_some());
             jobs.push(job);
         }
-        (!jobs.is_empty()).then_some(jobs)
+        Some(jobs)
     }
 
     fn write_jobs(&mut self, jobs: &[Job]) -> Result<(), Abandoned> {
@@ -273,7 +296,7 @@ impl Writer {
                     .write_all_at(&self.frame.bytes, widen(position.offset))
             }),
         );
-        if self.options.sync {
+        if self.options.sync && !is_planted("wal-unsynced") {
             let started = Instant::now();
             self.must("sync", threads::on_disk(|| self.file.sync_data()));
             tell_if_slow(started.elapsed());
@@ -394,14 +417,6 @@ fn take_purged(segments: &mut BTreeMap<u64, Segment>, purged: u64) -> Vec<(u64, 
     taken
 }
 
-/// Lets nobody hand anything to a writer that has ended, for whatever reason.
-struct StopMark(Arc<Shared>);
-
-impl Drop for StopMark {
-    fn drop(&mut self) {
-        self.0.state.lock().stopped = true;
-    }
-}
 /// How long a sync may take before it is said. Source: etcd's warnSyncDuration.
 const SLOW_SYNC: Duration = Duration::from_secs(1);
 

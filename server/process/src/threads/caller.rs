@@ -84,11 +84,16 @@ impl<F: Future> Future for ForCaller<F> {
 }
 
 /// Runs blocking work on a thread for it. It is for whom the one is who asks: a panic in it ends
-/// the process, or, in work for a caller, is the handle's error.
+/// the process, or, in work for a caller, is the handle's error. On a simulator's stage it is done at
+/// once, on the calling thread.
 pub fn spawn_blocking<R: Send + 'static>(
     work: impl FnOnce() -> R + Send + 'static,
 ) -> JoinHandle<R> {
     let for_caller = is_for_caller();
+    if super::steps::is_on_stage() {
+        let done = work();
+        return tokio::spawn(async move { done });
+    }
     tokio::task::spawn_blocking(move || {
         let _scope = Scope::enter(for_caller);
         work()

@@ -13,6 +13,7 @@
 mod caller;
 mod panics;
 mod pulse;
+pub mod steps;
 #[cfg(test)]
 mod tests;
 mod watchdog;
@@ -27,7 +28,8 @@ pub use panics::end_process_on_panic;
 pub use pulse::{Pulse, STUCK_AFTER, beat, idle, on_disk, slow_disk, stuck, turn};
 pub use watchdog::Watchdog;
 
-/// Starts a thread, with a pulse of that name. A panic in it ends the process.
+/// Starts a thread, with a pulse of that name. A panic in it ends the process. On a simulator's stage it
+/// has ended when this returns: what goes on and on is started by [`steps::start`].
 ///
 /// # Errors
 /// The system has no thread to give.
@@ -36,10 +38,14 @@ pub fn spawn<R: Send + 'static>(
     work: impl FnOnce() -> R + Send + 'static,
 ) -> io::Result<JoinHandle<R>> {
     let pulse = Pulse::new(name);
-    Builder::new().name(name.to_owned()).spawn(move || {
+    let thread = Builder::new().name(name.to_owned()).spawn(move || {
         pulse::wear(pulse);
         work()
-    })
+    })?;
+    while steps::is_on_stage() && !thread.is_finished() {
+        std::thread::yield_now();
+    }
+    Ok(thread)
 }
 
 /// Starts a task that others rely on, on the runtime of the calling thread, for as long as that lasts.

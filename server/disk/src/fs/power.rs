@@ -1,0 +1,93 @@
+//! A power cut for tests: remembers what was written to files below a directory and not synced, so
+//! that a copy of the directory can be made into what a disk would hold. Like `faults` idle in a
+//! program that is built together with tests: one look at a flag.
+//!
+//! Names are not modelled: whatever creates, renames or removes one syncs its directory (F1).
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+/// Bytes that a disk writes whole or not at all.
+pub const SECTOR_BYTES: usize = 512;
+
+/// A write that was not synced.
+#[derive(Clone, Debug)]
+pub struct Unsynced {
+    /// The file.
+    pub path: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// What was there before.
+    pub before: Vec<u8>,
+}
+
+static IN_USE: AtomicBool = AtomicBool::new(false);
+static WATCHED: Mutex<Vec<(PathBuf, Vec<Unsynced>)>> = Mutex::new(Vec::new());
+
+/// Begins to remember what is not synced below a directory.
+pub fn watch(below: &Path) {
+    IN_USE.store(true, Ordering::Relaxed);
+    WATCHED.lock().push((below.to_path_buf(), Vec::new()));
+}
+
+/// Forgets the directory; what was not synced in it, in the order in which it was written.
+pub fn take(below: &Path) -> Vec<Unsynced> {
+    let mut watched = WATCHED.lock();
+    let at = watched.iter().position(|(dir, _)| dir == below);
+    at.map_or(Vec::new(), |at| watched.swap_remove(at).1)
+}
+
+fn with(path: &Path, tell: impl FnOnce(&mut Vec<Unsynced>)) {
+    if !IN_USE.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut watched = WATCHED.lock();
+    if let Some((_, unsynced)) = watched.iter_mut().find(|(dir, _)| path.starts_with(dir)) {
+        tell(unsynced);
+    }
+}
+
+/// So many bytes are about to be written.
+pub(super) fn writing(path: &Path, file: &File, offset: u64, bytes: usize) -> io::Result<()> {
+    let mut failed = None;
+    with(path, |unsynced| match held(file, offset, bytes) {
+        Ok(before) => unsynced.push(Unsynced {
+            path: path.to_path_buf(),
+            offset,
+            before,
+        }),
+        Err(error) => failed = Some(error),
+    });
+    failed.map_or(Ok(()), Err)
+}
+
+/// What a file holds from an offset on: fewer bytes where it ends before.
+fn held(file: &File, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
+    let mut before = vec![0; bytes];
+    let mut filled = 0;
+    while filled < bytes {
+        let at = offset + u64::try_from(filled).expect("it is in memory");
+        match file.read_at(&mut before[filled..], at)? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    before.truncate(filled);
+    Ok(before)
+}
+
+pub(super) fn synced(path: &Path) {
+    with(path, |unsynced| unsynced.retain(|write| write.path != path));
+}
+
+pub(super) fn renamed(from: &Path, to: &Path) {
+    with(from, |unsynced| {
+        let of_it = unsynced.iter_mut().filter(|write| write.path == from);
+        of_it.for_each(|write| write.path = to.to_path_buf());
+    });
+}
