@@ -116,6 +116,17 @@ charts: build e2e-tools ## Check the charts and their alerts, and that nothing g
 .PHONY: test
 test: build check unit charts one-member etcd-common backup cluster faults-ci kubernetes e2e ## What proves the product on one machine
 
+SEEDS ?= 200
+FIRST ?= 1
+
+.PHONY: sim
+sim: ## Whole members on one thread, in virtual time, under faults drawn from seeds (SEEDS=n FIRST=n)
+	@$(call timed,simulator,$(CARGO) test --release --workspace --test sim -- $(SEEDS) $(FIRST))
+
+.PHONY: sim-mutants
+sim-mutants: ## The simulator judged: it has to find every planted fault
+	@$(call timed,mutants,$(CARGO) test --release --workspace --features engram-sim/mutants --test sim -- mutants)
+
 CLIENTS_REPORT = docs/evidence/clients-$(shell date +%F).md
 
 .PHONY: clients

@@ -1,0 +1,114 @@
+//! The system calls through which time and randomness come, ours on the simulator's thread: clocks
+//! stand still but for what the simulator adds, a wait for events takes virtual time, and random bytes
+//! are the seed's. So whatever is linked, be it ours or a library, has no other clock.
+//!
+//! On every other thread they are the system's.
+
+use std::cell::Cell;
+
+use libc::{c_int, c_void, clockid_t, size_t, ssize_t, timespec};
+
+/// Virtual nanoseconds begin here, so that subtracting a while from them is no underflow.
+pub const EPOCH_NS: u64 = 1_000_000_000_000_000;
+/// The wall clock at that moment: seconds since 1970.
+const WALL_SECONDS: u64 = 1_790_000_000;
+const NS_A_SECOND: u64 = 1_000_000_000;
+const NS_A_MS: u64 = 1_000_000;
+
+thread_local! {
+    /// Virtual time; 0 where the thread is not a simulator's.
+    static NOW_NS: Cell<u64> = const { Cell::new(0) };
+    static RANDOM: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Begins virtual time on the calling thread.
+pub fn begin(seed: u64) {
+    NOW_NS.set(EPOCH_NS);
+    RANDOM.set(seed);
+}
+
+/// Gives the thread back to the system.
+pub fn end() {
+    NOW_NS.set(0);
+}
+
+/// Virtual time.
+pub fn now_ns() -> u64 {
+    NOW_NS.get()
+}
+
+/// Sets the clock of the member that runs next.
+pub fn set_now_ns(now: u64) {
+    NOW_NS.set(now);
+}
+
+/// The next number of a sequence: `splitmix64`.
+pub fn next_random(state: u64) -> (u64, u64) {
+    let state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (state, mixed ^ (mixed >> 31))
+}
+
+/// # Safety
+/// As the system's: `time` may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
+    let now = NOW_NS.get();
+    if now == 0 {
+        // SAFETY: the caller's arguments, handed on.
+        return unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) } as c_int;
+    }
+    let wall = match clock {
+        libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => WALL_SECONDS,
+        _ => 0,
+    };
+    // SAFETY: the caller says that it may be written to.
+    unsafe {
+        (*time).tv_sec = (now / NS_A_SECOND + wall) as libc::time_t;
+        (*time).tv_nsec = (now % NS_A_SECOND) as libc::c_long;
+    }
+    0
+}
+
+/// # Safety
+/// As the system's: `length` bytes from `buffer` on may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn getrandom(buffer: *mut c_void, length: size_t, flags: u32) -> ssize_t {
+    if NOW_NS.get() == 0 {
+        // SAFETY: the caller's arguments, handed on.
+        return unsafe { libc::syscall(libc::SYS_getrandom, buffer, length, flags) } as ssize_t;
+    }
+    for at in 0..length {
+        let (state, random) = next_random(RANDOM.get());
+        RANDOM.set(state);
+        // SAFETY: the caller says that so many bytes may be written to.
+        unsafe { buffer.cast::<u8>().add(at).write(random as u8) };
+    }
+    length as ssize_t
+}
+
+/// # Safety
+/// As the system's: `max` events from `events` on may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn epoll_wait(
+    epoll: c_int,
+    events: *mut libc::epoll_event,
+    max: c_int,
+    timeout_ms: c_int,
+) -> c_int {
+    let now = NOW_NS.get();
+    let wait = if now == 0 { timeout_ms } else { 0 };
+    let none = std::ptr::null::<c_void>();
+    // SAFETY: the caller's arguments, handed on; no set of signals is named.
+    let ready = unsafe { libc::syscall(libc::SYS_epoll_pwait, epoll, events, max, wait, none, 8) };
+    if now != 0 && ready == 0 {
+        assert!(
+            timeout_ms >= 0,
+            "a member waits for ever: it has no timer left"
+        );
+        NOW_NS.set(now + timeout_ms as u64 * NS_A_MS);
+    }
+    ready as c_int
+}
