@@ -114,7 +114,7 @@ charts: build e2e-tools ## Check the charts and their alerts, and that nothing g
 	@$(call timed,charts,charts/check.sh)
 
 .PHONY: test
-test: build check unit charts one-member etcd-common backup cluster faults-ci kubernetes e2e ## What proves the product on one machine
+test: build check unit sim charts one-member etcd-common backup cluster faults-ci kubernetes e2e ## What proves the product on one machine
 
 SEEDS ?= 200
 FIRST ?= 1

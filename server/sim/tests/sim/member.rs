@@ -246,21 +246,47 @@ fn tuned(log: wal::Options) -> wal::Options {
     }
 }
 
+/// Copies a directory as it is at one moment: RocksDB's own threads tidy up when they like to, so what
+/// they have changed meanwhile is copied again.
 fn copy_tree(from: &Path, to: &Path) {
-    std::fs::create_dir(to).expect("a directory of its own");
-    let mut entries: Vec<_> = std::fs::read_dir(from)
-        .expect("it is there")
-        .map(|entry| entry.expect("it can be listed").path())
-        .collect();
-    entries.sort();
-    for path in entries {
-        let target = to.join(path.file_name().expect("it has a name"));
-        if path.is_dir() {
-            copy_tree(&path, &target);
-        } else if !["RESERVE", "LOCK"].contains(&&*target.file_name().unwrap().to_string_lossy()) {
-            std::fs::copy(&path, &target).expect("it can be copied");
+    loop {
+        let before = files(from);
+        if copied(from, to).is_ok() && files(from) == before {
+            return;
+        }
+        std::fs::remove_dir_all(to).expect("it was made above");
+    }
+}
+
+/// The files below a directory and their lengths, but for RocksDB's own log.
+fn files(dir: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => found.extend(files(&entry.path())),
+            Ok(metadata) if entry.file_name() != "LOG" => {
+                found.push((entry.path(), metadata.len()))
+            }
+            _ => {}
         }
     }
+    found.sort();
+    found
+}
+
+fn copied(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let path = entry?.path();
+        let name = path.file_name().expect("it has a name");
+        let target = to.join(name);
+        if path.is_dir() {
+            copied(&path, &target)?;
+        } else if name != "RESERVE" && name != "LOCK" {
+            std::fs::copy(&path, &target)?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes from a copy what a disk without power need not have written: of each unsynced write nothing,
