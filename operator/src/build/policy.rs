@@ -10,12 +10,21 @@ use crate::api::EngramCluster;
 use super::names::{CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, cluster_labels, member_selector};
 use super::shaped;
 
-/// Holds evictions to the quorum of `voters` (or of those wanted, if they are more). None for one
-/// member: it would keep its node from ever being drained.
+/// Holds evictions to the quorum of `voters`, whatever `others` are ready beside them: members that do not
+/// vote. None for one member: it would keep its node from ever being drained.
 #[must_use]
-pub fn disruption_budget(cluster: &EngramCluster, voters: usize) -> Option<PodDisruptionBudget> {
+pub fn disruption_budget(
+    cluster: &EngramCluster,
+    voters: usize,
+    others: usize,
+) -> Option<PodDisruptionBudget> {
     let wanted = usize::try_from(cluster.spec.replicas).unwrap_or_default();
-    let voters = voters.max(wanted);
+    // One that is to become more is kept until there are. From then on it is the quorum of those there are:
+    // that of more would let nobody be restarted before there are more.
+    let voters = match voters {
+        0 | 1 => voters.max(wanted),
+        some => some,
+    };
     if !cluster.spec.pod_disruption_budget.enabled || voters < 2 || wanted == 0 {
         return None;
     }
@@ -25,7 +34,7 @@ pub fn disruption_budget(cluster: &EngramCluster, voters: usize) -> Option<PodDi
         "kind": "PodDisruptionBudget",
         "metadata": metadata(cluster, &names, &names.cluster),
         "spec": {
-            "minAvailable": voters / 2 + 1,
+            "minAvailable": voters / 2 + 1 + others,
             "selector": { "matchLabels": member_selector(&names.cluster) },
             // A member's readiness is also that of its quorum: what is not ready may still vote.
             "unhealthyPodEvictionPolicy": "IfHealthyBudget",

@@ -201,10 +201,12 @@ fn a_replacement_need_not_keep_away_from_whom_it_replaces() {
 
 #[test]
 fn evictions_are_held_to_the_quorum_and_one_member_may_be_drained() {
-    let minimum = |replicas: i32, voters| {
-        let budget = disruption_budget(&cluster(json!({ "replicas": replicas })), voters)?;
+    let with = |replicas: i32, voters, others| {
+        let cluster = cluster(json!({ "replicas": replicas }));
+        let budget = disruption_budget(&cluster, voters, others)?;
         Some(json!(budget)["spec"]["minAvailable"].as_u64())
     };
+    let minimum = |replicas, voters| with(replicas, voters, 0);
     assert_eq!(minimum(3, 3), Some(Some(2)));
     assert_eq!(
         minimum(3, 5),
@@ -212,6 +214,16 @@ fn evictions_are_held_to_the_quorum_and_one_member_may_be_drained() {
         "on the way down the larger one counts"
     );
     assert_eq!(minimum(5, 1), Some(Some(3)));
+    assert_eq!(
+        minimum(5, 3),
+        Some(Some(2)),
+        "on the way up one of those that vote may still be restarted"
+    );
+    assert_eq!(
+        with(5, 3, 1),
+        Some(Some(3)),
+        "a learner that is ready stands in for no voter"
+    );
     assert_eq!(minimum(1, 1), None);
     assert_eq!(minimum(0, 3), None);
 }

@@ -19,7 +19,8 @@ use crate::build::{self, Names};
 use super::owner::{Owner, owner, taken};
 use super::{Context, Error, apply, is_gone};
 
-/// Has them as they should be. `voters` is how many members vote now. The families of addresses that the
+/// Has them as they should be. `voters` is how many members vote now, `others` how many pods are ready of
+/// members that do not. The families of addresses that the
 /// Services have, where they were looked at.
 ///
 /// # Errors
@@ -27,12 +28,12 @@ use super::{Context, Error, apply, is_gone};
 pub(super) async fn ensure(
     context: &Context,
     cluster: &EngramCluster,
-    voters: usize,
+    (voters, others): (usize, usize),
 ) -> Result<Option<Vec<String>>, Error> {
     let name = Names::of(cluster).cluster;
     let (peers, clients) = (build::peer_service(cluster), build::client_service(cluster));
     let policy = build::network_policy(cluster, &context.settings.namespace);
-    let budget = build::disruption_budget(cluster, voters);
+    let budget = build::disruption_budget(cluster, voters, others);
     let form = json!([peers, clients, policy, budget]).to_string();
     let uid = cluster.uid().unwrap_or_default();
     if context.is_in_order("children", &uid, &form) {

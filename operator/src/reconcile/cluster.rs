@@ -16,7 +16,7 @@ use crate::api::{
     UpdateStrategy, parse_duration,
 };
 use crate::observe::{Sight, observe};
-use crate::plan::{Wanted, plan};
+use crate::plan::{Member, Observed, PodState, Wanted, plan};
 
 use super::certificates::{self, Certificates};
 use super::{
@@ -174,9 +174,8 @@ async fn pass(
     let children = match deleting {
         true => Ok(None),
         false => {
-            let roster = sight.observed.roster.as_ref();
-            let voters = roster.map_or(0, |roster| roster.voters().count());
-            children::ensure(context, cluster, voters).await
+            let votes = votes(&sight.observed);
+            children::ensure(context, cluster, votes).await
         }
     };
     if let Ok(Some(families)) = &children {
@@ -220,6 +219,27 @@ async fn pass(
             over,
         }),
     }
+}
+
+/// How many vote, and how many pods are ready of members that do not.
+fn votes(seen: &Observed) -> (usize, usize) {
+    let Some(roster) = &seen.roster else {
+        return (0, 0);
+    };
+    let votes = |name: &str| roster.of(name).is_some_and(|entry| !entry.learner);
+    let idle = seen.members.iter();
+    let idle = idle.filter(|member| !votes(&member.name) && has_ready_pod(member));
+    (roster.voters().count(), idle.count())
+}
+
+fn has_ready_pod(member: &Member) -> bool {
+    let state = member.pod.as_ref().map(|pod| &pod.state);
+    matches!(
+        state,
+        Some(PodState::Running {
+            ready_since: Some(_)
+        })
+    )
 }
 
 /// Says once that another cluster answers: until the condition says otherwise it is known.

@@ -329,12 +329,21 @@ impl World {
     /// Whether one more pod that is ready may be evicted.
     pub(super) fn budget_allows(&self, name: &str) -> bool {
         let voters = self.raft.as_ref().map_or(0, |raft| raft.voters().count());
-        let voters = voters.max(self.wanted.replicas);
+        let voters = match voters {
+            0 | 1 => voters.max(self.wanted.replicas),
+            some => some,
+        };
         if voters < 2 || self.wanted.replicas == 0 {
             return true;
         }
         let ready = |pod: &&Pod| matches!(pod.life, Life::Running { ready: Some(_), .. });
-        let count = self.pods.values().filter(ready).count();
+        let votes = |name: &str| {
+            let peer = self.raft.as_ref().and_then(|raft| raft.of(name));
+            peer.is_some_and(|peer| !peer.learner)
+        };
+        // What does not vote is wanted on top.
+        let pods = self.pods.iter().filter(|(name, _)| votes(name));
+        let count = pods.filter(|(_, pod)| ready(pod)).count();
         let own = self.pods.get(name).is_some_and(|pod| ready(&pod));
         if !own {
             return count > voters / 2;
