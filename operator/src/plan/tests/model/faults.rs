@@ -323,19 +323,22 @@ impl World {
             }
         }
         let wanted = self.dice.pick(&[1, 3, 5]).expect("one of them");
+        let changed = self.dice.one_in(2) || !self.template.1;
+        let current = self.template.0 + u32::from(changed);
+        // Where people restart members, they have: what has ended by itself is the operator's.
+        if !self.wanted.rolling {
+            let pods = self.pods.values_mut();
+            let theirs = pods.filter(|pod| !matches!(pod.life, Life::Over { .. }));
+            theirs.for_each(|pod| pod.template = current);
+        }
         self.wanted = super::Wanted {
             replicas: wanted,
             paused: false,
-            rolling: true,
             healing: true,
             min_ready: Duration::ZERO,
             ..self.wanted.clone()
         };
-        let changed = self.dice.one_in(2);
-        self.template = (
-            self.template.0 + u32::from(!self.template.1 || changed),
-            true,
-        );
+        self.template = (current, true);
         (self.learners_stall, self.lacking, self.outage) = (false, false, 0);
         self.foreign = None;
         // Members that are being replaced need a place as well.
