@@ -9,7 +9,7 @@ use kube::api::{ListParams, LogParams};
 
 use engram_operator::api::{
     EngramBackup, EngramBackupSchedule, EngramBackupStore, EngramCluster, EngramMember,
-    EngramOperation, EngramRestore,
+    EngramOperation, EngramRestore, EngramRole, EngramUser,
 };
 
 use super::{Failure, Kube};
@@ -53,6 +53,8 @@ pub(super) async fn report(
     list::<EngramBackupSchedule>(kube, &directory, "schedules", &all).await?;
     list::<EngramRestore>(kube, &directory, "restores", &all).await?;
     list::<EngramOperation>(kube, &directory, "operations", &all).await?;
+    list::<EngramUser>(kube, &directory, "users", &all).await?;
+    list::<EngramRole>(kube, &directory, "roles", &all).await?;
     list::<PersistentVolumeClaim>(kube, &directory, "claims", &labelled).await?;
     list::<PodDisruptionBudget>(kube, &directory, "budgets", &labelled).await?;
     list::<Event>(kube, &directory, "events", &all).await?;

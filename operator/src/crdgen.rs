@@ -18,6 +18,8 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         api::EngramBackupSchedule::crd(),
         api::EngramRestore::crd(),
         api::EngramOperation::crd(),
+        api::EngramUser::crd(),
+        api::EngramRole::crd(),
     ]
 }
 

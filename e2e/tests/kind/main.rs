@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use runner::Stage::{Own, Shared};
 use runner::Story;
 
-const STORIES: [Story; 12] = [
+const STORIES: [Story; 13] = [
     Story {
         name: "ci::kubernetes_on_engram",
         stage: Own(ci::kubernetes_on_engram::tell),
@@ -35,6 +35,10 @@ const STORIES: [Story; 12] = [
     Story {
         name: "full::certificates_from_secrets",
         stage: Shared(full::certificates::from_secrets),
+    },
+    Story {
+        name: "full::access",
+        stage: Shared(full::access::tell),
     },
     Story {
         name: "full::operator_killed",

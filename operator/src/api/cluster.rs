@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::auth::Auth;
 use super::cluster_status::EngramClusterStatus;
 use super::parts::{
     ClientService, Config, LocalRef, NetworkPolicySpec, PodDisruptionBudgetSpec, PodTemplate,
@@ -36,6 +37,8 @@ use super::tls::Tls;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
+    validation = Rule::new("!self.auth.enabled || self.tls.client.mode != 'Disabled'")
+        .message("auth needs TLS for clients: the operator is known by its certificate, and passwords are not for everybody on the way"),
     validation = Rule::new("has(self.bootstrap) == has(oldSelf.bootstrap)")
         .message("bootstrap says where the data came from: it can neither be added nor taken away"),
 )]
@@ -69,6 +72,9 @@ pub struct EngramClusterSpec {
     /// How connections are secured.
     #[serde(default)]
     pub tls: Tls,
+    /// Whether clients say who they are.
+    #[serde(default)]
+    pub auth: Auth,
     /// Where the first member's data comes from. Unset: an empty cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self == oldSelf").message("bootstrap cannot be changed: it was acted on when the cluster was made"))]

@@ -62,6 +62,9 @@ pub struct EngramClusterStatus {
     /// Alarms that are raised, as `NOSPACE demo-2`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<String>,
+    /// Whether the operator has turned authentication on.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub auth_enabled: bool,
     /// Certificates and when they end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<CertificateStatus>,

@@ -172,6 +172,8 @@ words! {
         Planned,
         /// What is to be done has to be confirmed.
         WaitingForConfirmation,
+        /// The cluster's specification does not ask for authentication.
+        AuthDisabled,
         /// The target exists already.
         AlreadyExists,
     }

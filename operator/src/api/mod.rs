@@ -3,6 +3,9 @@
 //! Rules live here as CEL and as schema defaults, so that the API server refuses what cannot work:
 //! there is no webhook. Only what the operator does is a field.
 
+// Every column says its type, as often as there are columns.
+#[allow(clippy::duplicated_attributes)]
+mod auth;
 mod backup;
 mod cluster;
 mod cluster_status;
@@ -21,6 +24,10 @@ mod store;
 mod tests;
 mod tls;
 
+pub use auth::{
+    Auth, EngramRole, EngramRoleSpec, EngramRoleStatus, EngramUser, EngramUserSpec,
+    EngramUserStatus, KeyAccess, OPERATOR_USER, Permission, ROOT, SecretKeyRef,
+};
 pub use backup::{BackupPhase, DeletionPolicy, EngramBackup, EngramBackupSpec, EngramBackupStatus};
 pub use cluster::{
     Bootstrap, EngramCluster, EngramClusterSpec, Healing, ImagePullPolicy, Maintenance, Recovery,
@@ -69,6 +76,8 @@ pub const CLUSTER_FINALIZER: &str = "engram.dev/cluster";
 pub const BACKUP_FINALIZER: &str = "engram.dev/backup";
 /// On stores of such backups: a store goes after the backups that are deleted together with it.
 pub const STORE_FINALIZER: &str = "engram.dev/store";
+/// On users and roles with the deletion policy `Delete`: they go from the cluster first.
+pub const ACCESS_FINALIZER: &str = "engram.dev/access";
 /// On clusters: the installation of the operator that is to look after it, as `NAMESPACE/NAME`.
 pub const HOLDER_ANNOTATION: &str = "engram.dev/operator";
 /// On clusters: their generation as the value has what was changed in it taken back.

@@ -68,6 +68,61 @@ fn clusters_that_cannot_work_are_refused_with_advice() {
 }
 
 #[test]
+fn users_and_roles_are_whose_they_are_and_none_of_the_operators() {
+    let user = |name: &str, more: Value| -> EngramUser {
+        let mut spec = json!({ "clusterRef": { "name": "demo" } });
+        let more = more.as_object().unwrap().clone();
+        spec.as_object_mut().unwrap().extend(more);
+        object("EngramUser", name, &spec)
+    };
+    assert_eq!(
+        said(user("app", json!({ "roles": ["root"] })).validate_cel()),
+        ""
+    );
+    for refused in [
+        user("root", json!({})),
+        user("engram-operator", json!({})),
+        user("app", json!({ "name": "root" })),
+    ] {
+        let text = said(refused.validate_cel());
+        assert!(text.contains("the operator's own users"), "{text:?}");
+    }
+    let both = json!({ "withoutPassword": true, "passwordSecretRef": { "name": "s" } });
+    let text = said(user("app", both).validate_cel());
+    assert!(text.contains("no passwordSecretRef"), "{text:?}");
+    let change = |before: Value, after: Value| {
+        said(user("app", after).validate_cel_update(&user("app", before)))
+    };
+    assert_eq!(
+        change(json!({ "roles": ["a"] }), json!({ "roles": ["b"] })),
+        ""
+    );
+    let text = change(json!({}), json!({ "name": "other" }));
+    assert!(text.contains("make another one"), "{text:?}");
+    let text = change(json!({}), json!({ "withoutPassword": true }));
+    assert!(
+        text.contains("withoutPassword cannot be changed"),
+        "{text:?}"
+    );
+    let role = |permission: Value| {
+        let spec = json!({ "clusterRef": { "name": "demo" }, "permissions": [permission] });
+        said(object::<EngramRole>("EngramRole", "app", &spec).validate_cel())
+    };
+    assert_eq!(role(json!({ "access": "Read", "prefix": "" })), "");
+    assert_eq!(
+        role(json!({ "access": "Read", "key": "a", "rangeEnd": "b" })),
+        ""
+    );
+    let text = role(json!({ "access": "Read" }));
+    assert!(text.contains("exactly one of key and prefix"), "{text:?}");
+    let text = role(json!({ "access": "Read", "prefix": "a", "rangeEnd": "b" }));
+    assert!(text.contains("rangeEnd goes with key"), "{text:?}");
+    let plain = json!({ "auth": { "enabled": true }, "tls": { "client": { "mode": "Disabled" } } });
+    let text = said(cluster("demo", &plain).validate_cel());
+    assert!(text.contains("auth needs TLS"), "{text:?}");
+}
+
+#[test]
 fn what_cannot_change_is_held() {
     let change = |before: Value, after: Value| {
         said(cluster("demo", &after).validate_cel_update(&cluster("demo", &before)))

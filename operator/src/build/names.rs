@@ -27,6 +27,8 @@ pub struct Names {
     peer_mode: TlsMode,
     client_secret: Option<String>,
     peer_secret: Option<String>,
+    /// Whether clients say who they are, or did.
+    auth: bool,
 }
 
 impl Names {
@@ -41,6 +43,7 @@ impl Names {
             peer_mode: tls.peer.mode,
             client_secret: tls.client.secret_name.clone(),
             peer_secret: tls.peer.secret_name.clone(),
+            auth: asks_who(cluster),
         }
     }
 
@@ -135,6 +138,24 @@ impl Names {
         }
     }
 
+    /// The Secret with what the operator and its pods show members; none without TLS. Where clients say who
+    /// they are it is its own: it may do everything.
+    #[must_use]
+    pub fn operator_secret(&self) -> Option<String> {
+        match self.client_mode {
+            TlsMode::SelfSigned | TlsMode::CertManager if self.auth => {
+                Some(format!("{}-operator-tls", self.cluster))
+            }
+            _ => self.client_secret(),
+        }
+    }
+
+    /// The Secret with root's password, where the specification names none.
+    #[must_use]
+    pub fn root_secret(&self) -> String {
+        format!("{}-root", self.cluster)
+    }
+
     /// The Secret with what members show each other; none without TLS.
     #[must_use]
     pub fn peer_secret(&self) -> Option<String> {
@@ -158,6 +179,15 @@ impl Names {
     pub fn peer_authority(&self) -> String {
         format!("{}-peer-ca", self.cluster)
     }
+}
+
+/// Whether a cluster's clients are to say who they are, or still have to.
+fn asks_who(cluster: &EngramCluster) -> bool {
+    let still = cluster
+        .status
+        .as_ref()
+        .is_some_and(|status| status.auth_enabled);
+    cluster.spec.auth.enabled || still
 }
 
 fn scheme(mode: TlsMode) -> &'static str {

@@ -200,6 +200,36 @@ fn a_replacement_need_not_keep_away_from_whom_it_replaces() {
 }
 
 #[test]
+fn the_operator_shows_what_is_its_own_as_long_as_clients_are_asked_who_they_are() {
+    let shown = |spec: serde_json::Value, on: bool| {
+        let mut cluster = cluster(spec);
+        let status = crate::api::EngramClusterStatus {
+            auth_enabled: on,
+            ..crate::api::EngramClusterStatus::default()
+        };
+        cluster.status = Some(status);
+        Names::of(&cluster).operator_secret()
+    };
+    let auth = |enabled: bool| json!({ "auth": { "enabled": enabled } });
+    assert_eq!(
+        shown(auth(false), false).as_deref(),
+        Some("demo-client-tls")
+    );
+    assert_eq!(
+        shown(auth(true), false).as_deref(),
+        Some("demo-operator-tls")
+    );
+    // Not turned off yet.
+    assert_eq!(
+        shown(auth(false), true).as_deref(),
+        Some("demo-operator-tls")
+    );
+    let own = json!({ "mode": "Secret", "secretName": "mine" });
+    let own = json!({ "auth": { "enabled": true }, "tls": { "client": own } });
+    assert_eq!(shown(own, true).as_deref(), Some("mine"));
+}
+
+#[test]
 fn evictions_are_held_to_the_quorum_and_one_member_may_be_drained() {
     let with = |replicas: i32, voters, others| {
         let cluster = cluster(json!({ "replicas": replicas }));

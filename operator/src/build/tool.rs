@@ -64,7 +64,7 @@ pub fn tool_pod(tool: &Tool<'_>) -> Pod {
     let secret = tool
         .cluster
         .filter(|_| tool.job.speaks())
-        .and_then(|cluster| Names::of(cluster).client_secret());
+        .and_then(|cluster| Names::of(cluster).operator_secret());
     if let Some(secret) = secret {
         command.push(format!("--cacert={TLS}/ca.crt"));
         command.push(format!("--cert={TLS}/tls.crt"));

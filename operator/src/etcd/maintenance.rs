@@ -5,7 +5,7 @@ use std::time::Duration;
 use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::kv_client::KvClient;
 
-use super::{CALL_LIMIT, EtcdError, MemberClient, refused, timed};
+use super::{CALL_LIMIT, EtcdError, MemberClient, refused};
 
 /// What works through the whole data.
 const LONG_LIMIT: Duration = Duration::from_secs(600);
@@ -16,7 +16,7 @@ impl MemberClient {
     /// # Errors
     /// It did not answer.
     pub async fn alarms(&self) -> Result<Vec<(i32, u64)>, EtcdError> {
-        let request = timed(pb::AlarmRequest::default(), CALL_LIMIT);
+        let request = self.timed(pb::AlarmRequest::default(), CALL_LIMIT);
         let answer = self
             .maintenance()
             .alarm(request)
@@ -40,7 +40,7 @@ impl MemberClient {
             member_id: member,
             alarm: pb::AlarmType::Nospace as i32,
         };
-        let request = timed(request, CALL_LIMIT);
+        let request = self.timed(request, CALL_LIMIT);
         self.maintenance()
             .alarm(request)
             .await
@@ -53,7 +53,7 @@ impl MemberClient {
     /// # Errors
     /// The cluster refused: the revision is compacted already, or in the future.
     pub async fn compact(&self, revision: i64) -> Result<(), EtcdError> {
-        let request = timed(
+        let request = self.timed(
             pb::CompactionRequest {
                 revision,
                 physical: true,
@@ -73,7 +73,7 @@ impl MemberClient {
     /// It failed.
     pub async fn defragment(&self) -> Result<u64, EtcdError> {
         let before = self.status().await?.db_size;
-        let request = timed(pb::DefragmentRequest::default(), LONG_LIMIT);
+        let request = self.timed(pb::DefragmentRequest::default(), LONG_LIMIT);
         self.maintenance()
             .defragment(request)
             .await

@@ -1,6 +1,7 @@
 //! What the operator asks of members, in etcd's own API. Each call is bounded in time; none is
 //! sent twice.
 
+mod access;
 mod connector;
 mod maintenance;
 
@@ -11,8 +12,10 @@ use std::time::Duration;
 use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::cluster_client::ClusterClient;
 use engram_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, Endpoint};
 
+pub use access::{Grant, Shown};
 use connector::Connector;
 
 /// Connecting and handshake.
@@ -57,6 +60,8 @@ impl TlsClient {
 #[derive(Clone)]
 pub struct MemberClient {
     channel: Channel,
+    /// Who calls, where that is not said by a certificate.
+    token: Option<AsciiMetadataValue>,
 }
 
 /// A member's own account of itself.
@@ -93,17 +98,25 @@ pub struct Listed {
     pub learner: bool,
 }
 
+/// What a cluster says to whom it does not know, or who may not.
+const DENIALS: [&str; 3] = ["permission denied", "user name", "invalid auth token"];
+
+impl EtcdError {
+    /// Whether it was refused for who asked.
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        match self {
+            Self::Refused { message, .. } => DENIALS.iter().any(|words| message.contains(words)),
+            Self::Connect(..) | Self::Tls(_) => false,
+        }
+    }
+}
+
 fn refused(what: &'static str) -> impl Fn(tonic::Status) -> EtcdError {
     move |status| EtcdError::Refused {
         what,
         message: status.message().to_owned(),
     }
-}
-
-fn timed<T>(message: T, limit: Duration) -> tonic::Request<T> {
-    let mut request = tonic::Request::new(message);
-    request.set_timeout(limit);
-    request
 }
 
 impl MemberClient {
@@ -127,7 +140,19 @@ impl MemberClient {
             Ok(Err(error)) => return Err(failed(chain(&error))),
             Err(_) => return Err(failed("no answer in time".into())),
         };
-        Ok(Self { channel })
+        Ok(Self {
+            channel,
+            token: None,
+        })
+    }
+
+    fn timed<T>(&self, message: T, limit: Duration) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        request.set_timeout(limit);
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("token", token.clone());
+        }
+        request
     }
 
     fn maintenance(&self) -> MaintenanceClient<Channel> {
@@ -143,7 +168,7 @@ impl MemberClient {
     /// # Errors
     /// It did not answer.
     pub async fn status(&self) -> Result<Status, EtcdError> {
-        let request = timed(pb::StatusRequest::default(), CALL_LIMIT);
+        let request = self.timed(pb::StatusRequest::default(), CALL_LIMIT);
         let answer = self
             .maintenance()
             .status(request)
@@ -169,7 +194,7 @@ impl MemberClient {
     /// # Errors
     /// No quorum answered.
     pub async fn members(&self) -> Result<Vec<Listed>, EtcdError> {
-        let request = timed(pb::MemberListRequest { linearizable: true }, CALL_LIMIT);
+        let request = self.timed(pb::MemberListRequest { linearizable: true }, CALL_LIMIT);
         let answer = self
             .cluster()
             .member_list(request)
@@ -197,7 +222,7 @@ impl MemberClient {
             peer_ur_ls: vec![peer_url.to_owned()],
             is_learner: true,
         };
-        let request = timed(request, CALL_LIMIT);
+        let request = self.timed(request, CALL_LIMIT);
         self.cluster()
             .member_add(request)
             .await
@@ -210,7 +235,7 @@ impl MemberClient {
     /// # Errors
     /// It has not caught up, or the cluster refused.
     pub async fn promote(&self, id: u64) -> Result<(), EtcdError> {
-        let request = timed(pb::MemberPromoteRequest { id }, CALL_LIMIT);
+        let request = self.timed(pb::MemberPromoteRequest { id }, CALL_LIMIT);
         self.cluster()
             .member_promote(request)
             .await
@@ -223,7 +248,7 @@ impl MemberClient {
     /// # Errors
     /// The cluster refused.
     pub async fn remove(&self, id: u64) -> Result<(), EtcdError> {
-        let request = timed(pb::MemberRemoveRequest { id }, CALL_LIMIT);
+        let request = self.timed(pb::MemberRemoveRequest { id }, CALL_LIMIT);
         self.cluster()
             .member_remove(request)
             .await
@@ -236,7 +261,7 @@ impl MemberClient {
     /// # Errors
     /// It does not lead, or the other one did not take over.
     pub async fn move_leader(&self, to: u64) -> Result<(), EtcdError> {
-        let request = timed(pb::MoveLeaderRequest { target_id: to }, CALL_LIMIT);
+        let request = self.timed(pb::MoveLeaderRequest { target_id: to }, CALL_LIMIT);
         self.maintenance()
             .move_leader(request)
             .await

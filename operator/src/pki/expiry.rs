@@ -1,4 +1,4 @@
-//! When a certificate ends: just enough DER to find it. Nothing is verified here, and reading is
+//! When a certificate ends, and whose it is: just enough DER to find it. Nothing is verified here, and reading is
 //! bounded by the input.
 
 use k8s_openapi::jiff::civil::DateTime;
@@ -10,12 +10,45 @@ const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
+/// 2.5.4.3
+const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 
 /// When the first certificate of a PEM text ends, in seconds since 1970.
 #[must_use]
 pub fn not_after(pem: &[u8]) -> Option<i64> {
     let certificate = CertificateDer::pem_slice_iter(pem).next()?.ok()?;
-    let (_, certificate, _) = element(&certificate)?;
+    let (tag, validity, _) = element(from_validity(&certificate)?)?;
+    if tag != SEQUENCE {
+        return None;
+    }
+    let (_, _, after) = element(validity)?;
+    let (tag, time, _) = element(after)?;
+    read_time(tag, std::str::from_utf8(time).ok()?)
+}
+
+/// The common name of the first certificate of a PEM text: the last one, as servers read it.
+#[must_use]
+pub fn common_name(pem: &[u8]) -> Option<String> {
+    let certificate = CertificateDer::pem_slice_iter(pem).next()?.ok()?;
+    let (_, _, rest) = element(from_validity(&certificate)?)?;
+    let (_, mut names, _) = element(rest)?;
+    let mut found = None;
+    while !names.is_empty() {
+        let (_, set, after) = element(names)?;
+        let (_, pair, _) = element(set)?;
+        let (_, kind, value) = element(pair)?;
+        if kind == COMMON_NAME {
+            found = Some(element(value)?.1);
+        }
+        names = after;
+    }
+    let name = std::str::from_utf8(found?).ok()?;
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// What of a certificate begins with how long it is good.
+fn from_validity(certificate: &[u8]) -> Option<&[u8]> {
+    let (_, certificate, _) = element(certificate)?;
     let (_, mut rest, _) = element(certificate)?;
     let (tag, _, after) = element(rest)?;
     if tag == VERSION {
@@ -25,13 +58,7 @@ pub fn not_after(pem: &[u8]) -> Option<i64> {
     for _ in 0..3 {
         rest = element(rest)?.2;
     }
-    let (tag, validity, _) = element(rest)?;
-    if tag != SEQUENCE {
-        return None;
-    }
-    let (_, _, after) = element(validity)?;
-    let (tag, time, _) = element(after)?;
-    read_time(tag, std::str::from_utf8(time).ok()?)
+    Some(rest)
 }
 
 fn read_time(tag: u8, text: &str) -> Option<i64> {

@@ -11,7 +11,7 @@ mod ring;
 #[cfg(test)]
 mod tests;
 
-pub use expiry::not_after;
+pub use expiry::{common_name, not_after};
 pub use leaf::{LeafRequest, renew_leaf};
 pub use ring::{Ring, renew_ring, replace_lost_ring};
 

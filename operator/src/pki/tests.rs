@@ -52,6 +52,23 @@ fn what_is_made_is_trusted_and_ends_when_it_says() {
 }
 
 #[test]
+fn whose_a_certificate_is_can_be_read() {
+    let now = 1_800_000_000;
+    let ring = renew_ring(&Files::new(), NAME, 1000 * DAY, now).unwrap();
+    let mut request = request(90 * DAY);
+    request.name = "engram-operator".into();
+    let leaf = renew_leaf(&Files::new(), &ring, NAME, &request, now).unwrap();
+    let name = common_name(&leaf["tls.crt"]);
+    assert_eq!(name.as_deref(), Some("engram-operator"));
+    for garbage in [
+        &b""[..],
+        b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
+    ] {
+        assert_eq!(common_name(garbage), None);
+    }
+}
+
+#[test]
 fn nothing_changes_until_it_is_due() {
     let now = 1_800_000_000;
     let ring = renew_ring(&Files::new(), NAME, 1000 * DAY, now).unwrap();

@@ -13,10 +13,14 @@ use kube::core::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 
-use crate::api::{CertificateStatus, EngramCluster, Reason, TlsMode, TlsSide, parse_duration};
+use crate::api::{
+    CertificateStatus, EngramCluster, OPERATOR_USER, Reason, TlsMode, TlsSide, parse_duration,
+};
 use crate::build::{Names, cluster_labels};
 use crate::etcd::TlsClient;
-use crate::pki::{Files, LeafRequest, Ring, not_after, renew_leaf, renew_ring, replace_lost_ring};
+use crate::pki::{
+    Files, LeafRequest, Ring, common_name, not_after, renew_leaf, renew_ring, replace_lost_ring,
+};
 
 use super::owner::{Owner, owner, taken};
 use super::{Context, Error, apply, now};
@@ -46,9 +50,10 @@ struct Found {
 /// the members before goes on as before.
 pub(super) async fn ensure(context: &Context, cluster: &EngramCluster) -> Certificates {
     let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
-    let form = json!(cluster.spec.tls).to_string();
+    let names = Names::of(cluster);
+    let form = json!([cluster.spec.tls, names.operator_secret()]).to_string();
     let client = context.last_client(uid);
-    let known = client.is_some() || Names::of(cluster).client_secret().is_none();
+    let known = client.is_some() || names.client_secret().is_none();
     if known && context.is_in_order("certificates", uid, &form) {
         let status = cluster.status.as_ref();
         return Certificates {
@@ -84,7 +89,7 @@ fn speech(
     cluster: &EngramCluster,
     found: &Found,
 ) -> Result<Option<TlsClient>, Error> {
-    let own = Names::of(cluster).client_secret();
+    let own = Names::of(cluster).operator_secret();
     let own = found
         .leaves
         .iter()
@@ -150,10 +155,14 @@ async fn clients(
     let nobody = TlsSide::default();
     let server = request(&names, "server", side, (true, true), lifetime);
     let client = request(&names, "client", &nobody, (false, true), lifetime);
-    let pairs = [
+    let mut pairs = vec![
         (names.client_secret(), client),
         (names.server_secret(), server),
     ];
+    if names.operator_secret() != names.client_secret() {
+        let own = named(OPERATOR_USER, lifetime);
+        pairs.push((names.operator_secret(), own));
+    }
     if side.mode == TlsMode::CertManager {
         for (secret, request) in pairs {
             let secret = secret.unwrap_or_default();
@@ -203,6 +212,67 @@ fn seconds(text: &str) -> Result<i64, Error> {
     let read = parse_duration(text);
     let read = read.map_err(|error| Error::input(Reason::InvalidSpec, error.to_string()))?;
     Ok(i64::try_from(read.max(LIFETIME_MIN).as_secs()).unwrap_or(i64::MAX / 4))
+}
+
+/// What a client shows who is a user by its name.
+fn named(name: &str, lifetime: i64) -> LeafRequest {
+    LeafRequest {
+        name: name.to_owned(),
+        hosts: Vec::new(),
+        server: false,
+        client: true,
+        lifetime,
+    }
+}
+
+/// A user's certificate brought up to date, by who signs for a cluster's clients; nothing where that is not
+/// the operator.
+///
+/// # Errors
+/// The authority cannot be read.
+pub(super) async fn of_user(
+    context: &Context,
+    cluster: &EngramCluster,
+    user: &str,
+    before: &Files,
+) -> Result<Option<Files>, Error> {
+    if cluster.spec.tls.client.mode != TlsMode::SelfSigned {
+        return Ok(None);
+    }
+    let names = Names::of(cluster);
+    let authority = names.client_authority();
+    let Some(files) = read(context, cluster, &authority).await? else {
+        let message = format!("Secret {authority} is not there yet");
+        return Err(Error::NotNow(message));
+    };
+    let lifetime = seconds(&cluster.spec.tls.authority_lifetime)?;
+    let name = format!("{} clients", names.cluster);
+    // As it is: the cluster's own passes renew it.
+    let ring = renew_ring(&files, &name, lifetime, now().as_second())?;
+    let request = named(user, seconds(&cluster.spec.tls.certificate_lifetime)?);
+    let after = renew_leaf(before, &ring, &name, &request, now().as_second())?;
+    Ok(Some(after))
+}
+
+/// The common name of what the operator shows members: the user that it is there.
+///
+/// # Errors
+/// The Secret is not there, or has no certificate with a common name.
+pub(super) async fn own_name(context: &Context, cluster: &EngramCluster) -> Result<String, Error> {
+    let names = Names::of(cluster);
+    if names.operator_secret() != names.client_secret() {
+        return Ok(OPERATOR_USER.to_owned());
+    }
+    let secret = names.client_secret().unwrap_or_default();
+    let files = users_own(context, &names.namespace, &secret).await?;
+    let name = files.get("tls.crt").and_then(|pem| common_name(pem));
+    name.ok_or_else(|| {
+        let message = format!(
+            "the certificate in Secret {secret} has no common name: with authentication the operator is the user \
+             of that name"
+        );
+        Error::input(Reason::CertificateInvalid, message)
+    })
 }
 
 fn request(

@@ -20,8 +20,8 @@ use crate::plan::{Member, Observed, PodState, Wanted, plan};
 
 use super::certificates::{self, Certificates};
 use super::{
-    Context, Error, Version, children, claims, cluster_status, is_conflict, labels, maintenance,
-    member_status, restore, set_finalizer, write_cluster_status,
+    Context, Error, Version, access, children, claims, cluster_status, is_conflict, labels,
+    maintenance, member_status, restore, set_finalizer, write_cluster_status,
 };
 
 /// How often a cluster that is another operator's is looked at.
@@ -192,6 +192,10 @@ async fn pass(
     let mut failure = done.failure.or(claims.err()).or(labels.err());
     failure = failure.or(children.err());
     failure = failure.or(told.err());
+    if !deleting {
+        let access = access::settle(context, cluster, version, &sight, status).await;
+        failure = failure.or(access.err());
+    }
     if let (Some(why), Some(progress)) = (done.waits, planned.progress.as_mut()) {
         progress.message = why;
     }

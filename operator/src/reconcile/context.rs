@@ -11,7 +11,7 @@ use kube::{Client, Resource};
 use crate::api::EngramCluster;
 use crate::apiserver::Clients;
 use crate::build::Names;
-use crate::etcd::TlsClient;
+use crate::etcd::{MemberClient, TlsClient};
 use crate::pulse::Pulse;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
@@ -24,6 +24,8 @@ use super::turns::Turns;
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// How long what was found in order, and decides nothing, is not looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// How long a password that was right is not shown again: members work for that.
+const KNOWN_FOR: Duration = Duration::from_secs(600);
 /// The longest.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
@@ -80,6 +82,9 @@ pub struct Context {
     /// How members of a cluster were spoken to last, by its UID: a Secret that is missing keeps nobody
     /// from being healed. An entry goes with the cluster.
     clients: Mutex<HashMap<String, TlsClient>>,
+    /// A member of a cluster with authentication that serves, by the cluster's UID, for its users and roles.
+    /// An entry goes with the cluster, or with its quorum.
+    speakers: Mutex<HashMap<String, MemberClient>>,
 }
 
 impl Context {
@@ -108,6 +113,7 @@ impl Context {
             rooms: Mutex::default(),
             in_order: Mutex::default(),
             clients: Mutex::default(),
+            speakers: Mutex::default(),
         }
     }
 
@@ -236,6 +242,40 @@ impl Context {
         held(&self.in_order).clear();
     }
 
+    /// Whether something of an object was found so in this form not long ago, where looking costs members work.
+    pub(super) fn is_known(&self, what: &'static str, uid: &str, form: &str) -> bool {
+        let all = held(&self.in_order);
+        let last = all.get(&(what, uid.to_owned()));
+        last.is_some_and(|(last, when)| last == form && when.elapsed() < KNOWN_FOR)
+    }
+
+    /// It is; where it was known already, that grows no younger.
+    pub(super) fn now_known(&self, what: &'static str, uid: &str, form: &str) {
+        if !self.is_known(what, uid, form) {
+            self.found_in_order(what, uid, form);
+        }
+    }
+
+    /// Forgets an object that is gone.
+    pub(super) fn forget_object(&self, uid: &str) {
+        held(&self.in_order).retain(|(_, of), _| of != uid);
+    }
+
+    /// A member of a cluster with authentication that serves, if one does.
+    pub fn speaker(&self, uid: &str) -> Option<MemberClient> {
+        held(&self.speakers).get(uid).cloned()
+    }
+
+    /// Keeps it.
+    pub fn keep_speaker(&self, uid: &str, client: &MemberClient) {
+        held(&self.speakers).insert(uid.to_owned(), client.clone());
+    }
+
+    /// None does.
+    pub fn forget_speaker(&self, uid: &str) {
+        held(&self.speakers).remove(uid);
+    }
+
     /// How members of a cluster were spoken to last.
     pub fn last_client(&self, uid: &str) -> Option<TlsClient> {
         held(&self.clients).get(uid).cloned()
@@ -254,7 +294,8 @@ impl Context {
             .forget(&format!("{}/{}", names.namespace, names.cluster));
         let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
         self.turns.give_back(uid);
-        held(&self.in_order).retain(|(_, of), _| of != uid);
+        self.forget_object(uid);
+        self.forget_speaker(uid);
         held(&self.clients).remove(uid);
         held(&self.rooms).remove(uid);
     }

@@ -1,5 +1,6 @@
 //! The loop of each kind, and what they share.
 
+mod access;
 mod backup;
 mod certificates;
 mod children;

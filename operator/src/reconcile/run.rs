@@ -18,11 +18,11 @@ use serde::de::DeserializeOwned;
 
 use crate::api::{
     EngramBackup, EngramBackupSchedule, EngramBackupStore, EngramCluster, EngramMember,
-    EngramOperation, EngramRestore,
+    EngramOperation, EngramRestore, EngramRole, EngramUser,
 };
 
 use super::context::Form;
-use super::{Context, Error, backup, cluster, operation, restore, schedule, store};
+use super::{Context, Error, access, backup, cluster, operation, restore, schedule, store};
 
 /// Changes of one object that come close together are looked at once.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -101,6 +101,8 @@ async fn run_in(context: &Arc<Context>, scope: &Scope) {
     let stores =
         controller::<EngramBackupStore>(context, scope).owns(scoped::<Pod>(context, scope), ours);
     let operations = controller::<EngramOperation>(context, scope);
+    let users = controller::<EngramUser>(context, scope);
+    let roles = controller::<EngramRole>(context, scope);
     tokio::join!(
         drive(clusters, context, cluster::reconcile),
         drive(backups, context, backup::reconcile),
@@ -108,6 +110,8 @@ async fn run_in(context: &Arc<Context>, scope: &Scope) {
         drive(restores, context, restore::reconcile),
         drive(stores, context, store::reconcile),
         drive(operations, context, operation::reconcile),
+        drive(users, context, access::user),
+        drive(roles, context, access::role),
     );
 }
 

@@ -1,5 +1,6 @@
 //! What only `make e2e-full` runs: each story in a namespace of its own.
 
+pub mod access;
 pub mod certificates;
 pub mod helm_lifecycle;
 pub mod hibernation;

@@ -1,0 +1,220 @@
+//! A user: its password, its certificate and its roles.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, ListParams};
+use kube::runtime::controller::Action as Next;
+use kube::{Resource as _, ResourceExt as _};
+
+use crate::api::{ACCESS_FINALIZER, DeletionPolicy, EngramCluster, EngramUser, Reason};
+use crate::etcd::{MemberClient, Shown};
+use crate::pki::Files;
+
+use super::super::{Context, Error, certificates, set_finalizer, write_status};
+use super::password::{self, Password};
+use super::{Cluster, SOON, Stand, cluster, taken};
+
+/// One pass.
+pub(in super::super) async fn reconcile(
+    seen: Arc<EngramUser>,
+    context: Arc<Context>,
+) -> Result<Next, Error> {
+    let namespace = seen.namespace().unwrap_or_default();
+    let api: Api<EngramUser> = Api::namespaced(context.client.clone(), &namespace);
+    let Some(user) = api.get_opt(&seen.name_any()).await? else {
+        return Ok(Next::await_change());
+    };
+    let found = cluster(&context, &namespace, &user.spec.cluster_ref.name).await?;
+    if user.meta().deletion_timestamp.is_some() {
+        return release(&context, &api, &user, found).await;
+    }
+    let goes = user.spec.deletion_policy == DeletionPolicy::Delete;
+    if set_finalizer(&context, &user, ACCESS_FINALIZER, goes).await? {
+        return Ok(Next::requeue(SOON));
+    }
+    let before = user.status.clone().unwrap_or_default();
+    let mut status = before.clone();
+    let stand = match found {
+        Cluster::Serves(cluster, client) => {
+            status.secret_name = Some(secret_name(&user));
+            Stand::of(advance(&context, &api, &user, &cluster, &client).await)?
+        }
+        Cluster::Waits(reason, message) => Stand::Waits(reason, message),
+        Cluster::Gone => {
+            let name = &user.spec.cluster_ref.name;
+            Stand::Waits(
+                Reason::NotFound,
+                format!("there is no EngramCluster {name}"),
+            )
+        }
+    };
+    status.name = Some(name_of(&user));
+    status.observed_generation = user.metadata.generation;
+    stand.say(&mut status.conditions, user.metadata.generation);
+    if status != before {
+        write_status(&context, &user, &status).await?;
+    }
+    Ok(Next::requeue(stand.next()))
+}
+
+fn name_of(user: &EngramUser) -> String {
+    user.spec.name.clone().unwrap_or_else(|| user.name_any())
+}
+
+fn secret_name(user: &EngramUser) -> String {
+    format!("{}-user", user.name_any())
+}
+
+/// Another object of the same user, which is older.
+async fn elder(api: &Api<EngramUser>, user: &EngramUser) -> Result<Option<String>, Error> {
+    let same = format!("spec.clusterRef.name={}", user.spec.cluster_ref.name);
+    let all = api.list(&ListParams::default().fields(&same)).await?;
+    let key = |one: &EngramUser| {
+        let created = one.metadata.creation_timestamp.as_ref();
+        (created.map(|time| time.0), one.name_any())
+    };
+    let mut same = all.iter().filter(|one| name_of(one) == name_of(user));
+    Ok(same
+        .find(|one| key(one) < key(user))
+        .map(kube::ResourceExt::name_any))
+}
+
+async fn advance(
+    context: &Context,
+    api: &Api<EngramUser>,
+    user: &EngramUser,
+    cluster: &EngramCluster,
+    client: &MemberClient,
+) -> Result<String, Error> {
+    let name = name_of(user);
+    if let Some(elder) = elder(api, user).await? {
+        return Err(taken("EngramUser", &name, &elder));
+    }
+    let password = keep(context, user, cluster).await?;
+    let uid = user.uid().unwrap_or_default();
+    let version = password.as_ref().map_or("", |one| one.version.as_str());
+    let form = format!("{} {version}", user.metadata.generation.unwrap_or_default());
+    let there = client.user(&name).await?;
+    match (&there, &password) {
+        (None, password) => {
+            let text = password.as_ref().map(|one| one.text.as_str());
+            client.add_user(&name, text).await?;
+        }
+        // Showing it costs the members more than a look does.
+        (Some(_), Some(password)) if !context.is_known("password", &uid, &form) => {
+            set(client, &name, password).await?;
+        }
+        (Some(_), _) => {}
+    }
+    context.now_known("password", &uid, &form);
+    let has = there.unwrap_or_default();
+    let wanted = &user.spec.roles;
+    for role in has.iter().filter(|role| !wanted.contains(role)) {
+        client.revoke_role(&name, role).await?;
+    }
+    for role in wanted.iter().filter(|role| !has.contains(role)) {
+        client.grant_role(&name, role).await?;
+    }
+    Ok(match wanted.is_empty() {
+        true => "it has no roles, and may do nothing".to_owned(),
+        false => format!("it has the roles {}", wanted.join(", ")),
+    })
+}
+
+/// Gives a user this password, if it has another one. A user without one cannot be given any.
+async fn set(client: &MemberClient, name: &str, password: &Password) -> Result<(), Error> {
+    match client.show_password(name, &password.text).await? {
+        Shown::Right(_) => Ok(()),
+        Shown::Wrong | Shown::Unasked => Ok(client.change_password(name, &password.text).await?),
+    }
+}
+
+/// Keeps what the user's clients need in its Secret. Its password, where it has one.
+async fn keep(
+    context: &Context,
+    user: &EngramUser,
+    cluster: &EngramCluster,
+) -> Result<Option<Password>, Error> {
+    let namespace = user.namespace().unwrap_or_default();
+    let secret = secret_name(user);
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
+    let there = api.get_opt(&secret).await?;
+    let uid = user.metadata.uid.as_ref();
+    let foreign = there.as_ref().is_some_and(|there| {
+        let owners = there.owner_references();
+        !owners.iter().any(|one| Some(&one.uid) == uid)
+    });
+    if foreign {
+        let message = format!("Secret {secret} exists and is not this user's: delete or rename it");
+        return Err(Error::input(Reason::AlreadyExists, message));
+    }
+    let mut version = there.as_ref().and_then(kube::ResourceExt::resource_version);
+    let before = there.map(password::files).unwrap_or_default();
+    let name = name_of(user);
+    let mut files = before.clone();
+    files.insert("username".into(), name.clone().into_bytes());
+    let makes = user.spec.password_secret_ref.is_none() && !user.spec.without_password;
+    let made = before
+        .get("password")
+        .and_then(|bytes| password::text(bytes));
+    let made = match (makes, made) {
+        (true, None) => Some(password::made()?),
+        (true, made) => made,
+        (false, _) => None,
+    };
+    match &made {
+        Some(text) => drop(files.insert("password".into(), text.clone().into_bytes())),
+        None => drop(files.remove("password")),
+    }
+    if let Some(signed) = certificates::of_user(context, cluster, &name, &files).await? {
+        files = signed;
+    }
+    if files != before {
+        version = write(context, user, &secret, &files).await?;
+    }
+    if let Some(given) = &user.spec.password_secret_ref {
+        let given = password::given(context, &namespace, &given.name, &given.key).await?;
+        return Ok(Some(given));
+    }
+    Ok(made.map(|text| Password {
+        text,
+        version: version.unwrap_or_default(),
+    }))
+}
+
+async fn write(
+    context: &Context,
+    user: &EngramUser,
+    secret: &str,
+    files: &Files,
+) -> Result<Option<String>, Error> {
+    let namespace = user.namespace().unwrap_or_default();
+    let whose = (user.spec.cluster_ref.name.as_str(), secret);
+    let owner = user.controller_owner_ref(&());
+    let written = password::write(context, &namespace, whose, owner, files).await?;
+    Ok(written.resource_version())
+}
+
+/// Takes the user from the cluster before its object goes.
+async fn release(
+    context: &Context,
+    api: &Api<EngramUser>,
+    user: &EngramUser,
+    found: Cluster,
+) -> Result<Next, Error> {
+    let ours = user.finalizers().iter().any(|one| one == ACCESS_FINALIZER);
+    if !ours {
+        return Ok(Next::await_change());
+    }
+    match found {
+        Cluster::Serves(_, client) if elder(api, user).await?.is_none() => {
+            client.delete_user(&name_of(user)).await?;
+        }
+        Cluster::Waits(Reason::WaitingForCluster, _) => return Ok(Next::requeue(SOON)),
+        Cluster::Serves(..) | Cluster::Waits(..) | Cluster::Gone => {}
+    }
+    set_finalizer(context, user, ACCESS_FINALIZER, false).await?;
+    context.forget_object(&user.uid().unwrap_or_default());
+    Ok(Next::await_change())
+}
