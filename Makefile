@@ -116,12 +116,16 @@ charts: build e2e-tools ## Check the charts and their alerts, and that nothing g
 .PHONY: test
 test: build check unit sim charts one-member etcd-common backup cluster faults-ci kubernetes e2e ## What proves the product on one machine
 
-SEEDS ?= 200
+SEEDS ?= 150
 FIRST ?= 1
 
 .PHONY: sim
 sim: ## Whole members on one thread, in virtual time, under faults drawn from seeds (SEEDS=n FIRST=n)
 	@$(call timed,simulator,$(CARGO) test --release --workspace --test sim -- $(SEEDS) $(FIRST))
+
+.PHONY: sim-one
+sim-one: ## One seed again, with the members' logs if ENGRAM_SIM_LOG=1 (SEED=n)
+	@$(CARGO) test --release --workspace --test sim -- one $(SEED)
 
 .PHONY: sim-mutants
 sim-mutants: ## The simulator judged: it has to find every planted fault

@@ -20,6 +20,10 @@ const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 /// It ends by a status, not by SIGABRT: the same for a supervisor, but it also works for process 1
 /// of a container, and writes no core file onto a disk that may be full (or with keys in it).
 pub fn end_process(what: impl fmt::Display, advice: &str) -> ! {
+    if crate::threads::steps::is_on_stage() {
+        crate::log!(error, "stopping: going on could lose data", error = %what, advice = advice);
+        crate::threads::steps::end_member();
+    }
     let watchdog = std::thread::Builder::new().name("engram-end".into());
     // Without the thread the words are said all the same.
     drop(watchdog.spawn(|| {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::transfer::Received;
 use crate::fs;
+use crate::mutants::is_planted;
 use crate::state::{Limits, LoadError, State};
 use crate::storage::{Applied, Engine, LogPosition, OpenError, Place, PlaceError};
 use crate::store::{Replaced, Store};
@@ -100,7 +101,9 @@ impl Prepared {
         // The record may name the directory from here on, even where writing it failed.
         self.stays = true;
         let Loaded { state, engine } = self.loaded.take().expect("installed once");
-        self.place.switch(self.position)?;
+        if !is_planted("install-unswitched") {
+            self.place.switch(self.position)?;
+        }
         Ok(store.replace(state, engine, self.position.index))
     }
 }

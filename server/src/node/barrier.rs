@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::leadership::LeadershipCell;
 use super::peers::PeerCalls;
 use crate::api::backend::ServeError;
+use crate::mutants::is_planted;
 use crate::peer::{CallError, Declined};
 use crate::raft::Consensus;
 use crate::threads::Pulse;
@@ -119,6 +120,9 @@ impl Barrier {
             );
             ServeError::Timeout
         })?;
+        if is_planted("read-unapplied") {
+            return Ok(confirmed.own_term);
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         match consensus.wait_applied(confirmed.index, left).await {
             true => Ok(confirmed.own_term),
@@ -139,6 +143,13 @@ impl Barrier {
             return Ok(Confirmed {
                 index: position.index,
                 own_term: Some(position.term),
+            });
+        }
+        if is_planted("read-local") {
+            let index = consensus.leadership().committed_index;
+            return Ok(Confirmed {
+                index,
+                own_term: None,
             });
         }
         let left = deadline.saturating_duration_since(Instant::now());

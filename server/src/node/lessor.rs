@@ -10,6 +10,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::metrics::Metrics;
+use crate::mutants::is_planted;
 use crate::state::Leases;
 use crate::state::lease::Deadlines;
 use crate::types::LeaseId;
@@ -80,12 +81,25 @@ impl Lessor {
     /// This member leads `term` now: every lease starts over, and lives `extend_ms` longer than
     /// granted, because nobody knows when it was last renewed.
     pub fn promote(&self, term: u64, leases: &Leases, extend_ms: u64) {
+        if is_planted("lease-untied")
+            && let Some(table) = self.table.lock().as_mut()
+        {
+            table.term = term;
+            return;
+        }
+        let extend_ms = match is_planted("lease-lives-on") {
+            true => extend_ms + 3_600_000,
+            false => extend_ms,
+        };
         let deadlines = Deadlines::promote(leases, self.now_ms(), extend_ms);
         *self.table.lock() = Some(Table { term, deadlines });
     }
 
     /// Another member leads: the deadlines are its matter.
     pub fn demote(&self) {
+        if is_planted("lease-untied") {
+            return;
+        }
         *self.table.lock() = None;
     }
 
@@ -103,7 +117,9 @@ impl Lessor {
             (_, Ok(Applied::LeaseGrant { id, ttl_seconds })) => {
                 operations.leases_granted.inc();
                 operations.lease_ttl_seconds.observe(*ttl_seconds as f64);
-                self.change(|deadlines| deadlines.granted(*id, *ttl_seconds, self.now_ms()));
+                let early_ms = if is_planted("lease-early") { 500 } else { 0 };
+                let now = self.now_ms().saturating_sub(early_ms);
+                self.change(|deadlines| deadlines.granted(*id, *ttl_seconds, now));
             }
             (Op::LeaseRevoke(id), Ok(_)) => {
                 operations.leases_revoked.inc();

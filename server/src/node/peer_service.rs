@@ -16,6 +16,7 @@ use super::reads;
 use crate::api::backend::{MemberChange, MemberError};
 use crate::codec::entry::APPLY_VERSION;
 use crate::metrics::Metrics;
+use crate::mutants::is_planted;
 use crate::peer::message::{
     self, AppendRequest, AppendResponse, ChangeMembersRequest, HashKvResponse,
     LeaseTimeToLiveResponse, Member, MembersResponse, SnapshotAnswer, SnapshotPart,
@@ -47,6 +48,9 @@ impl PeerService {
     /// Leases' deadlines are the leader's, and whoever answers for them must still lead: the term
     /// in which that was confirmed after the call.
     async fn require_lead(&self) -> Result<u64, Declined> {
+        if is_planted("lease-unconfirmed") {
+            return self.lessor.term().ok_or(Declined::NotLeader);
+        }
         if !self.leadership.leads() {
             return Err(Declined::NotLeader);
         }

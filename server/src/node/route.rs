@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::leadership::LeadershipCell;
 use super::peers::PeerCalls;
+use crate::mutants::is_planted;
 use crate::peer::{CallError, Declined};
 use crate::propose::Route;
 use crate::raft::{Batch, Consensus, ProposeRefused};
@@ -54,6 +55,9 @@ impl Route for LeaderRoute {
 /// What a failed call says of the batch: where it may have been taken, it is never sent again.
 fn refusal(error: &CallError) -> ProposeRefused {
     match error {
+        CallError::TimedOut(_) | CallError::Broken(_) if is_planted("forward-again") => {
+            ProposeRefused::NotLeader
+        }
         CallError::Unreachable(_)
         | CallError::Refused(_)
         | CallError::Declined(Declined::NotLeader | Declined::Stopped) => ProposeRefused::NotLeader,

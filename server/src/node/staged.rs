@@ -19,6 +19,14 @@ use crate::raft::{ApplyThread, LogStore};
 use crate::storage::Identity;
 use crate::wal;
 
+/// What a simulated disk is smaller in.
+pub struct Tuned {
+    /// The log's options.
+    pub log: Box<dyn FnOnce(wal::Options) -> wal::Options>,
+    /// Bytes of the filesystem that the log lies on.
+    pub log_disk_bytes: u64,
+}
+
 /// A running member.
 pub struct Staged {
     /// What its clients reach.
@@ -53,9 +61,10 @@ pub async fn start(
     config: &Config,
     dial: Arc<dyn Dial>,
     arrivals: Arrivals,
-    tune: impl FnOnce(wal::Options) -> wal::Options,
+    tuned: Tuned,
 ) -> Result<Staged, BootError> {
-    let booted = boot::open_with(config, &dial, tune)?;
+    let mut booted = boot::open_with(config, &dial, tuned.log)?;
+    booted.log_disk_bytes = tuned.log_disk_bytes;
     let outside = Outside {
         homes: Homes::new(1).0,
         listeners: Vec::new(),

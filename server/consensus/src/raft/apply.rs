@@ -185,18 +185,16 @@ impl Steps for Worker {
         let Ok(task) = self.next_task(may_wait && !pending) else {
             return Step::Ended;
         };
-        let did_nothing = task.is_none() && !pending;
+        let is_idle = task.is_none();
         threads::turn();
         if task.is_some_and(|task| self.run_task(task).is_err()) {
             return Step::Ended;
         }
-        if pending {
-            if !self.store.headroom().wait_to_apply() {
-                return Step::Ended;
-            }
-            self.reclaim();
+        if pending && !self.store.headroom().wait_to_apply() {
+            return Step::Ended;
         }
-        match did_nothing && !may_wait {
+        let has_reclaimed = pending && self.reclaim(may_wait);
+        match is_idle && !has_reclaimed && !may_wait {
             true => Step::Nothing,
             false => Step::Worked,
         }
@@ -347,6 +345,14 @@ impl Worker {
             ),
         };
         let (header, ops) = &*decoded;
+        let planted;
+        let ops = match planted_in(ops) {
+            Some(changed) => {
+                planted = changed;
+                &planted
+            }
+            None => ops,
+        };
         let mut effects = Effects::default();
         let mut outcomes = Vec::with_capacity(ops.len());
         // Dropped after the lock, whatever happens.
@@ -376,6 +382,7 @@ impl Worker {
         let before = self.store.revision();
         let mark = match is_planted("mark-late") {
             true => &late(&self.mark),
+            false if is_planted("mark-early") => &early(&self.mark),
             false => &self.mark,
         };
         let revision = writing.commit(&engine, &effects.changes, mark, index);
@@ -402,7 +409,8 @@ impl Worker {
         Kept(Arc::new(self.store.pin_found(state, needed)))
     }
 
-    fn reclaim(&mut self) {
+    /// Whether anything went.
+    fn reclaim(&mut self, may_wait: bool) -> bool {
         let started = Instant::now();
         let since = *self.reclaiming_since.get_or_insert(started);
         let mut effects = Effects::default();
@@ -411,15 +419,19 @@ impl Worker {
         drop(state);
         // The index names it no more: a reader who planned before plans anew.
         let engine = self.store.engine();
+        if is_planted("reclaim-too-much") {
+            more_of(&mut effects.changes);
+        }
         let bytes = threads::on_disk(|| engine.write_unlogged(&effects.changes));
         self.store.headroom().take(bytes);
         self.count_reclaimed(&effects.changes, started.elapsed());
         if done {
             self.finish_reclaiming(since.elapsed());
-        } else if effects.changes.is_empty() {
+        } else if effects.changes.is_empty() && may_wait {
             // A reader has pinned an old revision: look again in a while rather than spin.
             std::thread::sleep(Duration::from_millis(10));
         }
+        !effects.changes.is_empty()
     }
 
     fn count_reclaimed(&self, changes: &[Change], paused: Duration) {
@@ -457,6 +469,47 @@ impl Worker {
             );
         }
     }
+}
+
+/// A planted fault: of the engine the revision after the last one that goes is taken too.
+fn more_of(changes: &mut Vec<Change>) {
+    let last = changes.iter().rev().find_map(|change| match change {
+        Change::DeleteRevision(pair) => Some(*pair),
+        _ => None,
+    });
+    changes.extend(last.map(|mut pair| {
+        pair.main = pair.main.next();
+        Change::DeleteRevision(pair)
+    }));
+}
+
+/// Planted faults: other operations than those that were decided.
+fn planted_in(ops: &[Op]) -> Option<Vec<Op>> {
+    let change: fn(&mut Op) = match () {
+        () if is_planted("compact-too-much") => |op| {
+            if let Op::Compact(compact) = op {
+                compact.revision += 1;
+            }
+        },
+        () if is_planted("swap-unchecked") => |op| {
+            if let Op::Txn(txn) = op {
+                txn.compare.clear();
+            }
+        },
+        () => return None,
+    };
+    let mut ops = ops.to_vec();
+    ops.iter_mut().for_each(change);
+    Some(ops)
+}
+
+/// A planted fault: the mark of the entry after.
+fn early(mark: &AppliedMark) -> AppliedMark {
+    let mut mark = mark.clone();
+    if let Some(position) = &mut mark.log_position {
+        position.index += 1;
+    }
+    mark
 }
 
 /// A planted fault: the mark of the entry before.

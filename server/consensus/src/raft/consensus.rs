@@ -21,6 +21,7 @@ use super::snapshot::Sending;
 use super::state_machine::StateMachine;
 use super::{Batch, LogStore, Peer, Peers, Raft, TypeConfig, entry};
 use crate::metrics::Metrics;
+use crate::mutants::is_planted;
 use crate::store::Store;
 use crate::types::MemberId;
 use crate::wal::Keep;
@@ -448,7 +449,7 @@ fn config(options: &ConsensusOptions) -> Config {
         allow_log_reversion: Some(false),
         // A leader that was killed has sent entries that its own disk may not have, and others may have
         // committed. In the same term again it would give their numbers to other entries.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(is_planted("leader-restored")),
         snapshot_policy: SnapshotPolicy::Never,
         // What is purged is decided by bytes: see `Consensus::purge`.
         max_in_snapshot_log_to_keep: u64::MAX,

@@ -551,6 +551,9 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        if is_planted("vote-forgotten") {
+            return Ok(None);
+        }
         Ok(self.tail.lock().vote)
     }
 }
@@ -585,6 +588,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         // Rides on the next synced batch: losing it costs nothing but a later start of applying.
+        let committed = match is_planted("commit-mark-ahead") {
+            true => committed.max(self.tail.lock().last),
+            false => committed,
+        };
         if let Some(id) = committed {
             let record = Record::Committed(entry::encode_log_id(&id));
             self.wal.append(vec![record], false, Box::new(|| {}));
@@ -645,7 +652,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         if let Err(refused) = self.tail.lock().may_truncate(first) {
             end_process(refused, TRUNCATION_ADVICE);
         }
-        self.durable.truncated(first);
+        if !is_planted("truncated-counts") {
+            self.durable.truncated(first);
+        }
         // Ordered before what is appended next, and durable with it.
         self.wal.append(
             vec![Record::TruncateAfter { index }],

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use openraft::type_config::alias::SnapshotOf;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::pace::Pace;
 use super::{SnapshotData, TypeConfig, Vote, sane, wire};
@@ -15,6 +15,7 @@ use crate::peer::message::{SnapshotDone, SnapshotPart, SnapshotPiece, snapshot_p
 use crate::peer::{CallError, Client};
 use crate::snapshot::transfer::{Outgoing, Piece};
 use crate::storage::Checkpoint;
+use crate::threads::steps::{self, Step, Steps};
 
 /// Pieces read ahead of the connection.
 const PIECES_AHEAD: usize = 4;
@@ -91,17 +92,19 @@ async fn stalled(progress: &Mutex<Progress>) -> Duration {
 fn parts(
     begin: Part,
     checkpoint: Arc<Checkpoint>,
-    mut pace: Pace,
+    pace: Pace,
     progress: Arc<Mutex<Progress>>,
 ) -> BoxStream<'static, SnapshotPart> {
     let (sender, mut receiver) = mpsc::channel(PIECES_AHEAD);
     let install_max = INSTALL_MAX + Duration::from_secs(checkpoint.bytes() / INDEXED_PER_SECOND);
-    crate::threads::spawn_blocking(move || {
-        // Without the last part the receiver throws away what it has.
-        if let Err(error) = read_all(&checkpoint, &mut pace, &sender) {
-            crate::log!(error, "a snapshot to be sent cannot be read", error = %error);
-        }
-    });
+    let reading = Reading {
+        checkpoint,
+        outgoing: None,
+        pace,
+        sender,
+        read: None,
+    };
+    steps::start_blocking("snapshot", reading);
     let read = stream::poll_fn(move |cx| receiver.poll_recv(cx));
     let all = stream::iter([begin]).chain(read);
     all.map(move |part| {
@@ -119,21 +122,59 @@ fn parts(
 }
 
 /// Reads until the end, or until nobody listens any more.
-fn read_all(
-    checkpoint: &Arc<Checkpoint>,
-    pace: &mut Pace,
-    sender: &mpsc::Sender<Part>,
-) -> io::Result<()> {
-    let mut outgoing = Outgoing::open(checkpoint)?;
-    while let Some(piece) = outgoing.next_piece()? {
-        pace.wait_for(piece.data.len() as u64);
-        if sender.blocking_send(Part::Piece(message(piece))).is_err() {
-            return Ok(());
+struct Reading {
+    checkpoint: Arc<Checkpoint>,
+    outgoing: Option<Outgoing>,
+    pace: Pace,
+    sender: mpsc::Sender<Part>,
+    /// What the connection has not taken yet.
+    read: Option<Part>,
+}
+
+impl Steps for Reading {
+    fn step(&mut self, may_wait: bool) -> Step {
+        let part = match self.read.take().map_or_else(|| self.next(may_wait), Ok) {
+            Ok(part) => part,
+            // Without the last part the receiver throws away what it has.
+            Err(error) => {
+                crate::log!(error, "a snapshot to be sent cannot be read", error = %error);
+                return Step::Ended;
+            }
+        };
+        let is_last = matches!(part, Part::Done(_));
+        let sent = match may_wait {
+            true => self.sender.blocking_send(part).map_err(|_| None),
+            false => self.sender.try_send(part).map_err(|error| match error {
+                TrySendError::Full(part) => Some(part),
+                TrySendError::Closed(_) => None,
+            }),
+        };
+        match sent {
+            Ok(()) if !is_last => Step::Worked,
+            Err(Some(part)) => {
+                self.read = Some(part);
+                Step::Nothing
+            }
+            // Where nobody listens the call has failed and says why.
+            _ => Step::Ended,
         }
     }
-    // Nobody listens: the call has failed and says why.
-    let _ = sender.blocking_send(Part::Done(SnapshotDone {}));
-    Ok(())
+}
+
+impl Reading {
+    fn next(&mut self, may_wait: bool) -> io::Result<Part> {
+        if self.outgoing.is_none() {
+            self.outgoing = Some(Outgoing::open(&self.checkpoint)?);
+        }
+        let outgoing = self.outgoing.as_mut().expect("opened above");
+        let Some(piece) = outgoing.next_piece()? else {
+            return Ok(Part::Done(SnapshotDone {}));
+        };
+        if may_wait {
+            self.pace.wait_for(piece.data.len() as u64);
+        }
+        Ok(Part::Piece(message(piece)))
+    }
 }
 
 fn message(piece: Piece) -> SnapshotPiece {

@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 
 use super::apply::{ApplyHandle, Task};
 use super::{LogStore, StoredMembership, TypeConfig, entry};
+use crate::mutants::is_planted;
 use crate::snapshot::install::Prepared;
 use crate::snapshot::transfer::Received;
 use crate::storage::{Applied, Checkpoint, Checkpoints};
@@ -172,7 +173,9 @@ impl Snapshots {
         check(prepared.applied(), meta)?;
         // A conflicting end of the log that openraft has truncated must be gone before the store is
         // ahead of it: a start would find entries of an older term beyond what was applied.
-        self.log.sync().await?;
+        if !is_planted("install-unsynced") {
+            self.log.sync().await?;
+        }
         self.apply
             .run(|done| Task::Install { prepared, done })
             .await
@@ -214,6 +217,9 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotData>, io::Error> {
+        if is_planted("snapshot-unflushed") {
+            return described(self.store.engine().applied().map_err(io::Error::other)?);
+        }
         self.apply.run(|done| Task::Flush { done }).await?;
         described(self.store.engine().persisted())
     }

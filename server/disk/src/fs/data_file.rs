@@ -92,6 +92,7 @@ impl DataFile {
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         #[cfg(any(test, feature = "fixtures"))]
         {
+            power::passing(&self.path);
             faults::tell(&self.path, (Operation::Write, offset, bytes.len()));
             faults::check(&self.path, Operation::Write)?;
             power::writing(&self.path, &self.file, offset, bytes.len())?;
@@ -129,6 +130,7 @@ impl DataFile {
     pub fn sync_data(&self) -> io::Result<()> {
         #[cfg(any(test, feature = "fixtures"))]
         {
+            power::passing(&self.path);
             faults::tell(&self.path, (Operation::Sync, 0, 0));
             faults::check(&self.path, Operation::Sync)?;
         }

@@ -42,6 +42,51 @@ pub fn take(below: &Path) -> Vec<Unsynced> {
     at.map_or(Vec::new(), |at| watched.swap_remove(at).1)
 }
 
+/// A power cut to come.
+struct Cut {
+    below: PathBuf,
+    calls: u64,
+    then: Box<dyn FnOnce(Vec<Unsynced>) + Send>,
+}
+
+static CUTS: Mutex<Vec<Cut>> = Mutex::new(Vec::new());
+
+/// Cuts the power in the midst of something: before one of the next writes or syncs below a directory, after
+/// so many calls, `then` is given what is not synced by then. What is written afterwards is remembered no
+/// more.
+pub fn cut_in(below: &Path, calls: u64, then: impl FnOnce(Vec<Unsynced>) + Send + 'static) {
+    let then = Box::new(then);
+    let below = below.to_path_buf();
+    CUTS.lock().push(Cut { below, calls, then });
+}
+
+/// The power below a directory stays.
+pub fn uncut(below: &Path) {
+    CUTS.lock().retain(|cut| cut.below != below);
+}
+
+/// Something is about to be written or synced.
+pub(super) fn passing(path: &Path) {
+    if !IN_USE.load(Ordering::Relaxed) {
+        return;
+    }
+    let due = {
+        let mut cuts = CUTS.lock();
+        let at = cuts.iter().position(|cut| path.starts_with(&cut.below));
+        match at {
+            Some(at) if cuts[at].calls == 0 => Some(cuts.swap_remove(at)),
+            Some(at) => {
+                cuts[at].calls -= 1;
+                None
+            }
+            None => None,
+        }
+    };
+    if let Some(cut) = due {
+        (cut.then)(take(&cut.below));
+    }
+}
+
 fn with(path: &Path, tell: impl FnOnce(&mut Vec<Unsynced>)) {
     if !IN_USE.load(Ordering::Relaxed) {
         return;

@@ -15,6 +15,7 @@ use super::recovery::{Restated, widen};
 use super::scan::End;
 use super::segment::{HEADER_BYTES, Name, SegmentHeader, SegmentId};
 use crate::fs::DataFile;
+use crate::mutants::is_planted;
 
 /// What a new segment continues.
 pub(super) struct Birth<'a> {
@@ -78,7 +79,7 @@ pub(super) fn begin_segment(
         };
     }
     spare.write_all_at(&page, 0).map_err(failed("write"))?;
-    if options.sync {
+    if options.sync && !is_planted("birth-unsynced") {
         spare.sync_data().map_err(failed("sync"))?;
     }
     let name = Name::Segment(birth.number).path(dir);

@@ -132,8 +132,12 @@ impl FrameBuffer {
 
     fn add(&mut self, queued: &Queued) {
         let offset = u32::try_from(self.bytes.len()).expect("a frame fits its segment");
-        queued.record.encode(&mut self.bytes);
-        self.records += 1;
+        let is_left_out = is_planted("truncate-unlogged")
+            && matches!(queued.record, Record::TruncateAfter { .. });
+        if !is_left_out {
+            queued.record.encode(&mut self.bytes);
+            self.records += 1;
+        }
         match &queued.record {
             Record::Entry { index, payload, .. } => {
                 let payload_bytes = u32::try_from(payload.len()).expect("append checked the size");
@@ -150,6 +154,7 @@ impl FrameBuffer {
                 });
                 self.next_index = index + 1;
             }
+            Record::Vote(_) if is_planted("vote-not-restated") => {}
             Record::Vote(payload) => self.restated.vote = Some(payload.clone()),
             Record::Committed(payload) => self.restated.committed = Some(payload.clone()),
             Record::TruncateAfter { index } => {
@@ -289,6 +294,9 @@ impl Writer {
         }
         let position = self.position();
         let header = seal(&mut self.frame.bytes, &position, self.frame.records);
+        if is_planted("wal-synced-before") {
+            self.must("sync", self.file.sync_data());
+        }
         self.must(
             "write",
             threads::on_disk(|| {
@@ -296,7 +304,7 @@ impl Writer {
                     .write_all_at(&self.frame.bytes, widen(position.offset))
             }),
         );
-        if self.options.sync && !is_planted("wal-unsynced") {
+        if self.options.sync && !is_planted("wal-unsynced") && !is_planted("wal-synced-before") {
             let started = Instant::now();
             self.must("sync", threads::on_disk(|| self.file.sync_data()));
             tell_if_slow(started.elapsed());

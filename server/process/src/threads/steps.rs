@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, TryRecvError};
 use std::thread::JoinHandle;
 
@@ -51,6 +52,16 @@ pub fn start(name: &str, mut work: impl Steps) -> io::Result<Stepping> {
     super::spawn(name, run).map(|thread| Stepping(Kind::Thread(thread)))
 }
 
+/// Starts work that one caller waits for: on a thread for blocking work, or on the stage.
+pub fn start_blocking(name: &str, mut work: impl Steps) {
+    match Stage::current() {
+        Some(stage) => drop(stage.add(name, work)),
+        None => drop(super::spawn_blocking(move || {
+            while work.step(true) != Step::Ended {}
+        })),
+    }
+}
+
 impl Stepping {
     /// Waits for the end of it, unless the caller is that work itself.
     pub fn join(self) {
@@ -68,6 +79,7 @@ impl Stepping {
 pub struct Staged {
     name: Arc<str>,
     work: Arc<Mutex<Box<dyn Steps>>>,
+    ended: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Staged {
@@ -87,13 +99,28 @@ impl Staged {
     pub fn step(&self) -> Step {
         // It is asked from within a step where a callback of its own drops the last handle of it.
         let work = self.work.try_lock();
-        work.map_or(Step::Nothing, |mut work| work.step(false))
+        let step = work.map_or(Step::Nothing, |mut work| work.step(false));
+        if step == Step::Ended {
+            self.ended.store(true, Ordering::Relaxed);
+        }
+        step
     }
 }
 
 /// Where a simulator has a member's work done. Clones are one.
 #[derive(Clone, Default)]
-pub struct Stage(Arc<Mutex<Vec<Staged>>>);
+pub struct Stage(Arc<Scene>);
+
+#[derive(Default)]
+struct Scene {
+    work: Mutex<Vec<Staged>>,
+    /// Whether the member's process has ended.
+    ended: AtomicBool,
+}
+
+/// What a thread panics with where it would end the process: on a stage only a member's ends.
+#[derive(Debug)]
+pub struct MemberEnded;
 
 thread_local! {
     static CURRENT: RefCell<Option<Stage>> = const { RefCell::new(None) };
@@ -123,15 +150,24 @@ impl Stage {
         let staged = Staged {
             name: name.into(),
             work: Arc::new(Mutex::new(Box::new(work))),
+            ended: Arc::default(),
         };
-        self.0.lock().push(staged.clone());
+        self.0.work.lock().push(staged.clone());
         staged
     }
 
-    /// What was started on it, in that order.
+    /// What was started on it and has not ended, in that order.
     #[must_use]
     pub fn work(&self) -> Vec<Staged> {
-        self.0.lock().clone()
+        let mut work = self.0.work.lock();
+        work.retain(|work| !work.ended.load(Ordering::Relaxed));
+        work.clone()
+    }
+
+    /// Whether the member's process has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.0.ended.load(Ordering::Relaxed)
     }
 
     /// Has everything done that there is to do now.
@@ -145,6 +181,29 @@ impl Stage {
 #[must_use]
 pub fn is_on_stage() -> bool {
     CURRENT.with_borrow(Option::is_some)
+}
+
+/// Whether the calling thread's stage is that of a member whose process has ended: nothing that it still
+/// does is to be heard of.
+#[must_use]
+pub fn has_ended() -> bool {
+    CURRENT.with_borrow(|stage| stage.as_ref().is_some_and(Stage::has_ended))
+}
+
+/// Ends the process of the calling thread's member, for a simulator that goes on.
+pub fn mark_ended() {
+    if let Some(stage) = Stage::current() {
+        stage.0.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Ends the process of the calling thread's member instead of that of the simulator; returns where there is
+/// no stage.
+pub fn end_member() {
+    if is_on_stage() {
+        mark_ended();
+        std::panic::panic_any(MemberEnded);
+    }
 }
 
 /// Waits for what stepped work sends. For the start of a member: it blocks.

@@ -1,26 +1,33 @@
-//! Clients: puts and reads at any member, and a watcher at each that goes on where it left off.
+//! Clients: calls at any member, and watchers.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
-use engram_proto::etcdserverpb::WatchResponse;
+use bytes::Bytes;
+use engram_process::threads::steps;
 use engram_server::api::backend::{Backend as _, ServeError};
 use engram_server::node::Core;
-use engram_server::types::request::{Op, Put, Range};
-use engram_server::types::{KeyRange, KeyValue, LeaseId, RangeEnd};
-use engram_server::watch::{AUTO_WATCH_ID, Create, Filter, Request};
-use prost::Message as _;
+use engram_server::types::request::{
+    Compact, Compare, CompareResult, CompareTarget, DeleteRange, Op, Put, Range, Txn, TxnOp,
+};
+use engram_server::types::result::{self, Applied, ApplyError, Item};
+use engram_server::types::{KeyRange, KeyValue, LeaseId};
 
-use crate::history::{Call, Told};
+use crate::history::{Asked, Call, Told};
 use crate::member::Member;
 use crate::random::Random;
 use crate::system;
+use crate::truth::{Found, Truth};
+use crate::watchers::{Shared, Watched, watch};
 
 /// Keys that are written and read.
 const KEYS: u64 = 6;
 /// Calls under way at most.
 const AT_ONCE: usize = 12;
+/// Leases are granted for so many seconds at least and at most.
+const TTL: (u64, u64) = (1, 3);
+/// Watchers that begin in the past, at most.
+const VISITORS: usize = 24;
 
 /// A call under way: to which life of which member.
 struct Pending {
@@ -30,12 +37,15 @@ struct Pending {
     answer: Rc<RefCell<Option<(u64, Told)>>>,
 }
 
-/// What a watcher of everything has got: revisions, keys and values, over all its streams.
-#[derive(Default)]
-pub struct Watched {
-    /// In the order in which they came.
-    pub events: Vec<(i64, String, String)>,
-    life: Option<u64>,
+/// A watcher that stays where it is: its member, and where it began.
+pub struct Visitor {
+    /// Where.
+    pub place: usize,
+    /// From which revision on.
+    pub began: i64,
+    /// What it got.
+    pub watched: Shared,
+    life: u64,
 }
 
 /// All of them.
@@ -45,8 +55,15 @@ pub struct Clients {
     /// The calls that have ended.
     pub calls: Vec<Call>,
     /// The watcher at each member.
-    pub watched: Vec<Rc<RefCell<Watched>>>,
+    pub watched: Vec<Shared>,
+    /// The others.
+    pub visitors: Vec<Visitor>,
+    /// The greatest revision that anybody asked to be compacted.
+    pub compacted: i64,
+    /// The greatest revision that anybody was told.
+    known: i64,
     made: u64,
+    leases: Vec<i64>,
 }
 
 impl Clients {
@@ -56,20 +73,33 @@ impl Clients {
             random: Random::new(seed),
             pending: Vec::new(),
             calls: Vec::new(),
-            watched: (0..members).map(|_| Rc::default()).collect(),
+            watched: (0..members).map(|_| Watched::from(2)).collect(),
+            visitors: Vec::new(),
+            compacted: 0,
+            known: 1,
             made: 0,
+            leases: Vec::new(),
         }
     }
 
+    /// Begins to watch at one member more.
+    pub fn watch_another(&mut self) {
+        self.watched.push(Watched::from(2));
+    }
+
     /// Takes in answers, and `makes_calls` now and then.
-    pub fn turn(&mut self, members: &[Member], now_ns: u64, makes_calls: bool) {
-        self.collect(members, now_ns);
+    pub fn turn(&mut self, members: &[Member], truth: &Truth, makes_calls: bool) {
+        self.collect(members);
         if makes_calls && self.pending.len() < AT_ONCE && self.random.once_in(6) {
             let place = self.random.index(members.len());
-            self.call(&members[place], now_ns);
+            let asked = self.draw(truth);
+            self.call(&members[place], asked);
         }
         for (member, watched) in members.iter().zip(&self.watched) {
             watch(member, watched);
+        }
+        if makes_calls && self.visitors.len() < VISITORS && self.random.once_in(300) {
+            self.visit(members);
         }
     }
 
@@ -78,8 +108,46 @@ impl Clients {
         self.pending.is_empty()
     }
 
+    fn visit(&mut self, members: &[Member]) {
+        let member = &members[self.random.index(members.len())];
+        let began = self.random.between(
+            self.compacted.max(2).unsigned_abs(),
+            self.known
+                .max(2)
+                .unsigned_abs()
+                .max(self.compacted.unsigned_abs()),
+        );
+        let began = began.cast_signed();
+        let watched = Watched::from(began);
+        if !watch(member, &watched) {
+            return;
+        }
+        self.visitors.push(Visitor {
+            place: member.place,
+            began,
+            watched,
+            life: member.life,
+        });
+    }
+
+    /// Whether those who watch a member that lives have everything up to a revision.
+    pub fn have_all(&self, members: &[Member], revision: i64) -> bool {
+        let visitors = self
+            .visitors
+            .iter()
+            .filter(|visitor| members[visitor.place].life == visitor.life);
+        members
+            .iter()
+            .zip(&self.watched)
+            .all(|(member, watched)| !member.is_up() || watched.borrow().has(revision))
+            && visitors.into_iter().all(|visitor| {
+                visitor.watched.borrow().has(revision) || visitor.watched.borrow().is_refused()
+            })
+    }
+
     /// Takes in answers. What a crash took with it has an unknown outcome.
-    fn collect(&mut self, members: &[Member], now_ns: u64) {
+    fn collect(&mut self, members: &[Member]) {
+        let now_ns = system::true_ns();
         let mut left = Vec::new();
         for pending in self.pending.drain(..) {
             let answer = pending.answer.borrow_mut().take();
@@ -96,128 +164,270 @@ impl Clients {
                     continue;
                 }
             }
+            self.known = self.known.max(call.revision().unwrap_or(0));
             self.calls.push(call);
         }
         self.pending = left;
     }
 
-    fn call(&mut self, member: &Member, now_ns: u64) {
-        let key = format!("key-{}", self.random.below(KEYS));
+    fn key(&mut self) -> String {
+        format!("key-{}", self.random.below(KEYS))
+    }
+
+    fn value(&mut self) -> String {
         self.made += 1;
-        let value = self
-            .random
-            .once_in(2)
-            .then(|| format!("value-{}", self.made));
+        // Some take more than one sector.
+        let padding = match self.random.once_in(8) {
+            true => self.random.index(1_500),
+            false => 0,
+        };
+        format!("value-{}{}", self.made, ".".repeat(padding))
+    }
+
+    fn lease(&mut self) -> Option<i64> {
+        let recent = self.leases.len().min(4);
+        let back = self.random.index(recent.max(1));
+        self.leases.iter().rev().nth(back).copied()
+    }
+
+    fn draw(&mut self, truth: &Truth) -> Asked {
+        match self.random.below(40) {
+            0..=11 => {
+                let lease = self.random.once_in(4).then(|| self.lease()).flatten();
+                Asked::Put {
+                    key: self.key(),
+                    value: self.value(),
+                    lease: lease.unwrap_or(0),
+                }
+            }
+            12..=14 => Asked::Delete { key: self.key() },
+            15..=19 => {
+                let key = self.key();
+                let right = truth
+                    .at(&key, truth.last())
+                    .map_or(0, |found| found.revision);
+                let revision = if self.random.once_in(4) {
+                    right - 1
+                } else {
+                    right
+                };
+                let mut also = self.key();
+                if also == key {
+                    also = format!("{key}-too");
+                }
+                Asked::Swap {
+                    key,
+                    revision: revision.max(0),
+                    value: self.value(),
+                    also,
+                }
+            }
+            20..=29 => Asked::Read {
+                key: self.key(),
+                at: 0,
+                serializable: false,
+            },
+            30 => Asked::Read {
+                key: self.key(),
+                at: 0,
+                serializable: true,
+            },
+            31..=33 => {
+                let at = (self.known - self.random.between(0, 40).cast_signed()).max(1);
+                Asked::Read {
+                    key: self.key(),
+                    at,
+                    serializable: self.random.once_in(3),
+                }
+            }
+            34 if self.random.once_in(2) => {
+                let at = (self.known - self.random.between(0, 30).cast_signed()).max(1);
+                Asked::Compact { at }
+            }
+            35 => {
+                self.made += 1;
+                Asked::Grant {
+                    id: self.made.cast_signed(),
+                    ttl: self.random.between(TTL.0, TTL.1).cast_signed(),
+                }
+            }
+            36 if self.random.once_in(3) && !self.leases.is_empty() => Asked::Revoke {
+                id: self.lease().unwrap_or(1),
+            },
+            37..=39 if !self.leases.is_empty() => Asked::Renew {
+                id: self.lease().unwrap_or(1),
+            },
+            _ => Asked::Read {
+                key: self.key(),
+                at: 0,
+                serializable: false,
+            },
+        }
+    }
+
+    fn call(&mut self, member: &Member, asked: Asked) {
         let answer: Rc<RefCell<Option<(u64, Told)>>> = Rc::default();
-        let (into, asked, put) = (answer.clone(), key.clone(), value.clone());
+        let (into, asks) = (answer.clone(), asked.clone());
         let made = member.with(|staged, tasks| {
             let core = staged.core.clone();
             tasks.spawn_local(async move {
-                let told = match put {
-                    Some(value) => make(&core, asked, value).await,
-                    None => read(&core, asked).await,
-                };
-                *into.borrow_mut() = Some((system::now_ns(), told));
+                let told = make(&core, asks).await;
+                // Nobody hears from a process that has ended.
+                if !steps::has_ended() {
+                    *into.borrow_mut() = Some((system::true_ns(), told));
+                }
             });
         });
-        if made.is_some() {
-            self.pending.push(Pending {
-                place: member.place,
-                life: member.life,
-                call: Call {
-                    began_ns: now_ns,
-                    ended_ns: 0,
-                    key,
-                    value,
-                    told: Told::Unknown,
-                },
-                answer,
-            });
+        if made.is_none() {
+            return;
         }
+        match &asked {
+            Asked::Compact { at } => self.compacted = self.compacted.max(*at),
+            Asked::Grant { id, .. } => self.leases.push(*id),
+            _ => {}
+        }
+        self.pending.push(Pending {
+            place: member.place,
+            life: member.life,
+            call: Call {
+                began_ns: system::true_ns(),
+                ended_ns: 0,
+                asked,
+                told: Told::Unknown,
+            },
+            answer,
+        });
     }
 }
 
-async fn make(core: &Core, key: String, value: String) -> Told {
-    let put = Op::Put(Put {
+async fn make(core: &Core, asked: Asked) -> Told {
+    match asked {
+        Asked::Put { key, value, lease } => propose(core, Op::Put(put(key, value, lease))).await,
+        Asked::Delete { key } => {
+            propose(
+                core,
+                Op::DeleteRange(DeleteRange {
+                    range: single(&key),
+                    prev_kv: false,
+                }),
+            )
+            .await
+        }
+        Asked::Swap {
+            key,
+            revision,
+            value,
+            also,
+        } => propose(core, Op::Txn(swap(key, revision, value, also))).await,
+        Asked::Read {
+            key,
+            at,
+            serializable,
+        } => read(core, &key, at, serializable).await,
+        Asked::Compact { at } => propose(core, Op::Compact(Compact { revision: at })).await,
+        Asked::Grant { id, ttl } => told(core.lease_grant(LeaseId(id), ttl).await),
+        Asked::Renew { id } => match core.lease_keep_alive(LeaseId(id)).await {
+            Ok(0) => Told::Gone,
+            Ok(left) => Told::Lives(left),
+            Err(error) => failed(&error),
+        },
+        Asked::Revoke { id } => propose(core, Op::LeaseRevoke(LeaseId(id))).await,
+    }
+}
+
+fn single(key: &str) -> KeyRange {
+    KeyRange::single(key.to_owned().into())
+}
+
+fn put(key: String, value: String, lease: i64) -> Put {
+    Put {
         key: key.into(),
         value: value.into(),
-        lease: LeaseId::NONE,
+        lease: LeaseId(lease),
         prev_kv: false,
         ignore_value: false,
         ignore_lease: false,
-    });
-    match core.propose(put).await {
-        Ok(outcome) => Told::Put(outcome.revision.0),
-        Err(
-            ServeError::Timeout
-            | ServeError::TimeoutLeaderFail
-            | ServeError::TimeoutConnectionLost
-            | ServeError::Stopped
-            | ServeError::Internal(_),
-        ) => Told::Unknown,
+    }
+}
+
+fn swap(key: String, revision: i64, value: String, also: String) -> Txn {
+    Txn {
+        compare: vec![Compare {
+            range: single(&key),
+            result: CompareResult::Equal,
+            target: CompareTarget::Mod(revision),
+        }],
+        failure: vec![TxnOp::Range(Range::all(single(&key)))],
+        success: vec![
+            TxnOp::Put(put(key, value.clone(), 0)),
+            TxnOp::Put(put(also, value, 0)),
+        ],
+    }
+}
+
+async fn propose(core: &Core, op: Op) -> Told {
+    told(core.propose(op).await)
+}
+
+fn told(answer: Result<result::Outcome, ServeError>) -> Told {
+    let outcome = match answer {
+        Ok(outcome) => outcome,
+        Err(error) => return failed(&error),
+    };
+    let revision = outcome.revision.0;
+    match &outcome.result {
+        Ok(Applied::DeleteRange(deleted)) => Told::Deleted(revision, deleted.deleted),
+        Ok(Applied::Txn(txn)) if !txn.succeeded => match txn.responses.first() {
+            Some(result::TxnOp::Range(range)) => {
+                Told::Kept(revision, range.items.first().map(found))
+            }
+            other => panic!("a swap answers {other:?}"),
+        },
+        Ok(_) => Told::Done(revision),
+        Err(ApplyError::Compacted) => Told::Compacted,
+        Err(ApplyError::LeaseNotFound) => Told::Gone,
         Err(_) => Told::Refused,
     }
 }
 
-async fn read(core: &Core, key: String) -> Told {
-    let query = Range::all(KeyRange::single(key.into()));
-    if core.read_barrier().await.is_err() {
+fn failed(error: &ServeError) -> Told {
+    match error {
+        ServeError::Apply(ApplyError::Compacted) => Told::Compacted,
+        ServeError::LeaseNotFound | ServeError::Apply(ApplyError::LeaseNotFound) => Told::Gone,
+        ServeError::Timeout
+        | ServeError::TimeoutLeaderFail
+        | ServeError::TimeoutConnectionLost
+        | ServeError::Stopped
+        | ServeError::Internal(_) => Told::Unknown,
+        _ => Told::Refused,
+    }
+}
+
+async fn read(core: &Core, key: &str, at: i64, serializable: bool) -> Told {
+    let query = Range {
+        revision: at,
+        serializable,
+        ..Range::all(single(key))
+    };
+    if !serializable && core.read_barrier().await.is_err() {
         return Told::Unknown;
     }
-    let Ok(answer) = core.range(&query).await else {
-        return Told::Unknown;
-    };
-    let value = answer.found.items.first().map(|item| {
-        let kv = KeyValue::decode(&Bytes::copy_from_slice(item.as_ref())).expect("it is sound");
-        text(&kv.value)
-    });
-    Told::Read(answer.head.0, value)
+    match core.range(&query).await {
+        Ok(answer) => Told::Read(answer.head.0, answer.found.items.first().map(found)),
+        Err(error) => failed(&error),
+    }
+}
+
+fn found(item: &Item) -> Found {
+    let kv = KeyValue::decode(&Bytes::copy_from_slice(item.as_ref())).expect("it is sound");
+    Found {
+        value: text(&kv.value),
+        revision: kv.mod_revision.0,
+        lease: kv.lease.0,
+    }
 }
 
 /// Bytes that these clients wrote.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Opens the watcher of a member that has started anew.
-fn watch(member: &Member, watched: &Rc<RefCell<Watched>>) {
-    if watched.borrow().life == Some(member.life) {
-        return;
-    }
-    let into = watched.clone();
-    let opened = member.with(|staged, tasks| {
-        let mut stream = staged.core.watch();
-        let last = into
-            .borrow()
-            .events
-            .last()
-            .map_or(0, |(revision, ..)| *revision);
-        stream.handle(Request::Create(Create {
-            range: KeyRange {
-                start: Bytes::from_static(b"\0"),
-                end: RangeEnd::Unbounded,
-            },
-            start_revision: last + 1,
-            progress_notify: false,
-            prev_kv: false,
-            filter: Filter::default(),
-            watch_id: AUTO_WATCH_ID,
-            fragment: false,
-            denied: None,
-        }));
-        tasks.spawn_local(async move {
-            loop {
-                let mut whole = BytesMut::new();
-                stream.next().await.write_to(&mut whole);
-                let response = WatchResponse::decode(whole.freeze()).expect("a response");
-                assert!(!response.canceled, "a watch ends: {response:?}");
-                let events = response.events.into_iter().filter_map(|event| event.kv);
-                let events = events.map(|kv| (kv.mod_revision, text(&kv.key), text(&kv.value)));
-                into.borrow_mut().events.extend(events);
-            }
-        });
-    });
-    if opened.is_some() {
-        watched.borrow_mut().life = Some(member.life);
-    }
 }

@@ -1,24 +1,53 @@
 //! A cluster under faults, turn by turn, and what must hold at every turn and in the end.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use engram_server::types::KeyValue;
+use engram_server::storage::Identity;
 
-use crate::clients::{Clients, text};
-use crate::history::{self, Truth};
-use crate::member::{Member, TICK};
+use crate::admin::{ADDED_MAX, Admin, Order};
+use crate::clients::Clients;
+use crate::faults::{self, Fault, Kind};
+use crate::history::{self, Told};
+use crate::member::{Member, Shown, TICK};
 use crate::net::Net;
 use crate::random::Random;
-use crate::system::EPOCH_NS;
+use crate::system::{self, EPOCH_NS};
+use crate::truth::Truth;
 
 const NS_A_MS: u64 = 1_000_000;
-/// How long faults come, and how long they have to be forgotten afterwards. Virtual milliseconds.
+/// When faults begin, how long they come, and how long they have to be forgotten afterwards. Virtual
+/// milliseconds.
+const QUIET_MS: u64 = 1_200;
 const FAULTS_MS: u64 = 6_000;
 const HEALS_MS: u64 = 10_000;
 
+/// How long a member is down that is to be sent a snapshot. Virtual milliseconds.
+const BEHIND_MS: u64 = 2_000;
 /// A member's engine is flushed once in so many turns.
 const FLUSHED_EVERY: u64 = 300;
+
+/// What a seed runs with.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// The numbers of faults that are left out.
+    pub without: Vec<u64>,
+    /// When the last fault comes. Virtual milliseconds.
+    pub until_ms: u64,
+}
+
+impl Plan {
+    /// All faults of a seed.
+    pub fn of(seed: u64) -> Plan {
+        Plan {
+            seed,
+            without: Vec::new(),
+            until_ms: FAULTS_MS,
+        }
+    }
+}
 
 /// What a seed came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,17 +58,25 @@ pub struct Report {
     pub answered: usize,
     /// The last revision.
     pub revision: i64,
-    /// Crashes, and faults of any other kind.
+    /// The last revision that was asked to be compacted.
+    pub compacted: i64,
+    /// Crashes, and faults of any kind.
     pub crashes: u64,
     /// See above.
     pub faults: u64,
+    /// Members that came and went.
+    pub changes: u64,
+    /// The last entry, and the last that a log was cut below.
+    pub entries: u64,
+    /// See above.
+    pub purged: u64,
     /// Virtual milliseconds that passed.
     pub ms: u64,
     /// A checksum over everything that was told, in order.
     pub trace: u32,
 }
 
-/// A fault that ends.
+/// A fault that ends, or goes on to something else.
 struct Until {
     ms: u64,
     end: End,
@@ -47,56 +84,73 @@ struct Until {
 
 enum End {
     Start(usize),
+    Crash(usize, u64),
     Mend(usize, usize),
     Quicken,
+    Spare(usize),
 }
 
-struct Cluster {
+/// A cluster that runs.
+pub struct Cluster {
+    plan: Plan,
+    root: PathBuf,
     net: Net,
     members: Vec<Member>,
     clients: Clients,
+    /// Some clusters have one.
+    admin: Option<Admin>,
+    truth: Truth,
     random: Random,
     ends: Vec<Until>,
+    /// Members whose power is cut when they are in a later term than this, and for how long.
+    at_term: Vec<(usize, u64, u64)>,
     now_ms: u64,
-    next_fault_ms: u64,
+    next_fault: (u64, u64),
     report: Report,
-    /// What the store's revision is once an entry is applied: the same at every member.
-    revisions: BTreeMap<u64, i64>,
+    /// What the store is once an entry is applied, the same at every member: revision, compacted revision,
+    /// leases.
+    states: BTreeMap<u64, (i64, i64, usize)>,
     /// Who leads a term.
     leaders: BTreeMap<u64, usize>,
+    /// The greatest index that anybody has applied.
+    applied: u64,
 }
 
-/// Runs a seed.
-///
-/// # Errors
-/// What does not hold, in words.
-pub fn run(seed: u64, root: &Path) -> Result<Report, String> {
-    let mut random = Random::new(seed);
-    let size = if random.once_in(8) { 5 } else { 3 };
-    let net = Net::new(size, random.next());
-    let mut members: Vec<Member> = (0..size)
-        .map(|place| Member::new(place, size, root))
-        .collect();
-    for member in &mut members {
-        member.start(&net);
-    }
-    let clients = Clients::new(size, random.next());
+/// Runs a seed: the faults that came, and what became of it.
+pub fn run(plan: &Plan, root: &Path) -> (Vec<Fault>, Result<Report, String>) {
+    let mut random = Random::new(plan.seed);
+    let size = match random.below(10) {
+        0 => 5,
+        1 => 1,
+        _ => 3,
+    };
+    let net = Net::new(size + ADDED_MAX, random.next());
+    let members = (0..size).map(|place| Member::new(place, size, root));
     let mut cluster = Cluster {
+        plan: plan.clone(),
+        root: root.to_path_buf(),
         net,
-        members,
-        clients,
+        members: members.collect(),
+        clients: Clients::new(size, random.next()),
+        admin: random.once_in(3).then(|| Admin::new(random.next())),
+        truth: Truth::default(),
         random,
         ends: Vec::new(),
+        at_term: Vec::new(),
         now_ms: 0,
-        next_fault_ms: 1_500,
+        next_fault: (QUIET_MS, 0),
         report: Report::default(),
-        revisions: BTreeMap::new(),
+        states: BTreeMap::new(),
         leaders: BTreeMap::new(),
+        applied: 0,
     };
-    cluster.live()?;
-    let judged = cluster.judge();
+    for member in &mut cluster.members {
+        member.start(&cluster.net);
+    }
+    let mut came = Vec::new();
+    let lived = cluster.live(&mut came).and_then(|()| cluster.judge());
     cluster.report.ms = cluster.now_ms;
-    judged.map(|()| cluster.report)
+    (came, lived.map(|()| cluster.report))
 }
 
 impl Cluster {
@@ -104,22 +158,18 @@ impl Cluster {
         EPOCH_NS + self.now_ms * NS_A_MS
     }
 
-    fn live(&mut self) -> Result<(), String> {
+    fn live(&mut self, came: &mut Vec<Fault>) -> Result<(), String> {
         while self.now_ms < FAULTS_MS {
-            if self.now_ms >= self.next_fault_ms {
-                self.fault();
-                self.next_fault_ms = self.now_ms + self.random.between(50, 700);
+            while self.now_ms >= self.next_fault.0 {
+                self.next(came);
             }
             self.turn(true)?;
         }
-        self.net.heal();
-        self.ends.retain(|until| matches!(until.end, End::Start(_)));
+        self.heal();
         let heals_by = self.now_ms + HEALS_MS;
-        while !self.is_healed() {
+        while let Err(why) = self.is_healed() {
             if self.now_ms > heals_by {
-                return Err(format!(
-                    "not everybody serves after {HEALS_MS} ms without a fault"
-                ));
+                return Err(format!("{HEALS_MS} ms after the last fault {why}"));
             }
             let makes_calls = self.now_ms < heals_by - HEALS_MS + 500;
             self.turn(makes_calls)?;
@@ -127,71 +177,212 @@ impl Cluster {
         Ok(())
     }
 
+    /// Has the next fault come, and draws when the one after it does.
+    fn next(&mut self, came: &mut Vec<Fault>) {
+        let (at, number) = self.next_fault;
+        let pause = Random::new(self.plan.seed.rotate_left(17) ^ number).between(30, 600);
+        self.next_fault = (at + pause, number + 1);
+        if at > self.plan.until_ms || self.plan.without.contains(&number) {
+            return;
+        }
+        let fault = faults::draw(self.plan.seed, number, self.members.len());
+        self.begin(&fault);
+        self.report.faults += 1;
+        came.push(fault);
+    }
+
+    /// Ends whatever is wrong.
+    fn heal(&mut self) {
+        self.net.heal();
+        self.at_term.clear();
+        self.ends.retain(|until| matches!(until.end, End::Start(_)));
+        for member in &mut self.members {
+            member.paused_until_ns = 0;
+            member.disk_stalled_until_ns = 0;
+            member.spare();
+        }
+    }
+
     fn turn(&mut self, makes_calls: bool) -> Result<(), String> {
         self.now_ms += u64::try_from(TICK.as_millis()).expect("a millisecond");
-        let now_ns = self.now_ns();
+        system::set_true_ns(self.now_ns());
         self.end_faults();
-        self.net.pump(now_ns);
+        self.net.pump(self.now_ns());
         let first = self.random.index(self.members.len());
         for step in 0..self.members.len() {
             let place = (first + step) % self.members.len();
-            self.members[place].turn(now_ns);
+            if !self.members[place].turn() {
+                let lasts = self.random.between(20, 800);
+                self.crash(place, lasts);
+            }
         }
-        crate::system::set_now_ns(now_ns);
+        system::set_true_ns(self.now_ns());
         if self.random.once_in(FLUSHED_EVERY) {
             self.members[first].flush();
         }
-        self.clients.turn(&self.members, now_ns, makes_calls);
-        self.look()
+        self.look()?;
+        self.clients.turn(&self.members, &self.truth, makes_calls);
+        let order = self
+            .admin
+            .as_mut()
+            .and_then(|admin| admin.turn(&self.members, makes_calls));
+        order.into_iter().for_each(|order| self.obey(order));
+        Ok(())
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Start(place, id) => {
+                let cluster = self
+                    .members
+                    .iter()
+                    .find_map(|member| member.with(|staged, _| staged.core.cluster));
+                let identity = Identity {
+                    cluster: cluster.expect("somebody has answered"),
+                    member: id,
+                    incarnation: self.random.next().max(1),
+                };
+                let mut member = Member::joining(place, &identity, &self.root);
+                member.start(&self.net);
+                self.members.push(member);
+                self.clients.watch_another();
+            }
+            Order::Retire(place) => {
+                self.members[place].is_gone = true;
+                self.members[place].crash(&self.net, &mut self.random);
+            }
+        }
+        self.report.changes += 1;
     }
 
     /// What must hold at every moment.
     fn look(&mut self) -> Result<(), String> {
-        for member in &self.members {
-            let Some(shown) = member.shown() else {
+        for place in 0..self.members.len() {
+            let Some(shown) = self.members[place].shown() else {
                 continue;
             };
-            let first = *self
-                .revisions
-                .entry(shown.applied)
-                .or_insert(shown.revision);
-            if first != shown.revision {
-                return Err(format!(
-                    "after entry {} m{} is at revision {}, another was at {first}",
-                    shown.applied, member.place, shown.revision
-                ));
-            }
-            if let Some(term) = shown.leads {
-                let leader = *self.leaders.entry(term).or_insert(member.place);
-                if leader != member.place {
-                    return Err(format!("m{leader} and m{} lead term {term}", member.place));
-                }
-            }
+            self.members[place].goes_on(shown)?;
+            self.is_the_same(place, shown)?;
+            self.leads_alone(place, shown)?;
+            self.compare(place, shown)?;
+            self.cut_at_term(place, shown);
         }
         Ok(())
     }
 
-    fn fault(&mut self) {
-        let place = self.random.index(self.members.len());
-        let other = (place + 1 + self.random.index(self.members.len() - 1)) % self.members.len();
-        let lasts = self.random.between(50, 1_500);
-        self.report.faults += 1;
-        match self.random.below(8) {
-            0..=2 => self.crash(place, lasts),
-            3 => self.cut(place, other, lasts),
-            4 => {
-                for other in (0..self.members.len()).filter(|other| *other != place) {
+    /// Members that have applied the same are in the same state.
+    fn is_the_same(&mut self, place: usize, shown: Shown) -> Result<(), String> {
+        let state = (shown.revision, shown.compacted, shown.leases);
+        let first = *self.states.entry(shown.applied).or_insert(state);
+        self.applied = self.applied.max(shown.applied);
+        match first == state {
+            true => Ok(()),
+            false => Err(format!(
+                "after entry {} m{place} is at {state:?}, another was at {first:?}",
+                shown.applied
+            )),
+        }
+    }
+
+    /// A term has one leader, and that has all that was applied anywhere.
+    fn leads_alone(&mut self, place: usize, shown: Shown) -> Result<(), String> {
+        let Some(term) = shown.leads else {
+            return Ok(());
+        };
+        if let Some(leader) = self.leaders.insert(term, place) {
+            return match leader == place {
+                true => Ok(()),
+                false => Err(format!("m{leader} and m{place} lead term {term}")),
+            };
+        }
+        match shown.last >= self.applied {
+            true => Ok(()),
+            false => Err(format!(
+                "m{place} leads term {term} with a log that ends at {}, and {} was applied",
+                shown.last, self.applied
+            )),
+        }
+    }
+
+    /// What a member has applied is what others have.
+    fn compare(&mut self, place: usize, shown: Shown) -> Result<(), String> {
+        let member = &mut self.members[place];
+        if member.compared >= shown.revision {
+            return Ok(());
+        }
+        let held = member.held(member.compared + 1).expect("it shows itself");
+        member.compared = held.upto;
+        let met = self.truth.meet(&held, system::true_ns());
+        met.map_err(|why| format!("m{place}: {why}"))
+    }
+
+    /// Cuts the power of those who are to lose it in a new term.
+    fn cut_at_term(&mut self, place: usize, shown: Shown) {
+        let is_due = |(of, term, _): &(usize, u64, u64)| *of == place && shown.term > *term;
+        if let Some(at) = self.at_term.iter().position(is_due) {
+            let (_, _, lasts) = self.at_term.swap_remove(at);
+            self.crash(place, lasts);
+        }
+    }
+
+    fn begin(&mut self, fault: &Fault) {
+        let Fault {
+            place,
+            other,
+            lasts,
+            ..
+        } = *fault;
+        let members = self.members.len();
+        let now_ns = self.now_ns();
+        match fault.kind {
+            Kind::Crash => self.crash(place, lasts),
+            Kind::Behind => self.crash(place, BEHIND_MS + lasts.min(1_500)),
+            Kind::CrashAtCall(calls) => {
+                let random = Random::new(self.random.next());
+                self.members[place].cut_at_call(calls, random);
+                self.until(lasts, End::Spare(place));
+            }
+            Kind::CrashAtTerm => {
+                let term = self.members[place].shown().map_or(0, |shown| shown.term);
+                self.at_term.push((place, term, lasts.min(400)));
+            }
+            Kind::CrashStalled => {
+                self.members[place].disk_stalled_until_ns = now_ns + 10 * lasts * NS_A_MS;
+                self.until(lasts, End::Crash(place, lasts));
+            }
+            Kind::CrashAll => (0..members).for_each(|place| self.crash(place, lasts)),
+            Kind::Refuse(refused, calls) => {
+                self.members[place].refuse(refused, calls);
+                self.until(lasts, End::Spare(place));
+            }
+            Kind::CutOneWay => self.cut(place, other, lasts),
+            Kind::Isolate => {
+                for other in (0..members).filter(|other| *other != place) {
                     self.cut(place, other, lasts);
                     self.cut(other, place, lasts);
                 }
             }
-            5 => self.members[place].paused_until_ns = self.now_ns() + lasts * NS_A_MS,
-            6 => self.members[place].disk_stalled_until_ns = self.now_ns() + lasts * NS_A_MS,
-            _ if self.random.once_in(2) => self.net.reset(place, other),
-            _ => {
-                self.net.delay(self.random.between(5, 60));
+            Kind::Bridge => {
+                self.cut(place, other, lasts);
+                self.cut(other, place, lasts);
+            }
+            Kind::Ring => {
+                for from in 0..members {
+                    let next = (from + 1) % members;
+                    let others = (0..members).filter(|to| *to != from && *to != next);
+                    others.for_each(|to| self.cut(from, to, lasts));
+                }
+            }
+            Kind::Pause => self.members[place].paused_until_ns = now_ns + 2 * lasts * NS_A_MS,
+            Kind::Stall => self.members[place].disk_stalled_until_ns = now_ns + 2 * lasts * NS_A_MS,
+            Kind::Reset => self.net.reset(place, other),
+            Kind::Slow(most) => {
+                self.net.delay(most);
                 self.until(lasts, End::Quicken);
             }
+            Kind::Jump(seconds) => self.members[place].jump(seconds),
+            Kind::Drift(millionths) => self.members[place].drift(millionths),
+            Kind::MoveLeader => self.members[place].move_leader(other),
         }
     }
 
@@ -222,70 +413,88 @@ impl Cluster {
         self.ends = left;
         for until in ended {
             match until.end {
+                End::Start(place) if self.members[place].is_gone => {}
                 End::Start(place) => self.members[place].start(&self.net),
+                End::Crash(place, lasts) => {
+                    self.crash(place, lasts);
+                    self.members[place].disk_stalled_until_ns = 0;
+                }
                 End::Mend(from, to) => self.net.cut(from, to, false),
                 End::Quicken => self.net.delay(1),
+                End::Spare(place) => self.members[place].spare(),
             }
         }
     }
 
-    /// Everybody is up, has applied the same, serves a leader; nobody waits; watchers have it all.
-    fn is_healed(&self) -> bool {
+    /// Everybody is up, has applied the same, serves a leader; nobody waits; watchers have it all; what
+    /// hung on leases is gone with them.
+    ///
+    /// # Errors
+    /// What is not so.
+    fn is_healed(&self) -> Result<(), &'static str> {
         let shown: Vec<_> = self.members.iter().filter_map(Member::shown).collect();
-        let is_even = shown.len() == self.members.len()
-            && shown
-                .windows(2)
-                .all(|pair| pair[0].applied == pair[1].applied);
-        let revision = shown.first().map_or(0, |shown| shown.revision);
-        let has_all = |watched: &std::rc::Rc<std::cell::RefCell<crate::clients::Watched>>| {
-            let watched = watched.borrow();
-            watched.events.last().map_or(1, |(revision, ..)| *revision) == revision
-        };
-        is_even
-            && self.ends.is_empty()
-            && self.now_ms > FAULTS_MS + 1_000
-            && shown.iter().any(|shown| shown.leads.is_some())
-            && self.clients.is_idle()
-            && self.clients.watched.iter().all(has_all)
+        let ensure = |holds: bool, why| if holds { Ok(()) } else { Err(why) };
+        ensure(self.now_ms > FAULTS_MS + 1_000, "it is early")?;
+        let living = self.members.iter().filter(|member| !member.is_gone);
+        ensure(shown.len() == living.count(), "somebody does not serve")?;
+        let leads = shown.iter().any(|shown| shown.leads.is_some());
+        ensure(leads, "nobody leads")?;
+        ensure(self.clients.is_idle(), "a call has no answer")?;
+        let is_done = self.admin.as_ref().is_none_or(Admin::is_idle);
+        ensure(is_done, "a change of the members does not end")?;
+        let is_even = shown
+            .windows(2)
+            .all(|pair| pair[0].applied == pair[1].applied);
+        ensure(is_even, "not everybody has applied everything")?;
+        let has_all = self.clients.have_all(&self.members, shown[0].revision);
+        ensure(has_all, "a watcher does not have everything")?;
+        ensure(shown[0].leases == 0, "a lease lives on")
     }
 
     /// What must hold in the end.
     fn judge(&mut self) -> Result<(), String> {
-        let truths: Vec<Truth> = self.members.iter().map(truth).collect();
-        if truths.windows(2).any(|pair| pair[0] != pair[1]) {
-            return Err("members that applied the same hold another state".into());
+        for (place, member) in self
+            .members
+            .iter()
+            .enumerate()
+            .filter(|(_, member)| !member.is_gone)
+        {
+            let held = member.held(0).expect("it serves");
+            let met = self.truth.meet(&held, system::true_ns());
+            met.map_err(|why| format!("in the end m{place}: {why}"))?;
         }
         let calls = &self.clients.calls;
-        history::judge(calls, &truths[0])?;
+        if let Some(path) = std::env::var_os("ENGRAM_SIM_CALLS") {
+            let lines: Vec<String> = calls.iter().map(|call| format!("{call:?}")).collect();
+            std::fs::write(path, lines.join("\n")).expect("it can be written");
+        }
+        history::judge(calls, &self.truth)?;
+        let compacted = self.clients.compacted;
         for (place, watched) in self.clients.watched.iter().enumerate() {
-            let watched = watched.borrow();
-            let seen = watched.events.iter();
-            let held = truths[0].iter().map(|(at, (key, value))| (*at, key, value));
-            if !seen.map(|(at, key, value)| (*at, key, value)).eq(held) {
-                return Err(format!("the watcher at m{place} did not see what happened"));
-            }
+            let judged = watched.borrow().judge(2, &self.truth, compacted);
+            judged.map_err(|why| format!("the watcher at m{place}: {why}"))?;
+        }
+        for visitor in &self.clients.visitors {
+            let judged = visitor
+                .watched
+                .borrow()
+                .judge(visitor.began, &self.truth, compacted);
+            judged.map_err(|why| {
+                format!(
+                    "a watcher at m{} from {} on: {why}",
+                    visitor.place, visitor.began
+                )
+            })?;
         }
         self.report.calls = calls.len();
-        let answered = |call: &&history::Call| call.told != history::Told::Unknown;
+        let answered = |call: &&history::Call| call.told != Told::Unknown;
         self.report.answered = calls.iter().filter(answered).count();
-        self.report.revision = truths[0].keys().next_back().copied().unwrap_or(1);
+        self.report.revision = self.truth.last();
+        self.report.compacted = compacted;
+        self.report.entries = self.applied;
+        let purged = self.members.iter().filter_map(Member::purged);
+        self.report.purged = purged.max().unwrap_or(0);
         self.report.trace = crc32c::crc32c(format!("{calls:?}").as_bytes());
         Ok(())
     }
-}
-
-/// Everything that a member's store has kept.
-fn truth(member: &Member) -> Truth {
-    let read = member.with(|staged, _| {
-        let mut truth = Truth::new();
-        staged.core.store.engine().with_view(|scanner| {
-            scanner.records(&mut |record| {
-                let kv = KeyValue::decode(&record.encoded).expect("it is sound");
-                truth.insert(record.pair.main.0, (text(&kv.key), text(&kv.value)));
-                true
-            });
-        });
-        truth
-    });
-    read.expect("it serves")
 }

@@ -5,24 +5,33 @@
 //! ours: clocks and random bytes (`system`), the network's bytes (`net`), when a piece of work is done
 //! and what a disk has kept without power (`member`).
 //!
-//! `sim [SEEDS [FIRST]]`, `sim one SEED`; with the feature `mutants`, `sim mutants` has every planted fault
-//! found.
+//! `sim [SEEDS [FIRST]]`, `sim one SEED`; with the feature `mutants`, `sim mutants [SEEDS]` has every planted
+//! fault found. A seed that fails is tried again with fewer faults, down to those that it takes.
 
+mod admin;
 mod children;
 mod clients;
 mod cluster;
+mod disk;
+mod faults;
 mod history;
 mod member;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod net;
 mod random;
+mod shrink;
 mod system;
+mod truth;
+mod watchers;
 
+use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cluster::Report;
+use cluster::{Plan, Report};
+use engram_process::threads::steps::MemberEnded;
+use faults::Fault;
 
 /// The stack of a seed's thread: everything of every member runs on it.
 const STACK_BYTES: usize = 64 << 20;
@@ -42,7 +51,7 @@ fn main() {
     match arguments.first().map(String::as_str) {
         Some("one") => one(asked(0, 1)),
         #[cfg(feature = "mutants")]
-        Some("mutants") => mutants::find_all(),
+        Some("mutants") => mutants::find_all(&arguments[1..]),
         _ => many(asked(0, 20), asked(1, 1)),
     }
 }
@@ -101,30 +110,60 @@ fn one(seed: u64) {
     if let Ok(name) = std::env::var("ENGRAM_SIM_MUTANT") {
         engram_process::mutants::plant(Some(&name));
     }
-    match run(seed) {
-        Ok(report) => println!("{} {report:?}", report.ms),
-        Err(error) => {
+    match run(plan(seed)) {
+        (_, Ok(report)) => println!("{} {report:?}", report.ms),
+        (came, Err(error)) => {
             println!("{error}");
+            println!("{FAULTS_SAID}{}", numbers(&came));
+            if std::env::var_os("ENGRAM_SIM_FAULTS").is_some() {
+                came.iter().for_each(|fault| println!("{fault:?}"));
+            }
             std::process::exit(1)
         }
     }
 }
 
+/// What a seed says before the numbers of its faults.
+const FAULTS_SAID: &str = "faults: ";
+
+fn numbers(came: &[Fault]) -> String {
+    let numbers = came.iter().map(|fault| fault.number.to_string());
+    numbers.collect::<Vec<_>>().join(",")
+}
+
+/// What is asked for: a seed, without what `ENGRAM_SIM_WITHOUT` names.
+fn plan(seed: u64) -> Plan {
+    let mut plan = Plan::of(seed);
+    if let Ok(without) = std::env::var(shrink::WITHOUT) {
+        plan.without = without
+            .split(',')
+            .filter_map(|number| number.parse().ok())
+            .collect();
+    }
+    plan
+}
+
 /// A task's panic would be its own: here it is the seed's end, and the process's.
 fn end_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
-        println!(
-            "panicked with seed {}: {panic}",
-            SEED.load(Ordering::Relaxed)
-        );
+        // The end of one member's process: no fault of the simulator's.
+        if panic.payload().is::<MemberEnded>() {
+            return;
+        }
+        // Who asked may be gone.
+        let seed = SEED.load(Ordering::Relaxed);
+        drop(writeln!(
+            std::io::stdout(),
+            "panicked with seed {seed}: {panic}"
+        ));
         // SAFETY: it ends the process. Exit handlers would wait for threads that are in its way.
         unsafe { libc::_exit(101) }
     }));
 }
 
 /// Runs a seed on a thread of its own: what libraries keep for a thread begins anew.
-fn run(seed: u64) -> Result<Report, String> {
-    SEED.store(seed, Ordering::Relaxed);
+fn run(plan: Plan) -> (Vec<Fault>, Result<Report, String>) {
+    SEED.store(plan.seed, Ordering::Relaxed);
     let root = match std::path::Path::new(DISK).is_dir() {
         true => tempfile::tempdir_in(DISK),
         false => tempfile::tempdir(),
@@ -132,18 +171,23 @@ fn run(seed: u64) -> Result<Report, String> {
     .expect("a directory");
     let path = root.path().to_path_buf();
     let run = move || {
-        system::begin(seed);
-        let outcome = cluster::run(seed, &path);
+        system::begin(plan.seed);
+        let outcome = cluster::run(&plan, &path);
         system::end();
         outcome
     };
     let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
     let outcome = thread.spawn(run).expect("a thread").join();
-    outcome.unwrap_or_else(|_| Err("it panicked, as said above".into()))
+    outcome.expect("a panic ends the process")
 }
 
+/// Says what failed and how to see it again, with as few faults as it takes.
 fn fail(seed: u64, error: &str) -> ! {
     println!("seed {seed}: {error}");
-    println!("again: make sim SEEDS=1 FIRST={seed} (ENGRAM_SIM_LOG=1 for the members' logs)");
+    let without = shrink::without(seed, error);
+    println!(
+        "again: {}=\"{without}\" make sim-one SEED={seed} (ENGRAM_SIM_LOG=1 for the members' logs)",
+        shrink::WITHOUT
+    );
     std::process::exit(1)
 }

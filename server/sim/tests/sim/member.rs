@@ -2,28 +2,43 @@
 
 use std::cell::RefCell;
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use engram_disk::fs::power::{self, SECTOR_BYTES, Unsynced};
-use engram_process::threads::steps::{Stage, Step};
+use engram_disk::fs::{faults, power};
+use engram_process::threads::steps::{self, MemberEnded, Stage, Step};
+use engram_server::api::backend::Backend as _;
 use engram_server::config::{self, Config, Outcome};
 use engram_server::node::offline::MemberFlags;
-use engram_server::node::staged::{self, Staged};
+use engram_server::node::staged::{self, Staged, Tuned};
+use engram_server::state::Values as _;
+use engram_server::storage::Identity;
+use engram_server::types::{KeyValue, RevisionPair};
 use engram_server::wal;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::LocalSet;
 use tokio::time::Duration;
 
+use crate::clients::text;
+use crate::disk;
+use crate::faults::Refused;
 use crate::net::{self, Net};
 use crate::random::Random;
-use crate::system;
+use crate::system::{self, EPOCH_NS};
+use crate::truth::{Change, Held};
 
 /// One turn of a member.
 pub const TICK: Duration = Duration::from_millis(1);
-const SEGMENT_BYTES: u64 = 256 << 10;
+const SEGMENT_BYTES: u64 = 16 << 10;
+/// Of which a member keeps an eighth for others, and holds a quarter for those that catch up.
+const LOG_DISK_BYTES: u64 = 32 << 10;
+const NS_A_MS: u64 = 1_000_000;
+/// What is said of a disk that refuses.
+const EIO_SAID: &str = "os error 5";
 
 type Slot = Rc<RefCell<Option<Staged>>>;
 
@@ -41,7 +56,11 @@ pub struct Member {
     /// Its place in the cluster.
     pub place: usize,
     root: PathBuf,
-    members: usize,
+    /// `--initial-cluster`, and whether that is there already.
+    initial: String,
+    joins: bool,
+    /// Whether it is a member no more.
+    pub is_gone: bool,
     /// How often it was started: clients tell its lives by it.
     pub life: u64,
     running: Option<Running>,
@@ -49,17 +68,55 @@ pub struct Member {
     pub paused_until_ns: u64,
     /// Until then its log's disk does nothing.
     pub disk_stalled_until_ns: u64,
+    /// What it has shown: none of it may go back.
+    floor: Shown,
     /// The greatest index that it had applied when it crashed: its log must hold it.
     applied_before: u64,
+    clock: Clock,
+    /// Set by what cuts its power in the midst of something: the disk is as that left it.
+    cut: Arc<AtomicBool>,
+    /// What its disk refuses.
+    refused: Option<faults::Guard>,
+    /// Its store is compared up to there.
+    pub compared: i64,
+}
+
+/// A member's clocks.
+#[derive(Clone, Copy, Debug, Default)]
+struct Clock {
+    /// Millionths that it runs too fast.
+    drift: i64,
+    /// When it began to, and what it had shown then: milliseconds since the beginning.
+    since: u64,
+    shown: u64,
+    /// Seconds that its wall clock is ahead.
+    wall_ahead: i64,
+}
+
+impl Clock {
+    /// What it shows at a time of the world, in whole milliseconds since the beginning.
+    fn shows(&self, true_ms: u64) -> u64 {
+        let passed = true_ms.saturating_sub(self.since);
+        let drifted = passed.cast_signed() * self.drift / 1_000_000;
+        (self.shown + passed).saturating_add_signed(drifted)
+    }
 }
 
 /// What a member shows of itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Shown {
     /// The last entry applied.
     pub applied: u64,
     /// The store's revision by then.
     pub revision: i64,
+    /// The revision that it is compacted at.
+    pub compacted: i64,
+    /// How many leases there are.
+    pub leases: usize,
+    /// The end of its log.
+    pub last: u64,
+    /// Its term.
+    pub term: u64,
     /// The term that it leads.
     pub leads: Option<u64>,
 }
@@ -67,33 +124,60 @@ pub struct Shown {
 impl Member {
     /// A member of a cluster of `members`, with an empty data directory.
     pub fn new(place: usize, members: usize, root: &Path) -> Member {
-        let member = Member {
-            place,
-            root: root.to_path_buf(),
-            members,
-            life: 0,
-            running: None,
-            paused_until_ns: 0,
-            disk_stalled_until_ns: 0,
-            applied_before: 0,
-        };
+        let member = Member::at(place, members, root);
         let dir = member.dir();
-        std::fs::create_dir(&dir).expect("a directory of its own");
         staged::identify(&dir, &member.flags()).expect("the flags name it");
         power::watch(&dir);
         member
     }
 
+    /// A member that a cluster has added.
+    pub fn joining(place: usize, identity: &Identity, root: &Path) -> Member {
+        let member = Member {
+            joins: true,
+            ..Member::at(place, place + 1, root)
+        };
+        let dir = member.dir();
+        identity.store(&dir).expect("it can be written");
+        power::watch(&dir);
+        member
+    }
+
+    fn at(place: usize, members: usize, root: &Path) -> Member {
+        let initial = (0..members).map(|at| format!("m{at}={}", net::url(at)));
+        let member = Member {
+            place,
+            root: root.to_path_buf(),
+            initial: initial.collect::<Vec<_>>().join(","),
+            joins: false,
+            is_gone: false,
+            life: 0,
+            running: None,
+            paused_until_ns: 0,
+            disk_stalled_until_ns: 0,
+            floor: Shown::default(),
+            applied_before: 0,
+            clock: Clock::default(),
+            cut: Arc::default(),
+            refused: None,
+            compared: 1,
+        };
+        std::fs::create_dir(member.dir()).expect("a directory of its own");
+        member
+    }
+
     fn dir(&self) -> PathBuf {
-        self.root.join(format!("m{}-{}", self.place, self.life))
+        self.dir_of(self.life)
+    }
+
+    fn dir_of(&self, life: u64) -> PathBuf {
+        self.root.join(format!("m{}-{life}", self.place))
     }
 
     fn flags(&self) -> MemberFlags {
-        let name = |place| format!("m{place}");
-        let initial = (0..self.members).map(|n| format!("{}={}", name(n), net::url(n)));
         MemberFlags {
-            name: name(self.place),
-            initial_cluster: initial.collect::<Vec<_>>().join(","),
+            name: format!("m{}", self.place),
+            initial_cluster: self.initial.clone(),
             token: "simulated".into(),
             peer_urls: net::url(self.place),
         }
@@ -108,8 +192,14 @@ impl Member {
             format!("--initial-cluster-token={}", flags.token),
             format!("--initial-advertise-peer-urls={}", flags.peer_urls),
             format!("--listen-peer-urls={}", flags.peer_urls),
+            format!(
+                "--initial-cluster-state={}",
+                if self.joins { "existing" } else { "new" }
+            ),
             "--heartbeat-interval=50".into(),
             "--election-timeout=500".into(),
+            "--snapshot-count=60".into(),
+            "--snapshot-catchup-entries=30".into(),
         ];
         let arguments = arguments.iter().map(OsString::from);
         let no_file = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
@@ -124,6 +214,11 @@ impl Member {
         self.running.is_some()
     }
 
+    /// Whether clients reach it.
+    pub fn is_serving(&self) -> bool {
+        self.with(|_, _| ()).is_some()
+    }
+
     /// Starts its process.
     pub fn start(&mut self, net: &Net) {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -134,19 +229,28 @@ impl Member {
         let (arrivals, arriving) = unbounded_channel();
         net.listen(self.place, Some(arrivals));
         let (config, dial) = (self.config(), net.dial_of(self.place));
-        let (into, applied_before, place) = (slot.clone(), self.applied_before, self.place);
+        let (into, applied, place) = (slot.clone(), self.applied_before, self.place);
         let starting = async move {
-            let started = staged::start(&config, dial, arriving, tuned).await;
-            let started =
-                started.unwrap_or_else(|error| panic!("m{place} does not start: {error}"));
+            let started = match staged::start(&config, dial, arriving, tuned()).await {
+                Ok(started) => started,
+                // Its disk refuses: it is started again.
+                Err(error) if error.to_string().contains(EIO_SAID) => return steps::mark_ended(),
+                Err(error) => panic!("m{place} does not start: {error}"),
+            };
             let last = started.log.last_index();
             assert!(
-                last >= applied_before,
-                "m{place} had applied {applied_before}, and its log ends at {last}"
+                last >= applied,
+                "m{place} had applied {applied}, and its log ends at {last}"
             );
             *into.borrow_mut() = Some(started);
         };
         tasks.spawn_local(starting);
+        self.compared = 1;
+        // What the last life has applied may be applied anew.
+        self.floor = Shown {
+            term: self.floor.term,
+            ..Shown::default()
+        };
         self.running = Some(Running {
             tasks,
             runtime,
@@ -164,26 +268,27 @@ impl Member {
         staged.as_ref().map(|staged| work(staged, &running.tasks))
     }
 
-    /// A turn: what its disks have done, then everything that is to do now.
-    pub fn turn(&mut self, now_ns: u64) {
+    /// A turn: what its disks have done, then everything that is to do now. Whether its process goes on.
+    pub fn turn(&mut self) -> bool {
         let Some(running) = &self.running else {
-            return;
+            return true;
         };
+        let now_ns = system::true_ns();
         if now_ns < self.paused_until_ns {
-            return;
+            return true;
         }
-        system::set_now_ns(now_ns);
-        let _stage = running.stage.enter();
-        for work in running.stage.work() {
-            let waits = work.name() == "wal-writer" && now_ns < self.disk_stalled_until_ns;
-            if !waits && work.step() == Step::Worked && work.name() != "wal-writer" {
-                while work.step() == Step::Worked {}
-            }
+        let true_ms = (now_ns - EPOCH_NS) / NS_A_MS;
+        let shows = self.clock.shows(true_ms);
+        // A slow clock stands still now and then.
+        if true_ms > 0 && shows == self.clock.shows(true_ms - 1) {
+            return true;
         }
-        let turn = running
-            .tasks
-            .run_until(async { tokio::time::sleep(TICK).await });
-        running.runtime.block_on(turn);
+        system::set_clock(EPOCH_NS + shows * NS_A_MS, self.clock.wall_ahead);
+        let is_stalled = now_ns < self.disk_stalled_until_ns;
+        match catch_unwind(AssertUnwindSafe(|| running.turn(is_stalled))) {
+            Err(panic) if !panic.is::<MemberEnded>() => resume_unwind(panic),
+            _ => !running.stage.has_ended(),
+        }
     }
 
     /// Has its engine keep what was applied, as the product does now and then to cut its log.
@@ -191,123 +296,197 @@ impl Member {
         self.with(|staged, _| staged.core.store.engine().flush());
     }
 
+    /// Has its power cut at one of the next calls of its log's disk.
+    pub fn cut_at_call(&self, calls: u64, mut random: Random) {
+        let old = self.dir();
+        let new = self.dir_of(self.life + 1);
+        let cut = self.cut.clone();
+        power::cut_in(&self.dir(), calls, move |unsynced| {
+            disk::without_power(&old, &new, &unsynced, &mut random);
+            cut.store(true, Ordering::Relaxed);
+            // Nobody hears anything of it from now on.
+            steps::mark_ended();
+        });
+    }
+
+    /// Has its disk refuse a call of the log, after so many that it does.
+    pub fn refuse(&mut self, refused: Refused, calls: u64) {
+        let operation = match refused {
+            Refused::Write => faults::Operation::Write,
+            Refused::Sync => faults::Operation::Sync,
+        };
+        let fault = faults::inject_times(&self.dir(), operation, libc::EIO, calls, 1);
+        self.refused = Some(fault);
+    }
+
+    /// Its disk refuses nothing any more, and its power stays.
+    pub fn spare(&mut self) {
+        self.refused = None;
+        power::uncut(&self.dir());
+    }
+
+    /// Has it hand leadership to another, if it leads.
+    pub fn move_leader(&self, to: usize) {
+        self.with(|staged, tasks| {
+            let core = staged.core.clone();
+            let named = format!("m{to}");
+            let to = core
+                .members()
+                .into_iter()
+                .find(|member| member.attributes.name == named);
+            let Some(to) = to.map(|member| member.id) else {
+                return;
+            };
+            tasks.spawn_local(async move {
+                // Only a leader can, and it may fail.
+                drop(core.move_leader(to).await);
+            });
+        });
+    }
+
+    /// Its wall clock jumps.
+    pub fn jump(&mut self, seconds: i64) {
+        self.clock.wall_ahead += seconds;
+    }
+
+    /// Its clocks run too fast by so many millionths from now on.
+    pub fn drift(&mut self, millionths: i64) {
+        let true_ms = (system::true_ns() - EPOCH_NS) / NS_A_MS;
+        self.clock = Clock {
+            drift: millionths,
+            since: true_ms,
+            shown: self.clock.shows(true_ms),
+            ..self.clock
+        };
+    }
+
+    /// What its store holds from a revision on.
+    pub fn held(&self, from: i64) -> Option<Held> {
+        self.with(|staged, _| {
+            let store = &staged.core.store;
+            let mut changes: Vec<(i64, usize, Change)> = Vec::new();
+            store.scan(RevisionPair::new(from, 0), &mut |record| {
+                let kv = KeyValue::decode(&record.encoded).expect("it is sound");
+                let place = usize::try_from(record.pair.sub).expect("a few");
+                let change = Change {
+                    key: text(&kv.key),
+                    value: (!record.tombstone).then(|| text(&kv.value)),
+                    lease: kv.lease.0,
+                };
+                changes.push((record.pair.main.0, place, change));
+                true
+            });
+            Held {
+                changes,
+                from,
+                upto: store.revision().0,
+                compacted: store.compact_revision().0,
+            }
+        })
+    }
+
     /// What it shows.
     pub fn shown(&self) -> Option<Shown> {
-        self.with(|staged, _| Shown {
-            applied: staged.core.store.applied_index(),
-            revision: staged.core.store.revision().0,
-            leads: staged.core.door.consensus.leadership().own_term,
+        self.with(|staged, _| {
+            let store = &staged.core.store;
+            let leadership = staged.core.door.consensus.leadership();
+            Shown {
+                applied: store.applied_index(),
+                revision: store.revision().0,
+                compacted: store.compact_revision().0,
+                leases: store.read().leases.len(),
+                last: staged.log.last_index(),
+                term: leadership.term,
+                leads: leadership.own_term,
+            }
         })
+    }
+
+    /// The last entry that its log was cut below.
+    pub fn purged(&self) -> Option<u64> {
+        self.with(|staged, _| staged.log.purged_index())
+    }
+
+    /// What it shows has not gone back.
+    ///
+    /// # Errors
+    /// It has.
+    pub fn goes_on(&mut self, shown: Shown) -> Result<(), String> {
+        let floor = self.floor;
+        let goes_on = shown.applied >= floor.applied
+            && shown.revision >= floor.revision
+            && shown.compacted >= floor.compacted
+            && shown.term >= floor.term;
+        self.floor = shown;
+        match goes_on {
+            true => Ok(()),
+            false => Err(format!(
+                "m{} went back from {floor:?} to {shown:?}",
+                self.place
+            )),
+        }
     }
 
     /// Its process ends at once, and the power of its disk with it.
     pub fn crash(&mut self, net: &Net, random: &mut Random) {
-        let Some(shown) = self.shown().or(self.running.as_ref().map(|_| Shown {
-            applied: self.applied_before,
-            revision: 0,
-            leads: None,
-        })) else {
+        let Some(running) = self.running.take() else {
             return;
         };
-        self.applied_before = shown.applied.max(self.applied_before);
         net.listen(self.place, None);
-        let old = self.dir();
-        let unsynced = power::take(&old);
-        self.life += 1;
-        let new = self.dir();
-        copy_tree(&old, &new);
-        lose(&unsynced, &old, &new, random);
-        power::watch(&new);
-        if let Some(Running {
-            tasks,
-            runtime,
-            staged,
-            stage,
-        }) = self.running.take()
-        {
-            let _stage = stage.enter();
-            let context = runtime.enter();
-            drop(tasks);
-            drop(staged);
-            drop(context);
-            drop(runtime);
+        self.spare();
+        self.applied_before = self.applied_before.max(self.floor.applied);
+        let (old, new) = (self.dir(), self.dir_of(self.life + 1));
+        if !self.cut.swap(false, Ordering::Relaxed) {
+            let unsynced = power::take(&old);
+            disk::without_power(&old, &new, &unsynced, random);
         }
+        self.life += 1;
+        power::watch(&new);
+        running.end();
         std::fs::remove_dir_all(&old).expect("nobody uses it");
     }
 }
 
-/// Small segments: a simulated disk is memory.
-fn tuned(log: wal::Options) -> wal::Options {
-    wal::Options {
-        segment_bytes: SEGMENT_BYTES,
-        spare_segments: 1,
-        may_grow: Arc::new(|_| true),
-        ..log
-    }
-}
-
-/// Copies a directory as it is at one moment: RocksDB's own threads tidy up when they like to, so what
-/// they have changed meanwhile is copied again.
-fn copy_tree(from: &Path, to: &Path) {
-    loop {
-        let before = files(from);
-        if copied(from, to).is_ok() && files(from) == before {
-            return;
-        }
-        std::fs::remove_dir_all(to).expect("it was made above");
-    }
-}
-
-/// The files below a directory and their lengths, but for RocksDB's own log.
-fn files(dir: &Path) -> Vec<(PathBuf, u64)> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => found.extend(files(&entry.path())),
-            Ok(metadata) if entry.file_name() != "LOG" => {
-                found.push((entry.path(), metadata.len()))
+impl Running {
+    fn turn(&self, is_stalled: bool) {
+        let _stage = self.stage.enter();
+        for work in self.stage.work() {
+            let is_writer = work.name() == "wal-writer";
+            // The writer writes once a turn, everybody else as long as there is something to do.
+            match is_writer {
+                true if is_stalled => {}
+                true => drop(work.step()),
+                false => while work.step() == Step::Worked {},
             }
-            _ => {}
-        }
-    }
-    found.sort();
-    found
-}
-
-fn copied(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::create_dir(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let path = entry?.path();
-        let name = path.file_name().expect("it has a name");
-        let target = to.join(name);
-        if path.is_dir() {
-            copied(&path, &target)?;
-        } else if name != "RESERVE" && name != "LOCK" {
-            std::fs::copy(&path, &target)?;
-        }
-    }
-    Ok(())
-}
-
-/// Takes from a copy what a disk without power need not have written: of each unsynced write nothing,
-/// all, or any of its sectors.
-fn lose(unsynced: &[Unsynced], old: &Path, new: &Path, random: &mut Random) {
-    use std::os::unix::fs::FileExt as _;
-    for write in unsynced.iter().rev() {
-        let of_it = write.path.strip_prefix(old).expect("it is below");
-        let Ok(file) = std::fs::OpenOptions::new()
-            .write(true)
-            .open(new.join(of_it))
-        else {
-            continue;
-        };
-        let kind = random.below(3);
-        for (number, sector) in write.before.chunks(SECTOR_BYTES).enumerate() {
-            if kind == 0 || (kind == 1 && random.once_in(2)) {
-                let at = write.offset + (number * SECTOR_BYTES) as u64;
-                file.write_all_at(sector, at)
-                    .expect("memory can be written");
+            if self.stage.has_ended() {
+                return;
             }
         }
+        let turn = self
+            .tasks
+            .run_until(async { tokio::time::sleep(TICK).await });
+        self.runtime.block_on(turn);
+    }
+
+    fn end(self) {
+        let _stage = self.stage.enter();
+        let context = self.runtime.enter();
+        drop(self.tasks);
+        drop(self.staged);
+        drop(context);
+        drop(self.runtime);
+    }
+}
+
+/// A simulated disk is memory: small segments, and a log that is cut soon.
+fn tuned() -> Tuned {
+    Tuned {
+        log: Box::new(|log| wal::Options {
+            segment_bytes: SEGMENT_BYTES,
+            spare_segments: 1,
+            may_grow: Arc::new(|_| true),
+            ..log
+        }),
+        log_disk_bytes: LOG_DISK_BYTES,
     }
 }

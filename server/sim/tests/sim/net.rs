@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use engram_process::threads::steps;
 use engram_server::peer::{BoxedIo, Dial};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc::UnboundedSender;
@@ -160,7 +161,7 @@ impl Net {
     fn due_ns(&self) -> u64 {
         let mut state = self.state();
         let most = state.delay_max_ms;
-        system::now_ns() + state.random.between(0, most) * NS_A_MS
+        system::true_ns() + state.random.between(0, most) * NS_A_MS
     }
 }
 
@@ -247,7 +248,7 @@ impl AsyncRead for End {
         let is_due = wire
             .chunks
             .front()
-            .is_some_and(|(due, _)| *due <= system::now_ns());
+            .is_some_and(|(due, _)| *due <= system::true_ns());
         if !is_cut && is_due {
             let (_, chunk) = wire.chunks.front_mut().expect("one is due");
             let taken = chunk.split_to(chunk.len().min(buffer.remaining()));
@@ -275,6 +276,10 @@ impl AsyncWrite for End {
     ) -> Poll<io::Result<usize>> {
         let due = self.net.due_ns();
         let mut wire = lock(&self.out);
+        // Nothing leaves a process that has ended.
+        if steps::has_ended() {
+            return Poll::Pending;
+        }
         if wire.is_reset {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }

@@ -19,11 +19,15 @@ thread_local! {
     /// Virtual time; 0 where the thread is not a simulator's.
     static NOW_NS: Cell<u64> = const { Cell::new(0) };
     static RANDOM: Cell<u64> = const { Cell::new(0) };
+    /// The time of the world, by which no member goes.
+    static TRUE_NS: Cell<u64> = const { Cell::new(0) };
+    /// How far the wall clock of the member that runs is ahead of the world's. Seconds.
+    static WALL_AHEAD: Cell<i64> = const { Cell::new(0) };
 }
 
 /// Begins virtual time on the calling thread.
 pub fn begin(seed: u64) {
-    NOW_NS.set(EPOCH_NS);
+    set_true_ns(EPOCH_NS);
     RANDOM.set(seed);
 }
 
@@ -32,14 +36,21 @@ pub fn end() {
     NOW_NS.set(0);
 }
 
-/// Virtual time.
-pub fn now_ns() -> u64 {
-    NOW_NS.get()
+/// The time of the world.
+pub fn true_ns() -> u64 {
+    TRUE_NS.get()
 }
 
-/// Sets the clock of the member that runs next.
-pub fn set_now_ns(now: u64) {
+/// Sets the time of the world, and the clock of whoever runs next to it.
+pub fn set_true_ns(now: u64) {
+    TRUE_NS.set(now);
+    set_clock(now, 0);
+}
+
+/// Sets the clock of the member that runs next, and how many seconds its wall clock is ahead.
+pub fn set_clock(now: u64, wall_ahead: i64) {
     NOW_NS.set(now);
+    WALL_AHEAD.set(wall_ahead);
 }
 
 /// The next number of a sequence: `splitmix64`.
@@ -61,7 +72,9 @@ pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) ->
         return unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) } as c_int;
     }
     let wall = match clock {
-        libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => WALL_SECONDS,
+        libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => {
+            WALL_SECONDS.saturating_add_signed(WALL_AHEAD.get())
+        }
         _ => 0,
     };
     // SAFETY: the caller says that it may be written to.
@@ -87,6 +100,29 @@ pub unsafe extern "C" fn getrandom(buffer: *mut c_void, length: size_t, flags: u
         unsafe { buffer.cast::<u8>().add(at).write(random as u8) };
     }
     length as ssize_t
+}
+
+/// A member's sleep takes nobody's time.
+///
+/// # Safety
+/// As the system's: `left` is null or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn clock_nanosleep(
+    clock: clockid_t,
+    flags: c_int,
+    time: *const timespec,
+    left: *mut timespec,
+) -> c_int {
+    if NOW_NS.get() != 0 {
+        return 0;
+    }
+    // SAFETY: the caller's arguments, handed on.
+    let failed = unsafe { libc::syscall(libc::SYS_clock_nanosleep, clock, flags, time, left) };
+    match failed {
+        0 => 0,
+        // SAFETY: it is the thread's own.
+        _ => unsafe { *libc::__errno_location() },
+    }
 }
 
 /// # Safety

@@ -1,0 +1,106 @@
+//! What happens to a cluster, drawn from the seed. Each fault has numbers of its own, so that one can be
+//! left out and the others stay what they were.
+
+use crate::random::Random;
+
+/// What a member's disk can refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// A write.
+    Write,
+    /// A sync.
+    Sync,
+}
+
+/// A fault. Times in virtual milliseconds.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// The power of a member is cut between two turns.
+    Crash,
+    /// It is cut in the midst of what its log does: at the call of that number from now on.
+    CrashAtCall(u64),
+    /// It is cut as soon as the member is in another term.
+    CrashAtTerm,
+    /// Its log's disk stands still, and then its power is cut.
+    CrashStalled,
+    /// A member is down for longer than the others keep their logs.
+    Behind,
+    /// The power of all members is cut.
+    CrashAll,
+    /// The log's disk refuses a call, the process ends.
+    Refuse(Refused, u64),
+    /// Nothing that a member sends to another arrives.
+    CutOneWay,
+    /// A member is cut off.
+    Isolate,
+    /// Two members do not reach each other, whom all others reach.
+    Bridge,
+    /// Each member is heard by the next one alone.
+    Ring,
+    /// A member is not run.
+    Pause,
+    /// Its log's disk stands still.
+    Stall,
+    /// Connections between two members are reset.
+    Reset,
+    /// Messages take up to that long.
+    Slow(u64),
+    /// A wall clock jumps by so many seconds.
+    Jump(i64),
+    /// A clock runs fast or slow by so many millionths.
+    Drift(i64),
+    /// Leadership is handed over.
+    MoveLeader,
+}
+
+/// A fault, whom it meets, and how long it lasts.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Its number.
+    pub number: u64,
+    /// What.
+    pub kind: Kind,
+    /// Whom.
+    pub place: usize,
+    /// Another member.
+    pub other: usize,
+    /// Virtual milliseconds.
+    pub lasts: u64,
+}
+
+/// The fault of a number, in a cluster of so many members.
+pub fn draw(seed: u64, number: u64, members: usize) -> Fault {
+    let mut random = Random::new(seed ^ (number + 1).wrapping_mul(0x2545_f491_4f6c_dd1d));
+    let place = random.index(members);
+    let other = (place + 1 + random.index((members - 1).max(1))) % members;
+    let kind = match random.below(35) {
+        0..=4 => Kind::Crash,
+        5..=8 => Kind::CrashAtCall(random.between(1, 60)),
+        9..=10 => Kind::CrashAtTerm,
+        11..=12 => Kind::CrashStalled,
+        13 => Kind::CrashAll,
+        14 => Kind::Refuse(Refused::Write, random.between(0, 30)),
+        15 => Kind::Refuse(Refused::Sync, random.between(0, 30)),
+        16..=17 => Kind::CutOneWay,
+        18..=19 => Kind::Isolate,
+        20 => Kind::Bridge,
+        21 => Kind::Ring,
+        22..=23 => Kind::Pause,
+        24..=25 => Kind::Stall,
+        26 => Kind::Reset,
+        27..=28 => Kind::Slow(random.between(5, 120)),
+        29 if random.once_in(2) => Kind::Jump(random.between(1, 7_200).cast_signed() - 3_600),
+        29 => Kind::Drift(random.between(0, 20_000).cast_signed() - 10_000),
+        30..=32 => Kind::Behind,
+        _ => Kind::MoveLeader,
+    };
+    // As many short ones as long ones.
+    let lasts = 50 << random.below(6);
+    Fault {
+        number,
+        kind,
+        place,
+        other,
+        lasts: random.between(lasts, 2 * lasts),
+    }
+}
