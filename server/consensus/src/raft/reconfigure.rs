@@ -220,11 +220,15 @@ impl Consensus {
         done(appended.await)
     }
 
-    /// Asks `to` to take over leadership; returns once it was asked.
+    /// Asks `to` to take over leadership; returns once it was asked. This member itself leads already, as
+    /// etcd has it: openraft would take no entries until another one leads, which alone never comes.
     ///
     /// # Errors
     /// Consensus has stopped.
     pub async fn hand_over(&self, to: MemberId) -> Done {
+        if to == self.member {
+            return Ok(());
+        }
         let asked = self.raft.trigger().transfer_leader(to.0).await;
         asked.map_err(|_| ReconfigureError::Stopped)
     }

@@ -83,6 +83,22 @@ async fn an_isolated_member_that_returns_raises_no_term() {
 }
 
 #[tokio::test]
+async fn a_leader_that_is_to_hand_over_to_itself_goes_on() {
+    for size in [1, 3] {
+        let cluster = Cluster::start(size).await;
+        let leader = cluster.leader().await;
+        let term = leader.consensus.leadership().term;
+        let handed = leader.consensus.hand_over(leader.id).await;
+        handed.expect("it leads already");
+        let value = Bytes::from_static(b"of the same leader");
+        let proposed = propose(leader, batch(0, &value)).await;
+        proposed.expect("it leads");
+        assert_eq!(leader.consensus.leadership().term, term);
+        cluster.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn an_isolated_leader_is_replaced_and_follows_when_it_returns() {
     let cluster = Cluster::start(3).await;
     let old = cluster.leader().await;
