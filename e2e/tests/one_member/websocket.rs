@@ -20,13 +20,15 @@ fn open(server: &Server, path: &str, headers: &str) -> (WebSocket<TcpStream>, Ve
     let request =
         format!("GET /v3/{path} HTTP/1.1\r\nHost: x\r\n{ASKED}{KEY}{VERSION}{headers}\r\n");
     stream.write_all(request.as_bytes()).unwrap();
-    // A server says nothing more before it is asked.
     let mut from = BufReader::new(stream.try_clone().unwrap());
     let lines = std::iter::repeat_with(|| line(&mut from).to_lowercase());
     let mut head: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
     head.retain(|line| !line.starts_with("date:"));
     head.sort();
-    (WebSocket::from_raw_socket(stream, Role::Client, None), head)
+    // Nobody has to be asked to say that there is no such path.
+    let more = from.buffer().to_vec();
+    let socket = WebSocket::from_partially_read(stream, more, Role::Client, None);
+    (socket, head)
 }
 
 fn say(socket: &mut WebSocket<TcpStream>, text: &str) {
