@@ -431,25 +431,14 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::apiserver::Clients;
     use crate::plan::{Entry, Member, Observed, Roster};
     use crate::played::Played;
-    use crate::pulse::Pulse;
-    use crate::settings::Settings;
-    use crate::telemetry::Metrics;
 
     const POD: &str = "/api/v1/namespaces/data/pods/demo-1";
 
     /// What becomes of a restart of `demo-1`, which works or not, among so many voters.
     async fn restart(server: &Played, healthy: bool, voters: u64) -> Result<(), Error> {
-        let client = server.client();
-        let clients = Clients {
-            calls: client.clone(),
-            watches: client,
-        };
-        let settings = Settings::parse(std::iter::empty(), |_| None).unwrap();
-        let metrics = Metrics::new().unwrap();
-        let context = Context::new(clients, settings, metrics, Pulse::default());
+        let context = server.context();
         let cluster: EngramCluster = serde_json::from_value(json!({
             "apiVersion": "engram.dev/v1alpha1", "kind": "EngramCluster",
             "metadata": { "name": "demo", "namespace": "data", "uid": "u" }, "spec": {},

@@ -15,6 +15,12 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 
+use crate::apiserver::Clients;
+use crate::pulse::Pulse;
+use crate::reconcile;
+use crate::settings::Settings;
+use crate::telemetry::Metrics;
+
 /// The server. Clones share it.
 #[derive(Clone, Default)]
 pub struct Played(Arc<Mutex<State>>);
@@ -40,6 +46,17 @@ impl Played {
     /// A client of it.
     pub fn client(&self) -> Client {
         Client::new(self.clone(), "data")
+    }
+
+    /// What a pass against it works with: settings as nobody has set them.
+    pub fn context(&self) -> reconcile::Context {
+        let clients = Clients {
+            calls: self.client(),
+            watches: self.client(),
+        };
+        let settings = Settings::parse(std::iter::empty(), |_| None).expect("nothing is set");
+        let metrics = Metrics::new().expect("each name is there once");
+        reconcile::Context::new(clients, settings, metrics, Pulse::default())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

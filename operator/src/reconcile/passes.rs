@@ -6,11 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Context, Version, cluster, is_conflict, write_cluster_status};
 use crate::api::{EngramCluster, EngramClusterStatus};
-use crate::apiserver::Clients;
 use crate::played::Played;
-use crate::pulse::Pulse;
-use crate::settings::Settings;
-use crate::telemetry::Metrics;
 
 const CLUSTER: &str = "/apis/engram.dev/v1alpha1/namespaces/data/engramclusters/demo";
 const MEMBERS: &str = "/apis/engram.dev/v1alpha1/namespaces/data/engrammembers";
@@ -39,13 +35,7 @@ impl Lab {
                 },
             }),
         );
-        let clients = Clients {
-            calls: server.client(),
-            watches: server.client(),
-        };
-        let settings = Settings::parse(std::iter::empty(), |_| None).unwrap();
-        let metrics = Metrics::new().unwrap();
-        let context = Arc::new(Context::new(clients, settings, metrics, Pulse::default()));
+        let context = Arc::new(server.context());
         Self { server, context }
     }
 

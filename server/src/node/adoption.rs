@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::boot::BootError;
 use super::etcd_directory::{self, Contents};
-use super::raft_thread::lease_ttl_min;
+use super::options::lease_ttl_min;
 use super::{identity, own_log};
 use crate::adopt::{self, AdoptError, Adoption, Plan, Rules, Source};
 use crate::config::Config;

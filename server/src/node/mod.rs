@@ -37,6 +37,7 @@ mod member_id;
 mod membership;
 mod memory;
 pub mod offline;
+mod options;
 mod own_log;
 mod pages;
 mod peer_service;

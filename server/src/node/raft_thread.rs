@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -28,6 +28,7 @@ use super::late::Lateness;
 use super::leadership::LeadershipCell;
 use super::lessor::Lessor;
 use super::membership::{Membership, Rules};
+use super::options;
 use super::peer_service::PeerService;
 use super::peers::PeerCalls;
 use super::reclaim::Reclaimer;
@@ -37,7 +38,6 @@ use super::sink::{Headers, Sink, WatchedStore};
 use super::space::SpaceGuard;
 use super::told::Told;
 use crate::auth::{Jwt, Passwords, Tokens};
-use crate::codec::entry::APPLY_VERSION;
 use crate::config::{Config, cluster_version};
 use crate::fatal::end_process;
 use crate::home::Homes;
@@ -51,21 +51,12 @@ use crate::threads;
 use crate::types::MemberId;
 use crate::types::request::{AlarmType, MemberAttributes};
 use crate::wal::Keep;
-use crate::watch::{self, Hub};
+use crate::watch::Hub;
 use engram_archiver::Journal;
 
-/// What of the log is kept for members that lag, bytes: what comes in while one restarts.
-const LOG_KEPT_BYTES: u64 = 64 << 20;
-/// The most that is kept for the sake of `--snapshot-catchup-entries`, which are requests: an entry
-/// here carries up to thousands of them. Bytes.
-const LOG_KEPT_BYTES_MAX: u64 = 256 << 20;
 /// The most that is held for members that are catching up, by the log or a snapshot: what 5 MB/s write
 /// while 64 GiB are sent, installed and followed up. Bytes; a quarter of the filesystem at most.
 const LOG_HELD_BYTES_MAX: u64 = 16 << 30;
-/// The part of the log's filesystem that what is kept is bounded by.
-const LOG_KEPT_PART: u64 = 8;
-/// The most entries kept: each takes some 40 bytes of memory.
-const ENTRIES_KEPT_MAX: u64 = 100_000;
 /// How long a member that was alone when it stopped may take to replay its log and lead again.
 const LEAD_TIMEOUT: Duration = Duration::from_secs(3600);
 /// How long consensus may take to stop. It waits with a vote for the log's disk, which may be full;
@@ -75,10 +66,6 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 /// was away, before clients are served anyway.
 /// Source: etcd's `--experimental-wait-cluster-ready-timeout`.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long the others must have been in touch before a strict reconfiguration.
-/// Source: etcd's `HealthInterval`.
-const IN_TOUCH_MIN: Duration = Duration::from_secs(5);
 
 /// What the thread is given beside the opened data directory.
 pub struct Outside {
@@ -222,7 +209,11 @@ impl Ready {
         let proposer = Proposer::new(local.member, request_timeout, quota, homes.clone());
         let lessor = Arc::new(Lessor::new(metrics.clone()));
         let leadership = Arc::new(LeadershipCell::new(local.member));
-        let directory = Arc::new(MemberDirectory::new(local, store.clone(), &listens(config)));
+        let directory = Arc::new(MemberDirectory::new(
+            local,
+            store.clone(),
+            &options::listens(config),
+        ));
         let barrier = Barrier::new(leadership.clone(), request_timeout);
         let fence = Arc::new(Fence::new(local.member, &store.read().alarms));
         let headers = Headers {
@@ -233,7 +224,7 @@ impl Ready {
         let hub = Hub::new(
             Arc::new(WatchedStore(store.clone())),
             Arc::new(headers),
-            watch_config(config),
+            options::watch_config(config),
         );
         let tokens = Arc::new(Tokens::new(config.auth_token_ttl, log.last_index()));
         let journal = archive::journal(config.archive.as_ref(), &store);
@@ -268,7 +259,7 @@ impl Ready {
         let request_bytes = usize::try_from(config.limits.request_bytes_max);
         let beginning = Beginning {
             local,
-            options: consensus_options(config, local.member),
+            options: options::consensus_options(config, local.member),
             first_members,
             listeners,
             incoming,
@@ -276,9 +267,9 @@ impl Ready {
             arrivals,
             directory,
             limits: peer::Limits::for_requests_of(request_bytes.unwrap_or(usize::MAX)),
-            rules: rules(config),
+            rules: options::rules(config),
             request_timeout,
-            attributes: attributes(config),
+            attributes: options::attributes(config),
             store,
             log,
             proposer,
@@ -286,9 +277,9 @@ impl Ready {
             leadership,
             barrier,
             auto_compaction: config.auto_compaction,
-            checks: checks(config),
+            checks: options::checks(config),
             snapshot_count: config.raft.snapshot_count,
-            keep: keep(config, log_disk_bytes),
+            keep: options::keep(config, log_disk_bytes),
             log_held_bytes: LOG_HELD_BYTES_MAX.min(log_disk_bytes / 4),
         };
         let (stop, stopping) = channel(false);
@@ -369,17 +360,17 @@ impl Seeds {
             membership,
             fence: rest.fence,
             request_timeout,
-            leaderless_max: leaderless_max(election_timeout),
+            leaderless_max: options::leaderless_max(election_timeout),
             leadership,
             lessor,
             hub: rest.hub,
             homes: rest.homes,
             metrics: log.metrics().clone(),
             log,
-            lease_ttl_min_seconds: lease_ttl_min(election_timeout),
+            lease_ttl_min_seconds: options::lease_ttl_min(election_timeout),
             apply_stats: rest.apply_stats,
             stopping,
-            next_lease_id: AtomicU64::new(first_lease_id(local.member)),
+            next_lease_id: AtomicU64::new(options::first_lease_id(local.member)),
         }
     }
 }
@@ -715,106 +706,5 @@ async fn serve_arrivals(
         tokio::spawn(threads::ForCaller::new(async move {
             server.serve_connection(io, info, stop).await;
         }));
-    }
-}
-
-/// Where this member's peers reach it, as it tells them.
-fn listens(config: &Config) -> String {
-    let urls = config.advertise.peer.iter().map(ToString::to_string);
-    urls.collect::<Vec<_>>().join(",")
-}
-
-fn attributes(config: &Config) -> MemberAttributes {
-    MemberAttributes {
-        name: config.name.clone(),
-        client_urls: config
-            .advertise
-            .client
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
-        apply_version: APPLY_VERSION,
-    }
-}
-
-fn consensus_options(config: &Config, member: MemberId) -> ConsensusOptions {
-    ConsensusOptions {
-        member,
-        heartbeat: config.raft.heartbeat_interval,
-        election_timeout: config.raft.election_timeout,
-    }
-}
-
-/// What of the log is kept for members that lag, on a filesystem of `total_bytes`.
-fn keep(config: &Config, total_bytes: u64) -> Keep {
-    let part = total_bytes / LOG_KEPT_PART;
-    let least = config.raft.snapshot_catchup_entries;
-    Keep {
-        bytes: LOG_KEPT_BYTES.min(part),
-        entries_least: least.min(ENTRIES_KEPT_MAX),
-        bytes_most: LOG_KEPT_BYTES_MAX.min(part),
-        entries_most: ENTRIES_KEPT_MAX,
-    }
-}
-
-fn rules(config: &Config) -> Rules {
-    Rules {
-        strict: config.cluster.strict_reconfig_check,
-        learners_max: config.cluster.learners_max,
-        silence_max: config.raft.election_timeout,
-        in_touch_min: IN_TOUCH_MIN,
-        timeout: config.request_timeout(),
-    }
-}
-
-fn checks(config: &Config) -> Checks {
-    let compacted = config.feature_gates.enabled("CompactHashCheck");
-    Checks {
-        at_start: config.feature_gates.enabled("InitialCorruptCheck"),
-        every: config.corruption.check_time,
-        after_compactions: compacted.then_some(config.corruption.compact_hash_check_time),
-    }
-}
-
-/// How long a stream that requires a leader lives without one. Source: etcd's
-/// `maxNoLeaderCnt` (3) times an election timeout.
-fn leaderless_max(election_timeout: Duration) -> Duration {
-    election_timeout * 3
-}
-
-fn watch_config(config: &Config) -> watch::Config {
-    let request_bytes = usize::try_from(config.limits.request_bytes_max).unwrap_or(usize::MAX);
-    watch::Config {
-        fragment_bytes: request_bytes.saturating_add(512 << 10),
-        progress_interval: config.watch_progress_notify_interval,
-        ..watch::Config::default()
-    }
-}
-
-/// etcd's least time to live: one and a half election timeouts, rounded up to seconds.
-pub(super) fn lease_ttl_min(election_timeout: Duration) -> i64 {
-    let millis = election_timeout.as_millis() * 3 / 2;
-    i64::try_from(millis.div_ceil(1000)).unwrap_or(i64::MAX)
-}
-
-/// Where lease ids begin in this run: member in the high bits, milliseconds below, a counter last,
-/// as etcd's idutil does it.
-fn first_lease_id(member: MemberId) -> u64 {
-    let millis = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis();
-    let millis = (millis as u64) & ((1 << 40) - 1);
-    (member.0 << 48) | (millis << 8)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_least_lease_lives_two_seconds_by_default() {
-        assert_eq!(lease_ttl_min(Duration::from_millis(1000)), 2);
-        assert_eq!(lease_ttl_min(Duration::from_millis(2000)), 3);
     }
 }

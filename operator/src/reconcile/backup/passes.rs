@@ -8,11 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::{Context, store};
 use crate::api::{EngramBackup, EngramBackupStore};
-use crate::apiserver::Clients;
 use crate::played::Played;
-use crate::pulse::Pulse;
-use crate::settings::Settings;
-use crate::telemetry::Metrics;
 
 const OURS: &str = "/apis/engram.dev/v1alpha1/namespaces/data";
 const PODS: &str = "/api/v1/namespaces/data/pods";
@@ -26,14 +22,7 @@ impl Lab {
     /// With a store, and a backup that has begun.
     fn new(policy: &str) -> Self {
         let server = Played::default();
-        let client = server.client();
-        let clients = Clients {
-            calls: client.clone(),
-            watches: client,
-        };
-        let settings = Settings::parse(std::iter::empty(), |_| None).unwrap();
-        let metrics = Metrics::new().unwrap();
-        let context = Arc::new(Context::new(clients, settings, metrics, Pulse::default()));
+        let context = Arc::new(server.context());
         let lab = Self { server, context };
         lab.server.put(
             &format!("{OURS}/engrambackupstores/s"),

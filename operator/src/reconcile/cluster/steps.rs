@@ -225,24 +225,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::apiserver::Clients;
     use crate::plan::Observed;
     use crate::played::Played;
-    use crate::pulse::Pulse;
-    use crate::settings::Settings;
-    use crate::telemetry::Metrics;
 
     #[tokio::test]
     async fn nobody_is_disturbed_for_what_was_seen_long_ago() {
         let server = Played::default();
-        let client = server.client();
-        let clients = Clients {
-            calls: client.clone(),
-            watches: client,
-        };
-        let settings = Settings::parse(std::iter::empty(), |_| None).unwrap();
-        let metrics = Metrics::new().unwrap();
-        let context = Context::new(clients, settings, metrics, Pulse::default());
+        let context = server.context();
         let cluster: EngramCluster = serde_json::from_value(json!({
             "apiVersion": "engram.dev/v1alpha1", "kind": "EngramCluster",
             "metadata": { "name": "demo", "namespace": "data", "uid": "u" }, "spec": {},

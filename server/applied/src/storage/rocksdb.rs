@@ -101,17 +101,21 @@ impl Engine {
     /// # Errors
     /// There is none, it is damaged, or was written by another format.
     pub fn open_to_read(path: &Path, options: EngineOptions) -> Result<Engine, OpenError> {
-        let families = column_families(options);
-        let db = DB::open_cf_descriptors_read_only(&db_options(), path, families, false)?;
-        let engine = Engine {
-            db: Arc::new(Handle::new(db, path, options)),
-        };
+        let engine = Engine::read_only(path, options)?;
         // Nothing is on disk for good yet where it was never flushed: all is in the log.
         let key = schema::row(Table::Format, b"");
         if engine.db.get_cf(engine.tables_family(), key)?.is_some() {
             engine.require_format()?;
         }
         Ok(engine)
+    }
+
+    fn read_only(path: &Path, options: EngineOptions) -> Result<Engine, OpenError> {
+        let families = column_families(options);
+        let db = DB::open_cf_descriptors_read_only(&db_options(), path, families, false)?;
+        Ok(Engine {
+            db: Arc::new(Handle::new(db, path, options)),
+        })
     }
 
     /// The directory it was opened in.

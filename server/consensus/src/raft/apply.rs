@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use openraft::EntryPayload;
 use tokio::sync::oneshot;
 
-use super::{ApplyStats, Batch, Entry, entry};
+use super::{ApplyStats, Batch, Entry, entry, planted};
 use crate::codec::entry::BatchHeader;
 use crate::fatal::end_process;
 use crate::metrics::Metrics;
@@ -346,7 +346,7 @@ impl Worker {
         };
         let (header, ops) = &*decoded;
         let planted;
-        let ops = match planted_in(ops) {
+        let ops = match planted::in_place_of(ops) {
             Some(changed) => {
                 planted = changed;
                 &planted
@@ -381,8 +381,8 @@ impl Worker {
         let started = Instant::now();
         let before = self.store.revision();
         let mark = match is_planted("mark-late") {
-            true => &late(&self.mark),
-            false if is_planted("mark-early") => &early(&self.mark),
+            true => &planted::late(&self.mark),
+            false if is_planted("mark-early") => &planted::early(&self.mark),
             false => &self.mark,
         };
         let revision = writing.commit(&engine, &effects.changes, mark, index);
@@ -420,7 +420,7 @@ impl Worker {
         // The index names it no more: a reader who planned before plans anew.
         let engine = self.store.engine();
         if is_planted("reclaim-too-much") {
-            more_of(&mut effects.changes);
+            planted::more_of(&mut effects.changes);
         }
         let bytes = threads::on_disk(|| engine.write_unlogged(&effects.changes));
         self.store.headroom().take(bytes);
@@ -469,56 +469,6 @@ impl Worker {
             );
         }
     }
-}
-
-/// A planted fault: of the engine the revision after the last one that goes is taken too.
-fn more_of(changes: &mut Vec<Change>) {
-    let last = changes.iter().rev().find_map(|change| match change {
-        Change::DeleteRevision(pair) => Some(*pair),
-        _ => None,
-    });
-    changes.extend(last.map(|mut pair| {
-        pair.main = pair.main.next();
-        Change::DeleteRevision(pair)
-    }));
-}
-
-/// Planted faults: other operations than those that were decided.
-fn planted_in(ops: &[Op]) -> Option<Vec<Op>> {
-    let change: fn(&mut Op) = match () {
-        () if is_planted("compact-too-much") => |op| {
-            if let Op::Compact(compact) = op {
-                compact.revision += 1;
-            }
-        },
-        () if is_planted("swap-unchecked") => |op| {
-            if let Op::Txn(txn) = op {
-                txn.compare.clear();
-            }
-        },
-        () => return None,
-    };
-    let mut ops = ops.to_vec();
-    ops.iter_mut().for_each(change);
-    Some(ops)
-}
-
-/// A planted fault: the mark of the entry after.
-fn early(mark: &AppliedMark) -> AppliedMark {
-    let mut mark = mark.clone();
-    if let Some(position) = &mut mark.log_position {
-        position.index += 1;
-    }
-    mark
-}
-
-/// A planted fault: the mark of the entry before.
-fn late(mark: &AppliedMark) -> AppliedMark {
-    let mut mark = mark.clone();
-    if let Some(position) = &mut mark.log_position {
-        position.index -= 1;
-    }
-    mark
 }
 
 fn millis(duration: Duration) -> f64 {

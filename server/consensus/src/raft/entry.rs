@@ -203,13 +203,13 @@ pub fn encode_vote(vote: &Vote) -> Bytes {
     vote_message(vote).encode_to_vec().into()
 }
 
-/// Decodes a vote.
+/// The term of a vote of the log; none where that is damaged.
 pub fn voted_term(bytes: Bytes) -> Option<u64> {
     let vote = decode_vote(bytes).ok()?;
     Some(vote.leader_id.term)
 }
 
-/// Decodes a vote of the log.
+/// Decodes a vote.
 pub fn decode_vote(bytes: Bytes) -> Result<Vote, EntryError> {
     let vote = pb::Vote::decode(bytes).map_err(|_| EntryError("a vote"))?;
     Ok(read_vote(&vote))

@@ -31,6 +31,7 @@ mod marks;
 mod network;
 mod outgoing;
 mod pace;
+mod planted;
 mod reconfigure;
 mod sane;
 mod serve;

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use rocksdb::DB;
 use rocksdb::checkpoint::Checkpoint as Maker;
 
-use super::{Engine, EngineOptions, Handle, OpenError, column_families, db_options, manifest};
+use super::{Engine, EngineOptions, OpenError, manifest};
 use crate::fs;
 use crate::storage::Contents;
 use crate::storage::checkpoint::{Checkpoint, CheckpointError, StoreFile};
@@ -55,11 +54,7 @@ impl Engine {
         if !manifest::are_whole(dir).unwrap_or(false) {
             return Err(SchemaError("the engine's manifest").into());
         }
-        let db =
-            DB::open_cf_descriptors_read_only(&db_options(), dir, column_families(LOOK), false)?;
-        let engine = Engine {
-            db: std::sync::Arc::new(Handle::new(db, dir, LOOK)),
-        };
+        let engine = Engine::read_only(dir, LOOK)?;
         engine.require_format()?;
         Ok(Contents {
             applied: engine.applied()?,
