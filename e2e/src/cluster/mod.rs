@@ -204,8 +204,16 @@ impl Cluster {
     /// If it fails.
     pub fn etcdctl(&self, arguments: &[&str]) -> String {
         let everybody: Vec<usize> = (0..self.size()).collect();
+        self.etcdctl_at(&everybody, arguments)
+    }
+
+    /// [`Cluster::etcdctl`] with the endpoints of the members at `places`.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn etcdctl_at(&self, places: &[usize], arguments: &[&str]) -> String {
         let finished = tools::run(
-            self.etcdctl_command(&everybody).args(arguments),
+            self.etcdctl_command(places).args(arguments),
             tools::TOOL_LIMIT,
         );
         if !finished.status.success() {

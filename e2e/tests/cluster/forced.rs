@@ -1,7 +1,5 @@
 //! Two of three members are lost for good: the third goes on alone, with everything it has.
 
-use std::process::Command;
-
 use engram_e2e::cluster::{Cluster, LEADER_LIMIT, Plan};
 use engram_e2e::{tools, turn};
 use engram_proto::etcdserverpb::Member as ListedMember;
@@ -21,47 +19,29 @@ fn a_member_goes_on_alone_when_it_is_forced() {
     let leader = cluster.wait_for_leader_among(&[0], LEADER_LIMIT);
     assert_eq!(leader.place, 0);
     assert_eq!(cluster.member_list(0).len(), 1);
-    let mut get = cluster.etcdctl_command(&[0]);
-    let found = tools::run(
-        get.args(["get", "before", "--print-value-only"]),
-        tools::TOOL_LIMIT,
-    );
-    cluster.must(found.stdout.trim() == "the loss", || found.text());
-    let mut put = cluster.etcdctl_command(&[0]);
-    let put = tools::run(put.args(["put", "after", "the loss"]), tools::TOOL_LIMIT);
-    cluster.must(put.status.success(), || put.text());
+    let found = cluster.etcdctl_at(&[0], &["get", "before", "--print-value-only"]);
+    cluster.must(found.trim() == "the loss", || found);
+    cluster.etcdctl_at(&[0], &["put", "after", "the loss"]);
 }
 
-/// What `engramctl inspect` says of a member's directory.
-fn inspect(cluster: &Cluster, place: usize) -> Value {
-    let mut inspect = Command::new(tools::engramctl());
-    inspect.args(["inspect", "-w", "json", "--data-dir"]);
-    let found = tools::run(
-        inspect.arg(cluster.server(place).data_dir()),
-        tools::TOOL_LIMIT,
-    );
+/// What `engramctl` answers that is told a member's directory.
+fn engramctl(cluster: &Cluster, place: usize, arguments: &[&str]) -> Value {
+    let mut command = tools::command(&tools::engramctl());
+    command.args(arguments).args(["-w", "json", "--data-dir"]);
+    command.arg(cluster.server(place).data_dir());
+    let found = tools::run(&mut command, tools::TOOL_LIMIT);
     cluster.must(found.status.success(), || found.text());
     serde_json::from_str(&found.stdout).expect("it answers in JSON")
 }
 
+fn inspect(cluster: &Cluster, place: usize) -> Value {
+    engramctl(cluster, place, &["inspect"])
+}
+
 /// Whether `engramctl force-new-cluster` had anything to do for this word.
 fn force(cluster: &Cluster, place: usize, word: &str) -> bool {
-    let mut force = Command::new(tools::engramctl());
-    force.args([
-        "force-new-cluster",
-        "-w",
-        "json",
-        "--once",
-        word,
-        "--data-dir",
-    ]);
-    let found = tools::run(
-        force.arg(cluster.server(place).data_dir()),
-        tools::TOOL_LIMIT,
-    );
-    cluster.must(found.status.success(), || found.text());
-    let answer: Value = serde_json::from_str(&found.stdout).expect("it answers in JSON");
-    answer["now"] == true
+    let forced = ["force-new-cluster", "--once", word];
+    engramctl(cluster, place, &forced)["now"] == true
 }
 
 #[test]
@@ -75,10 +55,7 @@ fn the_longest_log_is_found_and_its_member_goes_on_alone_once() {
     cluster.kill(2);
     cluster.wait_for_leader_among(&[0, 1], LEADER_LIMIT);
     for number in 0..10 {
-        let mut put = cluster.etcdctl_command(&[0, 1]);
-        let key = format!("later/{number}");
-        let put = tools::run(put.args(["put", &key, "x"]), tools::TOOL_LIMIT);
-        cluster.must(put.status.success(), || put.text());
+        cluster.etcdctl_at(&[0, 1], &["put", &format!("later/{number}"), "x"]);
     }
     cluster.wait_for_revision(1, 12, LEADER_LIMIT);
     let named = |member: &ListedMember| member.name == cluster.server(1).name();
@@ -124,11 +101,7 @@ fn the_longest_log_is_found_and_its_member_goes_on_alone_once() {
     assert_eq!(leader.place, 1);
     // It is who it was, and is reached where it was: a store that was never flushed did not know.
     assert_eq!(cluster.member_list(1), Vec::from_iter(listed));
-    let mut get = cluster.etcdctl_command(&[1]);
-    let found = tools::run(
-        get.args(["get", "--prefix", "later/", "--keys-only"]),
-        tools::TOOL_LIMIT,
-    );
-    let keys = found.stdout.lines().filter(|line| !line.is_empty());
-    cluster.must(keys.count() == 10, || found.text());
+    let found = cluster.etcdctl_at(&[1], &["get", "--prefix", "later/", "--keys-only"]);
+    let keys = found.lines().filter(|line| !line.is_empty());
+    cluster.must(keys.count() == 10, || found.clone());
 }

@@ -82,20 +82,17 @@ pub struct Outside {
 /// Connections from peers, accepted elsewhere.
 pub type Arrivals = UnboundedReceiver<BoxedIo>;
 
-/// A member's parts, joined, before anything of it runs.
+/// A member's parts, joined, before anything of it runs: what is begun, and what the edge is made of
+/// afterwards.
 pub struct Ready {
-    pub beginning: Beginning,
-    pub apply: ApplyThread,
-    pub space: Arc<SpaceGuard>,
-    pub locks: Locks,
-    pub stop: Sender<bool>,
-    pub stopping: Receiver<bool>,
+    pub started: Started,
+    pub seeds: Seeds,
+    space: Arc<SpaceGuard>,
     journal: Option<Arc<Journal>>,
-    rest: Rest,
 }
 
-/// What the edge needs beside what consensus begins with.
-struct Rest {
+/// What the edge is made of once consensus has begun.
+pub struct Seeds {
     tokens: Arc<Tokens>,
     jwt: Option<Jwt>,
     passwords: Passwords,
@@ -104,11 +101,6 @@ struct Rest {
     hub: Arc<Hub>,
     homes: Homes,
     apply_stats: Arc<ApplyStats>,
-}
-
-/// What the edge is made of once consensus has begun.
-pub struct Seeds {
-    rest: Rest,
     stopping: Receiver<bool>,
     local: Local,
     request_timeout: Duration,
@@ -246,7 +238,8 @@ impl Ready {
                 source,
             },
         )?;
-        let rest = Rest {
+        let (stop, stopping) = channel(false);
+        let seeds = Seeds {
             tokens,
             jwt,
             passwords: Passwords::new(config.bcrypt_cost),
@@ -255,6 +248,16 @@ impl Ready {
             hub,
             homes,
             apply_stats: apply.stats(),
+            stopping,
+            local,
+            request_timeout,
+            election_timeout: config.raft.election_timeout,
+            store: store.clone(),
+            log: log.clone(),
+            proposer: proposer.clone(),
+            lessor: lessor.clone(),
+            leadership: leadership.clone(),
+            barrier: barrier.clone(),
         };
         let request_bytes = usize::try_from(config.limits.request_bytes_max);
         let beginning = Beginning {
@@ -282,44 +285,17 @@ impl Ready {
             keep: options::keep(config, log_disk_bytes),
             log_held_bytes: LOG_HELD_BYTES_MAX.min(log_disk_bytes / 4),
         };
-        let (stop, stopping) = channel(false);
         Ok(Ready {
-            beginning,
-            apply,
+            started: Started {
+                beginning,
+                apply,
+                stop,
+                locks,
+            },
+            seeds,
             space,
-            locks,
-            stop,
-            stopping,
             journal,
-            rest,
         })
-    }
-}
-
-impl Ready {
-    /// Parts what is begun from what the edge is made of afterwards.
-    pub fn seeds(self) -> (Started, Seeds) {
-        let beginning = self.beginning;
-        let seeds = Seeds {
-            rest: self.rest,
-            stopping: self.stopping,
-            local: beginning.local,
-            request_timeout: beginning.request_timeout,
-            election_timeout: beginning.options.election_timeout,
-            store: beginning.store.clone(),
-            log: beginning.log.clone(),
-            proposer: beginning.proposer.clone(),
-            lessor: beginning.lessor.clone(),
-            leadership: beginning.leadership.clone(),
-            barrier: beginning.barrier.clone(),
-        };
-        let started = Started {
-            beginning,
-            apply: self.apply,
-            stop: self.stop,
-            locks: self.locks,
-        };
-        (started, seeds)
     }
 }
 
@@ -327,7 +303,14 @@ impl Seeds {
     /// What the edge is given, once consensus has begun.
     pub fn core(self, (door, membership): Begun) -> Core {
         let Seeds {
-            rest,
+            tokens,
+            jwt,
+            passwords,
+            reader,
+            fence,
+            hub,
+            homes,
+            apply_stats,
             stopping,
             local,
             request_timeout,
@@ -340,12 +323,12 @@ impl Seeds {
             barrier,
         } = self;
         Core {
-            tokens: rest.tokens,
-            jwt: rest.jwt.map(Arc::new),
-            passwords: rest.passwords,
+            tokens,
+            jwt: jwt.map(Arc::new),
+            passwords,
             cluster: local.cluster,
             member: local.member,
-            reader: rest.reader,
+            reader,
             snapshots: super::backend::snapshot_seats(),
             store,
             proposer,
@@ -358,17 +341,17 @@ impl Seeds {
             door,
             barrier,
             membership,
-            fence: rest.fence,
+            fence,
             request_timeout,
             leaderless_max: options::leaderless_max(election_timeout),
             leadership,
             lessor,
-            hub: rest.hub,
-            homes: rest.homes,
+            hub,
+            homes,
             metrics: log.metrics().clone(),
             log,
             lease_ttl_min_seconds: options::lease_ttl_min(election_timeout),
-            apply_stats: rest.apply_stats,
+            apply_stats,
             stopping,
             next_lease_id: AtomicU64::new(options::first_lease_id(local.member)),
         }
@@ -386,14 +369,17 @@ impl RaftThread {
         booted: Booted,
         outside: Outside,
     ) -> Result<(Core, RaftThread), BootError> {
-        let ready = Ready::new(config, booted, outside)?;
-        let watching = ready.space.clone().watch(ready.beginning.store.clone());
+        let Ready {
+            started,
+            seeds,
+            space,
+            journal,
+        } = Ready::new(config, booted, outside)?;
+        let watching = space.watch(started.beginning.store.clone());
         watching.map_err(|source| BootError::System {
             what: "the thread that looks after the disk".into(),
             source,
         })?;
-        let journal = ready.journal.clone();
-        let (started, seeds) = ready.seeds();
         let directory = started.beginning.directory.clone();
         let local = started.beginning.local;
         let (thread, begun) = spawn(started.beginning, started.apply, seeds.stopping.clone())?;

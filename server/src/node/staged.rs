@@ -71,7 +71,7 @@ pub async fn start(
         dial,
         arrivals: Some(arrivals),
     };
-    let (started, seeds) = Ready::new(config, booted, outside)?.seeds();
+    let Ready { started, seeds, .. } = Ready::new(config, booted, outside)?;
     let stopping = started.stop.subscribe();
     let duties = started.beginning.begin(&started.apply, &stopping).await?;
     let core = Arc::new(seeds.core((duties.door.clone(), duties.membership.clone())));

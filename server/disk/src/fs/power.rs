@@ -87,28 +87,27 @@ pub(super) fn passing(path: &Path) {
     }
 }
 
-fn with(path: &Path, tell: impl FnOnce(&mut Vec<Unsynced>)) {
+fn with<R>(path: &Path, tell: impl FnOnce(&mut Vec<Unsynced>) -> R) -> Option<R> {
     if !IN_USE.load(Ordering::Relaxed) {
-        return;
+        return None;
     }
     let mut watched = WATCHED.lock();
-    if let Some((_, unsynced)) = watched.iter_mut().find(|(dir, _)| path.starts_with(dir)) {
-        tell(unsynced);
-    }
+    let found = watched.iter_mut().find(|(dir, _)| path.starts_with(dir));
+    found.map(|(_, unsynced)| tell(unsynced))
 }
 
 /// So many bytes are about to be written.
 pub(super) fn writing(path: &Path, file: &File, offset: u64, bytes: usize) -> io::Result<()> {
-    let mut failed = None;
-    with(path, |unsynced| match held(file, offset, bytes) {
-        Ok(before) => unsynced.push(Unsynced {
+    let told = with(path, |unsynced| {
+        let before = held(file, offset, bytes)?;
+        unsynced.push(Unsynced {
             path: path.to_path_buf(),
             offset,
             before,
-        }),
-        Err(error) => failed = Some(error),
+        });
+        Ok(())
     });
-    failed.map_or(Ok(()), Err)
+    told.unwrap_or(Ok(()))
 }
 
 /// What a file holds from an offset on: fewer bytes where it ends before.

@@ -112,8 +112,7 @@ fn dump_segment(name: &str, file: &DataFile, line: &mut dyn FnMut(String)) -> Re
         });
         Ok(())
     };
-    let end = walk(&header, &mut data, &mut visit)
-        .map_err(|at| format!("damaged at offset {}: {}", at.offset, at.damage))?;
+    let end = walk(&header, &mut data, &mut visit).map_err(|at| at.to_string())?;
     line(match end.torn_bytes {
         0 => format!("{:>10} end", end.offset),
         torn => format!(

@@ -66,16 +66,11 @@ pub fn look(dir: &Path, seen: &mut dyn FnMut(Seen<'_>)) -> Result<(), LookError>
         let path = path.to_path_buf();
         move |source| LookError::Io { path, source }
     };
-    let names = file_names(dir).map_err(io(dir))?;
-    let mut numbers: Vec<u64> = names
-        .iter()
-        .filter_map(|name| match Name::parse(name) {
-            Some(Name::Segment(number)) => Some(number),
-            _ => None,
-        })
-        .collect();
-    numbers.sort_unstable();
-    for number in numbers {
+    // Ascending, and so are the segments: their names have one length.
+    for name in file_names(dir).map_err(io(dir))? {
+        let Some(Name::Segment(number)) = Name::parse(&name) else {
+            continue;
+        };
         let path = Name::Segment(number).path(dir);
         let file = DataFile::open_to_read(&path).map_err(io(&path))?;
         segment(&file, seen).map_err(|why| LookError::Damaged { file: path, why })?;
@@ -95,7 +90,7 @@ fn segment(file: &DataFile, seen: &mut dyn FnMut(Seen<'_>)) -> Result<(), String
     };
     walk(&loaded.header, &mut loaded.data, &mut visit)
         .map(drop)
-        .map_err(|at| format!("damaged at offset {}: {}", at.offset, at.damage))
+        .map_err(|at| at.to_string())
 }
 
 fn shown(record: Borrowed<'_>) -> Option<Seen<'_>> {

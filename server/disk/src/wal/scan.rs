@@ -2,6 +2,8 @@
 //!
 //! Pure: it reads no file. The verdicts rest on W1, W2 and W3 of the room.
 
+use std::fmt;
+
 use super::frame::{
     FRAME_HEADER_BYTES, FrameHeader, SECTOR_BYTES, apply_mask, chain_after, has_unwritten_sector,
     header_at, is_zero,
@@ -63,6 +65,12 @@ pub enum Damage {
 pub(super) struct DamageAt {
     pub(super) damage: Damage,
     pub(super) offset: usize,
+}
+
+impl fmt::Display for DamageAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "damaged at offset {}: {}", self.offset, self.damage)
+    }
 }
 
 /// How far a segment is good.

@@ -169,11 +169,6 @@ impl Stage {
     pub fn has_ended(&self) -> bool {
         self.0.ended.load(Ordering::Relaxed)
     }
-
-    /// Has everything done that there is to do now.
-    pub fn settle(&self) {
-        while self.work().iter().any(|work| work.step() == Step::Worked) {}
-    }
 }
 
 /// Whether the calling thread is a simulator's, with a stage.
@@ -197,13 +192,10 @@ pub fn mark_ended() {
     }
 }
 
-/// Ends the process of the calling thread's member instead of that of the simulator; returns where there is
-/// no stage.
-pub fn end_member() {
-    if is_on_stage() {
-        mark_ended();
-        std::panic::panic_any(MemberEnded);
-    }
+/// Ends the process of the calling thread's member, and not that of the simulator. For a thread on a stage.
+pub fn end_member() -> ! {
+    mark_ended();
+    std::panic::panic_any(MemberEnded)
 }
 
 /// Waits for what stepped work sends. For the start of a member: it blocks.

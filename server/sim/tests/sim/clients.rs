@@ -222,11 +222,6 @@ impl Clients {
                     also,
                 }
             }
-            20..=29 => Asked::Read {
-                key: self.key(),
-                at: 0,
-                serializable: false,
-            },
             30 => Asked::Read {
                 key: self.key(),
                 at: 0,

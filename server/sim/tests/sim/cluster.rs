@@ -15,7 +15,6 @@ use crate::random::Random;
 use crate::system::{self, EPOCH_NS};
 use crate::truth::Truth;
 
-const NS_A_MS: u64 = 1_000_000;
 /// When faults begin, how long they come, and how long they have to be forgotten afterwards. Virtual
 /// milliseconds.
 const QUIET_MS: u64 = 1_200;
@@ -155,7 +154,7 @@ pub fn run(plan: &Plan, root: &Path) -> (Vec<Fault>, Result<Report, String>) {
 
 impl Cluster {
     fn now_ns(&self) -> u64 {
-        EPOCH_NS + self.now_ms * NS_A_MS
+        EPOCH_NS + self.now_ms * system::NS_A_MS
     }
 
     fn live(&mut self, came: &mut Vec<Fault>) -> Result<(), String> {
@@ -347,7 +346,7 @@ impl Cluster {
                 self.at_term.push((place, term, lasts.min(400)));
             }
             Kind::CrashStalled => {
-                self.members[place].disk_stalled_until_ns = now_ns + 10 * lasts * NS_A_MS;
+                self.members[place].disk_stalled_until_ns = now_ns + 10 * lasts * system::NS_A_MS;
                 self.until(lasts, End::Crash(place, lasts));
             }
             Kind::CrashAll => (0..members).for_each(|place| self.crash(place, lasts)),
@@ -373,8 +372,12 @@ impl Cluster {
                     others.for_each(|to| self.cut(from, to, lasts));
                 }
             }
-            Kind::Pause => self.members[place].paused_until_ns = now_ns + 2 * lasts * NS_A_MS,
-            Kind::Stall => self.members[place].disk_stalled_until_ns = now_ns + 2 * lasts * NS_A_MS,
+            Kind::Pause => {
+                self.members[place].paused_until_ns = now_ns + 2 * lasts * system::NS_A_MS
+            }
+            Kind::Stall => {
+                self.members[place].disk_stalled_until_ns = now_ns + 2 * lasts * system::NS_A_MS
+            }
             Kind::Reset => self.net.reset(place, other),
             Kind::Slow(most) => {
                 self.net.delay(most);

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::system;
 use crate::truth::{Change, Found, Truth};
 
-const NS_A_SECOND: u64 = 1_000_000_000;
 /// What clocks that drift, and a lease's whole milliseconds, may take from a lease.
 const LEASE_SLACK_NS: u64 = 60_000_000;
 
@@ -386,7 +386,7 @@ fn lives_until(calls: &[&Call], told_ns: u64, by_ns: u64) -> Option<u64> {
             (Asked::Renew { .. }, Told::Lives(left)) => *left,
             _ => return None,
         };
-        Some(call.began_ns + seconds.unsigned_abs() * NS_A_SECOND)
+        Some(call.began_ns + seconds.unsigned_abs() * system::NS_A_SECOND)
     });
     lives.max()
 }

@@ -68,7 +68,13 @@ fn many(seeds: u64, first: u64) {
         );
     }
     let virtual_ms = AtomicU64::new(0);
-    let next = AtomicU64::new(first);
+    let tell = |seed: u64, said: &str| {
+        let (ms, report) = said.trim().split_once(' ').expect("its time, and the rest");
+        virtual_ms.fetch_add(ms.parse().expect("a number"), Ordering::Relaxed);
+        println!("seed {seed}: {report}");
+    };
+    tell(first, &once);
+    let next = AtomicU64::new(first + 1);
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -76,9 +82,7 @@ fn many(seeds: u64, first: u64) {
                 return;
             }
             let said = children::run(seed).unwrap_or_else(|error| fail(seed, &error));
-            let (ms, report) = said.trim().split_once(' ').expect("its time, and the rest");
-            virtual_ms.fetch_add(ms.parse().expect("a number"), Ordering::Relaxed);
-            println!("seed {seed}: {report}");
+            tell(seed, &said);
         }
     };
     std::thread::scope(|scope| {

@@ -36,7 +36,6 @@ pub const TICK: Duration = Duration::from_millis(1);
 const SEGMENT_BYTES: u64 = 16 << 10;
 /// Of which a member keeps an eighth for others, and holds a quarter for those that catch up.
 const LOG_DISK_BYTES: u64 = 32 << 10;
-const NS_A_MS: u64 = 1_000_000;
 /// What is said of a disk that refuses.
 const EIO_SAID: &str = "os error 5";
 
@@ -277,13 +276,13 @@ impl Member {
         if now_ns < self.paused_until_ns {
             return true;
         }
-        let true_ms = (now_ns - EPOCH_NS) / NS_A_MS;
+        let true_ms = (now_ns - EPOCH_NS) / system::NS_A_MS;
         let shows = self.clock.shows(true_ms);
         // A slow clock stands still now and then.
         if true_ms > 0 && shows == self.clock.shows(true_ms - 1) {
             return true;
         }
-        system::set_clock(EPOCH_NS + shows * NS_A_MS, self.clock.wall_ahead);
+        system::set_clock(EPOCH_NS + shows * system::NS_A_MS, self.clock.wall_ahead);
         let is_stalled = now_ns < self.disk_stalled_until_ns;
         match catch_unwind(AssertUnwindSafe(|| running.turn(is_stalled))) {
             Err(panic) if !panic.is::<MemberEnded>() => resume_unwind(panic),
@@ -351,7 +350,7 @@ impl Member {
 
     /// Its clocks run too fast by so many millionths from now on.
     pub fn drift(&mut self, millionths: i64) {
-        let true_ms = (system::true_ns() - EPOCH_NS) / NS_A_MS;
+        let true_ms = (system::true_ns() - EPOCH_NS) / system::NS_A_MS;
         self.clock = Clock {
             drift: millionths,
             since: true_ms,

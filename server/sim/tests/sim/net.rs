@@ -24,7 +24,6 @@ const FIRST_PORT: u16 = 12380;
 const IN_FLIGHT_MAX: usize = 1 << 20;
 /// How long a dial over a link that is cut takes to fail.
 const DIAL_FAILS_AFTER: Duration = Duration::from_millis(200);
-const NS_A_MS: u64 = 1_000_000;
 
 /// The peer URL of a member.
 pub fn url(member: usize) -> String {
@@ -161,7 +160,7 @@ impl Net {
     fn due_ns(&self) -> u64 {
         let mut state = self.state();
         let most = state.delay_max_ms;
-        system::true_ns() + state.random.between(0, most) * NS_A_MS
+        system::true_ns() + state.random.between(0, most) * system::NS_A_MS
     }
 }
 

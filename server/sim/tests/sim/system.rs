@@ -12,8 +12,8 @@ use libc::{c_int, c_void, clockid_t, size_t, ssize_t, timespec};
 pub const EPOCH_NS: u64 = 1_000_000_000_000_000;
 /// The wall clock at that moment: seconds since 1970.
 const WALL_SECONDS: u64 = 1_790_000_000;
-const NS_A_SECOND: u64 = 1_000_000_000;
-const NS_A_MS: u64 = 1_000_000;
+pub const NS_A_SECOND: u64 = 1_000_000_000;
+pub const NS_A_MS: u64 = 1_000_000;
 
 thread_local! {
     /// Virtual time; 0 where the thread is not a simulator's.

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -12,7 +12,6 @@ use super::held::{self, HeldError};
 use crate::config::{self, Outcome};
 use crate::fs;
 use crate::peer::{BoxedIo, Dial};
-use crate::storage::{Identity, IdentityError};
 
 /// In the data directory: the word for which it was done last.
 pub const FILE: &str = "ALONE";
@@ -22,9 +21,6 @@ pub const WORD_MAX: usize = 128;
 /// Why a member cannot go on alone.
 #[derive(Debug, thiserror::Error)]
 pub enum AloneError {
-    /// Nobody's.
-    #[error("{} holds no member's data", .0.display())]
-    Nobodys(PathBuf),
     /// The word is too long, or none.
     #[error("the word has to have 1 to {WORD_MAX} bytes")]
     Word,
@@ -34,9 +30,6 @@ pub enum AloneError {
     /// What it holds cannot be told.
     #[error(transparent)]
     Held(#[from] HeldError),
-    /// Its identity is damaged.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
     /// The directory does not open.
     #[error(transparent)]
     Boot(#[from] BootError),
@@ -54,9 +47,7 @@ pub fn go_alone(data_dir: &Path, wal_dir: Option<&Path>, word: &str) -> Result<b
     if word.is_empty() || word.len() > WORD_MAX {
         return Err(AloneError::Word);
     }
-    let Some(identity) = Identity::load(data_dir)? else {
-        return Err(AloneError::Nobodys(data_dir.to_path_buf()));
-    };
+    let identity = held::identity(data_dir)?;
     let note = data_dir.join(FILE);
     if fs::read_if_exists(&note)?.is_some_and(|before| before == word.as_bytes()) {
         return Ok(false);

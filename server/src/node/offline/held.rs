@@ -66,13 +66,21 @@ pub enum HeldError {
     Log(#[from] LogError),
 }
 
+/// Whose directory it is.
+///
+/// # Errors
+/// Nobody's, or its identity is damaged.
+pub(super) fn identity(data_dir: &Path) -> Result<Identity, HeldError> {
+    let nobodys = || HeldError::Nobodys(data_dir.to_path_buf());
+    Identity::load(data_dir)?.ok_or_else(nobodys)
+}
+
 /// Looks at `data_dir`, whose log is in `wal_dir`, or where it is without such a flag.
 ///
 /// # Errors
 /// See [`HeldError`].
 pub fn look(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Held, HeldError> {
-    let nobodys = || HeldError::Nobodys(data_dir.to_path_buf());
-    let identity = Identity::load(data_dir)?.ok_or_else(nobodys)?;
+    let identity = identity(data_dir)?;
     let (place, _) = Place::find(data_dir)?;
     let engine = Engine::open_to_read(&place.dir(), EngineOptions::default())?;
     let applied = engine.applied()?.log_position.unwrap_or_default();
@@ -80,7 +88,10 @@ pub fn look(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Held, HeldError> 
         || data_dir.join(super::super::boot::WAL_DIR),
         Path::to_path_buf,
     );
-    let mut log = Log::default();
+    let mut log = Log {
+        applied: applied.index,
+        ..Log::default()
+    };
     wal::look(&wal_dir, &mut |seen| log.add(seen))?;
     let last = log.last().filter(|last| last.index > applied.index);
     let last = last.unwrap_or(applied);
@@ -90,7 +101,7 @@ pub fn look(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Held, HeldError> 
         last,
         applied,
         revision: engine.revision()?.unwrap_or_default(),
-        requests_behind: log.requests_behind(applied.index),
+        requests_behind: log.requests_behind(),
         members: match log.configurations.pop_last() {
             // Where nothing was applied yet the first one is at the store's end.
             Some((index, members)) if index >= applied.index => members,
@@ -110,9 +121,11 @@ fn of_store(member: MemberRecord) -> HeldMember {
 /// What was read of a log.
 #[derive(Default)]
 struct Log {
+    /// How far the store has it: what comes behind is counted.
+    applied: u64,
     /// The latest term that was voted in.
     term: u64,
-    /// Each entry's term, and how many requests it has.
+    /// Each entry's term, and behind what is applied how many requests it has.
     entries: BTreeMap<u64, (u64, u64)>,
     /// Each configuration's members.
     configurations: BTreeMap<u64, Vec<HeldMember>>,
@@ -126,10 +139,8 @@ impl Log {
                 term,
                 payload,
             } => {
-                self.entries.insert(index, (term, requests(payload)));
-                if let Some(members) = configuration(payload) {
-                    self.configurations.insert(index, members);
-                }
+                let requests = self.read(index, payload);
+                self.entries.insert(index, (term, requests));
             }
             Seen::Vote(payload) => {
                 let vote = raft::voted_term(Bytes::copy_from_slice(payload));
@@ -143,6 +154,21 @@ impl Log {
         }
     }
 
+    /// How many requests of an entry are counted; the members that it sets are noted.
+    fn read(&mut self, index: u64, payload: &[u8]) -> u64 {
+        let entry = pb::Entry::decode(payload).ok();
+        match entry.and_then(|entry| entry.payload) {
+            Some(pb::entry::Payload::Membership(set)) => {
+                self.configurations.insert(index, members(set));
+                0
+            }
+            Some(pb::entry::Payload::Batch(batch)) if index > self.applied => {
+                pb::Batch::decode(batch).map_or(0, |batch| batch.ops.len() as u64)
+            }
+            _ => 0,
+        }
+    }
+
     fn last(&self) -> Option<LogPosition> {
         let (index, (term, _)) = self.entries.last_key_value()?;
         Some(LogPosition {
@@ -151,31 +177,16 @@ impl Log {
         })
     }
 
-    fn requests_behind(&self, applied: u64) -> u64 {
-        let behind = self.entries.range(applied + 1..);
-        behind.map(|(_, (_, requests))| requests).sum()
+    fn requests_behind(&self) -> u64 {
+        self.entries.values().map(|(_, requests)| requests).sum()
     }
 }
 
-/// The members that an entry sets.
-fn configuration(payload: &[u8]) -> Option<Vec<HeldMember>> {
-    let Some(pb::entry::Payload::Membership(set)) = pb::Entry::decode(payload).ok()?.payload else {
-        return None;
-    };
+fn members(set: pb::Membership) -> Vec<HeldMember> {
     let member = |node: pb::Node| HeldMember {
         id: MemberId(node.id),
         peer_urls: node.peer_urls,
         learner: node.learner,
     };
-    Some(set.nodes.into_iter().map(member).collect())
-}
-
-/// How many requests an entry has.
-fn requests(payload: &[u8]) -> u64 {
-    let entry = pb::Entry::decode(payload).ok();
-    let batch = entry.and_then(|entry| match entry.payload {
-        Some(pb::entry::Payload::Batch(batch)) => pb::Batch::decode(batch).ok(),
-        _ => None,
-    });
-    batch.map_or(0, |batch| batch.ops.len() as u64)
+    set.nodes.into_iter().map(member).collect()
 }
