@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
-use engram_operator::api::{EngramBackup, EngramCluster, EngramClusterStatus, EngramMember};
+use engram_operator::api::{
+    ConditionKind, EngramBackup, EngramCluster, EngramClusterStatus, EngramMember, condition,
+    is_true,
+};
 
 /// A certificate that ends sooner than this is spoken of, in seconds.
 const ENDS_SOON: i64 = 14 * 24 * 3600;
@@ -24,14 +27,6 @@ fn ago(time: &Time, now: i64) -> String {
     format!("{} ago", span(now - time.0.as_second()))
 }
 
-fn condition<'a>(status: &'a EngramClusterStatus, kind: &str) -> Option<&'a Condition> {
-    status.conditions.iter().find(|one| one.type_ == kind)
-}
-
-fn holds(status: &EngramClusterStatus, kind: &str) -> bool {
-    condition(status, kind).is_some_and(|one| one.status == "True")
-}
-
 /// All of it, at `now` in seconds since 1970.
 pub(super) fn render(
     cluster: &EngramCluster,
@@ -43,8 +38,11 @@ pub(super) fn render(
     let status = cluster.status.clone().unwrap_or_default();
     let mut text = String::new();
     let _ = writeln!(text, "{name}: {}", headline(&status));
-    for (kind, what) in [("Degraded", "wrong"), ("Progressing", "under way")] {
-        let found = condition(&status, kind).filter(|one| one.status == "True");
+    for (kind, what) in [
+        (ConditionKind::Degraded, "wrong"),
+        (ConditionKind::Progressing, "under way"),
+    ] {
+        let found = condition(&status.conditions, kind).filter(|one| one.status == "True");
         if let Some(one) = found {
             let since = ago(&one.last_transition_time, now);
             let _ = writeln!(
@@ -85,13 +83,16 @@ pub(super) fn render(
 
 /// Whether it serves, and how many of its members.
 fn headline(status: &EngramClusterStatus) -> String {
-    let serves = match (holds(status, "Available"), holds(status, "QuorumAvailable")) {
+    let holds = |kind| is_true(&status.conditions, kind);
+    let available = holds(ConditionKind::Available);
+    let serves = match (available, holds(ConditionKind::QuorumAvailable)) {
         (true, _) => "serves reads and writes",
         (false, true) => "serves reads, not every write",
         (false, false) => "DOES NOT SERVE",
     };
     let ready = status.ready.as_deref().unwrap_or("no");
-    let word = condition(status, "Ready").map_or("not looked at yet", |one| one.reason.as_str());
+    let word = condition(&status.conditions, ConditionKind::Ready);
+    let word = word.map_or("not looked at yet", |one| one.reason.as_str());
     format!("{serves}, {ready} members ready ({word})")
 }
 
@@ -125,7 +126,7 @@ fn line(member: &EngramMember, now: i64) -> String {
     if member.metadata.deletion_timestamp.is_some() {
         text.push_str(", is taken out");
     }
-    let ready = status.conditions.iter().find(|one| one.type_ == "Ready");
+    let ready = condition(&status.conditions, ConditionKind::Ready);
     if let Some(ready) = ready.filter(|one| one.status != "True") {
         let _ = write!(text, ", {}", ready.message);
     }

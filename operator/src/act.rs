@@ -16,7 +16,7 @@ use crate::build::{self, KEEP_ANNOTATION, MemberPod, Names};
 use crate::etcd::MemberClient;
 use crate::observe::Sight;
 use crate::plan::{Action, Cause};
-use crate::reconcile::{Context, Error, follow_policy, is_gone, missing_authorities, this_one};
+use crate::reconcile::{Context, Error, follow_policy, gone, missing_authorities, this_one};
 
 /// A pod that is being deleted for longer than this, and whose member the cluster does not list any
 /// more, is not waited for: its node is gone. In seconds, beyond the pod's own time to end.
@@ -310,14 +310,6 @@ async fn delete_pod(scene: &Scene<'_>, name: &str, grace: Option<u32>) -> Result
         ..DeleteParams::default()
     };
     gone(scene.pods().delete(name, &params).await)
-}
-
-fn gone<T>(result: Result<T, kube::Error>) -> Result<(), Error> {
-    match result {
-        Ok(_) => Ok(()),
-        Err(error) if is_gone(&error) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 async fn delete_member(scene: &Scene<'_>, name: &str, cause: Cause) -> Result<(), Error> {

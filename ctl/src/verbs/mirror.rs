@@ -14,7 +14,7 @@ use pb::request_op::Request;
 use pb::watch_client::WatchClient;
 
 use super::kv;
-use super::request::prefix_end;
+use super::request::prefix_range;
 use crate::cli::{Global, Mirror};
 use crate::connect::{any, within};
 use crate::failure::Failure;
@@ -97,7 +97,7 @@ impl Mirroring<'_> {
     /// Copies all keys as they are at one revision, which is returned.
     async fn copy(&mut self, source: Channel) -> Result<i64, Failure> {
         let mut client = kv::client(self.global, source);
-        let (mut key, range_end) = self.range();
+        let (mut key, range_end) = prefix_range(&self.prefix);
         let mut revision = 0;
         loop {
             let request = pb::RangeRequest {
@@ -127,7 +127,7 @@ impl Mirroring<'_> {
 
     /// Writes every change from a revision on.
     async fn follow(&mut self, source: Channel, start_revision: i64) -> Result<(), Failure> {
-        let (key, range_end) = self.range();
+        let (key, range_end) = prefix_range(&self.prefix);
         let create = pb::WatchCreateRequest {
             key: key.into(),
             range_end: range_end.into(),
@@ -198,12 +198,5 @@ impl Mirroring<'_> {
     fn renamed(&self, key: &[u8]) -> Bytes {
         let rest = key.strip_prefix(&self.prefix[..]).unwrap_or(key);
         [&self.becomes, rest].concat().into()
-    }
-
-    fn range(&self) -> (Vec<u8>, Vec<u8>) {
-        match self.prefix.is_empty() {
-            true => (vec![0], vec![0]),
-            false => (self.prefix.clone(), prefix_end(&self.prefix)),
-        }
     }
 }

@@ -90,17 +90,24 @@ pub fn range(
         ));
     }
     let key = key.into_vec();
-    // The empty key begins at the first one.
-    let start = match key.is_empty() && (prefix || from_key) {
+    Ok(match (prefix, from_key) {
+        (true, _) => prefix_range(&key),
+        (_, true) => (begin(&key), vec![0]),
+        _ => (key, range_end.unwrap_or_default().into_vec()),
+    })
+}
+
+/// The keys with a prefix: the first, and the end.
+pub fn prefix_range(prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    (begin(prefix), prefix_end(prefix))
+}
+
+/// The empty key begins at the first one.
+fn begin(key: &[u8]) -> Vec<u8> {
+    match key.is_empty() {
         true => vec![0],
-        false => key.clone(),
-    };
-    let end = match (prefix, from_key) {
-        (true, _) => prefix_end(&key),
-        (_, true) => vec![0],
-        _ => range_end.unwrap_or_default().into_vec(),
-    };
-    Ok((start, end))
+        false => key.to_vec(),
+    }
 }
 
 /// The end of the range of keys with a prefix: the first key behind them all; a zero byte where

@@ -210,7 +210,7 @@ pub fn set_condition(
     now: Timestamp,
 ) {
     let status = if status { "True" } else { "False" };
-    let before = conditions.iter().find(|one| one.type_ == kind.as_str());
+    let before = condition(conditions, kind);
     let since = before.filter(|one| one.status == status);
     let since = since.map_or_else(|| Time(now), |one| one.last_transition_time.clone());
     let condition = Condition {
@@ -226,11 +226,16 @@ pub fn set_condition(
     conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
 }
 
+/// The condition of a kind.
+#[must_use]
+pub fn condition(conditions: &[Condition], kind: ConditionKind) -> Option<&Condition> {
+    conditions.iter().find(|one| one.type_ == kind.as_str())
+}
+
 /// Whether a condition is true.
 #[must_use]
 pub fn is_true(conditions: &[Condition], kind: ConditionKind) -> bool {
-    let found = conditions.iter().find(|one| one.type_ == kind.as_str());
-    found.is_some_and(|one| one.status == "True")
+    condition(conditions, kind).is_some_and(|one| one.status == "True")
 }
 
 /// Whether two lists say the same, times apart.

@@ -37,7 +37,7 @@ pub use cluster_status::{
     CertificateStatus, EngramClusterStatus, LastBackup, LeaderStatus, QuorumStatus, RestoredFrom,
     RolledBack, TemplateStatus, WorkedWith,
 };
-pub use conditions::{ConditionKind, Reason, is_true, same_conditions, set_condition};
+pub use conditions::{ConditionKind, Reason, condition, is_true, same_conditions, set_condition};
 pub use duration::{InvalidDuration, parse_duration};
 pub use member::{
     CatchingUp, EngramMember, EngramMemberSpec, EngramMemberStatus, MemberOrigin, MemberRole,

@@ -15,7 +15,7 @@ use kube::{Resource as _, ResourceExt as _};
 use crate::api::{EngramCluster, EngramMember, EngramMemberStatus};
 use crate::build::{self, Names, TEMPLATE_ANNOTATION};
 use crate::etcd::{Status as Answer, TlsClient};
-use crate::plan::{Entry, Member, Node, Observed, Pod as PodView, PodState, Roster, Volume};
+use crate::plan::{Entry, Member, Node, Observed, Pod as PodView, Roster, Volume};
 use crate::reconcile::{Context, Error};
 
 pub use asked::Asked;
@@ -334,15 +334,7 @@ fn view(
     let away_since = status.away_since.as_ref().map_or(facts.now, seconds);
     let away_since = away_since.max(made.unwrap_or(away_since));
     let learns = listed.is_some_and(|entry| entry.learner);
-    let was_ready = pod.as_ref().is_some_and(|pod| {
-        let state = &pod.state;
-        matches!(
-            state,
-            PodState::Running {
-                ready_since: Some(_)
-            }
-        )
-    });
+    let was_ready = pod.as_ref().is_some_and(|pod| pod.state.is_ready());
     Member {
         number: number(names, member),
         deleting: member.meta().deletion_timestamp.is_some(),

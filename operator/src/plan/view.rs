@@ -124,16 +124,14 @@ impl Member {
     /// Whether it answers, and Services lead to it.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let state = self.pod.as_ref().map(|pod| &pod.state);
-        let served = |state: &PodState| {
-            matches!(
-                state,
-                PodState::Running {
-                    ready_since: Some(_)
-                }
-            )
-        };
-        self.healthy && state.is_some_and(served)
+        self.healthy && self.has_ready_pod()
+    }
+
+    /// Whether Kubernetes finds its pod ready.
+    #[must_use]
+    pub fn has_ready_pod(&self) -> bool {
+        let pod = self.pod.as_ref();
+        pod.is_some_and(|pod| pod.state.is_ready())
     }
 
     /// Whether its pod is other than wanted and serves nobody: restarting it takes nothing away, as
@@ -207,6 +205,17 @@ pub enum Lack {
 }
 
 impl PodState {
+    /// Whether Kubernetes finds it ready.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(
+            self,
+            Self::Running {
+                ready_since: Some(_)
+            }
+        )
+    }
+
     /// Whether it serves nobody (yet).
     #[must_use]
     pub fn is_down(&self) -> bool {

@@ -12,10 +12,14 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::api::{ConditionKind, EngramCluster, Reason, set_condition};
+use kube::ResourceExt as _;
+use kube::api::Api;
+use serde::de::DeserializeOwned;
+
+use crate::api::{ACCESS_FINALIZER, EngramCluster, Reason};
 use crate::etcd::{EtcdError, MemberClient};
 
-use super::{Context, Error, now, tool};
+use super::{Context, Course, Error, has_finalizer, of_cluster, set_standing, tool};
 
 pub(super) use role::reconcile as role;
 pub(super) use switch::settle;
@@ -102,6 +106,12 @@ impl Stand {
         }
     }
 
+    /// Its cluster is not there.
+    fn nowhere(cluster: &str) -> Self {
+        let message = format!("there is no EngramCluster {cluster}");
+        Self::Waits(Reason::NotFound, message)
+    }
+
     fn reason(&self) -> Reason {
         match self {
             Self::Good(_) => Reason::AsExpected,
@@ -122,23 +132,91 @@ impl Stand {
         }
     }
 
-    fn say(&self, conditions: &mut Vec<Condition>, generation: Option<i64>) {
-        for (kind, holds) in [
-            (ConditionKind::Ready, matches!(self, Self::Good(_))),
-            (ConditionKind::Reconciling, matches!(self, Self::Waits(..))),
-            (ConditionKind::Stalled, matches!(self, Self::Wrong(..))),
-        ] {
-            let (reason, message) = (self.reason(), self.message());
-            set_condition(conditions, kind, holds, reason, message, generation, now());
+    fn course(&self) -> Course {
+        match self {
+            Self::Good(_) => Course::Good,
+            Self::Waits(..) => Course::Open,
+            Self::Wrong(..) => Course::Bad,
         }
+    }
+
+    fn say(&self, conditions: &mut Vec<Condition>, generation: Option<i64>) {
+        let (reason, message) = (self.reason(), self.message());
+        set_standing(conditions, self.course(), reason, message, generation);
     }
 }
 
+/// What a cluster knows by a name: a user or a role.
+trait Subject:
+    kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+    + Clone
+    + std::fmt::Debug
+    + DeserializeOwned
+{
+    /// The cluster's name.
+    fn cluster(&self) -> &str;
+
+    /// The name that it was given.
+    fn named(&self) -> Option<&String>;
+
+    /// Its name in the cluster.
+    fn name_in_cluster(&self) -> String {
+        self.named().cloned().unwrap_or_else(|| self.name_any())
+    }
+}
+
+/// Another object of the same one, which is older.
+async fn elder<S: Subject>(api: &Api<S>, of: &S) -> Result<Option<String>, Error> {
+    let all = api.list(&of_cluster(of.cluster())).await?;
+    let name = of.name_in_cluster();
+    let key = |one: &S| {
+        let created = one.meta().creation_timestamp.as_ref();
+        (created.map(|time| time.0), one.name_any())
+    };
+    let mut same = all.iter().filter(|one| one.name_in_cluster() == name);
+    Ok(same
+        .find(|one| key(one) < key(of))
+        .map(kube::ResourceExt::name_any))
+}
+
 /// Two objects of one name in the cluster would undo each other's work: the older one has it.
+///
+/// # Errors
+/// There is an older one.
+async fn alone<S: Subject>(api: &Api<S>, of: &S) -> Result<(), Error> {
+    match elder(api, of).await? {
+        Some(elder) => Err(taken(&S::kind(&()), &of.name_in_cluster(), &elder)),
+        None => Ok(()),
+    }
+}
+
 fn taken(kind: &str, name: &str, by: &str) -> Error {
     let message =
         format!("{kind} {by} is the older one of {name} in this cluster: delete one of them");
     Error::input(Reason::AlreadyExists, message)
+}
+
+/// What to do before an object goes.
+enum Leave {
+    /// Nothing: it was not to be taken from the cluster, and may go.
+    Nothing,
+    /// The cluster cannot be asked now.
+    Later,
+    /// The cluster has it no more, or not by this object.
+    Already,
+    /// It is to be taken from the cluster.
+    Ask(MemberClient),
+}
+
+async fn leave<S: Subject>(api: &Api<S>, of: &S, found: Cluster) -> Result<Leave, Error> {
+    if !has_finalizer(of, ACCESS_FINALIZER) {
+        return Ok(Leave::Nothing);
+    }
+    Ok(match found {
+        Cluster::Serves(_, client) if elder(api, of).await?.is_none() => Leave::Ask(client),
+        Cluster::Waits(Reason::WaitingForCluster, _) => Leave::Later,
+        Cluster::Serves(..) | Cluster::Waits(..) | Cluster::Gone => Leave::Already,
+    })
 }
 
 #[cfg(test)]

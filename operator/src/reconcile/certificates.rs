@@ -2,11 +2,12 @@
 
 mod issued;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::Api;
 use kube::core::ObjectMeta;
@@ -171,7 +172,7 @@ async fn clients(
         }
         return Ok(());
     }
-    let name = format!("{} clients", names.cluster);
+    let name = clients_authority(&names);
     let leaves = [names.server_secret(), names.client_secret()];
     let ring = ring(context, cluster, &names.client_authority(), &name, &leaves).await?;
     found
@@ -214,6 +215,11 @@ fn seconds(text: &str) -> Result<i64, Error> {
     Ok(i64::try_from(read.max(LIFETIME_MIN).as_secs()).unwrap_or(i64::MAX / 4))
 }
 
+/// The common name of who signs for clients.
+fn clients_authority(names: &Names) -> String {
+    format!("{} clients", names.cluster)
+}
+
 /// What a client shows who is a user by its name.
 fn named(name: &str, lifetime: i64) -> LeafRequest {
     LeafRequest {
@@ -245,10 +251,9 @@ pub(super) async fn of_user(
         let message = format!("Secret {authority} is not there yet");
         return Err(Error::NotNow(message));
     };
-    let lifetime = seconds(&cluster.spec.tls.authority_lifetime)?;
-    let name = format!("{} clients", names.cluster);
+    let name = clients_authority(&names);
     // As it is: the cluster's own passes renew it.
-    let ring = renew_ring(&files, &name, lifetime, now().as_second())?;
+    let ring = Ring { files };
     let request = named(user, seconds(&cluster.spec.tls.certificate_lifetime)?);
     let after = renew_leaf(before, &ring, &name, &request, now().as_second())?;
     Ok(Some(after))
@@ -392,7 +397,8 @@ async fn read(
     }
 }
 
-fn files_of(secret: Secret) -> Files {
+/// What is in a Secret.
+pub(super) fn files_of(secret: Secret) -> Files {
     secret
         .data
         .unwrap_or_default()
@@ -427,6 +433,24 @@ async fn write(
     files: &Files,
 ) -> Result<(), Error> {
     let names = Names::of(cluster);
+    let labels = cluster_labels(&names.cluster, "certificates");
+    let owner = cluster.controller_owner_ref(&());
+    let whose = (names.namespace.as_str(), name);
+    let written = write_secret(context, whose, labels, owner, files).await;
+    written.map(drop)
+}
+
+/// Writes a Secret of an object of ours, in a namespace under a name.
+///
+/// # Errors
+/// The API server refused.
+pub(super) async fn write_secret(
+    context: &Context,
+    (namespace, name): (&str, &str),
+    labels: BTreeMap<String, String>,
+    owner: Option<OwnerReference>,
+    files: &Files,
+) -> Result<Secret, Error> {
     let data = files
         .iter()
         .map(|(key, bytes)| (key.clone(), ByteString(bytes.clone())))
@@ -434,14 +458,14 @@ async fn write(
     let secret = Secret {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
-            namespace: Some(names.namespace.clone()),
-            labels: Some(cluster_labels(&names.cluster, "certificates")),
-            owner_references: cluster.controller_owner_ref(&()).map(|owner| vec![owner]),
+            namespace: Some(namespace.to_owned()),
+            labels: Some(labels),
+            owner_references: owner.map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
         data: Some(data),
         type_: Some("Opaque".into()),
         ..Secret::default()
     };
-    apply(context, &names.namespace, &secret).await.map(drop)
+    apply(context, namespace, &secret).await
 }

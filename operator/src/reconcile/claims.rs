@@ -8,7 +8,7 @@ use crate::api::{EngramCluster, EngramMember};
 use crate::build;
 use crate::observe::Sight;
 
-use super::{Context, Error, is_gone};
+use super::{Context, Error, gone};
 
 /// Repairs those that were seen, during a deletion as well: what garbage collection takes is decided by
 /// their owners.
@@ -45,12 +45,6 @@ pub(crate) async fn follow_policy(
     let namespace = cluster.namespace().unwrap_or_default();
     let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
     let patch = Patch::Merge(&patch);
-    let patched = api
-        .patch(&claim.name_any(), &PatchParams::default(), &patch)
-        .await;
-    match patched {
-        Ok(_) => Ok(()),
-        Err(error) if is_gone(&error) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    let params = PatchParams::default();
+    gone(api.patch(&claim.name_any(), &params, &patch).await)
 }

@@ -16,7 +16,7 @@ use crate::api::{
     UpdateStrategy, parse_duration,
 };
 use crate::observe::{Sight, observe};
-use crate::plan::{Member, Observed, PodState, Wanted, plan};
+use crate::plan::{Observed, Wanted, plan};
 
 use super::certificates::{self, Certificates};
 use super::{
@@ -232,18 +232,8 @@ fn votes(seen: &Observed) -> (usize, usize) {
     };
     let votes = |name: &str| roster.of(name).is_some_and(|entry| !entry.learner);
     let idle = seen.members.iter();
-    let idle = idle.filter(|member| !votes(&member.name) && has_ready_pod(member));
+    let idle = idle.filter(|member| !votes(&member.name) && member.has_ready_pod());
     (roster.voters().count(), idle.count())
-}
-
-fn has_ready_pod(member: &Member) -> bool {
-    let state = member.pod.as_ref().map(|pod| &pod.state);
-    matches!(
-        state,
-        Some(PodState::Running {
-            ready_since: Some(_)
-        })
-    )
 }
 
 /// Says once that another cluster answers: until the condition says otherwise it is known.

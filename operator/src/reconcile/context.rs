@@ -225,9 +225,13 @@ impl Context {
     /// Whether something of a cluster was found in order in this form less than a minute ago: it is not
     /// looked at in every pass then.
     pub(super) fn is_in_order(&self, what: &'static str, uid: &str, form: &str) -> bool {
+        self.found_within(LOOK_AGAIN, what, uid, form)
+    }
+
+    fn found_within(&self, limit: Duration, what: &'static str, uid: &str, form: &str) -> bool {
         let all = held(&self.in_order);
         let last = all.get(&(what, uid.to_owned()));
-        last.is_some_and(|(last, when)| last == form && when.elapsed() < LOOK_AGAIN)
+        last.is_some_and(|(last, when)| last == form && when.elapsed() < limit)
     }
 
     /// It is.
@@ -244,9 +248,7 @@ impl Context {
 
     /// Whether something of an object was found so in this form not long ago, where looking costs members work.
     pub(super) fn is_known(&self, what: &'static str, uid: &str, form: &str) -> bool {
-        let all = held(&self.in_order);
-        let last = all.get(&(what, uid.to_owned()));
-        last.is_some_and(|(last, when)| last == form && when.elapsed() < KNOWN_FOR)
+        self.found_within(KNOWN_FOR, what, uid, form)
     }
 
     /// It is; where it was known already, that grows no younger.

@@ -12,7 +12,7 @@ use crate::api::{EngramCluster, EngramMember};
 use crate::build;
 use crate::observe::Sight;
 
-use super::{Context, Error, is_gone};
+use super::{Context, Error, gone};
 
 /// Repairs those that were seen.
 ///
@@ -54,12 +54,6 @@ async fn put_back<K>(api: &Api<K>, name: &str, patch: &Value) -> Result<(), Erro
 where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
-    let patched = api
-        .patch(name, &PatchParams::default(), &Patch::Merge(patch))
-        .await;
-    match patched {
-        Ok(_) => Ok(()),
-        Err(error) if is_gone(&error) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    let patch = Patch::Merge(patch);
+    gone(api.patch(name, &PatchParams::default(), &patch).await)
 }

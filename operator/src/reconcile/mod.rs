@@ -35,7 +35,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -159,11 +159,11 @@ where
         + std::fmt::Debug
         + DeserializeOwned,
 {
-    let before = object.finalizers();
-    if before.iter().any(|one| one == name) == wanted {
+    if has_finalizer(object, name) == wanted {
         return Ok(false);
     }
-    let mut after: Vec<&str> = before
+    let mut after: Vec<&str> = object
+        .finalizers()
         .iter()
         .map(String::as_str)
         .filter(|one| *one != name)
@@ -211,15 +211,48 @@ pub(crate) fn set_course(
     message: &str,
     generation: Option<i64>,
 ) {
-    let good = course == Course::Good;
+    let (kind, good) = (ConditionKind::Complete, course == Course::Good);
+    set_condition(conditions, kind, good, reason, message, generation, now());
+    set_standing(conditions, course, reason, message, generation);
+}
+
+/// Sets the conditions of tools that go by kstatus: `Ready`, `Reconciling` and `Stalled`.
+fn set_standing(
+    conditions: &mut Vec<Condition>,
+    course: Course,
+    reason: Reason,
+    message: &str,
+    generation: Option<i64>,
+) {
     for (kind, holds) in [
-        (ConditionKind::Complete, good),
-        (ConditionKind::Ready, good),
+        (ConditionKind::Ready, course == Course::Good),
         (ConditionKind::Reconciling, course == Course::Open),
         (ConditionKind::Stalled, course == Course::Bad),
     ] {
         set_condition(conditions, kind, holds, reason, message, generation, now());
     }
+}
+
+/// Objects that belong to a cluster.
+fn of_cluster(name: &str) -> ListParams {
+    ListParams::default().fields(&format!("spec.clusterRef.name={name}"))
+}
+
+/// What is gone already need not be done.
+///
+/// # Errors
+/// The API server refused for another reason.
+pub(crate) fn gone<T>(result: Result<T, kube::Error>) -> Result<(), Error> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(error) if is_gone(&error) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether an object has a finalizer.
+fn has_finalizer(object: &impl ResourceExt, name: &str) -> bool {
+    object.finalizers().iter().any(|one| one == name)
 }
 
 /// Whether the API server says that there is no such object.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{Api, ListParams};
+use kube::api::Api;
 use kube::runtime::controller::Action as Next;
 use kube::{Resource as _, ResourceExt as _};
 
@@ -16,7 +16,8 @@ use crate::api::{
 use crate::observe::{Form, observe};
 
 use super::{
-    Context, Course, Error, certificates, is_gone, now, set_course, this_one, tool, write_status,
+    Context, Course, Error, certificates, is_gone, now, of_cluster, set_course, this_one, tool,
+    write_status,
 };
 
 const SOON: Duration = Duration::from_secs(3);
@@ -271,7 +272,7 @@ async fn earlier(
     operation: &EngramOperation,
 ) -> Result<Option<String>, Error> {
     let cluster = &operation.spec.cluster_ref.name;
-    let same = ListParams::default().fields(&format!("spec.clusterRef.name={cluster}"));
+    let same = of_cluster(cluster);
     let key = |one: &EngramOperation| {
         (
             one.metadata.creation_timestamp.as_ref().map(|time| time.0),

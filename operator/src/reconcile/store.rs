@@ -14,7 +14,7 @@ use crate::api::{
 use crate::build::{self, Job, Tool};
 
 use super::tool::{self, Run};
-use super::{Context, Error, now, set_finalizer, write_status};
+use super::{Context, Error, has_finalizer, now, set_finalizer, write_status};
 
 const SOON: Duration = Duration::from_secs(3);
 /// How long a store waits for backups that are deleted together with it.
@@ -117,10 +117,7 @@ async fn release(context: &Context, store: &EngramBackupStore, age: i64) -> Resu
     let goes = |backup: &EngramBackup| {
         backup.meta().deletion_timestamp.is_some()
             && backup.spec.store_ref.name == store.name_any()
-            && backup
-                .finalizers()
-                .iter()
-                .any(|one| one == BACKUP_FINALIZER)
+            && has_finalizer(backup, BACKUP_FINALIZER)
     };
     // What is deleted with it may be deleted a moment later.
     if age < TOGETHER_SECONDS || backups.iter().any(goes) {

@@ -10,7 +10,7 @@ use engram_proto::mvccpb::KeyValue;
 use pb::range_request::{SortOrder, SortTarget};
 
 use super::super::kv;
-use super::super::request::prefix_end;
+use super::super::request::prefix_range;
 use crate::cli::{Global, Import};
 use crate::connect::any;
 use crate::failure::Failure;
@@ -54,12 +54,12 @@ pub(super) fn flags_of(global: &Global, import: &Import) -> Global {
 impl Side {
     /// Connects.
     pub async fn open(global: &Global, prefix: &str) -> Result<Side, Failure> {
-        let (key, range_end) = range_of(prefix.as_bytes());
+        let (key, range_end) = prefix_range(prefix.as_bytes());
         Ok(Side {
             global: global.clone(),
             channel: any(global).await?.channel,
-            key,
-            range_end,
+            key: key.into(),
+            range_end: range_end.into(),
         })
     }
 
@@ -185,13 +185,6 @@ fn keys_of_a_page(kvs: &[KeyValue]) -> i64 {
 }
 
 /// The keys that begin with a prefix; every key where there is none.
-fn range_of(prefix: &[u8]) -> (Bytes, Bytes) {
-    match prefix.is_empty() {
-        true => (vec![0].into(), vec![0].into()),
-        false => (prefix.to_vec().into(), prefix_end(prefix).into()),
-    }
-}
-
 /// A call, bounded in time.
 pub(super) async fn within<T>(
     call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,

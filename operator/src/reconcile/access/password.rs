@@ -1,18 +1,18 @@
 //! Passwords, in Secrets: those that people write, and those that are made.
 
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
 use kube::api::Api;
-use kube::core::ObjectMeta;
 
 use crate::api::Reason;
 use crate::build::cluster_labels;
 use crate::pki::Files;
 
-use super::super::{Context, Error, apply};
+use super::super::{Context, Error, certificates};
 
+/// The key of a password in a Secret that is made.
+pub(super) const KEY: &str = "password";
 /// How much chance is in a password that is made, in bytes: twice as many letters.
 const CHANCE: usize = 24;
 
@@ -53,9 +53,7 @@ pub(super) async fn given(
         )));
     };
     let version = secret.resource_version().unwrap_or_default();
-    let files = files(secret);
-    let text = files.get(key).and_then(|bytes| text(bytes));
-    let Some(text) = text else {
+    let Some(text) = kept(&certificates::files_of(secret), key) else {
         return Err(wrong(format!(
             "Secret {name} has no password as {key} (not empty, in UTF-8)"
         )));
@@ -70,10 +68,9 @@ pub(super) fn text(bytes: &[u8]) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// What is in a Secret.
-pub(super) fn files(secret: Secret) -> Files {
-    let data = secret.data.unwrap_or_default().into_iter();
-    data.map(|(key, ByteString(bytes))| (key, bytes)).collect()
+/// The password that is kept under a key.
+pub(super) fn kept(files: &Files, key: &str) -> Option<String> {
+    files.get(key).and_then(|bytes| text(bytes))
 }
 
 /// Writes a Secret of an object of ours.
@@ -87,21 +84,8 @@ pub(super) async fn write(
     owner: Option<OwnerReference>,
     files: &Files,
 ) -> Result<Secret, Error> {
-    let data = files.iter();
-    let data = data.map(|(key, bytes)| (key.clone(), ByteString(bytes.clone())));
-    let secret = Secret {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            namespace: Some(namespace.to_owned()),
-            labels: Some(cluster_labels(cluster, "access")),
-            owner_references: owner.map(|owner| vec![owner]),
-            ..ObjectMeta::default()
-        },
-        data: Some(data.collect()),
-        type_: Some("Opaque".into()),
-        ..Secret::default()
-    };
-    apply(context, namespace, &secret).await
+    let labels = cluster_labels(cluster, "access");
+    certificates::write_secret(context, (namespace, name), labels, owner, files).await
 }
 
 #[cfg(test)]

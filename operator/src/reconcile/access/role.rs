@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kube::api::{Api, ListParams};
+use kube::api::Api;
 use kube::runtime::controller::Action as Next;
 use kube::{Resource as _, ResourceExt as _};
 
@@ -11,7 +11,17 @@ use crate::api::{ACCESS_FINALIZER, DeletionPolicy, EngramRole, KeyAccess, Permis
 use crate::etcd::{Grant, MemberClient};
 
 use super::super::{Context, Error, set_finalizer, write_status};
-use super::{Cluster, SOON, Stand, cluster, taken};
+use super::{Cluster, Leave, SOON, Stand, Subject, alone, cluster, leave};
+
+impl Subject for EngramRole {
+    fn cluster(&self) -> &str {
+        &self.spec.cluster_ref.name
+    }
+
+    fn named(&self) -> Option<&String> {
+        self.spec.name.as_ref()
+    }
+}
 
 /// One pass.
 pub(in super::super) async fn reconcile(
@@ -34,17 +44,11 @@ pub(in super::super) async fn reconcile(
     let stand = match found {
         Cluster::Serves(_, client) => Stand::of(advance(&api, &role, &client).await)?,
         Cluster::Waits(reason, message) => Stand::Waits(reason, message),
-        Cluster::Gone => {
-            let name = &role.spec.cluster_ref.name;
-            Stand::Waits(
-                Reason::NotFound,
-                format!("there is no EngramCluster {name}"),
-            )
-        }
+        Cluster::Gone => Stand::nowhere(role.cluster()),
     };
     let before = role.status.clone().unwrap_or_default();
     let mut status = before.clone();
-    status.name = Some(name_of(&role));
+    status.name = Some(role.name_in_cluster());
     status.observed_generation = role.metadata.generation;
     stand.say(&mut status.conditions, role.metadata.generation);
     if status != before {
@@ -53,33 +57,13 @@ pub(in super::super) async fn reconcile(
     Ok(Next::requeue(stand.next()))
 }
 
-fn name_of(role: &EngramRole) -> String {
-    role.spec.name.clone().unwrap_or_else(|| role.name_any())
-}
-
-/// Another object of the same role, which is older.
-async fn elder(api: &Api<EngramRole>, role: &EngramRole) -> Result<Option<String>, Error> {
-    let same = format!("spec.clusterRef.name={}", role.spec.cluster_ref.name);
-    let all = api.list(&ListParams::default().fields(&same)).await?;
-    let key = |one: &EngramRole| {
-        let created = one.metadata.creation_timestamp.as_ref();
-        (created.map(|time| time.0), one.name_any())
-    };
-    let mut same = all.iter().filter(|one| name_of(one) == name_of(role));
-    Ok(same
-        .find(|one| key(one) < key(role))
-        .map(kube::ResourceExt::name_any))
-}
-
 async fn advance(
     api: &Api<EngramRole>,
     role: &EngramRole,
     client: &MemberClient,
 ) -> Result<String, Error> {
-    let name = name_of(role);
-    if let Some(elder) = elder(api, role).await? {
-        return Err(taken("EngramRole", &name, &elder));
-    }
+    let name = role.name_in_cluster();
+    alone(api, role).await?;
     let wanted = grants(&role.spec.permissions)?;
     let has = match client.role(&name).await? {
         Some(has) => has,
@@ -105,16 +89,11 @@ async fn release(
     role: &EngramRole,
     found: Cluster,
 ) -> Result<Next, Error> {
-    let ours = role.finalizers().iter().any(|one| one == ACCESS_FINALIZER);
-    if !ours {
-        return Ok(Next::await_change());
-    }
-    match found {
-        Cluster::Serves(_, client) if elder(api, role).await?.is_none() => {
-            client.delete_role(&name_of(role)).await?;
-        }
-        Cluster::Waits(Reason::WaitingForCluster, _) => return Ok(Next::requeue(SOON)),
-        Cluster::Serves(..) | Cluster::Waits(..) | Cluster::Gone => {}
+    match leave(api, role, found).await? {
+        Leave::Nothing => return Ok(Next::await_change()),
+        Leave::Later => return Ok(Next::requeue(SOON)),
+        Leave::Already => {}
+        Leave::Ask(client) => client.delete_role(&role.name_in_cluster()).await?,
     }
     set_finalizer(context, role, ACCESS_FINALIZER, false).await?;
     Ok(Next::await_change())

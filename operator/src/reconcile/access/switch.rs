@@ -14,9 +14,6 @@ use super::super::owner::{Owner, owner, taken};
 use super::super::{Context, Error, Version, certificates, write_cluster_status};
 use super::password::{self, Password};
 
-/// The key of a password in a Secret that is made.
-const PASSWORD: &str = "password";
-
 /// Has a cluster's clients say who they are, or not, as its specification has it.
 ///
 /// # Errors
@@ -125,7 +122,7 @@ async fn introduce(client: &MemberClient, own: &str, root: &Password) -> Result<
 async fn root(context: &Context, cluster: &EngramCluster) -> Result<Password, Error> {
     let names = Names::of(cluster);
     if let Some(secret) = &cluster.spec.auth.root_secret_ref {
-        return password::given(context, &names.namespace, &secret.name, PASSWORD).await;
+        return password::given(context, &names.namespace, &secret.name, password::KEY).await;
     }
     let name = names.root_secret();
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &names.namespace);
@@ -137,8 +134,7 @@ async fn root(context: &Context, cluster: &EngramCluster) -> Result<Password, Er
             Owner::Gone => {}
             Owner::This => {
                 let version = secret.resource_version().unwrap_or_default();
-                let files = password::files(secret);
-                let text = files.get(PASSWORD).and_then(|bytes| password::text(bytes));
+                let text = password::kept(&certificates::files_of(secret), password::KEY);
                 if let Some(text) = text {
                     return Ok(Password { text, version });
                 }
@@ -148,7 +144,7 @@ async fn root(context: &Context, cluster: &EngramCluster) -> Result<Password, Er
     let text = password::made()?;
     let files = Files::from([
         ("username".to_owned(), ROOT.as_bytes().to_vec()),
-        (PASSWORD.to_owned(), text.clone().into_bytes()),
+        (password::KEY.to_owned(), text.clone().into_bytes()),
     ]);
     let whose = (names.cluster.as_str(), name.as_str());
     let owner = cluster.controller_owner_ref(&());

@@ -3,17 +3,26 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, ListParams};
+use kube::api::Api;
 use kube::runtime::controller::Action as Next;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{ACCESS_FINALIZER, DeletionPolicy, EngramCluster, EngramUser, Reason};
-use crate::etcd::{MemberClient, Shown};
-use crate::pki::Files;
+use crate::etcd::MemberClient;
 
 use super::super::{Context, Error, certificates, set_finalizer, write_status};
 use super::password::{self, Password};
-use super::{Cluster, SOON, Stand, cluster, taken};
+use super::{Cluster, Leave, SOON, Stand, Subject, alone, cluster, leave, switch};
+
+impl Subject for EngramUser {
+    fn cluster(&self) -> &str {
+        &self.spec.cluster_ref.name
+    }
+
+    fn named(&self) -> Option<&String> {
+        self.spec.name.as_ref()
+    }
+}
 
 /// One pass.
 pub(in super::super) async fn reconcile(
@@ -41,15 +50,9 @@ pub(in super::super) async fn reconcile(
             Stand::of(advance(&context, &api, &user, &cluster, &client).await)?
         }
         Cluster::Waits(reason, message) => Stand::Waits(reason, message),
-        Cluster::Gone => {
-            let name = &user.spec.cluster_ref.name;
-            Stand::Waits(
-                Reason::NotFound,
-                format!("there is no EngramCluster {name}"),
-            )
-        }
+        Cluster::Gone => Stand::nowhere(user.cluster()),
     };
-    status.name = Some(name_of(&user));
+    status.name = Some(user.name_in_cluster());
     status.observed_generation = user.metadata.generation;
     stand.say(&mut status.conditions, user.metadata.generation);
     if status != before {
@@ -58,26 +61,8 @@ pub(in super::super) async fn reconcile(
     Ok(Next::requeue(stand.next()))
 }
 
-fn name_of(user: &EngramUser) -> String {
-    user.spec.name.clone().unwrap_or_else(|| user.name_any())
-}
-
 fn secret_name(user: &EngramUser) -> String {
     format!("{}-user", user.name_any())
-}
-
-/// Another object of the same user, which is older.
-async fn elder(api: &Api<EngramUser>, user: &EngramUser) -> Result<Option<String>, Error> {
-    let same = format!("spec.clusterRef.name={}", user.spec.cluster_ref.name);
-    let all = api.list(&ListParams::default().fields(&same)).await?;
-    let key = |one: &EngramUser| {
-        let created = one.metadata.creation_timestamp.as_ref();
-        (created.map(|time| time.0), one.name_any())
-    };
-    let mut same = all.iter().filter(|one| name_of(one) == name_of(user));
-    Ok(same
-        .find(|one| key(one) < key(user))
-        .map(kube::ResourceExt::name_any))
 }
 
 async fn advance(
@@ -87,10 +72,8 @@ async fn advance(
     cluster: &EngramCluster,
     client: &MemberClient,
 ) -> Result<String, Error> {
-    let name = name_of(user);
-    if let Some(elder) = elder(api, user).await? {
-        return Err(taken("EngramUser", &name, &elder));
-    }
+    let name = user.name_in_cluster();
+    alone(api, user).await?;
     let password = keep(context, user, cluster).await?;
     let uid = user.uid().unwrap_or_default();
     let version = password.as_ref().map_or("", |one| one.version.as_str());
@@ -103,7 +86,7 @@ async fn advance(
         }
         // Showing it costs the members more than a look does.
         (Some(_), Some(password)) if !context.is_known("password", &uid, &form) => {
-            set(client, &name, password).await?;
+            switch::set(client, &name, &password.text, true).await?;
         }
         (Some(_), _) => {}
     }
@@ -120,14 +103,6 @@ async fn advance(
         true => "it has no roles, and may do nothing".to_owned(),
         false => format!("it has the roles {}", wanted.join(", ")),
     })
-}
-
-/// Gives a user this password, if it has another one. A user without one cannot be given any.
-async fn set(client: &MemberClient, name: &str, password: &Password) -> Result<(), Error> {
-    match client.show_password(name, &password.text).await? {
-        Shown::Right(_) => Ok(()),
-        Shown::Wrong | Shown::Unasked => Ok(client.change_password(name, &password.text).await?),
-    }
 }
 
 /// Keeps what the user's clients need in its Secret. Its password, where it has one.
@@ -150,28 +125,28 @@ async fn keep(
         return Err(Error::input(Reason::AlreadyExists, message));
     }
     let mut version = there.as_ref().and_then(kube::ResourceExt::resource_version);
-    let before = there.map(password::files).unwrap_or_default();
-    let name = name_of(user);
+    let before = there.map(certificates::files_of).unwrap_or_default();
+    let name = user.name_in_cluster();
     let mut files = before.clone();
     files.insert("username".into(), name.clone().into_bytes());
     let makes = user.spec.password_secret_ref.is_none() && !user.spec.without_password;
-    let made = before
-        .get("password")
-        .and_then(|bytes| password::text(bytes));
-    let made = match (makes, made) {
+    let made = match (makes, password::kept(&before, password::KEY)) {
         (true, None) => Some(password::made()?),
         (true, made) => made,
         (false, _) => None,
     };
     match &made {
-        Some(text) => drop(files.insert("password".into(), text.clone().into_bytes())),
-        None => drop(files.remove("password")),
+        Some(text) => drop(files.insert(password::KEY.into(), text.clone().into_bytes())),
+        None => drop(files.remove(password::KEY)),
     }
     if let Some(signed) = certificates::of_user(context, cluster, &name, &files).await? {
         files = signed;
     }
     if files != before {
-        version = write(context, user, &secret, &files).await?;
+        let whose = (user.spec.cluster_ref.name.as_str(), secret.as_str());
+        let owner = user.controller_owner_ref(&());
+        let written = password::write(context, &namespace, whose, owner, &files).await?;
+        version = written.resource_version();
     }
     if let Some(given) = &user.spec.password_secret_ref {
         let given = password::given(context, &namespace, &given.name, &given.key).await?;
@@ -183,19 +158,6 @@ async fn keep(
     }))
 }
 
-async fn write(
-    context: &Context,
-    user: &EngramUser,
-    secret: &str,
-    files: &Files,
-) -> Result<Option<String>, Error> {
-    let namespace = user.namespace().unwrap_or_default();
-    let whose = (user.spec.cluster_ref.name.as_str(), secret);
-    let owner = user.controller_owner_ref(&());
-    let written = password::write(context, &namespace, whose, owner, files).await?;
-    Ok(written.resource_version())
-}
-
 /// Takes the user from the cluster before its object goes.
 async fn release(
     context: &Context,
@@ -203,16 +165,11 @@ async fn release(
     user: &EngramUser,
     found: Cluster,
 ) -> Result<Next, Error> {
-    let ours = user.finalizers().iter().any(|one| one == ACCESS_FINALIZER);
-    if !ours {
-        return Ok(Next::await_change());
-    }
-    match found {
-        Cluster::Serves(_, client) if elder(api, user).await?.is_none() => {
-            client.delete_user(&name_of(user)).await?;
-        }
-        Cluster::Waits(Reason::WaitingForCluster, _) => return Ok(Next::requeue(SOON)),
-        Cluster::Serves(..) | Cluster::Waits(..) | Cluster::Gone => {}
+    match leave(api, user, found).await? {
+        Leave::Nothing => return Ok(Next::await_change()),
+        Leave::Later => return Ok(Next::requeue(SOON)),
+        Leave::Already => {}
+        Leave::Ask(client) => client.delete_user(&user.name_in_cluster()).await?,
     }
     set_finalizer(context, user, ACCESS_FINALIZER, false).await?;
     context.forget_object(&user.uid().unwrap_or_default());

@@ -7,7 +7,7 @@ use crate::api::{BACKUP_FINALIZER, DeletionPolicy, EngramBackup, Reason};
 use crate::build::Job;
 
 use super::super::tool::{self, Run};
-use super::super::{Context, Error, set_finalizer};
+use super::super::{Context, Error, has_finalizer, set_finalizer};
 use super::{SOON, backup_id, execute, pod_name};
 
 /// What the API server says of whatever is made in a namespace that is being deleted.
@@ -15,11 +15,7 @@ const NAMESPACE_GOES: &str = "because it is being terminated";
 
 /// Deletes the copy in the store, then lets the object go.
 pub(super) async fn delete(context: &Context, backup: &EngramBackup) -> Result<Next, Error> {
-    let held = backup
-        .finalizers()
-        .iter()
-        .any(|one| one == BACKUP_FINALIZER);
-    if !held {
+    if !has_finalizer(backup, BACKUP_FINALIZER) {
         return Ok(Next::await_change());
     }
     let kept = backup.spec.deletion_policy == DeletionPolicy::Retain;

@@ -9,7 +9,7 @@ use crate::api::{
 };
 use crate::build::Names;
 
-use super::super::{Context, Error, schedule};
+use super::super::{Context, Error, of_cluster, schedule};
 
 /// Sets the newest completed backup, and when one was last verified. What is known stays known when
 /// the objects go. And measures when the next one is due.
@@ -27,7 +27,7 @@ pub(super) async fn backups(
         return Ok(());
     }
     let api: Api<EngramBackup> = Api::namespaced(context.client.clone(), &names.namespace);
-    let own = ListParams::default().fields(&format!("spec.clusterRef.name={}", names.cluster));
+    let own = of_cluster(&names.cluster);
     let all = api.list(&own).await?.items;
     let newest = all
         .iter()

@@ -1,6 +1,6 @@
 //! What is measured of a cluster.
 
-use crate::api::{ConditionKind, EngramCluster, EngramClusterStatus, is_true};
+use crate::api::{ConditionKind, EngramCluster, EngramClusterStatus, condition, is_true};
 use crate::build::Names;
 use crate::reconcile::Context;
 
@@ -31,8 +31,7 @@ pub(super) fn measure(
         .members_on_shared_node
         .with_label_values(&labels)
         .set(i64::try_from(shared.count()).unwrap_or_default());
-    let mut degraded = status.conditions.iter();
-    let degraded = degraded.find(|one| one.type_ == ConditionKind::Degraded.as_str());
+    let degraded = condition(&status.conditions, ConditionKind::Degraded);
     let degraded = degraded.filter(|one| one.status == "True");
     metrics.degrade(labels, degraded.map(|one| one.reason.as_str()));
     let version = status.version.as_deref().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! After each new success: what retention does not keep goes, in the store and among the objects.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{Api, ListParams};
+use kube::api::Api;
 use kube::{Resource as _, ResourceExt as _};
 use serde::Deserialize;
 
@@ -12,7 +12,7 @@ use crate::api::{
 use crate::build::{self, Job, Prune, Tool};
 
 use super::super::tool::{self, Run};
-use super::super::{Context, Error, now, write_status};
+use super::super::{Context, Error, now, of_cluster, write_status};
 use super::{LABEL, history, owner, success};
 
 /// How long a prune may take.
@@ -137,7 +137,7 @@ async fn forget(
         return Ok("the list of what was deleted is too long to be kept".into());
     };
     let cluster = &schedule.spec.cluster_ref.name;
-    let own = ListParams::default().fields(&format!("spec.clusterRef.name={cluster}"));
+    let own = of_cluster(cluster);
     let all = backups.list(&own).await?.items;
     let gone = all.iter().filter_map(|backup| {
         let same_store = backup.spec.store_ref == schedule.spec.store_ref;

@@ -5,19 +5,10 @@ use std::collections::BTreeMap;
 use super::kube::{Claim, Life, Pod};
 use super::raft::Peer;
 use super::{Broken, Kept, Object, World, claim_name};
-use crate::plan::{Action, Cause, Lack, Observed, PodState};
+use crate::plan::{Action, Cause, Lack, Observed};
 
 /// Beyond this a pod of a member that is out of the list is not waited for.
 const FORCE_AFTER: i64 = 30;
-
-fn is_ready(state: &PodState) -> bool {
-    matches!(
-        state,
-        PodState::Running {
-            ready_since: Some(_)
-        }
-    )
-}
 
 impl World {
     /// Does it. Whether it was done, or refused.
@@ -176,7 +167,7 @@ impl World {
         }
         // Of one that served nobody the very pod that was seen.
         let was = seen.member(name).and_then(|member| member.pod.as_ref());
-        let was = was.is_some_and(|pod| is_ready(&pod.state));
+        let was = was.is_some_and(|pod| pod.state.is_ready());
         let now = self.pods.get(name);
         let now = now.is_some_and(|pod| matches!(pod.life, Life::Running { ready: Some(_), .. }));
         if now && !was {
