@@ -28,6 +28,7 @@ mod framing;
 mod gateway;
 mod health;
 mod http;
+mod interrupted;
 mod kv;
 mod lease;
 mod maintenance;
@@ -64,8 +65,7 @@ use std::time::Duration;
 use ::http::{HeaderMap, Request, Response};
 use bytes::Bytes;
 use engram_proto::etcdserverpb as pb;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{FutureExt, stream};
 use hyper::body::Incoming;
 use tonic::body::Body;
 
@@ -81,6 +81,7 @@ use caller::{Caller, Certificate, Credentials};
 use charged::Memory;
 use compression::Encoding;
 use error::Refusal;
+use interrupted::Until;
 use rest::Rest;
 use streams::{Answers, ByteCodec, Once, Open, Requests};
 use table::{Kind, ROWS, Row, Rpc, Table};
@@ -625,7 +626,7 @@ impl<B: Backend> Edge<B> {
         let interruption = self.interruption(request.headers());
         let open: Open = Box::new(move |requests| {
             let answers = self.open_stream(row, requests, credentials);
-            Box::pin(until(answers, interruption))
+            Box::pin(Until::new(answers, interruption))
         });
         let codec = ByteCodec {
             metrics: Arc::clone(&metrics),
@@ -689,22 +690,6 @@ impl<B: Backend> Edge<B> {
 /// How long a request of at most `max` bytes may take to come.
 fn request_time(max: usize) -> Duration {
     REQUEST_TIME + Duration::from_secs(max as u64 / REQUEST_BYTES_A_SECOND)
-}
-
-/// The answers, until the interruption.
-fn until(
-    answers: Answers,
-    interruption: watch::Interruption,
-) -> impl futures_util::Stream<Item = Result<streams::Outgoing, Refusal>> + Send {
-    // Looked at when it wakes, and not with every answer.
-    let interrupted = FuturesUnordered::from_iter([interruption]).map(Err);
-    // The stream ends with its answers: an interruption that never comes must not keep it open.
-    let marked = answers
-        .map(Some)
-        .chain(stream::once(std::future::ready(None)));
-    stream::select(marked, interrupted.map(Some))
-        .take_while(|next| std::future::ready(next.is_some()))
-        .filter_map(std::future::ready)
 }
 
 fn requires_leader(headers: &HeaderMap) -> bool {

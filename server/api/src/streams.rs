@@ -65,6 +65,10 @@ impl Codec for ByteCodec {
 
 /// Requests are small and answers are batched up to this before they go to the connection.
 const YIELD_BYTES: usize = 32 << 10;
+/// What a stream holds for its answers and its requests even while it is idle, as most of a cluster's
+/// watches are: some answers, one small request. Larger ones have it grow.
+const ANSWER_BUFFER_BYTES: usize = 1 << 10;
+const REQUEST_BUFFER_BYTES: usize = 256;
 
 impl Encoder for ByteCodec {
     type Item = Outgoing;
@@ -90,7 +94,7 @@ impl Encoder for ByteCodec {
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(4 << 10, YIELD_BYTES)
+        BufferSettings::new(ANSWER_BUFFER_BYTES, YIELD_BYTES)
     }
 }
 
@@ -105,7 +109,7 @@ impl Decoder for ByteCodec {
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(1 << 10, YIELD_BYTES)
+        BufferSettings::new(REQUEST_BUFFER_BYTES, YIELD_BYTES)
     }
 }
 
