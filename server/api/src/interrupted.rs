@@ -94,7 +94,9 @@ mod tests {
     use crate::codec::Frame;
 
     fn answer() -> Result<Outgoing, Refusal> {
-        Ok(Outgoing::Frame(Frame::from(&engram_proto::etcdserverpb::DefragmentResponse::default())))
+        Ok(Outgoing::Frame(Frame::from(
+            &engram_proto::etcdserverpb::DefragmentResponse::default(),
+        )))
     }
 
     #[tokio::test]

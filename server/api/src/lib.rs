@@ -16,6 +16,7 @@ mod access;
 mod arrival;
 mod auth;
 pub mod backend;
+mod call_request;
 mod caller;
 mod charged;
 mod cluster;
@@ -77,6 +78,7 @@ use crate::threads::ForCaller;
 use crate::types::Revision;
 use arrival::Arrival;
 use backend::Backend;
+use call_request::CallRequest;
 use caller::{Caller, Certificate, Credentials};
 use charged::Memory;
 use compression::Encoding;
@@ -190,7 +192,7 @@ impl<B: Backend> Handler for Edge<B> {
         // Boxed: the connection copies the future it is given, and once more to spawn it.
         Box::pin(async move {
             if is_grpc(&request) {
-                return edge.call_grpc(request, peer).await;
+                return edge.call_grpc(CallRequest::new(request), peer).await;
             }
             if edge.is_call(&request) {
                 return content::refused(request.headers());
@@ -219,7 +221,7 @@ impl<B: Backend> Handler for GrpcEdge<B> {
         let peer = peer.clone();
         Box::pin(async move {
             if is_grpc(&request) {
-                return edge.call_grpc(request, peer).await;
+                return edge.call_grpc(CallRequest::new(request), peer).await;
             }
             http::only_grpc()
         })
@@ -386,7 +388,11 @@ impl<B: Backend> Edge<B> {
     }
 
     /// Answers a gRPC call; a panic in it ends the call alone.
-    async fn call_grpc(self, request: Request<Incoming>, peer: PeerInfo) -> Response<Body> {
+    async fn call_grpc(
+        self,
+        request: Box<CallRequest<Incoming>>,
+        peer: PeerInfo,
+    ) -> Response<Body> {
         let named = content::subtype(request.headers());
         let answered = ForCaller::new(self.grpc(request, peer)).await;
         let mut answer = answered.unwrap_or_else(|_| Refusal::PANICKED.into_status().into_http());
@@ -414,8 +420,12 @@ impl<B: Backend> Edge<B> {
         answered.unwrap_or_else(|_| http::panicked())
     }
 
-    async fn grpc<R: RequestBody>(self, request: Request<R>, peer: PeerInfo) -> Response<Body> {
-        let path = request.uri().path();
+    async fn grpc<R: RequestBody>(
+        self,
+        request: Box<CallRequest<R>>,
+        peer: PeerInfo,
+    ) -> Response<Body> {
+        let path = request.path();
         let Some(at) = self.0.table.find(path) else {
             let refusal = Refusal::unknown_method(path, Table::knows_service(path));
             return refusal.into_status().into_http();
@@ -453,7 +463,7 @@ impl<B: Backend> Edge<B> {
     async fn unary<R: RequestBody>(
         self,
         at: usize,
-        request: Request<R>,
+        request: Box<CallRequest<R>>,
         peer: PeerAddress,
         certificate: Certificate,
         memory: &Memory,
@@ -491,22 +501,22 @@ impl<B: Backend> Edge<B> {
     async fn answer_unary<R: RequestBody>(
         &self,
         at: usize,
-        request: Request<R>,
+        request: Box<CallRequest<R>>,
         certificate: &Certificate,
         memory: &Memory,
         arrived: &mut Option<Arrival>,
     ) -> Result<Frame, Refusal> {
         let row = &ROWS[at];
-        let (parts, body) = request.into_parts();
-        let encoding = Encoding::of(&parts.headers)?;
+        let encoding = Encoding::of(request.headers())?;
         let max = self.config().max_request_bytes + MESSAGE_OVERHEAD;
-        let message = Self::receive(body, encoding, max, memory).await?;
+        let message = Self::receive(request.body, encoding, max, memory).await?;
+        let headers = &request.head.headers;
         self.metrics().received(at, message.len());
         *arrived = Some(Arrival::now(&message, self.metrics().clock()));
-        self.admit(row, &parts.headers)?;
-        let caller = self.caller(&parts.headers, certificate).await?;
+        self.admit(row, headers)?;
+        let caller = self.caller(headers, certificate).await?;
         self.check_access(row, &caller)?;
-        let credentials = || Credentials::of(&parts.headers, certificate);
+        let credentials = || Credentials::of(headers, certificate);
         let answer = self.dispatch(row, message, &caller, credentials).await?;
         match answer.message_len() {
             len if len > MESSAGE_BYTES_MAX => Err(Refusal::answer_too_large(len)),
@@ -594,7 +604,7 @@ impl<B: Backend> Edge<B> {
     async fn streaming<R: RequestBody>(
         self,
         at: usize,
-        request: Request<R>,
+        request: Box<CallRequest<R>>,
         certificate: Certificate,
         call: Counted,
         memory: Memory,

@@ -68,6 +68,8 @@ const YIELD_BYTES: usize = 32 << 10;
 /// What a stream holds for its answers and its requests even while it is idle, as most of a cluster's
 /// watches are: some answers, one small request. Larger ones have it grow.
 const ANSWER_BUFFER_BYTES: usize = 1 << 10;
+/// By how much at least it grows: where one answer is large, others are.
+const ANSWER_BUFFER_GROWTH: usize = 4 << 10;
 const REQUEST_BUFFER_BYTES: usize = 256;
 
 impl Encoder for ByteCodec {
@@ -83,7 +85,10 @@ impl Encoder for ByteCodec {
             return Err(Refusal::answer_too_large(len).into_status());
         }
         self.metrics.sent(self.row, len);
-        out.reserve(len);
+        // (What remains to it is what memory there is.)
+        if out.chunk_mut().len() < len {
+            out.reserve(len.max(ANSWER_BUFFER_GROWTH));
+        }
         match item {
             Outgoing::Frame(frame) => frame
                 .message_pieces()

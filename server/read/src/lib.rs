@@ -133,7 +133,8 @@ impl Reader {
                         return Ok(whole((head, found)));
                     }
                 }
-                Begun::Large(pin, later) => return self.read_large(pin, later).await,
+                // Boxed, like all of this room that waits: what is little work has a small future.
+                Begun::Large(pin, later) => return Box::pin(self.read_large(pin, later)).await,
             }
         }
         let state = self.store.read();
@@ -169,7 +170,7 @@ impl Reader {
             return plan.resolve(&*self.store);
         }
         let store = self.store.clone();
-        self.turns.take(move || plan.resolve(&*store)).await
+        Box::pin(self.turns.take(move || plan.resolve(&*store))).await
     }
 
     async fn read_large(
@@ -224,15 +225,15 @@ impl Reader {
     pub async fn txn(&self, txn: &Txn) -> Result<Answer<result::Txn>, ReadError> {
         let (head, mut found, pin) = match self.begin_txn(txn)? {
             Some(begun) => begun,
-            None => self.compare_in_steps(txn.clone()).await?,
+            None => Box::pin(self.compare_in_steps(txn.clone())).await?,
         };
         self.ranges
             .fetch_add(range_count(&found), Ordering::Relaxed);
         let pages = match pin {
             None => None,
             Some(pin) => {
-                self.fill(large::wants_of(&mut found), Arc::new(pin))
-                    .await?
+                let wants = large::wants_of(&mut found);
+                Box::pin(self.fill(wants, Arc::new(pin))).await?
             }
         };
         Ok(Answer { head, found, pages })

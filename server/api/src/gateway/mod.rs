@@ -26,6 +26,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::backend::Backend;
+use super::call_request::CallRequest;
 use super::error::Refusal;
 use super::{Edge, MESSAGE_OVERHEAD, RequestBody, http as plain, request_time};
 use crate::net::PeerInfo;
@@ -99,7 +100,7 @@ impl<B: Backend> Edge<B> {
             identity: None,
             ..peer
         };
-        let answer = self.clone().grpc(call, peer).await;
+        let answer = self.clone().grpc(CallRequest::new(call), peer).await;
         let messages = answers::Messages::new(answer, method.output(), memory);
         match method.is_server_streaming() {
             true => messages.all().await,
