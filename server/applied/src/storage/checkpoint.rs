@@ -86,20 +86,6 @@ pub enum CheckpointError {
 }
 
 impl Checkpoint {
-    pub(super) fn new(
-        dir: &Path,
-        files: Vec<StoreFile>,
-        contents: Contents,
-        position: LogPosition,
-    ) -> Checkpoint {
-        Checkpoint {
-            dir: dir.to_path_buf(),
-            files,
-            contents,
-            position,
-        }
-    }
-
     /// Its directory.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -139,6 +125,51 @@ impl Drop for Checkpoint {
         // Without a thread the next start removes it.
         drop(crate::threads::spawn("engram-remove", remove));
     }
+}
+
+impl Engine {
+    /// Makes a checkpoint of what is persisted in `dir`, which must not exist and whose parent must.
+    /// What lies in memtables is left out: the log still has it. An engine that has persisted
+    /// nothing yet is flushed first.
+    ///
+    /// Costs a link for each file and a few syncs. The directory goes with the checkpoint.
+    ///
+    /// # Errors
+    /// The file system refuses, or nothing was applied yet.
+    pub fn checkpoint(&self, dir: &Path) -> Result<Checkpoint, CheckpointError> {
+        if self.persisted().log_position.is_none() {
+            self.flush();
+        }
+        let described = self
+            .copy_persisted(dir)
+            .map_err(|error| CheckpointError::Engine(error.to_string()))
+            .and_then(|()| describe(dir));
+        if described.is_err() {
+            // What is left of it is removed at the next start, if not now.
+            drop(fs::remove_tree(dir));
+        }
+        described
+    }
+}
+
+fn describe(dir: &Path) -> Result<Checkpoint, CheckpointError> {
+    let contents = Engine::inspect(dir)?;
+    let Some(position) = contents.applied.log_position else {
+        return Err(CheckpointError::Empty);
+    };
+    let mut files = Vec::new();
+    for (name, bytes) in fs::file_sizes(dir)? {
+        if let Some(kind) = StoreFile::kind_of(&name) {
+            files.push(StoreFile { kind, name, bytes });
+        }
+    }
+    files.sort_unstable();
+    Ok(Checkpoint {
+        dir: dir.to_path_buf(),
+        files,
+        contents,
+        position,
+    })
 }
 
 /// The checkpoints that are being sent.

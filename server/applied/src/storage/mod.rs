@@ -1,7 +1,7 @@
 //! The applied state on disk.
 //!
-//! Owns the engine (RocksDB, its own write-ahead log off: the Raft log is the log) and the bytes of
-//! its keys and values. One `write` is one atomic batch of data, the applied log position, the
+//! Owns the engine (RocksDB, its own write-ahead log off: the Raft log is the log; a simulator has one in
+//! memory) and the bytes of its keys and values. One `write` is one atomic batch of data, the applied log position, the
 //! membership and the revision: a crash leaves all of it or none. Nothing written is durable before
 //! a flush; the Raft log is purged only below what [`Engine::persisted`] reads back.
 //!
@@ -9,17 +9,26 @@
 //! something the log no longer has, or go on after an error of the engine (the process ends).
 
 mod checkpoint;
+mod engine;
+mod handle;
 mod identity;
+#[cfg(any(test, feature = "fixtures"))]
+mod memory;
 pub mod place;
 mod rocksdb;
+mod rows;
 pub mod schema;
 
 pub use checkpoint::{Checkpoint, CheckpointError, Checkpoints, FileKind, StoreFile};
-pub use identity::{FILE as IDENTITY_FILE, Identity, IdentityError};
-pub use place::{Place, PlaceError};
 #[cfg(any(test, feature = "fixtures"))]
-pub use rocksdb::Stall;
-pub use rocksdb::{Engine, EngineOptions, OpenError, Part, Scanner};
+pub use engine::Stall;
+pub use engine::{Engine, EngineOptions, OpenError, Scanner};
+pub use identity::{FILE as IDENTITY_FILE, Identity, IdentityError};
+#[cfg(any(test, feature = "fixtures"))]
+pub use memory::keep_in_memory;
+pub use place::{Place, PlaceError};
+pub use rocksdb::Part;
+pub use rows::EngineError;
 
 use bytes::Bytes;
 

@@ -167,7 +167,7 @@ mod tests {
     /// One changed byte, and the engine would never have come back from its own start.
     #[test]
     fn a_start_on_a_manifest_that_would_be_read_for_ever_is_refused() {
-        use super::super::{Engine, EngineOptions};
+        use crate::storage::{Engine, EngineOptions};
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store");
         drop(Engine::open(&path, EngineOptions::default()).unwrap());
@@ -197,7 +197,7 @@ mod tests {
     /// What the engine itself writes is whole; a store beside which none could be read is refused.
     #[test]
     fn the_engine_s_own_are_whole() {
-        use super::super::{Engine, EngineOptions};
+        use crate::storage::{Engine, EngineOptions};
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store");
         for _ in 0..3 {

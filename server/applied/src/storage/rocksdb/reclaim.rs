@@ -1,10 +1,10 @@
 //! Reclaiming: rewriting the files that hold what was deleted, in parts, so that whoever does it can
 //! rest between two of them and no part needs much free space.
 
-use rocksdb::CompactOptions;
+use rocksdb::{ColumnFamilyRef, CompactOptions, DB};
 
-use super::{ADVICE, Engine, schema};
-use crate::fatal::end_process;
+use super::super::rows::EngineError;
+use super::super::schema;
 
 /// Bytes of the lowest files that make up a part, about: what is rewritten at once, and what has to
 /// fit the disk beside the old files for a moment.
@@ -27,74 +27,53 @@ struct Lowest {
     bytes: u64,
 }
 
-impl Engine {
-    /// Rewrites everything that holds garbage, in the background's way: readers and writers go on.
-    /// Blocks the caller until done.
-    pub fn reclaim(&self) {
-        self.reclaim_part(&Part::default());
-    }
+/// The parts in which all of a database is reclaimed.
+///
+/// # Errors
+/// Its files are not known.
+pub(super) fn of(db: &DB) -> Result<Vec<Part>, EngineError> {
+    let ours = db.live_files()?;
+    let ours: Vec<_> = ours
+        .into_iter()
+        .filter(|file| file.column_family_name == schema::REVISIONS)
+        .collect();
+    let bottom = ours.iter().map(|file| file.level).max().unwrap_or(0);
+    let above: u64 = ours
+        .iter()
+        .filter(|file| file.level < bottom)
+        .map(|file| file.size as u64)
+        .sum();
+    let lowest = ours
+        .into_iter()
+        .filter(|file| file.level == bottom && bottom > 0)
+        .filter_map(|file| {
+            Some(Lowest {
+                end: file.end_key?,
+                bytes: file.size as u64,
+            })
+        });
+    Ok(parts(lowest.collect(), above))
+}
 
-    /// The parts in which all is reclaimed, in the order of keys; at least one.
-    pub fn reclaim_parts(&self) -> Vec<Part> {
-        let files = match self.db.live_files() {
-            Ok(files) => files,
-            Err(error) => end_process(format_args!("the store's files: {error}"), ADVICE),
-        };
-        let ours = files
-            .into_iter()
-            .filter(|file| file.column_family_name == schema::REVISIONS);
-        let ours: Vec<_> = ours.collect();
-        let bottom = ours.iter().map(|file| file.level).max().unwrap_or(0);
-        let above: u64 = ours
-            .iter()
-            .filter(|file| file.level < bottom)
-            .map(|file| file.size as u64)
-            .sum();
-        let lowest = ours
-            .into_iter()
-            .filter(|file| file.level == bottom && bottom > 0)
-            .filter_map(|file| {
-                Some(Lowest {
-                    end: file.end_key?,
-                    bytes: file.size as u64,
-                })
-            });
-        parts(lowest.collect(), above)
-    }
+/// Rewrites one part where it holds garbage. Blocks the caller until done.
+pub(super) fn rewrite(db: &DB, family: &ColumnFamilyRef<'_>, part: &Part) {
+    let mut options = CompactOptions::default();
+    // The engine's own compactions go on beside it, or writes would wait for it.
+    options.set_exclusive_manual_compaction(false);
+    let (start, end) = (part.start.as_deref(), part.end.as_deref());
+    db.compact_range_cf_opt(family, start, end, &options);
+}
 
-    /// Rewrites one part where it holds garbage. Blocks the caller until done.
-    pub fn reclaim_part(&self, part: &Part) {
-        let mut options = CompactOptions::default();
-        // The engine's own compactions go on beside it, or writes would wait for it.
-        options.set_exclusive_manual_compaction(false);
-        let family = self.revisions_family();
-        let (start, end) = (part.start.as_deref(), part.end.as_deref());
-        self.db.compact_range_cf_opt(&family, start, end, &options);
-    }
-
-    /// Whether the engine compacts by itself, as it does when it is opened. It writes before it frees:
-    /// on a disk without room for that, it must not.
-    pub fn compact_by_itself(&self, may: bool) {
-        let off = if may { "false" } else { "true" };
-        for family in [self.revisions_family(), self.tables_family()] {
-            let set = self
-                .db
-                .set_options_cf(&family, &[("disable_auto_compactions", off)]);
-            if let Err(error) = set {
-                crate::log!(warn, "the engine's compactions could not be switched", error = %error);
-            }
-        }
-    }
-
-    /// Bytes on disk for each byte that was written, as compression made it: 1 where nothing is on
-    /// disk. Reads the properties of every file; blocks.
-    pub fn compression(&self) -> f64 {
-        let family = self.revisions_family();
-        let name = "rocksdb.aggregated-table-properties";
-        match self.db.property_value_cf(&family, name) {
-            Ok(text) => text.and_then(|text| compression(&text)).unwrap_or(1.0),
-            Err(error) => end_process(format_args!("{name} cannot be read: {error}"), ADVICE),
-        }
+/// Bytes on disk for each byte that was written, as compression made it: 1 where nothing is on disk.
+/// Reads the properties of every file; blocks.
+///
+/// # Errors
+/// They cannot be read.
+pub(super) fn compression_of(db: &DB, family: &ColumnFamilyRef<'_>) -> Result<f64, EngineError> {
+    let name = "rocksdb.aggregated-table-properties";
+    match db.property_value_cf(family, name) {
+        Ok(text) => Ok(text.and_then(|text| compression(&text)).unwrap_or(1.0)),
+        Err(error) => Err(EngineError(format!("{name} cannot be read: {error}"))),
     }
 }
 
@@ -145,6 +124,7 @@ fn compression(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::{Engine, EngineOptions};
 
     fn file(end: u8, bytes: u64) -> Lowest {
         Lowest {
@@ -180,7 +160,7 @@ mod tests {
     #[test]
     fn compression_is_read_from_the_engine() {
         let dir = tempfile::tempdir().unwrap();
-        let engine = Engine::open(dir.path(), super::super::EngineOptions::default()).unwrap();
+        let engine = Engine::open(dir.path(), EngineOptions::default()).unwrap();
         assert_eq!(engine.compression(), 1.0);
         let scratch = crate::store::fixture::Scratch::empty();
         for _ in 0..50 {

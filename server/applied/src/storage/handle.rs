@@ -1,18 +1,17 @@
-//! An open database and its directory, which it outlives or takes with it.
+//! An open engine and its directory, which it outlives or takes with it.
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rocksdb::DB;
-
-use super::EngineOptions;
+use super::engine::EngineOptions;
+use super::rows::Engines;
 use crate::{fs, threads};
 
 /// See the module.
 pub(super) struct Handle {
     /// Present until it is dropped.
-    db: Option<DB>,
+    engines: Option<Engines>,
     dir: PathBuf,
     options: EngineOptions,
     condemned: AtomicBool,
@@ -22,10 +21,10 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    /// Takes over a database that was opened in `dir`.
-    pub(super) fn new(db: DB, dir: &Path, options: EngineOptions) -> Handle {
+    /// Takes over an engine that was opened in `dir`.
+    pub(super) fn new(engines: Engines, dir: &Path, options: EngineOptions) -> Handle {
         Handle {
-            db: Some(db),
+            engines: Some(engines),
             dir: dir.to_path_buf(),
             options,
             condemned: AtomicBool::new(false),
@@ -44,36 +43,36 @@ impl Handle {
         self.options
     }
 
-    /// Has the directory removed once the database is closed.
+    /// Has the directory removed once the engine is closed.
     pub(super) fn condemn(&self) {
         self.condemned.store(true, Ordering::Release);
     }
 }
 
 impl Deref for Handle {
-    type Target = DB;
+    type Target = Engines;
 
-    fn deref(&self) -> &DB {
-        self.db.as_ref().expect("open until it is dropped")
+    fn deref(&self) -> &Engines {
+        self.engines.as_ref().expect("open until it is dropped")
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let db = self.db.take();
+        let engines = self.engines.take();
         if !self.condemned.load(Ordering::Acquire) {
             return;
         }
         // Closing flushes and removing frees extents: not on the thread of the last reader.
         let dir = std::mem::take(&mut self.dir);
         let remove = move || {
-            drop(db);
+            drop(engines);
             if let Err(error) = fs::remove_tree(&dir) {
                 crate::log!(warn, "a store that was replaced could not be removed; the next start \
                     does", dir = %dir.display(), error = %error);
             }
         };
-        // Without a thread, `remove` is dropped, which closes the database here.
+        // Without a thread, `remove` is dropped, which closes the engine here.
         drop(threads::spawn("engram-remove", remove));
     }
 }
