@@ -246,7 +246,13 @@ pub fn open_with(
     refuse_foreign(dir)?;
     let wal_dir = config.wal_dir.clone().unwrap_or_else(|| dir.join(WAL_DIR));
     let etcds = adoption::settle(config, dial, &wal_dir)?;
-    let found = Identity::load(dir);
+    let found = match Identity::load(dir) {
+        // The others know nothing of that, and would say something else.
+        Err(error @ (IdentityError::Damaged | IdentityError::Format(_))) => {
+            return Err(error.into());
+        }
+        found => found,
+    };
     if let Ok(found) = &found {
         own_log::refuse_other(dir, &wal_dir, found.as_ref())?;
     }

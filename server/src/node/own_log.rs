@@ -63,10 +63,15 @@ mod tests {
     use crate::types::{ClusterId, MemberId};
 
     fn config(data_dir: &Path, wal_dir: &Path) -> Config {
-        let args = [
+        config_with(data_dir, wal_dir, &[])
+    }
+
+    fn config_with(data_dir: &Path, wal_dir: &Path, more: &[&str]) -> Config {
+        let mut args = vec![
             format!("--data-dir={}", data_dir.display()),
             format!("--wal-dir={}", wal_dir.display()),
         ];
+        args.extend(more.iter().map(|arg| (*arg).to_owned()));
         let no_file = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
         let args = args.iter().map(OsString::from);
         match config::parse(args, std::iter::empty(), &no_file) {
@@ -106,6 +111,30 @@ mod tests {
         std::fs::remove_dir_all(&log).unwrap();
         std::fs::rename(&away, &log).unwrap();
         start(&data, &log).unwrap();
+    }
+
+    /// The simulator found it: the others were asked, and what they said was told instead.
+    #[test]
+    fn a_damaged_identity_is_told_without_asking_others() {
+        let parent = tempfile::tempdir().unwrap();
+        let (data, log) = (parent.path().join("data"), parent.path().join("log"));
+        start(&data, &log).unwrap();
+        let path = data.join(crate::storage::IDENTITY_FILE);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[2] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let joins = [
+            "--initial-cluster-state=existing",
+            "--initial-cluster=default=http://localhost:2380,other=http://127.0.0.1:1",
+        ];
+        let dial: Arc<dyn Dial> = Arc::new(PlainTcp);
+        let refused = boot::open(&config_with(&data, &log, &joins), &dial).map(drop);
+        let said = refused.unwrap_err().to_string();
+        assert!(
+            said.contains("IDENTITY") && said.contains("is damaged"),
+            "{said}"
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }
 
     #[test]
