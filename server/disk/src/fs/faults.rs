@@ -75,6 +75,41 @@ pub fn inject_times(
     Guard(id)
 }
 
+/// A disk that says how much room it has: its number, where it is, and bytes.
+type Left = (u64, PathBuf, u64);
+
+static ROOM: Mutex<(u64, Vec<Left>)> = Mutex::new((0, Vec::new()));
+
+/// A disk with that much room, until it is dropped.
+#[must_use]
+pub struct Room(u64);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        ROOM.lock().1.retain(|(id, ..)| *id != self.0);
+    }
+}
+
+/// Has the disk below `below` say that `free_bytes` of it are left.
+pub fn leave(below: &Path, free_bytes: u64) -> Room {
+    IN_USE.store(true, Ordering::Relaxed);
+    let mut room = ROOM.lock();
+    room.0 += 1;
+    let id = room.0;
+    room.1.push((id, below.to_path_buf(), free_bytes));
+    Room(id)
+}
+
+/// The room that a disk has been left.
+pub(super) fn left(path: &Path) -> Option<u64> {
+    if !IN_USE.load(Ordering::Relaxed) {
+        return None;
+    }
+    let room = ROOM.lock();
+    let found = room.1.iter().find(|(_, below, _)| path.starts_with(below));
+    found.map(|(_, _, bytes)| *bytes)
+}
+
 /// One stall: its number, where it is and what waits.
 type Stalled = (u64, PathBuf, Operation);
 

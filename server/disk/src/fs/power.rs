@@ -45,6 +45,8 @@ pub fn take(below: &Path) -> Vec<Unsynced> {
 /// A power cut to come.
 struct Cut {
     below: PathBuf,
+    /// Whether it waits until a file that is open gets another name.
+    awaits_name: bool,
     calls: u64,
     then: Box<dyn FnOnce(Vec<Unsynced>) + Send>,
 }
@@ -55,9 +57,22 @@ static CUTS: Mutex<Vec<Cut>> = Mutex::new(Vec::new());
 /// so many calls, `then` is given what is not synced by then. What is written afterwards is remembered no
 /// more.
 pub fn cut_in(below: &Path, calls: u64, then: impl FnOnce(Vec<Unsynced>) + Send + 'static) {
-    let then = Box::new(then);
-    let below = below.to_path_buf();
-    CUTS.lock().push(Cut { below, calls, then });
+    cut(below, false, calls, Box::new(then));
+}
+
+/// The same, counted from the next moment on in which a file that is open gets another name: such as a segment
+/// of a log when it is begun.
+pub fn cut_after_name(below: &Path, calls: u64, then: impl FnOnce(Vec<Unsynced>) + Send + 'static) {
+    cut(below, true, calls, Box::new(then));
+}
+
+fn cut(below: &Path, awaits_name: bool, calls: u64, then: Box<dyn FnOnce(Vec<Unsynced>) + Send>) {
+    CUTS.lock().push(Cut {
+        below: below.to_path_buf(),
+        awaits_name,
+        calls,
+        then,
+    });
 }
 
 /// The power below a directory stays.
@@ -72,7 +87,9 @@ pub(super) fn passing(path: &Path) {
     }
     let due = {
         let mut cuts = CUTS.lock();
-        let at = cuts.iter().position(|cut| path.starts_with(&cut.below));
+        let at = cuts
+            .iter()
+            .position(|cut| !cut.awaits_name && path.starts_with(&cut.below));
         match at {
             Some(at) if cuts[at].calls == 0 => Some(cuts.swap_remove(at)),
             Some(at) => {
@@ -85,6 +102,11 @@ pub(super) fn passing(path: &Path) {
     if let Some(cut) = due {
         (cut.then)(take(&cut.below));
     }
+}
+
+/// Whether a file lies on a simulated disk: memory, which is not to be filled with blocks that hold nothing.
+pub(super) fn is_watched(path: &Path) -> bool {
+    with(path, |_| ()).is_some()
 }
 
 fn with<R>(path: &Path, tell: impl FnOnce(&mut Vec<Unsynced>) -> R) -> Option<R> {
@@ -130,6 +152,11 @@ pub(super) fn synced(path: &Path) {
 }
 
 pub(super) fn renamed(from: &Path, to: &Path) {
+    if IN_USE.load(Ordering::Relaxed) {
+        let mut cuts = CUTS.lock();
+        let of_it = cuts.iter_mut().filter(|cut| to.starts_with(&cut.below));
+        of_it.for_each(|cut| cut.awaits_name = false);
+    }
     with(from, |unsynced| {
         let of_it = unsynced.iter_mut().filter(|write| write.path == from);
         of_it.for_each(|write| write.path = to.to_path_buf());

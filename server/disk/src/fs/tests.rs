@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::faults::{Operation, inject};
+use super::faults::{Operation, inject, leave};
 use super::*;
 
 const ENOSPC: i32 = 28;
@@ -115,4 +115,36 @@ fn a_reserve_on_a_full_disk_is_not_held_and_leaves_nothing() {
 fn free_space_is_no_more_than_all_space() {
     let space = space(Path::new("/")).unwrap();
     assert!(space.free_bytes <= space.total_bytes && space.total_bytes > 0);
+}
+
+#[test]
+fn a_disk_has_the_room_that_it_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let left = leave(dir.path(), 12_345);
+    assert_eq!(space(&dir.path().join("")).unwrap().free_bytes, 12_345);
+    assert_ne!(space(Path::new("/")).unwrap().free_bytes, 12_345);
+    drop(left);
+    assert_ne!(space(dir.path()).unwrap().free_bytes, 12_345);
+}
+
+/// What was written before the name and not synced is there for a simulator to take away.
+#[test]
+fn power_is_cut_at_a_call_after_a_file_has_got_its_name() {
+    use std::sync::{Arc, Mutex};
+    let dir = tempfile::tempdir().unwrap();
+    power::watch(dir.path());
+    let cut: Arc<Mutex<Option<Vec<power::Unsynced>>>> = Arc::default();
+    let into = cut.clone();
+    let told = move |unsynced| *into.lock().unwrap() = Some(unsynced);
+    power::cut_after_name(dir.path(), 1, told);
+    let file = DataFile::create(&dir.path().join("spare")).unwrap();
+    file.write_all_at(b"header", 0).unwrap();
+    file.write_all_at(b"frame", 600).unwrap();
+    let named = file.rename(&dir.path().join("segment")).unwrap();
+    named.write_all_at(b"first", 700).unwrap();
+    assert!(cut.lock().unwrap().is_none());
+    named.sync_data().unwrap();
+    let unsynced = cut.lock().unwrap().take().unwrap();
+    assert_eq!(unsynced.len(), 3, "{unsynced:?}");
+    assert!(unsynced.iter().all(|write| write.path.ends_with("segment")));
 }

@@ -137,13 +137,25 @@ impl Spares {
             self.changed.notify_all();
             if steps::is_on_stage() {
                 drop(state);
-                let made = self.work(false);
-                assert!(made == Step::Worked, "no spare can be made on this stage");
+                if self.work(false) != Step::Worked {
+                    // Nobody can wait here: it is as if the process were killed meanwhile.
+                    steps::end_member();
+                }
                 state = self.state.lock();
                 continue;
             }
             self.changed.wait(&mut state);
         }
+    }
+
+    /// For work on a stage: whether there is a spare, or one can be made now.
+    pub(super) fn is_ready(&self) -> bool {
+        while self.state.lock().ready.is_empty() {
+            if self.work(false) != Step::Worked {
+                return false;
+            }
+        }
+        true
     }
 
     /// Gives up a segment; called in ascending order of numbers.

@@ -197,6 +197,9 @@ impl Steps for Writer {
     /// Writes what waits, one write and one sync for all of it. Ends when the log is closed and
     /// everything is written.
     fn step(&mut self, may_wait: bool) -> Step {
+        if !may_wait && !self.has_room() {
+            return Step::Nothing;
+        }
         let Some(jobs) = self.next_jobs(may_wait) else {
             return Step::Nothing;
         };
@@ -244,6 +247,13 @@ impl Writer {
             next_index: start.next_index,
             segment_bytes: usize::try_from(start.segment_bytes).expect("recovery read it whole"),
         }
+    }
+
+    /// For work on a stage, which cannot wait for room: whether what is queued can be written.
+    fn has_room(&self) -> bool {
+        let queued = self.shared.state.lock().queued_bytes;
+        let fits = self.end.offset + FRAME_HEADER_BYTES + queued <= self.segment_bytes;
+        fits || self.spares.is_ready()
     }
 
     /// The jobs of the next frames. None where there are none to write yet, and it may not wait;

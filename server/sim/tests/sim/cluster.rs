@@ -7,9 +7,9 @@ use engram_server::storage::Identity;
 
 use crate::admin::{ADDED_MAX, Admin, Order};
 use crate::clients::Clients;
-use crate::faults::{self, Fault, Kind};
+use crate::faults::{self, Fault, Kind, Spoilt};
 use crate::history::{self, Told};
-use crate::member::{Member, Shown, TICK};
+use crate::member::{Member, Shown, TICK, Turn};
 use crate::net::Net;
 use crate::random::Random;
 use crate::system::{self, EPOCH_NS};
@@ -19,6 +19,11 @@ use crate::truth::Truth;
 /// milliseconds.
 const QUIET_MS: u64 = 1_200;
 const FAULTS_MS: u64 = 6_000;
+/// One seed in so many goes on for longer, with pauses of up to a minute.
+const LONG_ONCE_IN: u64 = 32;
+const LONG_MS: u64 = 75_000;
+/// Its faults come that much slower.
+const LONG_PACE: u64 = 5;
 const HEALS_MS: u64 = 10_000;
 
 /// How long a member is down that is to be sent a snapshot. Virtual milliseconds.
@@ -40,11 +45,19 @@ pub struct Plan {
 impl Plan {
     /// All faults of a seed.
     pub fn of(seed: u64) -> Plan {
+        let until_ms = match seed % LONG_ONCE_IN {
+            7 => LONG_MS,
+            _ => FAULTS_MS,
+        };
         Plan {
             seed,
             without: Vec::new(),
-            until_ms: FAULTS_MS,
+            until_ms,
         }
+    }
+
+    fn is_long(&self) -> bool {
+        self.until_ms == LONG_MS
     }
 }
 
@@ -87,6 +100,9 @@ enum End {
     Mend(usize, usize),
     Quicken,
     Spare(usize),
+    Spoil(usize, Spoilt, u64),
+    Stall(usize, u64),
+    Isolate(usize, u64),
 }
 
 /// A cluster that runs.
@@ -158,7 +174,7 @@ impl Cluster {
     }
 
     fn live(&mut self, came: &mut Vec<Fault>) -> Result<(), String> {
-        while self.now_ms < FAULTS_MS {
+        while self.now_ms < self.plan.until_ms {
             while self.now_ms >= self.next_fault.0 {
                 self.next(came);
             }
@@ -180,11 +196,15 @@ impl Cluster {
     fn next(&mut self, came: &mut Vec<Fault>) {
         let (at, number) = self.next_fault;
         let pause = Random::new(self.plan.seed.rotate_left(17) ^ number).between(30, 600);
-        self.next_fault = (at + pause, number + 1);
+        let pace = if self.plan.is_long() { LONG_PACE } else { 1 };
+        self.next_fault = (at + pace * pause, number + 1);
         if at > self.plan.until_ms || self.plan.without.contains(&number) {
             return;
         }
-        let fault = faults::draw(self.plan.seed, number, self.members.len());
+        let mut fault = faults::draw(self.plan.seed, number, self.members.len());
+        if self.plan.is_long() {
+            fault.pause_long(self.plan.seed);
+        }
         self.begin(&fault);
         self.report.faults += 1;
         came.push(fault);
@@ -208,18 +228,23 @@ impl Cluster {
         self.end_faults();
         self.net.pump(self.now_ns());
         let first = self.random.index(self.members.len());
+        let mut worked = Vec::new();
         for step in 0..self.members.len() {
             let place = (first + step) % self.members.len();
-            if !self.members[place].turn() {
-                let lasts = self.random.between(20, 800);
-                self.crash(place, lasts);
+            match self.members[place].turn() {
+                Turn::Idle => {}
+                Turn::Worked => worked.push(place),
+                Turn::Ended => {
+                    let lasts = self.random.between(20, 800);
+                    self.crash(place, lasts);
+                }
             }
         }
         system::set_true_ns(self.now_ns());
         if self.random.once_in(FLUSHED_EVERY) {
             self.members[first].flush();
         }
-        self.look()?;
+        worked.into_iter().try_for_each(|place| self.look(place))?;
         self.clients.turn(&self.members, &self.truth, makes_calls);
         let order = self
             .admin
@@ -254,18 +279,16 @@ impl Cluster {
         self.report.changes += 1;
     }
 
-    /// What must hold at every moment.
-    fn look(&mut self) -> Result<(), String> {
-        for place in 0..self.members.len() {
-            let Some(shown) = self.members[place].shown() else {
-                continue;
-            };
-            self.members[place].goes_on(shown)?;
-            self.is_the_same(place, shown)?;
-            self.leads_alone(place, shown)?;
-            self.compare(place, shown)?;
-            self.cut_at_term(place, shown);
-        }
+    /// What must hold at every moment, of a member that has just done something.
+    fn look(&mut self, place: usize) -> Result<(), String> {
+        let Some(shown) = self.members[place].shown() else {
+            return Ok(());
+        };
+        self.members[place].goes_on(shown)?;
+        self.is_the_same(place, shown)?;
+        self.leads_alone(place, shown)?;
+        self.compare(place, shown)?;
+        self.cut_at_term(place, shown);
         Ok(())
     }
 
@@ -350,17 +373,33 @@ impl Cluster {
                 self.until(lasts, End::Crash(place, lasts));
             }
             Kind::CrashAll => (0..members).for_each(|place| self.crash(place, lasts)),
-            Kind::Refuse(refused, calls) => {
-                self.members[place].refuse(refused, calls);
+            Kind::CrashAtName(calls) => {
+                let random = Random::new(self.random.next());
+                self.members[place].cut_after_name(calls, random);
+                self.until(5 * lasts, End::Spare(place));
+            }
+            Kind::Refuse(refused, calls, errno) => {
+                self.members[place].refuse(refused, calls, errno);
                 self.until(lasts, End::Spare(place));
             }
-            Kind::CutOneWay => self.cut(place, other, lasts),
-            Kind::Isolate => {
-                for other in (0..members).filter(|other| *other != place) {
-                    self.cut(place, other, lasts);
-                    self.cut(other, place, lasts);
-                }
+            Kind::Full(free_bytes) => {
+                self.members[place].fill_disk(free_bytes);
+                self.until(lasts, End::Spare(place));
             }
+            Kind::Spoil(what @ (Spoilt::LogOlder | Spoilt::StoreOlder)) => {
+                self.members[place].keep_older();
+                self.until(2 * lasts, End::Spoil(place, what, lasts));
+            }
+            Kind::Spoil(what) => self.spoil(place, what, lasts),
+            Kind::Conflict => self.conflict(self.leader().unwrap_or(place), lasts),
+            Kind::HandOver(after) => {
+                let leader = self.leader().unwrap_or(place);
+                let other = (leader + 1) % members;
+                self.members[leader].move_leader(other);
+                self.until(after, End::Isolate(leader, 800 + lasts));
+            }
+            Kind::CutOneWay => self.cut(place, other, lasts),
+            Kind::Isolate => self.isolate(place, lasts),
             Kind::Bridge => {
                 self.cut(place, other, lasts);
                 self.cut(other, place, lasts);
@@ -387,6 +426,51 @@ impl Cluster {
             Kind::Drift(millionths) => self.members[place].drift(millionths),
             Kind::MoveLeader => self.members[place].move_leader(other),
         }
+    }
+
+    /// Who leads, as far as members show it.
+    fn leader(&self) -> Option<usize> {
+        let leads = |member: &Member| Some((member.shown()?.leads?, member.place));
+        let leading = self.members.iter().filter_map(leads).max();
+        leading.map(|(_, place)| place)
+    }
+
+    fn isolate(&mut self, place: usize, lasts: u64) {
+        for other in (0..self.members.len()).filter(|other| *other != place) {
+            self.cut(place, other, lasts);
+            self.cut(other, place, lasts);
+        }
+    }
+
+    /// See [`Kind::Conflict`].
+    fn conflict(&mut self, leader: usize, lasts: u64) {
+        let alone = 900 + lasts.min(600);
+        let stalled = 50 + lasts.min(400);
+        self.isolate(leader, alone);
+        self.until(alone, End::Stall(leader, stalled));
+        // Whoever leads then needs this one, if it can.
+        let other = (leader + 1 + self.random.index(self.members.len())) % self.members.len();
+        if other != leader {
+            self.until(alone, End::Isolate(other, stalled));
+        }
+        self.until(alone + stalled, End::Crash(leader, lasts));
+    }
+
+    fn spoil(&mut self, place: usize, what: Spoilt, lasts: u64) {
+        if !self.members[place].is_serving() {
+            return;
+        }
+        if what == Spoilt::LogOlder {
+            self.members[place].flush();
+        }
+        let other = (place + 1) % self.members.len();
+        if what == Spoilt::LogForeign && other == place {
+            return;
+        }
+        let other = self.members[other].dir();
+        self.crash(place, lasts);
+        let mut random = Random::new(self.random.next());
+        self.members[place].spoil(what, &other, &mut random);
     }
 
     fn until(&mut self, lasts: u64, end: End) {
@@ -425,6 +509,12 @@ impl Cluster {
                 End::Mend(from, to) => self.net.cut(from, to, false),
                 End::Quicken => self.net.delay(1),
                 End::Spare(place) => self.members[place].spare(),
+                End::Spoil(place, what, lasts) => self.spoil(place, what, lasts),
+                End::Stall(place, lasts) => {
+                    self.members[place].disk_stalled_until_ns =
+                        self.now_ns() + lasts * system::NS_A_MS;
+                }
+                End::Isolate(place, lasts) => self.isolate(place, lasts),
             }
         }
     }
@@ -437,7 +527,7 @@ impl Cluster {
     fn is_healed(&self) -> Result<(), &'static str> {
         let shown: Vec<_> = self.members.iter().filter_map(Member::shown).collect();
         let ensure = |holds: bool, why| if holds { Ok(()) } else { Err(why) };
-        ensure(self.now_ms > FAULTS_MS + 1_000, "it is early")?;
+        ensure(self.now_ms > self.plan.until_ms + 1_000, "it is early")?;
         let living = self.members.iter().filter(|member| !member.is_gone);
         ensure(shown.len() == living.count(), "somebody does not serve")?;
         let leads = shown.iter().any(|shown| shown.leads.is_some());

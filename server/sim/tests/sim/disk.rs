@@ -4,7 +4,13 @@ use std::path::{Path, PathBuf};
 
 use engram_disk::fs::power::{SECTOR_BYTES, Unsynced};
 
+use crate::faults::Spoilt;
 use crate::random::Random;
+
+/// Where a log lies in a data directory.
+const LOG: &str = "wal";
+/// Where a segment says its format.
+const FORMAT_AT: usize = 8;
 
 /// Makes `new` of `old`: what was synced, and of the rest what `random` says.
 pub fn without_power(old: &Path, new: &Path, unsynced: &[Unsynced], random: &mut Random) {
@@ -12,9 +18,158 @@ pub fn without_power(old: &Path, new: &Path, unsynced: &[Unsynced], random: &mut
     lose(unsynced, old, new, random);
 }
 
+/// What has become of a directory, and how it was.
+#[derive(Debug)]
+pub struct Spoiling {
+    what: Spoilt,
+    /// The directory as it was.
+    sound: PathBuf,
+    /// The file and the bit of it that is another.
+    bit: Option<(PathBuf, usize)>,
+}
+
+impl Spoiling {
+    /// Spoils a member's directory, which nobody uses. `other` is another member's, or an older copy of its own.
+    pub fn spoil(dir: &Path, what: Spoilt, other: &Path, random: &mut Random) -> Spoiling {
+        let sound = dir.with_extension("sound");
+        copy_tree(dir, &sound);
+        let mut bit = None;
+        match what {
+            Spoilt::Bit => bit = another_bit(dir, random),
+            Spoilt::LogLost => remove(&dir.join(LOG)),
+            Spoilt::StoreLost => remove(&store_of(dir)),
+            Spoilt::LogForeign | Spoilt::LogOlder => take(dir, other, is_of_log),
+            Spoilt::StoreOlder => take(dir, other, is_of_store),
+            Spoilt::LogNewer => newer_format(dir),
+        }
+        Spoiling { what, sound, bit }
+    }
+
+    /// What was spoilt.
+    pub fn what(&self) -> Spoilt {
+        self.what
+    }
+
+    /// Puts back what was there. A bit is put back where it was: whoever refused to start has changed nothing.
+    pub fn mend(self, dir: &Path) {
+        match (self.what, &self.bit) {
+            (Spoilt::Bit, Some((file, bit))) => flip(&dir.join(file), *bit),
+            (Spoilt::Bit, None) => {}
+            (Spoilt::StoreLost | Spoilt::StoreOlder, _) => take(dir, &self.sound, is_of_store),
+            _ => take(dir, &self.sound, is_of_log),
+        }
+    }
+}
+
+impl Drop for Spoiling {
+    fn drop(&mut self) {
+        remove(&self.sound);
+    }
+}
+
+fn is_of_log(name: &str) -> bool {
+    name == LOG
+}
+
+fn is_of_store(name: &str) -> bool {
+    name.starts_with("store") || name == "SWITCH"
+}
+
+fn remove(path: &Path) {
+    let removed = match path.is_dir() {
+        true => std::fs::remove_dir_all(path),
+        false => std::fs::remove_file(path),
+    };
+    removed.expect("nobody uses it");
+}
+
+/// Has the entries of a directory whose names are chosen be those of another one.
+fn take(dir: &Path, other: &Path, is_chosen: fn(&str) -> bool) {
+    let chosen = |dir: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(dir).expect("it is there").flatten();
+        let is_chosen = |path: &PathBuf| {
+            path.file_name()
+                .is_some_and(|name| is_chosen(&name.to_string_lossy()))
+        };
+        entries
+            .map(|entry| entry.path())
+            .filter(is_chosen)
+            .collect()
+    };
+    chosen(dir).iter().for_each(|path| remove(path));
+    for path in chosen(other) {
+        let target = dir.join(path.file_name().expect("it has a name"));
+        match path.is_dir() {
+            true => copy_tree(&path, &target),
+            false => drop(std::fs::copy(&path, &target).expect("memory can be written")),
+        }
+    }
+}
+
+/// The directory of the store in force: the one of the greatest number.
+fn store_of(dir: &Path) -> PathBuf {
+    let numbers = files_of(dir).into_iter().filter_map(|path| {
+        let name = path.file_name()?.to_str()?.to_owned();
+        let number = match name.strip_prefix("store.") {
+            Some(number) => number.parse::<u64>().ok()?,
+            None => 0,
+        };
+        (name.starts_with("store") && path.is_dir()).then_some((number, path))
+    });
+    numbers.max().expect("there is one").1
+}
+
+fn files_of(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).expect("it is there").flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+/// Changes a bit of some file's content: of a segment, a store's table, or the identity.
+fn another_bit(dir: &Path, random: &mut Random) -> Option<(PathBuf, usize)> {
+    let is_content = |(path, bytes): &(PathBuf, u64)| {
+        let name = path.to_string_lossy();
+        let is_checked = [".wal", ".sst", "IDENTITY", "SWITCH"]
+            .iter()
+            .any(|end| name.ends_with(end));
+        is_checked && *bytes > 0
+    };
+    let files: Vec<_> = files(dir).into_iter().filter(is_content).collect();
+    let (path, _) = files.get(random.index(files.len().max(1)))?;
+    let bytes = std::fs::read(path).expect("it can be read");
+    // Among the zeros behind a log there is little to find.
+    let end = bytes.iter().rposition(|byte| *byte != 0)? + 1;
+    let bit = random.index((end + 64).min(bytes.len()) * 8);
+    flip(path, bit);
+    let file = path.strip_prefix(dir).expect("it is below");
+    Some((file.to_path_buf(), bit))
+}
+
+fn flip(path: &Path, bit: usize) {
+    // One that the log needed no more, or a spare, may be gone.
+    let Ok(mut bytes) = std::fs::read(path) else {
+        return;
+    };
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    std::fs::write(path, bytes).expect("memory can be written");
+}
+
+/// Has the youngest segment be of a format that is to come.
+fn newer_format(dir: &Path) {
+    let segments = files_of(&dir.join(LOG)).into_iter();
+    let youngest = segments
+        .filter(|path| path.extension().is_some_and(|end| end == "wal"))
+        .max();
+    let Some(path) = youngest else {
+        return;
+    };
+    let mut bytes = std::fs::read(&path).expect("it can be read");
+    bytes[FORMAT_AT] += 1;
+    std::fs::write(path, bytes).expect("memory can be written");
+}
+
 /// Copies a directory as it is at one moment: RocksDB's own threads tidy up when they like to, so what
 /// they have changed meanwhile is copied again.
-fn copy_tree(from: &Path, to: &Path) {
+pub fn copy_tree(from: &Path, to: &Path) {
     loop {
         let before = files(from);
         if copied(from, to).is_ok() && files(from) == before {
@@ -68,12 +223,22 @@ fn lose(unsynced: &[Unsynced], old: &Path, new: &Path, random: &mut Random) {
             continue;
         };
         let kind = random.below(3);
-        for (number, sector) in write.before.chunks(SECTOR_BYTES).enumerate() {
+        for (at, share) in shares(write) {
             if kind == 0 || (kind == 1 && random.once_in(2)) {
-                let at = write.offset + (number * SECTOR_BYTES) as u64;
-                file.write_all_at(sector, at)
-                    .expect("memory can be written");
+                file.write_all_at(share, at).expect("memory can be written");
             }
         }
     }
+}
+
+/// What was there before a write, by the sectors of the file that it reaches into, and where.
+fn shares(write: &Unsynced) -> impl Iterator<Item = (u64, &[u8])> {
+    let sector = SECTOR_BYTES as u64;
+    let first = (write.offset.next_multiple_of(sector) - write.offset) as usize;
+    let (head, rest) = write.before.split_at(first.min(write.before.len()));
+    let after = write.offset.next_multiple_of(sector);
+    let rest = (after..)
+        .step_by(SECTOR_BYTES)
+        .zip(rest.chunks(SECTOR_BYTES));
+    std::iter::once((write.offset, head)).chain(rest)
 }

@@ -12,6 +12,25 @@ pub enum Refused {
     Sync,
 }
 
+/// What has become of a member's directory while it was down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spoilt {
+    /// A bit of a file is another.
+    Bit,
+    /// Its log is gone.
+    LogLost,
+    /// Its store is gone.
+    StoreLost,
+    /// Its log is another member's.
+    LogForeign,
+    /// Its log is what it was a while ago.
+    LogOlder,
+    /// Its store is what it was a while ago.
+    StoreOlder,
+    /// Its log is of a format that only a newer build knows.
+    LogNewer,
+}
+
 /// A fault. Times in virtual milliseconds.
 #[derive(Clone, Debug)]
 pub enum Kind {
@@ -19,6 +38,8 @@ pub enum Kind {
     Crash,
     /// It is cut in the midst of what its log does: at the call of that number from now on.
     CrashAtCall(u64),
+    /// It is cut as soon as a file of the log has got its name, or a call later.
+    CrashAtName(u64),
     /// It is cut as soon as the member is in another term.
     CrashAtTerm,
     /// Its log's disk stands still, and then its power is cut.
@@ -27,8 +48,17 @@ pub enum Kind {
     Behind,
     /// The power of all members is cut.
     CrashAll,
-    /// The log's disk refuses a call, the process ends.
-    Refuse(Refused, u64),
+    /// The log's disk refuses a call by an error of that number, the process ends.
+    Refuse(Refused, u64, i32),
+    /// The disk is full but for so many bytes.
+    Full(u64),
+    /// A member's directory is not what it left.
+    Spoil(Spoilt),
+    /// A leader goes on alone for a while; what takes the place of its entries then waits for its disk, until
+    /// its power is cut.
+    Conflict,
+    /// A leader hands leadership over, and soon reaches nobody.
+    HandOver(u64),
     /// Nothing that a member sends to another arrives.
     CutOneWay,
     /// A member is cut off.
@@ -68,19 +98,30 @@ pub struct Fault {
     pub lasts: u64,
 }
 
+impl Fault {
+    /// Has a fault in four be a pause of a second up to a minute.
+    pub fn pause_long(&mut self, seed: u64) {
+        let mut random = Random::new(seed.rotate_left(29) ^ self.number);
+        if random.once_in(4) {
+            self.kind = Kind::Pause;
+            self.lasts = random.between(500, 30_000);
+        }
+    }
+}
+
 /// The fault of a number, in a cluster of so many members.
 pub fn draw(seed: u64, number: u64, members: usize) -> Fault {
     let mut random = Random::new(seed ^ (number + 1).wrapping_mul(0x2545_f491_4f6c_dd1d));
     let place = random.index(members);
     let other = (place + 1 + random.index((members - 1).max(1))) % members;
-    let kind = match random.below(35) {
+    let kind = match random.below(46) {
         0..=4 => Kind::Crash,
         5..=8 => Kind::CrashAtCall(random.between(1, 60)),
         9..=10 => Kind::CrashAtTerm,
         11..=12 => Kind::CrashStalled,
         13 => Kind::CrashAll,
-        14 => Kind::Refuse(Refused::Write, random.between(0, 30)),
-        15 => Kind::Refuse(Refused::Sync, random.between(0, 30)),
+        14 => Kind::Refuse(Refused::Write, random.between(0, 30), libc::EIO),
+        15 => Kind::Refuse(Refused::Sync, random.between(0, 30), libc::EIO),
         16..=17 => Kind::CutOneWay,
         18..=19 => Kind::Isolate,
         20 => Kind::Bridge,
@@ -92,7 +133,21 @@ pub fn draw(seed: u64, number: u64, members: usize) -> Fault {
         29 if random.once_in(2) => Kind::Jump(random.between(1, 7_200).cast_signed() - 3_600),
         29 => Kind::Drift(random.between(0, 20_000).cast_signed() - 10_000),
         30..=32 => Kind::Behind,
-        _ => Kind::MoveLeader,
+        33..=34 => Kind::MoveLeader,
+        35..=36 => Kind::CrashAtName(random.below(3)),
+        37 => Kind::Refuse(Refused::Write, random.between(0, 30), libc::ENOSPC),
+        38..=39 => Kind::Full(random.between(3, 20) << 20),
+        40..=42 => Kind::Spoil(match random.below(9) {
+            0..=2 => Spoilt::Bit,
+            3 => Spoilt::LogLost,
+            4 => Spoilt::StoreLost,
+            5 => Spoilt::LogForeign,
+            6 => Spoilt::LogOlder,
+            7 => Spoilt::StoreOlder,
+            _ => Spoilt::LogNewer,
+        }),
+        43..=44 => Kind::Conflict,
+        _ => Kind::HandOver(random.between(1, 30)),
     };
     // As many short ones as long ones.
     let lasts = 50 << random.below(6);

@@ -1,6 +1,6 @@
 //! One member: the product's own, from its data directory up, polled and stepped by hand.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use engram_disk::fs::{faults, power};
+use engram_disk::fs::faults::{self, Operation};
+use engram_disk::fs::power::{self, Unsynced};
 use engram_process::threads::steps::{self, MemberEnded, Stage, Step};
 use engram_server::api::backend::Backend as _;
 use engram_server::config::{self, Config, Outcome};
@@ -24,11 +25,11 @@ use tokio::task::LocalSet;
 use tokio::time::Duration;
 
 use crate::clients::text;
-use crate::disk;
-use crate::faults::Refused;
+use crate::disk::{self, Spoiling};
+use crate::faults::{Refused, Spoilt};
 use crate::net::{self, Net};
 use crate::random::Random;
-use crate::system::{self, EPOCH_NS};
+use crate::system::{self, EPOCH_NS, Rest};
 use crate::truth::{Change, Held};
 
 /// One turn of a member.
@@ -36,10 +37,41 @@ pub const TICK: Duration = Duration::from_millis(1);
 const SEGMENT_BYTES: u64 = 16 << 10;
 /// Of which a member keeps an eighth for others, and holds a quarter for those that catch up.
 const LOG_DISK_BYTES: u64 = 32 << 10;
-/// What is said of a disk that refuses.
-const EIO_SAID: &str = "os error 5";
+/// What is said of a disk that refuses, and of one that is full.
+const REFUSALS: [&str; 2] = ["os error 5)", "os error 28)"];
+/// What is said to whoever's directory is not what was left there: at least one of these.
+const ADVICE: [&str; 5] = [
+    "restore this member from the others",
+    "add it as a new member",
+    "add it anew",
+    "belongs to this data directory",
+    "start the version that wrote it",
+];
 
 type Slot = Rc<RefCell<Option<Staged>>>;
+
+/// What came of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// There was nothing to do.
+    Idle,
+    /// Something was done.
+    Worked,
+    /// Its process has ended.
+    Ended,
+}
+
+/// What a member says to a directory that is not what it left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Said {
+    /// It has not come so far.
+    #[default]
+    Nothing,
+    /// It does not start with it.
+    Refused,
+    /// It has started.
+    Started,
+}
 
 /// What runs between two crashes.
 struct Running {
@@ -63,6 +95,8 @@ pub struct Member {
     /// How often it was started: clients tell its lives by it.
     pub life: u64,
     running: Option<Running>,
+    /// What it waits for.
+    rest: Rest,
     /// Until then it is not polled, as a process that is paused.
     pub paused_until_ns: u64,
     /// Until then its log's disk does nothing.
@@ -72,10 +106,17 @@ pub struct Member {
     /// The greatest index that it had applied when it crashed: its log must hold it.
     applied_before: u64,
     clock: Clock,
+    /// The greatest index that its engine was flushed at.
+    flushed: u64,
     /// Set by what cuts its power in the midst of something: the disk is as that left it.
     cut: Arc<AtomicBool>,
-    /// What its disk refuses.
-    refused: Option<faults::Guard>,
+    /// What its disk refuses, and how much room it says it has.
+    refused: Vec<faults::Guard>,
+    room: Option<faults::Room>,
+    /// What has become of its directory, and what it has said to that.
+    spoiling: Option<(Spoiling, Rc<Cell<Said>>)>,
+    /// An older copy of its directory, and the last entry in it.
+    older: Option<(PathBuf, u64)>,
     /// Its store is compared up to there.
     pub compared: i64,
 }
@@ -152,20 +193,26 @@ impl Member {
             is_gone: false,
             life: 0,
             running: None,
+            rest: Rest::default(),
             paused_until_ns: 0,
             disk_stalled_until_ns: 0,
             floor: Shown::default(),
             applied_before: 0,
             clock: Clock::default(),
+            flushed: 0,
             cut: Arc::default(),
-            refused: None,
+            refused: Vec::new(),
+            room: None,
+            spoiling: None,
+            older: None,
             compared: 1,
         };
         std::fs::create_dir(member.dir()).expect("a directory of its own");
         member
     }
 
-    fn dir(&self) -> PathBuf {
+    /// Its data directory.
+    pub fn dir(&self) -> PathBuf {
         self.dir_of(self.life)
     }
 
@@ -220,6 +267,8 @@ impl Member {
 
     /// Starts its process.
     pub fn start(&mut self, net: &Net) {
+        // A runtime goes by the time at which it is made.
+        system::set_clock(self.clock_ns(), self.clock.wall_ahead);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -229,13 +278,20 @@ impl Member {
         net.listen(self.place, Some(arrivals));
         let (config, dial) = (self.config(), net.dial_of(self.place));
         let (into, applied, place) = (slot.clone(), self.applied_before, self.place);
+        let spoilt = self.spoiling.as_ref();
+        let spoilt = spoilt.map(|(spoiling, said)| (spoiling.what(), said.clone()));
         let starting = async move {
             let started = match staged::start(&config, dial, arriving, tuned()).await {
                 Ok(started) => started,
-                // Its disk refuses: it is started again.
-                Err(error) if error.to_string().contains(EIO_SAID) => return steps::mark_ended(),
-                Err(error) => panic!("m{place} does not start: {error}"),
+                Err(error) => {
+                    end_of_start(place, &error.to_string(), spoilt.as_ref());
+                    return;
+                }
             };
+            if let Some((what, said)) = spoilt {
+                assert!(may_start(what), "m{place} starts with {what:?}");
+                said.set(Said::Started);
+            }
             let last = started.log.last_index();
             assert!(
                 last >= applied,
@@ -244,6 +300,7 @@ impl Member {
             *into.borrow_mut() = Some(started);
         };
         tasks.spawn_local(starting);
+        self.rest = Rest::default();
         self.compared = 1;
         // What the last life has applied may be applied anew.
         self.floor = Shown {
@@ -263,65 +320,148 @@ impl Member {
         let running = self.running.as_ref()?;
         let _stage = running.stage.enter();
         let _runtime = running.runtime.enter();
+        system::set_clock(self.clock_ns(), self.clock.wall_ahead);
         let staged = running.staged.borrow();
-        staged.as_ref().map(|staged| work(staged, &running.tasks))
+        let done = staged.as_ref().map(|staged| work(staged, &running.tasks));
+        system::set_clock(system::true_ns(), 0);
+        done
     }
 
-    /// A turn: what its disks have done, then everything that is to do now. Whether its process goes on.
-    pub fn turn(&mut self) -> bool {
+    /// What its clock shows.
+    fn clock_ns(&self) -> u64 {
+        let true_ms = (system::true_ns() - EPOCH_NS) / system::NS_A_MS;
+        EPOCH_NS + self.clock.shows(true_ms) * system::NS_A_MS
+    }
+
+    /// A turn: what its disks have done, then everything that is to do now.
+    pub fn turn(&mut self) -> Turn {
         let Some(running) = &self.running else {
-            return true;
+            return Turn::Idle;
         };
+        if running.stage.has_ended() {
+            return Turn::Ended;
+        }
         let now_ns = system::true_ns();
         if now_ns < self.paused_until_ns {
-            return true;
+            return Turn::Idle;
         }
         let true_ms = (now_ns - EPOCH_NS) / system::NS_A_MS;
         let shows = self.clock.shows(true_ms);
         // A slow clock stands still now and then.
         if true_ms > 0 && shows == self.clock.shows(true_ms - 1) {
-            return true;
+            return Turn::Idle;
         }
-        system::set_clock(EPOCH_NS + shows * system::NS_A_MS, self.clock.wall_ahead);
+        let clock_ns = EPOCH_NS + shows * system::NS_A_MS;
+        system::set_clock(clock_ns, self.clock.wall_ahead);
         let is_stalled = now_ns < self.disk_stalled_until_ns;
-        match catch_unwind(AssertUnwindSafe(|| running.turn(is_stalled))) {
-            Err(panic) if !panic.is::<MemberEnded>() => resume_unwind(panic),
-            _ => !running.stage.has_ended(),
+        let rest = self.rest;
+        let turn = || {
+            let worked = running.work(is_stalled);
+            let goes_on = worked || clock_ns >= rest.until_ns || rest.is_broken();
+            goes_on.then(|| running.run())
+        };
+        match survive(turn) {
+            _ if running.stage.has_ended() => Turn::Ended,
+            Some(Some(rest)) => {
+                self.rest = rest;
+                Turn::Worked
+            }
+            _ => Turn::Idle,
         }
     }
 
     /// Has its engine keep what was applied, as the product does now and then to cut its log.
-    pub fn flush(&self) {
-        self.with(|staged, _| staged.core.store.engine().flush());
+    pub fn flush(&mut self) {
+        // It may be the end of it.
+        let flushed = survive(|| {
+            self.with(|staged, _| {
+                let applied = staged.core.store.applied_index();
+                staged.core.store.engine().flush();
+                applied
+            })
+        });
+        self.flushed = flushed.flatten().unwrap_or(self.flushed);
     }
 
     /// Has its power cut at one of the next calls of its log's disk.
-    pub fn cut_at_call(&self, calls: u64, mut random: Random) {
+    pub fn cut_at_call(&self, calls: u64, random: Random) {
+        power::cut_in(&self.dir(), calls, self.cutting(random));
+    }
+
+    /// The same once a file of its log has got its name.
+    pub fn cut_after_name(&self, calls: u64, random: Random) {
+        power::cut_after_name(&self.dir(), calls, self.cutting(random));
+    }
+
+    fn cutting(&self, mut random: Random) -> impl FnOnce(Vec<Unsynced>) + Send + use<> {
         let old = self.dir();
         let new = self.dir_of(self.life + 1);
         let cut = self.cut.clone();
-        power::cut_in(&self.dir(), calls, move |unsynced| {
+        move |unsynced| {
             disk::without_power(&old, &new, &unsynced, &mut random);
             cut.store(true, Ordering::Relaxed);
             // Nobody hears anything of it from now on.
             steps::mark_ended();
-        });
+        }
     }
 
-    /// Has its disk refuse a call of the log, after so many that it does.
-    pub fn refuse(&mut self, refused: Refused, calls: u64) {
+    /// Has its disk refuse a call by an error of that number, after so many that it does.
+    pub fn refuse(&mut self, refused: Refused, calls: u64, errno: i32) {
         let operation = match refused {
-            Refused::Write => faults::Operation::Write,
-            Refused::Sync => faults::Operation::Sync,
+            Refused::Write => Operation::Write,
+            Refused::Sync => Operation::Sync,
         };
-        let fault = faults::inject_times(&self.dir(), operation, libc::EIO, calls, 1);
-        self.refused = Some(fault);
+        let fault = faults::inject_times(&self.dir(), operation, errno, calls, 1);
+        self.refused.push(fault);
+    }
+
+    /// Has its disk be full but for so many bytes: there is no room for new files.
+    pub fn fill_disk(&mut self, free_bytes: u64) {
+        let dir = self.dir();
+        for operation in [Operation::Create, Operation::Allocate] {
+            let fault = faults::inject(&dir, operation, libc::ENOSPC, 0);
+            self.refused.push(fault);
+        }
+        self.room = Some(faults::leave(&dir, free_bytes));
     }
 
     /// Its disk refuses nothing any more, and its power stays.
     pub fn spare(&mut self) {
-        self.refused = None;
+        self.refused.clear();
+        self.room = None;
         power::uncut(&self.dir());
+    }
+
+    /// Keeps a copy of its directory as it is now.
+    pub fn keep_older(&mut self) {
+        let Some(last) = self.with(|staged, _| staged.log.last_index()) else {
+            return;
+        };
+        let copy = self.dir().with_extension("older");
+        self.forget_older();
+        disk::copy_tree(&self.dir(), &copy);
+        self.older = Some((copy, last));
+    }
+
+    fn forget_older(&mut self) {
+        if let Some((copy, _)) = self.older.take() {
+            std::fs::remove_dir_all(copy).expect("nobody uses it");
+        }
+    }
+
+    /// Has its directory, while it is down, be what it did not leave there. `other` is another member's.
+    pub fn spoil(&mut self, what: Spoilt, other: &Path, random: &mut Random) {
+        let older = self.older.as_ref();
+        let other = match (what, older) {
+            // Where the store is not ahead of it, nobody can tell that a log is older.
+            (Spoilt::LogOlder, Some((copy, last))) if *last < self.flushed => copy,
+            (Spoilt::StoreOlder, Some((copy, _))) => copy,
+            (Spoilt::LogOlder | Spoilt::StoreOlder, _) => return,
+            _ => other,
+        };
+        let spoiling = Spoiling::spoil(&self.dir(), what, other, random);
+        self.spoiling = Some((spoiling, Rc::default()));
+        self.forget_older();
     }
 
     /// Has it hand leadership to another, if it leads.
@@ -443,28 +583,48 @@ impl Member {
         power::watch(&new);
         running.end();
         std::fs::remove_dir_all(&old).expect("nobody uses it");
+        // Whoever was told that it is spoilt has put back what was there.
+        if let Some((spoiling, said)) = self.spoiling.take() {
+            match said.get() {
+                Said::Nothing => self.spoiling = Some((spoiling, said)),
+                Said::Refused => spoiling.mend(&new),
+                Said::Started => {}
+            }
+        }
     }
 }
 
 impl Running {
-    fn turn(&self, is_stalled: bool) {
+    /// Has its disks and its applying do what they have to. Whether they did anything.
+    fn work(&self, is_stalled: bool) -> bool {
         let _stage = self.stage.enter();
+        let mut worked = false;
         for work in self.stage.work() {
             let is_writer = work.name() == "wal-writer";
             // The writer writes once a turn, everybody else as long as there is something to do.
             match is_writer {
                 true if is_stalled => {}
-                true => drop(work.step()),
-                false => while work.step() == Step::Worked {},
+                true => worked |= work.step() == Step::Worked,
+                false => {
+                    while work.step() == Step::Worked {
+                        worked = true;
+                    }
+                }
             }
             if self.stage.has_ended() {
-                return;
+                break;
             }
         }
-        let turn = self
-            .tasks
-            .run_until(async { tokio::time::sleep(TICK).await });
-        self.runtime.block_on(turn);
+        worked
+    }
+
+    /// Runs its tasks until none has anything to do at this moment.
+    fn run(&self) -> Rest {
+        let _stage = self.stage.enter();
+        match self.stage.has_ended() {
+            true => Rest::default(),
+            false => self.runtime.block_on(self.tasks.run_until(system::rest())),
+        }
     }
 
     fn end(self) {
@@ -474,6 +634,34 @@ impl Running {
         drop(self.staged);
         drop(context);
         drop(self.runtime);
+    }
+}
+
+/// A start that failed: it is tried again once the disk refuses nothing, or once there is again what was.
+fn end_of_start(place: usize, said: &str, spoilt: Option<&(Spoilt, Rc<Cell<Said>>)>) {
+    let is_refusal = REFUSALS.iter().any(|refusal| said.contains(refusal));
+    if !is_refusal {
+        let Some((what, answer)) = spoilt else {
+            panic!("m{place} does not start: {said}");
+        };
+        let is_advice = ADVICE.iter().any(|advice| said.contains(advice));
+        assert!(is_advice, "m{place} with {what:?} gives no advice: {said}");
+        answer.set(Said::Refused);
+    }
+    steps::mark_ended();
+}
+
+/// Whether a member may start with what has become of its directory: where a bit is one of a spare's, or the
+/// log still has what a store lacks.
+fn may_start(what: Spoilt) -> bool {
+    matches!(what, Spoilt::Bit | Spoilt::StoreLost | Spoilt::StoreOlder)
+}
+
+/// What `work` comes to; none where the member's process ends in it.
+fn survive<R>(work: impl FnOnce() -> R) -> Option<R> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Err(panic) if !panic.is::<MemberEnded>() => resume_unwind(panic),
+        done => done.ok(),
     }
 }
 

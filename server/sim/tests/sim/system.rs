@@ -1,10 +1,11 @@
 //! The system calls through which time and randomness come, ours on the simulator's thread: clocks
-//! stand still but for what the simulator adds, a wait for events takes virtual time, and random bytes
+//! stand still but for what the simulator adds, a wait for events ends a member's turn, and random bytes
 //! are the seed's. So whatever is linked, be it ours or a library, has no other clock.
 //!
 //! On every other thread they are the system's.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::task::{Poll, Waker};
 
 use libc::{c_int, c_void, clockid_t, size_t, ssize_t, timespec};
 
@@ -23,6 +24,49 @@ thread_local! {
     static TRUE_NS: Cell<u64> = const { Cell::new(0) };
     /// How far the wall clock of the member that runs is ahead of the world's. Seconds.
     static WALL_AHEAD: Cell<i64> = const { Cell::new(0) };
+    /// What the last wait for events was on, and until when: nothing happens before, unless it is woken.
+    static WAITED: Cell<(c_int, u64)> = const { Cell::new((-1, 0)) };
+    /// Woken where whoever runs would wait.
+    static IDLE: RefCell<Option<Waker>> = const { RefCell::new(None) };
+}
+
+/// A runtime that has nothing to do any more at this moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rest {
+    /// What wakes it from outside is seen there.
+    epoll: c_int,
+    /// When its next timer is due, by its own clock.
+    pub until_ns: u64,
+}
+
+impl Rest {
+    /// Whether something has woken the runtime from outside since. It is forgotten by being asked.
+    pub fn is_broken(&self) -> bool {
+        // SAFETY: the event is ours, and nobody waits.
+        let ready = unsafe {
+            let mut events: [libc::epoll_event; 4] = std::mem::zeroed();
+            wait_now(self.epoll, events.as_mut_ptr(), 4)
+        };
+        ready != 0
+    }
+}
+
+/// Ends when the runtime that polls it has nothing else to do at this moment.
+pub async fn rest() -> Rest {
+    WAITED.set((-1, 0));
+    let mut is_waiting = false;
+    std::future::poll_fn(|cx| {
+        if is_waiting && WAITED.get().0 != -1 {
+            return Poll::Ready(());
+        }
+        is_waiting = true;
+        IDLE.set(Some(cx.waker().clone()));
+        Poll::Pending
+    })
+    .await;
+    IDLE.set(None);
+    let (epoll, until_ns) = WAITED.get();
+    Rest { epoll, until_ns }
 }
 
 /// Begins virtual time on the calling thread.
@@ -135,16 +179,53 @@ pub unsafe extern "C" fn epoll_wait(
     timeout_ms: c_int,
 ) -> c_int {
     let now = NOW_NS.get();
-    let wait = if now == 0 { timeout_ms } else { 0 };
+    if now == 0 {
+        // SAFETY: the caller's arguments, handed on.
+        return unsafe { wait(epoll, events, max, timeout_ms) };
+    }
+    // SAFETY: the caller says that they may be written to.
+    let ready = unsafe { wait_now(epoll, events, max) };
+    if ready != 0 || timeout_ms == 0 {
+        return ready;
+    }
+    // A runtime with nothing left to do at this moment: it rests.
+    let until = u64::try_from(timeout_ms).map_or(u64::MAX, |ms| now + ms * NS_A_MS);
+    WAITED.set((epoll, until));
+    let idle = IDLE.take().expect("only a member's runtime waits");
+    idle.wake();
+    // That waking is not one from outside.
+    // SAFETY: see above.
+    unsafe { wait_now(epoll, events, max) };
+    0
+}
+
+/// # Safety
+/// See `epoll_wait`.
+unsafe fn wait_now(epoll: c_int, events: *mut libc::epoll_event, max: c_int) -> c_int {
+    // SAFETY: the caller's arguments, handed on.
+    unsafe { wait(epoll, events, max, 0) }
+}
+
+/// # Safety
+/// See `epoll_wait`.
+unsafe fn wait(
+    epoll: c_int,
+    events: *mut libc::epoll_event,
+    max: c_int,
+    timeout_ms: c_int,
+) -> c_int {
     let none = std::ptr::null::<c_void>();
     // SAFETY: the caller's arguments, handed on; no set of signals is named.
-    let ready = unsafe { libc::syscall(libc::SYS_epoll_pwait, epoll, events, max, wait, none, 8) };
-    if now != 0 && ready == 0 {
-        assert!(
-            timeout_ms >= 0,
-            "a member waits for ever: it has no timer left"
-        );
-        NOW_NS.set(now + timeout_ms as u64 * NS_A_MS);
-    }
+    let ready = unsafe {
+        libc::syscall(
+            libc::SYS_epoll_pwait,
+            epoll,
+            events,
+            max,
+            timeout_ms,
+            none,
+            8,
+        )
+    };
     ready as c_int
 }

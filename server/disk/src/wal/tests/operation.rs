@@ -517,3 +517,46 @@ fn much_that_needs_no_sync_is_written_all_the_same() {
     append(&wal, vec![entry(101, b"last")]);
     assert_eq!(all_entries(&wal).len(), 101);
 }
+
+/// On a stage nobody may wait for a disk, whatever it lacks.
+#[test]
+fn on_a_stage_a_log_without_room_does_nothing_until_there_is() {
+    use crate::threads::steps::{Stage, Step};
+    let (stage, dir) = (Stage::default(), temporary());
+    let _on_it = stage.enter();
+    let options = Options {
+        space_retry: Duration::from_millis(5),
+        ..small()
+    };
+    let (wal, _) = open(dir.path(), options).unwrap();
+    let step = || {
+        let work = stage.work();
+        let writer = work.iter().find(|work| work.name() == "wal-writer");
+        writer.expect("it was started").step()
+    };
+    let fault = inject(dir.path(), Operation::Allocate, ENOSPC, 0);
+    let done = Arc::new(AtomicU64::new(0));
+    let mut full_at = None;
+    for index in 0..20 {
+        let count = done.clone();
+        let told = move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        };
+        wal.append(
+            vec![entry(index, &payload(index, 2_000))],
+            true,
+            Box::new(told),
+        );
+        if step() == Step::Nothing {
+            full_at.get_or_insert(index);
+        }
+    }
+    let full_at = full_at.expect("a segment has 16 KiB");
+    assert_eq!(done.load(Ordering::Relaxed), full_at);
+    drop(fault);
+    wait_until("it goes on", || {
+        step();
+        done.load(Ordering::Relaxed) == 20
+    });
+    assert_eq!(all_entries(&wal).len(), 20);
+}
