@@ -4,7 +4,6 @@ use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 
@@ -110,19 +109,9 @@ async fn create_member(scene: &Scene<'_>, seed: bool) -> Result<(), Error> {
             MemberOrigin::Join
         },
         peer_url: names.peer_url(&name),
+        volume_claim: None,
     };
-    let mut member = EngramMember::new(&name, spec);
-    member.metadata = ObjectMeta {
-        name: Some(name.clone()),
-        namespace: Some(names.namespace.clone()),
-        labels: Some(build::member_labels(&names.cluster, &name)),
-        finalizers: Some(vec![MEMBER_FINALIZER.into()]),
-        owner_references: scene
-            .cluster
-            .controller_owner_ref(&())
-            .map(|owner| vec![owner]),
-        ..ObjectMeta::default()
-    };
+    let member = build::member(scene.cluster, &name, spec);
     scene
         .members()
         .create(&PostParams::default(), &member)
@@ -155,15 +144,10 @@ async fn start_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
         initial_cluster: initial_cluster(scene, member, founds),
         founds,
         leaving: leaving(scene, name),
+        alone: alone(scene, name),
     };
     let restore = restore_of(scene, founds && !initialized).await?;
-    let recovery = scene
-        .cluster
-        .spec
-        .bootstrap
-        .as_ref()
-        .map(|bootstrap| &bootstrap.recovery);
-    let restore = recovery.zip(restore.as_ref());
+    let restore = scene.cluster.recovery().zip(restore.as_ref());
     let pod = build::member_pod(scene.cluster, member, &shape, scene.image, restore);
     created(scene.pods().create(&PostParams::default(), &pod).await)?;
     is_its_own(scene, member).await
@@ -181,6 +165,14 @@ async fn is_its_own(scene: &Scene<'_>, member: &EngramMember) -> Result<(), Erro
     }
     let message = format!("Pod {name} exists and is not this cluster's: delete or rename it");
     Err(Error::input(Reason::AlreadyExists, message))
+}
+
+/// For which restore it goes on alone, if it does.
+fn alone(scene: &Scene<'_>, name: &str) -> Option<String> {
+    let status = scene.cluster.status.as_ref()?;
+    let restoring = status.restoring.as_ref()?;
+    let survives = restoring.survivor.as_deref() == Some(name);
+    survives.then(|| restoring.restore_uid.clone())
 }
 
 /// The other members that are being taken out.
@@ -207,10 +199,10 @@ fn initial_cluster(scene: &Scene<'_>, member: &EngramMember, founds: bool) -> St
 }
 
 async fn restore_of(scene: &Scene<'_>, wanted: bool) -> Result<Option<build::StoreAccess>, Error> {
-    let Some(bootstrap) = scene.cluster.spec.bootstrap.as_ref().filter(|_| wanted) else {
+    let Some(recovery) = scene.cluster.recovery().filter(|_| wanted) else {
         return Ok(None);
     };
-    let name = &bootstrap.recovery.store_ref.name;
+    let name = &recovery.store_ref.name;
     let stores: Api<EngramBackupStore> =
         Api::namespaced(scene.context.client.clone(), &scene.names().namespace);
     let store = stores.get_opt(name).await?;
@@ -314,8 +306,8 @@ async fn delete_pod(scene: &Scene<'_>, name: &str, grace: Option<u32>) -> Result
 
 async fn delete_member(scene: &Scene<'_>, name: &str, cause: Cause) -> Result<(), Error> {
     let member = scene.member(name)?;
-    if cause == Cause::Corrupt {
-        // Somebody will want to know what went wrong in it.
+    if matches!(cause, Cause::Corrupt | Cause::LetGo) {
+        // Somebody will want to know what went wrong in it, or has not decided yet.
         let patch = json!({ "metadata": {
             "uid": member.uid(),
             "annotations": { KEEP_ANNOTATION: cause.as_str() },

@@ -269,3 +269,30 @@ fn every_store_that_the_operator_names_is_one_that_engramctl_opens() {
     };
     assert!(what.contains("the directory must be there"), "{what}");
 }
+
+#[test]
+fn a_volume_is_looked_at_and_a_survivor_is_told_that_it_is_alone() {
+    let claim = "data-demo-1-0a1b2c3d".to_owned();
+    let job = Job::Inspect { claim, node: None };
+    let Command::Inspect(inspect) = understood(job, &stores()[0]).0.command else {
+        panic!("it is another verb");
+    };
+    assert_eq!(inspect.data_dir.to_str(), Some("/var/lib/engram/data"));
+    let member: EngramMember = read(json!({
+        "apiVersion": "engram.dev/v1alpha1", "kind": "EngramMember",
+        "metadata": { "name": "demo-1", "namespace": "data", "uid": "u-2" },
+        "spec": { "clusterRef": { "name": "demo" }, "origin": "Join", "peerURL": "https://demo-1:2380" },
+    }));
+    let shape = MemberPod {
+        name: "demo-1".into(),
+        alone: Some("u-3".into()),
+        ..MemberPod::default()
+    };
+    let pod = build::member_pod(&cluster(), &member, &shape, "engram:1", None);
+    let pod = serde_json::to_value(pod).unwrap();
+    let Command::ForceNewCluster(force) = parse(&pod["spec"]["initContainers"][0]).command else {
+        panic!("it is another verb");
+    };
+    assert_eq!(force.once, "u-3");
+    assert_eq!(force.data_dir, inspect.data_dir);
+}

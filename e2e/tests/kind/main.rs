@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use runner::Stage::{Own, Shared};
 use runner::Story;
 
-const STORIES: [Story; 13] = [
+const STORIES: [Story; 15] = [
     Story {
         name: "ci::kubernetes_on_engram",
         stage: Own(ci::kubernetes_on_engram::tell),
@@ -43,6 +43,14 @@ const STORIES: [Story; 13] = [
     Story {
         name: "full::operator_killed",
         stage: Shared(full::operator_killed::tell),
+    },
+    Story {
+        name: "full::restore_in_place",
+        stage: Shared(full::restore_in_place::tell),
+    },
+    Story {
+        name: "full::recovered",
+        stage: Shared(full::recovered::tell),
     },
     Story {
         name: "full::prometheus",

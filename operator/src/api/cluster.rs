@@ -108,6 +108,19 @@ pub struct EngramClusterSpec {
     pub pod_disruption_budget: PodDisruptionBudgetSpec,
 }
 
+impl EngramCluster {
+    /// The backup that the first member begins with: of a restore in place, or else of `bootstrap`.
+    #[must_use]
+    pub fn recovery(&self) -> Option<&Recovery> {
+        let status = self.status.as_ref();
+        let restoring = status.and_then(|status| status.restoring.as_ref());
+        let bootstrap = self.spec.bootstrap.as_ref();
+        restoring
+            .and_then(|restoring| restoring.recovery.as_ref())
+            .or_else(|| bootstrap.and_then(|bootstrap| bootstrap.recovery.as_ref()))
+    }
+}
+
 fn replicas() -> i32 {
     3
 }
@@ -176,11 +189,48 @@ pub enum VolumeReclaim {
 }
 
 /// Where a new cluster's data comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.recovery) != has(self.adopt)").message("exactly one of recovery and adopt is needed"),
+)]
 pub struct Bootstrap {
     /// A backup.
-    pub recovery: Recovery,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Recovery>,
+    /// The volumes of a cluster whose objects are gone. An EngramRestore of kind AdoptVolumes finds out what
+    /// to write here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adopt: Option<Adopt>,
+}
+
+/// Members that go on with the volumes that they had.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Adopt {
+    /// The cluster's ID, in hexadecimal.
+    #[serde(rename = "clusterID")]
+    #[schemars(length(min = 1, max = 16), regex(pattern = "^[0-9a-f]+$"))]
+    pub cluster_id: String,
+    /// Those that have a volume.
+    #[schemars(length(min = 1, max = 16))]
+    pub members: Vec<AdoptedMember>,
+}
+
+/// A member and its volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AdoptedMember {
+    /// Its name, as it was.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Its ID, in hexadecimal.
+    #[serde(rename = "memberID")]
+    #[schemars(length(min = 1, max = 16), regex(pattern = "^[0-9a-f]+$"))]
+    pub member_id: String,
+    /// The claim of its volume.
+    #[schemars(length(min = 1, max = 253))]
+    pub volume_claim: String,
 }
 
 /// Which backup a new cluster begins with.

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::parts::HandedOn;
+use super::restoring::Restoring;
 
 /// A cluster as the operator finds it. Written only when something changed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -74,12 +75,15 @@ pub struct EngramClusterStatus {
     /// When a backup was last read back and found good.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_verified_at: Option<Time>,
-    /// What a cluster with `bootstrap.recovery` began with.
+    /// What a cluster that was restored began with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restored: Option<RestoredFrom>,
     /// The families of addresses that the cluster's Services have: members listen by them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ip_families: Vec<String>,
+    /// A restore in place that is under way, or not decided yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restoring: Option<Restoring>,
     /// Where clients reach the cluster.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<String>,

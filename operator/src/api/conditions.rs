@@ -176,6 +176,10 @@ words! {
         AuthDisabled,
         /// The target exists already.
         AlreadyExists,
+        /// Another restore of this cluster is not decided yet.
+        NotDecided,
+        /// All is as it was before.
+        Undone,
     }
 }
 

@@ -58,6 +58,10 @@ pub struct EngramMemberSpec {
     #[serde(rename = "peerURL")]
     #[schemars(length(min = 1, max = 512))]
     pub peer_url: String,
+    /// The claim of its volume, where that was there before the member was. Unset: one of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub volume_claim: Option<String>,
 }
 
 /// How a member comes into its cluster.

@@ -18,6 +18,7 @@ mod member;
 mod operation;
 mod parts;
 mod restore;
+mod restoring;
 mod schedule;
 mod store;
 #[cfg(test)]
@@ -30,8 +31,8 @@ pub use auth::{
 };
 pub use backup::{BackupPhase, DeletionPolicy, EngramBackup, EngramBackupSpec, EngramBackupStatus};
 pub use cluster::{
-    Bootstrap, EngramCluster, EngramClusterSpec, Healing, ImagePullPolicy, Maintenance, Recovery,
-    Rollback, Storage, Update, UpdateStrategy, VolumeReclaim,
+    Adopt, AdoptedMember, Bootstrap, EngramCluster, EngramClusterSpec, Healing, ImagePullPolicy,
+    Maintenance, Recovery, Rollback, Storage, Update, UpdateStrategy, VolumeReclaim,
 };
 pub use cluster_status::{
     CertificateStatus, EngramClusterStatus, LastBackup, LeaderStatus, QuorumStatus, RestoredFrom,
@@ -52,9 +53,10 @@ pub use parts::{
     PodTemplate, Scheduling, ServiceType,
 };
 pub use restore::{
-    EngramRestore, EngramRestoreSpec, EngramRestoreStatus, RestorePhase, RestoreSource,
-    RestoreTarget,
+    Decision, EngramRestore, EngramRestoreSpec, EngramRestoreStatus, RestoreKind, RestorePhase,
+    RestoreSource, RestoreTarget,
 };
+pub use restoring::{Aside, KeptVolume, Restoring, RestoringStage};
 pub use schedule::{
     ConcurrencyPolicy, EngramBackupSchedule, EngramBackupScheduleSpec, EngramBackupScheduleStatus,
 };

@@ -1,4 +1,4 @@
-//! A restore into a new cluster.
+//! A restore: of a backup into a new cluster, or into the one that is there.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::cluster::{EngramClusterSpec, latest, revision_bump};
 use super::parts::{LocalRef, yes};
+use super::restoring::KeptVolume;
 
-/// A restore of a backup into a new cluster.
+/// A restore of a backup.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "engram.dev",
@@ -20,9 +21,10 @@ use super::parts::{LocalRef, yes};
     namespaced,
     status = "EngramRestoreStatus",
     cel,
-    doc = "A restore of a backup into a new cluster, which it makes.",
+    doc = "A restore of a backup: into a new cluster, which it makes, or into the one that is there.",
     derive = "PartialEq",
     printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.target.name"),
+    printcolumn(name = "Kind", type_ = "string", json_path = ".spec.kind"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Backup", type_ = "string", json_path = ".status.backupID"),
     printcolumn(name = "Revision", type_ = "integer", json_path = ".status.revision"),
@@ -36,15 +38,35 @@ use super::parts::{LocalRef, yes};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.source == oldSelf.source && self.target == oldSelf.target && self.revisionBump == oldSelf.revisionBump && self.markCompacted == oldSelf.markCompacted")
-        .message("of a restore nothing but dryRun and confirm can be changed: make another one"),
+    validation = Rule::new("self.kind == oldSelf.kind && has(self.source) == has(oldSelf.source) && (!has(self.source) || self.source == oldSelf.source) && has(self.volumes) == has(oldSelf.volumes) && (!has(self.volumes) || self.volumes == oldSelf.volumes) && self.target == oldSelf.target && self.revisionBump == oldSelf.revisionBump && self.markCompacted == oldSelf.markCompacted")
+        .message("of a restore nothing but dryRun, confirm and decision can be changed: make another one"),
+    validation = Rule::new("has(self.source) == (self.kind in ['NewCluster', 'InPlace'])")
+        .message("source is the backup that kind NewCluster and InPlace restore; QuorumRecovery goes on with what is there"),
+    validation = Rule::new("has(self.target.spec) == (self.kind in ['NewCluster', 'AdoptVolumes'])")
+        .message("target.spec is what a new cluster is made with: it is needed with kind NewCluster and AdoptVolumes, and with no other"),
+    validation = Rule::new("!has(self.volumes) || self.kind == 'AdoptVolumes'")
+        .message("volumes are those that kind AdoptVolumes takes"),
+    validation = Rule::new("!has(self.decision) || self.kind in ['InPlace', 'QuorumRecovery']")
+        .message("decision is for what was put in another one's place: a new cluster is simply deleted"),
+    validation = Rule::new("!has(self.decision) || self.kind != 'QuorumRecovery' || self.decision != 'Undo'")
+        .message("a member that goes on alone cannot be made one of several again: with kind QuorumRecovery there is no Undo"),
+    validation = Rule::new("!has(oldSelf.decision) || (has(self.decision) && self.decision == oldSelf.decision)")
+        .message("what was decided is done: make another restore"),
     validation = Rule::new("self.markCompacted == (self.revisionBump > 0)")
         .message("revisionBump and markCompacted belong together: either revisionBump above 0 and markCompacted: true, or revisionBump: 0 and markCompacted: false"),
 )]
 pub struct EngramRestoreSpec {
-    /// The backup.
-    pub source: RestoreSource,
-    /// The cluster that is made. It must not exist.
+    /// Into what.
+    #[serde(default)]
+    pub kind: RestoreKind,
+    /// The backup, where one is restored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<RestoreSource>,
+    /// The claims of the volumes that are adopted. Unset: all that are labelled as the target's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub volumes: Option<Vec<String>>,
+    /// The cluster.
     pub target: RestoreTarget,
     /// How far the revision is moved on, so that no client meets a revision twice.
     #[serde(default = "revision_bump")]
@@ -56,10 +78,41 @@ pub struct EngramRestoreSpec {
     /// Whether nothing is done but to find out what would be: see `plan` and `loss` of the status.
     #[serde(default)]
     pub dry_run: bool,
-    /// The `planHash` of the status: what is done is this plan, or nothing. Needed after a dry run.
+    /// The `planHash` of the status: what is done is this plan, or nothing. Needed after a dry run, and for
+    /// every restore into a cluster that is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub confirm: Option<String>,
+    /// What becomes of the old volumes of a cluster that was restored in place. They are kept until this is
+    /// said; `Undo` can be said at any time before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+}
+
+/// Into what a backup is restored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RestoreKind {
+    /// A cluster that is made for it. None of its name may exist.
+    #[default]
+    NewCluster,
+    /// The cluster that is there: it keeps its name, Services and certificates. Its members are stopped, and
+    /// their volumes kept.
+    InPlace,
+    /// The cluster that has lost its quorum for good: the member whose log goes furthest goes on alone, with
+    /// all that it has, and others join it. No backup is needed.
+    QuorumRecovery,
+    /// A cluster that is made for it, and goes on with the volumes of one whose objects are gone: members have
+    /// their names and data again. No backup is needed.
+    AdoptVolumes,
+}
+
+/// What becomes of what was there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Decision {
+    /// The restored data stays: the old members and, by `storage.reclaimPolicy`, their volumes go.
+    Accept,
+    /// The old members start again on their volumes: the restored ones go.
+    Undo,
 }
 
 /// Which backup is restored: an EngramBackup, or one in a store.
@@ -91,11 +144,11 @@ pub struct RestoreSource {
     pub backup: String,
 }
 
-/// The cluster that a restore makes.
+/// The cluster that a restore makes, or restores.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.spec.bootstrap)").message("spec.bootstrap is what the restore itself fills in"),
+    validation = Rule::new("!has(self.spec) || !has(self.spec.bootstrap)").message("spec.bootstrap is what the restore itself fills in"),
 )]
 pub struct RestoreTarget {
     /// Its name.
@@ -104,8 +157,9 @@ pub struct RestoreTarget {
         regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub name: String,
-    /// Its specification, without `bootstrap`.
-    pub spec: EngramClusterSpec,
+    /// Of a new cluster: its specification, without `bootstrap`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spec: Option<EngramClusterSpec>,
 }
 
 /// How far a restore has come.
@@ -130,9 +184,18 @@ pub struct EngramRestoreStatus {
     /// What would be lost by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<String>,
+    /// The member that goes on, where a quorum was lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub survivor: Option<String>,
     /// The revision that the restored cluster began with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<i64>,
+    /// The volumes of the members that were set aside: kept until `decision`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<KeptVolume>,
+    /// What was decided, once that is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decided: Option<Decision>,
     /// When it was begun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
@@ -158,4 +221,6 @@ pub enum RestorePhase {
     Completed,
     /// The backup was not restored. The condition says why, and what to do.
     Failed,
+    /// All is as it was before.
+    Undone,
 }

@@ -216,6 +216,30 @@ fn a_restore_says_from_where_and_to_where() {
 }
 
 #[test]
+fn a_cluster_begins_with_a_backup_or_with_volumes() {
+    let bootstrap =
+        |bootstrap: Value| said(cluster("demo", &json!({ "bootstrap": bootstrap })).validate_cel());
+    let adopt = json!({ "clusterID": "c", "members": [
+        { "name": "demo-1", "memberID": "1", "volumeClaim": "v" },
+    ] });
+    assert_eq!(bootstrap(json!({ "adopt": adopt })), "");
+    let both = json!({ "adopt": adopt, "recovery": { "storeRef": { "name": "s" } } });
+    assert!(bootstrap(both).contains("exactly one of"));
+    let restore = |more: Value| {
+        let mut spec = json!({ "kind": "AdoptVolumes", "target": { "name": "demo", "spec": {} } });
+        let more = more.as_object().unwrap().clone();
+        spec.as_object_mut().unwrap().extend(more);
+        said(object::<EngramRestore>("EngramRestore", "r", &spec).validate_cel())
+    };
+    assert_eq!(restore(json!({ "volumes": ["v"] })), "");
+    assert!(restore(json!({ "decision": "Accept" })).contains("simply deleted"));
+    assert!(restore(json!({ "target": { "name": "demo" } })).contains("target.spec"));
+    let quorum =
+        json!({ "kind": "QuorumRecovery", "target": { "name": "demo" }, "volumes": ["v"] });
+    assert!(restore(quorum).contains("AdoptVolumes takes"));
+}
+
+#[test]
 fn a_schedule_has_five_fields() {
     let schedule = |text: &str| -> String {
         let spec = json!({
@@ -274,7 +298,50 @@ fn of_a_restore_the_dry_run_ends_with_a_confirmation_and_nothing_else_changes() 
     assert_eq!(said(confirmed.validate_cel_update(&dry)), "");
     let other = restore(2, json!({ "dryRun": true }));
     let text = said(other.validate_cel_update(&dry));
-    assert!(text.contains("nothing but dryRun and confirm"), "{text:?}");
+    assert!(
+        text.contains("nothing but dryRun, confirm and decision"),
+        "{text:?}"
+    );
+}
+
+#[test]
+fn a_restore_in_place_takes_the_cluster_as_it_is_and_is_decided_once() {
+    let restore = |more: Value| -> EngramRestore {
+        let mut spec = json!({
+            "source": { "backupRef": { "name": "b" } }, "target": { "name": "demo" }, "kind": "InPlace",
+        });
+        let more = more.as_object().unwrap().clone();
+        spec.as_object_mut().unwrap().extend(more);
+        object("EngramRestore", "r", &spec)
+    };
+    let one = restore(json!({}));
+    assert_eq!(said(one.validate_cel()), "");
+    let with_spec = restore(json!({ "target": { "name": "demo", "spec": {} } }));
+    assert!(said(with_spec.validate_cel()).contains("target.spec is what a new cluster"));
+    let without = restore(json!({ "kind": "NewCluster" }));
+    assert!(said(without.validate_cel()).contains("target.spec is what a new cluster"));
+    let undo = restore(json!({ "decision": "Undo" }));
+    assert_eq!(said(undo.validate_cel_update(&one)), "");
+    let accept = restore(json!({ "decision": "Accept" }));
+    for after in [&accept, &one] {
+        let text = said(after.validate_cel_update(&undo));
+        assert!(text.contains("make another restore"), "{text:?}");
+    }
+    let recovery = |more: Value| {
+        let mut spec = json!({ "kind": "QuorumRecovery", "target": { "name": "demo" } });
+        let more = more.as_object().unwrap().clone();
+        spec.as_object_mut().unwrap().extend(more);
+        said(object::<EngramRestore>("EngramRestore", "r", &spec).validate_cel())
+    };
+    assert_eq!(recovery(json!({ "decision": "Accept" })), "");
+    assert!(recovery(json!({ "decision": "Undo" })).contains("there is no Undo"));
+    let source = json!({ "source": { "backupRef": { "name": "b" } } });
+    assert!(recovery(source).contains("goes on with what is there"));
+    let kind = restore(json!({ "kind": "NewCluster", "target": { "name": "demo", "spec": {} } }));
+    let text = said(kind.validate_cel_update(&one));
+    assert!(text.contains("nothing but"), "{text:?}");
+    let new = json!({ "kind": "NewCluster", "target": { "name": "demo", "spec": {} }, "decision": "Undo" });
+    assert!(said(restore(new).validate_cel()).contains("simply deleted"));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 use crate::api::Retention;
 
+use super::pod::DATA_DIRECTORY;
+
 /// One thing that engramctl does in a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Job {
@@ -29,6 +31,13 @@ pub enum Job {
     },
     /// Deletes what retention does not keep.
     Prune(Prune),
+    /// Says what a member's volume holds, which is mounted read-only. It needs no store.
+    Inspect {
+        /// The claim.
+        claim: String,
+        /// The node that has it mounted, if any: elsewhere it might not be to be had.
+        node: Option<String>,
+    },
 }
 
 /// What is backed up, by whom, and under what name.
@@ -88,6 +97,9 @@ impl Job {
             }
             Self::Delete { id } => words("delete", vec![format!("--backup={id}")]),
             Self::Prune(prune) => words("prune", pruned(prune)),
+            Self::Inspect { .. } => {
+                vec!["inspect".into(), format!("--data-dir={DATA_DIRECTORY}")]
+            }
         }
     }
 

@@ -1,8 +1,10 @@
 //! Kubernetes' objects for a cluster, built and compared, never sent: no client, no clock.
 
+mod alone;
 mod fill;
 mod flags;
 mod job;
+mod member;
 mod names;
 mod pod;
 mod policy;
@@ -14,9 +16,11 @@ mod tests;
 mod tool;
 mod volume;
 
+pub use alone::{ALONE_ANNOTATION, ALONE_CONTAINER};
 pub use fill::{FILL_ANNOTATION, RESTORE_CONTAINER, fill_hash};
 pub(crate) use flags::TLS_DIRECTORY;
 pub use job::{Create, Job, Prune};
+pub use member::member;
 pub use names::{
     CLIENT_PORT, KEEP_ANNOTATION, METRICS_PORT, Names, PEER_PORT, cluster_labels, member_labels,
     member_selector,

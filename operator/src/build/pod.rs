@@ -9,6 +9,7 @@ use crate::api::{
     AntiAffinity, EngramCluster, EngramMember, ImagePullPolicy, RESTART_ANNOTATION, Recovery,
 };
 
+use super::alone;
 use super::fill;
 use super::flags::{self, CLIENT_TLS, PEER_TLS};
 use super::names::{
@@ -40,6 +41,8 @@ pub struct MemberPod {
     pub founds: bool,
     /// Members that are being taken out: it need not keep away from them.
     pub leaving: Vec<String>,
+    /// For which restore it goes on alone, if it does: its UID.
+    pub alone: Option<String>,
 }
 
 /// The pod of a member. `restore` is the backup that its volume is filled from before it starts.
@@ -73,6 +76,10 @@ pub fn member_pod(
         for volume in &access.volumes {
             push(&mut spec["volumes"], volume.clone());
         }
+    }
+    if let Some(once) = &member.alone {
+        spec["initContainers"] = json!([alone::container(cluster, image, once)]);
+        annotations.insert(alone::ALONE_ANNOTATION.into(), once.clone());
     }
     shaped(json!({
         "apiVersion": "v1",

@@ -24,6 +24,7 @@ fn member() -> EngramMember {
         },
         origin: MemberOrigin::Seed,
         peer_url: "https://demo-1.demo-peers.data.svc:2380".into(),
+        volume_claim: None,
     };
     let mut member = EngramMember::new("demo-1", spec);
     member.metadata = ObjectMeta {

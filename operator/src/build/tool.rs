@@ -8,7 +8,7 @@ use crate::api::{EngramCluster, StorePods};
 
 use super::job::{Job, PROGRAM, RESULT};
 use super::names::{Names, cluster_labels, member_selector};
-use super::pod::{container_security, pod_security, pull_policy, without_nulls};
+use super::pod::{VOLUME, container_security, pod_security, pull_policy, without_nulls};
 use super::quantity;
 use super::shaped;
 use super::store::StoreAccess;
@@ -54,11 +54,20 @@ pub struct Tool<'a> {
 pub fn tool_pod(tool: &Tool<'_>) -> Pod {
     let mut command = vec![PROGRAM.to_owned()];
     command.extend(tool.job.words(SCRATCH));
-    command.push(format!("--store={}", tool.access.url));
-    command.push(format!("--cluster={}", tool.cluster_name));
     command.push(RESULT.to_owned());
     let mut mounts = tool.access.mounts.clone();
     let mut volumes = tool.access.volumes.clone();
+    match &tool.job {
+        Job::Inspect { claim, .. } => {
+            mounts.push(json!({ "name": "data", "mountPath": VOLUME, "readOnly": true }));
+            let claim = json!({ "claimName": claim });
+            volumes.push(json!({ "name": "data", "persistentVolumeClaim": claim }));
+        }
+        _ => {
+            command.push(format!("--store={}", tool.access.url));
+            command.push(format!("--cluster={}", tool.cluster_name));
+        }
+    }
     mounts.push(json!({ "name": "scratch", "mountPath": SCRATCH }));
     volumes.push(scratch(tool));
     let secret = tool
@@ -96,7 +105,10 @@ pub fn tool_pod(tool: &Tool<'_>) -> Pod {
         // A store's volume may be on the members' own nodes.
         "tolerations": spec.map(|spec| &spec.scheduling.tolerations),
         "priorityClassName": spec.map(|spec| &spec.scheduling.priority_class_name),
-        "affinity": away_from_members(tool.cluster_name),
+        "affinity": match &tool.job {
+            Job::Inspect { node, .. } => node.as_deref().map_or(Value::Null, on_node),
+            _ => away_from_members(tool.cluster_name),
+        },
         "containers": [container],
         "volumes": volumes,
     });
@@ -179,6 +191,15 @@ fn resources(tool: &Tool<'_>) -> Value {
 
 fn is_above(left: &str, right: &str) -> bool {
     quantity::bytes(left) > quantity::bytes(right)
+}
+
+/// Where a volume is mounted already.
+fn on_node(node: &str) -> Value {
+    let field = json!({ "key": "metadata.name", "operator": "In", "values": [node] });
+    let terms = json!([{ "matchFields": [field] }]);
+    json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": terms,
+    } } })
 }
 
 /// Where there is a choice: what a backup takes of a node is not a member's.

@@ -11,9 +11,12 @@ use super::names::{KEEP_ANNOTATION, member_labels};
 use super::shaped;
 
 /// The claim of a member: named after its object's UID as well, so that no member ever meets a
-/// volume that another one of its name left.
+/// volume that another one of its name left, unless it was made to go on with it.
 #[must_use]
 pub fn claim_name(member: &EngramMember) -> String {
+    if let Some(adopted) = &member.spec.volume_claim {
+        return adopted.clone();
+    }
     let uid = member.metadata.uid.as_deref().unwrap_or_default();
     let tail: String = uid
         .chars()

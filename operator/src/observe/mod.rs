@@ -1,6 +1,7 @@
 //! What is: objects straight from the API server (no cache, so nothing is old), and the members'
 //! own account, read linearizably. Everything of one pass, or an error.
 
+mod aside;
 mod asked;
 mod pod_state;
 
@@ -30,7 +31,7 @@ pub struct Sight {
     began: Instant,
     /// For the planner.
     pub observed: Observed,
-    /// Members' objects, by number.
+    /// Members' objects, by number; those that a restore has set aside as well.
     pub members: Vec<EngramMember>,
     /// Their pods, by name.
     pub pods: BTreeMap<String, Pod>,
@@ -121,14 +122,15 @@ pub async fn observe(
         let claim = build::claim_name(member);
         find(client, &names.namespace, &claim, &mut claims).await?;
     }
-    let asked = asked::ask(&names, &members, &pods, tls, known_id(cluster)).await;
+    let (aside, in_force) = aside::split(cluster, &names, &members);
+    let asked = asked::ask(&names, &in_force, &pods, tls, known_id(cluster)).await;
     let now = k8s_openapi::jiff::Timestamp::now().as_second();
     let roster = asked
         .listed
         .as_ref()
         .map(|listed| roster(&names, listed, asked.leader));
     let mut views = Vec::new();
-    for member in &members {
+    for member in &in_force {
         let pod = own_pod(member, &pods);
         let claim = claims.get(&build::claim_name(member));
         let node = node(context, member, pod, now).await?;
@@ -162,6 +164,8 @@ pub async fn observe(
         learners_out: stuck.map(|time| time.0.as_second()).collect(),
         lacking: false,
         foreign: asked.foreign.clone(),
+        aside: aside::views(cluster, &aside, &in_force, &pods),
+        aside_goes: aside::cause(cluster),
     };
     Ok(Sight {
         began,

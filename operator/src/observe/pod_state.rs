@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
-use crate::build::RESTORE_CONTAINER;
+use crate::build::{ALONE_CONTAINER, RESTORE_CONTAINER};
 use crate::plan::{Lack, PodState};
 
 /// Reasons for which a container waits in vain, and whether a new member would as well.
@@ -41,7 +41,7 @@ fn lacks_what_a_new_one_would(words: &str) -> bool {
 /// The member's container.
 const OWN: &str = "engram";
 /// Containers that the operator makes, those of its tools among them.
-const OPERATORS: [&str; 3] = [OWN, RESTORE_CONTAINER, "engramctl"];
+const OPERATORS: [&str; 4] = [OWN, RESTORE_CONTAINER, ALONE_CONTAINER, "engramctl"];
 
 /// Its containers, the one that prepares the volume included. What a person has put beside them says nothing
 /// of the member.

@@ -10,6 +10,7 @@
 //! Order: heal, finish a change of membership, roll, scale, volumes. A member that is replaced is
 //! taken out first where it is lost, and last where it still works.
 
+mod aside;
 mod heal;
 mod join;
 mod lost;
@@ -23,7 +24,7 @@ mod view;
 
 use crate::api::Reason;
 use mutant::{Mutant, planted};
-pub use view::{Entry, Lack, Member, Node, Observed, Pod, PodState, Roster, Volume, Wanted};
+pub use view::{Aside, Entry, Lack, Member, Node, Observed, Pod, PodState, Roster, Volume, Wanted};
 
 /// One step. Names are those of members' objects; ids are those of the cluster's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,6 +136,10 @@ pub enum Cause {
     RemovedElsewhere,
     /// The whole cluster is being deleted.
     Teardown,
+    /// A restore set it aside, and it was decided that it goes.
+    Discarded,
+    /// A restore set it aside and is gone: its volume is kept.
+    LetGo,
 }
 
 impl Cause {
@@ -148,7 +153,11 @@ impl Cause {
             | Self::Stuck
             | Self::NeverCaughtUp
             | Self::Corrupt => true,
-            Self::ScaleDown | Self::RemovedElsewhere | Self::Teardown => false,
+            Self::ScaleDown
+            | Self::RemovedElsewhere
+            | Self::Teardown
+            | Self::Discarded
+            | Self::LetGo => false,
         }
     }
 
@@ -171,6 +180,8 @@ impl Cause {
             Self::Corrupt => "Corrupt",
             Self::RemovedElsewhere => "RemovedElsewhere",
             Self::Teardown => "Teardown",
+            Self::Discarded => "Discarded",
+            Self::LetGo => "LetGo",
         }
     }
 }
@@ -196,7 +207,8 @@ impl Note {
 /// What to do next, and why nothing more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// The steps, in order. At most one of them is disruptive, unless the cluster is to rest or go.
+    /// The steps, in order. At most one of them is disruptive, unless the cluster is to rest or go, or
+    /// members do not run that a restore has set aside.
     pub actions: Vec<Action>,
     /// What is under way.
     pub progress: Option<Note>,
@@ -241,6 +253,15 @@ pub fn plan(observed: &Observed, wanted: &Wanted) -> Plan {
     if wanted.paused && !planted(Mutant::PauseIgnored) {
         return plan;
     }
+    if let Some(plan) = aside::stop(observed) {
+        return plan;
+    }
+    aside::put_away(observed, in_force(observed, wanted))
+}
+
+/// Of the members that are in force.
+fn in_force(observed: &Observed, wanted: &Wanted) -> Plan {
+    let plan = Plan::default();
     if wanted.replicas == 0 {
         return scale::rest(observed);
     }

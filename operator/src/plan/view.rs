@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Cause;
+
 /// What was observed, all of it in one pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -27,6 +29,23 @@ pub struct Observed {
     /// Members whose address answers for another cluster, or, before this one's ID is known, all that
     /// answer where they disagree. Nothing that they said is in here.
     pub foreign: Vec<String>,
+    /// Members that a restore has set aside. They are none of `members`.
+    pub aside: Vec<Aside>,
+    /// Whether those go, and why.
+    pub aside_goes: Option<Cause>,
+}
+
+/// A member that a restore has set aside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Aside {
+    /// The object's name.
+    pub name: String,
+    /// Whether it has a pod.
+    pub has_pod: bool,
+    /// Whether that is ending.
+    pub ending: bool,
+    /// Whether its object is being deleted.
+    pub deleting: bool,
 }
 
 impl Observed {

@@ -1,6 +1,8 @@
 //! A cluster: look, decide, do, say.
 
+mod adopt;
 mod fill;
+mod restoring;
 mod rollback;
 mod steps;
 mod upgrade;
@@ -8,6 +10,7 @@ mod upgrade;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::Action as Next;
 use kube::{Api, Resource as _, ResourceExt as _};
 
@@ -135,6 +138,7 @@ async fn pass(
     // Each of these changes the object that was read: the next pass reads it again.
     if take(context, cluster, version, status).await?
         || (!deleting && set_finalizer(context, cluster, CLUSTER_FINALIZER, true).await?)
+        || (!deleting && adopt::ensure(context, cluster, version, status).await?)
     {
         return Ok(Pass {
             busy: true,
@@ -163,8 +167,10 @@ async fn pass(
     sight.observed.lacking = certificates.failure.is_some();
     let told = member_status::write(context, &sight).await;
     // Kept, whatever becomes of that pod.
-    if cluster.spec.bootstrap.is_some() && status.restored.is_none() {
-        status.restored = sight.pods.values().find_map(restore::restored);
+    if cluster.recovery().is_some() && status.restored.is_none() {
+        let in_force = |pod: &&Pod| sight.observed.member(&pod.name_any()).is_some();
+        let mut pods = sight.pods.values().filter(in_force);
+        status.restored = pods.find_map(restore::restored);
     }
     tell_of_foreign(context, cluster, &sight).await;
     latch(context, cluster, version, &sight, status).await?;
@@ -199,6 +205,7 @@ async fn pass(
     if let (Some(why), Some(progress)) = (done.waits, planned.progress.as_mut()) {
         progress.message = why;
     }
+    restoring::settle(context, cluster, &sight, status).await?;
     let may_begin = planned.leaves_members() && !cluster.spec.paused && !deleting;
     let space = maintenance::clear_no_space(context, cluster, &sight, may_begin);
     let over = deleting && sight.members.is_empty();

@@ -1,5 +1,8 @@
 //! Whole passes against an API server that is played.
 
+mod adopt;
+mod in_place;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -35,6 +38,11 @@ impl Lab {
                 },
             }),
         );
+        Self::on(server)
+    }
+
+    /// An operator that knows nothing yet.
+    fn on(server: Played) -> Self {
         let context = Arc::new(server.context());
         Self { server, context }
     }

@@ -1,6 +1,11 @@
-//! A restore: it makes a cluster whose first member begins with a backup, and watches it come up.
+//! A restore: it makes a cluster whose first member begins with a backup, or has one begin again so, and
+//! watches it come up.
 
+mod adopt;
+mod in_place;
+mod look;
 mod plan;
+mod quorum;
 mod source;
 mod state;
 
@@ -16,10 +21,11 @@ use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{
     Bootstrap, EngramCluster, EngramRestore, EngramRestoreStatus, LocalRef, Reason, Recovery,
-    RestorePhase,
+    RestoreKind, RestorePhase,
 };
 
 use super::{Context, Course, Error, now, set_course, write_status};
+use adopt::Adoption;
 use plan::Planning;
 use source::Source;
 use state::State;
@@ -30,10 +36,15 @@ pub(super) use state::{refusal, restored};
 const ANNOTATION: &str = "engram.dev/restore";
 const LABEL: &str = "engram.dev/restored-by";
 const SOON: Duration = Duration::from_secs(5);
+/// The next look at what waits to be decided: a change of the cluster or the decision comes at once.
+const LATER: Duration = Duration::from_secs(60);
 
-/// The restore that made a cluster.
+/// The restore that made a cluster, or restores it.
 pub(super) fn restore_of(cluster: &EngramCluster) -> Option<ObjectRef<EngramRestore>> {
-    let name = cluster.labels().get(LABEL)?;
+    let status = cluster.status.as_ref();
+    let restoring = status.and_then(|status| status.restoring.as_ref());
+    let restoring = restoring.map(|restoring| &restoring.restore);
+    let name = restoring.or_else(|| cluster.labels().get(LABEL))?;
     Some(ObjectRef::new(name).within(&cluster.namespace()?))
 }
 
@@ -50,12 +61,21 @@ pub(super) async fn reconcile(
     let before = restore.status.clone().unwrap_or_default();
     let same = before.observed_generation == restore.metadata.generation;
     let waits = same && waits_for_its_user(&before);
-    if is_over(&before) || waits || restore.meta().deletion_timestamp.is_some() {
+    let over = is_over(&before) && !in_place::is_open(&restore, &before);
+    if over || waits || restore.meta().deletion_timestamp.is_some() {
         return Ok(Next::await_change());
     }
     let mut status = before.clone();
     status.observed_generation = restore.metadata.generation;
-    let state = match advance(&context, &restore, &mut status).await {
+    let advanced = match restore.spec.kind {
+        RestoreKind::NewCluster | RestoreKind::AdoptVolumes => {
+            Box::pin(advance(&context, &restore, &mut status)).await
+        }
+        RestoreKind::InPlace | RestoreKind::QuorumRecovery => {
+            in_place::advance(&context, &restore, &mut status).await
+        }
+    };
+    let state = match advanced {
         Err(Error::Input { reason, message }) => State::Failed(reason, message),
         other => other?,
     };
@@ -64,16 +84,19 @@ pub(super) async fn reconcile(
         write_status(&context, &restore, &status).await?;
         told(&context, &restore, &before, &status).await;
     }
-    Ok(match is_over(&status) {
-        true => Next::await_change(),
-        false => Next::requeue(SOON),
-    })
+    Ok(
+        match (is_over(&status), in_place::is_open(&restore, &status)) {
+            (true, false) => Next::await_change(),
+            (true, true) => Next::requeue(LATER),
+            (false, _) => Next::requeue(SOON),
+        },
+    )
 }
 
 fn is_over(status: &EngramRestoreStatus) -> bool {
     matches!(
         status.phase,
-        Some(RestorePhase::Completed | RestorePhase::Failed)
+        Some(RestorePhase::Completed | RestorePhase::Failed | RestorePhase::Undone)
     )
 }
 
@@ -91,14 +114,16 @@ fn say(restore: &EngramRestore, status: &mut EngramRestoreStatus, state: State) 
         State::Running(reason, message) => (RestorePhase::Running, reason, message),
         State::Completed(message) => (RestorePhase::Completed, Reason::Succeeded, message),
         State::Failed(reason, message) => (RestorePhase::Failed, reason, message),
+        State::Undone(message) => (RestorePhase::Undone, Reason::Undone, message),
     };
+    let same = status.phase == Some(phase);
     status.phase = Some(phase);
-    if is_over(status) {
+    if is_over(status) && !(same && status.completed_at.is_some()) {
         status.completed_at = Some(Time(now()));
     }
     let course = match phase {
         RestorePhase::Completed => Course::Good,
-        RestorePhase::Failed => Course::Bad,
+        RestorePhase::Failed | RestorePhase::Undone => Course::Bad,
         RestorePhase::Pending | RestorePhase::Planned | RestorePhase::Running => Course::Open,
     };
     let generation = restore.metadata.generation;
@@ -111,14 +136,21 @@ async fn told(
     before: &EngramRestoreStatus,
     after: &EngramRestoreStatus,
 ) {
-    if before.phase == after.phase {
+    let said = |status: &EngramRestoreStatus| {
+        let one = status.conditions.first();
+        one.map(|one| (one.reason.clone(), one.message.clone()))
+    };
+    // Each thing that a restore waits for is a line of its story.
+    let (old, new) = (said(before), said(after));
+    if before.phase == after.phase && (is_over(after) || old == new) {
         return;
     }
-    let note = after.conditions.first();
-    let note = note.map_or("", |one| one.message.as_str());
+    let note = new.map(|(_, message)| message).unwrap_or_default();
+    let note = note.as_str();
     let (warning, reason) = match after.phase {
         Some(RestorePhase::Failed) => (true, "RestoreFailed"),
         Some(RestorePhase::Completed) => (false, "RestoreCompleted"),
+        Some(RestorePhase::Undone) => (false, "RestoreUndone"),
         _ => (false, "RestoreProgress"),
     };
     context.event(restore, warning, reason, note).await;
@@ -146,7 +178,8 @@ async fn advance(
                 status.backup_id = Some(from.backup_id.clone());
                 status.revision = from.revision;
             }
-            Ok(state::of(target, &found))
+            let advice = format!("delete EngramCluster {target}, and restore another backup");
+            Ok(state::of(&advice, &found))
         }
         // The lost one, whose name is to be used again, may still be on its way out.
         Some(cluster) if cluster.meta().deletion_timestamp.is_some() => {
@@ -173,13 +206,22 @@ async fn begin(
     restore: &EngramRestore,
     status: &mut EngramRestoreStatus,
 ) -> Result<State, Error> {
-    let source = match confirmed(context, restore, status).await? {
-        Planning::Not(state) => return Ok(state),
-        Planning::Made(recovery) => recovery,
+    let bootstrap = match restore.spec.kind {
+        RestoreKind::AdoptVolumes => match adopt::prepare(context, restore, status, "").await? {
+            Adoption::Not(state) => return Ok(state),
+            Adoption::Made(bootstrap) => bootstrap,
+        },
+        _ => match confirmed(context, restore, status, &wished(restore)).await? {
+            Planning::Not(state) => return Ok(state),
+            Planning::Made(recovery) => Bootstrap {
+                recovery: Some(recovery),
+                ..Bootstrap::default()
+            },
+        },
     };
-    let backup = source.backup.clone();
+    let backup = bootstrap.recovery.as_ref().map(|one| one.backup.clone());
     match clusters
-        .create(&PostParams::default(), &target(restore, source))
+        .create(&PostParams::default(), &target(restore, bootstrap))
         .await
     {
         Ok(_) => {}
@@ -191,7 +233,7 @@ async fn begin(
         Err(error) => return Err(error.into()),
     }
     status.started_at = Some(Time(now()));
-    status.backup_id = Some(backup);
+    status.backup_id = backup;
     let message = "the cluster is being made".to_owned();
     Ok(State::Running(Reason::Restoring, message))
 }
@@ -203,10 +245,6 @@ async fn dry_run(
     status: &mut EngramRestoreStatus,
     target_exists: bool,
 ) -> Result<State, Error> {
-    if let Planning::Not(state) = plan::make(context, restore, status).await? {
-        return Ok(state);
-    }
-    let hash = status.plan_hash.as_deref().unwrap_or_default();
     let obstacle = match target_exists {
         true => format!(
             "; EngramCluster {} exists, and has to be deleted before",
@@ -214,9 +252,26 @@ async fn dry_run(
         ),
         false => String::new(),
     };
-    Ok(State::Planned(format!(
+    if restore.spec.kind == RestoreKind::AdoptVolumes {
+        return Ok(
+            match adopt::prepare(context, restore, status, &obstacle).await? {
+                Adoption::Not(state) => state,
+                Adoption::Made(_) => planned(status, &obstacle),
+            },
+        );
+    }
+    match plan::make(context, restore, status, &wished(restore)).await? {
+        Planning::Not(state) => Ok(state),
+        Planning::Made(_) => Ok(planned(status, &obstacle)),
+    }
+}
+
+/// What a dry run ends with.
+fn planned(status: &EngramRestoreStatus, obstacle: &str) -> State {
+    let hash = status.plan_hash.as_deref().unwrap_or_default();
+    State::Planned(format!(
         "nothing was changed: status.plan says what would be done, status.loss what would be lost; to do it, set dryRun: false and confirm: {hash}{obstacle}"
-    )))
+    ))
 }
 
 /// What is to be done: at once, or where it was planned before, or a plan was confirmed, if that is
@@ -225,9 +280,11 @@ async fn confirmed(
     context: &Context,
     restore: &EngramRestore,
     status: &mut EngramRestoreStatus,
+    target: &EngramCluster,
 ) -> Result<Planning, Error> {
     let confirm = restore.spec.confirm.as_ref();
-    if confirm.is_none() && status.plan_hash.is_none() {
+    let unasked = restore.spec.kind == RestoreKind::NewCluster;
+    if unasked && confirm.is_none() && status.plan_hash.is_none() {
         return Ok(match source::find(context, restore).await? {
             Source::Waits(reason, message) => Planning::Not(State::Pending(reason, message)),
             Source::Known(recovery) => Planning::Made(recovery),
@@ -240,27 +297,36 @@ async fn confirmed(
             message,
         )));
     }
-    let planning = plan::make(context, restore, status).await?;
+    let planning = plan::make(context, restore, status, target).await?;
     if matches!(planning, Planning::Made(_)) && confirm != status.plan_hash.as_ref() {
-        let hash = status.plan_hash.as_deref().unwrap_or_default();
-        let message = format!(
-            "what was confirmed is another plan: read status.plan as it is now, and set confirm: {hash}"
-        );
-        return Ok(Planning::Not(State::Pending(
-            Reason::WaitingForConfirmation,
-            message,
-        )));
+        return Ok(Planning::Not(unconfirmed(restore, status)));
     }
     Ok(planning)
 }
 
+/// What is planned was not confirmed, or something else was.
+fn unconfirmed(restore: &EngramRestore, status: &EngramRestoreStatus) -> State {
+    let hash = status.plan_hash.as_deref().unwrap_or_default();
+    let what = match restore.spec.confirm {
+        Some(_) => "what was confirmed is another plan: read status.plan as it is now, and",
+        None => "nothing was changed: read status.plan and status.loss, and to have that done",
+    };
+    let message = format!("{what} set confirm: {hash}");
+    State::Pending(Reason::WaitingForConfirmation, message)
+}
+
+/// The cluster as it is wished for, without its data.
+fn wished(restore: &EngramRestore) -> EngramCluster {
+    let target = &restore.spec.target;
+    EngramCluster::new(&target.name, target.spec.clone().unwrap_or_default())
+}
+
 /// The cluster that is made. It is not owned: a cluster outlives the restore that made it.
-fn target(restore: &EngramRestore, recovery: Recovery) -> EngramCluster {
-    let mut spec = restore.spec.target.spec.clone();
-    spec.bootstrap = Some(Bootstrap { recovery });
+fn target(restore: &EngramRestore, bootstrap: Bootstrap) -> EngramCluster {
+    let mut object = wished(restore);
+    object.spec.bootstrap = Some(bootstrap);
     let name = &restore.spec.target.name;
     let uid = restore.metadata.uid.clone().unwrap_or_default();
-    let mut object = EngramCluster::new(name, spec);
     object.metadata = ObjectMeta {
         name: Some(name.clone()),
         namespace: restore.namespace(),
@@ -276,7 +342,11 @@ fn recovery(restore: &EngramRestore, store: String, cluster: String, backup: Str
     Recovery {
         store_ref: LocalRef { name: store },
         cluster: Some(cluster),
-        cluster_id: restore.spec.source.cluster_id.clone(),
+        cluster_id: restore
+            .spec
+            .source
+            .as_ref()
+            .and_then(|source| source.cluster_id.clone()),
         backup,
         revision_bump: restore.spec.revision_bump,
         mark_compacted: restore.spec.mark_compacted,

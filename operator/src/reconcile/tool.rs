@@ -14,7 +14,7 @@ use crate::build::{AUTHORITIES_KEY, Names, StoreAccess, Tool, tool_pod};
 use super::{Context, Error, is_gone, now};
 
 pub(super) use retry::wait;
-pub(super) use verdict::{classify, essence, with_advice};
+pub(super) use verdict::{classify, essence, is_full, with_advice};
 
 /// How a run stands.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,14 +1,14 @@
 //! What `make e2e` runs.
 
 pub mod alert;
-mod backups;
+pub mod backups;
 mod bad_inputs;
 pub mod content;
 mod healing;
 pub mod kubernetes_on_engram;
 mod operations;
 mod quick_start;
-mod restore;
+pub mod restore;
 pub mod scale;
 mod smoke;
 mod writer;

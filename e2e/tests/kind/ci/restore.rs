@@ -15,14 +15,14 @@ use crate::steps::step;
 const BUMP: i64 = 1_000_000_000;
 
 /// What a cluster held when a backup of it was made.
-struct Held {
+pub struct Held {
     revision: i64,
     keys: Vec<KeyValue>,
 }
 
 impl Held {
     /// Reads it from the cluster that was backed up.
-    fn at(demo: &Declared, backup: &Value) -> Held {
+    pub fn at(demo: &Declared, backup: &Value) -> Held {
         let revision = backup["status"]["revision"].as_i64();
         let revision = revision.expect("a backup says its revision");
         let (keys, _) = content::everything(demo, revision).expect("the revision is there");
@@ -31,7 +31,7 @@ impl Held {
 
     /// A restored cluster has every key with value, lease, version, create and mod revision, at a
     /// revision that nobody has seen, and its members agree. Older revisions are compacted.
-    fn must_be_in(&self, demo: &Declared) {
+    pub fn must_be_in(&self, demo: &Declared) {
         let (keys, now) = content::everything(demo, 0).expect("a read");
         let revision = self.revision;
         assert_eq!(keys.len(), self.keys.len());

@@ -7,6 +7,8 @@ pub mod hibernation;
 pub mod no_space;
 pub mod operator_killed;
 pub mod prometheus;
+pub mod recovered;
+pub mod restore_in_place;
 pub mod rolling_config_change;
 pub mod storage_grows;
 pub mod worker_node_stopped;

@@ -43,14 +43,15 @@ pub fn tell(lab: &Lab) {
 }
 
 /// Kills every operator, again and again.
-struct Killer {
+pub struct Killer {
     stop: Arc<AtomicBool>,
     kills: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
 }
 
 impl Killer {
-    fn start(kind: &Arc<Kind>) -> Killer {
+    /// Begins.
+    pub fn start(kind: &Arc<Kind>) -> Killer {
         let mut random = Random::new(Random::seed_from("ENGRAM_E2E_SEED"));
         let (stop, kills) = (
             Arc::new(AtomicBool::new(false)),
@@ -80,7 +81,8 @@ impl Killer {
         }
     }
 
-    fn stop(self) -> usize {
+    /// Ends; how often it killed.
+    pub fn stop(self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("operators can be killed");
         self.kills.load(Ordering::Relaxed)

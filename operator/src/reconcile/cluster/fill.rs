@@ -19,12 +19,12 @@ pub(super) async fn fill(
 ) -> Result<Option<String>, Error> {
     let status = cluster.status.as_ref();
     let founded = status.is_some_and(|status| status.cluster_id.is_some());
-    let Some(bootstrap) = cluster.spec.bootstrap.as_ref().filter(|_| !founded) else {
+    let Some(recovery) = cluster.recovery().filter(|_| !founded) else {
         return Ok(None);
     };
     let namespace = cluster.namespace().unwrap_or_default();
     let stores: Api<EngramBackupStore> = Api::namespaced(context.client.clone(), &namespace);
-    let store = stores.get_opt(&bootstrap.recovery.store_ref.name).await?;
-    let hash = |store| build::fill_hash(&bootstrap.recovery, &build::access(&store));
+    let store = stores.get_opt(&recovery.store_ref.name).await?;
+    let hash = |store| build::fill_hash(recovery, &build::access(&store));
     Ok(store.map(hash))
 }

@@ -201,11 +201,13 @@ fn told(action: &Action) -> (&'static str, String) {
         Action::DeleteMember { member, cause } => {
             let reason = match cause {
                 Cause::ScaleDown | Cause::RemovedElsewhere => "RemovingMember",
+                Cause::Discarded | Cause::LetGo => "PuttingAside",
                 Cause::Teardown => "DeletingMember",
                 _ => "ReplacingMember",
             };
             let kept = match cause {
                 Cause::Corrupt => "; its volume is kept for inquiry",
+                Cause::LetGo => "; its volume is kept",
                 _ => "",
             };
             (reason, format!("{member} goes ({}){kept}", cause.as_str()))

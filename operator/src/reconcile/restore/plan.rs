@@ -4,7 +4,9 @@ use kube::api::Api;
 use kube::{Resource as _, ResourceExt as _};
 use sha2::{Digest as _, Sha256};
 
-use crate::api::{EngramCluster, EngramRestore, EngramRestoreStatus, Reason, Recovery};
+use crate::api::{
+    EngramCluster, EngramRestore, EngramRestoreStatus, Reason, Recovery, RestoreKind,
+};
 use crate::build::{self, Job, Tool};
 
 use super::super::tool::{self, Run, Summary};
@@ -26,11 +28,12 @@ pub(super) enum Planning {
 }
 
 /// Makes the plan: asks the store which backup is meant, and writes into the status what would be
-/// done with it.
+/// done with it. `target` is the cluster as it is, or as it will be made.
 pub(super) async fn make(
     context: &Context,
     restore: &EngramRestore,
     status: &mut EngramRestoreStatus,
+    target: &EngramCluster,
 ) -> Result<Planning, Error> {
     let recovery = match source::find(context, restore).await? {
         Source::Waits(reason, message) => {
@@ -38,7 +41,7 @@ pub(super) async fn make(
         }
         Source::Known(recovery) => recovery,
     };
-    let summary = match ask(context, restore, &recovery).await? {
+    let summary = match ask(context, restore, &recovery, target).await? {
         Run::Running => {
             let message = "the store is asked which backup it is".to_owned();
             return Ok(Planning::Not(State::Pending(Reason::Running, message)));
@@ -57,6 +60,9 @@ pub(super) async fn make(
         let message = "engramctl's result cannot be read".to_owned();
         return Ok(Planning::Not(State::Failed(Reason::Failed, message)));
     };
+    if let Some(refused) = strangers(restore, &summary, target) {
+        return Ok(Planning::Not(refused));
+    }
     let clusters: Api<EngramCluster> = Api::namespaced(context.client.clone(), &namespace);
     let backed_up = recovery.cluster.as_deref().unwrap_or_default();
     let backed_up = clusters.get_opt(backed_up).await?;
@@ -79,6 +85,7 @@ async fn ask(
     context: &Context,
     restore: &EngramRestore,
     recovery: &Recovery,
+    target: &EngramCluster,
 ) -> Result<Run, Error> {
     let namespace = restore.namespace().unwrap_or_default();
     let store = tool::store(context, &namespace, &recovery.store_ref.name).await?;
@@ -87,14 +94,8 @@ async fn ask(
         name: pod_name(restore),
         namespace,
         cluster_name: recovery.cluster.as_deref().unwrap_or_default(),
-        cluster: None,
-        image: restore
-            .spec
-            .target
-            .spec
-            .image
-            .as_deref()
-            .unwrap_or(&context.settings.image),
+        cluster: Some(target),
+        image: &context.settings.image,
         job: Job::Show {
             id: recovery.backup.clone(),
             cluster_id: recovery.cluster_id.clone(),
@@ -110,6 +111,31 @@ fn whose(summary: &Summary) -> String {
     format!("{}/{}", summary.cluster_id, summary.incarnation)
 }
 
+fn names_its_cluster(restore: &EngramRestore) -> bool {
+    let source = restore.spec.source.as_ref();
+    source.is_some_and(|source| source.cluster_id.is_some())
+}
+
+/// A cluster that is there is not given another one's data by accident.
+fn strangers(restore: &EngramRestore, summary: &Summary, target: &EngramCluster) -> Option<State> {
+    if restore.spec.kind != RestoreKind::InPlace || names_its_cluster(restore) {
+        return None;
+    }
+    let status = target.status.clone().unwrap_or_default();
+    let own = status.cluster_id.clone().unwrap_or_default();
+    let begun = status.restored.and_then(|from| from.of);
+    if summary.cluster_id == own || begun == Some(whose(summary)) {
+        return None;
+    }
+    let (name, whose) = (target.name_any(), whose(summary));
+    let message = format!(
+        "backup {} is of cluster {whose}, and EngramCluster {name} is {own}: take a backup of {name}; or, if \
+         another cluster's data is meant, make a restore whose source.clusterID is {whose}",
+        summary.id
+    );
+    Some(State::Failed(Reason::WrongCluster, message))
+}
+
 /// What would be done, step by step. It says nothing that changes by itself: its hash is confirmed.
 fn plan(restore: &EngramRestore, recovery: &Recovery, summary: &Summary) -> Vec<String> {
     let target = &restore.spec.target;
@@ -120,10 +146,16 @@ fn plan(restore: &EngramRestore, recovery: &Recovery, summary: &Summary) -> Vec<
             "backup {} of cluster {whose} is read from EngramBackupStore {store}: revision {revision}, taken {}, {} bytes, HashKV {}",
             summary.id, summary.created_at, summary.size, summary.hash_kv
         ),
-        format!(
-            "EngramCluster {} is made with {} members: the first one's volume is filled with it, the others join",
-            target.name, target.spec.replicas
-        ),
+        match &target.spec {
+            Some(spec) => format!(
+                "EngramCluster {} is made with {} members: the first one's volume is filled with it, the others join",
+                target.name, spec.replicas
+            ),
+            None => format!(
+                "EngramCluster {} keeps its name, Services and certificates: its members are stopped and set aside, and their volumes kept until decision says what becomes of them; the volume of a new member is filled with the backup, and others join it",
+                target.name
+            ),
+        },
     ];
     plan.push(match recovery.revision_bump {
         0 => "the revision stays: clients of the cluster that was backed up may meet revisions twice".into(),
@@ -135,7 +167,7 @@ fn plan(restore: &EngramRestore, recovery: &Recovery, summary: &Summary) -> Vec<
     plan
 }
 
-fn hash(plan: &[String]) -> String {
+pub(super) fn hash(plan: &[String]) -> String {
     let digest = Sha256::digest(plan.join("\n"));
     let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     digits[..HASH_DIGITS].to_owned()
@@ -149,10 +181,15 @@ fn loss(summary: &Summary, backed_up: Option<&EngramCluster>) -> String {
     let now = same.and_then(|status| status.revision);
     let known = match now {
         Some(now) if now > revision => format!(
-            ": at least {} revisions, by the status of the cluster that was backed up ({now})",
+            ": at least {} revisions, by the status of the cluster that was backed up ({now}), which lags by a \
+             hundredth at most",
             now - revision
         ),
-        Some(_) => ": nothing, by the status of the cluster that was backed up".to_owned(),
+        // It is written when it has moved by a hundredth: it never says that nothing is lost.
+        Some(now) => format!(
+            ": none that the status of the cluster that was backed up knows of ({now}), which lags by a hundredth \
+             at most"
+        ),
         None => String::new(),
     };
     format!("what was written after revision {revision}, {at}{known}")
@@ -219,6 +256,46 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_that_is_there_is_not_given_anothers_backup_by_accident() {
+        let restore = |cluster_id: Option<&str>| -> EngramRestore {
+            serde_json::from_value(json!({
+                "apiVersion": "engram.dev/v1alpha1", "kind": "EngramRestore", "metadata": { "name": "r" },
+                "spec": {
+                    "kind": "InPlace", "target": { "name": "demo" },
+                    "source": { "storeRef": { "name": "s" }, "cluster": "demo", "clusterID": cluster_id },
+                },
+            }))
+            .unwrap()
+        };
+        let cluster = |status: Value| -> EngramCluster {
+            serde_json::from_value(json!({
+                "apiVersion": "engram.dev/v1alpha1", "kind": "EngramCluster",
+                "metadata": { "name": "demo" }, "spec": {}, "status": status,
+            }))
+            .unwrap()
+        };
+        let own = cluster(json!({ "clusterID": "cdf8" }));
+        assert_eq!(strangers(&restore(None), &summary(), &own), None);
+        let descendant = cluster(
+            json!({ "clusterID": "aa", "restored": { "backupID": "b", "path": "p", "of": "cdf8/0" } }),
+        );
+        assert_eq!(strangers(&restore(None), &summary(), &descendant), None);
+        let other = cluster(json!({ "clusterID": "aa" }));
+        let Some(State::Failed(reason, message)) = strangers(&restore(None), &summary(), &other)
+        else {
+            panic!("it is refused");
+        };
+        assert_eq!(reason, Reason::WrongCluster);
+        for part in ["n-1", "cdf8/0", "aa", "source.clusterID"] {
+            assert!(message.contains(part), "{part} in {message}");
+        }
+        assert_eq!(
+            strangers(&restore(Some("cdf8/0")), &summary(), &other),
+            None
+        );
+    }
+
+    #[test]
     fn the_loss_is_what_the_cluster_has_had_since() {
         let cluster = |status: Value| -> EngramCluster {
             serde_json::from_value(json!({
@@ -230,7 +307,7 @@ mod tests {
         let since = |status: Value| loss(&summary(), Some(&cluster(status)));
         let at_least = since(json!({ "clusterID": "cdf8", "revision": 47 }));
         assert!(at_least.contains("at least 7 revisions"), "{at_least}");
-        assert!(since(json!({ "clusterID": "cdf8", "revision": 40 })).contains("nothing"));
+        assert!(since(json!({ "clusterID": "cdf8", "revision": 40 })).contains("none that"));
         let another = since(json!({ "clusterID": "aa", "revision": 47 }));
         assert_eq!(another, loss(&summary(), None));
         assert!(another.contains("after revision 40, 2026-01-02T03:00:00Z"));

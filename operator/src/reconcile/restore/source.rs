@@ -4,7 +4,8 @@ use kube::api::Api;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{
-    BackupPhase, ConditionKind, EngramBackup, EngramRestore, Reason, Recovery, is_true,
+    BackupPhase, ConditionKind, EngramBackup, EngramRestore, Reason, Recovery, RestoreSource,
+    is_true,
 };
 
 use super::super::{Context, Error, now, tool};
@@ -27,9 +28,9 @@ pub(super) enum Source {
 /// It is not there, and will not be; the API server did not answer.
 pub(super) async fn find(context: &Context, restore: &EngramRestore) -> Result<Source, Error> {
     let namespace = restore.namespace().unwrap_or_default();
-    let found = match &restore.spec.source.store_ref {
+    let source = restore.spec.source.clone().unwrap_or_default();
+    let found = match &source.store_ref {
         Some(store) => {
-            let source = &restore.spec.source;
             let cluster = source.cluster.clone().unwrap_or_default();
             let backup = source.backup.clone();
             Ok(Source::Known(recovery(
@@ -39,7 +40,7 @@ pub(super) async fn find(context: &Context, restore: &EngramRestore) -> Result<S
                 backup,
             )))
         }
-        None => named(context, restore).await,
+        None => named(context, restore, &source).await,
     };
     let found = match found {
         Ok(Source::Known(recovery)) => {
@@ -64,8 +65,12 @@ fn age_seconds(restore: &EngramRestore) -> i64 {
 }
 
 /// Of an EngramBackup.
-async fn named(context: &Context, restore: &EngramRestore) -> Result<Source, Error> {
-    let reference = restore.spec.source.backup_ref.as_ref();
+async fn named(
+    context: &Context,
+    restore: &EngramRestore,
+    source: &RestoreSource,
+) -> Result<Source, Error> {
+    let reference = source.backup_ref.as_ref();
     let name = reference.map_or("", |backup| backup.name.as_str());
     let namespace = restore.namespace().unwrap_or_default();
     let backups: Api<EngramBackup> = Api::namespaced(context.client.clone(), &namespace);

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::api::{ConditionKind, EngramClusterStatus, Reason, RestoredFrom, is_true};
 use crate::build::RESTORE_CONTAINER;
 
-use super::super::tool::{classify, essence, with_advice};
+use super::super::tool::{classify, essence, is_full, with_advice};
 
 /// How a restore stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +23,12 @@ pub(super) enum State {
     Completed(String),
     /// The backup cannot be restored.
     Failed(Reason, String),
+    /// All is as it was before.
+    Undone(String),
 }
 
-/// How it stands, by the cluster's status.
-pub(super) fn of(cluster: &str, status: &EngramClusterStatus) -> State {
+/// How it stands, by the cluster's status. `advice` is what to do where the backup cannot be restored.
+pub(super) fn of(advice: &str, status: &EngramClusterStatus) -> State {
     if is_true(&status.conditions, ConditionKind::Ready) {
         return State::Completed("every member is ready".into());
     }
@@ -46,10 +48,7 @@ pub(super) fn of(cluster: &str, status: &EngramClusterStatus) -> State {
         .find(|reason| reason.as_str() == ready.reason);
     match refusal {
         Some(reason) => {
-            let message = format!(
-                "{}; delete EngramCluster {cluster}, and restore another backup",
-                ready.message
-            );
+            let message = format!("{}; {advice}", ready.message);
             State::Failed(reason, message)
         }
         None => State::Running(Reason::Restoring, ready.message.clone()),
@@ -82,8 +81,16 @@ pub(in crate::reconcile) fn restored(pod: &Pod) -> Option<RestoredFrom> {
 pub(in crate::reconcile) fn refusal(pod: &Pod) -> Option<(Reason, String)> {
     let failed = ended(pod).next().filter(|ended| ended.exit_code != 0)?;
     let words = essence(failed.message.as_deref().unwrap_or_default());
-    let reason = classify(&words);
-    let words = with_advice(reason, &words);
+    let (reason, words) = match is_full(&words) {
+        true => {
+            let advice = "its volume is full: raise storage.size of the EngramCluster";
+            (Reason::NoSpace, format!("{words} ({advice})"))
+        }
+        false => {
+            let reason = classify(&words);
+            (reason, with_advice(reason, &words))
+        }
+    };
     Some((
         reason,
         format!("{} cannot restore: {words}", pod.name_any()),
@@ -162,6 +169,14 @@ mod tests {
     }
 
     #[test]
+    fn a_volume_that_is_full_is_said_and_what_to_do() {
+        let words = "Error: writing of /var/lib/engram/data: No space left on device (os error 28)";
+        let (reason, message) = refusal(&pod(&ended(1, words), &json!({}))).unwrap();
+        assert_eq!(reason, Reason::NoSpace);
+        assert!(message.contains("storage.size"), "{message}");
+    }
+
+    #[test]
     fn a_damaged_backup_fails_a_restore_and_a_store_that_is_away_does_not() {
         assert!(matches!(
             of("again", &cluster("True", "AllMembersReady", "")),
@@ -173,7 +188,7 @@ mod tests {
             panic!("it has failed");
         };
         assert_eq!(reason, Reason::VerificationFailed);
-        assert!(message.contains("chunk 3") && message.contains("delete EngramCluster again"));
+        assert!(message.contains("chunk 3") && message.contains("again"));
         assert!(matches!(
             of("again", &cluster("False", "StoreUnreachable", "")),
             State::Running(..)

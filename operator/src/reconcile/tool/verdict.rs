@@ -86,7 +86,8 @@ fn ended_by(pod: &Pod) -> Option<&str> {
     ended.reason.as_deref()
 }
 
-fn is_full(message: &str) -> bool {
+/// Whether a disk or a bounded volume is full.
+pub(in crate::reconcile) fn is_full(message: &str) -> bool {
     message.contains("exceeds the limit") && message.contains("mptyDir")
         || message.contains("No space left on device")
 }

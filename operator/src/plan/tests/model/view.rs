@@ -56,6 +56,8 @@ impl World {
             lacking: self.lacking,
             foreign: self.foreign.iter().cloned().collect(),
             roster,
+            aside: Vec::new(),
+            aside_goes: None,
         }
     }
 

@@ -1,0 +1,136 @@
+//! What volumes hold: each is looked at by a pod of its own, which mounts it read-only.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::Api;
+use kube::{Resource as _, ResourceExt as _};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::api::{EngramCluster, EngramRestore, KeptVolume, Reason};
+use crate::build::{Job, StoreAccess, Tool};
+
+use super::super::tool::{self, Run};
+use super::super::{Context, Error};
+use super::state::State;
+
+/// How long one may take: a log is read to its end.
+const DEADLINE_SECONDS: i64 = 900;
+
+/// What `engramctl inspect` says; only what is read here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Holds {
+    #[serde(rename = "clusterID")]
+    pub cluster_id: String,
+    #[serde(rename = "memberID")]
+    pub member_id: String,
+    pub last_term: u64,
+    pub last_index: u64,
+    pub revision: i64,
+    pub requests_behind: i64,
+    pub members: Vec<Listed>,
+}
+
+/// A member, as a volume has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Listed {
+    pub id: String,
+    #[serde(rename = "peerURLs")]
+    pub peer_urls: Vec<String>,
+    #[serde(rename = "isLearner")]
+    pub learner: bool,
+}
+
+/// By member: what its volume holds, or why that cannot be told.
+pub(super) type Found = BTreeMap<String, Result<Holds, String>>;
+
+/// How the looking stands.
+pub(super) enum Look {
+    /// It goes on.
+    Not(State),
+    /// Every volume was looked at, as far as it can be.
+    Done(Found),
+}
+
+/// Looks at each of these volumes of `target`'s.
+///
+/// # Errors
+/// The API server refused.
+pub(super) async fn at(
+    context: &Context,
+    restore: &EngramRestore,
+    target: &EngramCluster,
+    volumes: &[KeptVolume],
+) -> Result<Look, Error> {
+    let mut found = Found::new();
+    let mut waits = Vec::new();
+    for volume in volumes {
+        match one(context, restore, target, volume).await? {
+            Run::Done(said) => {
+                let holds = serde_json::from_str(said.trim());
+                let holds = holds.map_err(|_| "engramctl's result cannot be read".to_owned());
+                found.insert(volume.member.clone(), holds);
+            }
+            Run::Failed { message, .. } => {
+                found.insert(volume.member.clone(), Err(message));
+            }
+            Run::Running => waits.push(volume.member.clone()),
+            Run::Waiting { message, .. } => waits.push(format!("{} ({message})", volume.member)),
+        }
+    }
+    if !waits.is_empty() {
+        let message = format!("the volume of {} is looked at, read-only", waits.join(", "));
+        return Ok(Look::Not(State::Pending(Reason::Running, message)));
+    }
+    let namespace = restore.namespace().unwrap_or_default();
+    for volume in volumes {
+        tool::clear(context, &namespace, &pod_name(restore, volume)).await?;
+    }
+    Ok(Look::Done(found))
+}
+
+fn pod_name(restore: &EngramRestore, volume: &KeptVolume) -> String {
+    let digest = Sha256::digest(&volume.volume_claim);
+    let digits: String = digest
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("{}-look-{digits}", restore.name_any())
+}
+
+async fn one(
+    context: &Context,
+    restore: &EngramRestore,
+    target: &EngramCluster,
+    volume: &KeptVolume,
+) -> Result<Run, Error> {
+    let namespace = restore.namespace().unwrap_or_default();
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &namespace);
+    if claims.get_opt(&volume.volume_claim).await?.is_none() {
+        return Ok(Run::Failed {
+            reason: Reason::DataLost,
+            message: format!("the claim {} is gone", volume.volume_claim),
+        });
+    }
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
+    let member = pods.get_opt(&volume.member).await?;
+    let node = member.and_then(|pod| pod.spec?.node_name);
+    let tool = Tool {
+        name: pod_name(restore, volume),
+        namespace,
+        cluster_name: &restore.spec.target.name,
+        cluster: Some(target),
+        image: &context.settings.image,
+        job: Job::Inspect {
+            claim: volume.volume_claim.clone(),
+            node,
+        },
+        access: &StoreAccess::default(),
+        deadline: DEADLINE_SECONDS,
+        owner: restore.controller_owner_ref(&()),
+    };
+    tool::run(context, &tool).await
+}
