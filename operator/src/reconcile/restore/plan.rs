@@ -8,6 +8,7 @@ use crate::api::{
     EngramCluster, EngramRestore, EngramRestoreStatus, Reason, Recovery, RestoreKind,
 };
 use crate::build::{self, Job, Tool};
+use crate::observe::{Form, observe};
 
 use super::super::tool::{self, Run, Summary};
 use super::super::{Context, Error};
@@ -65,11 +66,14 @@ pub(super) async fn make(
     }
     let clusters: Api<EngramCluster> = Api::namespaced(context.client.clone(), &namespace);
     let backed_up = recovery.cluster.as_deref().unwrap_or_default();
-    let backed_up = clusters.get_opt(backed_up).await?;
+    let known = match clusters.get_opt(backed_up).await? {
+        Some(cluster) => known(context, &summary, &cluster).await?,
+        None => None,
+    };
     status.backup_id = Some(summary.id.clone());
     status.plan = plan(restore, &recovery, &summary);
     status.plan_hash = Some(hash(&status.plan));
-    status.loss = Some(loss(&summary, backed_up.as_ref()));
+    status.loss = Some(loss(&summary, known));
     Ok(Planning::Made(Recovery {
         backup: summary.id.clone(),
         cluster_id: Some(whose(&summary)),
@@ -173,26 +177,62 @@ pub(super) fn hash(plan: &[String]) -> String {
     digits[..HASH_DIGITS].to_owned()
 }
 
-/// What would be missing, as far as is known: the cluster that was backed up may be there still.
-fn loss(summary: &Summary, backed_up: Option<&EngramCluster>) -> String {
-    let (revision, at) = (summary.revision, &summary.created_at);
-    let status = backed_up.and_then(|cluster| cluster.status.as_ref());
+/// The revision that the cluster which was backed up is at, and who says so.
+#[derive(Clone, Copy)]
+enum Known {
+    /// Its members, just now.
+    Members(i64),
+    /// Its status: it is written when the revision has moved by a hundredth.
+    Status(i64),
+}
+
+/// Asks the cluster that was backed up, where it is there still. Nothing is made for that, not even a
+/// certificate.
+async fn known(
+    context: &Context,
+    summary: &Summary,
+    cluster: &EngramCluster,
+) -> Result<Option<Known>, Error> {
+    let status = cluster.status.as_ref();
     let same = status.filter(|one| one.cluster_id.as_ref() == Some(&summary.cluster_id));
-    let now = same.and_then(|status| status.revision);
-    let known = match now {
-        Some(now) if now > revision => format!(
+    let Some(status) = same else {
+        return Ok(None);
+    };
+    let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
+    let tls = context.last_client(uid);
+    // What pods are made from is not its matter.
+    let form = Form::default();
+    let sight = Box::pin(observe(context, cluster, tls.as_ref(), &form)).await?;
+    let answers = sight.asked.answers.values().map(|answer| answer.revision);
+    let written = status.revision.map(Known::Status);
+    Ok(answers.max().map(Known::Members).or(written))
+}
+
+/// What would be missing, as far as is known.
+fn loss(summary: &Summary, known: Option<Known>) -> String {
+    let (revision, at) = (summary.revision, &summary.created_at);
+    let more = match known {
+        Some(Known::Members(now)) if now > revision => format!(
+            ": at least {} revisions, for the cluster that was backed up is at {now}",
+            now - revision
+        ),
+        Some(Known::Members(_)) => {
+            ": nothing so far, for the cluster that was backed up is no further; what it writes until its members \
+             are stopped"
+                .to_owned()
+        }
+        Some(Known::Status(now)) if now > revision => format!(
             ": at least {} revisions, by the status of the cluster that was backed up ({now}), which lags by a \
              hundredth at most",
             now - revision
         ),
-        // It is written when it has moved by a hundredth: it never says that nothing is lost.
-        Some(now) => format!(
+        Some(Known::Status(now)) => format!(
             ": none that the status of the cluster that was backed up knows of ({now}), which lags by a hundredth \
              at most"
         ),
         None => String::new(),
     };
-    format!("what was written after revision {revision}, {at}{known}")
+    format!("what was written after revision {revision}, {at}{more}")
 }
 
 #[cfg(test)]
@@ -297,19 +337,30 @@ mod tests {
 
     #[test]
     fn the_loss_is_what_the_cluster_has_had_since() {
-        let cluster = |status: Value| -> EngramCluster {
-            serde_json::from_value(json!({
+        let of = |known: Option<Known>| loss(&summary(), known);
+        for more in [Known::Members(47), Known::Status(47)] {
+            let text = of(Some(more));
+            assert!(text.contains("at least 7 revisions"), "{text}");
+        }
+        // Only the members can say that there is nothing.
+        assert!(of(Some(Known::Members(40))).contains("nothing so far"));
+        assert!(of(Some(Known::Status(40))).contains("none that"));
+        assert!(of(None).ends_with("after revision 40, 2026-01-02T03:00:00Z"));
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_does_not_answer_is_known_by_its_status_and_another_one_not_at_all() {
+        let context = crate::played::Played::default().context();
+        let since = async |id: &str| {
+            let cluster = serde_json::from_value(json!({
                 "apiVersion": "engram.dev/v1alpha1", "kind": "EngramCluster",
-                "metadata": { "name": "demo" }, "spec": {}, "status": status,
-            }))
-            .unwrap()
+                "metadata": { "name": "demo", "namespace": "data", "uid": "u" }, "spec": {},
+                "status": { "clusterID": id, "revision": 47 },
+            }));
+            let known = known(&context, &summary(), &cluster.unwrap()).await;
+            loss(&summary(), known.unwrap())
         };
-        let since = |status: Value| loss(&summary(), Some(&cluster(status)));
-        let at_least = since(json!({ "clusterID": "cdf8", "revision": 47 }));
-        assert!(at_least.contains("at least 7 revisions"), "{at_least}");
-        assert!(since(json!({ "clusterID": "cdf8", "revision": 40 })).contains("none that"));
-        let another = since(json!({ "clusterID": "aa", "revision": 47 }));
-        assert_eq!(another, loss(&summary(), None));
-        assert!(another.contains("after revision 40, 2026-01-02T03:00:00Z"));
+        assert!(since("cdf8").await.contains("by the status"));
+        assert_eq!(since("aa").await, loss(&summary(), None));
     }
 }
