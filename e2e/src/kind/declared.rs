@@ -194,6 +194,15 @@ impl Declared {
 
     /// Deletes it and waits until its pods and volumes are gone as well.
     pub fn delete(&self, limit: Duration) {
+        self.delete_with(limit, "pods,persistentvolumeclaims");
+    }
+
+    /// Deletes it and waits until its pods are gone as well. Its volumes stay.
+    pub fn delete_keeping_volumes(&self, limit: Duration) {
+        self.delete_with(limit, "pods");
+    }
+
+    fn delete_with(&self, limit: Duration, goes: &str) {
         let timeout = format!("--timeout={}s", limit.as_secs());
         let within = limit + super::KUBECTL_LIMIT;
         let object = format!("engramcluster/{}", self.name);
@@ -202,7 +211,7 @@ impl Declared {
         let selector = self.selector();
         let what = format!("no member of {} is left", self.name);
         wait_for(&what, limit, || {
-            let left = ["pods,persistentvolumeclaims", "-l", &selector];
+            let left = [goes, "-l", &selector];
             let list = self.kind.get(&self.namespace, &left)?;
             list["items"].as_array()?.is_empty().then_some(())
         });

@@ -72,7 +72,7 @@ pub(super) async fn reconcile(
             Box::pin(advance(&context, &restore, &mut status)).await
         }
         RestoreKind::InPlace | RestoreKind::QuorumRecovery => {
-            in_place::advance(&context, &restore, &mut status).await
+            Box::pin(in_place::advance(&context, &restore, &mut status)).await
         }
     };
     let state = match advanced {
@@ -166,7 +166,7 @@ async fn advance(
     let target = &restore.spec.target.name;
     let cluster = clusters.get_opt(target).await?;
     if restore.spec.dry_run && status.started_at.is_none() {
-        return dry_run(context, restore, status, cluster.is_some()).await;
+        return Box::pin(dry_run(context, restore, status, cluster.is_some())).await;
     }
     let uid = restore.metadata.uid.as_deref();
     let ours = |one: &EngramCluster| one.annotations().get(ANNOTATION).map(String::as_str) == uid;
@@ -196,7 +196,7 @@ async fn advance(
             let message = format!("EngramCluster {target} was deleted before it was restored");
             Ok(State::Failed(Reason::NotFound, message))
         }
-        None => begin(context, &clusters, restore, status).await,
+        None => Box::pin(begin(context, &clusters, restore, status)).await,
     }
 }
 

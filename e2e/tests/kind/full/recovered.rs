@@ -51,7 +51,7 @@ pub fn tell(lab: &Lab) {
     let members = demo.members();
     let volumes = uids(&demo, "persistentvolumeclaims");
     step("the cluster is deleted, and its volumes stay", || {
-        demo.delete(READY_LIMIT);
+        demo.delete_keeping_volumes(READY_LIMIT);
         assert_eq!(volumes, uids(&demo, "persistentvolumeclaims"));
     });
     step("its volumes are adopted", || {
