@@ -3,7 +3,7 @@
 
 use engram_backup::store::{BackupStore, StoreError};
 use engram_operator::api::{EngramBackupStore, EngramCluster, EngramMember, Recovery, Retention};
-use engram_operator::build::{self, Create, Job, MemberPod, Prune, Tool};
+use engram_operator::build::{self, Create, Import, Job, MemberPod, Prune, Tool};
 use serde_json::{Value, json};
 
 /// engramctl's own, which is a program and no library; the test reads what it parses, not all of it.
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 #[path = "../../ctl/src/cli/mod.rs"]
 mod cli;
 
-use cli::{Backup, Cli, Command};
+use cli::{Archive, Backup, Cli, Command};
 
 fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).expect("the object's shape")
@@ -193,8 +193,8 @@ fn retention_becomes_rules_that_keep_what_any_part_keeps() {
     assert_eq!(rules(periods), (0, None, [24, 7, 4, 12]));
 }
 
-#[test]
-fn a_restore_is_understood_with_and_without_a_bump() {
+/// What engramctl understands of the container that fills a first member's volume; and the member's own command.
+fn restored(recovery: &Recovery) -> (cli::Restore, Vec<String>) {
     let member: EngramMember = read(json!({
         "apiVersion": "engram.dev/v1alpha1", "kind": "EngramMember",
         "metadata": { "name": "demo-1", "namespace": "data", "uid": "u-2" },
@@ -209,6 +209,21 @@ fn a_restore_is_understood_with_and_without_a_bump() {
         founds: true,
         ..MemberPod::default()
     };
+    let access = build::access(&stores()[1]);
+    let restore = Some((recovery, &access));
+    let pod = build::member_pod(&cluster(), &member, &shape, "engram:1", restore);
+    let pod = serde_json::to_value(pod).unwrap();
+    let Command::Restore(restore) = parse(&pod["spec"]["initContainers"][0]).command else {
+        panic!("it is another verb");
+    };
+    (
+        restore,
+        read(pod["spec"]["containers"][0]["command"].clone()),
+    )
+}
+
+#[test]
+fn a_restore_is_understood_with_and_without_a_bump() {
     for (more, bump, mark) in [
         (json!({}), 1_000_000_000, true),
         (
@@ -221,15 +236,7 @@ fn a_restore_is_understood_with_and_without_a_bump() {
             json!({ "storeRef": { "name": "s" }, "cluster": "old", "clusterID": "cdf8" });
         let more = more.as_object().unwrap().clone();
         recovery.as_object_mut().unwrap().extend(more);
-        let recovery: Recovery = read(recovery);
-        let access = build::access(&stores()[1]);
-        let restore = Some((&recovery, &access));
-        let pod = build::member_pod(&cluster(), &member, &shape, "engram:1", restore);
-        let pod = serde_json::to_value(pod).unwrap();
-        let cli = parse(&pod["spec"]["initContainers"][0]);
-        let Command::Restore(restore) = cli.command else {
-            panic!("it is another verb");
-        };
+        let (restore, engram) = restored(&read(recovery));
         assert_eq!(
             (restore.target.bump_revision, restore.target.mark_compacted),
             (bump, mark)
@@ -237,7 +244,6 @@ fn a_restore_is_understood_with_and_without_a_bump() {
         assert_eq!(restore.store.cluster.as_deref(), Some("old"));
         assert_eq!(restore.store.cluster_id[0].cluster_id, "cdf8");
         // The member itself is started with the same: its identity follows from them.
-        let engram: Vec<String> = read(pod["spec"]["containers"][0]["command"].clone());
         for flag in [
             format!(
                 "--initial-cluster-token={}",
@@ -253,6 +259,77 @@ fn a_restore_is_understood_with_and_without_a_bump() {
         ] {
             assert!(engram.contains(&flag), "{flag} in {engram:?}");
         }
+    }
+}
+
+#[test]
+fn a_moment_is_asked_for_and_restored_in_the_same_words() {
+    let recovery = |more: (&str, Value)| -> Recovery {
+        let mut recovery = json!({ "storeRef": { "name": "s" }, "clusterID": "cdf8" });
+        recovery[more.0] = more.1;
+        read(recovery)
+    };
+    let time = recovery(("targetTime", json!("2026-11-29T14:30:00.5+01:00")));
+    let revision = recovery(("targetRevision", json!(57)));
+    for (recovery, time, revision) in [
+        (time, Some("2026-11-29 13:30:00.500 UTC"), None),
+        (revision, None, Some(57)),
+    ] {
+        let job = Job::Plan {
+            id: "latest".into(),
+            cluster_id: recovery.cluster_id.clone(),
+            moment: recovery.moment().expect("it names one").flag(),
+        };
+        let Command::Archive {
+            command:
+                Archive::Plan {
+                    store,
+                    backup,
+                    moment,
+                },
+        } = understood(job, &stores()[0]).0.command
+        else {
+            panic!("it is another verb");
+        };
+        assert_eq!((backup.as_str(), store.cluster_id.len()), ("latest", 1));
+        let (restore, _) = restored(&recovery);
+        for moment in [moment, restore.moment] {
+            assert_eq!(moment.to_revision, revision);
+            let shown = moment.to_time.map(|time| time.to_string());
+            assert_eq!(shown.as_deref(), time);
+        }
+    }
+}
+
+#[test]
+fn an_import_has_both_clusters_and_what_ends_it() {
+    let import = Import {
+        from: vec!["https://a:2379".into(), "https://b:2379".into()],
+        secret: Some("theirs".into()),
+        prefix: "/registry/".into(),
+        to: "https://demo-client.data.svc:2379".into(),
+        replace: true,
+        cut_over: true,
+    };
+    let (cli, pod) = understood(Job::Import(import), &stores()[0]);
+    assert_eq!(cli.global.endpoints, ["https://demo-client.data.svc:2379"]);
+    let Command::Import(import) = cli.command else {
+        panic!("it is another verb");
+    };
+    assert_eq!(import.from, ["https://a:2379", "https://b:2379"]);
+    assert!(import.replace && !import.until_equal);
+    assert_eq!(import.prefix, "/registry/");
+    assert_eq!(
+        pod["metadata"]["annotations"],
+        json!({ "engram.dev/cut-over": "true" })
+    );
+    // What it reads is mounted, each at a place of its own.
+    let mounts: Vec<Value> = read(pod["spec"]["containers"][0]["volumeMounts"].clone());
+    let own = cli.global.cacert;
+    for path in [own, import.from_cacert, import.from_key, import.until_file] {
+        let path = path.expect("it is said");
+        let mounted = |mount: &&Value| path.starts_with(mount["mountPath"].as_str().unwrap());
+        assert_eq!(mounts.iter().filter(mounted).count(), 1, "{path:?}");
     }
 }
 

@@ -37,4 +37,7 @@ pub struct Import {
     /// SIGTERM), and what it has by then is copied too: stop its clients first
     #[arg(long)]
     pub until_equal: bool,
+    /// End once both are equal and this file is there and not empty: what stops the source's clients writes it
+    #[arg(long, conflicts_with = "until_equal")]
+    pub until_file: Option<PathBuf>,
 }

@@ -39,7 +39,7 @@ pub async fn import(global: &Global, import: &Import) -> Result<(), Failure> {
     let copied = copy(&from, &mut target, begins).await?;
     eprintln!("copied {copied} keys of revision {begins}");
     let mut watch = Watch::open(&from, begins + 1).await?;
-    let equal = follow::until_equal(&from, &mut watch, &mut target, import.until_equal).await?;
+    let equal = follow::until_equal(&from, &mut watch, &mut target, import).await?;
     let target_revision = to.revision().await?;
     let keys = compare::both((&from, equal), (&to, target_revision)).await?;
     let value = json!({

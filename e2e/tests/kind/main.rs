@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use runner::Stage::{Own, Shared};
 use runner::Story;
 
-const STORIES: [Story; 15] = [
+const STORIES: [Story; 17] = [
     Story {
         name: "ci::kubernetes_on_engram",
         stage: Own(ci::kubernetes_on_engram::tell),
@@ -49,8 +49,16 @@ const STORIES: [Story; 15] = [
         stage: Shared(full::restore_in_place::tell),
     },
     Story {
+        name: "full::point_in_time",
+        stage: Shared(full::point_in_time::tell),
+    },
+    Story {
         name: "full::recovered",
         stage: Shared(full::recovered::tell),
+    },
+    Story {
+        name: "full::imported",
+        stage: Shared(full::imported::tell),
     },
     Story {
         name: "full::prometheus",

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::Auth;
 use super::cluster_status::EngramClusterStatus;
+use super::import::Import;
+use super::moment::{Moment, time_schema};
 use super::parts::{
     ClientService, Config, LocalRef, NetworkPolicySpec, PodDisruptionBudgetSpec, PodTemplate,
     Scheduling, duration_schema, yes,
@@ -77,8 +79,10 @@ pub struct EngramClusterSpec {
     pub auth: Auth,
     /// Where the first member's data comes from. Unset: an empty cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("bootstrap cannot be changed: it was acted on when the cluster was made"))]
     pub bootstrap: Option<Bootstrap>,
+    /// Where every revision is shipped to as it is made, so that any moment can be restored. Unset: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive: Option<LogArchive>,
     /// How changes reach members that run.
     #[serde(default)]
     pub update: Update,
@@ -192,16 +196,26 @@ pub enum VolumeReclaim {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.recovery) != has(self.adopt)").message("exactly one of recovery and adopt is needed"),
+    validation = Rule::new("!has(self.recovery) || !has(self.adopt)")
+        .message("exactly one of recovery, adopt and import is needed"),
+    validation = Rule::new("has(self.recovery) == has(oldSelf.recovery) && has(self.adopt) == has(oldSelf.adopt)")
+        .message("bootstrap cannot be changed: it was acted on when the cluster was made"),
 )]
+// `import` is no name in CEL.
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 pub struct Bootstrap {
     /// A backup.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("bootstrap cannot be changed: it was acted on when the cluster was made"))]
     pub recovery: Option<Recovery>,
     /// The volumes of a cluster whose objects are gone. An EngramRestore of kind AdoptVolumes finds out what
     /// to write here.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("bootstrap cannot be changed: it was acted on when the cluster was made"))]
     pub adopt: Option<Adopt>,
+    /// The keys of a cluster that runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub import: Option<Import>,
 }
 
 /// Members that go on with the volumes that they had.
@@ -239,6 +253,8 @@ pub struct AdoptedMember {
 #[x_kube(
     validation = Rule::new("self.markCompacted == (self.revisionBump > 0)")
         .message("revisionBump and markCompacted belong together: either revisionBump above 0 and markCompacted: true, or revisionBump: 0 and markCompacted: false"),
+    validation = Rule::new("!has(self.targetTime) || !has(self.targetRevision)")
+        .message("a moment is a time or a revision: at most one of targetTime and targetRevision"),
 )]
 pub struct Recovery {
     /// The store that holds it.
@@ -256,6 +272,16 @@ pub struct Recovery {
     #[serde(default = "latest")]
     #[schemars(length(min = 1, max = 253))]
     pub backup: String,
+    /// Not the backup's own moment, but the last one not after this time (RFC 3339, such as
+    /// `2026-11-29T14:30:00Z`), out of the log archive behind a full backup of the same store. `latest` is then
+    /// the last backup that it can be gone on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "time_schema")]
+    pub target_time: Option<String>,
+    /// The same: the last moment at this revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub target_revision: Option<i64>,
     /// How far the revision is moved on, so that no client meets a revision twice.
     #[serde(default = "revision_bump")]
     #[schemars(range(min = 0, max = 1_000_000_000_000_i64))]
@@ -265,12 +291,29 @@ pub struct Recovery {
     pub mark_compacted: bool,
 }
 
+impl Recovery {
+    /// The moment that is meant, if not the backup's own.
+    #[must_use]
+    pub fn moment(&self) -> Option<Moment<'_>> {
+        Moment::of(self.target_time.as_ref(), self.target_revision)
+    }
+}
+
 pub(super) fn latest() -> String {
     "latest".into()
 }
 
 pub(super) fn revision_bump() -> i64 {
     1_000_000_000
+}
+
+/// Where the log is archived to. Full backups have to be in the same store: a moment is one of them and the log behind
+/// it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LogArchive {
+    /// An EngramBackupStore. A volume has to be one that all members can mount.
+    pub store_ref: LocalRef,
 }
 
 /// How changes reach members that run.

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::import::ImportStatus;
 use super::parts::HandedOn;
 use super::restoring::Restoring;
 
@@ -78,9 +79,16 @@ pub struct EngramClusterStatus {
     /// What a cluster that was restored began with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restored: Option<RestoredFrom>,
+    /// How the import stands of a cluster that begins with one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub import: Option<ImportStatus>,
     /// The families of addresses that the cluster's Services have: members listen by them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ip_families: Vec<String>,
+    /// How pods reach the store that the log is archived to, as they are made from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "handed_on")]
+    pub archiving: Option<HandedOn>,
     /// A restore in place that is under way, or not decided yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restoring: Option<Restoring>,

@@ -50,6 +50,8 @@ words! {
         Reachable,
         /// A backup, restore or operation has come to its good end.
         Complete,
+        /// What another cluster held is here, and that one was cut over.
+        Imported,
         /// A backup was read back and compared.
         Verified,
         /// What retention does not keep was deleted.
@@ -148,6 +150,8 @@ words! {
         BucketNotFound,
         /// There is no such backup in the store.
         BackupNotFound,
+        /// The log archive does not reach the moment that was asked for, or no backup reaches into it.
+        MomentNotFound,
         /// Clusters of one name have backups there: it does not say whose is meant.
         BackupAmbiguous,
         /// The store cannot be reached or read.
@@ -196,6 +200,7 @@ impl Reason {
                 | Self::RolloutFailed
                 | Self::AlreadyExists
                 | Self::BackupNotFound
+                | Self::MomentNotFound
                 | Self::VerificationFailed
                 | Self::AccessDenied
                 | Self::BucketNotFound

@@ -11,9 +11,11 @@ mod cluster;
 mod cluster_status;
 mod conditions;
 mod duration;
+mod import;
 // Every column says its type, as often as there are columns.
 #[allow(clippy::duplicated_attributes)]
 mod member;
+mod moment;
 #[allow(clippy::duplicated_attributes)]
 mod operation;
 mod parts;
@@ -32,7 +34,7 @@ pub use auth::{
 pub use backup::{BackupPhase, DeletionPolicy, EngramBackup, EngramBackupSpec, EngramBackupStatus};
 pub use cluster::{
     Adopt, AdoptedMember, Bootstrap, EngramCluster, EngramClusterSpec, Healing, ImagePullPolicy,
-    Maintenance, Recovery, Rollback, Storage, Update, UpdateStrategy, VolumeReclaim,
+    LogArchive, Maintenance, Recovery, Rollback, Storage, Update, UpdateStrategy, VolumeReclaim,
 };
 pub use cluster_status::{
     CertificateStatus, EngramClusterStatus, LastBackup, LeaderStatus, QuorumStatus, RestoredFrom,
@@ -40,9 +42,11 @@ pub use cluster_status::{
 };
 pub use conditions::{ConditionKind, Reason, condition, is_true, same_conditions, set_condition};
 pub use duration::{InvalidDuration, parse_duration};
+pub use import::{Import, ImportStatus};
 pub use member::{
     CatchingUp, EngramMember, EngramMemberSpec, EngramMemberStatus, MemberOrigin, MemberRole,
 };
+pub use moment::Moment;
 pub use operation::{
     Compact, Defragment, EngramOperation, EngramOperationSpec, EngramOperationStatus, MoveLeader,
     OperationPhase,

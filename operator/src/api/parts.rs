@@ -190,7 +190,8 @@ pub struct PodTemplate {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub env: Vec<EnvVar>,
-    /// More volumes, as a pod has them. `data`, `client-tls` and `peer-tls` are the operator's.
+    /// More volumes, as a pod has them. `data`, `client-tls`, `peer-tls`, `archive-store` and
+    /// `archive-store-ca` are the operator's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "volumes_schema")]
     pub volumes: Vec<HandedOn>,
@@ -223,8 +224,8 @@ pub struct PodTemplate {
 fn volumes_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     handed_on(
         16,
-        "!(v.name in ['data', 'client-tls', 'peer-tls'])",
-        "data, client-tls and peer-tls are the operator's own volumes",
+        "!(v.name in ['data', 'client-tls', 'peer-tls', 'archive-store', 'archive-store-ca'])",
+        "data, client-tls, peer-tls, archive-store and archive-store-ca are the operator's own volumes",
     )
 }
 

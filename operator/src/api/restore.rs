@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cluster::{EngramClusterSpec, latest, revision_bump};
+use super::moment::{Moment, time_schema};
 use super::parts::{LocalRef, yes};
 use super::restoring::KeptVolume;
 
@@ -121,6 +122,8 @@ pub enum Decision {
 #[x_kube(
     validation = Rule::new("has(self.backupRef) != has(self.storeRef)").message("exactly one of backupRef and storeRef is needed"),
     validation = Rule::new("!has(self.storeRef) || has(self.cluster)").message("with storeRef, cluster says whose backups are meant"),
+    validation = Rule::new("!has(self.targetTime) || !has(self.targetRevision)")
+        .message("a moment is a time or a revision: at most one of targetTime and targetRevision"),
 )]
 pub struct RestoreSource {
     /// A completed EngramBackup.
@@ -142,6 +145,24 @@ pub struct RestoreSource {
     #[serde(default = "latest")]
     #[schemars(length(min = 1, max = 253))]
     pub backup: String,
+    /// Not the backup's own moment, but the last one not after this time (RFC 3339, such as
+    /// `2026-11-29T14:30:00Z`), out of the log archive behind a full backup of the same store. `latest` is then
+    /// the last backup that it can be gone on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "time_schema")]
+    pub target_time: Option<String>,
+    /// The same: the last moment at this revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub target_revision: Option<i64>,
+}
+
+impl RestoreSource {
+    /// The moment that is meant, if not the backup's own.
+    #[must_use]
+    pub fn moment(&self) -> Option<Moment<'_>> {
+        Moment::of(self.target_time.as_ref(), self.target_revision)
+    }
 }
 
 /// The cluster that a restore makes, or restores.

@@ -134,6 +134,10 @@ fn what_cannot_change_is_held() {
     assert!(change(json!({}), recovery.clone()).contains("neither be added nor taken away"));
     let other = json!({ "bootstrap": { "recovery": { "storeRef": { "name": "t" } } } });
     assert!(change(recovery, other).contains("bootstrap cannot be changed"));
+    let import = |endpoint: &str, cut_over: bool| json!({ "bootstrap": { "import": { "endpoints": [endpoint], "cutOver": cut_over } } });
+    let running = import("https://a:2379", false);
+    assert_eq!(change(running.clone(), import("https://a:2379", true)), "");
+    assert!(change(running, import("https://b:2379", true)).contains("but import.cutOver"));
     let class = json!({ "storage": { "storageClassName": "fast" } });
     assert!(change(json!({}), class.clone()).contains("storageClassName can neither"));
     let slow = json!({ "storage": { "storageClassName": "slow" } });

@@ -63,6 +63,7 @@ pub(super) fn container(
     ];
     let whose = recovery.cluster_id.as_ref();
     command.extend(whose.map(|id| format!("--cluster-id={id}")));
+    command.extend(recovery.moment().map(|moment| moment.flag()));
     if recovery.mark_compacted {
         command.push("--mark-compacted".into());
     }

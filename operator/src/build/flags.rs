@@ -2,6 +2,7 @@
 
 use crate::api::{AutoCompactionMode, Config, EngramCluster, MetricsDetail, TlsMode};
 
+use super::archive;
 use super::names::{CLIENT_PORT, METRICS_PORT, Names, PEER_PORT};
 use super::pod::{DATA_DIRECTORY, MemberPod};
 use super::quantity;
@@ -50,6 +51,7 @@ pub(super) fn command(cluster: &EngramCluster, member: &MemberPod) -> Vec<String
     ];
     command.extend(tls(cluster));
     command.extend(config(&cluster.spec.config));
+    command.extend(archive::flags(cluster, &names.cluster));
     command
 }
 

@@ -17,6 +17,15 @@ pub enum Job {
         /// Which of the clusters of that name, where it is said.
         cluster_id: Option<String>,
     },
+    /// Says which backup a moment is gone on to from, and what that moment is.
+    Plan {
+        /// Its ID, or `latest`: the last one that fits.
+        id: String,
+        /// Which of the clusters of that name, where it is said.
+        cluster_id: Option<String>,
+        /// The moment, as a flag.
+        moment: String,
+    },
     /// Takes a backup.
     Create(Create),
     /// Reads a backup back, restores it in a scratch directory and compares it with its manifest.
@@ -31,6 +40,8 @@ pub enum Job {
     },
     /// Deletes what retention does not keep.
     Prune(Prune),
+    /// Copies another cluster's keys and follows it.
+    Import(Import),
     /// Says what a member's volume holds, which is mounted read-only. It needs no store.
     Inspect {
         /// The claim.
@@ -55,6 +66,23 @@ pub struct Create {
     pub continues: Option<String>,
 }
 
+/// What is copied, and where to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Import {
+    /// The other cluster's endpoints.
+    pub from: Vec<String>,
+    /// The Secret with how it is spoken to, where it has TLS.
+    pub secret: Option<String>,
+    /// What the keys begin with.
+    pub prefix: String,
+    /// The cluster's endpoint.
+    pub to: String,
+    /// Whether what is there goes before.
+    pub replace: bool,
+    /// Whether it ends, once both are equal.
+    pub cut_over: bool,
+}
+
 /// Whose backups are pruned, and what is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prune {
@@ -76,6 +104,14 @@ const DIAL_TIMEOUT: &str = "--dial-timeout=10s";
 /// How long a member may think about a short question: engramctl's own default is 5 s.
 const COMMAND_TIMEOUT: &str = "--command-timeout=30s";
 
+/// On pods that import: it ends, once both are equal.
+pub const CUT_OVER_ANNOTATION: &str = "engram.dev/cut-over";
+/// Where that is mounted, as a file.
+pub(super) const CUT_OVER: &str = "/etc/engram/import";
+pub(super) const CUT_OVER_FILE: &str = "cut-over";
+/// Where the files for the cluster that is copied are.
+pub(super) const SOURCE_TLS: &str = "/etc/engram/tls/source";
+
 impl Job {
     /// The verb and its flags, without those of the store.
     pub(super) fn words(&self, scratch: &str) -> Vec<String> {
@@ -85,10 +121,15 @@ impl Job {
         };
         match self {
             Self::Probe => words("list", Vec::new()),
-            Self::Show { id, cluster_id } => {
-                let whose = cluster_id.iter().map(|id| format!("--cluster-id={id}"));
-                let backup = std::iter::once(format!("--backup={id}"));
-                words("show", backup.chain(whose).collect())
+            Self::Show { id, cluster_id } => words("show", meant(id, cluster_id.as_ref())),
+            Self::Plan {
+                id,
+                cluster_id,
+                moment,
+            } => {
+                let verb = ["archive", "plan"].map(str::to_owned).into_iter();
+                let meant = meant(id, cluster_id.as_ref());
+                verb.chain(meant).chain([moment.clone()]).collect()
             }
             Self::Create(create) => words("create", made(create, scratch)),
             Self::Verify { id } => {
@@ -97,6 +138,7 @@ impl Job {
             }
             Self::Delete { id } => words("delete", vec![format!("--backup={id}")]),
             Self::Prune(prune) => words("prune", pruned(prune)),
+            Self::Import(import) => imported(import),
             Self::Inspect { .. } => {
                 vec!["inspect".into(), format!("--data-dir={DATA_DIRECTORY}")]
             }
@@ -110,8 +152,50 @@ impl Job {
 
     /// Whether it speaks to the cluster, and not to the store alone.
     pub(super) fn speaks(&self) -> bool {
-        matches!(self, Self::Create(_))
+        matches!(self, Self::Create(_) | Self::Import(_))
     }
+
+    /// Whether it reads or writes a store.
+    pub(super) fn stores(&self) -> bool {
+        !matches!(self, Self::Inspect { .. } | Self::Import(_))
+    }
+}
+
+fn imported(import: &Import) -> Vec<String> {
+    // No `..`: a new wish does not compile until it reaches engramctl.
+    let Import {
+        from,
+        secret,
+        prefix,
+        to,
+        replace,
+        // Of the pod's annotations, which it has mounted.
+        cut_over: _,
+    } = import;
+    let mut words = vec![
+        "import".to_owned(),
+        format!("--from={}", from.join(",")),
+        format!("--endpoints={to}"),
+        format!("--prefix={prefix}"),
+        format!("--until-file={CUT_OVER}/{CUT_OVER_FILE}"),
+        DIAL_TIMEOUT.to_owned(),
+        COMMAND_TIMEOUT.to_owned(),
+    ];
+    if secret.is_some() {
+        words.push(format!("--from-cacert={SOURCE_TLS}/ca.crt"));
+        words.push(format!("--from-cert={SOURCE_TLS}/tls.crt"));
+        words.push(format!("--from-key={SOURCE_TLS}/tls.key"));
+    }
+    words.extend(replace.then(|| "--replace".to_owned()));
+    words
+}
+
+/// Which backup, of which cluster.
+fn meant(id: &str, cluster_id: Option<&String>) -> Vec<String> {
+    let whose = cluster_id.map(|id| format!("--cluster-id={id}"));
+    std::iter::once(format!("--backup={id}"))
+        .chain(whose)
+        .collect()
 }
 
 fn made(create: &Create, scratch: &str) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! Kubernetes' objects for a cluster, built and compared, never sent: no client, no clock.
 
 mod alone;
+mod archive;
 mod fill;
 mod flags;
 mod job;
@@ -17,9 +18,10 @@ mod tool;
 mod volume;
 
 pub use alone::{ALONE_ANNOTATION, ALONE_CONTAINER};
+pub use archive::archiving;
 pub use fill::{FILL_ANNOTATION, RESTORE_CONTAINER, fill_hash};
 pub(crate) use flags::TLS_DIRECTORY;
-pub use job::{Create, Job, Prune};
+pub use job::{CUT_OVER_ANNOTATION, Create, Import, Job, Prune};
 pub use member::member;
 pub use names::{
     CLIENT_PORT, KEEP_ANNOTATION, METRICS_PORT, Names, PEER_PORT, cluster_labels, member_labels,

@@ -10,6 +10,7 @@ use crate::api::{
 };
 
 use super::alone;
+use super::archive;
 use super::fill;
 use super::flags::{self, CLIENT_TLS, PEER_TLS};
 use super::names::{
@@ -134,12 +135,16 @@ fn pod_spec(cluster: &EngramCluster, member: &MemberPod, image: &str) -> Value {
     }
     mounts.extend(template.volume_mounts.iter().map(|mount| json!(mount)));
     volumes.extend(template.volumes.iter().map(|volume| json!(volume)));
+    mounts.extend(archive::part(cluster, "mounts"));
+    volumes.extend(archive::part(cluster, "volumes"));
+    let mut env: Vec<Value> = template.env.iter().map(|one| json!(one)).collect();
+    env.extend(archive::part(cluster, "env"));
     let container = json!({
         "name": "engram",
         "image": image,
         "imagePullPolicy": pull_policy(cluster),
         "command": flags::command(cluster, member),
-        "env": or_null(&template.env),
+        "env": or_null(&env),
         "ports": [
             { "name": "client", "containerPort": CLIENT_PORT },
             { "name": "peer", "containerPort": PEER_PORT },

@@ -560,6 +560,45 @@ fn a_restore_fills_the_volume_before_the_first_start_and_is_not_part_of_the_temp
 }
 
 #[test]
+fn a_member_archives_to_a_store_and_is_filled_from_it_in_one_pod() {
+    let store = access(&store(json!({ "s3": {
+        "bucket": "backups", "credentialsSecretRef": { "name": "key" }, "caSecretRef": { "name": "authorities" },
+    } })));
+    let mut cluster = cluster(json!({ "archive": { "storeRef": { "name": "s" } } }));
+    let plain = template_hash(&cluster, "engram:1");
+    cluster.status = Some(shaped(json!({ "archiving": archiving(&store) })));
+    assert_ne!(template_hash(&cluster, "engram:1"), plain);
+    let recovery: Recovery = shaped(json!({ "storeRef": { "name": "s" } }));
+    let shape = MemberPod::default();
+    let restore = Some((&recovery, &store));
+    let pod = json!(member_pod(&cluster, &member(), &shape, "engram:1", restore));
+    let command = command(&pod);
+    for flag in [
+        format!("--archive-url={}", store.url),
+        "--archive-cluster=demo".to_owned(),
+    ] {
+        assert!(command.contains(&flag), "{flag} in {command:?}");
+    }
+    let engram = &pod["spec"]["containers"][0];
+    assert_eq!(engram["env"], json!(store.env));
+    // Every mount has its volume, and no name is there twice.
+    let names = |list: &serde_json::Value| -> Vec<String> {
+        let list: Vec<serde_json::Value> = shaped(list.clone());
+        list.iter().map(|one| shaped(one["name"].clone())).collect()
+    };
+    let volumes = names(&pod["spec"]["volumes"]);
+    let apart: std::collections::BTreeSet<&String> = volumes.iter().collect();
+    assert_eq!(apart.len(), volumes.len(), "{volumes:?}");
+    for container in [engram, &pod["spec"]["initContainers"][0]] {
+        let mounts = names(&container["volumeMounts"]);
+        assert!(
+            mounts.iter().all(|one| volumes.contains(one)),
+            "{mounts:?} in {volumes:?}"
+        );
+    }
+}
+
+#[test]
 fn certificates_may_be_the_users() {
     let cluster =
         cluster(json!({ "tls": { "client": { "mode": "Secret", "secretName": "mine" } } }));

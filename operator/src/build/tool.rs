@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use crate::api::{EngramCluster, StorePods};
 
-use super::job::{Job, PROGRAM, RESULT};
+use super::job::{
+    CUT_OVER, CUT_OVER_ANNOTATION, CUT_OVER_FILE, Import, Job, PROGRAM, RESULT, SOURCE_TLS,
+};
 use super::names::{Names, cluster_labels, member_selector};
 use super::pod::{VOLUME, container_security, pod_security, pull_policy, without_nulls};
 use super::quantity;
@@ -57,16 +59,29 @@ pub fn tool_pod(tool: &Tool<'_>) -> Pod {
     command.push(RESULT.to_owned());
     let mut mounts = tool.access.mounts.clone();
     let mut volumes = tool.access.volumes.clone();
+    if tool.job.stores() {
+        command.push(format!("--store={}", tool.access.url));
+        command.push(format!("--cluster={}", tool.cluster_name));
+    }
+    let mut annotations = Value::Null;
     match &tool.job {
         Job::Inspect { claim, .. } => {
             mounts.push(json!({ "name": "data", "mountPath": VOLUME, "readOnly": true }));
             let claim = json!({ "claimName": claim });
             volumes.push(json!({ "name": "data", "persistentVolumeClaim": claim }));
         }
-        _ => {
-            command.push(format!("--store={}", tool.access.url));
-            command.push(format!("--cluster={}", tool.cluster_name));
+        Job::Import(import) => {
+            if import.cut_over {
+                annotations = json!({ CUT_OVER_ANNOTATION: "true" });
+            }
+            for (name, path, source) in sources(import) {
+                mounts.push(json!({ "name": name, "mountPath": path, "readOnly": true }));
+                let mut volume = source;
+                volume["name"] = json!(name);
+                volumes.push(volume);
+            }
         }
+        _ => {}
     }
     mounts.push(json!({ "name": "scratch", "mountPath": SCRATCH }));
     volumes.push(scratch(tool));
@@ -113,17 +128,28 @@ pub fn tool_pod(tool: &Tool<'_>) -> Pod {
         "volumes": volumes,
     });
     without_nulls(&mut pod);
-    shaped(json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": tool.name,
-            "namespace": tool.namespace,
-            "labels": cluster_labels(tool.cluster_name, "backup"),
-            "ownerReferences": tool.owner.iter().collect::<Vec<_>>(),
-        },
-        "spec": pod,
-    }))
+    let mut metadata = json!({
+        "name": tool.name,
+        "namespace": tool.namespace,
+        "labels": cluster_labels(tool.cluster_name, "backup"),
+        "annotations": annotations,
+        "ownerReferences": tool.owner.iter().collect::<Vec<_>>(),
+    });
+    without_nulls(&mut metadata);
+    shaped(json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod }))
+}
+
+/// What an import has mounted: the annotation that ends it, and how the other cluster is spoken to.
+fn sources(import: &Import) -> Vec<(&'static str, &'static str, Value)> {
+    let field = format!("metadata.annotations['{CUT_OVER_ANNOTATION}']");
+    let item = json!({ "path": CUT_OVER_FILE, "fieldRef": { "fieldPath": field } });
+    let annotation = json!({ "downwardAPI": { "items": [item] } });
+    let mut all = vec![("import", CUT_OVER, annotation)];
+    all.extend(import.secret.as_ref().map(|secret| {
+        let secret = json!({ "secretName": secret, "defaultMode": 0o440 });
+        ("source-tls", SOURCE_TLS, json!({ "secret": secret }))
+    }));
+    all
 }
 
 /// As the store says, else as the cluster does, else the operator's own.

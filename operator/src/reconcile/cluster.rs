@@ -1,7 +1,9 @@
 //! A cluster: look, decide, do, say.
 
 mod adopt;
+mod archive;
 mod fill;
+mod import;
 mod restoring;
 mod rollback;
 mod steps;
@@ -120,6 +122,15 @@ async fn take(
     Ok(true)
 }
 
+/// A pass's part in an import: nobody answers on a played API server.
+#[cfg(test)]
+pub(super) async fn import_once(context: &Context, cluster: &EngramCluster) -> Result<(), Error> {
+    let version = Version::of(cluster);
+    let mut status = cluster.status.clone().unwrap_or_default();
+    import::advance(context, cluster, &version, &mut status).await?;
+    write_cluster_status(context, cluster, &version, &status).await
+}
+
 /// How a pass ended.
 struct Pass {
     /// Whether something is under way.
@@ -135,9 +146,11 @@ async fn pass(
     status: &mut EngramClusterStatus,
 ) -> Result<Pass, Error> {
     let deleting = cluster.meta().deletion_timestamp.is_some();
+    let archive = archive::find(context, cluster).await;
     // Each of these changes the object that was read: the next pass reads it again.
     if take(context, cluster, version, status).await?
         || (!deleting && set_finalizer(context, cluster, CLUSTER_FINALIZER, true).await?)
+        || archive::keep(context, cluster, version, &archive, status).await?
         || (!deleting && adopt::ensure(context, cluster, version, status).await?)
     {
         return Ok(Pass {
@@ -198,9 +211,14 @@ async fn pass(
     let mut failure = done.failure.or(claims.err()).or(labels.err());
     failure = failure.or(children.err());
     failure = failure.or(told.err());
+    failure = failure.or(archive.err());
     if !deleting {
         let access = access::settle(context, cluster, version, &sight, status).await;
         failure = failure.or(access.err());
+    }
+    if !deleting && sight.observed.roster.is_some() {
+        let import = import::advance(context, cluster, version, status).await;
+        failure = failure.or(import.err());
     }
     if let (Some(why), Some(progress)) = (done.waits, planned.progress.as_mut()) {
         progress.message = why;

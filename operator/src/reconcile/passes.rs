@@ -1,6 +1,7 @@
 //! Whole passes against an API server that is played.
 
 mod adopt;
+mod import;
 mod in_place;
 
 use std::sync::Arc;
@@ -90,6 +91,15 @@ impl Lab {
             serde_json::from_value(self.server.object(CLUSTER).unwrap()).unwrap();
         let pass = Box::pin(cluster::reconcile(Arc::new(seen), self.context.clone()));
         pass.await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// What a pass does for an import, as if a quorum answered.
+    async fn import(&self) -> Result<(), String> {
+        let seen: EngramCluster =
+            serde_json::from_value(self.server.object(CLUSTER).unwrap()).unwrap();
+        cluster::import_once(&self.context, &seen)
+            .await
+            .map_err(|error| error.to_string())
     }
 
     /// A condition of the cluster: its status, reason and message.
@@ -199,6 +209,41 @@ async fn a_store_that_was_corrected_reaches_the_first_member() {
         second["spec"].to_string().contains("s3://right"),
         "{second}"
     );
+}
+
+#[tokio::test]
+async fn a_store_that_is_archived_to_may_come_later_and_go_and_members_are_healed_meanwhile() {
+    let lab = Lab::new(json!({
+        "archive": { "storeRef": { "name": "s3" } },
+        "tls": { "client": { "mode": "Disabled" }, "peer": { "mode": "Disabled" } },
+    }));
+    lab.member(1);
+    let pod = format!("{CORE}/pods/demo-1");
+    let archives = || {
+        let made = lab.server.object(&pod).unwrap()["spec"].to_string();
+        made.contains("--archive-url=s3://backups?region=us-east-1") && made.contains("demo")
+    };
+    let refused = lab.pass().await.unwrap_err();
+    assert!(refused.contains("no EngramBackupStore s3"), "{refused}");
+    assert!(!archives(), "its pod is made all the same");
+    let store = "/apis/engram.dev/v1alpha1/namespaces/data/engrambackupstores/s3";
+    lab.server.put(
+        store,
+        json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackupStore",
+            "spec": { "s3": { "bucket": "backups" } },
+        }),
+    );
+    // Once it is known it is written down, then pods are made from it.
+    lab.pass().await.unwrap();
+    lab.server.remove(&pod).unwrap();
+    lab.pass().await.unwrap();
+    assert!(archives());
+    lab.server.remove(store).unwrap();
+    lab.server.remove(&pod).unwrap();
+    let refused = lab.pass().await.unwrap_err();
+    assert!(refused.contains("no EngramBackupStore s3"), "{refused}");
+    assert!(archives(), "a store's object that is gone changes nothing");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 mod adopt;
 mod in_place;
 mod look;
+mod meant;
 mod plan;
 mod quorum;
 mod source;
@@ -209,7 +210,7 @@ async fn begin(
     let bootstrap = match restore.spec.kind {
         RestoreKind::AdoptVolumes => match adopt::prepare(context, restore, status, "").await? {
             Adoption::Not(state) => return Ok(state),
-            Adoption::Made(bootstrap) => bootstrap,
+            Adoption::Made(bootstrap) => *bootstrap,
         },
         _ => match confirmed(context, restore, status, &wished(restore)).await? {
             Planning::Not(state) => return Ok(state),
@@ -339,15 +340,14 @@ fn target(restore: &EngramRestore, bootstrap: Bootstrap) -> EngramCluster {
 
 /// What the specification asks for beside the backup.
 fn recovery(restore: &EngramRestore, store: String, cluster: String, backup: String) -> Recovery {
+    let source = restore.spec.source.clone().unwrap_or_default();
     Recovery {
         store_ref: LocalRef { name: store },
         cluster: Some(cluster),
-        cluster_id: restore
-            .spec
-            .source
-            .as_ref()
-            .and_then(|source| source.cluster_id.clone()),
+        cluster_id: source.cluster_id,
         backup,
+        target_time: source.target_time,
+        target_revision: source.target_revision,
         revision_bump: restore.spec.revision_bump,
         mark_compacted: restore.spec.mark_compacted,
     }

@@ -1,5 +1,6 @@
 //! The source's changes, as they come, until its revision is reached.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use engram_proto::etcdserverpb as pb;
@@ -14,6 +15,7 @@ use tonic::Streaming;
 
 use super::apply::Target;
 use super::side::Side;
+use crate::cli::Import;
 use crate::failure::Failure;
 
 /// How often the source is asked how far it is.
@@ -22,6 +24,9 @@ const LOOK: Duration = Duration::from_millis(500);
 const RENEW: Duration = Duration::from_secs(1);
 /// How long the source may tell nothing while it is ahead.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+
+/// What is said once it is to end.
+const ENDING: &str = "ending with what the source has by now";
 
 /// A watch of the source.
 pub(super) struct Watch {
@@ -78,9 +83,34 @@ struct End {
     terminated: Signal,
     /// Whether it ends with the next revision that is reached.
     wanted: bool,
+    /// Who writes into this file wants it to.
+    file: Option<PathBuf>,
 }
 
 impl End {
+    /// When these flags say.
+    fn of(import: &Import) -> Result<End, Failure> {
+        Ok(End {
+            interrupted: signal(SignalKind::interrupt())?,
+            terminated: signal(SignalKind::terminate())?,
+            wanted: import.until_equal,
+            file: import.until_file.clone(),
+        })
+    }
+
+    /// Looks into the file.
+    async fn look(&mut self) {
+        let Some(file) = self.file.as_ref().filter(|_| !self.wanted) else {
+            return;
+        };
+        // One that is not there yet says nothing.
+        let written = tokio::fs::metadata(file).await;
+        if written.is_ok_and(|file| file.len() > 0) {
+            self.wanted = true;
+            eprintln!("{ENDING}");
+        }
+    }
+
     async fn asked_for(&mut self) {
         tokio::select! {
             _ = self.interrupted.recv() => {}
@@ -95,13 +125,9 @@ pub(super) async fn until_equal(
     from: &Side,
     watch: &mut Watch,
     target: &mut Target<'_>,
-    ends: bool,
+    import: &Import,
 ) -> Result<i64, Failure> {
-    let mut end = End {
-        interrupted: signal(SignalKind::interrupt())?,
-        terminated: signal(SignalKind::terminate())?,
-        wanted: ends,
-    };
+    let mut end = End::of(import)?;
     let (mut look, mut renew) = (interval(LOOK), interval(RENEW));
     for every in [&mut look, &mut renew] {
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -115,6 +141,8 @@ pub(super) async fn until_equal(
                 take(watch, target, answer?).await?;
             }
             _ = look.tick() => {
+                // Before the source is asked: what it has had by then is copied too.
+                end.look().await;
                 target.flush().await?;
                 let revision = from.revision().await?;
                 if watch.seen >= revision {
@@ -133,7 +161,7 @@ pub(super) async fn until_equal(
                 watch.ask();
             }
             _ = renew.tick() => target.leases.keep_alive().await?,
-            () = end.asked_for() => eprintln!("ending with what the source has by now"),
+            () = end.asked_for() => eprintln!("{ENDING}"),
         }
     }
 }

@@ -10,6 +10,7 @@ use engram_proto::etcdserverpb::auth_client::AuthClient;
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
+use super::restore_in_place::{change, confirm, phase};
 use crate::lab::{LIMIT, Lab, READY_LIMIT};
 use crate::steps::step;
 
@@ -17,6 +18,8 @@ const NAMESPACE: &str = "access";
 /// The role, the user and both objects.
 const APP: &str = "app";
 const SECRET: &str = "app-user";
+/// The operator's own name among the users.
+const OPERATOR_USER: &str = "engram-operator";
 const CALL_LIMIT: Duration = Duration::from_secs(5);
 /// What somebody changed in the cluster is put back within a minute.
 const REPAIRED_LIMIT: Duration = Duration::from_secs(120);
@@ -44,6 +47,37 @@ pub fn tell(lab: &Lab) {
         demo.ready(3, READY_LIMIT);
     });
     step("a backup is made and verified", || backup(&demo));
+    step("root introduces the operator that it does not know", || {
+        client::runtime().block_on(delete_operator(&demo));
+        wait_for("the operator is a user again", REPAIRED_LIMIT, || {
+            let roles = client::runtime().block_on(roles_of_operator(&demo));
+            (roles? == ["root"]).then_some(())
+        });
+        demo.ready(3, READY_LIMIT);
+    });
+    step("restored in place it knows them all", || {
+        let spec = json!({
+            "kind": "InPlace", "source": { "backupRef": { "name": "guarded" } },
+            "target": { "name": demo.name() }, "dryRun": true,
+        });
+        let restore = object("EngramRestore", "guarded", &spec);
+        demo.kind().apply(NAMESPACE, &restore.to_string());
+        phase(&demo, "guarded", "Planned");
+        confirm(&demo, "guarded");
+        phase(&demo, "guarded", "Completed");
+        demo.ready(3, READY_LIMIT);
+        let user = user(&demo);
+        wait_for("the user writes", REPAIRED_LIMIT, || {
+            put(&demo, &user, "/app/restored").ok()
+        });
+        let refused = put(&demo, &user, "/other/a").unwrap_err();
+        assert!(refused.contains("permission denied"), "{refused}");
+        change(&demo, "guarded", &json!({ "decision": "Accept" }));
+        wait_for("it is over", READY_LIMIT, || {
+            let object = demo.object()?;
+            object["status"]["restoring"].is_null().then_some(())
+        });
+    });
     step("a role that was taken from it comes back", || {
         let user = user(&demo);
         client::runtime().block_on(revoke(&demo));
@@ -188,16 +222,39 @@ async fn token(demo: &Declared, name: &str, password: &str) -> Result<String, St
     Ok(answer.into_inner().token)
 }
 
-/// Root takes the user's role from it, by hand.
-async fn revoke(demo: &Declared) {
+/// A request of root's.
+async fn by_root<T>(demo: &Declared, request: T) -> tonic::Request<T> {
     let root = password(demo, "demo-root");
     let token = token(demo, "root", &root).await.expect("root's password");
-    let mut request = tonic::Request::new(pb::AuthUserRevokeRoleRequest {
-        name: APP.to_owned(),
-        role: APP.to_owned(),
-    });
+    let mut request = tonic::Request::new(request);
     let token = token.parse().expect("a token is a header's value");
     request.metadata_mut().insert("token", token);
+    request
+}
+
+/// Root takes the user's role from it, by hand.
+async fn revoke(demo: &Declared) {
+    let revoke = pb::AuthUserRevokeRoleRequest {
+        name: APP.to_owned(),
+        role: APP.to_owned(),
+    };
+    let request = by_root(demo, revoke).await;
     let revoked = auth(demo).await.user_revoke_role(request).await;
     revoked.expect("root may do everything");
+}
+
+/// Root takes the operator away.
+async fn delete_operator(demo: &Declared) {
+    let name = OPERATOR_USER.to_owned();
+    let request = by_root(demo, pb::AuthUserDeleteRequest { name }).await;
+    let deleted = auth(demo).await.user_delete(request).await;
+    deleted.expect("root may do everything");
+}
+
+/// What the operator may do; none where it is no user.
+async fn roles_of_operator(demo: &Declared) -> Option<Vec<String>> {
+    let name = OPERATOR_USER.to_owned();
+    let request = by_root(demo, pb::AuthUserGetRequest { name }).await;
+    let user = auth(demo).await.user_get(request).await;
+    Some(user.ok()?.into_inner().roles)
 }

@@ -104,20 +104,27 @@ fn write(demo: &Declared) -> i64 {
 }
 
 fn backup(demo: &Declared) -> Value {
-    let claim = json!({
-        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "backups" },
+    let store = json!({ "pvc": { "claimName": "backups" } });
+    let store = object("EngramBackupStore", STORE, &store);
+    taken(demo, STORE, &[claim("backups"), store])
+}
+
+/// A claim that backups may be kept on.
+pub(super) fn claim(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": name },
         "spec": {
             "accessModes": ["ReadWriteOnce"],
             "resources": { "requests": { "storage": "1Gi" } },
         },
-    });
-    let store = json!({ "pvc": { "claimName": "backups" } });
-    let backup = json!({ "clusterRef": { "name": demo.name() }, "storeRef": { "name": STORE } });
-    let items = [
-        claim,
-        object("EngramBackupStore", STORE, &store),
-        object("EngramBackup", "before", &backup),
-    ];
+    })
+}
+
+/// A backup called `before` in a store that is made with it.
+pub(super) fn taken(demo: &Declared, store: &str, with: &[Value]) -> Value {
+    let backup = json!({ "clusterRef": { "name": demo.name() }, "storeRef": { "name": store } });
+    let backup = object("EngramBackup", "before", &backup);
+    let items: Vec<&Value> = with.iter().chain([&backup]).collect();
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
     demo.kind().apply(demo.namespace(), &list.to_string());
     wait_for("a backup", READY_LIMIT, || {

@@ -23,7 +23,7 @@ pub(super) enum Adoption {
     /// It is not known yet, or cannot be done.
     Not(State),
     /// This is what the cluster begins with.
-    Made(Bootstrap),
+    Made(Box<Bootstrap>),
 }
 
 /// Finds out what would be adopted, and whether that was confirmed.
@@ -63,10 +63,10 @@ pub(super) async fn prepare(
     if restore.spec.confirm != status.plan_hash {
         return Ok(Adoption::Not(unconfirmed(restore, status)));
     }
-    Ok(Adoption::Made(Bootstrap {
+    Ok(Adoption::Made(Box::new(Bootstrap {
         adopt: Some(chosen.adopt),
         ..Bootstrap::default()
-    }))
+    })))
 }
 
 /// The claims that are meant: by name, or by the label of their cluster. None of a member that is there.

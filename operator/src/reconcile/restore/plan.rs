@@ -10,8 +10,9 @@ use crate::api::{
 use crate::build::{self, Job, Tool};
 use crate::observe::{Form, observe};
 
-use super::super::tool::{self, Run, Summary};
+use super::super::tool::{self, Run};
 use super::super::{Context, Error};
+use super::meant::{self, Meant};
 use super::source::{self, Source};
 use super::state::State;
 
@@ -42,7 +43,7 @@ pub(super) async fn make(
         }
         Source::Known(recovery) => recovery,
     };
-    let summary = match ask(context, restore, &recovery, target).await? {
+    let said = match ask(context, restore, &recovery, target).await? {
         Run::Running => {
             let message = "the store is asked which backup it is".to_owned();
             return Ok(Planning::Not(State::Pending(Reason::Running, message)));
@@ -57,26 +58,26 @@ pub(super) async fn make(
     };
     let namespace = restore.namespace().unwrap_or_default();
     tool::clear(context, &namespace, &pod_name(restore)).await?;
-    let Ok(summary) = serde_json::from_str::<Summary>(summary.trim()) else {
+    let Some(meant) = meant::read(&recovery, said.trim()) else {
         let message = "engramctl's result cannot be read".to_owned();
         return Ok(Planning::Not(State::Failed(Reason::Failed, message)));
     };
-    if let Some(refused) = strangers(restore, &summary, target) {
+    if let Some(refused) = strangers(restore, &meant, target) {
         return Ok(Planning::Not(refused));
     }
     let clusters: Api<EngramCluster> = Api::namespaced(context.client.clone(), &namespace);
     let backed_up = recovery.cluster.as_deref().unwrap_or_default();
     let known = match clusters.get_opt(backed_up).await? {
-        Some(cluster) => known(context, &summary, &cluster).await?,
+        Some(cluster) => known(context, &meant, &cluster).await?,
         None => None,
     };
-    status.backup_id = Some(summary.id.clone());
-    status.plan = plan(restore, &recovery, &summary);
+    status.backup_id = Some(meant.backup.clone());
+    status.plan = plan(restore, &recovery, &meant);
     status.plan_hash = Some(hash(&status.plan));
-    status.loss = Some(loss(&summary, known));
+    status.loss = Some(loss(&meant, known));
     Ok(Planning::Made(Recovery {
-        backup: summary.id.clone(),
-        cluster_id: Some(whose(&summary)),
+        cluster_id: Some(meant.whose),
+        backup: meant.backup,
         ..recovery
     }))
 }
@@ -100,10 +101,7 @@ async fn ask(
         cluster_name: recovery.cluster.as_deref().unwrap_or_default(),
         cluster: Some(target),
         image: &context.settings.image,
-        job: Job::Show {
-            id: recovery.backup.clone(),
-            cluster_id: recovery.cluster_id.clone(),
-        },
+        job: job(recovery),
         access: &access,
         deadline: DEADLINE_SECONDS,
         owner: restore.controller_owner_ref(&()),
@@ -111,8 +109,16 @@ async fn ask(
     tool::run(context, &tool).await
 }
 
-fn whose(summary: &Summary) -> String {
-    format!("{}/{}", summary.cluster_id, summary.incarnation)
+fn job(recovery: &Recovery) -> Job {
+    let (id, cluster_id) = (recovery.backup.clone(), recovery.cluster_id.clone());
+    match recovery.moment() {
+        None => Job::Show { id, cluster_id },
+        Some(moment) => Job::Plan {
+            id,
+            cluster_id,
+            moment: moment.flag(),
+        },
+    }
 }
 
 fn names_its_cluster(restore: &EngramRestore) -> bool {
@@ -121,34 +127,32 @@ fn names_its_cluster(restore: &EngramRestore) -> bool {
 }
 
 /// A cluster that is there is not given another one's data by accident.
-fn strangers(restore: &EngramRestore, summary: &Summary, target: &EngramCluster) -> Option<State> {
+fn strangers(restore: &EngramRestore, meant: &Meant, target: &EngramCluster) -> Option<State> {
     if restore.spec.kind != RestoreKind::InPlace || names_its_cluster(restore) {
         return None;
     }
     let status = target.status.clone().unwrap_or_default();
     let own = status.cluster_id.clone().unwrap_or_default();
     let begun = status.restored.and_then(|from| from.of);
-    if summary.cluster_id == own || begun == Some(whose(summary)) {
+    if meant.cluster_id == own || begun.as_ref() == Some(&meant.whose) {
         return None;
     }
-    let (name, whose) = (target.name_any(), whose(summary));
+    let (name, whose) = (target.name_any(), &meant.whose);
     let message = format!(
         "backup {} is of cluster {whose}, and EngramCluster {name} is {own}: take a backup of {name}; or, if \
          another cluster's data is meant, make a restore whose source.clusterID is {whose}",
-        summary.id
+        meant.backup
     );
     Some(State::Failed(Reason::WrongCluster, message))
 }
 
 /// What would be done, step by step. It says nothing that changes by itself: its hash is confirmed.
-fn plan(restore: &EngramRestore, recovery: &Recovery, summary: &Summary) -> Vec<String> {
+fn plan(restore: &EngramRestore, recovery: &Recovery, meant: &Meant) -> Vec<String> {
     let target = &restore.spec.target;
-    let (store, revision) = (&recovery.store_ref.name, summary.revision);
-    let whose = whose(summary);
     let mut plan = vec![
         format!(
-            "backup {} of cluster {whose} is read from EngramBackupStore {store}: revision {revision}, taken {}, {} bytes, HashKV {}",
-            summary.id, summary.created_at, summary.size, summary.hash_kv
+            "backup {} of cluster {} is read from EngramBackupStore {}: {}",
+            meant.backup, meant.whose, recovery.store_ref.name, meant.what
         ),
         match &target.spec {
             Some(spec) => format!(
@@ -165,7 +169,7 @@ fn plan(restore: &EngramRestore, recovery: &Recovery, summary: &Summary) -> Vec<
         0 => "the revision stays: clients of the cluster that was backed up may meet revisions twice".into(),
         bump => format!(
             "the revision is moved on by {bump} to {}, and every older one counts as compacted: clients list anew",
-            revision.saturating_add(bump)
+            meant.revision.saturating_add(bump)
         ),
     });
     plan
@@ -190,11 +194,11 @@ enum Known {
 /// certificate.
 async fn known(
     context: &Context,
-    summary: &Summary,
+    meant: &Meant,
     cluster: &EngramCluster,
 ) -> Result<Option<Known>, Error> {
     let status = cluster.status.as_ref();
-    let same = status.filter(|one| one.cluster_id.as_ref() == Some(&summary.cluster_id));
+    let same = status.filter(|one| one.cluster_id.as_ref() == Some(&meant.cluster_id));
     let Some(status) = same else {
         return Ok(None);
     };
@@ -209,8 +213,8 @@ async fn known(
 }
 
 /// What would be missing, as far as is known.
-fn loss(summary: &Summary, known: Option<Known>) -> String {
-    let (revision, at) = (summary.revision, &summary.created_at);
+fn loss(meant: &Meant, known: Option<Known>) -> String {
+    let (revision, at) = (meant.revision, &meant.at);
     let more = match known {
         Some(Known::Members(now)) if now > revision => format!(
             ": at least {} revisions, for the cluster that was backed up is at {now}",
@@ -232,7 +236,7 @@ fn loss(summary: &Summary, known: Option<Known>) -> String {
         ),
         None => String::new(),
     };
-    format!("what was written after revision {revision}, {at}{more}")
+    format!("what was written after {at}{more}")
 }
 
 #[cfg(test)]
@@ -253,27 +257,27 @@ mod tests {
         .unwrap()
     }
 
-    fn summary() -> Summary {
-        Summary {
-            id: "n-1".into(),
+    fn meant() -> Meant {
+        Meant {
+            backup: "n-1".into(),
             cluster_id: "cdf8".into(),
-            incarnation: "0".into(),
+            whose: "cdf8/0".into(),
             revision: 40,
-            created_at: "2026-01-02T03:00:00Z".into(),
-            ..Summary::default()
+            at: "revision 40, 2026-01-02T03:00:00Z".into(),
+            what: "revision 40, taken 2026-01-02T03:00:00Z".into(),
         }
     }
 
-    fn planned(bump: i64, summary: &Summary) -> Vec<String> {
+    fn planned(bump: i64, meant: &Meant) -> Vec<String> {
         let restore = restore(bump);
         let (store, cluster) = ("s".to_owned(), "demo".to_owned());
         let recovery = super::super::recovery(&restore, store, cluster, "latest".into());
-        plan(&restore, &recovery, summary)
+        plan(&restore, &recovery, meant)
     }
 
     #[test]
     fn a_plan_names_the_backup_and_its_hash_changes_with_it() {
-        let one = planned(1_000, &summary());
+        let one = planned(1_000, &meant());
         let text = one.join(" ");
         for part in [
             "n-1",
@@ -286,13 +290,13 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
-        assert_eq!(hash(&one), hash(&planned(1_000, &summary())));
-        let newer = Summary {
-            id: "n-2".into(),
-            ..summary()
+        assert_eq!(hash(&one), hash(&planned(1_000, &meant())));
+        let newer = Meant {
+            backup: "n-2".into(),
+            ..meant()
         };
         assert_ne!(hash(&one), hash(&planned(1_000, &newer)));
-        assert_ne!(hash(&one), hash(&planned(0, &summary())));
+        assert_ne!(hash(&one), hash(&planned(0, &meant())));
     }
 
     #[test]
@@ -315,13 +319,13 @@ mod tests {
             .unwrap()
         };
         let own = cluster(json!({ "clusterID": "cdf8" }));
-        assert_eq!(strangers(&restore(None), &summary(), &own), None);
+        assert_eq!(strangers(&restore(None), &meant(), &own), None);
         let descendant = cluster(
             json!({ "clusterID": "aa", "restored": { "backupID": "b", "path": "p", "of": "cdf8/0" } }),
         );
-        assert_eq!(strangers(&restore(None), &summary(), &descendant), None);
+        assert_eq!(strangers(&restore(None), &meant(), &descendant), None);
         let other = cluster(json!({ "clusterID": "aa" }));
-        let Some(State::Failed(reason, message)) = strangers(&restore(None), &summary(), &other)
+        let Some(State::Failed(reason, message)) = strangers(&restore(None), &meant(), &other)
         else {
             panic!("it is refused");
         };
@@ -329,15 +333,12 @@ mod tests {
         for part in ["n-1", "cdf8/0", "aa", "source.clusterID"] {
             assert!(message.contains(part), "{part} in {message}");
         }
-        assert_eq!(
-            strangers(&restore(Some("cdf8/0")), &summary(), &other),
-            None
-        );
+        assert_eq!(strangers(&restore(Some("cdf8/0")), &meant(), &other), None);
     }
 
     #[test]
     fn the_loss_is_what_the_cluster_has_had_since() {
-        let of = |known: Option<Known>| loss(&summary(), known);
+        let of = |known: Option<Known>| loss(&meant(), known);
         for more in [Known::Members(47), Known::Status(47)] {
             let text = of(Some(more));
             assert!(text.contains("at least 7 revisions"), "{text}");
@@ -357,10 +358,10 @@ mod tests {
                 "metadata": { "name": "demo", "namespace": "data", "uid": "u" }, "spec": {},
                 "status": { "clusterID": id, "revision": 47 },
             }));
-            let known = known(&context, &summary(), &cluster.unwrap()).await;
-            loss(&summary(), known.unwrap())
+            let known = known(&context, &meant(), &cluster.unwrap()).await;
+            loss(&meant(), known.unwrap())
         };
         assert!(since("cdf8").await.contains("by the status"));
-        assert_eq!(since("aa").await, loss(&summary(), None));
+        assert_eq!(since("aa").await, loss(&meant(), None));
     }
 }

@@ -41,6 +41,7 @@ pub(super) fn of(advice: &str, status: &EngramClusterStatus) -> State {
     let refusals = [
         Reason::VerificationFailed,
         Reason::BackupNotFound,
+        Reason::MomentNotFound,
         Reason::BackupAmbiguous,
     ];
     let refusal = refusals
@@ -68,7 +69,9 @@ struct Said {
 pub(in crate::reconcile) fn restored(pod: &Pod) -> Option<RestoredFrom> {
     let ended = ended(pod).find(|ended| ended.exit_code == 0)?;
     let said: Said = serde_json::from_str(ended.message.as_deref()?.trim()).ok()?;
-    let backup_id = said.from.rsplit('/').next()?.to_owned();
+    // Of a moment its revision is behind the backup's ID, in which no @ can be.
+    let backup_id = said.from.rsplit('/').next()?;
+    let backup_id = backup_id.split('@').next()?.to_owned();
     Some(RestoredFrom {
         backup_id,
         path: said.from,
@@ -150,6 +153,12 @@ mod tests {
         let from = restored(&pod(&ended(0, said), &json!({}))).unwrap();
         assert_eq!((from.backup_id.as_str(), from.revision), ("n-1", None));
         assert_eq!(restored(&pod(&ended(1, said), &json!({}))), None);
+        let said = said.replace("n-1", "n-1@41");
+        let from = restored(&pod(&ended(0, &said), &json!({}))).unwrap();
+        assert_eq!(
+            (from.backup_id.as_str(), from.path.as_str()),
+            ("n-1", "s3://b/p/demo/n-1@41")
+        );
     }
 
     #[test]

@@ -156,7 +156,7 @@ pub(in crate::reconcile) fn essence(log: &str) -> String {
 }
 
 /// What engramctl's refusals mean, by its own words. The first that is found counts.
-const MEANINGS: [(&str, Reason); 16] = [
+const MEANINGS: [(&str, Reason); 21] = [
     ("there is no such bucket", Reason::BucketNotFound),
     ("these credentials", Reason::AccessDenied),
     ("this backup cannot be used", Reason::VerificationFailed),
@@ -167,8 +167,16 @@ const MEANINGS: [(&str, Reason); 16] = [
     ("manifest is damaged", Reason::VerificationFailed),
     ("it is not there", Reason::VerificationFailed),
     ("there is no backup", Reason::BackupNotFound),
+    ("holds no log archive", Reason::MomentNotFound),
+    ("is in no part of the log archive", Reason::MomentNotFound),
+    ("can be gone on from to", Reason::MomentNotFound),
+    (
+        "nothing behind it can be restored",
+        Reason::VerificationFailed,
+    ),
     ("of several clusters of that name", Reason::BackupAmbiguous),
     ("which --cluster-id does not name", Reason::BackupAmbiguous),
+    ("import into an empty cluster", Reason::InvalidSpec),
     ("no endpoint answers", Reason::MemberNotReady),
     (
         "the endpoints are of several clusters",
@@ -204,6 +212,10 @@ pub(in crate::reconcile) fn with_advice(reason: Reason, message: &str) -> String
         }
         Reason::ScratchFull => {
             " (give it more room: pods.scratch.size of the EngramBackupStore, with claim: true in a volume of its own)"
+        }
+        Reason::MomentNotFound => {
+            " (targetTime and targetRevision of an EngramRestore's source name a moment; members that archive are \
+             at most some seconds behind)"
         }
         Reason::BackupAmbiguous => {
             " (clusterID of an EngramRestore's source is what --cluster-id is here)"
@@ -280,8 +292,10 @@ mod tests {
 
     #[test]
     fn engramctls_own_words_are_known() {
+        use engram_archive::ArchiveError;
         use engram_backup::create::CreateError;
         use engram_backup::format::ManifestError;
+        use engram_backup::point::PointError;
         use engram_backup::read::ReadError;
         use engram_backup::restore::RestoreFailed;
         use engram_backup::store::{BackupStore, StoreError};
@@ -310,6 +324,19 @@ mod tests {
             hashes: "1 5, 2 6".into(),
         };
         let several = engram_backup::MembersError::SeveralClusters("a 1, b 2".into());
+        let place = "s3://b/demo".to_owned();
+        let unarchived = PointError::NoArchive { place };
+        let outside = PointError::Outside {
+            wanted: "revision 9".into(),
+            spans: "revisions 1 to 7".into(),
+        };
+        let baseless = PointError::NoBase {
+            wanted: "revision 9".into(),
+            from: 1,
+            to: 9,
+            why: "there are 0 of it in all".into(),
+        };
+        let gap = ArchiveError::Missing("000001/000000000003".into());
         let contents = ReadError::Contents {
             backup,
             what: "a chunk is missing",
@@ -320,6 +347,10 @@ mod tests {
             (split.to_string(), Reason::Corrupt),
             (several.to_string(), Reason::WrongCluster),
             (none.to_string(), Reason::BackupNotFound),
+            (unarchived.to_string(), Reason::MomentNotFound),
+            (outside.to_string(), Reason::MomentNotFound),
+            (baseless.to_string(), Reason::MomentNotFound),
+            (gap.to_string(), Reason::VerificationFailed),
             (different.to_string(), Reason::VerificationFailed),
             (mixed.to_string(), Reason::BackupAmbiguous),
             (contents.to_string(), Reason::VerificationFailed),

@@ -1,0 +1,247 @@
+//! A cluster that begins with what another one holds: engramctl copies it and follows it, in a pod.
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Resource as _, ResourceExt as _};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::api::{
+    ConditionKind, EngramCluster, EngramClusterStatus, Import, ImportStatus, Reason, set_condition,
+};
+use crate::build::{CUT_OVER_ANNOTATION, Job, Names, StoreAccess, Tool};
+
+use super::super::tool::{self, Run};
+use super::super::{Context, Error, Version, now, write_cluster_status};
+
+/// How long one attempt may take: people cut over when it suits them.
+const DEADLINE_SECONDS: i64 = 30 * 24 * 3600;
+
+/// What `engramctl import` says; only what is read here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Said {
+    source_revision: i64,
+    target_revision: i64,
+    keys: i64,
+}
+
+/// One step, of a cluster that serves.
+///
+/// # Errors
+/// The API server refused.
+pub(super) async fn advance(
+    context: &Context,
+    cluster: &EngramCluster,
+    version: &Version,
+    status: &mut EngramClusterStatus,
+) -> Result<(), Error> {
+    let bootstrap = cluster.spec.bootstrap.as_ref();
+    let Some(import) = bootstrap.and_then(|bootstrap| bootstrap.import.as_ref()) else {
+        return Ok(());
+    };
+    let stands = status.import.clone().unwrap_or_default();
+    if stands.completed_at.is_some() || cluster.spec.paused {
+        return Ok(());
+    }
+    let names = Names::of(cluster);
+    let (reason, message) =
+        match tool::look(context, &attempt(context, cluster, import, &stands)).await? {
+            Some(Run::Running) => {
+                cut_over(context, &names, import).await?;
+                (Reason::Running, running(import))
+            }
+            Some(Run::Waiting { reason, message }) => (reason, message),
+            Some(Run::Done(said)) => match serde_json::from_str::<Said>(said.trim()) {
+                Ok(said) => return done(context, cluster, &said, status).await,
+                Err(_) => (
+                    Reason::Failed,
+                    "engramctl's result cannot be read".to_owned(),
+                ),
+            },
+            Some(Run::Failed { reason, message }) => {
+                failed(context, &names, reason, &message, status).await?
+            }
+            None => begin(context, cluster, version, import, status).await?,
+        };
+    say(cluster, status, false, reason, message);
+    Ok(())
+}
+
+fn running(import: &Import) -> String {
+    match import.cut_over {
+        true => "it ends once both are equal".to_owned(),
+        false => "the other cluster is copied and followed: once its clients are stopped, set \
+                  bootstrap.import.cutOver: true"
+            .to_owned(),
+    }
+}
+
+fn say(
+    cluster: &EngramCluster,
+    status: &mut EngramClusterStatus,
+    holds: bool,
+    reason: Reason,
+    message: String,
+) {
+    let generation = cluster.metadata.generation;
+    let conditions = &mut status.conditions;
+    set_condition(
+        conditions,
+        ConditionKind::Imported,
+        holds,
+        reason,
+        message,
+        generation,
+        now(),
+    );
+}
+
+fn attempt<'a>(
+    context: &'a Context,
+    cluster: &'a EngramCluster,
+    import: &Import,
+    stands: &ImportStatus,
+) -> Tool<'a> {
+    static NO_STORE: std::sync::LazyLock<StoreAccess> =
+        std::sync::LazyLock::new(StoreAccess::default);
+    let names = Names::of(cluster);
+    let job = crate::build::Import {
+        from: import.endpoints.clone(),
+        secret: import.tls_secret_ref.as_ref().map(|one| one.name.clone()),
+        prefix: import.prefix.clone(),
+        to: names.endpoint(),
+        replace: stands.attempts > 1,
+        cut_over: import.cut_over,
+    };
+    Tool {
+        name: format!("{}-import", names.cluster),
+        namespace: names.namespace,
+        cluster_name: cluster.metadata.name.as_deref().unwrap_or_default(),
+        cluster: Some(cluster),
+        image: &context.settings.image,
+        job: Job::Import(job),
+        access: &NO_STORE,
+        deadline: DEADLINE_SECONDS,
+        owner: cluster.controller_owner_ref(&()),
+    }
+}
+
+/// The next attempt. It is counted before it is made: what a lost one had copied is removed by the next, and what
+/// somebody else had written is not removed by the first.
+async fn begin(
+    context: &Context,
+    cluster: &EngramCluster,
+    version: &Version,
+    import: &Import,
+    status: &mut EngramClusterStatus,
+) -> Result<(Reason, String), Error> {
+    let mut stands = status.import.clone().unwrap_or_default();
+    if let Some(Time(at)) = stands.retry_at.as_ref().filter(|time| time.0 > now()) {
+        let last = crate::api::condition(&status.conditions, ConditionKind::Imported);
+        let last = last.map_or_else(String::new, |one| one.message.clone());
+        let message = match last.contains("it is tried again") {
+            true => last,
+            false => format!("it is tried again at {at}"),
+        };
+        return Ok((Reason::Retrying, message));
+    }
+    stands.attempts += 1;
+    stands.started_at.get_or_insert_with(|| Time(now()));
+    stands.retry_at = None;
+    status.import = Some(stands.clone());
+    write_cluster_status(context, cluster, version, status).await?;
+    tool::run(context, &attempt(context, cluster, import, &stands)).await?;
+    let from = import.endpoints.join(", ");
+    let note = format!(
+        "attempt {}: the keys of {from} are copied and followed",
+        stands.attempts
+    );
+    context.event(cluster, false, "Importing", &note).await;
+    Ok((Reason::Running, running(import)))
+}
+
+async fn failed(
+    context: &Context,
+    names: &Names,
+    reason: Reason,
+    message: &str,
+    status: &mut EngramClusterStatus,
+) -> Result<(Reason, String), Error> {
+    let mut stands = status.import.clone().unwrap_or_default();
+    let began = stands.started_at.as_ref().map_or_else(now, |time| time.0);
+    if reason == Reason::InvalidSpec {
+        // It found keys that are not its own: they are never removed.
+        stands.attempts = 0;
+        status.import = Some(stands.clone());
+    }
+    let Some(wait) = tool::wait(reason, stands.attempts, began, now()) else {
+        let message = format!(
+            "{message}; once that is put right, delete the pod {}-import",
+            names.cluster
+        );
+        return Ok((reason, message));
+    };
+    let retry_at = now() + wait;
+    stands.retry_at = Some(Time(retry_at));
+    status.import = Some(stands);
+    tool::clear(
+        context,
+        &names.namespace,
+        &format!("{}-import", names.cluster),
+    )
+    .await?;
+    Ok((
+        Reason::Retrying,
+        format!("{message}; it is tried again at {retry_at}"),
+    ))
+}
+
+/// Tells the pod that it is to end, by what it has mounted.
+async fn cut_over(context: &Context, names: &Names, import: &Import) -> Result<(), Error> {
+    if !import.cut_over {
+        return Ok(());
+    }
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &names.namespace);
+    let name = format!("{}-import", names.cluster);
+    let Some(pod) = pods.get_opt(&name).await? else {
+        return Ok(());
+    };
+    if pod.annotations().contains_key(CUT_OVER_ANNOTATION) {
+        return Ok(());
+    }
+    let annotations = json!({ CUT_OVER_ANNOTATION: "true" });
+    let patch = json!({ "metadata": { "uid": pod.uid(), "annotations": annotations } });
+    pods.patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+        .await?;
+    Ok(())
+}
+
+async fn done(
+    context: &Context,
+    cluster: &EngramCluster,
+    said: &Said,
+    status: &mut EngramClusterStatus,
+) -> Result<(), Error> {
+    let mut stands = status.import.clone().unwrap_or_default();
+    stands.completed_at = Some(Time(now()));
+    stands.source_revision = Some(said.source_revision);
+    stands.revision = Some(said.target_revision);
+    stands.keys = Some(said.keys);
+    status.import = Some(stands);
+    let message = format!(
+        "cut over: revision {} of the source is revision {} here, {} keys each",
+        said.source_revision, said.target_revision, said.keys
+    );
+    context.event(cluster, false, "Imported", &message).await;
+    say(cluster, status, true, Reason::Succeeded, message);
+    let names = Names::of(cluster);
+    tool::clear(
+        context,
+        &names.namespace,
+        &format!("{}-import", names.cluster),
+    )
+    .await?;
+    Ok(())
+}

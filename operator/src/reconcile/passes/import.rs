@@ -1,0 +1,132 @@
+//! A cluster that begins with what another one holds.
+
+use serde_json::{Value, json};
+
+use super::{CLUSTER, CORE, Lab};
+
+/// A cluster that imports; nobody of it answers here, so that the import's own part is called.
+struct Story(Lab);
+
+impl Story {
+    fn new() -> Self {
+        Self(Lab::new(json!({
+            "bootstrap": { "import": { "endpoints": ["https://etcd:2379"] } },
+        })))
+    }
+
+    /// One pass by an operator that was started just before.
+    async fn pass(&self) {
+        let lab = Lab::on(self.0.server.clone());
+        lab.import().await.unwrap();
+    }
+
+    fn pod(&self) -> Option<Value> {
+        self.0.server.object(&format!("{CORE}/pods/demo-import"))
+    }
+
+    fn ends(&self, phase: &str, code: i64, said: &str) {
+        let mut pod = self.pod().unwrap();
+        pod["status"] = json!({ "phase": phase, "containerStatuses": [{
+            "name": "engramctl", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "terminated": { "exitCode": code, "message": said } },
+        }] });
+        self.0.server.put(&format!("{CORE}/pods/demo-import"), pod);
+    }
+
+    fn spec(&self, key: &str, value: Value) {
+        let mut cluster = self.0.server.object(CLUSTER).unwrap();
+        cluster["spec"]["bootstrap"]["import"][key] = value;
+        self.0.server.put(CLUSTER, cluster);
+    }
+
+    fn status(&self) -> Value {
+        self.0.server.object(CLUSTER).unwrap()["status"].clone()
+    }
+
+    fn imported(&self) -> (String, String) {
+        let (status, reason, _) = self.0.condition("Imported");
+        (status, reason)
+    }
+}
+
+fn words(pod: &Value) -> String {
+    pod["spec"]["containers"][0]["command"].to_string()
+}
+
+#[tokio::test]
+async fn it_follows_until_it_is_cut_over_and_says_at_which_revisions() {
+    let story = Story::new();
+    story.pass().await;
+    let pod = story.pod().unwrap();
+    assert!(words(&pod).contains("--from=https://etcd:2379"), "{pod}");
+    assert!(!words(&pod).contains("--replace"), "{pod}");
+    assert_eq!(pod["metadata"]["annotations"], Value::Null);
+    let mut running = pod.clone();
+    running["status"] = json!({ "phase": "Running" });
+    story
+        .0
+        .server
+        .put(&format!("{CORE}/pods/demo-import"), running);
+    story.pass().await;
+    assert_eq!(story.imported(), ("False".into(), "Running".into()));
+    assert!(story.0.condition("Imported").2.contains("cutOver"));
+    story.spec("cutOver", json!(true));
+    story.pass().await;
+    let annotations = story.pod().unwrap()["metadata"]["annotations"].clone();
+    assert_eq!(annotations, json!({ "engram.dev/cut-over": "true" }));
+    let said = r#"{"equal":true,"sourceRevision":70,"targetRevision":12,"keys":9}"#;
+    story.ends("Succeeded", 0, said);
+    story.pass().await;
+    assert_eq!(story.imported(), ("True".into(), "Succeeded".into()));
+    let import = story.status()["import"].clone();
+    assert_eq!(
+        (
+            &import["sourceRevision"],
+            &import["revision"],
+            &import["keys"]
+        ),
+        (&json!(70), &json!(12), &json!(9))
+    );
+    story.pass().await;
+    assert_eq!(story.pod(), None, "it is over");
+    story.pass().await;
+    assert_eq!(story.pod(), None, "and not done again");
+}
+
+#[tokio::test]
+async fn a_lost_attempt_is_made_again_without_what_it_had_copied() {
+    let story = Story::new();
+    story.pass().await;
+    story.0.server.remove(&format!("{CORE}/pods/demo-import"));
+    story.pass().await;
+    assert!(words(&story.pod().unwrap()).contains("--replace"));
+    assert_eq!(story.status()["import"]["attempts"], 2);
+    // One that failed waits.
+    story.ends("Failed", 1, "Error: no endpoint answers");
+    story.pass().await;
+    assert_eq!(story.imported(), ("False".into(), "Retrying".into()));
+    assert_eq!(story.pod(), None);
+    story.pass().await;
+    assert_eq!(story.pod(), None, "it is not its time yet");
+    assert!(
+        story
+            .0
+            .condition("Imported")
+            .2
+            .contains("no endpoint answers")
+    );
+}
+
+#[tokio::test]
+async fn keys_that_are_not_its_own_are_never_removed() {
+    let story = Story::new();
+    story.pass().await;
+    let said = "Error: the target has 3 keys there already: import into an empty cluster, or --replace them";
+    story.ends("Failed", 1, said);
+    story.pass().await;
+    assert_eq!(story.imported(), ("False".into(), "InvalidSpec".into()));
+    assert!(story.pod().is_some(), "a person has to look");
+    story.0.server.remove(&format!("{CORE}/pods/demo-import"));
+    story.pass().await;
+    assert!(!words(&story.pod().unwrap()).contains("--replace"));
+}
