@@ -54,7 +54,7 @@ pub use operation::{
 pub use parts::{
     AntiAffinity, AutoCompaction, AutoCompactionMode, ClientService, Config, HandedOn, IpFamily,
     IpFamilyPolicy, LocalRef, MetricsDetail, NetworkPolicySpec, PodDisruptionBudgetSpec,
-    PodTemplate, Scheduling, ServiceType,
+    PodTemplate, Scheduling, ServiceType, Spread,
 };
 pub use restore::{
     Decision, EngramRestore, EngramRestoreSpec, EngramRestoreStatus, RestoreKind, RestorePhase,

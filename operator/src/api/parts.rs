@@ -120,6 +120,9 @@ pub struct Scheduling {
     #[serde(default = "topology_keys")]
     #[schemars(length(max = 4), inner(length(max = 317)))]
     pub topology_keys: Vec<String>,
+    /// How strictly members are spread over `topologyKeys`.
+    #[serde(default, skip_serializing_if = "Spread::is_preferred")]
+    pub spread: Spread,
     /// Further constraints, in place of those made from `topologyKeys`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
@@ -145,6 +148,7 @@ impl Default for Scheduling {
         Self {
             anti_affinity: AntiAffinity::default(),
             topology_keys: topology_keys(),
+            spread: Spread::default(),
             topology_spread_constraints: Vec::new(),
             node_selector: BTreeMap::new(),
             tolerations: Vec::new(),
@@ -164,6 +168,23 @@ pub enum AntiAffinity {
     Required,
     /// Anywhere.
     None,
+}
+
+/// How strictly members are spread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Spread {
+    /// Evenly where there is room.
+    #[default]
+    Preferred,
+    /// Never more than one more in one place than in another: a member waits for a place.
+    Required,
+}
+
+impl Spread {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    fn is_preferred(&self) -> bool {
+        *self == Self::Preferred
+    }
 }
 
 pub(super) fn topology_keys() -> Vec<String> {

@@ -27,12 +27,14 @@ pub use names::{
     CLIENT_PORT, KEEP_ANNOTATION, METRICS_PORT, Names, PEER_PORT, cluster_labels, member_labels,
     member_selector,
 };
-pub use pod::{MemberPod, TEMPLATE_ANNOTATION, digest, member_pod, template_hash};
+pub use pod::{
+    MEMBER_CONTAINER, MemberPod, TEMPLATE_ANNOTATION, digest, member_pod, template_hash,
+};
 pub use policy::{disruption_budget, network_policy};
 pub use quantity::bytes;
 pub use services::{client_service, peer_service};
 pub use store::{AUTHORITIES_KEY, StoreAccess, access};
-pub use tool::{Tool, tool_pod};
+pub use tool::{TOOL_CONTAINER, Tool, tool_pod};
 pub use volume::{claim_name, claim_repair, keeps_volume, volume_claim};
 
 use serde::de::DeserializeOwned;

@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::api::{
     AntiAffinity, EngramCluster, EngramMember, ImagePullPolicy, RESTART_ANNOTATION, Recovery,
+    Spread,
 };
 
 use super::alone;
@@ -20,6 +21,8 @@ use super::shaped;
 use super::store::StoreAccess;
 use super::volume::claim_name;
 
+/// The member's container.
+pub const MEMBER_CONTAINER: &str = "engram";
 /// Where a member keeps its data: below the volume's root, which may hold a `lost+found`.
 pub(super) const DATA_DIRECTORY: &str = "/var/lib/engram/data";
 /// Where a member's volume is.
@@ -140,7 +143,7 @@ fn pod_spec(cluster: &EngramCluster, member: &MemberPod, image: &str) -> Value {
     let mut env: Vec<Value> = template.env.iter().map(|one| json!(one)).collect();
     env.extend(archive::part(cluster, "env"));
     let container = json!({
-        "name": "engram",
+        "name": MEMBER_CONTAINER,
         "image": image,
         "imagePullPolicy": pull_policy(cluster),
         "command": flags::command(cluster, member),
@@ -172,7 +175,7 @@ fn pod_spec(cluster: &EngramCluster, member: &MemberPod, image: &str) -> Value {
         "tolerations": scheduling.tolerations,
         "priorityClassName": scheduling.priority_class_name,
         "affinity": affinity(cluster, &names, &member.leaving),
-        "topologySpreadConstraints": spread(cluster, &names),
+        "topologySpreadConstraints": spread(cluster, &names, &member.leaving),
         "containers": containers,
         "volumes": volumes,
     });
@@ -235,14 +238,20 @@ fn probe(path: &str, period: u32, failures: u32) -> Value {
     })
 }
 
-/// Members keep away from each other. The scheduler counts pods that are ending as well: without the
-/// exception a replacement would find the place of whom it replaces taken, and share another's.
-fn affinity(cluster: &EngramCluster, names: &Names, leaving: &[String]) -> Value {
+/// The members but for those that are being taken out.
+fn staying(names: &Names, leaving: &[String]) -> Value {
     let mut selector = json!({ "matchLabels": member_selector(&names.cluster) });
     if !leaving.is_empty() {
         selector["matchExpressions"] =
             json!([{ "key": MEMBER_LABEL, "operator": "NotIn", "values": leaving }]);
     }
+    selector
+}
+
+/// Members keep away from each other. The scheduler counts pods that are ending as well: without the
+/// exception a replacement would find the place of whom it replaces taken, and share another's.
+fn affinity(cluster: &EngramCluster, names: &Names, leaving: &[String]) -> Value {
+    let selector = staying(names, leaving);
     let term = json!({ "labelSelector": selector, "topologyKey": "kubernetes.io/hostname" });
     let scheduling = &cluster.spec.scheduling;
     let mut affinity = match scheduling.anti_affinity {
@@ -263,17 +272,22 @@ fn affinity(cluster: &EngramCluster, names: &Names, leaving: &[String]) -> Value
     }
 }
 
-fn spread(cluster: &EngramCluster, names: &Names) -> Value {
+/// Members are spread. Where that is required those that leave do not count, as in [`affinity`].
+fn spread(cluster: &EngramCluster, names: &Names, leaving: &[String]) -> Value {
     let scheduling = &cluster.spec.scheduling;
     if !scheduling.topology_spread_constraints.is_empty() {
         return json!(scheduling.topology_spread_constraints);
     }
+    let (unsatisfied, selector) = match scheduling.spread {
+        Spread::Preferred => ("ScheduleAnyway", staying(names, &[])),
+        Spread::Required => ("DoNotSchedule", staying(names, leaving)),
+    };
     let constraint = |key: &String| {
         json!({
             "maxSkew": 1,
             "topologyKey": key,
-            "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": { "matchLabels": member_selector(&names.cluster) },
+            "whenUnsatisfiable": unsatisfied,
+            "labelSelector": selector,
         })
     };
     json!(

@@ -201,6 +201,38 @@ fn a_replacement_need_not_keep_away_from_whom_it_replaces() {
 }
 
 #[test]
+fn a_spread_that_is_required_leaves_a_member_waiting_and_does_not_count_whoever_leaves() {
+    let built = |scheduling: serde_json::Value| {
+        let plain = MemberPod {
+            name: "demo-4".into(),
+            leaving: vec!["demo-2".into()],
+            ..MemberPod::default()
+        };
+        let cluster = cluster(json!({ "scheduling": scheduling }));
+        let pod = json!(member_pod(&cluster, &member(), &plain, "engram:1", None));
+        pod["spec"]["topologySpreadConstraints"].clone()
+    };
+    let usual = built(json!({}));
+    assert_eq!(usual[1]["topologyKey"], "topology.kubernetes.io/zone");
+    assert_eq!(usual[1]["whenUnsatisfiable"], "ScheduleAnyway");
+    assert!(usual[1]["labelSelector"].get("matchExpressions").is_none());
+    let hard =
+        built(json!({ "spread": "Required", "topologyKeys": ["topology.kubernetes.io/zone"] }));
+    let expected = json!([{
+        "maxSkew": 1,
+        "topologyKey": "topology.kubernetes.io/zone",
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {
+            "matchLabels": usual[1]["labelSelector"]["matchLabels"],
+            "matchExpressions": [
+                { "key": "engram.dev/member", "operator": "NotIn", "values": ["demo-2"] },
+            ],
+        },
+    }]);
+    assert_eq!(hard, expected);
+}
+
+#[test]
 fn the_operator_shows_what_is_its_own_as_long_as_clients_are_asked_who_they_are() {
     let shown = |spec: serde_json::Value, on: bool| {
         let mut cluster = cluster(spec);

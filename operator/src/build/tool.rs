@@ -15,6 +15,8 @@ use super::quantity;
 use super::shaped;
 use super::store::StoreAccess;
 
+/// The container that runs engramctl.
+pub const TOOL_CONTAINER: &str = "engramctl";
 /// Where a tool's files for the cluster are.
 const TLS: &str = "/etc/engram/tls/client";
 /// Where a snapshot is spooled, and a backup restored to be looked at: the root file system is
@@ -100,7 +102,7 @@ pub fn tool_pod(tool: &Tool<'_>) -> Pod {
     let spec = tool.cluster.map(|cluster| &cluster.spec);
     let own_image = spec.and_then(|spec| spec.image.as_deref());
     let container = json!({
-        "name": "engramctl",
+        "name": TOOL_CONTAINER,
         "image": own_image.unwrap_or(tool.image),
         "imagePullPolicy": tool.cluster.map_or("IfNotPresent", pull_policy),
         "command": command,

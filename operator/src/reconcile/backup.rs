@@ -17,13 +17,13 @@ use kube::{Api, Resource as _, ResourceExt as _};
 
 use crate::api::{
     BACKUP_FINALIZER, BackupPhase, ConditionKind, DeletionPolicy, EngramBackup, EngramBackupStatus,
-    EngramCluster, Reason, is_true,
+    EngramBackupStore, EngramCluster, Reason, is_true,
 };
 use crate::build::{self, Create, Job, Tool};
 
 use super::schedule;
 use super::store;
-use super::tool::{self, Run, Summary};
+use super::tool::{self, Begun, Run, Summary};
 use super::{Context, Error, now, set_finalizer, write_status};
 
 /// How long a backup, its verification or its deletion may take: six hours.
@@ -127,7 +127,7 @@ async fn create(
     let cluster = match served(context, backup, status).await {
         // It may be deleted while it is backed up: the pod that does it says what became of that.
         Err(error) if status.started_at.is_some() => {
-            return match Box::pin(execute(context, backup, PART, None)).await? {
+            return match Box::pin(look(context, backup, PART)).await? {
                 Some(run) => {
                     came(backup, status, run);
                     Ok(())
@@ -146,10 +146,8 @@ async fn create(
         cluster_id: found.cluster_id,
         continues: found.restored.and_then(|from| from.of),
     };
-    let job = Some(Job::Create(create));
-    if let Some(run) = Box::pin(execute(context, backup, PART, job)).await? {
-        came(backup, status, run);
-    }
+    let run = Box::pin(execute(context, backup, PART, Job::Create(create))).await?;
+    came(backup, status, run);
     Ok(())
 }
 
@@ -244,18 +242,16 @@ fn pod_name(backup: &EngramBackup, part: &str) -> String {
     format!("{}-{part}", backup.name_any())
 }
 
-/// Has engramctl do a job for a backup; without one only looks how the pod stands that does this part, if
-/// there is one.
+/// Has engramctl do a job for a backup.
 async fn execute(
     context: &Context,
     backup: &EngramBackup,
     part: &str,
-    job: Option<Job>,
-) -> Result<Option<Run>, Error> {
-    let begins = job.is_some();
-    let namespace = backup.namespace().unwrap_or_default();
-    let store = tool::store(context, &namespace, &backup.spec.store_ref.name).await?;
+    job: Job,
+) -> Result<Run, Error> {
+    let store = store_of(context, backup).await?;
     let cluster_name = &backup.spec.cluster_ref.name;
+    let namespace = backup.namespace().unwrap_or_default();
     let cluster = tool::cluster(context, &namespace, cluster_name).await?;
     let access = build::access(&store);
     let tool = Tool {
@@ -264,19 +260,34 @@ async fn execute(
         cluster_name,
         cluster: cluster.as_ref(),
         image: &context.settings.image,
-        job: job.unwrap_or(Job::Probe),
+        job,
         access: &access,
         deadline: DEADLINE_SECONDS,
         owner: backup.controller_owner_ref(&()),
     };
+    tool::run(context, &tool).await
+}
+
+/// How the pod stands that does this part of a backup, if there is one.
+async fn look(context: &Context, backup: &EngramBackup, part: &str) -> Result<Option<Run>, Error> {
+    let access = build::access(&store_of(context, backup).await?);
+    let pod = Begun {
+        name: &pod_name(backup, part),
+        namespace: &backup.namespace().unwrap_or_default(),
+        access: &access,
+        owner: backup.metadata.uid.as_ref(),
+    };
+    tool::look(context, &pod).await
+}
+
+/// The store of a backup. Its copy is deleted by way of it, where that is asked for: it stays until then.
+async fn store_of(context: &Context, backup: &EngramBackup) -> Result<EngramBackupStore, Error> {
+    let namespace = backup.namespace().unwrap_or_default();
+    let store = tool::store(context, &namespace, &backup.spec.store_ref.name).await?;
     if backup.spec.deletion_policy == DeletionPolicy::Delete {
-        // Its copy is deleted by way of the store: that stays until then.
         store::hold(context, &store).await?;
     }
-    match begins {
-        true => tool::run(context, &tool).await.map(Some),
-        false => tool::look(context, &tool).await,
-    }
+    Ok(store)
 }
 
 #[cfg(test)]

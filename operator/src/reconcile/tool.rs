@@ -65,9 +65,29 @@ pub(super) struct Verified {
     pub agreed: Option<bool>,
 }
 
+/// The pod of a run, as it is looked for.
+pub(super) struct Begun<'a> {
+    pub name: &'a str,
+    pub namespace: &'a str,
+    /// The store that it reads or writes.
+    pub access: &'a StoreAccess,
+    /// The UID of the object that it works for.
+    pub owner: Option<&'a String>,
+}
+
+/// The pod of this run.
+pub(super) fn begun<'a>(tool: &'a Tool<'_>) -> Begun<'a> {
+    Begun {
+        name: &tool.name,
+        namespace: &tool.namespace,
+        access: tool.access,
+        owner: tool.owner.as_ref().map(|owner| &owner.uid),
+    }
+}
+
 /// Looks at a run, and begins it where there is none.
 pub(super) async fn run(context: &Context, tool: &Tool<'_>) -> Result<Run, Error> {
-    match look(context, tool).await? {
+    match look(context, &begun(tool)).await? {
         Some(run) => Ok(run),
         None => {
             let api: Api<Pod> = Api::namespaced(context.client.clone(), &tool.namespace);
@@ -77,30 +97,29 @@ pub(super) async fn run(context: &Context, tool: &Tool<'_>) -> Result<Run, Error
 }
 
 /// Looks at a run; none where it has no pod.
-pub(super) async fn look(context: &Context, tool: &Tool<'_>) -> Result<Option<Run>, Error> {
-    let api: Api<Pod> = Api::namespaced(context.client.clone(), &tool.namespace);
-    let Some(pod) = api.get_opt(&tool.name).await? else {
+pub(super) async fn look(context: &Context, begun: &Begun<'_>) -> Result<Option<Run>, Error> {
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), begun.namespace);
+    let Some(pod) = api.get_opt(begun.name).await? else {
         return Ok(None);
     };
-    let owner = tool.owner.as_ref().map(|owner| &owner.uid);
     let owners = pod.owner_references();
-    if !owners.iter().any(|one| Some(&one.uid) == owner) {
+    if !owners.iter().any(|one| Some(&one.uid) == begun.owner) {
         // One of an object of this name that is gone: its own deletion is under way.
         return Ok(Some(Run::Running));
     }
     if verdict::is_left_behind(&pod, now().as_second()) {
         // Its node does not answer. What was begun there is begun anew.
-        clear(context, &tool.namespace, &tool.name).await?;
+        clear(context, begun.namespace, begun.name).await?;
         return Ok(Some(Run::Running));
     }
     let missing = match verdict::may_begin(&pod) {
-        true => missing_authorities(context, &tool.namespace, tool.access).await?,
+        true => missing_authorities(context, begun.namespace, begun.access).await?,
         false => None,
     };
     let run = verdict::read(&pod, missing, now().as_second());
     if matches!(run, Run::Failed { .. }) && verdict::may_begin(&pod) {
         // What is said to have failed must not be done later.
-        clear(context, &tool.namespace, &tool.name).await?;
+        clear(context, begun.namespace, begun.name).await?;
     }
     Ok(Some(run))
 }
@@ -137,16 +156,20 @@ async fn begin(api: &Api<Pod>, tool: &Tool<'_>) -> Result<Run, Error> {
     match api.create(&PostParams::default(), &tool_pod(tool)).await {
         Ok(_) => Ok(Run::Running),
         // A quota or a policy of the namespace's, which may let it in later; or something that is none.
-        Err(kube::Error::Api(refused)) if matches!(refused.code, 403 | 422) => Ok(Run::Failed {
-            reason: match refused.code {
-                403 => Reason::Failed,
-                _ => Reason::InvalidSpec,
-            },
-            message: format!(
+        Err(kube::Error::Api(refused)) if matches!(refused.code, 403 | 422) => {
+            let message = format!(
                 "Kubernetes refuses the pod {}: {} (pods.resources of the EngramBackupStore is what it asks for)",
                 tool.name, refused.message
-            ),
-        }),
+            );
+            let code = refused.code;
+            let reason = match Error::from(kube::Error::Api(refused)).reason() {
+                // No pod is let into a namespace that goes, and none ever will be.
+                Reason::Deleting => Reason::Deleting,
+                _ if code == 403 => Reason::Failed,
+                _ => Reason::InvalidSpec,
+            };
+            Ok(Run::Failed { reason, message })
+        }
         Err(error) => Err(error.into()),
     }
 }

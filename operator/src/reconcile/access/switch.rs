@@ -43,16 +43,19 @@ pub(in super::super) async fn settle(
         return Ok(());
     }
     context.keep_speaker(uid, client);
-    let root = root(context, cluster).await?;
-    let own = certificates::own_name(context, cluster).await?;
     // A restore in place brings other users along.
-    let cluster_id = status.cluster_id.as_deref().unwrap_or_default();
-    let form = format!("{own} {} {cluster_id}", root.version);
+    let cluster_id = status.cluster_id.clone().unwrap_or_default();
+    let generation = cluster.metadata.generation.unwrap_or_default();
+    let form = format!("{generation} {cluster_id}");
     if status.auth_enabled && context.is_in_order("access", uid, &form) {
         return Ok(());
     }
+    let root = root(context, cluster).await?;
+    let own = certificates::own_name(context, cluster).await?;
     let on = client.auth_is_on().await?;
-    let found = found(client, &own, &root, on).await;
+    let shown = format!("{} {cluster_id}", root.version);
+    let known = on && context.is_known("root", uid, &shown);
+    let found = found(client, &own, &root, on, known).await;
     let is_denied = |error: &EtcdError| error.is_denial();
     match found {
         Err(Error::Etcd(error)) if on && is_denied(&error) => {
@@ -69,12 +72,20 @@ pub(in super::super) async fn settle(
         context.event(cluster, false, "AuthEnabled", note).await;
     }
     status.auth_enabled = true;
+    context.now_known("root", uid, &shown);
     context.found_in_order("access", uid, &form);
     Ok(())
 }
 
-/// Has root and the operator among the users.
-async fn found(client: &MemberClient, own: &str, root: &Password, on: bool) -> Result<(), Error> {
+/// Has root and the operator among the users. Root's password is not shown where it is `known` to be right:
+/// that costs the members more than a look does.
+async fn found(
+    client: &MemberClient,
+    own: &str,
+    root: &Password,
+    on: bool,
+    known: bool,
+) -> Result<(), Error> {
     if client.role(ROOT).await?.is_none() {
         client.add_role(ROOT).await?;
     }
@@ -82,8 +93,8 @@ async fn found(client: &MemberClient, own: &str, root: &Password, on: bool) -> R
         let there = client.user(name).await?;
         match (&there, password) {
             (None, password) => client.add_user(name, password).await?,
-            (Some(_), Some(password)) => set(client, name, password, on).await?,
-            (Some(_), None) => {}
+            (Some(_), Some(password)) if !known => set(client, name, password, on).await?,
+            (Some(_), _) => {}
         }
         if !there.is_some_and(|roles| roles.iter().any(|role| role == ROOT)) {
             client.grant_role(name, ROOT).await?;
@@ -117,7 +128,7 @@ async fn introduce(client: &MemberClient, own: &str, root: &Password) -> Result<
         return Err(Error::input(Reason::AccessDenied, message));
     };
     let root_client = client.holding(token);
-    found(&root_client, own, root, true).await
+    found(&root_client, own, root, true, false).await
 }
 
 /// Root's password: the user's, or one that is made.

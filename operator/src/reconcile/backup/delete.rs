@@ -10,9 +10,6 @@ use super::super::tool::{self, Run};
 use super::super::{Context, Error, has_finalizer, set_finalizer};
 use super::{SOON, backup_id, execute, pod_name};
 
-/// What the API server says of whatever is made in a namespace that is being deleted.
-const NAMESPACE_GOES: &str = "because it is being terminated";
-
 /// Deletes the copy in the store, then lets the object go.
 pub(super) async fn delete(context: &Context, backup: &EngramBackup) -> Result<Next, Error> {
     if !has_finalizer(backup, BACKUP_FINALIZER) {
@@ -41,17 +38,18 @@ async fn is_deleted(context: &Context, backup: &EngramBackup) -> Result<bool, Er
         }
     }
     let id = backup_id(backup);
-    let job = Some(Job::Delete { id });
-    let (reason, message) = match execute(context, backup, "delete", job).await {
-        Ok(None | Some(Run::Running | Run::Waiting { .. })) => return Ok(false),
-        Ok(Some(Run::Done(_))) => return Ok(true),
+    let (reason, message) = match execute(context, backup, "delete", Job::Delete { id }).await {
+        Ok(Run::Running | Run::Waiting { .. }) => return Ok(false),
+        Ok(Run::Done(_)) => return Ok(true),
         // Retention was quicker, or an attempt left nothing behind.
-        Ok(Some(Run::Failed {
+        Ok(Run::Failed {
             reason: Reason::BackupNotFound,
             ..
-        })) => return Ok(true),
-        // No pod is let into a namespace that goes, and none ever will be.
-        Ok(Some(Run::Failed { message, .. })) if message.contains(NAMESPACE_GOES) => {
+        }) => return Ok(true),
+        Ok(Run::Failed {
+            reason: Reason::Deleting,
+            ..
+        }) => {
             let name = backup.name_any();
             tracing::warn!(
                 namespace,
@@ -60,7 +58,7 @@ async fn is_deleted(context: &Context, backup: &EngramBackup) -> Result<bool, Er
             );
             return Ok(true);
         }
-        Ok(Some(Run::Failed { reason, message })) => (reason, message),
+        Ok(Run::Failed { reason, message }) => (reason, message),
         // Nobody knows the way to the store any more.
         Err(Error::Input {
             reason: Reason::NotFound,

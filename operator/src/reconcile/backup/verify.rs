@@ -36,9 +36,8 @@ pub(super) async fn verify(
         return Ok(());
     }
     let id = status.backup_id.clone().unwrap_or_default();
-    match execute(context, backup, PART, Some(Job::Verify { id })).await {
-        Ok(Some(run)) => ended(backup, status, run),
-        Ok(None) => {}
+    match execute(context, backup, PART, Job::Verify { id }).await {
+        Ok(run) => ended(backup, status, run),
         // The backup is none the worse for it.
         Err(Error::Input { reason, message }) => {
             ended(backup, status, Run::Failed { reason, message });

@@ -46,25 +46,25 @@ pub(super) async fn advance(
         return Ok(());
     }
     let names = Names::of(cluster);
-    let (reason, message) =
-        match tool::look(context, &attempt(context, cluster, import, &stands)).await? {
-            Some(Run::Running) => {
-                cut_over(context, &names, import).await?;
-                (Reason::Running, running(import))
-            }
-            Some(Run::Waiting { reason, message }) => (reason, message),
-            Some(Run::Done(said)) => match serde_json::from_str::<Said>(said.trim()) {
-                Ok(said) => return done(context, cluster, &said, status).await,
-                Err(_) => (
-                    Reason::Failed,
-                    "engramctl's result cannot be read".to_owned(),
-                ),
-            },
-            Some(Run::Failed { reason, message }) => {
-                failed(context, &names, reason, &message, status).await?
-            }
-            None => begin(context, cluster, version, import, status).await?,
-        };
+    let tool = attempt(context, cluster, import, &stands);
+    let (reason, message) = match tool::look(context, &tool::begun(&tool)).await? {
+        Some(Run::Running) => {
+            cut_over(context, &names, import).await?;
+            (Reason::Running, running(import))
+        }
+        Some(Run::Waiting { reason, message }) => (reason, message),
+        Some(Run::Done(said)) => match serde_json::from_str::<Said>(said.trim()) {
+            Ok(said) => return done(context, cluster, &said, status).await,
+            Err(_) => (
+                Reason::Failed,
+                "engramctl's result cannot be read".to_owned(),
+            ),
+        },
+        Some(Run::Failed { reason, message }) => {
+            failed(context, &names, reason, &message, status).await?
+        }
+        None => begin(context, cluster, version, import, status).await?,
+    };
     say(cluster, status, false, reason, message);
     Ok(())
 }

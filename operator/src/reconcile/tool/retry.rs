@@ -43,6 +43,7 @@ fn is_refusal(reason: Reason) -> bool {
             | WrongCluster
             | Corrupt
             | ScratchFull
+            | Deleting
     )
 }
 
