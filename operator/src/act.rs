@@ -5,17 +5,19 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Resource as _, ResourceExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::api::{
     EngramBackupStore, EngramCluster, EngramMember, EngramMemberSpec, LocalRef, MEMBER_FINALIZER,
-    MemberOrigin, Reason,
+    MemberOrigin, MemberRole, Reason,
 };
 use crate::build::{self, KEEP_ANNOTATION, MemberPod, Names};
 use crate::etcd::MemberClient;
-use crate::observe::Sight;
+use crate::observe::{Sight, names_corrupt};
 use crate::plan::{Action, Cause};
-use crate::reconcile::{Context, Error, follow_policy, gone, missing_authorities, this_one};
+use crate::reconcile::{
+    Context, Error, FIELD_MANAGER, follow_policy, gone, missing_authorities, this_one,
+};
 
 /// A pod that is being deleted for longer than this, and whose member the cluster does not list any
 /// more, is not waited for: its node is gone. In seconds, beyond the pod's own time to end.
@@ -87,7 +89,7 @@ pub async fn act(scene: &Scene<'_>, action: &Action) -> Result<(), Error> {
         Action::StartPod { member } => start_pod(scene, member).await,
         Action::StopPod { member } => delete_pod(scene, member, None).await,
         Action::RestartPod { member } => restart_pod(scene, member).await,
-        Action::Promote { id, .. } => Ok(scene.speaker()?.promote(*id).await?),
+        Action::Promote { id, member } => promote(scene, member, *id).await,
         Action::MoveLeader { id, .. } => Ok(scene.leader()?.move_leader(*id).await?),
         Action::RemoveMember { id, .. } => Ok(scene.speaker()?.remove(*id).await?),
         Action::DeleteMember { member, cause } => delete_member(scene, member, *cause).await,
@@ -123,12 +125,9 @@ async fn start_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
     let member = scene.member(name)?;
     let seen = scene.sight.observed.member(name);
     let initialized = seen.is_some_and(|seen| seen.initialized);
-    if scene
-        .claims()
-        .get_opt(&build::claim_name(member))
-        .await?
-        .is_none()
-    {
+    let claim = scene.claims().get_opt(&build::claim_name(member)).await?;
+    let begins = claim.is_none();
+    if begins {
         if initialized {
             return Err(Error::input(
                 Reason::DataLost,
@@ -139,6 +138,12 @@ async fn start_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
         created(scene.claims().create(&PostParams::default(), &claim).await)?;
     }
     let founds = !scene.sight.observed.bootstrapped && member.spec.origin == MemberOrigin::Seed;
+    if founds {
+        // Counted before it is made: whoever looks later knows whether this pod is the first on its volume.
+        let before = member.status.as_ref().map_or(0, |one| one.founding_pods);
+        let count = if begins { 1 } else { before.saturating_add(1) };
+        write(scene, member, &json!({ "foundingPods": count })).await?;
+    }
     let shape = MemberPod {
         name: name.to_owned(),
         initial_cluster: initial_cluster(scene, member, founds),
@@ -151,6 +156,39 @@ async fn start_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
     let pod = build::member_pod(scene.cluster, member, &shape, scene.image, restore);
     created(scene.pods().create(&PostParams::default(), &pod).await)?;
     is_its_own(scene, member).await
+}
+
+/// Writes a part of a member's status that has to be there before what follows is done.
+async fn write(scene: &Scene<'_>, member: &EngramMember, status: &Value) -> Result<(), Error> {
+    let patch = json!({ "metadata": { "uid": member.uid() }, "status": status });
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    let (members, patch) = (scene.members(), Patch::Merge(&patch));
+    let name = member.name_any();
+    gone(members.patch_status(&name, &params, &patch).await)
+}
+
+/// Lets a learner vote that still answers and is still sound: with others away the list with it may need it
+/// at once. That it votes is written before, so that without a quorum nobody takes it for a learner.
+async fn promote(scene: &Scene<'_>, name: &str, id: u64) -> Result<(), Error> {
+    let not_now = |why| Err(Error::NotNow(format!("{name} does not vote yet: {why}")));
+    let client = scene.sight.asked.clients.get(name);
+    let answer = match client {
+        Some(client) => client.status().await.ok(),
+        None => None,
+    };
+    if answer.is_none_or(|answer| answer.leader == 0) {
+        return not_now("it does not answer any more");
+    }
+    let speaker = scene.speaker()?;
+    if names_corrupt(&speaker.alarms().await?, id) {
+        return not_now("its data differs from the others'");
+    }
+    let voting = json!({ "role": MemberRole::Follower });
+    write(scene, scene.member(name)?, &voting).await?;
+    Ok(speaker.promote(id).await?)
 }
 
 /// Refuses a pod of the member's name that is another one's, unless that is about to go.
@@ -237,6 +275,11 @@ async fn restart_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
         return Ok(());
     };
     if !works.is_some_and(|member| member.healthy) {
+        if works.is_some_and(|member| !member.corrupt) && knows_leader(scene, name).await {
+            return Err(Error::NotNow(format!(
+                "{name} has come to know a leader since it was seen"
+            )));
+        }
         // As it was seen: one that has become ready since is counted on by now.
         let params = DeleteParams {
             preconditions: Some(Preconditions {
@@ -268,6 +311,14 @@ async fn restart_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
         }
         evicted => gone(evicted),
     }
+}
+
+/// Asks one that answered before, and knew no leader, once more: a quorum may have come together since.
+async fn knows_leader(scene: &Scene<'_>, name: &str) -> bool {
+    let Some(client) = scene.sight.asked.clients.get(name) else {
+        return false;
+    };
+    client.status().await.is_ok_and(|answer| answer.leader != 0)
 }
 
 /// Asks the other voters once more: what was seen may be some seconds old, and somebody else may have taken

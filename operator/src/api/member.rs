@@ -82,6 +82,8 @@ pub struct EngramMemberStatus {
     pub member_id: Option<String>,
     /// Whether its volume holds the member's data: from then on a lost volume is a lost member.
     pub initialized: bool,
+    /// How many pods of it were made on its volume to found the cluster. The first is counted before it is made.
+    pub founding_pods: u32,
     /// What it is in the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<MemberRole>,

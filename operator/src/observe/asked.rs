@@ -21,6 +21,12 @@ const ASKED_MAX: usize = 3;
 /// etcd's number for CORRUPT.
 const CORRUPT: i32 = 2;
 
+/// Whether the alarm CORRUPT is among these for a member.
+#[must_use]
+pub fn names_corrupt(alarms: &[(i32, u64)], id: u64) -> bool {
+    alarms.contains(&(CORRUPT, id))
+}
+
 /// What the members said.
 #[derive(Default)]
 pub struct Asked {
@@ -65,7 +71,7 @@ impl Asked {
 
     /// Whether the alarm CORRUPT names a member.
     pub(super) fn is_corrupt(&self, id: u64) -> bool {
-        self.alarms.contains(&(CORRUPT, id))
+        names_corrupt(&self.alarms, id)
     }
 
     /// Leaves out whoever answers for another cluster than `known`; where none is known yet and the

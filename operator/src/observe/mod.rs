@@ -13,13 +13,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, ListParams};
 use kube::{Resource as _, ResourceExt as _};
 
-use crate::api::{EngramCluster, EngramMember, EngramMemberStatus};
+use crate::api::{EngramCluster, EngramMember, EngramMemberStatus, MemberRole};
 use crate::build::{self, Names, TEMPLATE_ANNOTATION};
 use crate::etcd::{Status as Answer, TlsClient};
 use crate::plan::{Entry, Member, Node, Observed, Pod as PodView, Roster, Volume};
 use crate::reconcile::{Context, Error};
 
-pub use asked::Asked;
+pub use asked::{Asked, names_corrupt};
 pub(crate) use pod_state::{last_exit, last_words, stuck};
 
 /// A view older than this is not acted upon, in seconds.
@@ -338,6 +338,13 @@ fn view(
     let away_since = status.away_since.as_ref().map_or(facts.now, seconds);
     let away_since = away_since.max(made.unwrap_or(away_since));
     let learns = listed.is_some_and(|entry| entry.learner);
+    let ran = match facts.pod {
+        None => status.founding_pods > 0,
+        Some(pod) => {
+            let first = status.founding_pods <= 1;
+            status.founding_pods > 0 && (!first || pod_state::has_run(pod))
+        }
+    };
     let was_ready = pod.as_ref().is_some_and(|pod| pod.state.is_ready());
     Member {
         number: number(names, member),
@@ -345,6 +352,13 @@ fn view(
         listed_before: status.member_id.is_some() || listed.is_some(),
         // Whoever Kubernetes found ready has been led clients to, though the operator never reached it.
         initialized: status.initialized || answer.is_some() || was_ready,
+        ran,
+        votes: match (listed, status.role) {
+            (Some(entry), _) => !entry.learner,
+            (None, Some(role)) => role != MemberRole::Learner,
+            (None, None) => status.initialized,
+        },
+        runs_since: facts.pod.and_then(pod_state::runs_since),
         pod,
         volume,
         node: facts.node,

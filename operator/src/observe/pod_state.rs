@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
-use crate::build::{ALONE_CONTAINER, RESTORE_CONTAINER};
+use crate::build::{ALONE_CONTAINER, MEMBER_CONTAINER, RESTORE_CONTAINER, TOOL_CONTAINER};
 use crate::plan::{Lack, PodState};
 
 /// Reasons for which a container waits in vain, and whether a new member would as well.
@@ -38,10 +38,13 @@ fn lacks_what_a_new_one_would(words: &str) -> bool {
     last.any(|line| NOT_ITS_OWN.iter().any(|known| line.contains(known)))
 }
 
-/// The member's container.
-const OWN: &str = "engram";
 /// Containers that the operator makes, those of its tools among them.
-const OPERATORS: [&str; 4] = [OWN, RESTORE_CONTAINER, ALONE_CONTAINER, "engramctl"];
+const OPERATORS: [&str; 4] = [
+    MEMBER_CONTAINER,
+    RESTORE_CONTAINER,
+    ALONE_CONTAINER,
+    TOOL_CONTAINER,
+];
 
 /// Its containers, the one that prepares the volume included. What a person has put beside them says nothing
 /// of the member.
@@ -61,9 +64,30 @@ pub(crate) fn is_up(pod: &Pod) -> bool {
         .and_then(|status| status.container_statuses.as_ref());
     let running = |one: &ContainerStatus| {
         let state = one.state.as_ref();
-        one.name == OWN && state.is_some_and(|state| state.running.is_some())
+        one.name == MEMBER_CONTAINER && state.is_some_and(|state| state.running.is_some())
     };
     pod.metadata.deletion_timestamp.is_none() && main.is_some_and(|all| all.iter().any(running))
+}
+
+/// Since when the member's own container runs, if it does.
+pub(crate) fn runs_since(pod: &Pod) -> Option<i64> {
+    if !is_up(pod) {
+        return None;
+    }
+    let own = containers(pod).find(|one| one.name == MEMBER_CONTAINER)?;
+    let running = own.state.as_ref()?.running.as_ref()?;
+    Some(running.started_at.as_ref()?.0.as_second())
+}
+
+/// Whether the member's own container has ever run in it.
+pub(crate) fn has_run(pod: &Pod) -> bool {
+    let began = |one: &ContainerStatus| {
+        let states = [one.state.as_ref(), one.last_state.as_ref()];
+        let mut states = states.into_iter().flatten();
+        let begun = states.any(|state| state.running.is_some() || state.terminated.is_some());
+        one.restart_count > 0 || begun
+    };
+    containers(pod).any(|one| one.name == MEMBER_CONTAINER && began(one))
 }
 
 /// Whether it has ended for good, as evicted pods have.

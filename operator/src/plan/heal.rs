@@ -14,33 +14,41 @@ const PLACE_WAIT: i64 = 60;
 /// What a person should know where the list holds so few of the members that it may be one that a single
 /// member made for itself (`--force-new-cluster`): what the others hold may be the cluster's data.
 pub(super) fn disowned(observed: &Observed, roster: &Roster) -> Option<String> {
-    let unlisted = |member: &&Member| member.listed_before && roster.of(&member.name).is_none();
+    let voters = roster.voters().count();
+    let disowned = disowned_by(observed, roster, voters)?;
+    Some(format!(
+        "the members' list has {voters} voters and not {disowned}: their volumes are kept; delete their \
+         EngramMember objects if they are to go"
+    ))
+}
+
+/// Members that a list of so many voters does not name, where they are too many for it to be believed.
+fn disowned_by(observed: &Observed, roster: &Roster, voters: usize) -> Option<String> {
+    let unlisted = |member: &&Member| {
+        let holds = member.votes && member.volume != Volume::None;
+        member.listed_before && holds && roster.of(&member.name).is_none()
+    };
     let disowned: Vec<&str> = observed
         .staying()
         .filter(unlisted)
         .map(|member| member.name.as_str())
         .collect();
-    let voters = roster.voters().count();
     let enough = voters >= quorum(voters + disowned.len());
-    if disowned.is_empty() || enough || planted(Mutant::DisownedPutAway) {
-        return None;
-    }
-    Some(format!(
-        "the members' list has {voters} voters and not {}: their volumes are kept; delete their \
-         EngramMember objects if they are to go",
-        disowned.join(", ")
-    ))
+    let few = disowned.is_empty() || enough || planted(Mutant::DisownedPutAway);
+    (!few).then(|| disowned.join(", "))
 }
 
 /// Members that the cluster does not list any more. Those that nobody deleted go one at a time, within
-/// the limit of an hour, and while enough of the others have the data.
+/// the limit of an hour, and while enough of the others have the data; those with no volume hold none.
 pub(super) fn put_away(observed: &Observed, roster: &Roster, wanted: &Wanted) -> Vec<Action> {
-    let holds = |entry: &&Entry| {
+    let keeps = |entry: &Entry| {
         let member = observed.member(&entry.member);
         member.is_some_and(|member| member.healthy && member.volume == Volume::Present)
     };
-    let held = roster.voters().filter(holds).count() >= quorum(roster.voters().count());
-    let may_mark = held && observed.replacements < wanted.replacements_per_hour;
+    // One whose volume is going has the data as long as it works.
+    let enough = healthy(observed, roster) >= quorum(roster.voters().count());
+    let held = enough && roster.voters().any(keeps);
+    let may_mark = observed.replacements < wanted.replacements_per_hour;
     let may_mark = may_mark && !planted(Mutant::RemovedElsewhereKept);
     let unlisted = observed
         .members
@@ -50,10 +58,12 @@ pub(super) fn put_away(observed: &Observed, roster: &Roster, wanted: &Wanted) ->
         (true, _) => Some(Action::FinishRemoval {
             member: member.name.clone(),
         }),
-        (false, true) if may_mark => Some(Action::DeleteMember {
-            member: member.name.clone(),
-            cause: Cause::RemovedElsewhere,
-        }),
+        (false, true) if may_mark && (held || member.volume == Volume::None) => {
+            Some(Action::DeleteMember {
+                member: member.name.clone(),
+                cause: Cause::RemovedElsewhere,
+            })
+        }
         (false, _) => None,
     };
     // The second kind is not disruptive (the cluster has let go of them), but one a pass will do.
@@ -146,12 +156,22 @@ fn take_out(
         // A replacement first: it is made by the steps that follow.
         return Next::On(plan);
     }
+    let remain = roster.voters().count().saturating_sub(1);
+    if let Some(names) = disowned_by(observed, roster, remain)
+        && !planted(Mutant::ListCutShort)
+    {
+        let message = format!(
+            "{name} is taken out once {names} are put away, which the members' list does not name: a list \
+             without it as well would be the shorter part"
+        );
+        return Next::On(plan.blocked(Reason::WouldLoseQuorum, message));
+    }
     if !can_remove(observed, roster, entry) {
         let message = format!(
             "{name} cannot be taken out: {} of {} voters answer, and {} would have to remain",
             healthy(observed, roster),
             roster.voters().count(),
-            quorum(roster.voters().count().saturating_sub(1)),
+            quorum(remain),
         );
         return Next::On(plan.blocked(Reason::WouldLoseQuorum, message));
     }

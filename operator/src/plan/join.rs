@@ -4,7 +4,7 @@ use super::lost::{is_over, lost, overdue};
 use super::mutant::{Mutant, planted};
 use super::quorum::{healthy, quorum};
 use super::view::{Lack, Member, Observed, PodState, Roster, Volume, Wanted};
-use super::{Action, Next, Plan, roll};
+use super::{Action, Next, Plan, roll, room};
 use crate::api::Reason;
 
 /// A cluster that was not founded yet: its first member is made and started.
@@ -27,7 +27,9 @@ pub(super) fn found(observed: &Observed, wanted: &Wanted) -> Plan {
         let text = "the first member has served, and its volume is gone: restore a backup into a new cluster";
         return plan.blocked(Reason::DataLost, text);
     }
-    if wanted.healing && is_stranded(observed, wanted, seed) {
+    let stranded = wanted.healing && is_stranded(observed, wanted, seed);
+    let kept = stranded && may_have_served(seed);
+    if stranded && !kept {
         let action = Action::DeleteMember {
             member: name.clone(),
             cause: super::Cause::Stuck,
@@ -36,7 +38,7 @@ pub(super) fn found(observed: &Observed, wanted: &Wanted) -> Plan {
         return plan.step(action, Reason::Bootstrapping, message);
     }
     match &seed.pod {
-        // Nothing was ever promised from this volume: the member may begin again on a new one.
+        // What was promised from a volume that is gone, unseen, is gone with it: the member begins again.
         None if seed.volume != Volume::Terminating => {
             plan.actions.push(Action::StartPod {
                 member: name.clone(),
@@ -49,7 +51,15 @@ pub(super) fn found(observed: &Observed, wanted: &Wanted) -> Plan {
         }
         _ => {}
     }
-    if let Some(message) = overdue(observed, wanted).or_else(|| failing(observed, wanted, seed)) {
+    if kept {
+        let message = format!(
+            "{name} does not start where its volume is, and may have served from it before: delete its \
+             EngramMember if what it holds does not count"
+        );
+        plan = plan.blocked(Reason::MemberNotReady, message);
+    } else if let Some(message) =
+        overdue(observed, wanted).or_else(|| failing(observed, wanted, seed))
+    {
         plan = plan.blocked(Reason::MemberNotReady, message);
     }
     plan.waiting(
@@ -58,7 +68,12 @@ pub(super) fn found(observed: &Observed, wanted: &Wanted) -> Plan {
     )
 }
 
-/// Whether the first member, which has promised nothing yet, waits for long for a volume that it cannot use.
+/// Whether its volume may hold what clients have written, though nobody saw it serve.
+fn may_have_served(seed: &Member) -> bool {
+    seed.ran && seed.volume == Volume::Present && !planted(Mutant::UnseenGivenUp)
+}
+
+/// Whether the first member, which nobody saw serve, waits for long for a volume that it cannot use.
 fn is_stranded(observed: &Observed, wanted: &Wanted, seed: &Member) -> bool {
     let pod = seed.pod.as_ref();
     let since = pod.and_then(|pod| match pod.state {
@@ -90,13 +105,15 @@ pub(super) fn starts(observed: &Observed) -> Plan {
         // Without a quorum nobody can say; whoever was listed is needed.
         None => member.listed_before,
     };
+    let makes_room = room::is_needed(observed);
     let startable = |member: &&Member| {
         let has_place = match member.volume {
             Volume::Present => true,
             Volume::None => !member.initialized || planted(Mutant::StartedEmpty),
             Volume::Terminating => false,
         };
-        member.pod.is_none() && has_place && listed(member)
+        let may = !makes_room || member.votes;
+        member.pod.is_none() && has_place && may && listed(member)
     };
     let missing = observed.members.iter().filter(startable);
     let actions: Vec<Action> = missing

@@ -13,6 +13,7 @@
 //! | it lacks memory, disk, its image or certificates; no node has room; Kubernetes finds it ready and the operator does not reach it | `stuckAfter` | said | the member |
 //! | it fails on a change with which nobody works | `unhealthyAfter`, `stuckAfter` | the change stops, and that is said | the member |
 //! | no quorum answers | at once | said, pods are started | every member |
+//! | and a voter finds no node because of its volume or of others | a minute | learners give up their pods until there is a quorum | every member |
 
 use std::time::Duration;
 

@@ -17,6 +17,7 @@ mod lost;
 mod mutant;
 mod quorum;
 mod roll;
+mod room;
 mod scale;
 #[cfg(test)]
 mod tests;
@@ -234,8 +235,17 @@ impl Plan {
         self
     }
 
+    /// That a change failed stays the reason, whatever else stands in the way: it may be taken back for it.
     fn blocked(mut self, reason: Reason, message: impl Into<String>) -> Self {
-        self.blocked = Note::new(reason, message);
+        let before = self.blocked.take();
+        let failed = before.filter(|note| note.reason == Reason::RolloutFailed);
+        self.blocked = match failed {
+            Some(note) => {
+                let message = format!("{}; {}", note.message, message.into());
+                Note::new(note.reason, message)
+            }
+            None => Note::new(reason, message),
+        };
         self
     }
 }
@@ -298,7 +308,8 @@ fn foreign(observed: &Observed) -> Plan {
 fn going_on(observed: &Observed, wanted: &Wanted) -> Plan {
     let mut plan = join::starts(observed);
     let Some(roster) = &observed.roster else {
-        plan.actions.extend(roll::repair(observed, wanted));
+        let step = room::make(observed).or_else(|| roll::repair(observed, wanted));
+        plan.actions.extend(step);
         let (reason, message) = heal::without_quorum(observed, wanted);
         // A disk that is full may be why.
         return scale::volumes(observed, wanted, plan.blocked(reason, message));

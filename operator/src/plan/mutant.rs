@@ -31,6 +31,12 @@ mutants! {
     RestartedUnsettled,
     /// The leader is restarted as it leads.
     LeaderRestarted,
+    /// A process that runs and does not answer here is restarted, whoever needs it.
+    UnheardRestarted,
+    /// Whoever holds nothing keeps the place of one that the quorum needs.
+    RoomRefused,
+    /// The list is made so short that those that it does not name are more.
+    ListCutShort,
     /// A member that has had data is started on an empty volume.
     StartedEmpty,
     /// A member whose volume is gone is waited for.
@@ -59,6 +65,8 @@ mutants! {
     RoomForAnyReason,
     /// A learner votes before it has caught up.
     PromotedEarly,
+    /// The volume of a first member that may have served, unseen, is given up.
+    UnseenGivenUp,
     /// Nobody waits for the learner before.
     TwoLearners,
     /// A member is added while others are away.

@@ -14,6 +14,42 @@ fn is_outdated(member: &Member) -> bool {
         && pod.is_some_and(|pod| pod.outdated && !matches!(pod.state, PodState::Terminating { .. }))
 }
 
+/// How long members may have been away, in seconds, before one of them whose process runs is restarted
+/// without a quorum: it may be about to return, and that process be a part of it.
+const RETURN_WAIT: i64 = 60;
+
+/// Whether a process that runs may be one that the quorum needs, though it does not answer here.
+fn may_be_needed(observed: &Observed, member: &Member) -> bool {
+    let state = member.pod.as_ref().map(|pod| &pod.state);
+    let runs = matches!(state, Some(PodState::Running { .. }));
+    if !runs || planted(Mutant::UnheardRestarted) {
+        return false;
+    }
+    match &observed.roster {
+        // It takes a quorum to give the list: where too few of the others answer, this one is of it.
+        Some(roster) => {
+            let entry = roster.of(&member.name).filter(|entry| !entry.learner);
+            entry.is_some_and(|entry| !can_miss(observed, roster, entry))
+        }
+        None => observed.members.len() > 1 && quorum_may_return(observed),
+    }
+}
+
+/// Whether somebody who votes has only just come up, or is coming up.
+fn quorum_may_return(observed: &Observed) -> bool {
+    let is_new = |since: i64| observed.now.saturating_sub(since) < RETURN_WAIT;
+    let mut voters = observed.members.iter().filter(|member| member.votes);
+    voters.any(|member| match member.pod.as_ref().map(|pod| &pod.state) {
+        None => member.volume == Volume::Present,
+        Some(PodState::Starting { since }) => is_new(*since),
+        Some(PodState::Running { .. }) => {
+            let begun = member.runs_since.max(member.away_since);
+            begun.is_some_and(is_new)
+        }
+        Some(_) => false,
+    })
+}
+
 /// One pod that serves nobody and is not as wanted. Where pods wait for a person to delete them, that is
 /// about the template of those that work: one that has ended, or that has failed for as long as a member
 /// may, is restarted all the same.
@@ -32,7 +68,8 @@ pub(super) fn repair(observed: &Observed, wanted: &Wanted) -> Option<Action> {
         .members
         .iter()
         .filter(|member| wanted.rolling || hopeless(member));
-    let stuck = members.find(|member| member.is_stuck_on_the_old());
+    let stuck = |member: &&Member| member.is_stuck_on_the_old() && !may_be_needed(observed, member);
+    let stuck = members.find(stuck);
     stuck.map(|member| Action::RestartPod {
         member: member.name.clone(),
     })
@@ -115,6 +152,14 @@ pub(super) fn settle(observed: &Observed, roster: &Roster, wanted: &Wanted, plan
     if let Some(entry) = foreign {
         let message = format!("{} is a member of someone else's making", entry.member);
         return Next::Done(plan.blocked(Reason::ForeignMember, message));
+    }
+    let unlisted = |member: &&Member| member.listed_before && roster.of(&member.name).is_none();
+    if let Some(member) = observed.staying().find(unlisted) {
+        let message = format!(
+            "{} is not in the members' list, and is put away once the hour's limit and the others allow",
+            member.name
+        );
+        return Next::Done(plan.blocked(Reason::ReplacementLimit, message));
     }
     let away = observed.members.iter().filter(|member| !member.healthy);
     let away: Vec<&str> = away.map(|member| member.name.as_str()).collect();

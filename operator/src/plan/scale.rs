@@ -63,9 +63,15 @@ pub(super) fn rest(observed: &Observed) -> Plan {
     }
 }
 
+/// How many there are: those that stay, but for whoever the cluster does not list any more, who is put away.
+fn count(observed: &Observed, roster: &Roster) -> usize {
+    let counts = |member: &&Member| !member.listed_before || roster.of(&member.name).is_some();
+    observed.staying().filter(counts).count()
+}
+
 /// One more member, where there are too few.
 pub(super) fn up(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: Plan) -> Next {
-    let staying = observed.staying().count();
+    let staying = count(observed, roster);
     if staying >= wanted.replicas {
         return Next::On(plan);
     }
@@ -96,21 +102,25 @@ pub(super) fn up(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: Pl
 /// One member less, where there are too many: one that does not work, else one that is not alone on its
 /// node, else the newest follower.
 pub(super) fn down(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: Plan) -> Next {
-    let staying = observed.staying().count();
+    let staying = count(observed, roster);
     if staying <= wanted.replicas {
         return Next::On(plan);
-    }
-    if observed.members.iter().any(|member| member.deleting) {
-        return Next::Done(plan.waiting(Reason::ScalingDown, "one member after the other"));
     }
     let leads = |member: &Member| {
         roster
             .of(&member.name)
             .is_some_and(|entry| roster.leader == Some(entry.id))
     };
-    let candidates = observed.staying().filter(|member| !leads(member));
+    let unlisted = |member: &Member| member.listed_before && roster.of(&member.name).is_none();
+    let candidates = observed.staying();
+    let candidates = candidates.filter(|member| !leads(member) && !unlisted(member));
     let victim =
         candidates.max_by_key(|member| (!member.healthy, member.shares_node, member.number));
+    // One that works may have to wait until one that does not has gone.
+    let leaving = observed.members.iter().any(|member| member.deleting);
+    if leaving && victim.is_none_or(|member| member.healthy) {
+        return Next::Done(plan.waiting(Reason::ScalingDown, "one member after the other"));
+    }
     let removable = |member: &&Member| {
         roster
             .of(&member.name)

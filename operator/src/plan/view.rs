@@ -115,8 +115,15 @@ pub struct Member {
     pub listed_before: bool,
     /// Whether its volume holds the member's data.
     pub initialized: bool,
+    /// Whether a process may have run on its volume: it may have served then, whoever saw it.
+    pub ran: bool,
+    /// Whether it votes; where no list names it, whether it did when one named it last, and where that is not
+    /// known, whether it has data.
+    pub votes: bool,
     /// Its pod.
     pub pod: Option<Pod>,
+    /// Since when its container runs, if it does.
+    pub runs_since: Option<i64>,
     /// Its volume.
     pub volume: Volume,
     /// The node that it runs on, or ran on last.

@@ -5,3 +5,4 @@ mod examples;
 mod model;
 mod properties;
 mod simulation;
+mod unseen;

@@ -130,9 +130,13 @@ impl World {
     /// What the operator sees: the list only where a quorum answers.
     pub fn view(&self) -> Observed {
         let mut view = self.observed.clone();
-        if !self.has_quorum() {
-            view.roster = None;
+        let roster = view.roster.take();
+        let of = |name: &str| roster.as_ref().and_then(|roster| roster.of(name)).cloned();
+        for member in &mut view.members {
+            let entry = of(&member.name);
+            member.votes = entry.map_or(member.listed_before, |entry| !entry.learner);
         }
+        view.roster = roster.filter(|_| self.has_quorum());
         view
     }
 

@@ -7,6 +7,9 @@ use super::raft::Peer;
 use super::{Broken, Kept, Object, World, claim_name};
 use crate::plan::{Action, Cause, Lack, Observed};
 
+/// Pods as they were seen: their UIDs, and how far they were.
+pub(super) type Sighted = BTreeMap<String, (u64, Life)>;
+
 /// Beyond this a pod of a member that is out of the list is not waited for.
 const FORCE_AFTER: i64 = 30;
 
@@ -16,9 +19,16 @@ impl World {
         &mut self,
         action: &Action,
         seen: &Observed,
-        pods: &BTreeMap<String, u64>,
+        pods: &Sighted,
     ) -> Result<bool, Broken> {
-        let served = self.serves();
+        // That a quorum came together after the look, with one that it did not reach, it cannot know.
+        let unheard = match action {
+            Action::RestartPod { member } => {
+                !self.object(member).is_some_and(|one| self.heard(one))
+            }
+            _ => false,
+        };
+        let served = self.serves() && (self.served || !unheard);
         let alone = self
             .raft
             .as_ref()
@@ -40,11 +50,11 @@ impl World {
         &mut self,
         action: &Action,
         seen: &Observed,
-        pods: &BTreeMap<String, u64>,
+        pods: &Sighted,
     ) -> Result<bool, Broken> {
         let same = |world: &Self, name: &str| {
             let now = world.pods.get(name).map(|pod| pod.uid);
-            now.is_some() && now == pods.get(name).copied()
+            now.is_some() && now == pods.get(name).map(|(uid, _)| *uid)
         };
         match action {
             Action::CreateMember { seed } => Ok(self.create(*seed)),
@@ -57,10 +67,16 @@ impl World {
                 Ok(true)
             }
             Action::RestartPod { member } => Ok(match same(self, member) {
-                true => self.restart(member, seen),
+                true => self.restart(member, seen, pods),
                 false => true,
             }),
-            Action::Promote { id, .. } => Ok(self.promote(*id)),
+            Action::Promote { id, member } => {
+                // Written before it is done.
+                if let Some(object) = self.object_mut(member) {
+                    object.votes = Some(true);
+                }
+                Ok(self.promote(*id))
+            }
             Action::MoveLeader { id, to } => {
                 let able = self.runs(to) && self.has_quorum();
                 if let Some(raft) = self.raft.as_mut().filter(|_| able) {
@@ -69,7 +85,7 @@ impl World {
                 Ok(able)
             }
             Action::RemoveMember { id, .. } => Ok(self.remove(*id)),
-            Action::DeleteMember { member, cause } => self.give_up(member, *cause),
+            Action::DeleteMember { member, cause } => self.give_up(member, *cause, seen),
             Action::FinishRemoval { member } => self.finish(member, pods),
             Action::ExpandVolume { member } => {
                 let claim = self.object(member).map(claim_name);
@@ -121,21 +137,28 @@ impl World {
         let Some(object) = self.object(name).cloned() else {
             return false;
         };
+        let founds = !seen.bootstrapped && object.seed;
         if self.claim_of(&object).is_none() {
             if seen.member(name).is_some_and(|member| member.initialized) {
                 return false;
             }
             self.claims.insert(claim_name(&object), Claim::default());
+            self.object_mut(name).expect("it is there").begun = 0;
         }
         if self.pods.contains_key(name) {
             return true;
+        }
+        if founds {
+            // Counted before it is made.
+            self.object_mut(name).expect("it is there").begun += 1;
         }
         let pod = Pod {
             uid: self.uid(),
             made: self.now,
             node: None,
             template: self.template.0,
-            founds: !seen.bootstrapped && object.seed,
+            founds,
+            ran: false,
             life: Life::Pending {
                 since: self.now,
                 lack: Lack::Other,
@@ -147,8 +170,9 @@ impl World {
     }
 
     /// One that works is evicted, after the others have said again that they are there.
-    fn restart(&mut self, name: &str, seen: &Observed) -> bool {
-        if seen.member(name).is_some_and(|member| member.healthy) {
+    fn restart(&mut self, name: &str, seen: &Observed, pods: &Sighted) -> bool {
+        let works = seen.member(name).is_some_and(|member| member.healthy);
+        if works {
             let voters: Vec<&str> = seen
                 .roster
                 .iter()
@@ -165,12 +189,15 @@ impl World {
                 return false;
             }
         }
-        // Of one that served nobody the very pod that was seen.
-        let was = seen.member(name).and_then(|member| member.pod.as_ref());
-        let was = was.is_some_and(|pod| pod.state.is_ready());
-        let now = self.pods.get(name);
-        let now = now.is_some_and(|pod| matches!(pod.life, Life::Running { ready: Some(_), .. }));
-        if now && !was {
+        // Of one that served nobody the very pod that was seen, as it was.
+        let was = pods.get(name).map(|(_, life)| *life);
+        let now = self.pods.get(name).map(|pod| pod.life);
+        if !works && now != was {
+            return false;
+        }
+        // One that runs is asked once more.
+        let heard = self.object(name).is_some_and(|object| self.heard(object));
+        if !works && heard && self.answers(name) {
             return false;
         }
         self.end_pod(name);
@@ -186,6 +213,11 @@ impl World {
             return false;
         };
         peer.learner = false;
+        // It is asked once more: with others away the new list may need it at once.
+        let object = self.object(&peer.member);
+        if !object.is_some_and(|object| self.heard(object) && !self.is_corrupt(object)) {
+            return false;
+        }
         let has = self.applied(&peer.member).unwrap_or_default();
         let agreed = has >= raft.committed / 10 * 9 && self.agrees(&peers);
         if agreed {
@@ -215,7 +247,7 @@ impl World {
         agreed
     }
 
-    fn give_up(&mut self, name: &str, cause: Cause) -> Result<bool, Broken> {
+    fn give_up(&mut self, name: &str, cause: Cause, seen: &Observed) -> Result<bool, Broken> {
         let now = self.now;
         if cause.is_limited() {
             // Counted before it is done: an operator that dies forgets none.
@@ -230,6 +262,12 @@ impl World {
         }
         let object = self.object_mut(name).expect("it is there");
         object.keeps_volume |= cause == Cause::Corrupt;
+        // That it goes was decided before somebody cut it off.
+        let listed = seen
+            .roster
+            .as_ref()
+            .is_some_and(|roster| roster.of(name).is_some());
+        object.disowned &= !listed;
         object.deleting = true;
         if cause == Cause::NeverCaughtUp {
             self.status.learners_out.push(now);
@@ -238,7 +276,7 @@ impl World {
         Ok(true)
     }
 
-    fn finish(&mut self, name: &str, pods: &BTreeMap<String, u64>) -> Result<bool, Broken> {
+    fn finish(&mut self, name: &str, pods: &Sighted) -> Result<bool, Broken> {
         let Some(object) = self.object(name).cloned() else {
             return Ok(true);
         };
@@ -286,7 +324,7 @@ impl World {
             return Err(Broken(format!("the only copy goes with {}", object.name)));
         }
         let by_itself = object.disowned && object.had_data && !object.by_hand;
-        if by_itself && self.claims.contains_key(&own) {
+        if by_itself && self.claims.get(&own).is_some_and(|claim| !claim.lost) {
             let words = format!("{} goes, whose data may be the cluster's", object.name);
             return Err(Broken(words));
         }

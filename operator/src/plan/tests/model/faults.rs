@@ -1,8 +1,10 @@
 //! What happens: losses, people, time.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::kube::{Life, Node};
+use super::kube::{Claim, Life, Node};
+use super::raft::Peer;
 use super::{Object, World, claim_name};
 
 impl World {
@@ -21,7 +23,9 @@ impl World {
             let data = claim.data.as_ref();
             let right = data.is_some_and(|data| !data.corrupt && !data.damaged);
             let reach = claim.home.is_none_or(|home| self.nodes[home].exists);
-            let stays = !claim.condemned || self.answers(&object.name);
+            let pod = self.pods.get(&object.name);
+            let goes = pod.is_none_or(|pod| pod.ending.is_some());
+            let stays = !claim.condemned || (self.answers(&object.name) && !goes);
             right && reach && stays && !claim.lost && !object.starts_never
         })
     }
@@ -44,13 +48,42 @@ impl World {
     /// Whether what is there can be healed without a person.
     pub(super) fn is_healable(&self) -> bool {
         let Some(raft) = &self.raft else {
-            return true;
+            // Whether one that does not start again has ever served only a person knows.
+            let kept = |object: &Object| {
+                let stays = |claim: &Claim| {
+                    let gone = claim.home.is_some_and(|home| !self.nodes[home].exists);
+                    !claim.lost && !claim.condemned && (gone || object.starts_never)
+                };
+                object.begun > 0 && self.claim_of(object).is_some_and(stays)
+            };
+            return !self.objects.iter().any(kept);
         };
         let whole = |member: &str| {
             let object = self.object(member);
             object.is_some_and(|object| self.is_whole(object))
         };
-        let count = raft.voters().filter(|peer| whole(&peer.member)).count();
+        let whole = raft.voters().filter(|peer| whole(&peer.member));
+        // Two that have to keep apart and whose volumes are on one node cannot both run.
+        let home = |peer: &Peer| {
+            let claim = self
+                .object(&peer.member)
+                .and_then(|object| self.claim_of(object));
+            claim.and_then(|claim| claim.home).filter(|_| self.apart)
+        };
+        let is_on = |name: &str, node: usize| {
+            let pod = self.pods.get(name);
+            pod.is_some_and(|pod| pod.node == Some(node))
+        };
+        let whole = whole.filter(|peer| {
+            home(peer).is_none_or(|node| {
+                let mut others = raft.voters().filter(|other| other.member != peer.member);
+                is_on(&peer.member, node) || !others.any(|other| is_on(&other.member, node))
+            })
+        });
+        let mut homes = BTreeSet::new();
+        let count = whole
+            .filter(|peer| home(peer).is_none_or(|home| homes.insert(home)))
+            .count();
         // Of members that somebody took out of the list as it may be made anew by hand only they know.
         let unlisted = |object: &&Object| {
             object.listed_before && !object.deleting && raft.of(&object.name).is_none()
@@ -193,7 +226,7 @@ impl World {
     fn hang(&mut self, name: &str) {
         self.tell(|| format!("{name} hangs"));
         if let Some(pod) = self.pods.get_mut(name)
-            && let Life::Running { ready, hangs } = &mut pod.life
+            && let Life::Running { ready, hangs, .. } = &mut pod.life
         {
             (*ready, *hangs) = (None, true);
         }

@@ -67,11 +67,25 @@ pub struct Claim {
 /// How far a pod is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    Pending { since: i64, lack: Lack },
-    Starting { since: i64 },
-    Running { ready: Option<i64>, hangs: bool },
-    Broken { since: i64, starved: bool },
-    Over { since: i64 },
+    Pending {
+        since: i64,
+        lack: Lack,
+    },
+    Starting {
+        since: i64,
+    },
+    Running {
+        since: i64,
+        ready: Option<i64>,
+        hangs: bool,
+    },
+    Broken {
+        since: i64,
+        starved: bool,
+    },
+    Over {
+        since: i64,
+    },
 }
 
 /// A pod.
@@ -82,6 +96,8 @@ pub struct Pod {
     pub node: Option<usize>,
     pub template: u32,
     pub founds: bool,
+    /// Whether its container has ever run.
+    pub ran: bool,
     pub life: Life,
     /// When it should have ended.
     pub ending: Option<i64>,
@@ -151,7 +167,11 @@ impl World {
         let now = self.now;
         match pod.life {
             Life::Starting { since } if now - since >= START => self.start(name, pod),
-            Life::Running { ready, hangs } => {
+            Life::Running {
+                since,
+                ready,
+                hangs,
+            } => {
                 let serves = !hangs && self.answers(name);
                 let raft = self.raft.as_ref();
                 let votes = raft
@@ -161,7 +181,11 @@ impl World {
                     object.had_data = true;
                 }
                 let ready = ready.or(Some(now)).filter(|_| serves);
-                Ok(Life::Running { ready, hangs })
+                Ok(Life::Running {
+                    since,
+                    ready,
+                    hangs,
+                })
             }
             // It is tried again, and may come up once what it lacked is there.
             Life::Broken { since, .. } => match self.start(name, pod)? {
@@ -197,7 +221,11 @@ impl World {
             });
         }
         self.begin(name, pod)?;
+        if let Some(pod) = self.pods.get_mut(name) {
+            pod.ran = true;
+        }
         Ok(Life::Running {
+            since: now,
             ready: None,
             hangs: false,
         })
@@ -212,14 +240,17 @@ impl World {
         if !empty {
             return Ok(());
         }
-        if object.had_data {
+        // What a cluster that nobody saw serve has lost with its volume nobody can know of.
+        let unseen = pod.founds && !self.status.founded;
+        if object.had_data && !unseen {
             return Err(Broken(format!(
                 "{name} starts on an empty volume and has voted before"
             )));
         }
         if pod.founds {
             // One that never served has promised nothing.
-            if self.raft.is_some() && self.objects.iter().any(|object| object.had_data) {
+            let mut others = self.objects.iter().filter(|object| object.name != name);
+            if self.raft.is_some() && others.any(|object| object.had_data) {
                 return Err(Broken(format!("{name} founds a second cluster")));
             }
             let first = Peer {
@@ -317,6 +348,8 @@ impl World {
         let mut free = reach.iter().copied().filter(|node| !held(node));
         match free.next() {
             Some(node) => Ok(node),
+            // In the scheduler's words the other nodes have a "volume node affinity conflict".
+            None if self.apart && reach.len() < open.len() => Err(Lack::Volume),
             None if self.apart => Err(Lack::Distance),
             None => Ok(reach[0]),
         }

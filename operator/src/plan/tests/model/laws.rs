@@ -1,6 +1,6 @@
 //! What must hold of every plan and of every step, whatever happens.
 
-use super::kube::Life;
+use super::kube::{Life, Pod};
 use super::{Broken, Kept, Object, World};
 use crate::plan::{
     Action, Cause, Entry, Lack, Member, Node, Observed, Plan, PodState, Volume, Wanted,
@@ -40,7 +40,18 @@ impl World {
         self.objects.iter().any(|object| {
             let pod = self.pods.get(&object.name);
             let data = self.claim_of(object).and_then(|claim| claim.data.as_ref());
+            // Another one is on the node of its volume.
+            let no_room = |pod: &Pod| {
+                matches!(
+                    pod.life,
+                    Life::Pending {
+                        lack: Lack::Volume,
+                        ..
+                    }
+                )
+            };
             let own = object.starts_never || data.is_some_and(|data| data.damaged);
+            let own = own || pod.is_some_and(no_room);
             own && pod.is_some_and(|pod| pod.template == self.template.0)
         })
     }
@@ -273,7 +284,10 @@ fn wrong_loss(one: &Member, cause: Cause, seen: &Observed, wanted: &Wanted) -> O
             away.then(|| "a working one goes while another is away".into())
         }
         Cause::RemovedElsewhere => {
-            let unlisted = |one: &&Member| one.listed_before && roster.of(&one.name).is_none();
+            let unlisted = |one: &&Member| {
+                let holds = one.votes && one.volume != Volume::None;
+                one.listed_before && holds && roster.of(&one.name).is_none()
+            };
             let unlisted = seen.staying().filter(unlisted).count();
             let voters = roster.voters().count();
             let few = voters < (voters + unlisted) / 2 + 1;

@@ -20,6 +20,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::plan::{Plan, Wanted, plan};
+use acts::Sighted;
 use dice::Dice;
 use kube::{Claim, Node, Pod};
 use raft::Raft;
@@ -47,6 +48,10 @@ struct Object {
     keeps_volume: bool,
     listed_before: bool,
     initialized: bool,
+    /// Whether it votes, as far as is known.
+    votes: Option<bool>,
+    /// How often a pod of it was about to be made on its volume that founds the cluster.
+    begun: usize,
     away_since: Option<i64>,
     node: Option<usize>,
     node_lost_since: Option<i64>,
@@ -95,6 +100,8 @@ pub struct World {
     lacking: bool,
     /// The member at whose address another cluster answers.
     foreign: Option<String>,
+    /// Whether the cluster served when the operator looked last.
+    served: bool,
     /// Passes that fail before they see anything.
     outage: usize,
     /// Disruptive steps, and when.
@@ -139,6 +146,7 @@ impl World {
             learners_stall: false,
             lacking: false,
             foreign: None,
+            served: false,
             outage: 0,
             steps: Vec::new(),
             given_up: Vec::new(),
@@ -219,6 +227,7 @@ impl World {
         }
         let began = self.now;
         let mut seen = self.view();
+        self.served = self.serves();
         self.remember(&seen);
         let wanted = self.wanted.clone();
         let pods = self.seen_pods();

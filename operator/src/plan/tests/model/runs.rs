@@ -17,6 +17,11 @@ const BROKEN_MAX: usize = 20;
 const SEEDS: u64 = 500;
 /// How many are looked through for one that tells of a mistake: some mistakes show in few.
 const SEARCHED: u64 = 1000;
+/// Histories that were broken once, each by another fault of the planner, and those that tell of the mistakes
+/// that show in the fewest.
+const KNOWN: [u64; 13] = [
+    587, 1005, 1033, 1296, 1336, 1384, 1619, 1845, 2229, 2242, 4379, 7836, 7872,
+];
 
 /// One history. What was broken, and the world as it was then.
 fn run(seed: u64) -> Result<(), (Broken, Box<World>)> {
@@ -82,9 +87,14 @@ fn settle(world: &mut World) -> Result<(), Broken> {
 
 /// What nobody can heal is said, and nobody is disturbed for it again and again.
 fn lie_still(world: &mut World) -> Result<(), Broken> {
-    for _ in 0..800 {
+    for tick in 0..BOUND {
         world.pass(false)?;
         world.time()?;
+        // What can be done is done first, each hour as much as may be.
+        let last = world.steps.last();
+        if tick >= 800 && last.is_none_or(|last| world.now - last > 4000) {
+            break;
+        }
     }
     world.steps.clear();
     for _ in 0..100 {
@@ -131,7 +141,7 @@ fn all_hold(seeds: impl Iterator<Item = u64>) {
 
 #[test]
 fn whatever_happens_every_law_is_kept() {
-    all_hold(0..SEEDS);
+    all_hold((0..SEEDS).chain(KNOWN));
 }
 
 /// `make sim-operator RUNS=100000`; from another seed on with `ENGRAM_SIM_SEED`.
@@ -150,7 +160,7 @@ fn every_law_is_kept_for_long() {
 
 /// The first seed whose history tells of a mistake.
 fn found(mutant: Mutant) -> Option<(u64, String)> {
-    (0..SEARCHED).find_map(|seed| {
+    KNOWN.into_iter().chain(0..SEARCHED).find_map(|seed| {
         plant(Some(mutant));
         let with = run(seed);
         plant(None);

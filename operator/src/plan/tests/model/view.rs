@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::kube::{Life, Pod};
 use super::raft::Raft;
-use super::{Object, World};
+use super::{Object, Sighted, World};
 use crate::plan::{Entry, Member, Node, Observed, Pod as PodView, PodState, Roster, Volume};
 
 /// How many entries a voter may be behind.
@@ -14,7 +14,7 @@ const PROGRESS: i64 = 30;
 
 impl World {
     /// Whether a member answers the operator, and for this cluster.
-    fn heard(&self, object: &Object) -> bool {
+    pub(super) fn heard(&self, object: &Object) -> bool {
         let foreign = self.foreign.as_ref() == Some(&object.name);
         self.runs(&object.name) && !object.unreachable && !foreign
     }
@@ -86,6 +86,16 @@ impl World {
             deleting: object.deleting,
             listed_before: object.listed_before || listed.is_some(),
             initialized: object.initialized || heard || ready,
+            // The first pod that was made, as long as its container has not run.
+            ran: pod.is_none_or(|pod| pod.ran) && object.begun > 0 || object.begun > 1,
+            votes: match (listed, object.votes) {
+                (Some(entry), _) => !entry.learner,
+                (None, known) => known.unwrap_or(object.initialized),
+            },
+            runs_since: pod.and_then(|pod| match pod.life {
+                Life::Running { since, .. } if pod.ending.is_none() => Some(since),
+                _ => None,
+            }),
             pod: pod.map(|pod| self.pod(pod)),
             volume: match claim {
                 None => Volume::None,
@@ -174,6 +184,9 @@ impl World {
             };
             object.initialized |= member.initialized;
             object.listed_before |= member.listed_before;
+            if seen.roster.is_some() {
+                object.votes = Some(member.votes);
+            }
             object.node = nodes.get(&object.name).copied().flatten().or(object.node);
             object.away_since = member.away_since;
             object.node_lost_since = match member.node {
@@ -190,10 +203,11 @@ impl World {
         }
     }
 
-    /// The UIDs of pods as they are now.
-    pub(super) fn seen_pods(&self) -> BTreeMap<String, u64> {
+    /// Pods as they are now.
+    pub(super) fn seen_pods(&self) -> Sighted {
         let pods = self.pods.iter();
-        pods.map(|(name, pod)| (name.clone(), pod.uid)).collect()
+        pods.map(|(name, pod)| (name.clone(), (pod.uid, pod.life)))
+            .collect()
     }
 }
 
