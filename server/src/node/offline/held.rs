@@ -8,6 +8,7 @@ use bytes::Bytes;
 use engram_proto::raft as pb;
 use prost::Message as _;
 
+use crate::codec::entry::decode_batch;
 use crate::raft;
 use crate::state::MemberRecord;
 use crate::storage::{
@@ -163,7 +164,7 @@ impl Log {
                 0
             }
             Some(pb::entry::Payload::Batch(batch)) if index > self.applied => {
-                pb::Batch::decode(batch).map_or(0, |batch| batch.ops.len() as u64)
+                decode_batch(batch).map_or(0, |(_, ops)| ops.len() as u64)
             }
             _ => 0,
         }
