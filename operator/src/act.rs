@@ -207,8 +207,7 @@ async fn is_its_own(scene: &Scene<'_>, member: &EngramMember) -> Result<(), Erro
 
 /// For which restore it goes on alone, if it does.
 fn alone(scene: &Scene<'_>, name: &str) -> Option<String> {
-    let status = scene.cluster.status.as_ref()?;
-    let restoring = status.restoring.as_ref()?;
+    let restoring = scene.cluster.restoring()?;
     let survives = restoring.survivor.as_deref() == Some(name);
     survives.then(|| restoring.restore_uid.clone())
 }

@@ -13,6 +13,7 @@ use super::parts::{
     ClientService, Config, LocalRef, NetworkPolicySpec, PodDisruptionBudgetSpec, PodTemplate,
     Scheduling, duration_schema, yes,
 };
+use super::restoring::Restoring;
 use super::tls::Tls;
 
 /// A cluster of Engram members.
@@ -113,13 +114,17 @@ pub struct EngramClusterSpec {
 }
 
 impl EngramCluster {
+    /// A restore in place that it has not forgotten.
+    #[must_use]
+    pub fn restoring(&self) -> Option<&Restoring> {
+        self.status.as_ref()?.restoring.as_ref()
+    }
+
     /// The backup that the first member begins with: of a restore in place, or else of `bootstrap`.
     #[must_use]
     pub fn recovery(&self) -> Option<&Recovery> {
-        let status = self.status.as_ref();
-        let restoring = status.and_then(|status| status.restoring.as_ref());
         let bootstrap = self.spec.bootstrap.as_ref();
-        restoring
+        self.restoring()
             .and_then(|restoring| restoring.recovery.as_ref())
             .or_else(|| bootstrap.and_then(|bootstrap| bootstrap.recovery.as_ref()))
     }

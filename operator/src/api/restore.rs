@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cluster::{EngramClusterSpec, latest, revision_bump};
-use super::moment::{Moment, time_schema};
+use super::moment::time_schema;
 use super::parts::{LocalRef, yes};
 use super::restoring::KeptVolume;
 
@@ -155,14 +155,6 @@ pub struct RestoreSource {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub target_revision: Option<i64>,
-}
-
-impl RestoreSource {
-    /// The moment that is meant, if not the backup's own.
-    #[must_use]
-    pub fn moment(&self) -> Option<Moment<'_>> {
-        Moment::of(self.target_time.as_ref(), self.target_revision)
-    }
 }
 
 /// The cluster that a restore makes, or restores.

@@ -13,9 +13,8 @@ use super::{number, own_pod};
 
 /// A restore in place that is under way. With the cluster all its members go.
 fn restoring(cluster: &EngramCluster) -> Option<&Restoring> {
-    let status = cluster.status.as_ref()?;
     let stays = cluster.meta().deletion_timestamp.is_none();
-    status.restoring.as_ref().filter(|_| stays)
+    cluster.restoring().filter(|_| stays)
 }
 
 /// Those that are set aside, and those that are not.

@@ -26,7 +26,7 @@ pub(super) fn disowned(observed: &Observed, roster: &Roster) -> Option<String> {
 fn disowned_by(observed: &Observed, roster: &Roster, voters: usize) -> Option<String> {
     let unlisted = |member: &&Member| {
         let holds = member.votes && member.volume != Volume::None;
-        member.listed_before && holds && roster.of(&member.name).is_none()
+        holds && roster.dropped(member)
     };
     let disowned: Vec<&str> = observed
         .staying()

@@ -153,8 +153,7 @@ pub(super) fn settle(observed: &Observed, roster: &Roster, wanted: &Wanted, plan
         let message = format!("{} is a member of someone else's making", entry.member);
         return Next::Done(plan.blocked(Reason::ForeignMember, message));
     }
-    let unlisted = |member: &&Member| member.listed_before && roster.of(&member.name).is_none();
-    if let Some(member) = observed.staying().find(unlisted) {
+    if let Some(member) = observed.staying().find(|member| roster.dropped(member)) {
         let message = format!(
             "{} is not in the members' list, and is put away once the hour's limit and the others allow",
             member.name

@@ -63,15 +63,14 @@ pub(super) fn rest(observed: &Observed) -> Plan {
     }
 }
 
-/// How many there are: those that stay, but for whoever the cluster does not list any more, who is put away.
-fn count(observed: &Observed, roster: &Roster) -> usize {
-    let counts = |member: &&Member| !member.listed_before || roster.of(&member.name).is_some();
-    observed.staying().filter(counts).count()
+/// Those that count: that stay, but for whoever the cluster does not list any more, who is put away.
+fn counted<'a>(observed: &'a Observed, roster: &'a Roster) -> impl Iterator<Item = &'a Member> {
+    observed.staying().filter(|member| !roster.dropped(member))
 }
 
 /// One more member, where there are too few.
 pub(super) fn up(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: Plan) -> Next {
-    let staying = count(observed, roster);
+    let staying = counted(observed, roster).count();
     if staying >= wanted.replicas {
         return Next::On(plan);
     }
@@ -102,7 +101,7 @@ pub(super) fn up(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: Pl
 /// One member less, where there are too many: one that does not work, else one that is not alone on its
 /// node, else the newest follower.
 pub(super) fn down(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: Plan) -> Next {
-    let staying = count(observed, roster);
+    let staying = counted(observed, roster).count();
     if staying <= wanted.replicas {
         return Next::On(plan);
     }
@@ -111,9 +110,7 @@ pub(super) fn down(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: 
             .of(&member.name)
             .is_some_and(|entry| roster.leader == Some(entry.id))
     };
-    let unlisted = |member: &Member| member.listed_before && roster.of(&member.name).is_none();
-    let candidates = observed.staying();
-    let candidates = candidates.filter(|member| !leads(member) && !unlisted(member));
+    let candidates = counted(observed, roster).filter(|member| !leads(member));
     let victim =
         candidates.max_by_key(|member| (!member.healthy, member.shares_node, member.number));
     // One that works may have to wait until one that does not has gone.

@@ -81,6 +81,12 @@ impl Roster {
         self.entries.iter().filter(|entry| entry.learner)
     }
 
+    /// Whether it names a member no more that it named before.
+    #[must_use]
+    pub fn dropped(&self, member: &Member) -> bool {
+        member.listed_before && self.of(&member.name).is_none()
+    }
+
     /// The entry of a member.
     #[must_use]
     pub fn of(&self, member: &str) -> Option<&Entry> {

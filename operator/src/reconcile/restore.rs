@@ -21,8 +21,8 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{
-    Bootstrap, EngramCluster, EngramRestore, EngramRestoreStatus, LocalRef, Reason, Recovery,
-    RestoreKind, RestorePhase,
+    Bootstrap, ConditionKind, EngramCluster, EngramRestore, EngramRestoreStatus, LocalRef, Reason,
+    Recovery, RestoreKind, RestorePhase, condition,
 };
 
 use super::{Context, Course, Error, now, set_course, write_status};
@@ -104,7 +104,7 @@ fn is_over(status: &EngramRestoreStatus) -> bool {
 /// Whether nothing happens before dryRun or confirm is changed: the store is not asked again and again.
 fn waits_for_its_user(status: &EngramRestoreStatus) -> bool {
     let word = Reason::WaitingForConfirmation.as_str();
-    let complete = status.conditions.iter().find(|one| one.type_ == "Complete");
+    let complete = condition(&status.conditions, ConditionKind::Complete);
     status.phase == Some(RestorePhase::Planned) || complete.is_some_and(|one| one.reason == word)
 }
 
@@ -264,6 +264,14 @@ async fn dry_run(
     match plan::make(context, restore, status, &wished(restore)).await? {
         Planning::Not(state) => Ok(state),
         Planning::Made(_) => Ok(planned(status, &obstacle)),
+    }
+}
+
+/// Why a plan that was made is not done now, where that is so.
+fn stays(restore: &EngramRestore, status: &EngramRestoreStatus, obstacle: &str) -> Option<State> {
+    match restore.spec.dry_run {
+        true => Some(planned(status, obstacle)),
+        false => (restore.spec.confirm != status.plan_hash).then(|| unconfirmed(restore, status)),
     }
 }
 

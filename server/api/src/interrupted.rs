@@ -2,15 +2,14 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 
 use futures_util::Stream;
-use futures_util::task::AtomicWaker;
 
 use super::error::Refusal;
 use super::streams::{Answers, Outgoing};
 use super::watch::Interruption;
+use crate::net::Bell;
 
 /// The answers, until the interruption. Ends with its answers: an interruption that never comes does not
 /// keep it open. The interruption is polled when it wakes, and not with every answer.
@@ -18,7 +17,8 @@ pub(super) struct Until {
     answers: Answers,
     /// None at the end.
     interruption: Option<Interruption>,
-    due: Arc<Due>,
+    /// Rings when the interruption is to be polled.
+    bell: Arc<Bell>,
 }
 
 impl Until {
@@ -26,11 +26,7 @@ impl Until {
         Until {
             answers,
             interruption: Some(interruption),
-            due: Arc::new(Due {
-                // What was never polled wakes nobody.
-                is_due: AtomicBool::new(true),
-                task: AtomicWaker::new(),
-            }),
+            bell: Bell::new(),
         }
     }
 
@@ -38,10 +34,10 @@ impl Until {
         let Some(interruption) = &mut self.interruption else {
             return Poll::Pending;
         };
-        if !self.due.is_due.swap(false, Ordering::SeqCst) {
+        if !self.bell.has_rung() {
             return Poll::Pending;
         }
-        let waker = Waker::from(Arc::clone(&self.due));
+        let waker = self.bell.waker();
         interruption.as_mut().poll(&mut Context::from_waker(&waker))
     }
 }
@@ -50,8 +46,7 @@ impl Stream for Until {
     type Item = Result<Outgoing, Refusal>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        // Before it is looked at whether it is due, so that no wake-up is missed.
-        self.due.task.register(cx.waker());
+        self.bell.listen(cx);
         if let Poll::Ready(refusal) = self.poll_interruption() {
             self.interruption = None;
             return Poll::Ready(Some(Err(refusal)));
@@ -64,23 +59,6 @@ impl Stream for Until {
             self.interruption = None;
         }
         polled
-    }
-}
-
-/// Remembers that the interruption woke, and wakes the call.
-struct Due {
-    is_due: AtomicBool,
-    task: AtomicWaker,
-}
-
-impl Wake for Due {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.is_due.store(true, Ordering::SeqCst);
-        self.task.wake();
     }
 }
 

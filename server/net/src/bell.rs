@@ -1,4 +1,4 @@
-//! How a part of a connection's task asks to be polled.
+//! How a part of a task asks to be polled.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,13 +6,13 @@ use std::task::{Context, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 
-/// A waker that remembers, so that only that part of a task is polled which asked for it. While the task
-/// is being polled it does not wake it: the task looks at its end ([`Bell::end_turn`]).
+/// A waker that remembers, so that only that part of a task is polled which asked for it. Between
+/// [`Bell::begin_turn`] and [`Bell::end_turn`] it does not wake the task, which looks at the end.
 ///
 /// Invariant: a ring is either seen by the turn under way or wakes the task. (Both sides write one flag
 /// and then read the other's, in one order for all.)
 #[derive(Debug)]
-pub(super) struct Bell {
+pub struct Bell {
     rung: AtomicBool,
     in_turn: AtomicBool,
     task: AtomicWaker,
@@ -46,10 +46,15 @@ impl Bell {
         self.rung.swap(false, Ordering::SeqCst)
     }
 
-    /// The task is polled from here on.
+    /// Wakes this task from now on, also while it is polled. To be asked before [`Bell::has_rung`].
+    pub fn listen(&self, cx: &Context<'_>) {
+        self.task.register(cx.waker());
+    }
+
+    /// The task is polled from here on, and looks at the end of its turn.
     pub fn begin_turn(&self, cx: &Context<'_>) {
         self.in_turn.store(true, Ordering::SeqCst);
-        self.task.register(cx.waker());
+        self.listen(cx);
     }
 
     /// The task is not polled any more: whether it has to be again.

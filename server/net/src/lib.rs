@@ -40,6 +40,7 @@ use engram_process::{log, threads};
 // The connection threads' inboxes are a floor below, where rooms that know no connection name them.
 pub use engram_process::home;
 
+pub use bell::Bell;
 pub use coalesced::Coalesced;
 pub use limits::{Limits, STREAMS_DEFAULT};
 pub use listener::{Address, BindOptions, Bound, Listener};

@@ -184,7 +184,6 @@ fn keys_of_a_page(kvs: &[KeyValue]) -> i64 {
     i64::try_from(PAGE_BYTES / each).map_or(PAGE_MAX, |keys| keys.clamp(1, PAGE_MAX))
 }
 
-/// The keys that begin with a prefix; every key where there is none.
 /// A call, bounded in time.
 pub(super) async fn within<T>(
     call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,

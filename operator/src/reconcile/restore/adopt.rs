@@ -16,7 +16,7 @@ use super::super::{Context, Error};
 use super::look::{self, Found, Holds, Listed, Look};
 use super::plan;
 use super::state::State;
-use super::{planned, unconfirmed, wished};
+use super::{stays, wished};
 
 /// What comes of looking.
 pub(super) enum Adoption {
@@ -57,11 +57,8 @@ pub(super) async fn prepare(
     status.plan = chosen.plan(restore, &found);
     status.plan_hash = Some(plan::hash(&status.plan));
     status.loss = Some(chosen.loss());
-    if restore.spec.dry_run {
-        return Ok(Adoption::Not(planned(status, obstacle)));
-    }
-    if restore.spec.confirm != status.plan_hash {
-        return Ok(Adoption::Not(unconfirmed(restore, status)));
+    if let Some(state) = stays(restore, status, obstacle) {
+        return Ok(Adoption::Not(state));
     }
     Ok(Adoption::Made(Box::new(Bootstrap {
         adopt: Some(chosen.adopt),
@@ -158,16 +155,9 @@ fn choose(names: &Names, found: &Found) -> Result<Chosen, (Reason, String)> {
     }
     let furthest = readable.iter().max_by_key(|(_, holds)| by_log(holds));
     let Some((_, furthest)) = furthest else {
-        let why: Vec<String> = found
-            .iter()
-            .map(|(claim, holds)| match holds {
-                Ok(_) => claim.clone(),
-                Err(why) => format!("{claim}: {why}"),
-            })
-            .collect();
         let message = format!(
             "no volume holds a member's data ({}): restore a backup",
-            why.join("; ")
+            look::failures(found).join("; ")
         );
         return Err((Reason::DataLost, message));
     };

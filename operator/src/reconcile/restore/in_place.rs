@@ -19,7 +19,7 @@ use super::super::{Context, Error, Version, is_conflict, now, write_cluster_stat
 use super::plan::{self, Planning};
 use super::quorum::{self, Choice};
 use super::state::{self, State};
-use super::{confirmed, planned, unconfirmed};
+use super::{confirmed, planned, stays};
 
 /// What a cluster goes on with.
 enum With {
@@ -58,12 +58,8 @@ pub(super) async fn advance(
         status.decided = status.started_at.as_ref().map(|_| Decision::Accept);
         return Ok(State::Failed(Reason::NotFound, message));
     };
-    let restoring = cluster
-        .status
-        .as_ref()
-        .and_then(|one| one.restoring.as_ref());
     let ours = |one: &&Restoring| Some(&one.restore_uid) == restore.metadata.uid.as_ref();
-    match restoring.filter(ours) {
+    match cluster.restoring().filter(ours) {
         Some(restoring) => {
             status.started_at.get_or_insert_with(|| Time(now()));
             status.kept.clone_from(&restoring.kept);
@@ -124,8 +120,8 @@ async fn prepare(
     match confirmed(context, restore, status, cluster).await? {
         Planning::Not(state) => Ok(state),
         Planning::Made(recovery) => {
-            let with = With::Backup(recovery);
-            begin(context, restore, cluster, with, status).await
+            let (with, volumes) = (With::Backup(recovery), volumes(context, cluster).await?);
+            begin(context, restore, cluster, with, volumes, status).await
         }
     }
 }
@@ -146,13 +142,11 @@ async fn recover(
         Choice::Not(state) => return Ok(state),
         Choice::Made(survivor) => survivor,
     };
-    if restore.spec.dry_run {
-        return Ok(planned(status, ""));
+    if let Some(state) = stays(restore, status, "") {
+        return Ok(state);
     }
-    if restore.spec.confirm != status.plan_hash {
-        return Ok(unconfirmed(restore, status));
-    }
-    begin(context, restore, cluster, With::Survivor(survivor), status).await
+    let with = With::Survivor(survivor);
+    begin(context, restore, cluster, with, volumes, status).await
 }
 
 /// Why a cluster cannot be restored as it is.
@@ -192,18 +186,17 @@ fn obstacle(context: &Context, cluster: &EngramCluster) -> Option<(Reason, Strin
     None
 }
 
-/// The step that decides: from then on the old members are set aside.
+/// The step that decides: from then on the old members, whose volumes are `volumes`, are set aside.
 async fn begin(
     context: &Context,
     restore: &EngramRestore,
     cluster: &EngramCluster,
     with: With,
+    volumes: Vec<KeptVolume>,
     status: &mut EngramRestoreStatus,
 ) -> Result<State, Error> {
-    let version = Version::of(cluster);
-    let kept = volumes(context, cluster).await?;
     let mut after = cluster.status.clone().unwrap_or_default();
-    let numbers = kept.iter().filter_map(|one| number(&one.member));
+    let numbers = volumes.iter().filter_map(|one| number(&one.member));
     after.last_member_number = numbers.fold(after.last_member_number, u32::max);
     let old_cluster_id = after.cluster_id.clone().unwrap_or_default();
     let old_restored = after.restored.clone();
@@ -214,7 +207,7 @@ async fn begin(
         }
         With::Survivor(member) => (None, Some(member)),
     };
-    let kept: Vec<KeptVolume> = kept
+    let kept: Vec<KeptVolume> = volumes
         .into_iter()
         .filter(|one| Some(&one.member) != survivor.as_ref())
         .collect();
@@ -231,7 +224,7 @@ async fn begin(
         old_restored,
     });
     forget(&mut after);
-    if let Some(busy) = switch(context, cluster, &version, &mut after).await? {
+    if let Some(busy) = switch(context, cluster, &mut after).await? {
         return Ok(busy);
     }
     let names: Vec<&str> = kept.iter().map(|one| one.volume_claim.as_str()).collect();
@@ -261,7 +254,6 @@ fn forget(status: &mut EngramClusterStatus) {
 async fn switch(
     context: &Context,
     cluster: &EngramCluster,
-    version: &Version,
     after: &mut EngramClusterStatus,
 ) -> Result<Option<State>, Error> {
     let message = "its members are exchanged for those of a restore, or back";
@@ -278,7 +270,7 @@ async fn switch(
             now(),
         );
     }
-    match write_cluster_status(context, cluster, version, after).await {
+    match write_cluster_status(context, cluster, &Version::of(cluster), after).await {
         Err(error) if is_conflict(&error) => {
             let message = "the cluster's status has changed meanwhile".to_owned();
             Ok(Some(State::Pending(Reason::WaitingForTurn, message)))
@@ -364,13 +356,12 @@ async fn accept(
     cluster: &EngramCluster,
     restoring: &Restoring,
 ) -> Result<State, Error> {
-    let version = Version::of(cluster);
     let mut after = cluster.status.clone().unwrap_or_default();
     after.restoring = Some(Restoring {
         stage: RestoringStage::Discarded,
         ..restoring.clone()
     });
-    match write_cluster_status(context, cluster, &version, &after).await {
+    match write_cluster_status(context, cluster, &Version::of(cluster), &after).await {
         Err(error) if !is_conflict(&error) => Err(error),
         _ => {
             let message = format!("the old members of {} go", cluster.name_any());
@@ -385,7 +376,6 @@ async fn undo(
     cluster: &EngramCluster,
     restoring: &Restoring,
 ) -> Result<State, Error> {
-    let version = Version::of(cluster);
     let mut after = cluster.status.clone().unwrap_or_default();
     after.cluster_id = Some(restoring.old_cluster_id.clone());
     after.restored.clone_from(&restoring.old_restored);
@@ -395,7 +385,7 @@ async fn undo(
         ..restoring.clone()
     });
     forget(&mut after);
-    if let Some(busy) = switch(context, cluster, &version, &mut after).await? {
+    if let Some(busy) = switch(context, cluster, &mut after).await? {
         return Ok(busy);
     }
     let note = "the restore is undone: the old members start again on their volumes";

@@ -91,6 +91,15 @@ pub(super) async fn at(
     Ok(Look::Done(found))
 }
 
+/// Why some cannot be read.
+pub(super) fn failures(found: &Found) -> Vec<String> {
+    let failed = found.iter().filter_map(|(member, holds)| {
+        let why = holds.as_ref().err()?;
+        Some(format!("{member}: {why}"))
+    });
+    failed.collect()
+}
+
 fn pod_name(restore: &EngramRestore, volume: &KeptVolume) -> String {
     let digest = Sha256::digest(&volume.volume_claim);
     let digits: String = digest

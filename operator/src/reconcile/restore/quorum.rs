@@ -3,7 +3,8 @@
 use kube::ResourceExt as _;
 
 use crate::api::{
-    ConditionKind, EngramCluster, EngramRestore, EngramRestoreStatus, KeptVolume, Reason, is_true,
+    ConditionKind, EngramCluster, EngramClusterStatus, EngramRestore, EngramRestoreStatus,
+    KeptVolume, Reason, is_true,
 };
 
 use super::super::{Context, Error};
@@ -31,9 +32,9 @@ pub(super) async fn choose(
     status: &mut EngramRestoreStatus,
 ) -> Result<Choice, Error> {
     let name = cluster.name_any();
-    let conditions = cluster.status.iter().flat_map(|status| &status.conditions);
-    let conditions: Vec<_> = conditions.cloned().collect();
-    if is_true(&conditions, ConditionKind::QuorumAvailable) {
+    let answers =
+        |now: &EngramClusterStatus| is_true(&now.conditions, ConditionKind::QuorumAvailable);
+    if cluster.status.as_ref().is_some_and(answers) {
         let message = format!(
             "a quorum of EngramCluster {name} answers: nothing has to be recovered, and members that are \
              lost are replaced"
@@ -47,7 +48,7 @@ pub(super) async fn choose(
     let Some(choice) = choice(cluster, &found) else {
         let message = format!(
             "no volume of {name} holds its data ({}): restore a backup",
-            [words(&found), failures(&found)].concat().join("; ")
+            [words(&found), look::failures(&found)].concat().join("; ")
         );
         return Ok(Choice::Not(State::Failed(Reason::DataLost, message)));
     };
@@ -89,15 +90,6 @@ fn words(found: &Found) -> Vec<String> {
         Err(_) => format!("{member}: its volume cannot be read"),
     };
     found.iter().map(one).collect()
-}
-
-/// Why some cannot be read.
-fn failures(found: &Found) -> Vec<String> {
-    let failed = found.iter().filter_map(|(member, holds)| {
-        let why = holds.as_ref().err()?;
-        Some(format!("{member}: {why}"))
-    });
-    failed.collect()
 }
 
 fn steps(cluster: &EngramCluster, found: &Found, survivor: &str, holds: &Holds) -> Vec<String> {
@@ -159,7 +151,7 @@ fn loss(cluster: &EngramCluster, found: &Found, survivor: &str, holds: &Holds) -
         "at most what {survivor} does not have, whose revision is {} to {most}: {read} of {voters} voters' \
          volumes could be read ({}); {known}",
         holds.revision,
-        failures(found).join("; ")
+        look::failures(found).join("; ")
     )
 }
 

@@ -5,7 +5,7 @@ use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{
     BackupPhase, ConditionKind, EngramBackup, EngramRestore, Reason, Recovery, RestoreSource,
-    is_true,
+    condition, is_true,
 };
 
 use super::super::{Context, Error, now, tool};
@@ -97,7 +97,7 @@ fn of_backup(restore: &EngramRestore, backup: &EngramBackup) -> Result<Source, E
             Ok(Source::Waits(Reason::WaitingForTurn, message))
         }
         _ => {
-            let why = status.conditions.iter().find(|one| one.type_ == "Complete");
+            let why = condition(&status.conditions, ConditionKind::Complete);
             let why = why.map_or("", |one| one.message.as_str());
             let message = format!("EngramBackup {name} is of no use ({why}): restore another one");
             Err(Error::input(Reason::BackupNotFound, message))

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::ResourceExt as _;
 use serde::Deserialize;
 
-use crate::api::{ConditionKind, EngramClusterStatus, Reason, RestoredFrom, is_true};
+use crate::api::{ConditionKind, EngramClusterStatus, Reason, RestoredFrom, condition, is_true};
 use crate::build::RESTORE_CONTAINER;
 
 use super::super::tool::{classify, essence, is_full, with_advice};
@@ -32,7 +32,7 @@ pub(super) fn of(advice: &str, status: &EngramClusterStatus) -> State {
     if is_true(&status.conditions, ConditionKind::Ready) {
         return State::Completed("every member is ready".into());
     }
-    let ready = status.conditions.iter().find(|one| one.type_ == "Ready");
+    let ready = condition(&status.conditions, ConditionKind::Ready);
     let Some(ready) = ready else {
         let message = "the cluster is being made".to_owned();
         return State::Running(Reason::Restoring, message);

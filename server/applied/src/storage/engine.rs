@@ -157,11 +157,10 @@ impl Engine {
         if self.row(Table::Format)?.is_some() {
             return self.require_format();
         }
-        let key = schema::row(Table::Format, b"");
         let format = i64::from(schema::FORMAT).to_be_bytes();
         ask!(&**self.rows, rows => {
             let mut batch = rows.batch();
-            batch.put(Family::Tables, &key, &format);
+            put_row(&mut batch, Table::Format, b"", &format);
             rows.write(batch)?;
         });
         Ok(())
@@ -200,7 +199,7 @@ impl Engine {
             let mut batch = rows.batch();
             changes.iter().for_each(|change| add(&mut batch, change));
             if let Some(applied) = applied {
-                batch.put(Family::Tables, &schema::row(Table::Applied, b""), applied);
+                put_row(&mut batch, Table::Applied, b"", applied);
             }
             let bytes = batch.bytes();
             #[cfg(any(test, feature = "fixtures"))]
@@ -559,7 +558,7 @@ impl Values for Engine {
             readable(value).map(|value| record_or_end(*pair, value))
         };
         ask!(&**self.rows, rows => {
-            let values = rows.get_many(&keys, pairs.is_sorted());
+            let values = rows.get_many(&keys);
             pairs.iter().zip(values).map(read).collect()
         })
     }

@@ -104,7 +104,10 @@ impl Content {
     }
 }
 
-impl Read for Content {
+/// The rows of one moment.
+pub(super) type View = Arc<Content>;
+
+impl Read for View {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         Ok(self.family(family).get(key).cloned())
     }
@@ -122,25 +125,6 @@ impl Read for Content {
             }
         }
         Ok(())
-    }
-}
-
-/// The rows of one moment.
-pub(super) type View = Arc<Content>;
-
-impl Read for View {
-    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        Content::get(self, family, key)
-    }
-
-    fn scan(
-        &self,
-        family: Family,
-        from: &[u8],
-        amount: Amount,
-        visit: impl FnMut(&[u8], Bytes) -> bool,
-    ) -> Result<(), EngineError> {
-        Content::scan(self, family, from, amount, visit)
     }
 }
 
@@ -270,7 +254,6 @@ impl Rows for Memory {
     fn get_many(
         &self,
         keys: &[[u8; 12]],
-        _is_sorted: bool,
     ) -> impl Iterator<Item = Result<Option<Bytes>, EngineError>> {
         let rows = self.written();
         keys.iter().map(move |key| rows.get(Family::Revisions, key))

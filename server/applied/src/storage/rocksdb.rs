@@ -131,10 +131,9 @@ impl Rows for RocksDb {
     fn get_many(
         &self,
         keys: &[[u8; 12]],
-        is_sorted: bool,
     ) -> impl Iterator<Item = Result<Option<Bytes>, EngineError>> {
         let family = self.family(Family::Revisions);
-        let values = self.0.batched_multi_get_cf(&family, keys, is_sorted);
+        let values = self.0.batched_multi_get_cf(&family, keys, keys.is_sorted());
         let read = |value: Result<Option<DBPinnableSlice<'_>>, rocksdb::Error>| {
             Ok(value?.map(|value| Bytes::copy_from_slice(&value)))
         };
@@ -186,11 +185,11 @@ impl Rows for RocksDb {
 
     fn compact_by_itself(&self, may: bool) -> Result<(), EngineError> {
         let off = if may { "false" } else { "true" };
-        for family in [Family::Revisions, Family::Tables] {
-            let set = [("disable_auto_compactions", off)];
-            self.0.set_options_cf(&self.family(family), &set)?;
-        }
-        Ok(())
+        let set = [("disable_auto_compactions", off)];
+        let set = |family| self.0.set_options_cf(&self.family(family), &set);
+        // Where one cannot be set the other is all the same.
+        let both = [set(Family::Revisions), set(Family::Tables)];
+        both.into_iter().try_for_each(|set| Ok(set?))
     }
 
     fn compression(&self) -> Result<f64, EngineError> {

@@ -92,11 +92,10 @@ pub(super) trait Rows: Read {
     /// The rows of this moment.
     fn view(&self) -> Self::View<'_>;
 
-    /// The values of revisions' keys; `is_sorted` where the keys ascend.
+    /// The values of revisions' keys.
     fn get_many(
         &self,
         keys: &[[u8; 12]],
-        is_sorted: bool,
     ) -> impl Iterator<Item = Result<Option<Bytes>, EngineError>>;
 
     /// A row of the tables as it is on disk for good.
@@ -147,7 +146,7 @@ pub(super) trait Rows: Read {
     /// Whether it compacts by itself.
     ///
     /// # Errors
-    /// It does as before.
+    /// Part of it may do as before.
     fn compact_by_itself(&self, may: bool) -> Result<(), EngineError>;
 
     /// Bytes on disk for each byte that was written: 1 where nothing is on disk.

@@ -85,16 +85,13 @@ fn remove(path: &Path) {
 
 /// Has the entries of a directory whose names are chosen be those of another one.
 fn take(dir: &Path, other: &Path, is_chosen: fn(&str) -> bool) {
+    let is_chosen = |path: &PathBuf| {
+        path.file_name()
+            .is_some_and(|name| is_chosen(&name.to_string_lossy()))
+    };
     let chosen = |dir: &Path| -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(dir).expect("it is there").flatten();
-        let is_chosen = |path: &PathBuf| {
-            path.file_name()
-                .is_some_and(|name| is_chosen(&name.to_string_lossy()))
-        };
-        entries
-            .map(|entry| entry.path())
-            .filter(is_chosen)
-            .collect()
+        let files = files_of(dir).into_iter();
+        files.filter(is_chosen).collect()
     };
     chosen(dir).iter().for_each(|path| remove(path));
     for path in chosen(other) {

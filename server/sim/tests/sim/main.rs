@@ -1,9 +1,9 @@
 //! Whole members on one thread, in virtual time, under faults drawn from a seed.
 //!
 //! Everything of a member is the product's: its start from a data directory, consensus, the log, the
-//! apply thread's work, RocksDB, watches, reads, the protocol between members. Only what is outside is
-//! ours: clocks and random bytes (`system`), the network's bytes (`net`), when a piece of work is done
-//! and what a disk has kept without power (`member`).
+//! apply thread's work, RocksDB (in one seed of eight), watches, reads, the protocol between members. Only
+//! what is outside is ours: clocks and random bytes (`system`), the network's bytes (`net`), when a piece
+//! of work is done and what a disk has kept without power (`member`).
 //!
 //! `sim [SEEDS [FIRST]]`, `sim one SEED`; with the feature `mutants`, `sim mutants [SEEDS]` has every planted
 //! fault found. A seed that fails is tried again with fewer faults, down to those that it takes.
