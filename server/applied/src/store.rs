@@ -17,10 +17,12 @@
 
 mod hashes;
 mod headroom;
+mod load;
 mod writing;
 
 pub use hashes::{Begun, CompactionHashes, Remembered};
 pub use headroom::{Headroom, Level};
+pub use load::load;
 pub use writing::Writing;
 
 use std::sync::Arc;
@@ -413,7 +415,7 @@ pub mod fixture {
     use std::sync::Arc;
 
     use super::Store;
-    use crate::state::{Effects, Hold as _, Limits, State};
+    use crate::state::{Effects, Hold as _, Limits};
     use crate::storage::{Applied, Engine, EngineOptions};
     use crate::types::request::{Compact, Op, Put};
     use crate::types::result::{Kept, Outcome};
@@ -450,7 +452,7 @@ pub mod fixture {
                 value_cache_bytes: 1 << 20,
             };
             let tables = engine.tables().unwrap();
-            let state = State::load(limits, tables, |visit| engine.records(visit)).unwrap();
+            let state = super::load(limits, tables, &engine).unwrap();
             Scratch {
                 store: Arc::new(Store::new(state, engine, 0)),
                 _dir: dir,

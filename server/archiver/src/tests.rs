@@ -10,7 +10,7 @@ use engram_applied::storage::{Applied, Engine, EngineOptions};
 use engram_archive::{Archive, Segment, SegmentError, Span};
 use engram_objects::{BackupId, Objects};
 use engram_proto::backup as pb;
-use engram_state::{Effects, Limits, RevisionRecord, State, Values as _};
+use engram_state::{Effects, Limits, RevisionRecord, Values as _};
 use engram_types::request::{Compact, LeaseGrant, Op, Put};
 use engram_types::{LeaseId, Revision, RevisionPair};
 use tempfile::TempDir;
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::journal::{Journal, Moment};
 use crate::meters::Meters;
 use crate::shipper::{Member, Settings, Shipper, now_ms};
-use crate::store::Store;
+use crate::store::{self, Store};
 
 /// A member that leads when it is told to.
 #[derive(Default)]
@@ -64,7 +64,7 @@ impl Applying {
             value_cache_bytes: 1 << 20,
         };
         let tables = engine.tables().expect("tables");
-        let state = State::load(limits, tables, |visit| engine.records(visit));
+        let state = store::load(limits, tables, &engine);
         let store = Arc::new(Store::new(state.expect("a state"), engine, 0));
         let applying = Applying {
             journal: Arc::new(Journal::new(Moment {

@@ -15,7 +15,7 @@ use crate::fs;
 use crate::mutants::is_planted;
 use crate::state::{Limits, LoadError, State};
 use crate::storage::{Applied, Engine, LogPosition, OpenError, Place, PlaceError};
-use crate::store::{Replaced, Store};
+use crate::store::{self, Replaced, Store};
 
 /// Why a received store is not installed. The store in force is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -134,7 +134,7 @@ impl Drop for Prepared {
 fn load(place: &Place, current: &Engine, limits: Limits) -> Result<Loaded, InstallError> {
     let engine = Engine::open(&place.dir(), current.options())?;
     let tables = engine.tables()?;
-    let state = State::load(limits, tables, |visit| engine.records(visit))?;
+    let state = store::load(limits, tables, &engine)?;
     // What opening wrote is named in the directory for good before the record names the directory.
     fs::sync_dir(&place.dir())?;
     Ok(Loaded { state, engine })

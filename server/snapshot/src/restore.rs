@@ -18,11 +18,12 @@ use bytes::Bytes;
 use super::file::{FileError, check_record};
 use crate::fs::{self, DirError, DirLock, LockError};
 use crate::state::auth::AuthTables;
-use crate::state::{Change, KeyValueHash, Limits, LoadError, MemberRecord, RevisionRecord, State};
+use crate::state::{Change, KeyValueHash, Limits, LoadError, MemberRecord, RevisionRecord};
 use crate::storage::{
     Applied, Engine, EngineOptions, Identity, IdentityError, LogPosition, OpenError, Place,
     PlaceError, place,
 };
+use crate::store;
 use crate::types::result::{Alarm, ApplyError};
 use crate::types::{LeaseId, MemberId, Revision, RevisionPair};
 
@@ -340,7 +341,7 @@ pub(super) fn hash_of(engine: &Engine) -> Result<KeyValueHash, RestoreError> {
     let limits = Limits {
         value_cache_bytes: 0,
     };
-    let state = State::load(limits, engine.tables()?, |visit| engine.records(visit))?;
+    let state = store::load(limits, engine.tables()?, engine)?;
     let plan = state.mvcc.hash_keep(Revision(0));
     let mut plan = plan.map_err(RestoreError::Hash)?;
     drop(state);

@@ -17,12 +17,12 @@ use crate::metrics::Metrics;
 use crate::peer::{self, Dial};
 use crate::raft::LogStore;
 use crate::snapshot::restore;
-use crate::state::{Limits, LoadError, State};
+use crate::state::{Limits, LoadError};
 use crate::storage::{
     Engine, EngineOptions, IDENTITY_FILE, Identity, IdentityError, LogPosition, OpenError, Place,
     PlaceError, place,
 };
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::types::{ClusterId, MemberId};
 use crate::wal;
 
@@ -491,7 +491,7 @@ fn open_store(config: &Config, place: &Place) -> Result<Store, BootError> {
     make_private(&store_dir)?;
     let engine = Engine::open(&store_dir, EngineOptions::default())?;
     let tables = engine.tables()?;
-    let state = State::load(limits, tables, |visit| engine.records(visit))?;
+    let state = store::load(limits, tables, &engine)?;
     let applied = engine
         .applied()?
         .log_position

@@ -39,7 +39,7 @@ pub use hold::Hold;
 pub use lease::Leases;
 pub use load::{LoadError, Tables};
 pub use member::Members;
-pub use mvcc::{CompactionHash, HashPlan, KeyValueHash, Mvcc, Plan, Sighting, Slot, Walk};
+pub use mvcc::{CompactionHash, HashPlan, KeyValueHash, Loaded, Mvcc, Plan, Sighting, Slot, Walk};
 pub use txn::{CompareStep, Path as TxnPath};
 
 use std::sync::Arc;

@@ -7,8 +7,8 @@ use crate::types::result::Alarm;
 use crate::types::{KeyValueError, LeaseId, MemberId, Revision, RevisionPair};
 
 use super::auth::{Auth, AuthTables};
-use super::effects::{MemberRecord, RevisionRecord};
-use super::mvcc::Loader;
+use super::effects::MemberRecord;
+use super::mvcc::{Loaded, Loader};
 use super::{Alarms, Leases, Limits, Members, State};
 
 /// What storage holds beside the key-values.
@@ -91,8 +91,8 @@ pub enum LoadError {
 }
 
 impl State {
-    /// Rebuilds the state. `records` calls its argument with every stored record in ascending order
-    /// and passes its error on. Values of the newest revisions are kept as far as the budget goes.
+    /// Rebuilds the state. `records` calls its argument with what was found in every stored record, in
+    /// ascending order, and passes its error on. Values of the newest revisions are kept as far as the budget goes.
     ///
     /// # Errors
     /// Storage cannot be read, or holds what no store has written.
@@ -100,11 +100,11 @@ impl State {
         limits: Limits,
         tables: Tables,
         mut records: impl FnMut(
-            &mut dyn FnMut(RevisionRecord) -> Result<(), LoadError>,
+            &mut dyn FnMut(Loaded) -> Result<(), LoadError>,
         ) -> Result<(), LoadError>,
     ) -> Result<State, LoadError> {
         let mut loader = Loader::new(limits.value_cache_bytes, Leases::load(&tables.leases));
-        records(&mut |record| loader.feed(record))?;
+        records(&mut |loaded| loader.feed(loaded))?;
         let (mvcc, leases) = loader.finish(
             tables.revision,
             tables.compact_scheduled,

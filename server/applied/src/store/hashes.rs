@@ -3,7 +3,7 @@
 //!
 //! A compaction's revision is hashed by the rules before it, which every member then answers the
 //! same, whether it has compacted yet or not. The hash reads the whole store, on a thread of its own
-//! that works half of the time at most; a question meanwhile waits for it. A store above
+//! that works a quarter of the time at most; a question meanwhile waits for it, and then it works half. A store above
 //! [`HASHED_BYTES_MAX`] is not hashed: its compacted revisions answer by the rules after it.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -43,6 +43,8 @@ struct Inner {
     /// Ascending by revision.
     remembered: Vec<KeyValueHash>,
     under_way: Vec<Revision>,
+    /// Who waits for one of them.
+    waiting: usize,
     threads: Vec<JoinHandle<()>>,
     stopping: bool,
 }
@@ -76,9 +78,11 @@ impl CompactionHashes {
     /// state's lock.
     pub fn wait(&self, revision: Revision) {
         let mut inner = self.inner.lock();
+        inner.waiting += 1;
         while inner.under_way.contains(&revision) {
             self.ended.wait(&mut inner);
         }
+        inner.waiting -= 1;
     }
 
     /// Gives up hashes under way and waits for their threads. None is begun afterwards.
@@ -118,6 +122,14 @@ impl CompactionHashes {
 
     fn is_stopping(&self) -> bool {
         self.inner.lock().stopping
+    }
+
+    /// For how many times as long as it worked a hash rests.
+    fn rests(&self) -> u32 {
+        match self.inner.lock().waiting {
+            0 => 3,
+            _ => 1,
+        }
     }
 
     fn keep(&self, thread: JoinHandle<()>) {
@@ -238,7 +250,7 @@ impl Begun {
         !stopped && self.take_in(&mut page)
     }
 
-    /// Takes a page in, and then leaves the processor to others for as long as that one took.
+    /// Takes a page in, and then leaves the processor to others for a while.
     /// False once the store is stopping.
     fn take_in(&mut self, page: &mut Page) -> bool {
         let visible = self.pin.visible(self.hash.undecided(&page.records));
@@ -250,7 +262,7 @@ impl Begun {
             return false;
         };
         if full && !store.compaction_hashes.is_stopping() {
-            std::thread::sleep(took);
+            std::thread::sleep(took * store.compaction_hashes.rests());
             page.begun = Instant::now();
         }
         !store.compaction_hashes.is_stopping()

@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use openraft::EntryPayload;
@@ -33,9 +33,14 @@ use crate::types::result::{self, Kept, Outcome};
 
 /// Tasks that may wait for the thread. openraft has at most a few under way.
 const QUEUE_MAX: usize = 16;
-/// Revisions reclaimed a step: about a millisecond of work under the lock, which is what a write
-/// waits at most.
-const RECLAIM_STEP: usize = 200;
+/// Revisions reclaimed a step: some tenths of a millisecond of work under the lock, which is what a
+/// write waits at most.
+const RECLAIM_STEP: usize = 64;
+/// After a step of reclaiming, those who write have the processor and the engine for so many times as
+/// long as it took: a quarter of the time frees more than any of them leaves behind.
+const RECLAIM_RESTS: u32 = 3;
+/// Who has asked for nothing for so long is not waited for.
+const RECLAIM_ALONE_AFTER: Duration = Duration::from_millis(100);
 /// Operations of a batch between two looks at whether readers wait.
 const OPS_A_BREATH: usize = 64;
 /// How long an idle thread waits before it looks at the engine's health.
@@ -137,6 +142,8 @@ impl ApplyThread {
             metrics,
             warning,
             reclaiming_since: None,
+            rests_until: Instant::now(),
+            last_task: Instant::now(),
         };
         let thread = steps::start("engram-apply", worker)?;
         Ok(ApplyThread {
@@ -175,6 +182,10 @@ struct Worker {
     warning: Duration,
     /// When the compaction under way began to be reclaimed.
     reclaiming_since: Option<Instant>,
+    /// When the next step of it may be made.
+    rests_until: Instant,
+    /// When somebody asked for something last.
+    last_task: Instant,
 }
 
 impl Steps for Worker {
@@ -182,7 +193,7 @@ impl Steps for Worker {
     fn step(&mut self, may_wait: bool) -> Step {
         let pending = self.store.read().compact_pending();
         threads::idle();
-        let Ok(task) = self.next_task(may_wait && !pending) else {
+        let Ok(task) = self.next_task(self.wait_max(may_wait, pending)) else {
             return Step::Ended;
         };
         let is_idle = task.is_none();
@@ -190,10 +201,12 @@ impl Steps for Worker {
         if task.is_some_and(|task| self.run_task(task).is_err()) {
             return Step::Ended;
         }
-        if pending && !self.store.headroom().wait_to_apply() {
+        // On a stage nobody else wants the processor.
+        let may_reclaim = pending && (!may_wait || self.rest().is_zero());
+        if may_reclaim && !self.store.headroom().wait_to_apply() {
             return Step::Ended;
         }
-        let has_reclaimed = pending && self.reclaim(may_wait);
+        let has_reclaimed = may_reclaim && self.reclaim(may_wait);
         match is_idle && !has_reclaimed && !may_wait {
             true => Step::Nothing,
             false => Step::Worked,
@@ -214,22 +227,34 @@ struct Unasked;
 struct Stopping;
 
 impl Worker {
-    /// The next task. None after a while in which nobody asked for any, or where it may not wait.
-    fn next_task(&self, may_wait: bool) -> Result<Option<Task>, Unasked> {
-        if !may_wait {
-            return match self.queue.try_recv() {
-                Ok(task) => Ok(Some(task)),
-                Err(TryRecvError::Empty) => Ok(None),
-                Err(TryRecvError::Disconnected) => Err(Unasked),
-            };
+    /// How long to wait for a task.
+    fn wait_max(&self, may_wait: bool, pending: bool) -> Duration {
+        match (may_wait, pending) {
+            (false, _) => Duration::ZERO,
+            (true, false) => IDLE,
+            (true, true) => self.rest(),
         }
-        match self.queue.recv_timeout(IDLE) {
-            Ok(task) => Ok(Some(task)),
-            Err(RecvTimeoutError::Timeout) => {
-                self.store.engine().check_background_errors();
-                Ok(None)
+    }
+
+    /// How long until the next step of reclaiming.
+    fn rest(&self) -> Duration {
+        self.rests_until.saturating_duration_since(Instant::now())
+    }
+
+    /// The next task. None where there was none for so long.
+    fn next_task(&mut self, wait_max: Duration) -> Result<Option<Task>, Unasked> {
+        match self.queue.recv_timeout(wait_max) {
+            Ok(task) => {
+                self.last_task = Instant::now();
+                Ok(Some(task))
             }
             Err(RecvTimeoutError::Disconnected) => Err(Unasked),
+            Err(RecvTimeoutError::Timeout) => {
+                if wait_max == IDLE {
+                    self.store.engine().check_background_errors();
+                }
+                Ok(None)
+            }
         }
     }
 
@@ -424,7 +449,11 @@ impl Worker {
         }
         let bytes = threads::on_disk(|| engine.write_unlogged(&effects.changes));
         self.store.headroom().take(bytes);
-        self.count_reclaimed(&effects.changes, started.elapsed());
+        let took = started.elapsed();
+        self.count_reclaimed(&effects.changes, took);
+        if self.last_task.elapsed() < RECLAIM_ALONE_AFTER {
+            self.rests_until = Instant::now() + took * RECLAIM_RESTS;
+        }
         if done {
             self.finish_reclaiming(since.elapsed());
         } else if effects.changes.is_empty() && may_wait {

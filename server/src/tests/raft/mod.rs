@@ -47,7 +47,7 @@ use crate::raft::fixture::{
     Task, TypeConfig, entry,
 };
 use crate::snapshot::transfer::{Incoming, Outgoing, Piece, Received};
-use crate::state::{KeyValueHash, Limits, State};
+use crate::state::{KeyValueHash, Limits};
 use crate::storage::{Checkpoint, Engine, EngineOptions, Place, place};
 use crate::store::Store;
 use crate::types::request::{Compact, DeleteRange, LeaseGrant, Op, Put, Range, Txn, TxnOp};
@@ -245,7 +245,7 @@ fn open_store(data_dir: &Path) -> Store {
         value_cache_bytes: 4 << 10,
     };
     let tables = engine.tables().unwrap();
-    let state = State::load(limits, tables, |visit| engine.records(visit)).unwrap();
+    let state = crate::store::load(limits, tables, &engine).unwrap();
     let applied = engine.applied().unwrap().log_position;
     Store::new(state, engine, applied.map_or(0, |position| position.index))
 }

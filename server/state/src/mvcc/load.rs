@@ -22,12 +22,56 @@ use super::{Mvcc, NEVER_COMPACTED};
 /// The highest revision and version: beyond what any store reaches, and with room to count on.
 const NUMBER_MAX: i64 = 1 << 62;
 
+/// A stored record as the index takes it in. Made of each record by itself, so by any thread.
+pub struct Loaded {
+    stored: Stored,
+    version: Version,
+    lease: LeaseId,
+    /// The key's.
+    hash: u64,
+}
+
+impl Loaded {
+    /// What a record says.
+    ///
+    /// # Errors
+    /// It is damaged, or nothing that a store writes.
+    pub fn of(record: &RevisionRecord) -> Result<Loaded, LoadError> {
+        let pair = record.pair;
+        let kv = KeyValue::decode(&record.encoded)
+            .map_err(|source| LoadError::Damaged { pair, source })?;
+        if !is_sound(record, &kv) {
+            return Err(LoadError::Nonsense { pair });
+        }
+        let bytes = record_bytes(&record.encoded, record.tombstone);
+        let (stored, version, lease) = if record.tombstone {
+            (
+                Stored::key_only(&kv.key),
+                Version::tombstone(pair, bytes),
+                LeaseId::NONE,
+            )
+        } else {
+            let version = Version::put(pair, kv.create_revision, kv.version, bytes);
+            (Stored::full(&record.encoded), version, kv.lease)
+        };
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&kv.key);
+        let hash = hasher.finish();
+        Ok(Loaded {
+            stored,
+            version,
+            lease,
+            hash,
+        })
+    }
+}
+
 /// Takes in records and makes the key space of them.
 pub(crate) struct Loader {
     mvcc: Mvcc,
     leases: Leases,
-    /// In the order first met. None only while the tree is made of them.
-    entries: Vec<Option<Entry>>,
+    /// In the order first met.
+    entries: Entries,
     places: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
     /// The places of keys whose hash another key has.
     collided: HashMap<Box<[u8]>, u32>,
@@ -59,7 +103,7 @@ impl Loader {
         Loader {
             mvcc: Mvcc::new(value_cache_bytes),
             leases,
-            entries: Vec::new(),
+            entries: Entries::default(),
             places: HashMap::default(),
             collided: HashMap::new(),
             cached: VecDeque::new(),
@@ -68,46 +112,31 @@ impl Loader {
     }
 
     /// Takes in the next record.
-    pub(crate) fn feed(&mut self, record: RevisionRecord) -> Result<(), LoadError> {
-        let pair = record.pair;
+    pub(crate) fn feed(&mut self, loaded: Loaded) -> Result<(), LoadError> {
+        let pair = loaded.version.pair();
         if pair <= self.last {
             return Err(LoadError::OutOfOrder { pair });
         }
         self.last = pair;
-        let kv = KeyValue::decode(&record.encoded)
-            .map_err(|source| LoadError::Damaged { pair, source })?;
-        if !is_sound(&record, &kv) {
-            return Err(LoadError::Nonsense { pair });
-        }
-        let bytes = record_bytes(&record.encoded, record.tombstone);
-        self.mvcc.logical_bytes += u64::from(bytes);
-        let (stored, version, lease) = if record.tombstone {
-            (
-                Stored::key_only(&kv.key),
-                Version::tombstone(pair, bytes),
-                LeaseId::NONE,
-            )
-        } else {
-            let version = Version::put(pair, kv.create_revision, kv.version, bytes);
-            (Stored::full(&record.encoded), version, kv.lease)
-        };
-        self.leases.attach(&kv.key, lease);
-        self.add(&kv.key, stored, version);
+        self.mvcc.logical_bytes += u64::from(loaded.version.bytes());
+        self.leases.attach(loaded.stored.key(), loaded.lease);
+        self.add(loaded);
         Ok(())
     }
 
-    fn add(&mut self, key: &[u8], stored: Stored, version: Version) {
-        let place = self.place_of(key);
-        let index = usize::try_from(place).expect("a u32 fits");
+    fn add(&mut self, loaded: Loaded) {
+        let place = self.place_of(loaded.stored.key(), loaded.hash);
+        let Loaded {
+            stored, version, ..
+        } = loaded;
         let mut charged = 0;
-        let queue_key = match self.entries.get_mut(index) {
+        let queue_key = match self.entries.get_mut(place) {
             None => {
                 let key = version.is_tombstone().then(|| stored.clone());
-                self.entries.push(Some(Entry::new(stored, version)));
+                self.entries.push(Entry::new(stored, version));
                 key
             }
             Some(entry) => {
-                let entry = entry.as_mut().expect("taken only at the end");
                 charged = entry.cached_bytes();
                 let before = *entry.newest();
                 let (_, queue_key) = entry.push(stored, version);
@@ -124,15 +153,13 @@ impl Loader {
     }
 
     /// The key's place, which is the end of the entries where the key is new.
-    fn place_of(&mut self, key: &[u8]) -> u32 {
-        let end = u32::try_from(self.entries.len()).expect("the tree counts in u32");
-        let mut hasher = DefaultHasher::new();
-        hasher.write(key);
-        let place = match self.places.entry(hasher.finish()) {
+    fn place_of(&mut self, key: &[u8], hash: u64) -> u32 {
+        let end = self.entries.len;
+        let place = match self.places.entry(hash) {
             Place::Vacant(vacant) => *vacant.insert(end),
             Place::Occupied(occupied) => *occupied.get(),
         };
-        if place == end || key_at(&self.entries, place) == key {
+        if place == end || self.entries.key(place) == key {
             return place;
         }
         if let Some(place) = self.collided.get(key) {
@@ -144,7 +171,7 @@ impl Loader {
 
     /// Charges the value cache for what a place holds now, and lets the oldest values go.
     fn charge(&mut self, place: u32, before: usize) {
-        let after = self.entry(place).cached_bytes();
+        let after = self.entries.at(place).cached_bytes();
         self.mvcc.cache.recharge(before, after);
         if before == 0 && after > 0 {
             self.cached.push_back(place);
@@ -154,14 +181,9 @@ impl Loader {
                 .cached
                 .pop_front()
                 .expect("what is charged is in the queue");
-            let freed = self.entry(oldest).evict();
+            let freed = self.entries.at(oldest).evict();
             self.mvcc.cache.recharge(freed, 0);
         }
-    }
-
-    fn entry(&mut self, place: u32) -> &mut Entry {
-        let index = usize::try_from(place).expect("a u32 fits");
-        self.entries[index].as_mut().expect("taken only at the end")
     }
 
     /// The key space and the leases, at the revision and compaction that storage states.
@@ -192,7 +214,7 @@ impl Loader {
             entries,
             ..
         } = self;
-        mvcc.tree = build(entries);
+        mvcc.tree = entries.into_tree();
         mvcc.revision = revision;
         mvcc.compacted = mark(scheduled.max(finished));
         mvcc.reclaimed = mark(finished);
@@ -215,19 +237,53 @@ fn is_sound(record: &RevisionRecord, kv: &KeyValue) -> bool {
     !kv.key.is_empty() && begins_with_key && is_written
 }
 
-fn key_at(entries: &[Option<Entry>], place: u32) -> &[u8] {
-    let index = usize::try_from(place).expect("a u32 fits");
-    entries[index]
-        .as_ref()
-        .expect("taken only at the end")
-        .key()
+/// Entries by place, in chunks: none is moved as they become more.
+#[derive(Default)]
+struct Entries {
+    /// All but the last are full. An entry is none only while the tree is made of them.
+    chunks: Vec<Vec<Option<Entry>>>,
+    /// How many there are: the tree counts in u32.
+    len: u32,
 }
 
-fn build(mut entries: Vec<Option<Entry>>) -> OrderTree<Entry> {
-    let end = u32::try_from(entries.len()).expect("the tree counts in u32");
-    let order = sorted_places(end, |place| key_at(&entries, place));
-    OrderTree::from_sorted(order.into_iter().map(|place| {
-        let index = usize::try_from(place).expect("a u32 fits");
-        entries[index].take().expect("each place is taken once")
-    }))
+/// Entries of a chunk.
+const CHUNK: u32 = 1 << 12;
+
+impl Entries {
+    fn push(&mut self, entry: Entry) {
+        if self.len.is_multiple_of(CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK as usize));
+        }
+        let chunk = self.chunks.last_mut().expect("pushed where there was none");
+        chunk.push(Some(entry));
+        self.len = self.len.checked_add(1).expect("the tree counts in u32");
+    }
+
+    fn slot(&mut self, place: u32) -> Option<&mut Option<Entry>> {
+        let chunk = self.chunks.get_mut((place / CHUNK) as usize)?;
+        chunk.get_mut((place % CHUNK) as usize)
+    }
+
+    /// None behind the last.
+    fn get_mut(&mut self, place: u32) -> Option<&mut Entry> {
+        let entry = self.slot(place)?;
+        Some(entry.as_mut().expect("taken only at the end"))
+    }
+
+    fn at(&mut self, place: u32) -> &mut Entry {
+        self.get_mut(place).expect("a place that was given")
+    }
+
+    fn key(&self, place: u32) -> &[u8] {
+        let entry = &self.chunks[(place / CHUNK) as usize][(place % CHUNK) as usize];
+        entry.as_ref().expect("taken only at the end").key()
+    }
+
+    fn into_tree(mut self) -> OrderTree<Entry> {
+        let order = sorted_places(self.len, |place| self.key(place));
+        OrderTree::from_sorted(order.into_iter().map(|place| {
+            let taken = self.slot(place).and_then(Option::take);
+            taken.expect("each place is taken once")
+        }))
+    }
 }

@@ -41,6 +41,7 @@ use tree::OrderTree;
 
 pub use hash::{CompactionHash, HashPlan, KeyValueHash};
 pub(crate) use horizon::Horizon;
+pub use load::Loaded;
 pub(crate) use load::Loader;
 pub(crate) use read::Found;
 pub use read::{Plan, Slot};

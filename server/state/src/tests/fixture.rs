@@ -9,7 +9,8 @@ use crate::types::request::{self, Op, TxnOp};
 use crate::types::result::{self, Applied, ApplyError, Outcome};
 use crate::types::{KeyRange, KeyValue, LeaseId, Revision, RevisionPair};
 use crate::{
-    Change, Effects, Event, Limits, MemberNode, Plan, RevisionRecord, State, Tables, Values, Walk,
+    Change, Effects, Event, Limits, Loaded, MemberNode, Plan, RevisionRecord, State, Tables,
+    Values, Walk,
 };
 
 /// What storage would hold.
@@ -206,8 +207,7 @@ impl Machine {
             self.storage
                 .records
                 .values()
-                .cloned()
-                .try_for_each(&mut *feed)
+                .try_for_each(|record| feed(Loaded::of(record)?))
         })
         .expect("storage holds what the state wrote")
     }

@@ -4,7 +4,7 @@ use super::fixture::*;
 use crate::types::request::Range;
 use crate::types::result::ApplyError;
 use crate::types::{Revision, RevisionPair};
-use crate::{Limits, LoadError, RevisionRecord, State, Tables};
+use crate::{Limits, LoadError, Loaded, RevisionRecord, State, Tables};
 
 fn filled(keys: usize, cache_bytes: usize) -> Machine {
     let mut machine = Machine::new(cache_bytes);
@@ -171,7 +171,11 @@ fn what_no_store_has_written_is_refused_at_load() {
                 value_cache_bytes: 0,
             },
             tables,
-            |feed| records.iter().cloned().try_for_each(&mut *feed),
+            |feed| {
+                records
+                    .iter()
+                    .try_for_each(|record| feed(Loaded::of(record)?))
+            },
         )
         .err()
     };
