@@ -264,6 +264,15 @@ func measureHalfPeak(b *bench, s *server) (sample, error) {
 	return sample{l.P99, l, fmt.Sprintf("%.0f puts/s offered", rate)}, nil
 }
 
+// measureOneCaller is what a caller alone waits: the way through the server, with nothing to share it.
+func measureOneCaller(b *bench, s *server) (sample, error) {
+	l, err := b.load(s, b.onKB(offered{"put"}.with("-conns", 1, "-callers", 1, "-total", b.sizes.calls/8)), false)
+	if err != nil {
+		return sample{}, err
+	}
+	return sample{l.P50, l, fmt.Sprintf("%.0f µs CPU", l.Server.CPUMicrosPerOp)}, nil
+}
+
 // measureDisk runs on a server of its own, which it removes.
 func measureDisk(b *bench, s *server) (sample, error) {
 	if err := s.start(); err != nil {

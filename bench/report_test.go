@@ -70,7 +70,7 @@ func TestRowsAreChosenByTheBeginningOfTheirNames(t *testing.T) {
 	for _, r := range rows {
 		names = append(names, r.name)
 	}
-	if got := strings.Join(names, " "); got != "put-1x64 put-64x64 put-p99 count-1M" {
+	if got := strings.Join(names, " "); got != "put-1x64 put-64x64 put-1x1 put-p99 count-1M" {
 		t.Error(got)
 	}
 	b.wanted = []string{"puts"}

@@ -183,6 +183,10 @@ func (b *bench) callRows() []row {
 		watch("watch-100x1", "watch, 100 streams × 1 watcher, puts of 1 KB", offered{"watch", "-conns", "10", "-streams", "100", "-watchers", "1"}.with("-total", b.sizes.watchPuts)),
 		watch("watch-10x100", "watch, 10 streams × 100 watchers", offered{"watch", "-conns", "10", "-streams", "10", "-watchers", "100"}.with("-total", b.sizes.watchPuts/4)),
 		{
+			name: "put-1x1", title: "put 1 KB, one caller who waits: p50",
+			unit: "ms", store: storeKB, goal: fractionOf(0.5, "1/2"), measure: measureOneCaller,
+		},
+		{
 			name: "put-p99", title: "put 1 KB at half of etcd's peak rate, 64 × 64: p99",
 			unit: "ms", store: storeKB, goal: fractionOf(0.5, "1/2"), measure: measureHalfPeak,
 		},
