@@ -104,11 +104,20 @@ pub struct ApplyHandle {
 impl ApplyHandle {
     /// Hands over a task and waits until it is done.
     pub async fn run(&self, task: impl FnOnce(oneshot::Sender<()>) -> Task) -> io::Result<()> {
-        let stopped = || io::Error::other("the apply thread has stopped");
         let (done, finished) = oneshot::channel();
-        self.tasks.try_send(task(done)).map_err(|_| stopped())?;
+        self.send(task(done))?;
         finished.await.map_err(|_| stopped())
     }
+
+    /// Hands over a task.
+    pub fn send(&self, task: Task) -> io::Result<()> {
+        self.tasks.try_send(task).map_err(|_| stopped())
+    }
+}
+
+/// Nobody applies any more.
+pub(super) fn stopped() -> io::Error {
+    io::Error::other("the apply thread has stopped")
 }
 
 /// The running thread. Dropping the handles of it ends it.

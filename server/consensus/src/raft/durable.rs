@@ -8,23 +8,41 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 /// See the module. It does no IO: the log store tells it what happens to the log.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Durable {
     state: Mutex<State>,
-    /// Wakes the one who waits: openraft's worker that applies.
-    flushed: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     /// The number of the last append.
     appends: u64,
     /// Appends that are not durable, oldest first; their indexes ascend without a gap.
     unflushed: VecDeque<Append>,
-    is_awaited: bool,
+    /// What openraft's worker wants to have done, which applies one thing after the other.
+    awaited: Option<Awaited>,
+}
+
+struct Awaited {
+    indexes: RangeInclusive<u64>,
+    /// Told the last durable entry of them.
+    then: Then,
+}
+
+/// Short, never blocking: it runs where the flush is told, which is the log's writer.
+type Then = Box<dyn FnOnce(u64) + Send>;
+
+/// Somebody waits, until this is dropped.
+pub(super) struct Waiting<'d>(&'d Durable);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // What it holds may end with it, so not under the lock.
+        let awaited = self.0.state.lock().awaited.take();
+        drop(awaited);
+    }
 }
 
 #[derive(Debug)]
@@ -51,11 +69,11 @@ impl Durable {
         while state.unflushed.front().is_some_and(is_flushed) {
             state.unflushed.pop_front();
         }
-        let is_awaited = std::mem::take(&mut state.is_awaited);
+        let Some((durable, then)) = state.take_reached() else {
+            return;
+        };
         drop(state);
-        if is_awaited {
-            self.flushed.notify_one();
-        }
+        then(durable);
     }
 
     /// The entries from `from` on were truncated.
@@ -76,23 +94,31 @@ impl Durable {
         self.state.lock().upto(index) == Some(index)
     }
 
-    /// Waits until the first entry of a range is durable; the last one that is. For one caller at a
-    /// time. Dropping the future is giving up.
-    pub async fn reached(&self, indexes: RangeInclusive<u64>) -> u64 {
-        loop {
-            {
-                let mut state = self.state.lock();
-                match state.upto(*indexes.end()) {
-                    Some(upto) if upto >= *indexes.start() => return upto,
-                    _ => state.is_awaited = true,
-                }
-            }
-            self.flushed.notified().await;
+    /// Calls `then` once the first entry of a range is durable, with the last one that is: at once, or
+    /// on the thread that tells of the flush. For one caller at a time; dropping what is returned is
+    /// giving up.
+    pub fn when_reached(&self, indexes: RangeInclusive<u64>, then: Then) -> Waiting<'_> {
+        let mut state = self.state.lock();
+        state.awaited = Some(Awaited { indexes, then });
+        let reached = state.take_reached();
+        drop(state);
+        if let Some((durable, then)) = reached {
+            then(durable);
         }
+        Waiting(self)
     }
 }
 
 impl State {
+    /// What is waited for, where it has come.
+    fn take_reached(&mut self) -> Option<(u64, Then)> {
+        let awaited = self.awaited.as_ref()?;
+        let durable = self.upto(*awaited.indexes.end())?;
+        let is_reached = durable >= *awaited.indexes.start();
+        let awaited = self.awaited.take_if(|_| is_reached)?;
+        Some((durable, awaited.then))
+    }
+
     /// The last durable entry up to `index`: the one before the first that is not. None where that
     /// is the very first.
     fn upto(&self, index: u64) -> Option<u64> {
@@ -106,15 +132,23 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-
-    use futures_util::FutureExt;
+    use std::sync::Arc;
 
     use super::*;
 
+    type Told = Arc<Mutex<Option<u64>>>;
+
+    fn wait<'d>(durable: &'d Durable, indexes: RangeInclusive<u64>) -> (Told, Waiting<'d>) {
+        let told = Told::default();
+        let tell = told.clone();
+        let then = move |durable| *tell.lock() = Some(durable);
+        (told, durable.when_reached(indexes, Box::new(then)))
+    }
+
     /// What is durable of a range now; none while nothing of it is.
     fn now(durable: &Durable, indexes: RangeInclusive<u64>) -> Option<u64> {
-        pin!(durable.reached(indexes)).now_or_never()
+        let (told, _given_up) = wait(durable, indexes);
+        *told.lock()
     }
 
     #[test]
@@ -160,16 +194,27 @@ mod tests {
         assert_eq!(now(&durable, 0..=0), Some(0));
     }
 
-    #[tokio::test]
-    async fn who_waits_is_woken_by_the_flush() {
-        let durable = std::sync::Arc::new(Durable::default());
+    #[test]
+    fn who_waits_is_told_by_the_flush_once() {
+        let durable = Durable::default();
+        let appends = [1..=1, 2..=3, 4..=4].map(|indexes| durable.appending(indexes));
+        let (told, _waiting) = wait(&durable, 2..=4);
+        durable.flushed(appends[0]);
+        assert_eq!(*told.lock(), None, "the entry before it");
+        durable.flushed(appends[1]);
+        assert_eq!(told.lock().take(), Some(3));
+        durable.flushed(appends[2]);
+        assert_eq!(*told.lock(), None, "it waits no more");
+    }
+
+    #[test]
+    fn who_gave_up_is_not_told_and_holds_nothing() {
+        let durable = Durable::default();
         let append = durable.appending(1..=1);
-        let waiting = tokio::spawn({
-            let durable = durable.clone();
-            async move { durable.reached(1..=1).await }
-        });
-        tokio::task::yield_now().await;
+        let (told, waiting) = wait(&durable, 1..=1);
+        drop(waiting);
+        assert_eq!(Arc::strong_count(&told), 1);
         durable.flushed(append);
-        assert_eq!(waiting.await.unwrap(), 1);
+        assert_eq!(*told.lock(), None);
     }
 }

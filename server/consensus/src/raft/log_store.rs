@@ -16,7 +16,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{EntryPayload, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 
-use super::durable::Durable;
+use super::durable::{Durable, Waiting};
 use super::entry;
 use super::marks::{LogRefused, Marks};
 use super::{Entry, LogId, TypeConfig, Vote};
@@ -216,13 +216,20 @@ impl LogStore {
         }
     }
 
-    /// Waits until the first entry of a range is durable here; the last of them that is. Dropping
-    /// the future is giving up.
-    pub(super) async fn durable(&self, indexes: RangeInclusive<u64>) -> u64 {
-        if is_planted("apply-undurable") {
-            return *indexes.end();
+    /// Calls `then` once the first entry of a range is durable here, with the last of them that is.
+    /// Dropping what is returned is giving up.
+    pub(super) fn when_durable(
+        &self,
+        indexes: RangeInclusive<u64>,
+        then: impl FnOnce(u64) + Send + 'static,
+    ) -> Waiting<'_> {
+        match is_planted("apply-undurable") {
+            true => self.durable.when_reached(0..=0, {
+                let end = *indexes.end();
+                Box::new(move |_| then(end))
+            }),
+            false => self.durable.when_reached(indexes, Box::new(then)),
         }
-        self.durable.reached(indexes).await
     }
 
     /// What was applied before the start: it can no more be truncated.

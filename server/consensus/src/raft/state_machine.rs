@@ -9,8 +9,9 @@ use futures_util::{Stream, StreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
+use tokio::sync::oneshot;
 
-use super::apply::{ApplyHandle, Task};
+use super::apply::{ApplyHandle, Task, stopped};
 use super::snapshot::{Sending, Serving, SnapshotBuilder, SnapshotData, Snapshots, describe};
 use super::{Entry, LogId, LogStore, StoredMembership, TypeConfig};
 use crate::store::Store;
@@ -44,15 +45,22 @@ impl StateMachine {
     }
 
     /// Applies entries in order, each as soon as it is durable here. openraft asks for it as soon as
-    /// they are committed; others may have committed them while this member's disk still writes.
+    /// they are committed; others may have committed them while this member's disk still writes. Where
+    /// they wait for that, the log's writer hands them on: the Raft thread need not be woken for it.
     async fn apply_durable(&self, mut entries: Vec<Entry>) -> io::Result<()> {
         while let Some((first, last)) = entries.first().zip(entries.last()) {
             let (first, last) = (first.log_id.index(), last.log_id.index());
-            let durable = self.log.durable(first..=last).await;
-            let ready = usize::try_from(durable - first + 1).unwrap_or(usize::MAX);
-            let rest = entries.split_off(ready.min(entries.len()));
-            self.apply.run(|done| Task::Apply { entries, done }).await?;
-            entries = rest;
+            let (apply, (done, finished)) = (self.apply.clone(), oneshot::channel());
+            let (left, rest) = oneshot::channel();
+            let waiting = self.log.when_durable(first..=last, move |durable| {
+                let ready = usize::try_from(durable - first + 1).unwrap_or(usize::MAX);
+                // Whoever waits for either is gone only when openraft is shutting down.
+                let _ = left.send(entries.split_off(ready.min(entries.len())));
+                let _ = apply.send(Task::Apply { entries, done });
+            });
+            finished.await.map_err(|_| stopped())?;
+            drop(waiting);
+            entries = rest.await.map_err(|_| stopped())?;
         }
         Ok(())
     }
