@@ -38,7 +38,8 @@ own_programs="
 goldens ./cmd/goldens
 differential ./cmd/differential
 load ./cmd/load
-referee ./cmd/referee"
+referee ./cmd/referee
+traffic ./cmd/traffic"
 
 die() {
   echo "build.sh: $*" >&2

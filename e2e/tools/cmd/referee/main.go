@@ -5,8 +5,8 @@
 // DIR is in the layout of etcd's robustness tests (`client-N/operations.json`,
 // `client-N/watch.json`), and holds `persisted.json` beside them: the requests that took effect, one
 // JSON object after the other, in the order of their revisions. etcd's tests read those from the
-// members' write-ahead logs; the recorder takes them from the merged events of complete watches, so
-// that any server can be judged.
+// members' write-ahead logs; our recorders (e2e/src/history, the command traffic) take them from the
+// merged events of complete watches, so that any server can be judged.
 //
 // It checks that the operations are strictly serializable (porcupine with etcd's model), and that
 // every watch was ordered, unique, atomic, reliable, resumable and bookmarkable; it exits with 1 where
@@ -57,8 +57,10 @@ func judge(dir string) error {
 		return err
 	}
 	started := time.Now()
-	// A transaction over two keys has two events of one revision.
-	config := validate.Config{ExpectRevisionUnique: false}
+	config, err := promised(dir)
+	if err != nil {
+		return err
+	}
 	result := validate.ValidateAndReturnVisualize(logger, config, reports, persisted, searchMax)
 	if err := result.Linearization.Error(); err != nil {
 		page := filepath.Join(dir, "history.html")
@@ -76,6 +78,16 @@ func judge(dir string) error {
 	fmt.Printf("referee: %d operations are strictly serializable, %d watch events keep etcd's promises (%.1f s)\n",
 		operations, events, time.Since(started).Seconds())
 	return nil
+}
+
+// promised reads what the traffic promises of itself, `traffic.json`: that no revision has two events.
+// Where there is no such file, a transaction over two keys has.
+func promised(dir string) (validate.Config, error) {
+	detail, err := report.LoadTrafficDetail(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return validate.Config{}, err
+	}
+	return validate.Config{ExpectRevisionUnique: detail.ExpectUniqueRevision}, nil
 }
 
 func loadPersisted(path string) (requests []model.EtcdRequest, err error) {
