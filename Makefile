@@ -153,7 +153,7 @@ crash: build tools ## 2,000 kills under load, each audited (half an hour)
 
 .PHONY: chaos
 chaos: build tools ## The same at full length, on five members too, and a control plane (half an hour)
-	@$(call timed,chaos,ENGRAM_CHAOS=1 $(CARGO) test --release --workspace --test cluster -- --include-ignored --nocapture --test-threads=1)
+	@$(call timed,chaos,ENGRAM_CHAOS=1 $(CARGO) test --release --workspace --test cluster -- --include-ignored --skip robustness:: --nocapture --test-threads=1)
 	@$(call timed,chaos: kubernetes,ENGRAM_CHAOS=1 $(CARGO) test --release --workspace --test kubernetes -- survives moves_from_etcd is_a_user --include-ignored --nocapture --test-threads=1)
 
 # Every story at full length goes on whatever became of the one before; what was seen is written down.
@@ -165,11 +165,20 @@ faults: build tools ## All faults at full length (an hour); writes docs/evidence
 		"$$(date +%F)" "$$(git rev-parse --short HEAD)" "$$(nproc)" > $(FAULTS_REPORT)
 	@$(call timed,faults in full,ENGRAM_FAULTS=1 ENGRAM_FAULTS_REPORT=$(CURDIR)/$(FAULTS_REPORT) $(CARGO) test --release --workspace --test faults -- --include-ignored --nocapture --test-threads=1)
 
-RUNS ?= 100000
+ROBUSTNESS_REPORT = docs/evidence/robustness-$(shell date +%F).md
+# One run again, which is not written down; or all of them.
+ROBUSTNESS = $(if $(RUN),ENGRAM_ROBUSTNESS_FIRST=$(RUN) ENGRAM_ROBUSTNESS_RUNS=1,ENGRAM_ROBUSTNESS_RUNS=$(or $(RUNS),100) \
+	ENGRAM_ROBUSTNESS_REPORT=$(CURDIR)/$(ROBUSTNESS_REPORT)) $(if $(SEED),ENGRAM_ROBUSTNESS_SEED=$(SEED))
+
+.PHONY: robustness
+robustness: build tools ## etcd's robustness traffic and validators under all faults at once (RUNS=100 SEED=s; an hour); writes docs/evidence/. RUN=n SEED=s: one run again
+	@$(if $(RUN),,printf '# What etcd says of its own traffic under our faults\n\n%s, commit %s, `make robustness` on %s cores.\n\n| run | traffic | result | took | seen |\n|---|---|---|---|---|\n' \
+		"$$(date +%F)" "$$(git rev-parse --short HEAD)" "$$(nproc)" > $(ROBUSTNESS_REPORT))
+	@$(call timed,robustness,$(ROBUSTNESS) $(CARGO) test --release --workspace --test cluster $(if $(RUN),all_faults_at_once,robustness) -- --include-ignored --nocapture --test-threads=1)
 
 .PHONY: sim-operator
 sim-operator: setup ## The operator's planner in simulated Kubernetes: RUNS histories (100,000; half an hour), from SEED on
-	@$(call timed,sim-operator,ENGRAM_SIM_RUNS=$(RUNS) $(if $(SEED),ENGRAM_SIM_SEED=$(SEED)) $(CARGO) test --release --workspace --lib every_law_is_kept_for_long -- --ignored --nocapture)
+	@$(call timed,sim-operator,ENGRAM_SIM_RUNS=$(or $(RUNS),100000) $(if $(SEED),ENGRAM_SIM_SEED=$(SEED)) $(CARGO) test --release --workspace --lib every_law_is_kept_for_long -- --ignored --nocapture)
 
 .PHONY: bench
 bench: build tools ## Side by side with the real etcd; writes bench/RESULTS.md (an hour)

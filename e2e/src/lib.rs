@@ -20,6 +20,7 @@ pub mod client;
 pub mod cluster;
 pub mod disk;
 mod documents;
+pub mod etcd_traffic;
 pub mod history;
 pub mod http2;
 pub mod kind;

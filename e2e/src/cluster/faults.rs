@@ -139,6 +139,14 @@ impl Cluster {
         }
     }
 
+    /// Sets what happens to bytes between a member and all others, both ways.
+    pub fn set_links(&self, place: usize, link: Link) {
+        for other in (0..self.size()).filter(|other| *other != place) {
+            self.network.set(place, other, link);
+            self.network.set(other, place, link);
+        }
+    }
+
     /// Ends every fault of the network.
     pub fn heal(&self) {
         self.network.heal();

@@ -92,9 +92,8 @@ impl Cluster {
     }
 
     fn announce(&mut self, asked: usize, place: usize, is_learner: bool) {
-        let url = self.members[place].peer_url();
         let request = MemberAddRequest {
-            peer_ur_ls: vec![url.clone()],
+            peer_ur_ls: vec![self.members[place].peer_url()],
             is_learner,
         };
         let name = self.server(place).name().to_owned();
@@ -102,14 +101,27 @@ impl Cluster {
             let request = self.request(request.clone());
             client.cluster.member_add(request).await.map(drop)
         });
-        // As etcdctl prints it for the new member's flags: who has not started yet has no name.
         let listed = self.member_list(asked);
+        self.expect_to_join(place, &listed);
+    }
+
+    /// Starts the member at `place` as one of those that are listed, on an empty directory.
+    ///
+    /// # Panics
+    /// If it still runs.
+    pub(super) fn join_existing(&mut self, place: usize, listed: &[ListedMember]) {
+        self.expect_to_join(place, listed);
+        self.launch(place);
+    }
+
+    /// As etcdctl prints it for the new member's flags: who has not started yet has no name.
+    fn expect_to_join(&mut self, place: usize, listed: &[ListedMember]) {
+        let name = self.server(place).name();
         let entries = listed.iter().map(|member| {
             let url = &member.peer_ur_ls[0];
-            let known = if member.name.is_empty() {
-                &name
-            } else {
-                &member.name
+            let known = match member.name.is_empty() {
+                true => name,
+                false => &member.name,
             };
             format!("{known}={url}")
         });

@@ -10,11 +10,13 @@ mod faults;
 mod health;
 mod membership;
 mod nemesis;
+pub mod storm;
 
 pub use health::Leader;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -46,6 +48,7 @@ pub struct Plan {
 struct Own {
     flags: Vec<String>,
     environment: Vec<(String, String)>,
+    data_dir: Option<PathBuf>,
 }
 
 impl Plan {
@@ -80,6 +83,12 @@ impl Plan {
     pub fn environment_of(mut self, place: usize, variables: Vec<(String, String)>) -> Self {
         let own = self.own.entry(place).or_default();
         own.environment.extend(variables);
+        self
+    }
+
+    /// The data directory of the member at `place`, instead of one that goes with it.
+    pub fn data_dir_of(mut self, place: usize, path: PathBuf) -> Self {
+        self.own.entry(place).or_default().data_dir = Some(path);
         self
     }
 
@@ -175,6 +184,12 @@ impl Cluster {
         self.runtime.handle()
     }
 
+    /// The clients of the member at `place`, which connect when they are used.
+    fn client(&self, place: usize) -> client::Client {
+        let _guard = self.runtime.enter();
+        client::Client::lazy(self.server(place).address())
+    }
+
     /// Where clients reach the members, in the order of the places.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let address = |member: &Member| member.server.address();
@@ -260,6 +275,9 @@ impl Cluster {
         }
         for (name, value) in &own.environment {
             setup = setup.environment(name, value);
+        }
+        if let Some(path) = &own.data_dir {
+            setup = setup.data_dir(path);
         }
         let mut server = setup.prepare();
         let gate = self.network.open_gate(place, server.peer_address());

@@ -72,11 +72,11 @@ impl Cluster {
             Fault::Isolate => self.split(&[&[victim], &rest]),
             Fault::Deafen => self.silence(&rest, &[victim]),
             Fault::Silence => self.silence(&[victim], &rest),
-            Fault::Slow => self.on_links(victim, SLOW),
+            Fault::Slow => self.set_links(victim, SLOW),
             Fault::Cut => rest
                 .iter()
                 .for_each(|other| self.network().cut(victim, *other)),
-            Fault::Refuse => self.on_links(victim, Link::Reject),
+            Fault::Refuse => self.set_links(victim, Link::Reject),
         }
     }
 
@@ -85,13 +85,6 @@ impl Cluster {
             Fault::Kill | Fault::Terminate => self.restart(victim),
             Fault::Pause => self.resume(victim),
             _ => self.heal(),
-        }
-    }
-
-    fn on_links(&self, victim: usize, link: Link) {
-        for other in (0..self.size()).filter(|place| *place != victim) {
-            self.network().set(victim, other, link);
-            self.network().set(other, victim, link);
         }
     }
 }

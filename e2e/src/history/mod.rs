@@ -22,6 +22,7 @@ mod timeline;
 mod worker;
 
 pub use operation::{Action, Answer, Kv, Operation, Outcome};
+pub use referee::judge;
 
 use std::time::Instant;
 

@@ -18,6 +18,7 @@ mod leases;
 mod mixin;
 mod pauses;
 mod replacement;
+mod robustness;
 mod snapshots;
 mod splits;
 
