@@ -57,6 +57,7 @@ impl Scene<'_> {
     fn member(&self, name: &str) -> Result<&EngramMember, Error> {
         let found = self
             .sight
+            .objects
             .members
             .iter()
             .find(|member| member.name_any() == name);
@@ -270,7 +271,7 @@ fn created<K>(result: Result<K, kube::Error>) -> Result<(), Error> {
 /// it, and only once enough of the others have said again that they are there.
 async fn restart_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
     let works = scene.sight.observed.member(name);
-    let Some(pod) = scene.sight.pods.get(name) else {
+    let Some(pod) = scene.sight.objects.pods.get(name) else {
         return Ok(());
     };
     if !works.is_some_and(|member| member.healthy) {
@@ -340,7 +341,7 @@ async fn cannot_be_missed(scene: &Scene<'_>, name: &str) -> Option<String> {
 
 /// Deletes the pod that was seen, never one that has taken its name since.
 async fn delete_pod(scene: &Scene<'_>, name: &str, grace: Option<u32>) -> Result<(), Error> {
-    let Some(pod) = scene.sight.pods.get(name) else {
+    let Some(pod) = scene.sight.objects.pods.get(name) else {
         return Ok(());
     };
     let params = DeleteParams {
@@ -379,7 +380,7 @@ async fn delete_member(scene: &Scene<'_>, name: &str, cause: Cause) -> Result<()
 /// Pod first, then the claim, then the object: each pass as far as it goes.
 async fn finish_removal(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
     let member = scene.member(name)?;
-    if let Some(pod) = scene.sight.pods.get(name) {
+    if let Some(pod) = scene.sight.objects.pods.get(name) {
         let ending = pod.meta().deletion_timestamp.as_ref();
         let overdue = ending.is_some_and(|time| {
             scene.sight.observed.now - time.0.as_second() > FORCE_AFTER_SECONDS

@@ -20,6 +20,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         api::EngramOperation::crd(),
         api::EngramUser::crd(),
         api::EngramRole::crd(),
+        api::EngramImageCatalog::crd(),
     ]
 }
 
@@ -65,6 +66,51 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    /// Fields with their types, one a line, of a part of a schema.
+    fn fields(kind: &str, path: &str, schema: &serde_json::Value, all: &mut Vec<String>) {
+        let any = match schema["x-kubernetes-int-or-string"].as_bool() {
+            Some(true) => "int-or-string",
+            _ => "any",
+        };
+        let of = schema["type"].as_str().unwrap_or(any);
+        all.push(format!("{kind} {path} {of}"));
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            fields(kind, &format!("{path}.{name}"), field, all);
+        }
+        if schema["items"].is_object() {
+            fields(kind, &format!("{path}[]"), &schema["items"], all);
+        }
+    }
+
+    #[test]
+    fn no_field_is_lost() {
+        let mut all = Vec::new();
+        for crd in definitions() {
+            let crd = serde_json::to_value(crd).unwrap();
+            let kind = crd["spec"]["names"]["plural"].as_str().unwrap();
+            let versions = crd["spec"]["versions"].as_array().unwrap();
+            let stored = versions.iter().filter(|one| one["storage"] == true);
+            assert_eq!(stored.count(), 1, "{kind}");
+            for version in versions {
+                let parts = &version["schema"]["openAPIV3Schema"]["properties"];
+                for part in ["spec", "status"] {
+                    fields(kind, part, &parts[part], &mut all);
+                }
+            }
+        }
+        let kept = include_str!("api/v1alpha1.fields").lines();
+        let kept: Vec<&str> = kept.filter(|line| !line.starts_with('#')).collect();
+        assert!(kept.len() > 300, "{}", kept.len());
+        let lost = kept
+            .iter()
+            .filter(|line| !all.iter().any(|one| one == *line));
+        let lost: Vec<_> = lost.collect();
+        assert!(
+            lost.is_empty(),
+            "fields that were are gone or have another type (docs/api-versions.md): {lost:#?}"
+        );
+    }
 
     #[test]
     fn what_is_committed_is_what_is_made() {

@@ -1,5 +1,8 @@
 //! An API server that is played, for tests: objects in memory, with what of the real one's behaviour the
-//! operator relies on (UIDs, versions and preconditions, finalizers, merges, label selectors).
+//! operator relies on (UIDs, versions and preconditions, finalizers, merges, label selectors). It may be asked
+//! for what the operator's roles allow, and for nothing else.
+
+mod rights;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,6 +17,7 @@ use hyper::{Method, Request, Response};
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::apiserver::Clients;
 use crate::pulse::Pulse;
@@ -23,7 +27,7 @@ use crate::telemetry::Metrics;
 
 /// The server. Clones share it.
 #[derive(Clone, Default)]
-pub struct Played(Arc<Mutex<State>>);
+pub struct Played(Arc<Mutex<State>>, Arc<Notify>);
 
 #[derive(Default)]
 struct State {
@@ -34,6 +38,8 @@ struct State {
     requests: Vec<(Method, String)>,
     /// Paths that have one of these in them are never answered.
     hanging: Vec<String>,
+    /// So many requests are answered yet, and the next one is never: who asks is killed there.
+    left: Option<usize>,
     /// Evictions are refused: a disruption budget.
     budget: bool,
     /// A namespace that is being deleted: nothing is made in it.
@@ -66,6 +72,39 @@ impl Played {
     /// Has requests of such a path never answered.
     pub fn hangs(&self, part: &str) {
         self.state().hanging.push(part.to_owned());
+    }
+
+    /// Has whoever asks be killed when so many more requests were answered, before the next one; or nobody.
+    pub fn kills_after(&self, requests: Option<usize>) {
+        self.state().left = requests;
+    }
+
+    /// Returns once somebody has to be killed.
+    pub async fn kills(&self) {
+        loop {
+            self.1.notified().await;
+            // One who was killed may have asked for several things at once.
+            if self.state().left == Some(0) {
+                return;
+            }
+        }
+    }
+
+    /// Another server, on which the same is there.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let state = self.state();
+        let copied = State {
+            objects: state.objects.clone(),
+            version: state.version,
+            ..State::default()
+        };
+        Self(Arc::new(Mutex::new(copied)), Arc::default())
+    }
+
+    /// All that is there, by path.
+    pub fn all(&self) -> BTreeMap<String, Value> {
+        self.state().objects.clone()
     }
 
     /// Has evictions refused from now on, or not.
@@ -135,6 +174,9 @@ impl State {
 
     fn answer(&mut self, method: &Method, path: &str, query: &str, body: &Value) -> (u16, Value) {
         let (target, sub) = split(path);
+        let applies = method == Method::PATCH && query.contains("fieldManager");
+        let makes = applies && sub.is_none() && !self.objects.contains_key(target);
+        rights::must_allow(method, path, makes);
         if is_collection(target) {
             return match *method {
                 Method::GET => (200, self.list(target, query)),
@@ -328,7 +370,12 @@ impl tower_service::Service<Request<Body>> for Played {
                 state
                     .requests
                     .push((head.method.clone(), format!("{path}?{query}")));
-                state.hanging.iter().any(|part| path.contains(part))
+                let killed = state.left == Some(0);
+                state.left = state.left.map(|left| left.saturating_sub(1));
+                if killed {
+                    this.1.notify_one();
+                }
+                killed || state.hanging.iter().any(|part| path.contains(part))
             };
             if hangs {
                 std::future::pending::<()>().await;

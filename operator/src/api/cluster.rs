@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::auth::Auth;
+use super::catalog::ImageCatalogRef;
 use super::cluster_status::EngramClusterStatus;
 use super::import::Import;
 use super::moment::{Moment, time_schema};
@@ -42,6 +43,8 @@ use super::tls::Tls;
 #[x_kube(
     validation = Rule::new("!self.auth.enabled || self.tls.client.mode != 'Disabled'")
         .message("auth needs TLS for clients: the operator is known by its certificate, and passwords are not for everybody on the way"),
+    validation = Rule::new("!has(self.image) || !has(self.imageCatalog)")
+        .message("image and imageCatalog both say what members run: at most one of them"),
     validation = Rule::new("has(self.bootstrap) == has(oldSelf.bootstrap)")
         .message("bootstrap says where the data came from: it can neither be added nor taken away"),
 )]
@@ -59,6 +62,10 @@ pub struct EngramClusterSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
+    /// The image as an EngramImageCatalog has it, by version. A later version is taken where it is at most one minor
+    /// version on; an earlier one only where all members last worked with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_catalog: Option<ImageCatalogRef>,
     /// When the image is pulled.
     #[serde(default)]
     pub image_pull_policy: ImagePullPolicy,

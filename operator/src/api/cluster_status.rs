@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::catalog::CatalogImage;
 use super::import::ImportStatus;
 use super::parts::HandedOn;
 use super::restoring::Restoring;
@@ -37,6 +38,9 @@ pub struct EngramClusterStatus {
     /// an upgrade of the operator moves forward in the cluster's turn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// What the catalog said of the version that was asked for last, and is run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<CatalogImage>,
     /// What pods are made from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<TemplateStatus>,

@@ -7,6 +7,7 @@
 #[allow(clippy::duplicated_attributes)]
 mod auth;
 mod backup;
+mod catalog;
 mod cluster;
 mod cluster_status;
 mod conditions;
@@ -32,6 +33,9 @@ pub use auth::{
     EngramUserStatus, KeyAccess, OPERATOR_USER, Permission, ROOT, SecretKeyRef,
 };
 pub use backup::{BackupPhase, DeletionPolicy, EngramBackup, EngramBackupSpec, EngramBackupStatus};
+pub use catalog::{
+    CatalogEntry, CatalogImage, EngramImageCatalog, EngramImageCatalogSpec, ImageCatalogRef,
+};
 pub use cluster::{
     Adopt, AdoptedMember, Bootstrap, EngramCluster, EngramClusterSpec, Healing, ImagePullPolicy,
     LogArchive, Maintenance, Recovery, Rollback, Storage, Update, UpdateStrategy, VolumeReclaim,

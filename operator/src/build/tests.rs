@@ -498,6 +498,70 @@ fn what_a_template_adds_reaches_the_pod_as_it_is() {
 }
 
 #[test]
+fn where_members_run_and_what_they_are_called_is_the_users() {
+    let affinity = json!({ "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [
+        { "matchExpressions": [{ "key": "disk", "operator": "In", "values": ["nvme"] }] },
+    ] } });
+    let toleration = json!({ "key": "dedicated", "operator": "Exists", "effect": "NoSchedule" });
+    let spread = json!({
+        "maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": { "matchLabels": { "a": "b" } },
+    });
+    let pod = pod(json!({
+        "scheduling": {
+            "nodeAffinity": affinity, "tolerations": [toleration],
+            "topologySpreadConstraints": [spread], "nodeSelector": { "arch": "arm64" },
+            "priorityClassName": "system-cluster-critical",
+        },
+        "podTemplate": {
+            "labels": { "team": "data", "engram.dev/cluster": "another" },
+            "annotations": { "sidecar.istio.io/inject": "false" },
+        },
+        "resources": { "requests": { "cpu": "1" }, "limits": { "memory": "2Gi" } },
+        "imagePullSecrets": [{ "name": "registry" }],
+    }));
+    let spec = &pod["spec"];
+    assert_eq!(spec["affinity"]["nodeAffinity"], affinity);
+    assert_eq!(spec["tolerations"], json!([toleration]));
+    assert_eq!(spec["topologySpreadConstraints"], json!([spread]));
+    assert_eq!(spec["nodeSelector"], json!({ "arch": "arm64" }));
+    assert_eq!(spec["priorityClassName"], "system-cluster-critical");
+    assert_eq!(spec["imagePullSecrets"], json!([{ "name": "registry" }]));
+    assert_eq!(
+        spec["containers"][0]["resources"]["limits"]["memory"],
+        "2Gi"
+    );
+    let meta = &pod["metadata"];
+    assert_eq!(meta["labels"]["team"], "data");
+    assert_eq!(
+        meta["labels"]["engram.dev/cluster"], "demo",
+        "that one is the operator's"
+    );
+    assert_eq!(meta["annotations"]["sidecar.istio.io/inject"], "false");
+}
+
+/// What OpenShift's restricted-v2 lets in: users, groups and files' groups are its own to give.
+#[test]
+fn no_user_is_fixed_where_kubernetes_gives_them() {
+    let own = json!({ "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } });
+    let pod = pod(json!({ "podTemplate": { "securityContext": own } }));
+    let text = pod.to_string();
+    for field in [
+        "runAsUser",
+        "runAsGroup",
+        "fsGroup",
+        "hostPath",
+        "hostNetwork",
+        "privileged\":true",
+    ] {
+        assert!(!text.contains(field), "{field}: {text}");
+    }
+    let container = &pod["spec"]["containers"][0]["securityContext"];
+    assert_eq!(container["capabilities"]["drop"], json!(["ALL"]));
+    assert_eq!(container["allowPrivilegeEscalation"], false);
+}
+
+#[test]
 fn members_listen_by_the_families_of_their_services() {
     let listens = |families: &[&str]| {
         let mut cluster = cluster(json!({}));

@@ -1,16 +1,19 @@
 //! What is: objects straight from the API server (no cache, so nothing is old), and the members'
-//! own account, read linearizably. Everything of one pass, or an error.
+//! own account, read linearizably. Everything of one pass, or an error. Objects of which nothing was heard
+//! since may be looked at again, beside what the members say now: for telling that there is nothing to do.
 
 mod aside;
 mod asked;
+mod objects;
 mod pod_state;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
-use k8s_openapi::api::core::v1::{Node as KubeNode, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{Api, ListParams};
+use k8s_openapi::jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{EngramCluster, EngramMember, EngramMemberStatus, MemberRole};
@@ -20,6 +23,7 @@ use crate::plan::{Entry, Member, Node, Observed, Pod as PodView, Roster, Volume}
 use crate::reconcile::{Context, Error};
 
 pub use asked::{Asked, names_corrupt};
+pub use objects::Objects;
 pub(crate) use pod_state::{last_exit, last_words, stuck};
 
 /// A view older than this is not acted upon, in seconds.
@@ -31,12 +35,8 @@ pub struct Sight {
     began: Instant,
     /// For the planner.
     pub observed: Observed,
-    /// Members' objects, by number; those that a restore has set aside as well.
-    pub members: Vec<EngramMember>,
-    /// Their pods, by name.
-    pub pods: BTreeMap<String, Pod>,
-    /// Their volumes' claims, by name.
-    pub claims: BTreeMap<String, PersistentVolumeClaim>,
+    /// What Kubernetes has.
+    pub objects: Arc<Objects>,
     /// What they said.
     pub asked: Asked,
 }
@@ -48,9 +48,7 @@ impl Sight {
         Self {
             began: Instant::now(),
             observed,
-            members: Vec::new(),
-            pods,
-            claims: BTreeMap::new(),
+            objects: Arc::new(Objects::of(pods)),
             asked: Asked::default(),
         }
     }
@@ -95,57 +93,51 @@ pub async fn observe(
     form: &Form,
 ) -> Result<Sight, Error> {
     let began = Instant::now();
+    let objects = Objects::read(context, cluster, Timestamp::now().as_second()).await?;
+    Ok(regard(cluster, tls, form, Arc::new(objects), began).await)
+}
+
+/// Asks the members alone, beside objects that were read before.
+pub async fn ask_again(
+    cluster: &EngramCluster,
+    tls: Option<&TlsClient>,
+    form: &Form,
+    objects: Arc<Objects>,
+) -> Sight {
+    regard(cluster, tls, form, objects, Instant::now()).await
+}
+
+async fn regard(
+    cluster: &EngramCluster,
+    tls: Option<&TlsClient>,
+    form: &Form,
+    objects: Arc<Objects>,
+    began: Instant,
+) -> Sight {
     let names = Names::of(cluster);
-    let labels = ListParams::default().labels(&format!(
-        "engram.dev/cluster={},app.kubernetes.io/component=member",
-        names.cluster
-    ));
-    // Labels are for finding, and anybody may change them: members are told by their owner, and what is
-    // theirs by its name and owner.
-    let client = &context.client;
-    let all = ListParams::default();
-    let (members, pods, claims) = tokio::try_join!(
-        list::<EngramMember>(client, &names.namespace, &all),
-        list::<Pod>(client, &names.namespace, &labels),
-        list::<PersistentVolumeClaim>(client, &names.namespace, &labels),
-    )?;
-    let ours = |member: &EngramMember| is_owned_by(member, cluster);
-    let mut members: Vec<EngramMember> = members.into_iter().filter(ours).collect();
-    members.sort_by_key(|member| number(&names, member));
-    let mut pods = by_name(pods);
-    let mut claims = by_name(claims);
-    for member in &members {
-        find(client, &names.namespace, &member.name_any(), &mut pods).await?;
-        if own_pod(member, &pods).is_none() {
-            pods.remove(&member.name_any());
-        }
-        let claim = build::claim_name(member);
-        find(client, &names.namespace, &claim, &mut claims).await?;
-    }
-    let (aside, in_force) = aside::split(cluster, &names, &members);
-    let asked = asked::ask(&names, &in_force, &pods, tls, known_id(cluster)).await;
-    let now = k8s_openapi::jiff::Timestamp::now().as_second();
+    let pods = &objects.pods;
+    let (aside, in_force) = aside::split(cluster, &names, &objects.members);
+    let asked = asked::ask(&names, &in_force, pods, tls, known_id(cluster)).await;
+    let now = Timestamp::now().as_second();
     let roster = asked
         .listed
         .as_ref()
         .map(|listed| roster(&names, listed, asked.leader));
-    let mut views = Vec::new();
-    for member in &in_force {
-        let pod = own_pod(member, &pods);
-        let claim = claims.get(&build::claim_name(member));
-        let node = node(context, member, pod, now).await?;
+    let of_member = |member| {
+        let pod = own_pod(member, pods);
         let facts = Facts {
             cluster,
             form,
-            claim,
-            node,
+            claim: objects.claims.get(&build::claim_name(member)),
+            node: objects.node(&member.name_any()),
             pod,
-            shares_node: pod.is_some_and(|pod| shares_node(pod, &pods)),
+            shares_node: pod.is_some_and(|pod| shares_node(pod, pods)),
             asked: &asked,
             now,
         };
-        views.push(view(&names, member, &facts, roster.as_ref()));
-    }
+        view(&names, member, &facts, roster.as_ref())
+    };
+    let views = in_force.iter().map(of_member).collect();
     let status = cluster.status.clone().unwrap_or_default();
     let hour_ago = now - 3600;
     let recent = status
@@ -164,17 +156,15 @@ pub async fn observe(
         learners_out: stuck.map(|time| time.0.as_second()).collect(),
         lacking: false,
         foreign: asked.foreign.clone(),
-        aside: aside::views(cluster, &aside, &in_force, &pods),
+        aside: aside::views(cluster, &aside, &in_force, pods),
         aside_goes: aside::cause(cluster),
     };
-    Ok(Sight {
+    Sight {
         began,
         observed,
-        members,
-        pods,
-        claims,
+        objects,
         asked,
-    })
+    }
 }
 
 /// The cluster's recorded ID. One that is no number is nobody's: then nobody is believed.
@@ -185,44 +175,6 @@ fn known_id(cluster: &EngramCluster) -> Option<u64> {
 
 fn is_fresh(began: Instant) -> bool {
     began.elapsed().as_secs() < FRESH_SECONDS
-}
-
-fn by_name<K: kube::ResourceExt>(all: Vec<K>) -> BTreeMap<String, K> {
-    all.into_iter().map(|one| (one.name_any(), one)).collect()
-}
-
-/// Asks for one by its name that its labels did not bring.
-async fn find<K>(
-    client: &kube::Client,
-    namespace: &str,
-    name: &str,
-    among: &mut BTreeMap<String, K>,
-) -> Result<(), Error>
-where
-    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned,
-{
-    if among.contains_key(name) {
-        return Ok(());
-    }
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    if let Some(one) = api.get_opt(name).await? {
-        among.insert(name.to_owned(), one);
-    }
-    Ok(())
-}
-
-async fn list<K>(client: &kube::Client, namespace: &str, by: &ListParams) -> Result<Vec<K>, Error>
-where
-    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned,
-{
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    Ok(api.list(by).await?.items)
 }
 
 fn is_owned_by(member: &EngramMember, cluster: &EngramCluster) -> bool {
@@ -415,110 +367,11 @@ fn created(pod: &Pod) -> Option<i64> {
     Some(made.0.as_second())
 }
 
-/// How the node is that a member runs on, or ran on last.
-async fn node(
-    context: &Context,
-    member: &EngramMember,
-    pod: Option<&Pod>,
-    now: i64,
-) -> Result<Node, Error> {
-    let scheduled = pod.and_then(node_name);
-    let last = || member.status.as_ref()?.node.as_deref();
-    let Some(name) = scheduled.or_else(last) else {
-        return Ok(Node::None);
-    };
-    let api: Api<KubeNode> = Api::all(context.client.clone());
-    let known = member.status.as_ref().and_then(|status| {
-        // A pod on another node says nothing of when this one was lost.
-        let same = status.node.as_deref() == Some(name);
-        status.node_lost_since.as_ref().filter(|_| same)
-    });
-    let found = match api.get_opt(name).await {
-        // Without rights over nodes (an install for namespaces alone) none of them is ever lost.
-        Err(kube::Error::Api(refused)) if refused.code == 403 => return Ok(Node::None),
-        found => found?,
-    };
-    let Some(node) = found else {
-        let since = known.map_or(now, |time| time.0.as_second());
-        // One that waits for a node may get another one.
-        let waits = pod.filter(|_| scheduled.is_none()).and_then(created);
-        return Ok(Node::Lost {
-            since: waits.map_or(since, |made| made.max(since)),
-        });
-    };
-    let conditions = node
-        .status
-        .and_then(|status| status.conditions)
-        .unwrap_or_default();
-    let ready = conditions.into_iter().find(|one| one.type_ == "Ready");
-    Ok(match ready {
-        Some(ready) if ready.status != "True" => Node::Lost {
-            since: ready
-                .last_transition_time
-                .map_or(now, |time| time.0.as_second()),
-        },
-        _ => Node::Ready,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use std::convert::Infallible;
-    use std::future::{Ready, ready};
-    use std::task::{Context as Waker, Poll};
-
-    use http_body_util::Full;
-    use hyper::body::Bytes;
-    use hyper::{Request, Response};
-    use kube::client::Body;
-
     use super::*;
-
-    /// An API server whose one object has no labels: lists by label are empty.
-    struct Unlabelled;
-
-    impl tower_service::Service<Request<Body>> for Unlabelled {
-        type Response = Response<Full<Bytes>>;
-        type Error = Infallible;
-        type Future = Ready<Result<Self::Response, Infallible>>;
-
-        fn poll_ready(&mut self, _: &mut Waker<'_>) -> Poll<Result<(), Infallible>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, request: Request<Body>) -> Self::Future {
-            let path = request.uri().path();
-            let (code, body) = match path.rsplit('/').next() {
-                Some("data-demo-1-0a1b2c3d") => (
-                    200,
-                    json!({ "metadata": { "name": "data-demo-1-0a1b2c3d", "uid": "c" } }),
-                ),
-                Some("persistentvolumeclaims") => (200, json!({ "metadata": {}, "items": [] })),
-                _ => (
-                    404,
-                    json!({ "status": "Failure", "reason": "NotFound", "code": 404, "message": path }),
-                ),
-            };
-            let answer = Response::builder().status(code);
-            let answer = answer.body(Full::new(Bytes::from(body.to_string())));
-            ready(Ok(answer.expect("an answer")))
-        }
-    }
-
-    #[tokio::test]
-    async fn a_claim_whose_labels_were_taken_off_is_not_gone() {
-        let client = kube::Client::new(Unlabelled, "data");
-        let by = ListParams::default().labels("engram.dev/cluster=demo");
-        let listed: Vec<PersistentVolumeClaim> = list(&client, "data", &by).await.unwrap();
-        let mut claims = by_name(listed);
-        for name in ["data-demo-1-0a1b2c3d", "data-demo-2-0a1b2c3d"] {
-            find(&client, "data", name, &mut claims).await.unwrap();
-        }
-        let names: Vec<&String> = claims.keys().collect();
-        assert_eq!(names, ["data-demo-1-0a1b2c3d"]);
-    }
 
     #[test]
     fn members_on_one_node_are_known() {

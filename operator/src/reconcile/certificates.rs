@@ -47,21 +47,30 @@ struct Found {
     authorities: Vec<(String, Files)>,
 }
 
+/// How members are spoken to, and what was found when their certificates were last read; none where that failed,
+/// or where the operator never had any.
+pub(super) fn known(context: &Context, cluster: &EngramCluster) -> Option<Certificates> {
+    let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
+    let client = context.last_client(uid);
+    let known = client.is_some() || Names::of(cluster).client_secret().is_none();
+    let status = cluster.status.as_ref();
+    known.then(|| Certificates {
+        client,
+        ends: status.map_or_else(Vec::new, |status| status.certificates.clone()),
+        failure: None,
+    })
+}
+
 /// Makes, renews or reads a cluster's certificates. What fails costs its part only: whoever has spoken with
 /// the members before goes on as before.
 pub(super) async fn ensure(context: &Context, cluster: &EngramCluster) -> Certificates {
     let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
     let names = Names::of(cluster);
     let form = json!([cluster.spec.tls, names.operator_secret()]).to_string();
-    let client = context.last_client(uid);
-    let known = client.is_some() || names.client_secret().is_none();
-    if known && context.is_in_order("certificates", uid, &form) {
-        let status = cluster.status.as_ref();
-        return Certificates {
-            client,
-            ends: status.map_or_else(Vec::new, |status| status.certificates.clone()),
-            failure: None,
-        };
+    if let Some(known) = known(context, cluster)
+        && context.is_in_order("certificates", uid, &form)
+    {
+        return known;
     }
     let mut found = Found::default();
     let parts = [

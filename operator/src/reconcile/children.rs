@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::api::{EngramCluster, Reason};
 use crate::build::{self, Names};
 
+use super::calm::{self, News};
 use super::owner::{Owner, owner, taken};
 use super::{Context, Error, apply, is_gone};
 
@@ -30,11 +31,17 @@ pub(super) async fn ensure(
     cluster: &EngramCluster,
     (voters, others): (usize, usize),
 ) -> Result<Option<Vec<String>>, Error> {
-    let name = Names::of(cluster).cluster;
+    let names = Names::of(cluster);
+    // Whatever becomes of one of them has them looked at again.
+    let heard = context
+        .calm
+        .heard(&calm::key(&names.namespace, &names.cluster));
+    let heard = heard.of(News::Children);
+    let name = names.cluster;
     let (peers, clients) = (build::peer_service(cluster), build::client_service(cluster));
     let policy = build::network_policy(cluster, &context.settings.namespace);
     let budget = build::disruption_budget(cluster, voters, others);
-    let form = json!([peers, clients, policy, budget]).to_string();
+    let form = json!([peers, clients, policy, budget, heard]).to_string();
     let uid = cluster.uid().unwrap_or_default();
     if context.is_in_order("children", &uid, &form) {
         return Ok(None);

@@ -21,8 +21,8 @@ pub(super) async fn repair(
     sight: &Sight,
 ) -> Result<(), Error> {
     let mut result = Ok(());
-    for member in &sight.members {
-        if let Some(claim) = sight.claims.get(&build::claim_name(member)) {
+    for member in &sight.objects.members {
+        if let Some(claim) = sight.objects.claims.get(&build::claim_name(member)) {
             result = result.and(follow_policy(&context.client, cluster, member, claim).await);
         }
     }

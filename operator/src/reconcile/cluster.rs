@@ -2,7 +2,9 @@
 
 mod adopt;
 mod archive;
+mod catalog;
 mod fill;
+mod glance;
 mod import;
 mod restoring;
 mod rollback;
@@ -20,12 +22,12 @@ use crate::api::{
     CLUSTER_FINALIZER, EngramCluster, EngramClusterStatus, HOLDER_ANNOTATION, Reason,
     UpdateStrategy, parse_duration,
 };
-use crate::observe::{Sight, observe};
+use crate::observe::{Objects, Sight, observe};
 use crate::plan::{Observed, Wanted, plan};
 
 use super::certificates::{self, Certificates};
 use super::{
-    Context, Error, Version, access, children, claims, cluster_status, is_conflict, labels,
+    Context, Error, Version, access, calm, children, claims, cluster_status, is_conflict, labels,
     maintenance, member_status, restore, set_finalizer, write_cluster_status,
 };
 
@@ -46,7 +48,12 @@ pub(super) async fn reconcile(
     seen: Arc<EngramCluster>,
     context: Arc<Context>,
 ) -> Result<Next, Error> {
+    if glance::glance(&context, &seen).await? {
+        return Ok(Next::requeue(LATER));
+    }
     let namespace = seen.namespace().unwrap_or_default();
+    // Before anything is read: what is heard meanwhile may not have been seen.
+    let heard = context.calm.heard(&calm::key(&namespace, &seen.name_any()));
     let api: Api<EngramCluster> = Api::namespaced(context.client.clone(), &namespace);
     // What the watch brought may be old: decisions are made on what is.
     let Some(cluster) = api.get_opt(&seen.name_any()).await? else {
@@ -60,7 +67,7 @@ pub(super) async fn reconcile(
     let mut status = cluster.status.clone().unwrap_or_default();
     let before = status.clone();
     let version = Version::of(&cluster);
-    let result = pass(&context, &cluster, &version, &mut status).await;
+    let result = Box::pin(pass(&context, &cluster, &version, &mut status)).await;
     if let Err(error) = &result {
         cluster_status::failed(&cluster, error, &mut status);
     }
@@ -79,8 +86,15 @@ pub(super) async fn reconcile(
         context.forget(&cluster);
         Next::await_change()
     } else {
-        Next::requeue(if pass.busy { SOON } else { LATER })
+        let next = if pass.busy { SOON } else { LATER };
+        glance::keep(&context, &cluster, heard, &version, &status, pass);
+        Next::requeue(next)
     })
+}
+
+/// How long a cluster has to wait for its first look after a start.
+pub(super) fn waits(seen: &EngramCluster, context: &Context) -> Option<Duration> {
+    context.start.wait(seen)
 }
 
 /// Another installation of the operator that looks after a cluster. An annotation says whose it is to be,
@@ -137,6 +151,8 @@ struct Pass {
     busy: bool,
     /// Whether the cluster is gone.
     over: bool,
+    /// What Kubernetes has of it; none where not all of it could be looked at.
+    objects: Option<Arc<Objects>>,
 }
 
 async fn pass(
@@ -147,18 +163,28 @@ async fn pass(
 ) -> Result<Pass, Error> {
     let deleting = cluster.meta().deletion_timestamp.is_some();
     let archive = archive::find(context, cluster).await;
+    let catalog = catalog::find(context, cluster).await;
     // Each of these changes the object that was read: the next pass reads it again.
     if take(context, cluster, version, status).await?
         || (!deleting && set_finalizer(context, cluster, CLUSTER_FINALIZER, true).await?)
         || archive::keep(context, cluster, version, &archive, status).await?
+        || catalog::keep(context, cluster, version, &catalog, status).await?
         || (!deleting && adopt::ensure(context, cluster, version, status).await?)
     {
         return Ok(Pass {
             busy: true,
             over: false,
+            objects: None,
         });
     }
     let offered = &context.settings.image;
+    let applied = catalog::applied(cluster);
+    let catalog = match (&applied, catalog) {
+        // It never ran anything: nothing is started before it is known what.
+        (None, Err(error)) => return Err(error),
+        (_, catalog) => catalog,
+    };
+    let cluster = applied.as_ref().unwrap_or(cluster);
     let (asked, back) = (cluster, rollback::effective(cluster, offered, status));
     let cluster = back.as_ref().unwrap_or(asked);
     let chosen = upgrade::choose(context, cluster, status);
@@ -182,7 +208,7 @@ async fn pass(
     // Kept, whatever becomes of that pod.
     if cluster.recovery().is_some() && status.restored.is_none() {
         let in_force = |pod: &&Pod| sight.observed.member(&pod.name_any()).is_some();
-        let mut pods = sight.pods.values().filter(in_force);
+        let mut pods = sight.objects.pods.values().filter(in_force);
         status.restored = pods.find_map(restore::restored);
     }
     tell_of_foreign(context, cluster, &sight).await;
@@ -212,6 +238,7 @@ async fn pass(
     failure = failure.or(children.err());
     failure = failure.or(told.err());
     failure = failure.or(archive.err());
+    failure = failure.or(catalog.err());
     if !deleting {
         let access = access::settle(context, cluster, version, &sight, status).await;
         failure = failure.or(access.err());
@@ -226,7 +253,7 @@ async fn pass(
     restoring::settle(context, cluster, &sight, status).await?;
     let may_begin = planned.leaves_members() && !cluster.spec.paused && !deleting;
     let space = maintenance::clear_no_space(context, cluster, &sight, may_begin);
-    let over = deleting && sight.members.is_empty();
+    let over = deleting && sight.objects.members.is_empty();
     if over {
         set_finalizer(context, cluster, CLUSTER_FINALIZER, false).await?;
     } else {
@@ -246,6 +273,7 @@ async fn pass(
         None => Ok(Pass {
             busy: !planned.leaves_members() || planned.progress.is_some(),
             over,
+            objects: certificates.failure.is_none().then_some(sight.objects),
         }),
     }
 }

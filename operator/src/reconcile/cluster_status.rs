@@ -34,17 +34,25 @@ pub(super) struct Report<'a> {
 
 /// Whether a status has to be written.
 pub(super) fn has_changed(before: &EngramClusterStatus, after: &EngramClusterStatus) -> bool {
-    let mut same_times = after.clone();
-    same_times.conditions.clone_from(&before.conditions);
+    has_grown(before, after) || says_more(before, after)
+}
+
+/// Whether a cluster's figures have moved by what is worth a write.
+pub(super) fn has_grown(before: &EngramClusterStatus, after: &EngramClusterStatus) -> bool {
     let moved = |before: Option<i64>, after: Option<i64>| match (before, after) {
         (Some(before), Some(after)) => (after - before).abs() > before.abs() / NOTEWORTHY,
         (before, after) => before != after,
     };
-    let figures =
-        moved(before.revision, after.revision) || moved(before.db_size_bytes, after.db_size_bytes);
-    same_times.revision = before.revision;
-    same_times.db_size_bytes = before.db_size_bytes;
-    figures || same_times != *before || !same_conditions(&before.conditions, &after.conditions)
+    moved(before.revision, after.revision) || moved(before.db_size_bytes, after.db_size_bytes)
+}
+
+/// Whether a status says anything else than it did, figures and times apart.
+pub(super) fn says_more(before: &EngramClusterStatus, after: &EngramClusterStatus) -> bool {
+    let mut same = after.clone();
+    same.conditions.clone_from(&before.conditions);
+    same.revision = before.revision;
+    same.db_size_bytes = before.db_size_bytes;
+    same != *before || !same_conditions(&before.conditions, &after.conditions)
 }
 
 /// A pass ended early.
@@ -81,10 +89,20 @@ pub(super) async fn report(
     report: &Report<'_>,
     status: &mut EngramClusterStatus,
 ) -> Result<(), Error> {
-    figures::figures(cluster, report, status);
     backups::backups(context, cluster, status).await?;
+    say(context, cluster, report, status);
+    Ok(())
+}
+
+/// The same, of what its objects and members tell: nobody is asked anything.
+pub(super) fn say(
+    context: &Context,
+    cluster: &EngramCluster,
+    report: &Report<'_>,
+    status: &mut EngramClusterStatus,
+) {
+    figures::figures(cluster, report, status);
     conditions::conditions(cluster, report, status);
     metrics::measure(context, cluster, report, status);
     status.observed_generation = cluster.metadata.generation;
-    Ok(())
 }

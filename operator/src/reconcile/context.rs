@@ -17,7 +17,9 @@ use crate::settings::Settings;
 use crate::telemetry::Metrics;
 
 use super::FIELD_MANAGER;
+use super::calm::{self, Calm};
 use super::maintenance::RoomMade;
+use super::start::Start;
 use super::turns::Turns;
 
 /// The first wait after a failure; each further one is twice as long.
@@ -72,6 +74,10 @@ pub struct Context {
     pub pulse: Pulse,
     /// Whose turn it is to take up what an upgrade of the operator brings.
     pub turns: Turns,
+    /// What was seen of clusters of which nothing was heard since.
+    pub calm: Calm,
+    /// Who has to wait after a start.
+    pub start: Start,
     recorder: Recorder,
     /// Failures in a row, by kind, namespace and name; an entry goes with a success.
     failures: Mutex<HashMap<String, Failures>>,
@@ -108,6 +114,8 @@ impl Context {
             metrics,
             pulse,
             turns,
+            calm: Calm::default(),
+            start: Start::default(),
             recorder,
             failures: Mutex::default(),
             rooms: Mutex::default(),
@@ -292,8 +300,9 @@ impl Context {
     pub fn forget(&self, cluster: &EngramCluster) {
         let names = Names::of(cluster);
         self.metrics.forget(&names.namespace, &names.cluster);
-        self.pulse
-            .forget(&format!("{}/{}", names.namespace, names.cluster));
+        let key = calm::key(&names.namespace, &names.cluster);
+        self.pulse.forget(&key);
+        self.calm.forget(&key);
         let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
         self.turns.give_back(uid);
         self.forget_object(uid);

@@ -27,13 +27,13 @@ pub(super) async fn repair(
     let members: Api<EngramMember> = Api::namespaced(context.client.clone(), &namespace);
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
     let mut result = Ok(());
-    for member in &sight.members {
+    for member in &sight.objects.members {
         let name = member.name_any();
         let wanted = build::member_labels(&cluster.name_any(), &name);
         if let Some(patch) = missing(member, &wanted) {
             result = result.and(put_back(&members, &name, &patch).await);
         }
-        let pod = sight.pods.get(&name);
+        let pod = sight.objects.pods.get(&name);
         if let Some(patch) = pod.and_then(|pod| missing(pod, &wanted)) {
             result = result.and(put_back(&pods, &name, &patch).await);
         }

@@ -24,14 +24,24 @@ const PROGRESS_SECONDS: i64 = 30;
 /// The API server refused; the others are written all the same.
 pub(super) async fn write(context: &Context, sight: &Sight) -> Result<(), Error> {
     let mut result = Ok(());
-    for member in &sight.members {
-        let before = member.status.clone().unwrap_or_default();
-        let after = status(member, &before, sight);
-        if after != before {
-            result = result.and(write_status(context, member, &after).await);
-        }
+    for (member, after) in changed(sight) {
+        result = result.and(write_status(context, member, &after).await);
     }
     result
+}
+
+/// Whether nothing of it has changed.
+pub(super) fn is_known(sight: &Sight) -> bool {
+    changed(sight).next().is_none()
+}
+
+/// Of which members something else is known by now, and what.
+fn changed(sight: &Sight) -> impl Iterator<Item = (&EngramMember, EngramMemberStatus)> {
+    sight.objects.members.iter().filter_map(move |member| {
+        let before = member.status.clone().unwrap_or_default();
+        let after = status(member, &before, sight);
+        (after != before).then_some((member, after))
+    })
 }
 
 /// How far a learner has come. What it applies all the time is not written all the time.
@@ -58,7 +68,7 @@ fn status(member: &EngramMember, before: &EngramMemberStatus, sight: &Sight) -> 
     let Some(seen) = sight.observed.member(&name) else {
         return status;
     };
-    let pod = sight.pods.get(&name);
+    let pod = sight.objects.pods.get(&name);
     let answer = sight.asked.answers.get(&name);
     status.initialized |= seen.initialized;
     status.volume_claim = Some(build::claim_name(member));

@@ -2,6 +2,7 @@
 
 mod access;
 mod backup;
+mod calm;
 mod certificates;
 mod children;
 mod claims;
@@ -19,10 +20,12 @@ mod passes;
 mod restore;
 mod run;
 mod schedule;
+mod start;
 mod store;
 mod tool;
 mod turns;
 
+pub use calm::{Calm, Heard, News};
 use children::has;
 pub(crate) use claims::follow_policy;
 pub use context::Context;
@@ -234,7 +237,7 @@ fn set_standing(
 }
 
 /// Objects that belong to a cluster.
-fn of_cluster(name: &str) -> ListParams {
+pub(crate) fn of_cluster(name: &str) -> ListParams {
     ListParams::default().fields(&format!("spec.clusterRef.name={name}"))
 }
 

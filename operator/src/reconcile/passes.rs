@@ -1,14 +1,16 @@
 //! Whole passes against an API server that is played.
 
 mod adopt;
+mod catalog;
 mod import;
 mod in_place;
+mod killed;
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Context, Version, cluster, is_conflict, write_cluster_status};
+use super::{Context, News, Version, cluster, is_conflict, write_cluster_status};
 use crate::api::{EngramCluster, EngramClusterStatus};
 use crate::played::Played;
 
@@ -85,8 +87,16 @@ impl Lab {
         );
     }
 
-    /// One pass.
+    /// One pass, of a cluster of which the watches told.
     async fn pass(&self) -> Result<(), String> {
+        for of in [News::Members, News::Backups] {
+            self.context.calm.news("data/demo", of);
+        }
+        self.pass_without_news().await
+    }
+
+    /// One pass.
+    async fn pass_without_news(&self) -> Result<(), String> {
         let seen: EngramCluster =
             serde_json::from_value(self.server.object(CLUSTER).unwrap()).unwrap();
         let pass = Box::pin(cluster::reconcile(Arc::new(seen), self.context.clone()));
@@ -426,6 +436,38 @@ async fn an_idle_pass_asks_for_little_and_writes_nothing() {
     lab.server.put(&service, changed);
     lab.context.look_again();
     lab.pass().await.unwrap();
+    let after = lab.server.object(&service).unwrap();
+    assert_eq!(after["spec"]["selector"]["engram.dev/cluster"], "demo");
+}
+
+#[tokio::test]
+async fn a_pass_without_news_asks_for_nothing_and_what_it_would_do_is_read_first() {
+    let lab = Lab::new(json!({}));
+    for number in [1, 2, 3] {
+        lab.member(number);
+    }
+    for _ in 0..4 {
+        lab.pass().await.unwrap();
+    }
+    lab.server.requests();
+    for _ in 0..3 {
+        lab.pass_without_news().await.unwrap();
+    }
+    assert_eq!(lab.server.requests(), []);
+    // Its object was changed: all of it is read.
+    let cluster = lab.server.object(CLUSTER).unwrap();
+    lab.server.put(CLUSTER, cluster);
+    lab.pass_without_news().await.unwrap();
+    assert!(lab.server.requests().len() > 3);
+    lab.pass_without_news().await.unwrap();
+    assert_eq!(lab.server.requests(), []);
+    // A Service was changed, and the watch tells of it: it is put right, and nothing waits for a minute.
+    let service = format!("{CORE}/services/demo-client");
+    let mut changed = lab.server.object(&service).unwrap();
+    changed["spec"]["selector"] = json!({ "a": "b" });
+    lab.server.put(&service, changed);
+    lab.context.calm.news("data/demo", News::Children);
+    lab.pass_without_news().await.unwrap();
     let after = lab.server.object(&service).unwrap();
     assert_eq!(after["spec"]["selector"]["engram.dev/cluster"], "demo");
 }

@@ -8,19 +8,22 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::controller::{Action, Config, Controller};
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    EngramBackup, EngramBackupSchedule, EngramBackupStore, EngramCluster, EngramMember,
-    EngramOperation, EngramRestore, EngramRole, EngramUser,
+    EngramBackup, EngramBackupSchedule, EngramBackupStore, EngramCluster, EngramImageCatalog,
+    EngramMember, EngramOperation, EngramRestore, EngramRole, EngramUser,
 };
 
+use super::calm::{self, News};
 use super::context::Form;
 use super::{Context, Error, access, backup, cluster, operation, restore, schedule, store};
 
@@ -70,20 +73,8 @@ pub async fn run(context: Arc<Context>) {
 
 /// Runs them in one scope.
 async fn run_in(context: &Arc<Context>, scope: &Scope) {
-    let ours = watcher::Config::default().labels("app.kubernetes.io/managed-by=engram-operator");
-    let clusters = controller::<EngramCluster>(context, scope)
-        .owns(
-            scoped::<EngramMember>(context, scope),
-            watcher::Config::default(),
-        )
-        .watches(scoped::<Pod>(context, scope), ours.clone(), |pod: Pod| {
-            cluster_of(&pod)
-        })
-        .watches(
-            scoped::<PersistentVolumeClaim>(context, scope),
-            ours.clone(),
-            |claim: PersistentVolumeClaim| cluster_of(&claim),
-        );
+    let ours = ours();
+    let clusters = clusters(context, scope);
     let backups = controller::<EngramBackup>(context, scope)
         .owns(scoped::<Pod>(context, scope), ours.clone());
     let schedules = controller::<EngramBackupSchedule>(context, scope)
@@ -104,7 +95,7 @@ async fn run_in(context: &Arc<Context>, scope: &Scope) {
     let users = controller::<EngramUser>(context, scope);
     let roles = controller::<EngramRole>(context, scope);
     tokio::join!(
-        drive(clusters, context, cluster::reconcile),
+        drive_when(clusters, context, cluster::reconcile, cluster::waits),
         drive(backups, context, backup::reconcile),
         drive(schedules, context, schedule::reconcile),
         drive(restores, context, restore::reconcile),
@@ -113,6 +104,122 @@ async fn run_in(context: &Arc<Context>, scope: &Scope) {
         drive(users, context, access::user),
         drive(roles, context, access::role),
     );
+}
+
+/// What the operator made.
+fn ours() -> watcher::Config {
+    watcher::Config::default().labels("app.kubernetes.io/managed-by=engram-operator")
+}
+
+/// Clusters, and whatever is news of one.
+fn clusters(context: &Arc<Context>, scope: &Scope) -> Controller<EngramCluster> {
+    let clusters = controller::<EngramCluster>(context, scope);
+    let store = clusters.store();
+    context.start.counts(store.clone());
+    let clusters = parts::<Pod>(clusters, context, scope, News::Members);
+    let clusters = parts::<PersistentVolumeClaim>(clusters, context, scope, News::Members);
+    let clusters = parts::<Service>(clusters, context, scope, News::Children);
+    let clusters = parts::<PodDisruptionBudget>(clusters, context, scope, News::Children);
+    let clusters = parts::<NetworkPolicy>(clusters, context, scope, News::Children);
+    let member = |one: &EngramMember| of_name(one, &one.spec.cluster_ref.name);
+    let backup = |one: &EngramBackup| of_name(one, &one.spec.cluster_ref.name);
+    let schedule = |one: &EngramBackupSchedule| of_name(one, &one.spec.cluster_ref.name);
+    let catalogs = store.clone();
+    let listed = move |one: &EngramImageCatalog| listed_in(&catalogs, one);
+    let users = move |one: &EngramBackupStore| users_of(&store, one);
+    let all = watcher::Config::default;
+    clusters
+        .watches(
+            scoped(context, scope),
+            all(),
+            news(context, News::Members, member),
+        )
+        .watches(
+            scoped(context, scope),
+            all(),
+            news(context, News::Backups, backup),
+        )
+        .watches(
+            scoped(context, scope),
+            all(),
+            news(context, News::Backups, schedule),
+        )
+        .watches(
+            scoped(context, scope),
+            all(),
+            news(context, News::Members, users),
+        )
+        .watches(
+            scoped(context, scope),
+            all(),
+            news(context, News::Members, listed),
+        )
+}
+
+type Cluster = ObjectRef<EngramCluster>;
+
+/// Has clusters hear of what the operator made of a kind.
+fn parts<K: Kind>(
+    clusters: Controller<EngramCluster>,
+    context: &Arc<Context>,
+    scope: &Scope,
+    of: News,
+) -> Controller<EngramCluster> {
+    let api = scoped::<K>(context, scope);
+    clusters.watches(api, ours(), news(context, of, cluster_of::<K>))
+}
+
+/// Tells of news of the clusters that an object is `whose`, which has a pass of each begin.
+fn news<K, I>(
+    context: &Arc<Context>,
+    of: News,
+    whose: impl Fn(&K) -> I + Send + Sync + 'static,
+) -> impl Fn(K) -> Vec<Cluster> + Send + Sync + 'static
+where
+    I: IntoIterator<Item = Cluster>,
+{
+    let context = context.clone();
+    move |object| {
+        let clusters: Vec<Cluster> = whose(&object).into_iter().collect();
+        for cluster in &clusters {
+            let namespace = cluster.namespace.as_deref().unwrap_or_default();
+            context.calm.news(&calm::key(namespace, &cluster.name), of);
+        }
+        clusters
+    }
+}
+
+/// The cluster of that name beside an object.
+fn of_name(beside: &impl ResourceExt, name: &str) -> Option<Cluster> {
+    Some(ObjectRef::new(name).within(&beside.namespace()?))
+}
+
+/// Clusters whose pods are told of a store: to archive to, or to be filled from.
+fn users_of(clusters: &Store<EngramCluster>, store: &EngramBackupStore) -> Vec<Cluster> {
+    let (name, namespace) = (store.name_any(), store.namespace());
+    let uses = |cluster: &EngramCluster| {
+        let archive = cluster.spec.archive.as_ref();
+        let archives = archive.is_some_and(|archive| archive.store_ref.name == name);
+        let from = cluster.recovery();
+        let begins = from.is_some_and(|from| from.store_ref.name == name);
+        cluster.namespace() == namespace && (archives || begins)
+    };
+    named(&clusters.state_filter(uses))
+}
+
+/// Clusters that have their image from a catalog.
+fn listed_in(clusters: &Store<EngramCluster>, catalog: &EngramImageCatalog) -> Vec<Cluster> {
+    let (name, namespace) = (catalog.name_any(), catalog.namespace());
+    let uses = |cluster: &EngramCluster| {
+        let asked = cluster.spec.image_catalog.as_ref();
+        cluster.namespace() == namespace && asked.is_some_and(|asked| asked.name == name)
+    };
+    named(&clusters.state_filter(uses))
+}
+
+fn named(clusters: &[Arc<EngramCluster>]) -> Vec<Cluster> {
+    let clusters = clusters.iter();
+    clusters.map(|one| ObjectRef::from_obj(&**one)).collect()
 }
 
 fn scoped<K: Kind>(context: &Context, scope: &Scope) -> Api<K> {
@@ -134,10 +241,19 @@ where
         .shutdown_on_signal()
 }
 
-/// The cluster that a pod or a volume claim belongs to, by its label.
-fn cluster_of(part: &impl ResourceExt) -> Option<ObjectRef<EngramCluster>> {
-    let cluster = part.labels().get("engram.dev/cluster")?;
-    Some(ObjectRef::new(cluster).within(&part.namespace()?))
+/// The cluster that something was made for: by its label, or by whose it is where somebody has taken that off.
+fn cluster_of<K: ResourceExt>(part: &K) -> Option<Cluster> {
+    if let Some(cluster) = part.labels().get("engram.dev/cluster") {
+        return of_name(part, cluster);
+    }
+    part.owner_references().iter().find_map(|owner| {
+        let name = match owner.kind.as_str() {
+            "EngramMember" => owner.name.rsplit_once('-')?.0,
+            "EngramCluster" => &owner.name,
+            _ => return None,
+        };
+        of_name(part, name)
+    })
 }
 
 /// Runs one controller: counts its passes, and has failures wait longer and longer.
@@ -149,8 +265,22 @@ async fn drive<K, F>(
     K: Kind,
     F: Future<Output = Result<Action, Error>> + Send + 'static,
 {
+    drive_when(controller, context, pass, |_, _| None).await;
+}
+
+/// The same, of objects that may have to wait for another reason as well.
+async fn drive_when<K, F>(
+    controller: Controller<K>,
+    context: &Arc<Context>,
+    pass: fn(Arc<K>, Arc<Context>) -> F,
+    waits: fn(&K, &Context) -> Option<Duration>,
+) where
+    K: Kind,
+    F: Future<Output = Result<Action, Error>> + Send + 'static,
+{
     let counted = move |object: Arc<K>, context: Arc<Context>| async move {
-        if let Some(left) = context.must_wait(&key(&*object), form(&*object)) {
+        let left = context.must_wait(&key(&*object), form(&*object));
+        if let Some(left) = left.or_else(|| waits(&object, &context)) {
             return Ok(Action::requeue(left));
         }
         let began = Instant::now();

@@ -177,7 +177,7 @@ fn related(sight: &Sight, action: &Action) -> Option<ObjectReference> {
         Action::RemoveMember { member, .. } => member.as_ref(),
         Action::CreateMember { .. } => None,
     }?;
-    let mut members = sight.members.iter();
+    let mut members = sight.objects.members.iter();
     let member = members.find(|member| member.name_any() == *name)?;
     Some(member.object_ref(&()))
 }

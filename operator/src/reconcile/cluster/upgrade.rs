@@ -47,9 +47,36 @@ fn version(image: &str) -> Option<[u64; 3]> {
     let image = image.split('@').next()?;
     let (_, tag) = image.rsplit_once(':')?;
     let tag = tag.strip_prefix('v').unwrap_or(tag);
-    let core = tag.split(['-', '+']).next()?;
+    numbers(tag)
+}
+
+/// A version's three numbers.
+fn numbers(version: &str) -> Option<[u64; 3]> {
+    let core = version.split(['-', '+']).next()?;
     let parts: Result<Vec<u64>, _> = core.split('.').map(str::parse).collect();
     parts.ok()?.try_into().ok()
+}
+
+/// Whether members can be taken from one version to another.
+///
+/// # Errors
+/// Why not, and what can be done.
+pub(super) fn path(before: &str, after: &str) -> Result<(), &'static str> {
+    match (numbers(before), numbers(after)) {
+        (Some(before), Some(after)) => leads(before, after),
+        // Nobody can say.
+        _ => Ok(()),
+    }
+}
+
+fn leads(before: [u64; 3], after: [u64; 3]) -> Result<(), &'static str> {
+    if after < before {
+        return Err("it is older: set spec.image to go back");
+    }
+    if after[0] != before[0] || after[1] > before[1] + 1 {
+        return Err("that skips a version: go by the versions between, one by one");
+    }
+    Ok(())
 }
 
 /// From `runs` to `offered`. Images without versions are the user's to know.
@@ -60,15 +87,7 @@ fn step(runs: &str, offered: &str) -> Next {
     let (Some(before), Some(after)) = (version(runs), version(offered)) else {
         return Next::Forward;
     };
-    if after < before {
-        return Next::Refused("it is older: set spec.image to go back");
-    }
-    if after[0] != before[0] || after[1] > before[1] + 1 {
-        return Next::Refused(
-            "that skips a version: set spec.image to the versions between, one by one",
-        );
-    }
-    Next::Forward
+    leads(before, after).map_or_else(Next::Refused, |()| Next::Forward)
 }
 
 /// Decides, and keeps it in the status.

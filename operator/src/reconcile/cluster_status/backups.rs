@@ -9,6 +9,7 @@ use crate::api::{
 };
 use crate::build::Names;
 
+use super::super::calm::{self, News};
 use super::super::{Context, Error, of_cluster, schedule};
 
 /// Sets the newest completed backup, and when one was last verified. What is known stays known when
@@ -23,7 +24,11 @@ pub(super) async fn backups(
 ) -> Result<(), Error> {
     let names = Names::of(cluster);
     let uid = cluster.uid().unwrap_or_default();
-    if context.is_in_order("backups", &uid, "") {
+    let heard = context
+        .calm
+        .heard(&calm::key(&names.namespace, &names.cluster));
+    let form = heard.of(News::Backups).to_string();
+    if context.is_in_order("backups", &uid, &form) {
         return Ok(());
     }
     let api: Api<EngramBackup> = Api::namespaced(context.client.clone(), &names.namespace);
@@ -39,7 +44,7 @@ pub(super) async fn backups(
     let verified = all.iter().filter_map(verified_at).max();
     status.last_verified_at = verified.max(status.last_verified_at.take());
     expect(context, &names).await?;
-    context.found_in_order("backups", &uid, "");
+    context.found_in_order("backups", &uid, &form);
     Ok(())
 }
 

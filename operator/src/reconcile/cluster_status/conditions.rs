@@ -240,7 +240,7 @@ fn trouble(report: &Report<'_>) -> Option<Note> {
     if let Some(text) = &report.space {
         return note(Reason::NoSpace, text.clone());
     }
-    let pods = || report.sight.pods.values();
+    let pods = || report.sight.objects.pods.values();
     if let Some((reason, message)) = pods().find_map(restore::refusal) {
         return note(reason, message);
     }

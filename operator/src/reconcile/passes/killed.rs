@@ -1,0 +1,206 @@
+//! Operators that are killed between any two of their calls: whoever comes after one ends where it would have.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{CLUSTER, CORE, Lab, MEMBERS};
+use crate::played::Played;
+
+/// Passes until nothing is left to do.
+const PASSES: usize = 8;
+
+/// What is there in the end. Who made it, when, and which number it took makes no difference: a number is spent
+/// before it is used, and a pod of the first member is counted before it is made.
+fn settled(server: &Played) -> BTreeMap<String, Value> {
+    let all = server.all();
+    let mut names: Vec<(String, String)> = Vec::new();
+    let mut members = 0;
+    for (path, object) in &all {
+        let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
+        names.push((uid.to_owned(), format!("(uid of {})", kind(path))));
+        let tail: String = uid
+            .chars()
+            .filter(char::is_ascii_hexdigit)
+            .take(8)
+            .collect();
+        if tail.len() == 8 {
+            names.push((tail, "(uid)".to_owned()));
+        }
+        if path.contains("/engrammembers/") {
+            members += 1;
+            names.push((last(path).to_owned(), format!("(member {members})")));
+        }
+    }
+    let plain = |text: &str| {
+        let one = |text: String, (from, to): &(String, String)| match from.is_empty() {
+            true => text,
+            false => text.replace(from.as_str(), to),
+        };
+        names.iter().fold(text.to_owned(), one)
+    };
+    let kept = all
+        .into_iter()
+        .filter(|(path, _)| !path.contains("/events/"));
+    kept.map(|(path, mut object)| {
+        if path.contains("/secrets/") {
+            let keys = object["data"].as_object().cloned().unwrap_or_default();
+            object["data"] = json!(keys.keys().collect::<Vec<_>>());
+        }
+        timeless(&mut object);
+        let object = serde_json::from_str(&plain(&object.to_string()));
+        (plain(&path), object.expect("it is JSON still"))
+    })
+    .collect()
+}
+
+fn kind(path: &str) -> &str {
+    path.rsplit('/').nth(1).unwrap_or_default()
+}
+
+fn last(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
+}
+
+/// Takes off what depends on when and by how many writes something was made.
+fn timeless(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for field in [
+                "resourceVersion",
+                "lastMemberNumber",
+                "foundingPods",
+                "message",
+                "lastTransitionTime",
+            ] {
+                fields.remove(field);
+            }
+            fields.values_mut().for_each(timeless);
+        }
+        Value::Array(all) => all.iter_mut().for_each(timeless),
+        Value::String(text) if is_time(text) => *text = "(time)".to_owned(),
+        _ => {}
+    }
+}
+
+fn is_time(text: &str) -> bool {
+    text.len() >= 20 && text.as_bytes()[10] == b'T' && text.ends_with('Z')
+}
+
+/// One operator's passes, until it is killed or has done all of them.
+async fn passes(server: &Played) {
+    let lab = Lab::on(server.clone());
+    let work = async {
+        for _ in 0..PASSES {
+            if lab.server.object(CLUSTER).is_none() {
+                return;
+            }
+            // What fails is tried again.
+            drop(lab.pass().await);
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = server.kills() => {}
+    }
+}
+
+/// Has an operator be killed after each of its calls, and another one go on.
+async fn whoever_is_killed_is_followed(what: &str, begin: impl Fn() -> Played) {
+    let server = begin();
+    server.requests();
+    passes(&server).await;
+    let calls = server.requests().len();
+    let wanted = settled(&server);
+    assert!(calls > 10, "{what}: {calls} calls");
+    for killed in 0..calls {
+        let server = begin();
+        server.kills_after(Some(killed));
+        passes(&server).await;
+        server.kills_after(None);
+        passes(&server).await;
+        let found = settled(&server);
+        for (path, object) in &wanted {
+            let other = found.get(path);
+            assert_eq!(
+                other,
+                Some(object),
+                "{what}, killed after {killed} calls: {path}"
+            );
+        }
+        let more: Vec<_> = found
+            .keys()
+            .filter(|path| !wanted.contains_key(*path))
+            .collect();
+        assert!(
+            more.is_empty(),
+            "{what}, killed after {killed} calls: {more:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_is_founded_once_whoever_begins_it() {
+    whoever_is_killed_is_followed("founding", || {
+        // Pods of the played server are made long ago, and nobody runs them: that is not waited for here.
+        let patient = json!({ "stuckAfter": "99999h", "unhealthyAfter": "99999h" });
+        let lab = Lab::new(json!({ "replicas": 3, "healing": patient }));
+        let mut cluster = lab.server.object(CLUSTER).unwrap();
+        cluster["metadata"]["finalizers"] = json!([]);
+        cluster["status"] = json!({});
+        lab.server.put(CLUSTER, cluster);
+        lab.server
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pods_that_are_gone_are_made_again_whoever_begins_it() {
+    whoever_is_killed_is_followed("pods", || {
+        let lab = Lab::new(json!({}));
+        (1..=3).for_each(|number| lab.member(number));
+        lab.server
+    })
+    .await;
+}
+
+/// A cluster with two members, all of which, or one of which, goes.
+fn going(spec: Value, all: bool) -> Played {
+    let lab = Lab::new(spec);
+    (1..=2).for_each(|number| lab.member(number));
+    let mut go = vec![format!("{MEMBERS}/demo-2")];
+    if all {
+        go.push(CLUSTER.to_owned());
+    }
+    for path in go {
+        let mut object = lab.server.object(&path).unwrap();
+        object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        lab.server.put(&path, object);
+    }
+    lab.server
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_deleted_goes_to_the_end_whoever_begins_it() {
+    let delete = || going(json!({ "storage": { "reclaimPolicy": "Delete" } }), true);
+    whoever_is_killed_is_followed("deleting", delete).await;
+    let retain = || going(json!({ "storage": { "reclaimPolicy": "Retain" } }), true);
+    whoever_is_killed_is_followed("retaining", retain).await;
+    let server = retain();
+    passes(&server).await;
+    assert_eq!(server.paths("/engrammembers/").len(), 0);
+    assert_eq!(server.paths("/persistentvolumeclaims/").len(), 2);
+    let server = delete();
+    passes(&server).await;
+    assert_eq!(server.paths("/persistentvolumeclaims/").len(), 0);
+}
+
+#[tokio::test]
+async fn an_authority_that_was_lost_is_followed_whoever_begins_it() {
+    let lab = Lab::new(json!({}));
+    lab.member(1);
+    passes(&lab.server).await;
+    let authority = format!("{CORE}/secrets/demo-peer-ca");
+    lab.server.remove(&authority).unwrap();
+    whoever_is_killed_is_followed("authority", || lab.server.copy()).await;
+}
