@@ -6,7 +6,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use engram_operator::api::{
-    EngramBackup, EngramCluster, EngramMember, EngramOperation, RESTART_ANNOTATION,
+    EngramBackup, EngramCluster, EngramMember, EngramOperation, EngramRestore, RESTART_ANNOTATION,
     ROLLBACK_ANNOTATION,
 };
 
@@ -39,6 +39,96 @@ pub(super) async fn backup(
         .await?;
     Ok(format!(
         "engrambackup/{name} is made; kubectl wait --for=condition=Complete engrambackup/{name} waits for it\n"
+    ))
+}
+
+/// Which backup, and into what.
+#[derive(clap::Args)]
+pub(super) struct Restore {
+    /// The cluster that was backed up.
+    pub cluster: String,
+    /// The EngramBackupStore that has the backup.
+    #[arg(long)]
+    pub store: String,
+    /// The backup's ID.
+    #[arg(long, default_value = "latest")]
+    pub backup: String,
+    /// The last moment not after this time, out of a log archive (RFC 3339).
+    #[arg(long, conflicts_with = "revision")]
+    pub time: Option<String>,
+    /// This revision, out of a log archive.
+    #[arg(long)]
+    pub revision: Option<i64>,
+    /// A new cluster of this name, with the specification of the one that was backed up. Default: that one itself
+    /// goes back, once the plan is confirmed.
+    #[arg(long)]
+    pub into: Option<String>,
+}
+
+/// The object that asks for a restore. `like` is the cluster whose specification a new one has.
+fn restoring(wanted: &Restore, name: &str, like: Option<&EngramCluster>) -> Value {
+    let mut source = json!({
+        "storeRef": { "name": wanted.store }, "cluster": wanted.cluster, "backup": wanted.backup,
+    });
+    if let Some(time) = &wanted.time {
+        source["targetTime"] = json!(time);
+    }
+    if let Some(revision) = wanted.revision {
+        source["targetRevision"] = json!(revision);
+    }
+    let spec = match (&wanted.into, like) {
+        (Some(into), Some(like)) => {
+            let mut spec = json!(like.spec);
+            // What it began with is not what the new one does.
+            spec.as_object_mut().map(|spec| spec.remove("bootstrap"));
+            json!({ "source": source, "target": { "name": into, "spec": spec } })
+        }
+        _ => json!({
+            "kind": "InPlace", "dryRun": true, "source": source,
+            "target": { "name": wanted.cluster },
+        }),
+    };
+    json!({
+        "apiVersion": "engram.dev/v1alpha1", "kind": "EngramRestore",
+        "metadata": { "name": name }, "spec": spec,
+    })
+}
+
+pub(super) async fn restore(kube: &Kube, wanted: &Restore) -> Result<String, Failure> {
+    let name = format!("{}-restore-{}", wanted.cluster, stamp());
+    let like = match wanted.into {
+        Some(_) => Some(kube.api::<EngramCluster>().get(&wanted.cluster).await?),
+        None => None,
+    };
+    let object: EngramRestore = written(restoring(wanted, &name, like.as_ref()))?;
+    let restores = kube.api::<EngramRestore>();
+    restores.create(&PostParams::default(), &object).await?;
+    Ok(match &wanted.into {
+        Some(into) => format!(
+            "engramrestore/{name} is made; kubectl wait --for=condition=Complete engramrestore/{name} waits for {into}\n"
+        ),
+        None => format!(
+            "engramrestore/{name} is made, and nothing is done yet. What it would do:\n  \
+             kubectl get engramrestore {name} -o jsonpath='{{.status.plan}}{{.status.loss}}'\n\
+             To have it done, with its status.planHash:\n  \
+             kubectl patch engramrestore {name} --type=merge -p \
+             '{{\"spec\":{{\"dryRun\":false,\"confirm\":\"PLANHASH\"}}}}'\n"
+        ),
+    })
+}
+
+pub(super) async fn promote(kube: &Kube, cluster: &str) -> Result<String, Failure> {
+    let api = kube.api::<EngramCluster>();
+    let bootstrap = api.get(cluster).await?.spec.bootstrap;
+    if bootstrap.is_none_or(|bootstrap| bootstrap.import.is_none()) {
+        let message = format!("{cluster} follows no other cluster: it has no bootstrap.import");
+        return Err(Failure::Input(message));
+    }
+    let patch = json!({ "spec": { "bootstrap": { "import": { "cutOver": true } } } });
+    let params = PatchParams::default();
+    api.patch(cluster, &params, &Patch::Merge(&patch)).await?;
+    Ok(format!(
+        "{cluster} goes on by itself once it has all that the other one has; its condition Imported says so\n"
     ))
 }
 
@@ -107,4 +197,45 @@ pub(super) async fn scale(kube: &Kube, cluster: &str, replicas: i32) -> Result<S
         0 => format!("{cluster} is stopped; its data stays\n"),
         count => format!("{cluster} is to have {count} members\n"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(into: Option<&str>) -> Restore {
+        Restore {
+            cluster: "demo".into(),
+            store: "s3".into(),
+            backup: "latest".into(),
+            time: Some("2026-11-29T14:30:00Z".into()),
+            revision: None,
+            into: into.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_restore_in_place_does_nothing_before_it_is_confirmed() {
+        let object = restoring(&wanted(None), "one", None);
+        let typed: EngramRestore = written(object).unwrap();
+        assert!(typed.spec.dry_run && typed.spec.target.spec.is_none());
+        assert_eq!(typed.spec.target.name, "demo");
+        let source = typed.spec.source.unwrap();
+        assert_eq!(source.target_time.unwrap(), "2026-11-29T14:30:00Z");
+    }
+
+    #[test]
+    fn a_new_cluster_is_like_the_old_one_and_begins_otherwise() {
+        let like: EngramCluster = written(json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramCluster",
+            "metadata": { "name": "demo" },
+            "spec": { "replicas": 5, "bootstrap": { "import": { "endpoints": ["http://a:1"] } } },
+        }))
+        .unwrap();
+        let typed: EngramRestore =
+            written(restoring(&wanted(Some("again")), "one", Some(&like))).unwrap();
+        let spec = typed.spec.target.spec.unwrap();
+        assert_eq!((spec.replicas, spec.bootstrap), (5, None));
+        assert!(!typed.spec.dry_run);
+    }
 }

@@ -1,9 +1,12 @@
 //! `kubectl engram`: a plugin of kubectl's. It reads and writes the objects of the group `engram.dev` with
 //! the rights of whoever calls it; everything that is done is the operator's to do.
 
+mod archive;
 mod ask;
+mod completion;
 mod report;
 mod status;
+mod through;
 
 use std::process::ExitCode;
 
@@ -29,6 +32,30 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    #[command(flatten)]
+    Ask(Ask),
+    /// What members say.
+    Logs(through::Logs),
+    /// Runs engramctl, which knows etcdctl's words, beside a member with its certificates.
+    Etcdctl {
+        /// The cluster.
+        cluster: String,
+        /// Its words, such as `endpoint status --cluster`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+    /// Prints the program by which kubectl completes this plugin's words.
+    Completion,
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+}
+
+/// What is asked of the API server alone.
+#[derive(Subcommand)]
+enum Ask {
     /// What a cluster is, what is wrong with it, and what the operator does about it.
     Status {
         /// The cluster; none: all of the namespace.
@@ -47,6 +74,13 @@ enum Verb {
         /// Has it read back and compared.
         #[arg(long)]
         verify: bool,
+    },
+    /// Restores a backup: into the cluster, which goes back to it, or into a new one like it.
+    Restore(ask::Restore),
+    /// Has a cluster that follows another one (bootstrap.import) go on by itself, once both are equal.
+    Promote {
+        /// The cluster.
+        cluster: String,
     },
     /// Restarts the members, one after the other.
     Restart {
@@ -83,11 +117,11 @@ enum Verb {
         #[arg(long, default_value_t = 3)]
         replicas: i32,
     },
-    /// Writes all that a bug report needs into a directory; no Secret is read.
+    /// Writes all that a bug report needs into one archive; no Secret is read.
     Report {
         /// The cluster.
         cluster: String,
-        /// The directory, which is made; default: engram-report-CLUSTER.
+        /// The archive, which is made; default: engram-report-CLUSTER.tar.
         #[arg(long)]
         out: Option<std::path::PathBuf>,
     },
@@ -102,7 +136,13 @@ enum Failure {
     /// The API server refused, or was not reached.
     #[error("{0}")]
     Kube(Box<kube::Error>),
-    /// A file could not be written.
+    /// A cluster has nobody to ask.
+    #[error("EngramCluster {0} has no member to ask")]
+    NoMember(String),
+    /// A wish that cannot be had.
+    #[error("{0}")]
+    Input(String),
+    /// A file could not be written, or a program not be run.
     #[error("{0}: {1}")]
     File(std::path::PathBuf, std::io::Error),
     /// What was found cannot be written as YAML.
@@ -153,10 +193,7 @@ impl Kube {
 async fn main() -> ExitCode {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     match Box::pin(run(Cli::parse())).await {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(code) => code,
         Err(error) => {
             eprintln!("kubectl engram: {error}");
             ExitCode::FAILURE
@@ -164,23 +201,48 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(cli: Cli) -> Result<String, Failure> {
-    let kube = Kube::of(&cli).await?;
-    match cli.verb {
-        Verb::Status { cluster } => Box::pin(status(&kube, cluster.as_deref())).await,
-        Verb::Backup {
+async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let text = match &cli.verb {
+        Verb::Completion => completion::PROGRAM.to_owned(),
+        Verb::Complete { words } => Box::pin(completion::complete(&cli, words)).await?,
+        Verb::Logs(wanted) => {
+            let kube = Kube::of(&cli).await?;
+            return through::kubectl(&cli, &kube.namespace, through::logs(wanted));
+        }
+        Verb::Etcdctl { cluster, words } => {
+            let kube = Kube::of(&cli).await?;
+            let found = kube.api::<EngramCluster>().get(cluster).await?;
+            let all = kube::api::ListParams::default();
+            let members = kube.api::<EngramMember>().list(&all).await?.items;
+            let terminal = through::somebody_types();
+            let words = through::etcdctl(&found, &members, words, terminal)?;
+            return through::kubectl(&cli, &kube.namespace, words);
+        }
+        Verb::Ask(ask) => Box::pin(asked(&Kube::of(&cli).await?, ask)).await?,
+    };
+    print!("{text}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is to be said of it.
+async fn asked(kube: &Kube, ask: &Ask) -> Result<String, Failure> {
+    match ask {
+        Ask::Status { cluster } => Box::pin(status(kube, cluster.as_deref())).await,
+        Ask::Backup {
             cluster,
             store,
             name,
             verify,
-        } => ask::backup(&kube, &cluster, &store, name, verify).await,
-        Verb::Restart { cluster } => ask::restart(&kube, &cluster).await,
-        Verb::Rollback { cluster } => ask::rollback(&kube, &cluster).await,
-        Verb::Replace { member } => ask::replace(&kube, &member).await,
-        Verb::MoveLeader { cluster, to } => ask::move_leader(&kube, &cluster, to).await,
-        Verb::Hibernate { cluster } => ask::scale(&kube, &cluster, 0).await,
-        Verb::Wake { cluster, replicas } => ask::scale(&kube, &cluster, replicas).await,
-        Verb::Report { cluster, out } => Box::pin(report::report(&kube, &cluster, out)).await,
+        } => ask::backup(kube, cluster, store, name.clone(), *verify).await,
+        Ask::Restore(wanted) => Box::pin(ask::restore(kube, wanted)).await,
+        Ask::Promote { cluster } => ask::promote(kube, cluster).await,
+        Ask::Restart { cluster } => ask::restart(kube, cluster).await,
+        Ask::Rollback { cluster } => ask::rollback(kube, cluster).await,
+        Ask::Replace { member } => ask::replace(kube, member).await,
+        Ask::MoveLeader { cluster, to } => ask::move_leader(kube, cluster, to.clone()).await,
+        Ask::Hibernate { cluster } => ask::scale(kube, cluster, 0).await,
+        Ask::Wake { cluster, replicas } => ask::scale(kube, cluster, *replicas).await,
+        Ask::Report { cluster, out } => Box::pin(report::report(kube, cluster, out.clone())).await,
     }
 }
 
