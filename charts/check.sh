@@ -54,4 +54,5 @@ jq -e '.panels | length > 0' "$charts/engram-operator/files/dashboards/engram.js
 runbooks=$charts/../docs/runbooks.md
 while read -r alert; do
   grep -qx "## $alert" "$runbooks" || { echo "check.sh: $runbooks has nothing on $alert" >&2; exit 1; }
+  grep -qE "alertname(: |=\")$alert\b" "$charts/tests/alerts.yaml" || { echo "check.sh: no test has seen $alert fire" >&2; exit 1; }
 done < <(sed -n 's/^  - alert: //p' "$charts/engram-operator/files/alerts.yaml" | sort -u)
