@@ -60,7 +60,14 @@ fi
 # archive and asks name servers by itself.)
 size_max=45000000
 
-python3 "$root/image/oci-archive.py" "$out.new" "$name" --user "$user" --compress gzip \
+# As the registry knows the machine that the binaries were built on.
+case $(uname -m) in
+  x86_64) arch=amd64 ;;
+  aarch64) arch=arm64 ;;
+  *) echo "image/build.sh: no image for $(uname -m)" >&2; exit 1 ;;
+esac
+
+python3 "$root/image/oci-archive.py" "$out.new" "$name" --user "$user" --arch "$arch" --compress gzip \
   --label "org.opencontainers.image.version=$version" "$stage:/"
 size=$(stat -c %s "$out.new")
 [ "$size" -le "$size_max" ] || { echo "image/build.sh: $size bytes, more than $size_max" >&2; exit 1; }
