@@ -184,6 +184,14 @@ sim-operator: setup ## The operator's planner in simulated Kubernetes: RUNS hist
 bench: build tools ## Side by side with the real etcd; writes bench/RESULTS.md (an hour)
 	bench/run.sh
 
+BENCH_OPERATOR = docs/evidence/operator-$(shell date +%F)-$(shell git rev-parse --short HEAD).md
+
+.PHONY: bench-operator
+bench-operator: build tools ## 500 clusters of three on one operator, kube-apiserver on Engram, members played (ten minutes)
+	@printf '# One operator and many clusters\n\n%s, commit %s, `make bench-operator` on %s cores, which the datastore, kube-apiserver and\nthe played members share.\n\n' \
+		"$$(date +%F)" "$$(git rev-parse --short HEAD)" "$$(nproc)" > $(BENCH_OPERATOR)
+	@$(call timed,bench of the operator,ENGRAM_BENCH_REPORT=$(CURDIR)/$(BENCH_OPERATOR) $(CARGO) test --release --workspace --test kubernetes one_operator -- --ignored --nocapture)
+
 .PHONY: manifests
 manifests: e2e-tools ## Write CRDs, the charts' copies and manifests/ anew from the operator's types
 	@$(CARGO) build --release --workspace

@@ -13,8 +13,12 @@ mod backups;
 mod cluster;
 #[path = "kubernetes/failover.rs"]
 mod failover;
+#[path = "kubernetes/many.rs"]
+mod many;
 #[path = "kubernetes/paging.rs"]
 mod paging;
+#[path = "kubernetes/played_members.rs"]
+mod played_members;
 #[path = "kubernetes/process.rs"]
 mod process;
 #[path = "kubernetes/restart.rs"]
@@ -112,6 +116,13 @@ fn a_control_plane_moves_from_etcd_in_place() {
         controllers_go_on(&mut cluster)
     });
     cluster.must_run();
+}
+
+/// 500 clusters of three members each, on one operator: idle, at its start, and when a pod goes.
+#[test]
+#[ignore = "takes long: make bench-operator"]
+fn one_operator_looks_after_many_clusters() {
+    many::are_looked_after();
 }
 
 /// How often the apiserver has filled its cache of each resource by a list.

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use runner::Stage::{Own, Shared};
 use runner::Story;
 
-const STORIES: [Story; 17] = [
+const STORIES: [Story; 19] = [
     Story {
         name: "ci::kubernetes_on_engram",
         stage: Own(ci::kubernetes_on_engram::tell),
@@ -39,6 +39,14 @@ const STORIES: [Story; 17] = [
     Story {
         name: "full::access",
         stage: Shared(full::access::tell),
+    },
+    Story {
+        name: "full::bad_image",
+        stage: Shared(full::bad_image::tell),
+    },
+    Story {
+        name: "full::cert_manager",
+        stage: Shared(full::cert_manager::tell),
     },
     Story {
         name: "full::operator_killed",

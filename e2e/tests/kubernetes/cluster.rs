@@ -173,6 +173,11 @@ impl Cluster {
         self.plane.api()
     }
 
+    /// Ends the controller manager, for good.
+    pub fn stop_controllers(&mut self) {
+        self.plane.controllers.kill();
+    }
+
     /// Kills the datastore as a power failure of its process would.
     pub fn kill_datastore(&mut self) {
         assert!(

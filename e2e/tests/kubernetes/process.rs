@@ -50,6 +50,11 @@ impl Program {
         }
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it as a power failure would (SIGKILL), and waits until it is gone.
     pub fn kill(&mut self) {
         // It may have ended by itself, which is as good.

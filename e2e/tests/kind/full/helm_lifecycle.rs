@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use engram_e2e::kind::traffic::Traffic;
 use engram_e2e::kind::{Declared, SHELL_IMAGE};
+use engram_e2e::tools;
 use serde_json::Value;
 
 use crate::ci::{audit, scale};
@@ -13,9 +14,6 @@ use crate::steps::{step, step_under};
 
 const NAMESPACE: &str = "helm";
 const CHART: &str = "charts/engram-operator";
-/// Kinds of the group.
-const DEFINITIONS: usize = 7;
-
 /// Tells the story.
 pub fn tell(lab: &Lab) {
     let kind = lab.with_operator();
@@ -39,7 +37,9 @@ pub fn tell(lab: &Lab) {
     });
     let definitions = kind.must(&["get", "crd", "-o", "name"]);
     let count = definitions.matches(".engram.dev").count();
-    assert_eq!(count, DEFINITIONS, "{definitions}");
+    let made = std::fs::read_dir(tools::directory().join("../manifests/crds"));
+    let made = made.expect("the definitions").count();
+    assert_eq!(count, made, "{definitions}");
     assert!(demo.object().is_some(), "the EngramCluster is gone");
     assert_eq!(before, pods(&demo), "members do not need the operator");
     step_under(&traffic, "installed again, and scaled to 5", || {

@@ -1,6 +1,8 @@
 //! What only `make e2e-full` runs: each story in a namespace of its own.
 
 pub mod access;
+pub mod bad_image;
+pub mod cert_manager;
 pub mod certificates;
 pub mod helm_lifecycle;
 pub mod hibernation;
