@@ -64,14 +64,56 @@ func TestWhatMayHaveBeenEitherIsLeftOpen(t *testing.T) {
 	seen := leased()
 	// The last key of the lease: deleted, or revoked.
 	seen.add([]*clientv3.Event{put(4, "b", "3", 0), gone(5, "a")})
-	for _, operation := range settled(t, seen, openDelete("a"), openRevocation(7)) {
+	left := settled(t, seen, openDelete("a"), openRevocation(7))
+	if len(left) != 2 {
+		t.Fatalf("%+v", left)
+	}
+	for _, operation := range left {
 		if operation.Output.(model.MaybeEtcdResponse).Error == "" {
 			t.Fatalf("%+v is settled", operation)
 		}
 	}
-	for _, operation := range settled(t, seen, openDelete("a"), openDelete("a")) {
-		if operation.Output.(model.MaybeEtcdResponse).Error == "" {
-			t.Fatalf("%+v is settled", operation)
-		}
+}
+
+func TestOfDeletesThatAreAlikeTheFirstIsTheOne(t *testing.T) {
+	seen := leased()
+	seen.add([]*clientv3.Event{put(4, "c", "3", 0), gone(5, "c")})
+	early, late := openDelete("c"), openDelete("c")
+	late.Call = 3
+	left := settled(t, seen, late, early)
+	if len(left) != 1 || left[0].Call != early.Call {
+		t.Fatalf("%+v", left)
 	}
+	mustHaveHappenedAt(t, left[0], 5)
+}
+
+func TestAGrantWithoutAnAnswerIsNobodys(t *testing.T) {
+	request := model.EtcdRequest{Type: model.LeaseGrant, LeaseGrant: &model.LeaseGrantRequest{}}
+	grant := porcupine.Operation{Input: request, Output: model.MaybeEtcdResponse{Error: "timeout"}}
+	seen := leased()
+	seen.add([]*clientv3.Event{put(4, "c", "3", 0), put(5, "c", "4", 0)})
+	if left := settled(t, seen, grant); len(left) != 0 {
+		t.Fatalf("%+v", left)
+	}
+}
+
+func TestATransactionHappenedIfItsPutWasSeen(t *testing.T) {
+	open := openDelete("c")
+	written := model.EtcdOperation{Type: model.PutOperation}
+	written.Put = model.PutOptions{Key: "d", Value: model.ToValueOrHash("9")}
+	txn := open.Input.(model.EtcdRequest).Txn
+	txn.OperationsOnSuccess = append(txn.OperationsOnSuccess, written)
+	// Another one deleted the same key.
+	seen := leased()
+	seen.add([]*clientv3.Event{put(4, "c", "3", 0), gone(5, "c")})
+	if left := settled(t, seen, open); len(left) != 0 {
+		t.Fatalf("%+v", left)
+	}
+	seen = leased()
+	seen.add([]*clientv3.Event{put(4, "c", "3", 0), gone(5, "c"), put(5, "d", "9", 0)})
+	left := settled(t, seen, open)
+	if len(left) != 1 {
+		t.Fatalf("%+v", left)
+	}
+	mustHaveHappenedAt(t, left[0], 5)
 }

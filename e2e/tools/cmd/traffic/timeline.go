@@ -93,6 +93,7 @@ func (t *timeline) persisted(last int64, reports []report.ClientReport) ([]model
 	keys := attachments{of: map[string]int64{}, keys: map[int64]map[string]bool{}}
 	for revision := int64(2); revision <= t.whole; revision++ {
 		changes := t.changes[revision]
+		deaths.notePuts(revision, changes)
 		lease := keys.revokedBy(changes)
 		if lease != 0 && deaths.isRevocation(revision, lease, changes) {
 			revoke := &model.LeaseRevokeRequest{LeaseID: lease}
