@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::Edge;
 use super::backend::Backend;
+use super::coarse::coarse_now;
 use super::durations::Started;
 use super::error::Refusal;
 use super::request_stats::{self, Answered};
@@ -35,14 +35,6 @@ impl Arrival {
     fn took(&self) -> Duration {
         coarse_now().saturating_sub(self.at)
     }
-}
-
-/// The clock that the kernel keeps from its last tick: some milliseconds coarse, which is enough to
-/// tell what is slow, and several times cheaper than the exact one. It is asked of every call.
-pub(super) fn coarse_now() -> Duration {
-    let now = clock_gettime(ClockId::MonotonicCoarse);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 impl<B: Backend> Edge<B> {

@@ -12,8 +12,8 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::arrival::coarse_now;
-use super::metrics::head;
+use super::coarse::coarse_now;
+use super::exposition::head;
 use super::table::ROWS;
 use crate::types::request::Op;
 

@@ -20,11 +20,18 @@ mod call_request;
 mod caller;
 mod charged;
 mod cluster;
+mod coarse;
 mod compression;
 mod concurrency;
 mod content;
 mod durations;
 pub mod error;
+mod exposition;
+/// What fuzzing looks into.
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixture {
+    pub use crate::gateway::fixture::*;
+}
 mod framing;
 mod gateway;
 mod health;

@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 use tonic::Code;
 
 use super::durations::{Durations, RequestType, Started};
+use super::exposition::head;
 use super::table::{Kind, ROWS};
 
 /// How many client versions are told apart; further ones are counted together. The client chooses
@@ -379,11 +380,6 @@ impl Metrics {
         }
         Ok(())
     }
-}
-
-/// What comes before a family's samples.
-pub(super) fn head(out: &mut String, name: &str, help: &str, kind: &str) -> std::fmt::Result {
-    writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")
 }
 
 /// A label's value, with what the format reserves escaped.

@@ -17,6 +17,7 @@
 
 pub mod answer;
 pub mod auth;
+mod body;
 mod deep;
 pub mod entry;
 mod frame;

@@ -1,7 +1,7 @@
 //! `TxnResponse`: answers within answers, each behind its length. Lengths are measured once, in the
 //! order they are written, so that deep nesting costs no more than its size.
 
-use super::answer::{
+use super::body::{
     Header, Measure, measure_delete, measure_put, measure_range, write_delete, write_put,
     write_range,
 };

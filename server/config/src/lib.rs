@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod arguments;
 mod auth;
 mod bootstrap;
 mod compaction;
@@ -191,14 +192,14 @@ fn decide(
         return Err(Failure::plain(message, 1));
     }
     let mut raw = Raw::new();
-    let stray = match golang::parse_arguments(&mut raw, &args)? {
-        golang::Parsed::Help => {
+    let stray = match arguments::parse_arguments(&mut raw, &args)? {
+        arguments::Parsed::Help => {
             return Ok(Outcome::Print {
                 text: text::help(),
                 exit_code: 0,
             });
         }
-        golang::Parsed::Flags { stray } => stray,
+        arguments::Parsed::Flags { stray } => stray,
     };
     if let Some(stray) = stray {
         let message = format!("{} is not a valid flag", golang::quote(&stray));

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::durable::sync_dir;
+use super::durable::{parent_of, sync_dir};
 
 const PRIVATE: u32 = 0o700;
 const GROUP_AND_WORLD: u32 = 0o077;
@@ -144,15 +144,6 @@ pub fn claim_dir(path: &Path) -> io::Result<()> {
 /// Whether there is a directory at `path`.
 pub fn is_dir(path: &Path) -> bool {
     path.is_dir()
-}
-
-/// The directory that holds `path`'s name; the working directory for a bare name.
-pub(super) fn parent_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) => Path::new("."),
-        None => path,
-    }
 }
 
 fn first_missing_ancestor(path: &Path) -> &Path {

@@ -1,30 +1,12 @@
-//! Names that survive a crash: write, rename and remove, each with the directory synced after it.
+//! Names that survive a crash: renamed and removed, each with the directory synced after it.
 
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
-
-use super::data_file::DataFile;
-use super::directory::parent_of;
+use std::path::Path;
 
 /// Makes the entries of a directory durable.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
-}
-
-/// Replaces the file `path` by `bytes`, mode 0600. After a crash there is the old content or the
-/// new, never a mixture. A temporary file `<name>.tmp` beside it is used and overwritten.
-pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = temporary_name(path)?;
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        // One that a crash left behind, or none.
-        _ => {}
-    }
-    let file = DataFile::create(&temporary)?;
-    file.write_all_at(bytes, 0)?;
-    file.sync_data()?;
-    rename_durably(&temporary, path)
 }
 
 /// Renames within one directory (or from one to another), replacing what has the name.
@@ -44,14 +26,11 @@ pub fn remove_durably(path: &Path) -> io::Result<()> {
     sync_dir(parent_of(path))
 }
 
-fn temporary_name(path: &Path) -> io::Result<PathBuf> {
-    let Some(name) = path.file_name() else {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "the path names no file",
-        ));
-    };
-    let mut temporary = name.to_os_string();
-    temporary.push(".tmp");
-    Ok(path.with_file_name(temporary))
+/// The directory that holds `path`'s name; the working directory for a bare name.
+pub(super) fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => path,
+    }
 }

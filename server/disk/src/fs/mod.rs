@@ -17,6 +17,7 @@ mod lock;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod power;
 mod read;
+mod replace;
 mod reserve;
 #[cfg(test)]
 mod tests;
@@ -25,10 +26,11 @@ pub use data_file::DataFile;
 pub use directory::{
     DirError, DirMode, claim_dir, create_private_dir, file_names, file_sizes, is_dir, remove_tree,
 };
-pub use durable::{remove_durably, rename_durably, sync_dir, write_durably};
+pub use durable::{remove_durably, rename_durably, sync_dir};
 pub use lock::{DirLock, FileLock, LockError};
 pub use read::{
     Stamp, address_space_limit, file_limit, open_file_count, read_at_most, read_first,
     read_if_exists, read_text, stamp, thread_ids,
 };
+pub use replace::write_durably;
 pub use reserve::{DiskSpace, Reserve, is_out_of_space, is_same_filesystem, space};

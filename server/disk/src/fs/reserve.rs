@@ -4,8 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::data_file::DataFile;
-use super::directory::parent_of;
-use super::durable::{remove_durably, sync_dir};
+use super::durable::{parent_of, remove_durably, sync_dir};
 
 /// Space of the filesystem that holds a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
