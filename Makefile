@@ -45,8 +45,8 @@ check: ## Formatting and lints
 	@$(call timed,clippy,$(CARGO) clippy --release --workspace --all-targets -- -D warnings)
 
 .PHONY: unit
-unit: ## Unit and property tests
-	@$(call timed,unit tests,$(CARGO) test --release --workspace --lib --bins --test engramctl)
+unit: ## Unit and property tests, and some thousand inputs for each fuzz target
+	@$(call timed,unit tests,$(CARGO) test --release --workspace --lib --bins --test engramctl --test fuzz)
 
 # CI repeats one seed, so that a red run means a change; `make differential` takes new ones.
 ENGRAM_DIFF_SEED ?= 514673994528715412
@@ -131,6 +131,13 @@ sim-one: ## One seed again, with the members' logs if ENGRAM_SIM_LOG=1 (SEED=n)
 sim-mutants: ## The simulator judged: it has to find every planted fault
 	@$(call timed,mutants,$(CARGO) test --release --workspace --features engram-sim/mutants --test sim -- mutants)
 
+MINUTES ?= 60
+FUZZ_REPORT = docs/evidence/fuzz-$(shell date +%F).md
+
+.PHONY: fuzz
+fuzz: setup ## libFuzzer on every target (MINUTES=60 each, TARGET=name: one); writes docs/evidence/fuzz-DATE.md
+	@$(call timed,fuzz,server/fuzz/run $(MINUTES) $(FUZZ_REPORT) $(TARGET))
+
 CLIENTS_REPORT = docs/evidence/clients-$(shell date +%F).md
 
 .PHONY: clients
@@ -142,6 +149,10 @@ clients: build tools ## etcd's clients in Go, Rust, Python, Node and Java, from 
 adopt-versions: build tools ## Directories that etcd 3.5 and 3.6 made, adopted in place (builds both)
 	e2e/tools/build.sh old
 	@$(call timed,older etcds,$(CARGO) test --release --workspace --test backup adopt::versions -- --ignored --nocapture --test-threads=1)
+
+.PHONY: damage
+damage: ## Every byte of a log of a mebibyte changed, and the log cut at each (twenty minutes)
+	@$(call timed,damage,$(CARGO) test --release --workspace --lib mebibyte -- --ignored --nocapture)
 
 .PHONY: differential
 differential: build tools ## Random operations against a real etcd, a new seed each time (endless: stop it)

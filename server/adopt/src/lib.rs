@@ -16,6 +16,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixture;
 mod log;
 mod record;
 mod request;

@@ -91,7 +91,7 @@ fn revoke(
 
 impl State {
     /// Applies an operation where nobody else is there, and shows it. See [`apply()`].
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fixtures"))]
     pub fn apply(
         &mut self,
         op: &request::Op,

@@ -18,6 +18,8 @@ mod alarm;
 mod apply;
 pub mod auth;
 pub mod effects;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixture;
 mod hold;
 pub mod lease;
 mod load;

@@ -1,9 +1,7 @@
 //! Tests of the whole state: etcd's recorded answers, rules one by one, and random operations
 //! against a model that keeps everything and computes naively.
 
-mod fixture;
 mod golden;
-mod model;
 mod properties;
 mod reclaim;
 mod rules;

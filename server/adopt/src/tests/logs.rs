@@ -5,7 +5,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::super::log::{self, Log, LogError};
-use super::writer::Writer;
+use crate::fixture::Writer;
 use crate::storage::LogPosition;
 use crate::types::{ClusterId, MemberId};
 

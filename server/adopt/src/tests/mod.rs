@@ -2,4 +2,3 @@
 
 mod logs;
 mod requests;
-mod writer;

@@ -6,6 +6,8 @@
 
 mod answers;
 mod duplicates;
+#[cfg(any(test, feature = "fixtures"))]
+pub(super) mod fixture;
 mod json;
 mod paths;
 mod pieces;

@@ -35,6 +35,64 @@ pub mod snapshot {
 /// Messages between members.
 pub mod wire {
     pub use super::super::wire::snapshot_begin;
+
+    use bytes::Bytes;
+    use engram_proto::{peer, raft};
+    use prost::Message;
+
+    use super::super::{entry, wire};
+
+    /// How many kinds of messages [`heard`] knows.
+    pub const KINDS: usize = 11;
+
+    /// What is understood of a message or of a record of the log, said again; none where it is refused.
+    #[must_use]
+    pub fn heard(kind: usize, bytes: Bytes) -> Option<Vec<u8>> {
+        match kind % KINDS {
+            0 => again(bytes, wire::read_append_request, wire::append_request),
+            1 => again(bytes, wire::read_append_response, wire::append_response),
+            2 => {
+                let pre_vote = peer::VoteRequest::decode(bytes.clone()).ok()?.pre_vote;
+                let say = |request| wire::vote_request(&request, pre_vote);
+                again(bytes, wire::read_vote_request, say)
+            }
+            3 => again(bytes, wire::read_vote_response, |it| {
+                wire::vote_response(&it)
+            }),
+            4 => again(bytes, wire::read_transfer_request, |it| {
+                wire::transfer_request(&it)
+            }),
+            5 => again(bytes, wire::read_transfer_response, |it| {
+                wire::transfer_response(&it)
+            }),
+            6 => {
+                let size = peer::SnapshotBegin::decode(bytes.clone()).ok()?.bytes;
+                let say = |(vote, meta)| wire::snapshot_begin(&vote, &meta, size);
+                again(bytes, wire::read_snapshot_begin, say)
+            }
+            7 => again(bytes, entry::from_message, |it| entry::to_message(&it)),
+            8 => again(bytes, entry::read_membership, |it| {
+                entry::membership_message(&it)
+            }),
+            9 => {
+                let read = |vote: raft::Vote| Ok::<_, ()>(entry::read_vote(&vote));
+                again(bytes, read, |it| entry::vote_message(&it))
+            }
+            _ => {
+                let read = |id: raft::LogId| Ok::<_, ()>(entry::log_id(id.term, id.index));
+                again(bytes, read, |it| entry::log_id_message(&it))
+            }
+        }
+    }
+
+    fn again<M: Message + Default, T, E>(
+        bytes: Bytes,
+        read: impl FnOnce(M) -> Result<T, E>,
+        say: impl FnOnce(T) -> M,
+    ) -> Option<Vec<u8>> {
+        let message = M::decode(bytes).ok()?;
+        Some(say(read(message).ok()?).encode_to_vec())
+    }
 }
 
 impl Consensus {

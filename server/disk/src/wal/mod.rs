@@ -27,6 +27,8 @@
 
 mod birth;
 mod dump;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixture;
 mod frame;
 mod index;
 mod look;

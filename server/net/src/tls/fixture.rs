@@ -17,6 +17,19 @@ use super::{Acceptor, Connector, HandshakeError, Secured};
 use crate::config::{ListenUrl, TlsFiles};
 use crate::{PeerAddress, Socket, Stream};
 
+/// The serial numbers that a revocation list names; none where it is no list.
+#[must_use]
+pub fn revoked(list: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let serials = super::identity::revoked_serials(list).ok()?;
+    Some(serials.into_iter().map(<[u8]>::to_vec).collect())
+}
+
+/// When a certificate ends, seconds since 1970; none where it is none.
+#[must_use]
+pub fn ends(certificate: &[u8]) -> Option<i64> {
+    super::identity::not_after(&certificate.into()).ok()
+}
+
 /// Longer than anything here takes, on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(20);
 const DAY: Duration = Duration::from_secs(24 * 3600);

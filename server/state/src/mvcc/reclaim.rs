@@ -106,7 +106,7 @@ impl Mvcc {
     }
 
     /// How many superseded versions are held.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fixtures"))]
     pub(crate) fn superseded_len(&self) -> usize {
         self.superseded.puts.len() + self.superseded.tombstones.len()
     }

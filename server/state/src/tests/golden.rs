@@ -1,6 +1,6 @@
 //! Answers recorded from etcd 3.7.3 (`e2e/goldens/etcd-3.7.3.txt`), asked in the same order.
 
-use super::fixture::*;
+use crate::fixture::*;
 use crate::types::request::{self, CompareResult, SortTarget, TxnOp};
 use crate::types::result::{self, Applied, ApplyError};
 use crate::types::{LeaseId, Revision};

@@ -1,6 +1,6 @@
 //! Compaction, pins, the value cache and counting over more keys than the model could bear.
 
-use super::fixture::*;
+use crate::fixture::*;
 use crate::types::request::Range;
 use crate::types::result::ApplyError;
 use crate::types::{Revision, RevisionPair};

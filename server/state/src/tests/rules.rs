@@ -1,6 +1,6 @@
 //! Rules that the recorded session does not show: alarms, leases, members, compares.
 
-use super::fixture::*;
+use crate::fixture::*;
 use crate::types::request::{
     self, AlarmType, Compare, CompareResult, CompareTarget, MemberAttributes, Op, TxnOp,
 };

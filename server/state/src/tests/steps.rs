@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::fixture::*;
+use crate::fixture::*;
 use crate::types::request::{
     self, Compare, CompareResult, CompareTarget, Op, SortOrder, SortTarget, TxnOp,
 };

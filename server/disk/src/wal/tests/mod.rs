@@ -3,6 +3,7 @@
 mod crashes;
 mod damage;
 mod frames;
+mod mebibyte;
 mod model;
 mod operation;
 mod owners;

@@ -1,11 +1,53 @@
-//! Writes etcd's log, as etcd's encoder does.
+//! What tests and fuzzing look into: etcd's log written as etcd's encoder does, and read as an adoption does.
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use prost::Message as _;
 
-use super::super::log::{HardState, RaftEntry};
-use super::super::segment::{Record, kind};
+use crate::log::{self, HardState, RaftEntry};
+use crate::request;
+use crate::segment::{Record, kind};
+use crate::state::MemberRecord;
+use crate::translate::{Rules, Translation};
+use crate::types::MemberId;
+use crate::types::request::{MemberAttributes, Op};
+
+/// The rules of a translation, as the flags' defaults have it.
+const RULES: Rules = Rules {
+    lease_ttl_min: 1,
+    learners_max: 1,
+};
+
+/// Reads the log in `dir` behind entry `applied` and translates what follows, for a cluster of one: the
+/// indexes of the entries.
+///
+/// # Errors
+/// It is refused: what is said of it.
+pub fn read(dir: &Path, applied: u64) -> Result<Vec<u64>, String> {
+    let mut log = log::read(dir, applied).map_err(|error| error.to_string())?;
+    log.follow(applied).map_err(|error| error.to_string())?;
+    let member = MemberRecord {
+        id: MemberId(7),
+        peer_urls: vec!["http://127.0.0.1:2380".into()],
+        learner: false,
+        incarnation: 0,
+        attributes: MemberAttributes::default(),
+    };
+    let mut translation = Translation::of(&[member], &[], &[]);
+    let mut indexes = Vec::new();
+    for entry in &log.entries {
+        let carried = translation.entry(entry, RULES);
+        indexes.push(carried.map_err(|error| error.to_string())?.position.index);
+    }
+    Ok(indexes)
+}
+
+/// What an entry of etcd's asks for; none where it is refused, or asks for nothing.
+#[must_use]
+pub fn operation(data: &Bytes) -> Option<Op> {
+    request::operation(data, RULES.lease_ttl_min).ok().flatten()
+}
 
 /// A log that is being written.
 pub struct Writer {

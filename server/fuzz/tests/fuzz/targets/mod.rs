@@ -1,0 +1,82 @@
+//! What is fuzzed: each a function that takes any bytes and panics where something does not hold.
+
+use std::path::Path;
+
+pub mod answers;
+pub mod batch;
+pub mod bbolt;
+pub mod certificates;
+pub mod chunks;
+pub mod config_file;
+pub mod etcd_log;
+pub mod etcd_requests;
+pub mod flags;
+pub mod json;
+pub mod log;
+pub mod manifests;
+pub mod peer_messages;
+pub mod requests;
+pub mod revocations;
+pub mod snapshot_pieces;
+pub mod state;
+pub mod texts;
+
+/// One of them.
+pub struct Target {
+    /// Its name: that of its module and of its corpus.
+    pub name: &'static str,
+    /// Reads the bytes.
+    ///
+    /// # Panics
+    /// Something does not hold.
+    pub run: fn(&[u8]),
+    /// Inputs that get far, made by what is tested: they follow its formats.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// Inputs that CI makes of those and of the corpus: what takes about a second.
+    pub cases: usize,
+}
+
+/// All of them.
+pub const ALL: [&Target; 18] = [
+    &answers::TARGET,
+    &batch::TARGET,
+    &bbolt::TARGET,
+    &certificates::TARGET,
+    &chunks::TARGET,
+    &config_file::TARGET,
+    &etcd_log::TARGET,
+    &etcd_requests::TARGET,
+    &flags::TARGET,
+    &json::TARGET,
+    &log::TARGET,
+    &manifests::TARGET,
+    &peer_messages::TARGET,
+    &requests::TARGET,
+    &revocations::TARGET,
+    &snapshot_pieces::TARGET,
+    &state::TARGET,
+    &texts::TARGET,
+];
+
+impl Target {
+    /// The seeds, and the inputs in `corpus`: a line of hexadecimal digits each, which a fuzzer has found.
+    pub fn corpus(&self) -> Vec<Vec<u8>> {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("corpus/{}.hex", self.name));
+        let lines = std::fs::read_to_string(file).unwrap_or_default();
+        let mut inputs = (self.seeds)();
+        inputs.extend(
+            lines
+                .lines()
+                .map(|line| bytes(line).expect("hexadecimal digits")),
+        );
+        inputs
+    }
+}
+
+/// The bytes of so many hexadecimal digits.
+pub fn bytes(digits: &str) -> Option<Vec<u8>> {
+    let pairs = (0..digits.len()).step_by(2);
+    pairs
+        .map(|at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok())
+        .collect()
+}
