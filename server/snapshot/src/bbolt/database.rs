@@ -176,6 +176,7 @@ impl Database {
         };
         let mut last: Option<Vec<u8>> = None;
         let mut path: Vec<(Page, usize)> = vec![(root, 0)];
+        let mut pages = 1;
         while let Some((page, next)) = path.last_mut() {
             if *next == page.count {
                 path.pop();
@@ -187,6 +188,11 @@ impl Database {
                 let (child, depth) = (element.child, path.len());
                 if depth == DEPTH_MAX {
                     return Err(damaged(child, "the tree is too deep").into());
+                }
+                // Empty leaves have no keys that could tell.
+                pages += 1;
+                if pages > self.page_count {
+                    return Err(damaged(child, "a page is read twice").into());
                 }
                 path.push((self.page(child)?, 0));
                 continue;

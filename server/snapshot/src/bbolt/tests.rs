@@ -513,6 +513,29 @@ fn one_damaged_meta_page_is_survived() {
     assert!(matches!(contents(&path), Err(DatabaseError::NoMeta)));
 }
 
+/// Pages of branches each of which leads to the next one 200 times, and in the end to no key that could tell.
+#[test]
+fn pages_that_are_led_to_again_and_again_are_not_walked_for_ever() {
+    let (first, last) = (3u64, 30u64);
+    let mut file = super::page::front_pages(first, last + 1);
+    for id in first..=last {
+        let (flags, count): (u16, u16) = if id == last { (2, 0) } else { (1, 200) };
+        file.extend(id.to_le_bytes());
+        file.extend(flags.to_le_bytes());
+        file.extend(count.to_le_bytes());
+        file.extend(0u32.to_le_bytes());
+        for _ in 0..count {
+            // An empty key, and the child.
+            file.extend([0; 8]);
+            file.extend((id + 1).to_le_bytes());
+        }
+        file.resize(file.len().next_multiple_of(4096), 0);
+    }
+    let (_dir, path) = on_disk(&file);
+    let refused = contents(&path).expect_err("it is damaged");
+    assert!(refused.to_string().contains("read twice"), "{refused}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
