@@ -6,61 +6,30 @@
 //! listeners last.
 //! Must never decide anything about data: whatever it starts does.
 
-mod adoption;
-mod announce;
-mod archive;
-mod ask;
-pub(crate) mod backend;
-mod barrier;
-pub(crate) mod boot;
-mod changes;
-mod compactor;
-mod contacts;
-mod corruption;
-mod counted_dial;
-mod defragment;
-pub(crate) mod directory;
-pub mod discovery;
-mod door;
-mod drift;
-mod dump;
-mod duties;
-mod etcd_directory;
-pub(crate) mod fence;
-mod gauges;
-mod identity;
-mod join;
-mod late;
-pub(crate) mod leadership;
-pub(crate) mod lessor;
-mod member_id;
-mod membership;
-mod memory;
-pub mod offline;
-mod options;
-mod own_log;
-mod pages;
-mod peer_service;
-mod peers;
-mod raft_thread;
-mod read_index;
-mod reads;
-mod reclaim;
-mod route;
-mod serve;
-mod signals;
-pub(crate) mod sink;
-mod space;
-#[cfg(feature = "fixtures")]
-pub mod staged;
-mod tls;
-mod token;
-pub(crate) mod told;
-mod users;
-pub(crate) mod verdict;
+mod edge;
+mod lead;
+mod life;
+mod members;
+mod own;
+mod room;
 
-pub use backend::Core;
-pub use boot::BootError;
+pub(crate) use edge::{
+    ask, backend, barrier, fence, gauges, memory, pages, read_index, reads, route, sink, users,
+};
+pub(crate) use lead::{compactor, contacts, corruption, duties, late, leadership, lessor, verdict};
+#[cfg(feature = "fixtures")]
+pub use life::staged;
+pub(crate) use life::{
+    announce, archive, beginning, dump, joined, options, parts, raft_thread, serve, signals, tls,
+    token, told,
+};
+pub(crate) use members::{counted_dial, directory, door, drift, membership, peer_service, peers};
+pub(crate) use own::{adoption, boot, etcd_directory, identity, join, member_id, own_log};
+pub use own::{discovery, offline};
+pub(crate) use room::{defragment, reclaim, space};
+
+pub use edge::backend::Core;
+pub use own::boot::BootError;
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -68,7 +37,8 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::peer::Refusal;
 use crate::threads::Watchdog;
-use raft_thread::{Outside, RaftThread};
+use joined::Outside;
+use raft_thread::RaftThread;
 use serve::Stop;
 
 /// How a member's run came to its end.

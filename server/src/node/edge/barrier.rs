@@ -1,0 +1,188 @@
+//! Linearizable reads: one confirmation for all that wait for one at the same moment.
+//!
+//! A read that comes while a confirmation is under way waits for the next: the one under way may
+//! have been answered before a write that the read's caller already knows of.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use crate::api::backend::ServeError;
+use crate::mutants::is_planted;
+use crate::node::leadership::LeadershipCell;
+use crate::node::peers::PeerCalls;
+use crate::peer::{CallError, Declined};
+use crate::raft::Consensus;
+use crate::threads::Pulse;
+
+/// The most reads that wait at a time; beyond, a read is refused.
+const WAITING_MAX: usize = 100_000;
+/// How long to rest after a confirmation that failed. Source: etcd asks again after 500 ms.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// The term in which this member itself was confirmed to lead; none where another was.
+type Passed = Result<Option<u64>, ServeError>;
+
+/// Where reads wait. Clones share it.
+#[derive(Clone)]
+pub struct Barrier(Arc<Shared>);
+
+struct Shared {
+    leadership: Arc<LeadershipCell>,
+    timeout: Duration,
+    waiting: Mutex<Vec<oneshot::Sender<Passed>>>,
+    asked: Notify,
+}
+
+impl Barrier {
+    /// A barrier whose reads wait at most `timeout` (and at most as long again where the
+    /// confirmation before theirs takes all of its own).
+    pub fn new(leadership: Arc<LeadershipCell>, timeout: Duration) -> Barrier {
+        Barrier(Arc::new(Shared {
+            leadership,
+            timeout,
+            waiting: Mutex::default(),
+            asked: Notify::new(),
+        }))
+    }
+
+    /// Returns once everything that was acknowledged before the call is readable here.
+    ///
+    /// # Errors
+    /// Nobody confirmed it in time, too many wait, or the member stops.
+    pub async fn pass(&self) -> Result<(), ServeError> {
+        self.confirmed().await.map(drop)
+    }
+
+    /// As [`Barrier::pass`], for what only the leader can answer: the term in which a quorum
+    /// confirmed, after the call, that this member leads. None: another one does.
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn pass_leading(&self) -> Passed {
+        self.confirmed().await
+    }
+
+    async fn confirmed(&self) -> Passed {
+        if self.0.leadership.is_sole_voter() {
+            // What is acknowledged is applied here, and nobody else can acknowledge anything.
+            return Ok(Some(self.0.leadership.term()));
+        }
+        let (sender, passed) = oneshot::channel();
+        {
+            let mut waiting = self.0.waiting.lock();
+            if waiting.len() >= WAITING_MAX {
+                return Err(ServeError::TooManyRequests);
+            }
+            waiting.push(sender);
+        }
+        self.0.asked.notify_one();
+        passed.await.unwrap_or(Err(ServeError::Stopped))
+    }
+
+    /// Confirms for those who wait, until it is dropped. Runs on the Raft thread.
+    pub async fn run(&self, consensus: &Consensus, peers: &PeerCalls) -> Infallible {
+        let pulse = Pulse::new("the read barrier");
+        loop {
+            pulse.rest(self.0.asked.notified()).await;
+            let waiting = std::mem::take(&mut *self.0.waiting.lock());
+            if waiting.is_empty() {
+                continue;
+            }
+            // A quorum may be long in coming.
+            let passed = pulse.rest(self.confirm(consensus, peers)).await;
+            for reader in waiting {
+                // A reader that has gone away is no error.
+                let _ = reader.send(passed.clone());
+            }
+        }
+    }
+
+    async fn confirm(&self, consensus: &Consensus, peers: &PeerCalls) -> Passed {
+        let deadline = Instant::now() + self.0.timeout;
+        let confirmed = tokio::time::timeout_at(deadline, async {
+            loop {
+                match self.ask(consensus, peers, deadline).await {
+                    Ok(confirmed) => return confirmed,
+                    Err(Unconfirmed) => tokio::time::sleep(RETRY_PAUSE).await,
+                }
+            }
+        });
+        let confirmed = confirmed.await.map_err(|_| {
+            crate::log!(
+                warn,
+                "timed out waiting for read index response (local node might have slow network)",
+                timeout = self.0.timeout
+            );
+            ServeError::Timeout
+        })?;
+        if is_planted("read-unapplied") {
+            return Ok(confirmed.own_term);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        match consensus.wait_applied(confirmed.index, left).await {
+            true => Ok(confirmed.own_term),
+            false => Err(ServeError::TimeoutWaitAppliedIndex),
+        }
+    }
+
+    /// Asks the leader, be it this member or another, for the index that a read must wait for.
+    async fn ask(
+        &self,
+        consensus: &Consensus,
+        peers: &PeerCalls,
+        deadline: Instant,
+    ) -> Result<Confirmed, Unconfirmed> {
+        let leader = self.0.leadership.leader_known().await;
+        if self.0.leadership.leads() {
+            let position = consensus.confirm_lead().await?;
+            return Ok(Confirmed {
+                index: position.index,
+                own_term: Some(position.term),
+            });
+        }
+        if is_planted("read-local") {
+            let index = consensus.leadership().committed_index;
+            return Ok(Confirmed {
+                index,
+                own_term: None,
+            });
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        tokio::select! {
+            asked = peers.read_index(leader, left) => Ok(Confirmed {
+                index: asked?,
+                own_term: None,
+            }),
+            // It may be paused and never answer: the next leader is asked.
+            () = self.0.leadership.left_by(leader) => Err(Unconfirmed),
+        }
+    }
+}
+
+/// What the leader said.
+struct Confirmed {
+    /// What has to be applied before a read.
+    index: u64,
+    /// See [`Passed`].
+    own_term: Option<u64>,
+}
+
+/// Nobody said that this index is current; somebody else may, a moment later.
+struct Unconfirmed;
+
+impl From<CallError> for Unconfirmed {
+    fn from(_: CallError) -> Unconfirmed {
+        Unconfirmed
+    }
+}
+
+impl From<Declined> for Unconfirmed {
+    fn from(_: Declined) -> Unconfirmed {
+        Unconfirmed
+    }
+}

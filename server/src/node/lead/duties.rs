@@ -1,0 +1,569 @@
+//! What a member does on the Raft thread beside consensus itself: it finds out who leads, looks
+//! after the disk and the log, and, while it leads, after leases, compaction and new members.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::{Instant as Tick, Interval, MissedTickBehavior};
+
+use crate::node::barrier::Barrier;
+use crate::node::compactor::Schedule;
+use crate::node::corruption::{self, Comparison};
+use crate::node::directory::MemberDirectory;
+use crate::node::door::Door;
+use crate::node::late::Lateness;
+use crate::node::leadership::LeadershipCell;
+use crate::node::lessor::{Expired, Lessor};
+use crate::node::membership::Membership;
+use crate::node::parts::Routine;
+use crate::node::reclaim::Reclaimer;
+use crate::node::route::LeaderRoute;
+use crate::node::space::leaves_no_quorum;
+use crate::node::{told, verdict};
+use crate::peer::Local;
+use crate::propose::{self, ProposeError, Proposer};
+use crate::raft::{Consensus, LogStore};
+use crate::store::Store;
+use crate::threads::{Pulse, spawn_endless};
+use crate::types::auth::Identity;
+use crate::types::request::{Asked, Compact, MemberAttributes, Op};
+use crate::types::result::Outcome;
+use crate::wal::Keep;
+
+/// How often consensus, the store's size and the log's length are looked at.
+const LOOK_EVERY: Duration = propose::SWEEP_EVERY;
+/// How often a member that knows of no leader asks whether it is a member still, and one that does
+/// asks those who are not in touch; and how long it waits for the answers. A learner that was removed asks for no votes, so nobody else tells it; and
+/// the others hear so where it is reached, if that is elsewhere than they know.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+/// Every how many times all are asked, whose clocks are compared then: 30 s, as etcd's prober.
+const ASK_ALL_TURNS: u64 = 15;
+/// See [`ASK_EVERY`].
+const ASK_LIMIT: Duration = Duration::from_secs(1);
+/// How often consensus is asked to come round.
+const FEEL_EVERY: Duration = Duration::from_secs(1);
+/// Every how many looks the size of a store that nobody writes to is measured.
+const IDLE_LOOKS: u64 = 10;
+/// How often leases are looked at, and how many are revoked at once. Source: etcd's lessor revokes
+/// up to 1,000 a second, in steps of 500 ms.
+const EXPIRE_EVERY: Duration = Duration::from_millis(500);
+/// The most leases revoked a step: one batch.
+const EXPIRE_MAX: usize = 4000;
+/// A log that grew by this much since the last flush is cut: bounds disk use and replay. Bytes.
+const LOG_GROWTH_MAX: u64 = 64 << 20;
+/// The same where the disk is short of room: what is flushed need not be kept in the log.
+const LOG_GROWTH_SHORT: u64 = 8 << 20;
+/// How much of the log a member keeps that replicates to nobody: what is in memory anyway. Bytes.
+const LOG_KEPT_ALONE: u64 = 8 << 20;
+/// How often a leader that is short of room tries to hand leadership over.
+const HAND_OVER_EVERY: Duration = Duration::from_secs(5);
+/// How long to rest after publishing this member, or hearing of the leader, failed.
+const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the duties are done with.
+#[derive(Clone)]
+pub struct Duties {
+    pub local: Local,
+    pub attributes: MemberAttributes,
+    pub cluster_version: String,
+    pub election_timeout: Duration,
+    pub routine: Routine,
+    pub store: Arc<Store>,
+    pub log: LogStore,
+    pub proposer: Proposer,
+    pub lessor: Arc<Lessor>,
+    pub leadership: Arc<LeadershipCell>,
+    pub barrier: Barrier,
+    pub membership: Membership,
+    pub reclaimer: Reclaimer,
+    pub directory: Arc<MemberDirectory>,
+    pub door: Door,
+    pub lateness: Lateness,
+    /// See [`Duties::looks`].
+    pub looks_from: Tick,
+}
+
+/// Has `/livez` know whether consensus comes round. What it waits for may be on its way to the disk.
+async fn feel_pulse(consensus: &Consensus) -> Infallible {
+    let pulse = Pulse::leaning_on_disk("consensus");
+    loop {
+        tokio::time::sleep(FEEL_EVERY).await;
+        pulse.turn();
+        consensus.turn().await;
+        pulse.idle();
+    }
+}
+
+/// What the looks remember: bytes and entries in the log when it was last cut, and when the store
+/// was last measured.
+struct LogWatch {
+    cut_at: u64,
+    cut_index: u64,
+    measured_at: Option<u64>,
+    looks: u64,
+    /// When this member last tried to hand leadership over for want of room.
+    handed_over: Option<Instant>,
+}
+
+impl Duties {
+    /// Spawns what runs beside the duties for as long as the thread does: following who leads,
+    /// confirming reads, sending batches.
+    pub fn spawn_tasks(&self, route: LeaderRoute) {
+        let duties = self.clone();
+        spawn_endless(async move { duties.follow().await });
+        let (barrier, door) = (self.barrier.clone(), self.door.clone());
+        spawn_endless(async move { barrier.run(&door.consensus, &door.peers).await });
+        let proposer = self.proposer.clone();
+        spawn_endless(async move { proposer.run(&route).await });
+        let proposer = self.proposer.clone();
+        spawn_endless(async move { proposer.raise_decided().await });
+        let duties = self.clone();
+        spawn_endless(async move { duties.look_after_peers().await });
+        let consensus = self.door.consensus.clone();
+        spawn_endless(async move { feel_pulse(&consensus).await });
+        let duties = self.clone();
+        spawn_endless(async move { duties.follow_addresses().await });
+        let duties = self.clone();
+        spawn_endless(async move { duties.look_after_leases().await });
+        let duties = self.clone();
+        spawn_endless(async move { duties.look_after_members().await });
+        self.spawn_comparisons();
+    }
+
+    /// Revokes what has expired while this member leads, one batch after the other.
+    async fn look_after_leases(&self) -> Infallible {
+        let pulse = Pulse::new("the lessor");
+        let mut expire = tokio::time::interval(EXPIRE_EVERY);
+        expire.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            pulse.rest(expire.tick()).await;
+            if self.leadership.leads()
+                && let Some(expired) = self.lessor.expired(EXPIRE_MAX)
+            {
+                // A quorum may be long in coming.
+                pulse.rest(self.revoke(expired)).await;
+            }
+        }
+    }
+
+    /// The next look finds what could not be revoked now.
+    async fn revoke(&self, expired: Expired) {
+        let ops = expired.leases.iter().map(|id| Op::LeaseRevoke(*id));
+        let revoked = self.decide(expired.term, ops.collect()).await;
+        match revoked {
+            Ok(outcomes) => {
+                let revoked = outcomes.iter().filter(|outcome| outcome.result.is_ok());
+                revoked.for_each(|_| self.lessor.count_expired());
+            }
+            Err(error) => {
+                crate::log!(warn, "leases that have expired could not be revoked yet",
+                    count = expired.leases.len(), first = %expired.leases[0], error = %error);
+            }
+        }
+    }
+
+    /// Ticks every [`LOOK_EVERY`], whoever asks at the same moments: an idle member wakes up once for
+    /// all that it looks at.
+    fn looks(&self) -> Interval {
+        let passed = self.looks_from.elapsed().as_millis() / LOOK_EVERY.as_millis();
+        let next = u32::try_from(passed + 1).map(|turn| self.looks_from + LOOK_EVERY * turn);
+        // After years the moments are others.
+        let mut looks = tokio::time::interval_at(next.unwrap_or_else(|_| Tick::now()), LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        looks
+    }
+
+    /// Looks after the configuration while this member leads, one change after the other: without a
+    /// quorum one takes as long as that lasts.
+    async fn look_after_members(&self) -> Infallible {
+        let pulse = Pulse::new("the membership");
+        let mut look = self.looks();
+        loop {
+            pulse.rest(look.tick()).await;
+            pulse
+                .rest(self.membership.look_after(&self.door.consensus))
+                .await;
+        }
+    }
+
+    /// Decides as the leader of `term`.
+    async fn decide(&self, term: u64, ops: Vec<Op>) -> Result<Vec<Outcome>, ProposeError> {
+        let by_member = |op| {
+            let by = Identity::member();
+            Op::By(Box::new(Asked { by, op }))
+        };
+        // Before there are users, members may not know how to read who asks.
+        let ops = match self.store.is_auth_enabled() {
+            true => ops.into_iter().map(by_member).collect(),
+            false => ops,
+        };
+        verdict::decide(&self.door.consensus, &self.proposer, term, ops).await
+    }
+
+    async fn look_after_peers(&self) -> Infallible {
+        let peers = &self.door.peers;
+        let mut ask = tokio::time::interval(ASK_EVERY);
+        ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut turn = 0_u64;
+        loop {
+            ask.tick().await;
+            peers.forget_removed();
+            let asks_all = self.leadership.leader().is_none() || turn.is_multiple_of(ASK_ALL_TURNS);
+            let whom = |id| asks_all || peers.active_since(id).is_none();
+            peers.ask_standing(self.local.member, ASK_LIMIT, whom).await;
+            turn += 1;
+        }
+    }
+
+    /// Keeps the connections' addresses those of the member table, and of what members say.
+    async fn follow_addresses(&self) -> Infallible {
+        loop {
+            self.door.peers.tell_addresses(self.directory.addresses());
+            self.directory.moved().await;
+        }
+    }
+
+    fn spawn_comparisons(&self) {
+        if let Some(every) = self.routine.checks.every {
+            let duties = self.clone();
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(every).await;
+                    duties.compare().await;
+                }
+            });
+        }
+        if let Some(every) = self.routine.checks.after_compactions {
+            let duties = self.clone();
+            tokio::spawn(async move {
+                let mut compared = duties.comparison().compact_revision();
+                loop {
+                    tokio::time::sleep(every).await;
+                    let compacted = duties.comparison().compact_revision();
+                    if std::mem::replace(&mut compared, compacted) != compacted {
+                        duties.compare().await;
+                    }
+                }
+            });
+        }
+    }
+
+    /// Compares the members' stores with this one's.
+    pub fn comparison(&self) -> Comparison {
+        Comparison {
+            member: self.local.member,
+            store: self.store.clone(),
+            door: self.door.clone(),
+        }
+    }
+
+    /// Compares the members' stores where this member leads, and raises the alarm.
+    async fn compare(&self) {
+        let Some(term) = self.own_term() else {
+            return;
+        };
+        let verdict = self.comparison().compare().await;
+        let alarms: Vec<Op> = corruption::alarms(verdict).collect();
+        if alarms.is_empty() {
+            return;
+        }
+        if let Err(error) = self.decide(term, alarms).await {
+            crate::log!(warn, "the CORRUPT alarm could not be raised: the next comparison does it",
+                error = %error);
+        }
+    }
+
+    /// The term that this member leads, in touch with a quorum.
+    fn own_term(&self) -> Option<u64> {
+        let term = self.lessor.term();
+        term.filter(|_| self.leadership.leads())
+    }
+
+    /// Finds out who leads, for as long as it is not dropped.
+    async fn follow(&self) -> Infallible {
+        let pulse = Pulse::new("following who leads");
+        let consensus = &self.door.consensus;
+        let mut changes = consensus.leadership_changes();
+        let mut look = self.looks();
+        loop {
+            pulse.turn();
+            self.observe().await;
+            pulse.idle();
+            tokio::select! {
+                () = changes.next() => {}
+                _ = look.tick() => {}
+            }
+        }
+    }
+
+    /// Takes over who leads now.
+    pub async fn observe(&self) {
+        let consensus = &self.door.consensus;
+        let mut now = consensus.leadership();
+        if self.keep_deadlines(now.own_term).await {
+            now = consensus.leadership();
+        }
+        let leads = now.leader == Some(self.local.member);
+        let cluster = self.store.cluster();
+        let own = cluster.members.get(self.local.member);
+        let learner = own.is_some_and(|member| member.learner);
+        let before = self.leadership.leader();
+        if before != now.leader {
+            told::leader_changed(self.local.member, before, now.leader, now.term);
+        }
+        self.leadership.set(now, learner);
+        consensus.tick_unless(leads && consensus.is_alone());
+        if !self.membership.is_changing() {
+            self.leadership
+                .set_sole_voter(consensus.is_sole_voter() && leads);
+        }
+    }
+
+    /// The deadlines of the term that this member leads are kept from before anybody is told that it
+    /// leads: a lease asked for is found. Whether that took a while.
+    async fn keep_deadlines(&self, own_term: Option<u64>) -> bool {
+        if self.lessor.term() == own_term {
+            return false;
+        }
+        let Some(term) = own_term else {
+            self.lessor.demote();
+            return false;
+        };
+        let (lessor, store, extend_ms) =
+            (self.lessor.clone(), self.store.clone(), self.extend_ms());
+        // On another thread: this one waits for nobody who has the state.
+        let promoting = move || lessor.promote(term, &store.read().leases, extend_ms);
+        // It fails only where the runtime ends.
+        let _ = crate::threads::spawn_blocking(promoting).await;
+        true
+    }
+
+    /// Renewals of the last leader's time are unknown: leases live an election timeout longer than
+    /// granted.
+    fn extend_ms(&self) -> u64 {
+        u64::try_from(self.election_timeout.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Tells the cluster this member's attributes where they changed, and the version it speaks.
+    /// Tries until it is known: without a quorum it takes as long as that lasts.
+    pub async fn publish(&self) {
+        while !self.try_publish().await {
+            tokio::time::sleep(PUBLISH_PAUSE).await;
+        }
+    }
+
+    async fn try_publish(&self) -> bool {
+        let (cluster, known) = {
+            let cluster = self.store.cluster();
+            let known = cluster.members.get(self.local.member).cloned();
+            (cluster, known)
+        };
+        let is_published = known.is_some_and(|member| {
+            member.attributes == self.attributes && member.incarnation == self.local.incarnation
+        });
+        if !is_published {
+            let publish = Op::PublishMember {
+                member: self.local.member,
+                incarnation: self.local.incarnation,
+                attributes: self.attributes.clone(),
+            };
+            if self.proposer.propose(publish).await.is_err() {
+                return false;
+            }
+            crate::log!(
+                info,
+                "published local member to cluster through raft",
+                "local-member-id" = %self.local.member,
+                "local-member-attributes" = ?self.attributes,
+                "cluster-id" = %self.local.cluster
+            );
+        }
+        // A downgrade is ended by whoever asked for it, and by no start.
+        if cluster.downgrade.is_some() || cluster.version.as_ref() == Some(&self.cluster_version) {
+            return true;
+        }
+        let version = Op::SetClusterVersion(self.cluster_version.clone());
+        let is_set = self.proposer.propose(version).await.is_ok();
+        if is_set {
+            crate::log!(info, "cluster version is updated", "cluster-version" = %self.cluster_version);
+        }
+        is_set
+    }
+
+    /// Waits until what was committed when it is called is applied here, so that what clients read
+    /// from this member does not go back to before its stop.
+    pub async fn catch_up(&self) {
+        while let Err(error) = self.barrier.pass().await {
+            crate::log!(debug, "no leader has told yet what is committed", error = %error);
+            tokio::time::sleep(PUBLISH_PAUSE).await;
+        }
+    }
+
+    /// The periodic duties, for as long as it is not dropped.
+    pub async fn tick(&self) -> Infallible {
+        let mut look = self.looks();
+        let mut watch = LogWatch {
+            cut_at: self.log.appended_bytes(),
+            cut_index: self.store.applied_index(),
+            measured_at: None,
+            looks: 0,
+            handed_over: None,
+        };
+        let mut schedule = Schedule::new(&self.routine.auto_compaction);
+        let mut compact_at = schedule
+            .as_ref()
+            .map(|schedule| Instant::now() + schedule.interval());
+        let pulse = Pulse::new("the duties");
+        loop {
+            pulse.idle();
+            look.tick().await;
+            pulse.turn();
+            self.proposer.sweep(|began| self.lateness.why(began));
+            self.look(&mut watch).await;
+            if let (Some(at), Some(schedule)) = (compact_at, schedule.as_mut())
+                && Instant::now() >= at
+            {
+                compact_at = Some(at + schedule.interval());
+                self.auto_compact(schedule);
+            }
+        }
+    }
+
+    /// Looks after the disk and the log's length.
+    async fn look(&self, watch: &mut LogWatch) {
+        self.membership
+            .note_contacts(self.lessor.term(), &self.door.consensus);
+        self.look_for_room(watch);
+        let appended = self.log.appended_bytes();
+        watch.looks += 1;
+        // An idle member is measured less often: asking the engine costs more than looking.
+        if watch.measured_at != Some(appended) || watch.looks.is_multiple_of(IDLE_LOOKS) {
+            watch.measured_at = Some(appended);
+            self.measure();
+        }
+        let applied = self.store.applied_index();
+        let growth_max = match self.store.headroom().is_short() {
+            true => LOG_GROWTH_SHORT,
+            false => LOG_GROWTH_MAX,
+        };
+        let grown = appended.saturating_sub(watch.cut_at) > growth_max;
+        if grown || applied.saturating_sub(watch.cut_index) > self.routine.snapshot_count {
+            watch.cut_at = appended;
+            watch.cut_index = applied;
+            self.cut_log().await;
+        }
+        if watch.looks.is_multiple_of(IDLE_LOOKS) {
+            self.purge_log().await;
+        }
+    }
+
+    /// Where this member leads and voters are short of room: it hands leadership over, or, where those
+    /// that have room are no quorum, keeps what is left for writes that free some.
+    fn look_for_room(&self, watch: &mut LogWatch) {
+        if !self.leadership.leads() {
+            return;
+        }
+        let consensus = &self.door.consensus;
+        let is_short = self.store.headroom().is_short();
+        let others_short = consensus.short_members();
+        if !is_short && others_short.is_empty() {
+            return;
+        }
+        let mut replication = consensus.replication();
+        let voters = replication.voters.len() + 1;
+        replication.voters.retain(|id| !others_short.contains(id));
+        let short = voters - 1 - replication.voters.len() + usize::from(is_short);
+        if leaves_no_quorum(voters, short) {
+            self.proposer.raise_no_space();
+            return;
+        }
+        let tried = watch.handed_over;
+        if !is_short || tried.is_some_and(|at| at.elapsed() < HAND_OVER_EVERY) {
+            return;
+        }
+        let Some(to) = replication.successor(self.election_timeout) else {
+            return;
+        };
+        watch.handed_over = Some(Instant::now());
+        crate::log!(warn, "handing leadership over: this member's disk is short of room", to = %to);
+        let consensus = consensus.clone();
+        tokio::spawn(async move {
+            if let Err(error) = consensus.hand_over(to).await {
+                crate::log!(warn, "leadership was not handed over", to = %to, error = %error);
+            }
+        });
+    }
+
+    async fn purge_log(&self) {
+        let consensus = &self.door.consensus;
+        let alone = consensus.is_sole_voter() && consensus.replication().matched.len() <= 1;
+        let keep = match self.store.headroom().is_short() {
+            true => Keep::default(),
+            false if alone => Keep {
+                bytes: LOG_KEPT_ALONE,
+                entries_least: 0,
+                ..self.routine.keep
+            },
+            false => self.routine.keep,
+        };
+        // Who is short of room holds nothing for others.
+        let held = match self.store.headroom().is_short() {
+            true => 0,
+            false => self.routine.log_held_bytes,
+        };
+        if consensus.purge(&self.log, keep, held).await.is_err() {
+            crate::log!(warn, "the log could not be purged: consensus has stopped");
+        }
+    }
+
+    /// Tells the quota how full the store is, and has garbage reclaimed where it is much.
+    fn measure(&self) {
+        let (data, size) = self.store.data_and_size_bytes();
+        let quota = self.proposer.quota();
+        quota.measured(data, size);
+        let limit = u64::try_from(quota.limit_bytes()).unwrap_or(0);
+        self.reclaimer.look(size, limit);
+    }
+
+    async fn cut_log(&self) {
+        if self.door.consensus.snapshot().await.is_err() {
+            crate::log!(warn, "the log could not be cut: consensus has stopped");
+        }
+    }
+
+    fn auto_compact(&self, schedule: &mut Schedule) {
+        // Every member keeps the schedule's record of revisions: whoever leads next goes on with it.
+        let due = schedule.tick(self.store.revision());
+        let (Some(revision), Some(term)) = (due, self.own_term()) else {
+            return;
+        };
+        crate::log!(info, "starting auto compaction", revision = revision.0);
+        let op = Op::Compact(Compact {
+            revision: revision.0,
+        });
+        let duties = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = duties.decide(term, vec![op]).await {
+                crate::log!(warn, "auto compaction failed: the next interval does it",
+                    revision = revision.0, error = %error);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// What others rely on is started as that: a loop that could end would be missed by nobody.
+    #[test]
+    fn no_loop_of_the_raft_thread_can_end() {
+        let text = include_str!("duties.rs");
+        let mut lines = text
+            .lines()
+            .skip_while(|line| !line.contains("pub fn spawn_tasks"));
+        let tasks: Vec<&str> = lines.by_ref().take_while(|line| *line != "    }").collect();
+        let started = tasks.iter().filter(|line| line.contains("spawn_endless"));
+        assert!(started.count() >= 9, "{tasks:#?}");
+        assert!(!tasks.iter().any(|line| line.contains("tokio::spawn")));
+    }
+}

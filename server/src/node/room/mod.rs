@@ -1,0 +1,5 @@
+//! How much room the disk has, and how it is given back.
+
+pub mod defragment;
+pub mod reclaim;
+pub mod space;
