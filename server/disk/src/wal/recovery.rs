@@ -430,6 +430,10 @@ fn take_record(
             term,
             payload,
         } => {
+            // No log comes to where nobody could count on.
+            if index == u64::MAX {
+                return Err(Damage::Records);
+            }
             if !log.index.accepts(index) {
                 return Err(Damage::EntryOrder {
                     found: index,

@@ -88,7 +88,11 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn of(certificate: &'a [u8]) -> Result<Parts<'a>, Malformed> {
-        let mut signed = Reader::new(certificate).sequence()?.sequence()?;
+        let mut whole = Reader::new(certificate);
+        let mut signed = whole.sequence()?.sequence()?;
+        if !whole.is_empty() {
+            return Err(Malformed);
+        }
         let _version = signed.optional(&[tag::explicit(0)])?;
         let serial = signed.expect(tag::INTEGER)?;
         let _algorithm = signed.sequence()?;
