@@ -45,8 +45,8 @@ check: ## Formatting and lints
 	@$(call timed,clippy,$(CARGO) clippy --release --workspace --all-targets -- -D warnings)
 
 .PHONY: unit
-unit: ## Unit and property tests, and some thousand inputs for each fuzz target
-	@$(call timed,unit tests,$(CARGO) test --release --workspace --lib --bins --test engramctl --test fuzz)
+unit: ## Unit and property tests
+	@$(call timed,unit tests,$(CARGO) test --release --workspace --lib --bins --test engramctl)
 
 # CI repeats one seed, so that a red run means a change; `make differential` takes new ones.
 ENGRAM_DIFF_SEED ?= 514673994528715412
@@ -137,6 +137,10 @@ FUZZ_REPORT = docs/evidence/fuzz-$(shell date +%F).md
 .PHONY: fuzz
 fuzz: setup ## libFuzzer on every target (MINUTES=60 each, TARGET=name: one); writes docs/evidence/fuzz-DATE.md
 	@$(call timed,fuzz,server/fuzz/run $(MINUTES) $(FUZZ_REPORT) $(TARGET))
+
+.PHONY: fuzz-quick
+fuzz-quick: ## Each fuzz target over its corpus and some thousand inputs that a seed makes of it (a minute)
+	@$(call timed,fuzz targets,$(CARGO) test --release --workspace --test fuzz)
 
 CLIENTS_REPORT = docs/evidence/clients-$(shell date +%F).md
 

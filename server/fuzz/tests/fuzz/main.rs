@@ -2,7 +2,7 @@
 //! not written, and what is understood is understood in the same way again.
 //!
 //! Here each target runs over its seeds, its corpus and some thousand inputs that a seed makes of them, which
-//! CI does in seconds. `make fuzz` runs the same functions with libFuzzer, guided by coverage
+//! `make fuzz-quick` does in a minute. `make fuzz` runs the same functions with libFuzzer, guided by coverage
 //! (`tests/libfuzzer.rs`), and adds what it found to `corpus`. `ENGRAM_FUZZ_SEED` draws other inputs,
 //! `ENGRAM_FUZZ_CASES` has so many times as many of them.
 
@@ -23,7 +23,7 @@ fn number(variable: &str, default: u64) -> u64 {
     }
 }
 
-/// Runs a target over everything that CI has for it.
+/// Runs a target over everything that there is for it.
 fn holds(target: &Target) {
     let corpus = target.corpus();
     corpus.iter().for_each(|input| tried(target, input));

@@ -71,14 +71,7 @@ pub async fn start(
         dial,
         arrivals: Some(arrivals),
     };
-    let Ready {
-        started,
-        seeds,
-        space,
-        ..
-    } = Ready::new(config, booted, outside)?;
-    let watching = space.watch(started.beginning.parts.store.clone());
-    watching.expect("a stage needs no thread");
+    let Ready { started, seeds, .. } = Ready::new(config, booted, outside)?;
     let stopping = started.stop.subscribe();
     let duties = started.beginning.begin(&started.apply, &stopping).await?;
     let core = Arc::new(seeds.core((duties.door.clone(), duties.membership.clone())));

@@ -90,7 +90,7 @@ fn sound() -> &'static Vec<u8> {
 fn bucket(name: &[u8]) -> MemoryBucket {
     let mut bucket = MemoryBucket::new(name);
     match name {
-        schema::KEY => (2..40).for_each(|revision| put_record(&mut bucket, revision)),
+        schema::KEY => (2..22).for_each(|revision| put_record(&mut bucket, revision)),
         schema::LEASE => {
             let id = LeaseId(7);
             bucket.put(schema::lease_key(id), schema::lease_value(id, 60, 30));

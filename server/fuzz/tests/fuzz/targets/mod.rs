@@ -32,7 +32,7 @@ pub struct Target {
     pub run: fn(&[u8]),
     /// Inputs that get far, made by what is tested: they follow its formats.
     pub seeds: fn() -> Vec<Vec<u8>>,
-    /// Inputs that CI makes of those and of the corpus: what takes about a second.
+    /// Inputs that `make fuzz-quick` makes of those and of the corpus: what takes some seconds.
     pub cases: usize,
 }
 
