@@ -70,7 +70,7 @@ impl Mutator {
                 let number = INTERESTING[self.below(INTERESTING.len())].to_le_bytes();
                 let width = 1 << self.below(4);
                 let mut number = number[..width].to_vec();
-                if self.next() % 2 == 0 {
+                if self.next().is_multiple_of(2) {
                     number.reverse();
                 }
                 bytes.splice(at..at + width.min(left), number);

@@ -26,11 +26,12 @@ fn run(bytes: &[u8]) {
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    let vote = Some(raft::Vote {
+    let own = raft::Vote {
         term: 5,
         node: 1,
         committed: true,
-    });
+    };
+    let vote = Some(own);
     let id = |index| Some(raft::LogId { term: 5, index });
     let voters = raft::VoterSet { ids: vec![1, 2, 3] };
     let node = |id| raft::Node {
@@ -105,7 +106,7 @@ fn seeds() -> Vec<Vec<u8>> {
         begin.encode_to_vec(),
         entries[2].encode_to_vec(),
         membership.encode_to_vec(),
-        vote.expect("one").encode_to_vec(),
+        own.encode_to_vec(),
         id(4).expect("one").encode_to_vec(),
     ];
     let numbered = messages.into_iter().enumerate();

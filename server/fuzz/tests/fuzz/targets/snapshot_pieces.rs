@@ -74,7 +74,7 @@ fn piece(input: &mut Input<'_>) -> Piece {
         240.. => vec![kind; PIECE_BYTES_MAX + 1].into(),
         _ => input.kept(),
     };
-    let (end_of_file, is_damaged) = (input.byte() % 2 == 0, kind & 0x30 == 0x30);
+    let (end_of_file, is_damaged) = (input.byte().is_multiple_of(2), kind & 0x30 == 0x30);
     let mut piece = Piece::new(&file, offset, data, end_of_file);
     piece.crc32c ^= u32::from(is_damaged);
     piece
