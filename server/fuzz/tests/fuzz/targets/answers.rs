@@ -93,11 +93,12 @@ fn txn_op(response: &mut Response) -> result::TxnOp {
         Response::ResponseRange(range) => {
             let revision = within(&mut range.header);
             let kvs = range.kvs.iter().map(key_value);
-            // Both ways in which a key-value comes.
-            let item = |(place, bytes): (usize, Bytes)| match place % 2 {
-                0 => Item::Encoded(bytes),
-                _ => Item::Stored(Stored::full(&bytes)),
-            };
+            // Both ways in which a key-value comes; what is stored has a key.
+            let item =
+                |(place, bytes): (usize, Bytes)| match place % 2 == 1 && bytes.starts_with(b"\n") {
+                    true => Item::Stored(Stored::full(&bytes)),
+                    false => Item::Encoded(bytes),
+                };
             result::TxnOp::Range(result::Range {
                 revision,
                 items: kvs.enumerate().map(item).collect(),
