@@ -46,7 +46,7 @@ check: ## Formatting and lints
 
 .PHONY: unit
 unit: ## Unit and property tests
-	@$(call timed,unit tests,$(CARGO) test --release --workspace --lib --bins --test engramctl)
+	@$(call timed,unit tests,$(CARGO) test --release --workspace --lib --bins --test engramctl --test fuzz)
 
 # CI repeats one seed, so that a red run means a change; `make differential` takes new ones.
 ENGRAM_DIFF_SEED ?= 514673994528715412
