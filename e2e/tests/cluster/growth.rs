@@ -59,3 +59,21 @@ fn must_be(cluster: &Cluster, count: usize) {
     });
     cluster.must_hold_the_same();
 }
+
+/// As etcd: who is new counts as one that is down, and the new leader's connections stood all the while.
+#[test]
+fn a_learner_is_added_as_soon_as_another_leads() {
+    let _turn = turn::take("a learner right after the leader's end");
+    let mut cluster = Plan::of(3).start();
+    // Members have to be in touch for five.
+    std::thread::sleep(Duration::from_secs(6));
+    let old = cluster.wait_for_leader(LEADER_LIMIT).place;
+    let dead = format!("{:x}", cluster.member_id(old));
+    cluster.kill(old);
+    let rest: Vec<usize> = (0..3).filter(|place| *place != old).collect();
+    let leader = cluster.wait_for_leader_among(&rest, LEADER_LIMIT).place;
+    cluster.etcdctl_at(&[leader], &["member", "remove", &dead]);
+    let urls = "--peer-urls=http://127.0.0.1:9";
+    let add = ["member", "add", "late", "--learner", urls];
+    cluster.etcdctl_at(&[leader], &add);
+}

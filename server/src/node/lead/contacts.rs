@@ -1,6 +1,6 @@
 //! Since when the leader is in touch with the others without a break.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::types::MemberId;
@@ -8,7 +8,8 @@ use crate::types::MemberId;
 /// See the module. A new term begins with nobody: only a leader hears from the others.
 #[derive(Debug, Default)]
 pub struct Contacts {
-    term: Option<u64>,
+    /// The term that this member leads, and since when.
+    leads: Option<(u64, Instant)>,
     since: BTreeMap<MemberId, Instant>,
 }
 
@@ -22,8 +23,8 @@ impl Contacts {
         now: Instant,
         silence_max: Duration,
     ) {
-        if self.term != term {
-            self.term = term;
+        if self.leads.map(|(term, _)| term) != term {
+            self.leads = term.map(|term| (term, now));
             self.since.clear();
         }
         let heard = |id: &MemberId| silent_for.get(id).filter(|silent| **silent < silence_max);
@@ -34,11 +35,22 @@ impl Contacts {
         }
     }
 
-    /// Who is in touch for at least `long` at `now`.
-    pub fn lasting(&self, now: Instant, long: Duration) -> BTreeSet<MemberId> {
-        let since = self.since.iter();
-        let lasting = since.filter(|(_, since)| now.saturating_duration_since(**since) >= long);
-        lasting.map(|(id, _)| *id).collect()
+    /// Whether a member is in touch for at least `long` at `now`. Where a term is too young to tell,
+    /// it is enough that the connections to it stand for as long, which is all that etcd asks.
+    pub fn is_lasting(
+        &self,
+        id: MemberId,
+        connected: Option<Instant>,
+        now: Instant,
+        long: Duration,
+    ) -> bool {
+        let lasts = |since: Instant| now.saturating_duration_since(since) >= long;
+        let heard = self.since.get(&id).copied();
+        if heard.is_some_and(lasts) {
+            return true;
+        }
+        let is_young = self.leads.is_some_and(|(_, began)| !lasts(began));
+        (heard.is_some() || is_young) && connected.is_some_and(lasts)
     }
 }
 
@@ -46,26 +58,48 @@ impl Contacts {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+    const LONG: Duration = Duration::from_secs(5);
+    const A: MemberId = MemberId(1);
+    const B: MemberId = MemberId(2);
+
     #[test]
     fn a_break_or_another_term_begins_anew() {
         let start = Instant::now();
-        let second = Duration::from_secs(1);
-        let (a, b) = (MemberId(1), MemberId(2));
         let mut contacts = Contacts::default();
         let mut at = |seconds: u32, term, heard: &[(MemberId, Duration)]| {
-            let (now, heard) = (start + second * seconds, heard.iter().copied().collect());
-            contacts.note(term, &heard, now, second);
-            contacts
-                .lasting(now, second * 5)
-                .into_iter()
-                .collect::<Vec<_>>()
+            let (now, heard) = (start + SECOND * seconds, heard.iter().copied().collect());
+            contacts.note(term, &heard, now, SECOND);
+            [A, B].map(|id| contacts.is_lasting(id, None, now, LONG))
         };
         let zero = Duration::ZERO;
-        assert!(at(0, Some(1), &[(a, zero), (b, zero)]).is_empty());
-        assert!(at(3, Some(1), &[(a, zero), (b, second)]).is_empty());
-        assert_eq!(at(5, Some(1), &[(a, zero), (b, zero)]), [a]);
-        assert_eq!(at(10, Some(1), &[(a, zero), (b, zero)]), [a, b]);
-        assert!(at(11, Some(2), &[(a, zero), (b, zero)]).is_empty());
-        assert!(at(20, None, &[]).is_empty());
+        assert_eq!(at(0, Some(1), &[(A, zero), (B, zero)]), [false; 2]);
+        assert_eq!(at(3, Some(1), &[(A, zero), (B, SECOND)]), [false; 2]);
+        assert_eq!(at(5, Some(1), &[(A, zero), (B, zero)]), [true, false]);
+        assert_eq!(at(10, Some(1), &[(A, zero), (B, zero)]), [true; 2]);
+        assert_eq!(at(11, Some(2), &[(A, zero), (B, zero)]), [false; 2]);
+        assert_eq!(at(20, None, &[]), [false; 2]);
+    }
+
+    #[test]
+    fn a_new_leader_goes_by_its_connections_until_it_can_tell() {
+        let start = Instant::now();
+        let mut contacts = Contacts::default();
+        let mut at = |seconds: u32, heard: &[(MemberId, Duration)]| {
+            let (now, heard) = (start + SECOND * seconds, heard.iter().copied().collect());
+            contacts.note(Some(2), &heard, now, SECOND);
+            let connected = Some(start - LONG);
+            [A, B].map(|id| contacts.is_lasting(id, connected, now, LONG))
+        };
+        assert_eq!(at(0, &[]), [true; 2]);
+        assert_eq!(at(4, &[(A, Duration::ZERO)]), [true; 2]);
+        assert_eq!(
+            at(5, &[(A, Duration::ZERO)]),
+            [true, false],
+            "B never answered"
+        );
+        let now = start + SECOND * 5;
+        assert!(!Contacts::default().is_lasting(A, Some(start - LONG), now, LONG));
+        assert!(!contacts.is_lasting(A, Some(now), start + SECOND * 6, LONG));
     }
 }

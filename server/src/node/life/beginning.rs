@@ -122,6 +122,7 @@ impl Beginning {
             self.parts.local.member,
             self.parts.store.clone(),
             self.parts.leadership.clone(),
+            peers.clone(),
             self.rules,
             self.parts.log.metrics().clone(),
         );

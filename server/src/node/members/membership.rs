@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
+use super::peers::PeerCalls;
 use crate::api::backend::{MemberChange, MemberError};
 use crate::metrics::Metrics;
 use crate::node::contacts::Contacts;
@@ -31,6 +32,7 @@ pub struct Membership {
     member: MemberId,
     store: Arc<Store>,
     leadership: Arc<LeadershipCell>,
+    peers: PeerCalls,
     rules: Rules,
     /// Changes come one after the other.
     turn: Arc<Mutex<()>>,
@@ -62,6 +64,7 @@ impl Membership {
         member: MemberId,
         store: Arc<Store>,
         leadership: Arc<LeadershipCell>,
+        peers: PeerCalls,
         rules: Rules,
         metrics: Arc<Metrics>,
     ) -> Membership {
@@ -69,6 +72,7 @@ impl Membership {
             member,
             store,
             leadership,
+            peers,
             rules,
             turn: Arc::default(),
             contacts: Arc::default(),
@@ -199,6 +203,18 @@ impl Membership {
         member.is_some_and(|member| member.incarnation != 0)
     }
 
+    /// Who is in touch for long enough.
+    fn in_touch(&self, members: &[MemberRecord]) -> BTreeSet<MemberId> {
+        let (now, long) = (Instant::now(), self.rules.in_touch_min);
+        let contacts = self.contacts.lock();
+        let lasts = |id: &MemberId| {
+            let connected = self.peers.active_since(*id);
+            contacts.is_lasting(*id, connected, now, long)
+        };
+        let ids = members.iter().map(|member| member.id);
+        ids.filter(lasts).collect()
+    }
+
     fn members(&self) -> Vec<MemberRecord> {
         self.store.cluster().members.iter().cloned().collect()
     }
@@ -206,10 +222,8 @@ impl Membership {
     fn check(&self, consensus: &Consensus, change: &MemberChange) -> Result<(), MemberError> {
         let members = self.members();
         let heard = consensus.replication();
-        let in_touch = {
-            let contacts = self.contacts.lock();
-            contacts.lasting(Instant::now(), self.rules.in_touch_min)
-        };
+        self.note_contacts(consensus.leadership().own_term, consensus);
+        let in_touch = self.in_touch(&members);
         let view = View {
             members: &members,
             own: self.member,
@@ -312,11 +326,20 @@ impl View<'_> {
         if self.rules.strict {
             // One voter that starts a second is the way to grow: nothing else could be asked of it.
             let grows_from_one = self.started() == 1 && self.voters() == 1;
-            if !learner && !grows_from_one && self.started() < quorum(self.voters() + 1) {
+            let wanted = quorum(self.voters() + 1);
+            if !learner && !grows_from_one && self.started() < wanted {
+                self.tell_few_started(
+                    "rejecting member add; started member will be less than quorum",
+                    self.started(),
+                    wanted,
+                );
                 return Err(MemberError::NotEnoughStarted);
             }
-            let mut voters = self.members.iter().filter(|member| !member.learner);
-            if !voters.all(|member| self.is_in_touch(member.id)) {
+            // The new member is counted as one that is down, a learner too.
+            let in_touch = self.voters_in_touch();
+            if self.voters() > 1 && in_touch < quorum(self.voters() + 1) {
+                crate::log!(warn, "rejecting member add request; local member has not been connected to majority peers, reconfigure breaks active quorum",
+                    "local-member-id" = %self.own, "active-peers" = in_touch);
                 return Err(MemberError::Unhealthy);
             }
         }
@@ -333,25 +356,28 @@ impl View<'_> {
         if member.learner {
             return Ok(());
         }
-        if self.voters() == 1 {
-            return Err(MemberError::NotEnoughStarted);
-        }
-        if !self.rules.strict {
+        let is_last = self.voters() == 1;
+        if !is_last && !self.rules.strict {
             return Ok(());
         }
         let started = self.started() - usize::from(is_started(member));
-        if started < quorum(self.voters() - 1) {
+        let wanted = quorum(self.voters() - 1);
+        if is_last || started < wanted {
+            self.tell_few_started(
+                "rejecting member remove; started member will be less than quorum",
+                started,
+                wanted,
+            );
             return Err(MemberError::NotEnoughStarted);
         }
         // A member that is down is no part of the quorum at work.
         if id != self.own && !self.is_up(id) {
             return Ok(());
         }
-        let in_touch = self
-            .members
-            .iter()
-            .filter(|m| !m.learner && self.is_in_touch(m.id));
-        if in_touch.count() < quorum(self.voters() - 1) + 1 {
+        let in_touch = self.voters_in_touch();
+        if in_touch < wanted + 1 {
+            crate::log!(warn, "rejecting member remove request; local member has not been connected to all peers, reconfigure breaks active quorum",
+                "local-member-id" = %self.own, "requested-member-remove" = %id, "active-peers" = in_touch);
             return Err(MemberError::Unhealthy);
         }
         Ok(())
@@ -369,13 +395,31 @@ impl View<'_> {
         }
         let matched = self.heard.matched.get(&id).copied().unwrap_or(0);
         if !self.is_up(id) || matched * 100 < self.heard.last_index * READY_PERCENT {
+            crate::log!(
+                error,
+                "rejecting promote learner: learner is not ready",
+                "learner-matched-index" = matched,
+                "leader-last-index" = self.heard.last_index,
+                "ready-percent-threshold" = READY_PERCENT
+            );
             return Err(MemberError::LearnerNotReady);
         }
         // The learner is counted as started: it has been heard of.
-        if self.rules.strict && self.started() + 1 < quorum(self.voters() + 1) {
+        let (started, wanted) = (self.started() + 1, quorum(self.voters() + 1));
+        if self.rules.strict && started < wanted {
+            self.tell_few_started(
+                "rejecting member promote; started member will be less than quorum",
+                started,
+                wanted,
+            );
             return Err(MemberError::NotEnoughStarted);
         }
         Ok(())
+    }
+
+    fn tell_few_started(&self, message: &'static str, started: usize, wanted: usize) {
+        crate::log!(warn, message, "number-of-started-member" = started, quorum = wanted,
+            "local-member-id" = %self.own);
     }
 
     fn is_up(&self, id: MemberId) -> bool {
@@ -385,6 +429,11 @@ impl View<'_> {
 
     fn is_in_touch(&self, id: MemberId) -> bool {
         id == self.own || self.in_touch.contains(&id)
+    }
+
+    fn voters_in_touch(&self) -> usize {
+        let voters = self.members.iter().filter(|member| !member.learner);
+        voters.filter(|member| self.is_in_touch(member.id)).count()
     }
 
     fn voters(&self) -> usize {
@@ -484,7 +533,43 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_added_while_a_member_is_down_or_not_started() {
+    fn what_is_added_is_counted_as_down_beside_who_is() {
+        let new = ["http://new".to_owned()];
+        // Voters, those of them that are in touch with the leader, and whether one may be added.
+        for (voters, up, may) in [
+            (1, 0, true),
+            (2, 0, false),
+            (2, 1, true),
+            (3, 1, false),
+            (3, 2, true),
+            (4, 2, true),
+            (5, 2, false),
+            (5, 3, true),
+        ] {
+            let ids = 1..=voters;
+            let members: Vec<_> = ids.map(|id| member(id, false, true)).collect();
+            let up: Vec<u64> = (2..2 + up).collect();
+            let heard = heard(&up);
+            let wanted = match may {
+                true => Ok(()),
+                false => Err(MemberError::Unhealthy),
+            };
+            for learner in [false, true] {
+                let got = view(&members, &heard).check_add(learner, &new);
+                assert_eq!(got, wanted, "{voters} voters, in touch with {up:?}");
+            }
+        }
+        // Who does not vote counts for nothing.
+        let mut members = voters([true; 3]);
+        members.push(member(4, true, true));
+        let heard = heard(&[2, 3]);
+        let mut view = view(&members, &heard);
+        view.rules.learners_max = 2;
+        assert_eq!(view.check_add(true, &new), Ok(()));
+    }
+
+    #[test]
+    fn nothing_is_added_while_a_member_of_three_is_down_or_not_started() {
         let new = ["http://new".to_owned()];
         let (members, all) = (voters([true, true, false]), heard(&[2, 3]));
         assert_eq!(
