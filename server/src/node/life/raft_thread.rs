@@ -107,10 +107,7 @@ impl RaftThread {
     /// an election timeout at most. Clients are still served meanwhile.
     pub fn hand_over(&self) {
         let Some(to) = self.successor() else {
-            let why = match (
-                self.leadership.leads(),
-                self.door.consensus.is_sole_voter(),
-            ) {
+            let why = match (self.leadership.leads(), self.door.consensus.is_sole_voter()) {
                 (false, _) => "skipped leadership transfer; local server is not leader",
                 (true, true) => "skipped leadership transfer for single voting member cluster",
                 (true, false) => "leadership transfer failed",
