@@ -1,8 +1,8 @@
 //! The traffic of etcd's own robustness tests on a cluster, recorded by the program `traffic`
 //! (`tools/cmd/traffic`) and judged by `referee`.
 
-use std::io::Read as _;
 use std::process::{Child, Stdio};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -31,6 +31,8 @@ pub const LIES: [&str; 3] = ["stale-reads", "dropped-events", "changed-writes"];
 pub struct Traffic {
     child: Child,
     report: TempDir,
+    /// What it prints on both outputs.
+    said: Vec<JoinHandle<String>>,
 }
 
 /// What clients were told.
@@ -59,11 +61,18 @@ impl Traffic {
         command.arg(format!("-lie={}", lie.unwrap_or_default()));
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let child = command.stderr(Stdio::piped()).spawn();
-        let child = child.unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+        let mut child = child.unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+        let stdout = tools::collect(child.stdout.take().expect("stdout is piped"));
+        let stderr = tools::collect(child.stderr.take().expect("stderr is piped"));
+        let traffic = Self {
+            child,
+            report,
+            said: vec![stdout, stderr],
+        };
         cluster.wait_for(BEGIN_LIMIT, "etcd's traffic writes", || {
             cluster.revision(0).filter(|revision| *revision > 1)
         });
-        Self { child, report }
+        traffic
     }
 
     /// Ends it, and waits until every change was seen at every member.
@@ -77,7 +86,10 @@ impl Traffic {
         if status.is_none() {
             self.child.kill().expect("our own child can be killed");
         }
-        let said = self.said();
+        let said = self.said.drain(..);
+        let said: String = said
+            .map(|one| one.join().expect("reading a pipe does not panic"))
+            .collect();
         let report = std::mem::replace(&mut self.report, TempDir::new().expect("a directory"));
         if !status.is_some_and(|status| status.success()) {
             let kept = report.keep();
@@ -89,15 +101,6 @@ impl Traffic {
         let summary = serde_json::from_str(&said);
         let summary = summary.unwrap_or_else(|error| panic!("no JSON ({error}): {said}"));
         Recorded { summary, report }
-    }
-
-    /// All that it has printed, once it has ended: a few lines at most.
-    fn said(&mut self) -> String {
-        let mut said = String::new();
-        let output = self.child.stdout.take().expect("stdout is piped");
-        let errors = self.child.stderr.take().expect("stderr is piped");
-        let read = output.chain(errors).read_to_string(&mut said);
-        read.map(|_| said).expect("reading a pipe")
     }
 }
 

@@ -31,6 +31,7 @@ pub mod probe;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;
+pub mod raise;
 pub mod random;
 pub mod raw;
 pub mod server;

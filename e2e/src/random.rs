@@ -40,6 +40,15 @@ impl Random {
         self.bits() % limit
     }
 
+    /// A place in a list of `count`, which is at least 1.
+    ///
+    /// # Panics
+    /// If `count` is 0.
+    pub fn place(&mut self, count: usize) -> usize {
+        let limit = u64::try_from(count).expect("lists are shorter than that");
+        usize::try_from(self.below(limit)).expect("it is below `count`")
+    }
+
     /// Whether something with a chance of `percent` happens.
     pub fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent

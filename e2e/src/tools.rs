@@ -171,7 +171,8 @@ pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     }
 }
 
-fn collect(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+/// Reads all that a process prints, while it prints it.
+pub(crate) fn collect(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
         // An error ends the output as its end does; what was read before counts.

@@ -136,9 +136,6 @@ enum Failure {
     /// The API server refused, or was not reached.
     #[error("{0}")]
     Kube(Box<kube::Error>),
-    /// A cluster has nobody to ask.
-    #[error("EngramCluster {0} has no member to ask")]
-    NoMember(String),
     /// A wish that cannot be had.
     #[error("{0}")]
     Input(String),

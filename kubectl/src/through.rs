@@ -7,13 +7,12 @@ use std::process::{Command, ExitCode};
 use kube::ResourceExt as _;
 
 use engram_operator::api::{EngramCluster, EngramMember, MemberRole, TlsMode};
+use engram_operator::build::{CLIENT_PORT, CLIENT_TLS, MEMBER_CONTAINER, PROGRAM, member_query};
 
 use super::{Cli, Failure};
 
 /// The logs that are followed at once: more than a cluster has members.
 const LOGS_MAX: u32 = 32;
-/// Where a member has what clients are shown, and what they are told by.
-const TLS: &str = "/etc/engram/tls/client";
 
 /// Which logs.
 #[derive(clap::Args)]
@@ -35,14 +34,12 @@ pub(super) struct Logs {
 
 /// kubectl's words for logs.
 pub(super) fn logs(wanted: &Logs) -> Vec<String> {
-    let mut words = vec!["logs".to_owned(), "--container=engram".to_owned()];
+    let container = format!("--container={MEMBER_CONTAINER}");
+    let mut words = vec!["logs".to_owned(), container];
     match &wanted.member {
         Some(member) => words.push(member.clone()),
         None => words.extend([
-            format!(
-                "--selector=engram.dev/cluster={},app.kubernetes.io/component=member",
-                wanted.cluster
-            ),
+            format!("--selector={}", member_query(&wanted.cluster)),
             "--prefix".to_owned(),
             format!("--max-log-requests={LOGS_MAX}"),
         ]),
@@ -79,21 +76,23 @@ pub(super) fn etcdctl(
     terminal: bool,
 ) -> Result<Vec<String>, Failure> {
     let name = cluster.name_any();
-    let member = best(cluster, members).ok_or_else(|| Failure::NoMember(name))?;
+    let nobody = || Failure::Input(format!("EngramCluster {name} has no member to ask"));
+    let member = best(cluster, members).ok_or_else(nobody)?;
     let tls = cluster.spec.tls.client.mode != TlsMode::Disabled;
     let scheme = if tls { "https" } else { "http" };
     let mut all: Vec<String> = ["exec", "--stdin"].map(str::to_owned).into();
     all.extend(terminal.then(|| "--tty".to_owned()));
     all.push(member.name_any());
-    all.extend(["--container=engram", "--", "/usr/local/bin/engramctl"].map(str::to_owned));
-    all.push(format!("--endpoints={scheme}://localhost:2379"));
+    all.push(format!("--container={MEMBER_CONTAINER}"));
+    all.extend(["--", PROGRAM].map(str::to_owned));
+    all.push(format!("--endpoints={scheme}://localhost:{CLIENT_PORT}"));
     if tls {
         for (flag, file) in [
             ("cacert", "ca.crt"),
             ("cert", "tls.crt"),
             ("key", "tls.key"),
         ] {
-            all.push(format!("--{flag}={TLS}/{file}"));
+            all.push(format!("--{flag}={CLIENT_TLS}/{file}"));
         }
     }
     all.extend(words.iter().cloned());
@@ -181,7 +180,7 @@ mod tests {
         };
         assert_eq!(
             logs(&wanted).join(" "),
-            "logs --container=engram --selector=engram.dev/cluster=demo,app.kubernetes.io/component=member \
+            "logs --container=engram --selector=app.kubernetes.io/component=member,engram.dev/cluster=demo \
              --prefix --max-log-requests=32 --tail=5 --follow"
         );
         (wanted.member, wanted.follow, wanted.previous) = (Some("demo-2".into()), false, true);

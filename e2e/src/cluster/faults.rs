@@ -8,6 +8,12 @@ use super::Cluster;
 use crate::ports;
 use crate::proxy::Link;
 
+/// As etcd's robustness tests delay.
+pub(super) const LATE: Link = Link::Delay {
+    mean: Duration::from_millis(75),
+    jitter: Duration::from_millis(50),
+};
+
 impl Cluster {
     /// Kills a member as a power cut would (SIGKILL).
     pub fn kill(&mut self, place: usize) {

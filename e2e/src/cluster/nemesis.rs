@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Cluster;
+use super::faults::LATE;
 use crate::proxy::Link;
 use crate::random::Random;
 
@@ -41,8 +42,7 @@ impl Cluster {
     /// # Panics
     /// If a member does not come back.
     pub fn suffer(&mut self, random: &mut Random) -> String {
-        let faults = u64::try_from(FAULTS.len()).expect("faults are few");
-        let fault = FAULTS[usize::try_from(random.below(faults)).expect("faults are few")];
+        let fault = FAULTS[random.place(FAULTS.len())];
         let victim = self.choose_victim(random);
         let stay = Duration::from_millis(STAY_MS.0 + random.below(STAY_MS.1 - STAY_MS.0));
         self.begin(fault, victim);
@@ -56,10 +56,7 @@ impl Cluster {
         let leader = self.leader_among(&awake).map(|leader| leader.place);
         match leader {
             Some(leader) if random.percent(50) => leader,
-            _ => {
-                let members = u64::try_from(awake.len()).expect("members are few");
-                awake[usize::try_from(random.below(members)).expect("members are few")]
-            }
+            _ => awake[random.place(awake.len())],
         }
     }
 
@@ -72,7 +69,7 @@ impl Cluster {
             Fault::Isolate => self.split(&[&[victim], &rest]),
             Fault::Deafen => self.silence(&rest, &[victim]),
             Fault::Silence => self.silence(&[victim], &rest),
-            Fault::Slow => self.set_links(victim, SLOW),
+            Fault::Slow => self.set_links(victim, LATE),
             Fault::Cut => rest
                 .iter()
                 .for_each(|other| self.network().cut(victim, *other)),
@@ -88,9 +85,3 @@ impl Cluster {
         }
     }
 }
-
-/// As etcd's robustness tests delay.
-const SLOW: Link = Link::Delay {
-    mean: Duration::from_millis(75),
-    jitter: Duration::from_millis(50),
-};

@@ -205,8 +205,7 @@ async fn visit(
 ) -> Vec<Watch> {
     let mut watches = Vec::new();
     while !*end.borrow() {
-        let members = u64::try_from(board.addresses.len()).expect("members are few");
-        let member = usize::try_from(random.below(members)).expect("members are few");
+        let member = random.place(board.addresses.len());
         let newest = seen.iter().map(|seen| seen.load(Ordering::SeqCst)).max();
         let back = i64::try_from(random.below(LOOK_BACK)).expect("it is small");
         let post = Post {
@@ -247,8 +246,7 @@ async fn compact(
         }
         // Noted before it is asked: it may happen without an answer.
         compacted.store(revision, Ordering::SeqCst);
-        let members = u64::try_from(board.addresses.len()).expect("members are few");
-        let member = usize::try_from(random.below(members)).expect("members are few");
+        let member = random.place(board.addresses.len());
         let mut client = Client::lazy(board.addresses[member]);
         let request = CompactionRequest {
             revision,

@@ -224,8 +224,7 @@ impl Worker {
     async fn rest(&mut self) {
         tokio::time::sleep(REST).await;
         if self.random.percent(50) {
-            let members = u64::try_from(self.board.addresses.len()).expect("members are few");
-            self.member = usize::try_from(self.random.below(members)).expect("members are few");
+            self.member = self.random.place(self.board.addresses.len());
             self.connection = Client::lazy(self.board.addresses[self.member]);
         }
     }

@@ -110,10 +110,9 @@ fn verdict_on(lie: &str) -> String {
 }
 
 fn plan(random: &mut Random, disks: &Disks) -> Plan {
-    let choices = u64::try_from(SNAPSHOT_COUNTS.len()).expect("they are few");
-    let choice = usize::try_from(random.below(choices)).expect("they are few");
+    let count = SNAPSHOT_COUNTS[random.place(SNAPSHOT_COUNTS.len())];
     let plan = Plan::of(3)
-        .flag(format!("--snapshot-count={}", SNAPSHOT_COUNTS[choice]))
+        .flag(format!("--snapshot-count={count}"))
         .flag("--snapshot-catchup-entries=50")
         .flag("--watch-progress-notify-interval=100ms");
     disks.fit(plan)

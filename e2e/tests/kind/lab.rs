@@ -18,6 +18,8 @@ pub const OPERATOR: &str = "engram-operator";
 pub const READY_LIMIT: Duration = Duration::from_secs(240);
 /// How long anything else may take that takes seconds on an idle machine.
 pub const LIMIT: Duration = Duration::from_secs(120);
+/// Engram's image, under the name under which it is published.
+pub const IMAGE: &str = concat!("ghcr.io/engram-dev/engram:", env!("CARGO_PKG_VERSION"));
 
 /// A kind cluster with the images that stories need, and the operator once somebody wants it.
 pub struct Lab {
@@ -28,8 +30,7 @@ pub struct Lab {
 impl Lab {
     /// Makes it. Engram's image has the name under which it is published: what a user types works.
     pub fn create() -> Lab {
-        let name = format!("ghcr.io/engram-dev/engram:{}", env!("CARGO_PKG_VERSION"));
-        let image = step("the image", || image::engram(&name, RunsAs::Nonroot));
+        let image = step("the image", || image::engram(IMAGE, RunsAs::Nonroot));
         let kind = step("a cluster of three nodes", || {
             Kind::create("engram-e2e", Nodes::Three, None)
         });

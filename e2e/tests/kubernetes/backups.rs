@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use engram_e2e::{ports, tools};
+use engram_e2e::ports;
 use serde_json::{Value, json};
 
 use crate::api::{Api, Body, items, name};
@@ -21,8 +21,7 @@ const SUMMARY: &str = r#"{"id":"one-1","cluster":"demo","clusterID":"cdf8","inca
 /// The whole story.
 pub fn are_made_and_tried_again(cluster: &Cluster) {
     let api = cluster.api();
-    let crds = tools::directory().join("../manifests/crds");
-    cluster.kubectl(&["create", "-f", &crds.display().to_string()], "");
+    cluster.create_kinds();
     cluster.kubectl(&["create", "namespace", NAMESPACE], "");
     for path in [
         format!("{CORE}/serviceaccounts/default"),
@@ -30,11 +29,7 @@ pub fn are_made_and_tried_again(cluster: &Cluster) {
     ] {
         wait_for(&path, LIMIT, || api.answers(&path).then_some(()));
     }
-    let operator = tools::engramctl().with_file_name("engram-operator");
-    let mut command = Command::new(operator);
-    command.env("KUBECONFIG", cluster.kubeconfig());
-    command.args(["run", "--leader-election=false", "--image=engram:1"]);
-    command.arg(format!("--listen=127.0.0.1:{}", ports::free()));
+    let mut command = cluster.operator(ports::free());
     command.arg(format!("--watch-namespace={NAMESPACE}"));
     let mut operator = Program::start("engram-operator", &mut command, cluster.log("operator"));
     create(

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use engram_e2e::ports;
 use engram_e2e::server::{Server, Setup};
-use engram_e2e::tools::{engram as tool_under_test, tool};
+use engram_e2e::tools::{self, engram as tool_under_test, tool};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -142,6 +142,21 @@ impl ControlPlane {
 }
 
 impl Cluster {
+    /// Makes the operator's kinds.
+    pub fn create_kinds(&self) {
+        let crds = tools::directory().join("../manifests/crds");
+        self.kubectl(&["create", "-f", &crds.display().to_string()], "");
+    }
+
+    /// The operator before the apiserver, which tells of itself at this port.
+    pub fn operator(&self, port: u16) -> Command {
+        let mut command = Command::new(tools::engramctl().with_file_name("engram-operator"));
+        command.env("KUBECONFIG", self.kubeconfig());
+        command.args(["run", "--leader-election=false", "--image=engram:1"]);
+        command.arg(format!("--listen=127.0.0.1:{port}"));
+        command
+    }
+
     /// How the administrator reaches the apiserver.
     pub fn kubeconfig(&self) -> PathBuf {
         self.plane.files.path("kubeconfig")

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use engram_e2e::certificates::Authority;
 use engram_e2e::cluster::{Cluster, LEADER_LIMIT, Plan};
+use engram_e2e::raise::RaiseOnDrop;
 use engram_e2e::turn;
 use engram_e2e::wallet::Wallet;
 use serde_json::json;
@@ -17,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::api::{Api, Body, items, resource_version};
 use crate::cluster::ControlPlane;
-use crate::process::{RaiseOnDrop, wait_for};
+use crate::process::wait_for;
 use crate::restart::{Ledger, check_state, check_watch, write};
 use crate::watcher::Watcher;
 

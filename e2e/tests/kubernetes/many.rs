@@ -3,18 +3,19 @@
 //! scheduler and the kubelets, and all members ([`crate::played_members`]).
 
 use std::fmt::Write as _;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use engram_e2e::{ports, tools};
+use engram_e2e::ports;
+use engram_e2e::process::{Usage, usage};
+use engram_e2e::raise::RaiseOnDrop;
 use serde_json::{Value, json};
 
 use crate::api::{Api, Body, items, name};
 use crate::cluster::Cluster;
 use crate::played_members::{MEMBERS, Member, serve};
-use crate::process::{Program, RaiseOnDrop, wait_for};
+use crate::process::{Program, wait_for};
 
 /// How many threads ask at once.
 const HANDS: usize = 4;
@@ -31,6 +32,12 @@ const OURS: &str = "/apis/engram.dev/v1alpha1";
 struct Operator {
     program: Program,
     own: Api,
+}
+
+impl Operator {
+    fn usage(&self) -> Usage {
+        usage(self.program.id()).expect("the process runs")
+    }
 }
 
 /// All of it; what was measured is printed, and written to the file that `ENGRAM_BENCH_REPORT` names.
@@ -103,8 +110,7 @@ fn each(count: u16, part: impl Fn(u16) + Sync) {
 /// Namespaces, nodes and CRDs. Kubernetes' controllers end: nobody else is to ask.
 fn prepare(cluster: &mut Cluster, count: u16) {
     let api = cluster.api();
-    let crds = tools::directory().join("../manifests/crds");
-    cluster.kubectl(&["create", "-f", &crds.display().to_string()], "");
+    cluster.create_kinds();
     each(count.div_ceil(10), |number| {
         let of = Member {
             cluster: number * 10,
@@ -275,13 +281,9 @@ fn run(api: Api, pod: &Value) {
 }
 
 fn start(cluster: &Cluster) -> Operator {
-    let operator = tools::engramctl().with_file_name("engram-operator");
     let port = ports::free();
-    let mut command = Command::new(operator);
-    command.env("KUBECONFIG", cluster.kubeconfig());
+    let mut command = cluster.operator(port);
     command.env("RUST_LOG", "warn");
-    command.args(["run", "--leader-election=false", "--image=engram:1"]);
-    command.arg(format!("--listen=127.0.0.1:{port}"));
     let program = Program::start("engram-operator", &mut command, cluster.log("operator"));
     let own = Api { port };
     wait_for("the operator's metrics", LIMIT, || {
@@ -381,7 +383,7 @@ impl Report {
             quantile(&before, &after, 0.5),
             quantile(&before, &after, 0.99),
         );
-        let memory = memory(operator, "VmRSS");
+        let memory = operator.usage().memory;
         self.add(
             "idle: passes of clusters a minute",
             format!("{:.0}", passes / minutes),
@@ -421,7 +423,7 @@ impl Report {
         });
         self.add("start: until all were looked at", seconds(began.elapsed()));
         self.add("start: most calls in a second", format!("{peak:.0}"));
-        let peak = memory(operator, "VmHWM");
+        let peak = operator.usage().peak;
         self.add("start: most memory", format!("{} MiB", peak >> 20));
         assert!(peak <= MEMORY_MAX, "{peak} bytes");
     }
@@ -435,19 +437,6 @@ impl Report {
                 .unwrap_or_else(|error| panic!("ENGRAM_BENCH_REPORT={}: {error}", path.display()));
         }
     }
-}
-
-/// A process's memory in bytes, of `/proc/PID/status`.
-fn memory(operator: &Operator, which: &str) -> u64 {
-    let path = format!("/proc/{}/status", operator.program.id());
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(which));
-    let number = line.and_then(|line| {
-        line.trim_matches([':', ' ', '\t', 'k', 'B'])
-            .parse::<u64>()
-            .ok()
-    });
-    number.expect("the process runs") * 1024
 }
 
 /// Below which bound so many of the passes of clusters stayed that ended between two looks.

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use engram_e2e::raise::RaiseOnDrop;
 use serde_json::{Value, json};
 
 use crate::api::{Api, Body, items, name, resource_version};
-use crate::process::RaiseOnDrop;
 
 const STABLE: usize = 300;
 const LIMIT: usize = 23;

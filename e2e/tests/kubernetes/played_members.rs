@@ -4,13 +4,13 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::thread;
 
+use engram_e2e::raw::framed;
 use engram_proto::etcdserverpb::{
     AlarmResponse, Member as Listed, MemberListResponse, ResponseHeader, StatusResponse,
 };
 use http::{HeaderMap, HeaderValue, Response};
 use tokio::net::{TcpListener, TcpStream};
-use tonic_prost::prost::Message as _;
-use tonic_prost::prost::bytes::{BufMut as _, Bytes, BytesMut};
+use tonic_prost::prost::bytes::Bytes;
 
 /// Where members serve clients.
 const CLIENT_PORT: u16 = 2379;
@@ -93,10 +93,10 @@ impl Member {
     }
 
     /// What it answers: to what the operator asks of a cluster that is well.
-    fn answer(self, path: &str) -> Option<Vec<u8>> {
+    fn answer(self, path: &str) -> Option<Bytes> {
         let header = Some(self.header());
         Some(match path {
-            "/etcdserverpb.Maintenance/Status" => StatusResponse {
+            "/etcdserverpb.Maintenance/Status" => framed(&StatusResponse {
                 header,
                 version: "3.7.0".to_owned(),
                 db_size: 1 << 20,
@@ -105,20 +105,17 @@ impl Member {
                 raft_term: 2,
                 raft_applied_index: 5000,
                 ..StatusResponse::default()
-            }
-            .encode_to_vec(),
-            "/etcdserverpb.Cluster/MemberList" => MemberListResponse {
+            }),
+            "/etcdserverpb.Cluster/MemberList" => framed(&MemberListResponse {
                 header,
                 members: (1..=MEMBERS)
                     .map(|number| self.numbered(number).listed())
                     .collect(),
-            }
-            .encode_to_vec(),
-            "/etcdserverpb.Maintenance/Alarm" => AlarmResponse {
+            }),
+            "/etcdserverpb.Maintenance/Alarm" => framed(&AlarmResponse {
                 header,
                 alarms: Vec::new(),
-            }
-            .encode_to_vec(),
+            }),
             _ => return None,
         })
     }
@@ -167,21 +164,11 @@ async fn connection(stream: TcpStream, member: Member) -> Result<(), h2::Error> 
         let answer = member.answer(request.uri().path());
         let status = if answer.is_some() { "0" } else { "12" };
         if let Some(message) = answer {
-            body.send_data(framed(&message), false)?;
+            body.send_data(message, false)?;
         }
-        let status = ("grpc-status", HeaderValue::from_static(status));
         let mut trailers = HeaderMap::new();
-        trailers.insert(status.0, status.1);
+        trailers.insert("grpc-status", HeaderValue::from_static(status));
         body.send_trailers(trailers)?;
     }
     Ok(())
-}
-
-/// A message as gRPC sends it: not compressed, its length first.
-fn framed(message: &[u8]) -> Bytes {
-    let mut framed = BytesMut::with_capacity(5 + message.len());
-    framed.put_u8(0);
-    framed.put_u32(u32::try_from(message.len()).expect("a small message"));
-    framed.put_slice(message);
-    framed.freeze()
 }

@@ -5,7 +5,6 @@
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -102,13 +101,4 @@ pub fn cpu_seconds(pid: u32) -> f64 {
     let (_, rest) = text.rsplit_once(") ").unwrap_or_default();
     let ticks = |index| rest.split(' ').nth(index)?.parse::<f64>().ok();
     (ticks(11).unwrap_or(0.0) + ticks(12).unwrap_or(0.0)) / 100.0
-}
-
-/// Raises its flag when it is dropped: threads that run until then end even where the test fails.
-pub struct RaiseOnDrop<'a>(pub &'a AtomicBool);
-
-impl Drop for RaiseOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

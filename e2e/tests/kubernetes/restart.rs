@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use engram_e2e::raise::RaiseOnDrop;
 use serde_json::json;
 
 use crate::api::{Api, Body, items, name, resource_version};
 use crate::cluster::Cluster;
-use crate::process::{RaiseOnDrop, wait_for};
+use crate::process::wait_for;
 use crate::watcher::Watcher;
 
 const LIMIT: Duration = Duration::from_secs(90);

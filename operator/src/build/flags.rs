@@ -10,7 +10,7 @@ use super::quantity;
 /// Below which all certificates of a member are mounted.
 pub(crate) const TLS_DIRECTORY: &str = "/etc/engram/tls/";
 /// Where the files for clients are.
-pub(super) const CLIENT_TLS: &str = "/etc/engram/tls/client";
+pub const CLIENT_TLS: &str = "/etc/engram/tls/client";
 /// Where the files for members are.
 pub(super) const PEER_TLS: &str = "/etc/engram/tls/peer";
 

@@ -95,7 +95,7 @@ pub struct Prune {
 }
 
 /// The program, in the image.
-pub(super) const PROGRAM: &str = "/usr/local/bin/engramctl";
+pub const PROGRAM: &str = "/usr/local/bin/engramctl";
 /// Where a result is written: Kubernetes keeps it with the pod (the last 4 KiB of it). It is written
 /// only where all went well; what went wrong is the log's end.
 pub(super) const RESULT: &str = "--result-file=/dev/termination-log";

@@ -20,12 +20,13 @@ mod volume;
 pub use alone::{ALONE_ANNOTATION, ALONE_CONTAINER};
 pub use archive::archiving;
 pub use fill::{FILL_ANNOTATION, RESTORE_CONTAINER, fill_hash};
+pub use flags::CLIENT_TLS;
 pub(crate) use flags::TLS_DIRECTORY;
-pub use job::{CUT_OVER_ANNOTATION, Create, Import, Job, Prune};
+pub use job::{CUT_OVER_ANNOTATION, Create, Import, Job, PROGRAM, Prune};
 pub use member::member;
 pub use names::{
     CLIENT_PORT, KEEP_ANNOTATION, METRICS_PORT, Names, PEER_PORT, cluster_labels, member_labels,
-    member_selector,
+    member_query,
 };
 pub use pod::{
     MEMBER_CONTAINER, MemberPod, TEMPLATE_ANNOTATION, digest, member_pod, template_hash,

@@ -236,3 +236,11 @@ pub fn member_selector(cluster: &str) -> BTreeMap<String, String> {
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
 }
+
+/// The same, as lists are asked for by it.
+#[must_use]
+pub fn member_query(cluster: &str) -> String {
+    let pairs = member_selector(cluster).into_iter();
+    let pairs: Vec<String> = pairs.map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.join(",")
+}

@@ -51,10 +51,7 @@ impl Objects {
         now: i64,
     ) -> Result<Self, Error> {
         let names = Names::of(cluster);
-        let labels = ListParams::default().labels(&format!(
-            "engram.dev/cluster={},app.kubernetes.io/component=member",
-            names.cluster
-        ));
+        let labels = ListParams::default().labels(&build::member_query(&names.cluster));
         // Labels are for finding, and anybody may change them: members are told by their owner, and what is
         // theirs by its name and owner. Which cluster a member names, nobody can change.
         let client = &context.client;
@@ -93,7 +90,7 @@ impl Objects {
         Ok(())
     }
 
-    /// Each node is asked for once.
+    /// Each node is asked for once, where it may be asked for.
     async fn read_nodes(&mut self, context: &Context, now: i64) -> Result<(), Error> {
         let mut seen: BTreeMap<String, Option<KubeNode>> = BTreeMap::new();
         for member in &self.members {

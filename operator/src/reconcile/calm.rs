@@ -23,7 +23,7 @@ pub enum News {
 
 /// How much was heard of a cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Heard([u64; 3]);
+pub(super) struct Heard([u64; 3]);
 
 impl Heard {
     /// Of these alone.
@@ -55,6 +55,14 @@ pub struct Calm(Mutex<HashMap<String, Entry>>);
 #[must_use]
 pub fn key(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
+}
+
+/// The same, of its object.
+pub(super) fn key_of(cluster: &EngramCluster) -> String {
+    key(
+        &cluster.namespace().unwrap_or_default(),
+        &cluster.name_any(),
+    )
 }
 
 impl Calm {

@@ -31,13 +31,10 @@ pub(super) async fn ensure(
     cluster: &EngramCluster,
     (voters, others): (usize, usize),
 ) -> Result<Option<Vec<String>>, Error> {
-    let names = Names::of(cluster);
     // Whatever becomes of one of them has them looked at again.
-    let heard = context
-        .calm
-        .heard(&calm::key(&names.namespace, &names.cluster));
+    let heard = context.calm.heard(&calm::key_of(cluster));
     let heard = heard.of(News::Children);
-    let name = names.cluster;
+    let name = Names::of(cluster).cluster;
     let (peers, clients) = (build::peer_service(cluster), build::client_service(cluster));
     let policy = build::network_policy(cluster, &context.settings.namespace);
     let budget = build::disruption_budget(cluster, voters, others);

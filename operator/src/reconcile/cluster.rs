@@ -53,7 +53,7 @@ pub(super) async fn reconcile(
     }
     let namespace = seen.namespace().unwrap_or_default();
     // Before anything is read: what is heard meanwhile may not have been seen.
-    let heard = context.calm.heard(&calm::key(&namespace, &seen.name_any()));
+    let heard = context.calm.heard(&calm::key_of(&seen));
     let api: Api<EngramCluster> = Api::namespaced(context.client.clone(), &namespace);
     // What the watch brought may be old: decisions are made on what is.
     let Some(cluster) = api.get_opt(&seen.name_any()).await? else {
@@ -90,11 +90,6 @@ pub(super) async fn reconcile(
         glance::keep(&context, &cluster, heard, &version, &status, pass);
         Next::requeue(next)
     })
-}
-
-/// How long a cluster has to wait for its first look after a start.
-pub(super) fn waits(seen: &EngramCluster, context: &Context) -> Option<Duration> {
-    context.start.wait(seen)
 }
 
 /// Another installation of the operator that looks after a cluster. An annotation says whose it is to be,

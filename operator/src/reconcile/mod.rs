@@ -25,7 +25,7 @@ mod store;
 mod tool;
 mod turns;
 
-pub use calm::{Calm, Heard, News};
+pub use calm::{Calm, News};
 use children::has;
 pub(crate) use claims::follow_policy;
 pub use context::Context;

@@ -12,6 +12,7 @@ use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{
     ConditionKind, EngramCluster, EngramOperation, EngramOperationStatus, OperationPhase, Reason,
+    condition,
 };
 use crate::observe::{Form, observe};
 
@@ -258,8 +259,7 @@ fn change(cluster: &EngramCluster) -> Option<String> {
         return Some("it is being deleted".to_owned());
     }
     let conditions = &cluster.status.as_ref()?.conditions;
-    let kind = ConditionKind::Progressing.as_str();
-    let progressing = conditions.iter().find(|one| one.type_ == kind)?;
+    let progressing = condition(conditions, ConditionKind::Progressing)?;
     let disturbs = DISTURBING
         .iter()
         .any(|one| one.as_str() == progressing.reason);

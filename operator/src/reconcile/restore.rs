@@ -42,9 +42,7 @@ const LATER: Duration = Duration::from_secs(60);
 
 /// The restore that made a cluster, or restores it.
 pub(super) fn restore_of(cluster: &EngramCluster) -> Option<ObjectRef<EngramRestore>> {
-    let status = cluster.status.as_ref();
-    let restoring = status.and_then(|status| status.restoring.as_ref());
-    let restoring = restoring.map(|restoring| &restoring.restore);
+    let restoring = cluster.restoring().map(|restoring| &restoring.restore);
     let name = restoring.or_else(|| cluster.labels().get(LABEL))?;
     Some(ObjectRef::new(name).within(&cluster.namespace()?))
 }

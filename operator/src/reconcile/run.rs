@@ -95,7 +95,9 @@ async fn run_in(context: &Arc<Context>, scope: &Scope) {
     let users = controller::<EngramUser>(context, scope);
     let roles = controller::<EngramRole>(context, scope);
     tokio::join!(
-        drive_when(clusters, context, cluster::reconcile, cluster::waits),
+        drive_when(clusters, context, cluster::reconcile, |seen, context| {
+            context.start.wait(seen)
+        }),
         drive(backups, context, backup::reconcile),
         drive(schedules, context, schedule::reconcile),
         drive(restores, context, restore::reconcile),
@@ -347,7 +349,7 @@ async fn bounded<K: Kind>(
         return within(PASS_LIMIT, pass).await;
     }
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let key = format!("{namespace}/{name}");
+    let key = calm::key(&namespace, &name);
     context.pulse.began(&key);
     let result = within(CLUSTER_PASS_LIMIT, pass).await;
     if context.pulse.ended(&key) {

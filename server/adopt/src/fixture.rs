@@ -11,7 +11,7 @@ use crate::segment::{Record, kind};
 use crate::state::MemberRecord;
 use crate::translate::{Rules, Translation};
 use crate::types::MemberId;
-use crate::types::request::{MemberAttributes, Op};
+use crate::types::request::Op;
 
 /// The rules of a translation, as the flags' defaults have it.
 const RULES: Rules = Rules {
@@ -30,9 +30,7 @@ pub fn read(dir: &Path, applied: u64) -> Result<Vec<u64>, String> {
     let member = MemberRecord {
         id: MemberId(7),
         peer_urls: vec!["http://127.0.0.1:2380".into()],
-        learner: false,
-        incarnation: 0,
-        attributes: MemberAttributes::default(),
+        ..MemberRecord::default()
     };
     let mut translation = Translation::of(&[member], &[], &[]);
     let mut indexes = Vec::new();

@@ -20,6 +20,8 @@ pub mod auth;
 mod body;
 mod deep;
 pub mod entry;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixture;
 mod frame;
 pub mod proto;
 pub mod request;

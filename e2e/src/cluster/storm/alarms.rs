@@ -32,15 +32,11 @@ impl Attendant {
         self.looked = Some(Instant::now());
         self.asked += 1;
         let mut client = cluster.client(awake[self.asked % awake.len()]);
-        let mut asker = client.clone();
         let request = AlarmRequest {
             action: AlarmAction::Get.into(),
             ..AlarmRequest::default()
         };
-        let Some(told) = ask(
-            cluster,
-            async move { asker.maintenance.alarm(request).await },
-        ) else {
+        let Some(told) = ask(cluster, client.maintenance.alarm(request)) else {
             return false;
         };
         let has_none = told.alarms.is_empty();

@@ -36,18 +36,18 @@ impl Disks {
     /// Without root or a C compiler.
     pub fn draw(random: &mut Random, members: usize) -> Self {
         let scratch = TempDir::with_prefix("engram-disks-").expect("a temporary directory");
-        let mut one_of = |count: usize| {
-            let count = u64::try_from(count).expect("it is small");
-            usize::try_from(random.below(count)).expect("it is small")
-        };
         let slow = |place: usize| {
             let directory = scratch.path().join(format!("slow-{place}"));
             fs::create_dir(&directory).expect("creating a directory");
-            let delay = Duration::from_millis(SLOW_MS[one_of(SLOW_MS.len())]);
-            BadSync::slow(&directory, SLOW_FILES[one_of(SLOW_FILES.len())], delay)
+            let delay = Duration::from_millis(SLOW_MS[random.place(SLOW_MS.len())]);
+            BadSync::slow(
+                &directory,
+                SLOW_FILES[random.place(SLOW_FILES.len())],
+                delay,
+            )
         };
         let slow = (0..members).map(slow).collect();
-        let place = one_of(members);
+        let place = random.place(members);
         let mount_point = scratch.path().join("small");
         fs::create_dir(&mount_point).expect("creating a directory");
         let small = SmallFileSystem::mount(&mount_point, SMALL_BYTES);

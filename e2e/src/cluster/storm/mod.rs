@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tonic::Status;
 
+use super::faults::LATE;
 use super::{Cluster, LEADER_LIMIT};
 use crate::proxy::Link;
 use crate::random::Random;
@@ -88,12 +89,6 @@ const TICK: Duration = Duration::from_millis(20);
 const ASK_LIMIT: Duration = Duration::from_millis(1_500);
 /// How long it may take until all is well again once the last fault has ended.
 const SETTLE_LIMIT: Duration = Duration::from_secs(90);
-/// As etcd's robustness tests delay.
-const LATE: Link = Link::Delay {
-    mean: Duration::from_millis(75),
-    jitter: Duration::from_millis(50),
-};
-
 /// A fault that lasts.
 struct Active {
     fault: Fault,
@@ -207,10 +202,10 @@ impl Storm<'_> {
 
     fn begin_one(&mut self, cluster: &mut Cluster) {
         // Everything is drawn whether it is used or not, so that the seed decides as much as it can.
-        let number = self.draw(self.faults.len());
+        let number = self.random.place(self.faults.len());
         let fault = self.faults[number];
         let victim = self.draw_victim(cluster);
-        let other = (victim + 1 + self.draw(cluster.size() - 1)) % cluster.size();
+        let other = (victim + 1 + self.random.place(cluster.size() - 1)) % cluster.size();
         let lasts = match self.random.percent(50) {
             true => self.between(SHORT_MS),
             false => self.between(LASTS_MS),
@@ -225,14 +220,9 @@ impl Storm<'_> {
         }
     }
 
-    fn draw(&mut self, below: usize) -> usize {
-        let below = u64::try_from(below).expect("it is small");
-        usize::try_from(self.random.below(below)).expect("it is small")
-    }
-
     /// Half of the time the leader.
     fn draw_victim(&mut self, cluster: &Cluster) -> usize {
-        let (wanted, any) = (self.random.percent(50), self.draw(cluster.size()));
+        let (wanted, any) = (self.random.percent(50), self.random.place(cluster.size()));
         let awake = cluster.awake();
         if !wanted || awake.is_empty() {
             return any;
@@ -242,21 +232,19 @@ impl Storm<'_> {
     }
 
     fn can_strike(&self, cluster: &mut Cluster, fault: Fault, victim: usize) -> bool {
-        let struck = |test: &dyn Fn(Fault) -> bool| {
-            let is_such = |active: &Active| active.victim == victim && test(active.fault);
-            self.active.iter().any(is_such)
-        };
-        let replaced = |replacement: &Replacement| replacement.place() == victim;
-        if struck(&|other| other == fault) {
+        if self.is_active(fault, victim) {
             return false;
         }
         if !fault.is_of_process() {
             return true;
         }
-        let is_free =
-            !struck(&Fault::is_of_process) && !self.replacement.as_ref().is_some_and(replaced);
         let is_only = fault != Fault::Replace || self.replacement.is_none();
-        is_free && is_only && cluster.is_running(victim)
+        !self.is_struck(victim) && is_only && cluster.is_running(victim)
+    }
+
+    fn is_active(&self, fault: Fault, victim: usize) -> bool {
+        let is_such = |active: &Active| (active.fault, active.victim) == (fault, victim);
+        self.active.iter().any(is_such)
     }
 
     fn begin(
@@ -274,10 +262,7 @@ impl Storm<'_> {
             Fault::Kill => cluster.kill(victim),
             Fault::Terminate => cluster.server(victim).signal(libc::SIGTERM),
             Fault::Pause => cluster.pause(victim),
-            Fault::Isolate => {
-                cluster.silence(&rest, &[victim]);
-                cluster.silence(&[victim], &rest);
-            }
+            Fault::Isolate => cluster.set_links(victim, Link::Hold),
             Fault::Deafen => cluster.silence(&rest, &[victim]),
             Fault::Silence => cluster.silence(&[victim], &rest),
             Fault::Part => cluster.silence(&[victim], &[other]),
@@ -400,10 +385,8 @@ impl Storm<'_> {
     /// Nobody ends by itself but a member whose disk is full.
     fn must_run(&self, cluster: &mut Cluster) {
         for place in 0..cluster.size() {
-            let is_full =
-                |active: &Active| active.fault == Fault::FullDisk && active.victim == place;
-            if self.is_struck(place) || self.active.iter().any(is_full) || cluster.is_running(place)
-            {
+            let may_be_gone = self.is_struck(place) || self.is_active(Fault::FullDisk, place);
+            if may_be_gone || cluster.is_running(place) {
                 continue;
             }
             let server = cluster.server(place);

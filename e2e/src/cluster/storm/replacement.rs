@@ -54,13 +54,9 @@ impl Replacement {
             return false;
         }
         self.asked += 1;
-        let client = cluster.client(others[self.asked % others.len()]);
+        let mut client = cluster.client(others[self.asked % others.len()]);
         let list = MemberListRequest { linearizable: true };
-        let mut asker = client.clone();
-        let Some(listed) = ask(
-            cluster,
-            async move { asker.cluster.member_list(list).await },
-        ) else {
+        let Some(listed) = ask(cluster, client.cluster.member_list(list)) else {
             return false;
         };
         let url = cluster.members[self.place].peer_url();
@@ -84,9 +80,7 @@ impl Replacement {
             return;
         }
         let request = MemberRemoveRequest { id: self.old };
-        ask(cluster, async move {
-            client.cluster.member_remove(request).await
-        });
+        ask(cluster, client.cluster.member_remove(request));
     }
 
     fn add(
@@ -106,10 +100,7 @@ impl Replacement {
             peer_ur_ls: vec![cluster.members[self.place].peer_url()],
             is_learner: true,
         };
-        ask(
-            cluster,
-            async move { client.cluster.member_add(request).await },
-        );
+        ask(cluster, client.cluster.member_add(request));
     }
 }
 
@@ -118,8 +109,6 @@ fn is_promoted(cluster: &Cluster, mut client: Client, new: &ListedMember) -> boo
         return true;
     }
     let request = MemberPromoteRequest { id: new.id };
-    ask(cluster, async move {
-        client.cluster.member_promote(request).await
-    });
+    ask(cluster, client.cluster.member_promote(request));
     false
 }

@@ -10,8 +10,9 @@ use engram_e2e::kind::{Declared, condition, wait_for};
 use engram_e2e::tools;
 use serde_json::{Value, json};
 
+use super::restore_in_place::uids;
 use crate::ci::audit;
-use crate::lab::{Lab, READY_LIMIT};
+use crate::lab::{IMAGE, Lab, READY_LIMIT};
 use crate::steps::{step, step_under};
 
 const NAMESPACE: &str = "bad-image";
@@ -22,8 +23,7 @@ const BAD: &str = "0.2.0";
 pub fn tell(lab: &Lab) {
     lab.with_operator();
     lab.namespace(NAMESPACE);
-    let image = format!("ghcr.io/engram-dev/engram:{}", env!("CARGO_PKG_VERSION"));
-    catalog(lab, &image);
+    catalog(lab);
     let spec = json!({
         "replicas": 3,
         "storage": { "size": "1Gi" },
@@ -40,7 +40,7 @@ pub fn tell(lab: &Lab) {
         let nodes: BTreeSet<&str> = nodes.iter().filter_map(node).collect();
         assert_eq!(nodes.len(), 3, "{nodes:?}");
     });
-    let before = claims(&demo);
+    let before = uids(&demo, "persistentvolumeclaims");
     let traffic = Traffic::start(&demo.access(), &demo.node_ports());
     step_under(&traffic, "an image that is nowhere stops", || {
         demo.change(&json!({ "imageCatalog": { "version": BAD } }));
@@ -55,11 +55,12 @@ pub fn tell(lab: &Lab) {
             let pods = demo.pods();
             let back = pods
                 .iter()
-                .all(|pod| pod["spec"]["containers"][0]["image"] == *image);
+                .all(|pod| pod["spec"]["containers"][0]["image"] == IMAGE);
             (ready && back && pods.len() == 3).then_some(())
         });
     });
-    assert_eq!(before, claims(&demo), "every member has its volume");
+    let after = uids(&demo, "persistentvolumeclaims");
+    assert_eq!(before, after, "every member has its volume");
     step("the plugin and the events say so", || {
         said(&demo);
         reported(&demo);
@@ -72,13 +73,13 @@ pub fn tell(lab: &Lab) {
     lab.clear(NAMESPACE);
 }
 
-fn catalog(lab: &Lab, image: &str) {
+fn catalog(lab: &Lab) {
     let nowhere = "ghcr.io/engram-dev/engram:nowhere";
     let object = json!({
         "apiVersion": "engram.dev/v1alpha1", "kind": "EngramImageCatalog",
         "metadata": { "name": "engram" },
         "spec": { "images": [
-            { "version": GOOD, "image": image }, { "version": BAD, "image": nowhere },
+            { "version": GOOD, "image": IMAGE }, { "version": BAD, "image": nowhere },
         ] },
     });
     lab.kind().apply(NAMESPACE, &object.to_string());
@@ -86,17 +87,6 @@ fn catalog(lab: &Lab, image: &str) {
 
 fn node(pod: &Value) -> Option<&str> {
     pod["spec"]["nodeName"].as_str()
-}
-
-/// The claims of the members, by their UIDs.
-fn claims(demo: &Declared) -> BTreeSet<String> {
-    let list = demo.kind().get(NAMESPACE, &["pvc"]);
-    let list = list.unwrap_or_else(|| panic!("claims cannot be listed"));
-    let items = list["items"].as_array().cloned().unwrap_or_default();
-    items
-        .iter()
-        .map(|claim| claim["metadata"]["uid"].to_string())
-        .collect()
 }
 
 /// Runs the plugin, and returns what it prints.

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use engram_e2e::certificates::Authority;
 use engram_e2e::kind::{Declared, Kind, condition, wait_for};
+use engram_e2e::raise::RaiseOnDrop;
 use serde_json::{Value, json};
 
+use super::certificates::put_secret;
 use crate::lab::{LIMIT, Lab, READY_LIMIT};
 use crate::steps::step;
 
@@ -44,7 +46,7 @@ pub fn tell(lab: &Lab) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let _stop = Raise(&stop);
+        let _stop = RaiseOnDrop(&stop);
         scope.spawn(|| issue(kind, directory.path(), &stop));
         step("it is issued, and members serve with it", || {
             demo.ready(3, READY_LIMIT);
@@ -68,14 +70,6 @@ pub fn tell(lab: &Lab) {
         );
     });
     lab.clear(NAMESPACE);
-}
-
-struct Raise<'a>(&'a AtomicBool);
-
-impl Drop for Raise<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// What engramctl says beside a member, well or not.
@@ -148,13 +142,5 @@ fn sign(kind: &Kind, authority: &Authority, asked: &Value, serial: u64) {
     let hosts: Vec<String> = names("dnsNames").chain(names("ipAddresses")).collect();
     let common = spec["commonName"].as_str().expect("commonName");
     let issued = authority.issue_for(&hosts, common, serial);
-    let read = |path| std::fs::read_to_string(path).expect("the certificate is there");
-    let secret = json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name },
-        "stringData": {
-            "ca.crt": authority.pem(), "tls.crt": read(&issued.certificate),
-            "tls.key": read(&issued.key),
-        },
-    });
-    kind.apply(NAMESPACE, &secret.to_string());
+    put_secret(kind, NAMESPACE, name, authority, &issued);
 }

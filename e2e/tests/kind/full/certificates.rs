@@ -7,7 +7,7 @@ use std::time::Duration;
 use engram_e2e::certificates::{Authority, Certificate};
 use engram_e2e::client;
 use engram_e2e::kind::traffic::Traffic;
-use engram_e2e::kind::{Access, Declared, condition, wait_for};
+use engram_e2e::kind::{Access, Declared, Kind, condition, wait_for};
 use serde_json::{Value, json};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -101,7 +101,8 @@ pub fn from_secrets(lab: &Lab) {
     let authority = Authority::new(directory.path());
     let hosts = ["*.demo-peers.secrets.svc", "demo-client.secrets.svc"].map(str::to_owned);
     step("it is made, and members serve with it", || {
-        put_secret(&demo, &authority, &authority.issue_for(&hosts, "first", 1));
+        let first = authority.issue_for(&hosts, "first", 1);
+        put_secret(demo.kind(), SECRETS, SECRET, &authority, &first);
         demo.ready(3, READY_LIMIT);
     });
     let access = lab.kind().access_with(SECRETS, "demo", SECRET);
@@ -110,7 +111,7 @@ pub fn from_secrets(lab: &Lab) {
     let traffic = Traffic::start(&access, &ports);
     step_under(&traffic, "it is replaced, and members show it", || {
         let second = authority.issue_for(&hosts, "second", 2);
-        put_secret(&demo, &authority, &second);
+        put_secret(demo.kind(), SECRETS, SECRET, &authority, &second);
         let pem = std::fs::read(second.certificate).expect("the certificate is there");
         is_shown(&access, &ports, &pem);
     });
@@ -119,19 +120,26 @@ pub fn from_secrets(lab: &Lab) {
     lab.clear(SECRETS);
 }
 
-fn put_secret(demo: &Declared, authority: &Authority, issued: &Certificate) {
+/// Puts what was issued into a Secret.
+pub(super) fn put_secret(
+    kind: &Kind,
+    namespace: &str,
+    name: &str,
+    authority: &Authority,
+    issued: &Certificate,
+) {
     let read = |path| std::fs::read_to_string(path).expect("the certificate is there");
     let secret = json!({
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": { "name": SECRET },
+        "metadata": { "name": name },
         "stringData": {
             "ca.crt": authority.pem(),
             "tls.crt": read(&issued.certificate),
             "tls.key": read(&issued.key),
         },
     });
-    demo.kind().apply(demo.namespace(), &secret.to_string());
+    kind.apply(namespace, &secret.to_string());
 }
 
 /// Waits until new connections are shown this certificate, and no other.

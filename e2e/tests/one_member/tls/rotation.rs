@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use engram_e2e::certificates::{Authority, Certificate, replace};
+use engram_e2e::raise::RaiseOnDrop;
 use engram_e2e::server::Server;
 use engram_e2e::{tools, turn};
 
@@ -84,7 +85,7 @@ fn certificates_and_authorities_rotate_without_a_failed_request() {
     thread::scope(|scope| {
         let writer = scope.spawn(|| writing.run(&server, &credentials));
         // Stops the writer when a step below fails, too.
-        let _stopper = StopOnDrop(&writing.stop);
+        let _stopper = RaiseOnDrop(&writing.stop);
         let reloads = |count| {
             wait_for(&server, RELOADED, |log| {
                 log.matches(RELOADED).count() >= count
@@ -112,14 +113,6 @@ fn certificates_and_authorities_rotate_without_a_failed_request() {
         &["put", "watched", "after"],
     );
     watch.must_see("after");
-}
-
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Puts a pair in the place of another, one file after the other: in between they do not fit.

@@ -2,7 +2,9 @@
 
 use kube::ResourceExt as _;
 
-use crate::api::{BackupPhase, ConditionKind, EngramBackup, EngramBackupStatus, is_true};
+use crate::api::{
+    BackupPhase, ConditionKind, EngramBackup, EngramBackupStatus, condition, is_true,
+};
 
 use super::super::Context;
 
@@ -26,7 +28,7 @@ pub(super) async fn told(
     }
     if after.phase == Some(BackupPhase::Failed) && before.phase != after.phase {
         count(context, backup, "failure");
-        let why = after.conditions.iter().find(|one| one.type_ == "Complete");
+        let why = condition(&after.conditions, ConditionKind::Complete);
         let why = why.map_or("", |one| one.message.as_str());
         context.event(backup, true, "BackupFailed", why).await;
     }

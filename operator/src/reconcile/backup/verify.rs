@@ -1,6 +1,6 @@
 //! A backup is read back, restored in a scratch process and compared.
 
-use crate::api::{BackupPhase, EngramBackup, EngramBackupStatus, Reason};
+use crate::api::{BackupPhase, ConditionKind, EngramBackup, EngramBackupStatus, Reason, condition};
 use crate::build::Job;
 
 use super::super::tool::{Run, Verified};
@@ -15,7 +15,7 @@ const NOT_AGREED: &str = "it holds what one member had: when it was taken no maj
 
 /// Whether it was completed without.
 pub(super) fn is_open(status: &EngramBackupStatus) -> bool {
-    let verified = status.conditions.iter().find(|one| one.type_ == "Verified");
+    let verified = condition(&status.conditions, ConditionKind::Verified);
     verified.is_none_or(|one| one.reason == Reason::NotRequested.as_str())
 }
 

@@ -5,8 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::ResourceExt as _;
-
 use crate::api::{
     ConditionKind, EngramCluster, EngramClusterStatus, TlsMode, is_true, parse_duration,
 };
@@ -32,10 +30,7 @@ const LOOKS: u32 = 24;
 /// # Errors
 /// The API server refused the figures.
 pub(super) async fn glance(context: &Context, cluster: &EngramCluster) -> Result<bool, Error> {
-    let key = calm::key(
-        &cluster.namespace().unwrap_or_default(),
-        &cluster.name_any(),
-    );
+    let key = calm::key_of(cluster);
     let Some(objects) = context.calm.seen(&key, cluster) else {
         return Ok(false);
     };
@@ -119,10 +114,7 @@ pub(super) fn keep(
     let Some(objects) = pass.objects.filter(|_| !pass.busy && may_be_calm(status)) else {
         return;
     };
-    let key = calm::key(
-        &cluster.namespace().unwrap_or_default(),
-        &cluster.name_any(),
-    );
+    let key = calm::key_of(cluster);
     let version = version.known().clone();
     let seen = (objects, lasts(cluster, status));
     context.calm.keep(&key, heard, cluster, version, seen);

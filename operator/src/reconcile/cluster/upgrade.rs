@@ -167,10 +167,9 @@ fn may_begin(context: &Context, cluster: &EngramCluster) -> bool {
     if cluster.spec.paused {
         return false;
     }
-    let conditions = cluster.status.iter().flat_map(|status| &status.conditions);
-    let conditions: Vec<_> = conditions.cloned().collect();
+    let ready = |status: &EngramClusterStatus| is_true(&status.conditions, ConditionKind::Ready);
     let uid = cluster.uid().unwrap_or_default();
-    is_true(&conditions, ConditionKind::Ready) && context.turns.take(&uid)
+    cluster.status.as_ref().is_some_and(ready) && context.turns.take(&uid)
 }
 
 /// Keeps or gives back the cluster's turn, by whether members are still to be restarted.

@@ -24,9 +24,7 @@ pub(super) async fn backups(
 ) -> Result<(), Error> {
     let names = Names::of(cluster);
     let uid = cluster.uid().unwrap_or_default();
-    let heard = context
-        .calm
-        .heard(&calm::key(&names.namespace, &names.cluster));
+    let heard = context.calm.heard(&calm::key_of(cluster));
     let form = heard.of(News::Backups).to_string();
     if context.is_in_order("backups", &uid, &form) {
         return Ok(());

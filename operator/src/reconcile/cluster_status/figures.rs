@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::{EngramCluster, EngramClusterStatus, LeaderStatus, QuorumStatus};
-use crate::build::{Names, member_selector};
+use crate::build::{Names, member_query};
 use crate::plan::Entry;
 
 use super::Report;
@@ -29,12 +29,7 @@ pub(super) fn figures(
         "{}/{}",
         status.ready_members, cluster.spec.replicas
     ));
-    let selector = member_selector(&names.cluster);
-    let selector: Vec<String> = selector
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    status.selector = Some(selector.join(","));
+    status.selector = Some(member_query(&names.cluster));
     status.endpoints = vec![names.endpoint()];
     status.certificates.clone_from(&report.certificates.ends);
     let hour_ago = observed.now - 3600;

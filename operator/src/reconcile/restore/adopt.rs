@@ -10,7 +10,7 @@ use crate::api::{
     Adopt, AdoptedMember, Bootstrap, EngramMember, EngramRestore, EngramRestoreStatus, KeptVolume,
     Reason,
 };
-use crate::build::Names;
+use crate::build::{Names, member_query};
 
 use super::super::{Context, Error};
 use super::look::{self, Found, Holds, Listed, Look};
@@ -86,7 +86,7 @@ async fn claims(context: &Context, restore: &EngramRestore) -> Result<Vec<String
             all
         }
         None => {
-            let labels = format!("engram.dev/cluster={name},app.kubernetes.io/component=member");
+            let labels = member_query(name);
             claims
                 .list(&ListParams::default().labels(&labels))
                 .await?

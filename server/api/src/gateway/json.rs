@@ -185,7 +185,7 @@ mod tests {
     use engram_proto::etcdserverpb as pb;
 
     use super::*;
-    use crate::gateway::paths;
+    use crate::gateway::{fixture, paths};
 
     fn request<M: Message + Default>(path: &str, json: &str) -> Result<M, Refusal> {
         let bytes = encode(json.as_bytes(), paths::find(path).unwrap().input())?;
@@ -388,16 +388,8 @@ mod tests {
     fn messages_are_split_wherever_they_are_cut() {
         let text = br#" {"a":"}\"{","b":[{}]}{"c":1}"#;
         for cut in 0..text.len() {
-            let mut splitter = Splitter::default();
-            let end = match splitter.look(&text[..cut]) {
-                Seen::More => match splitter.look(&text[cut..]) {
-                    Seen::End(at) => cut + at,
-                    other => panic!("{other:?}"),
-                },
-                Seen::End(at) => at,
-                Seen::NoMessage => panic!("cut at {cut}"),
-            };
-            assert_eq!(&text[..end], &text[..22], "cut at {cut}");
+            let end = fixture::end([&text[..cut], &text[cut..]]);
+            assert_eq!(end, Some(22), "cut at {cut}");
         }
         for none in ["x", " \n]", "\"a\"", "[]", "1"] {
             assert_eq!(Splitter::default().look(none.as_bytes()), Seen::NoMessage);

@@ -3,8 +3,9 @@
 //!
 //! A compaction's revision is hashed by the rules before it, which every member then answers the
 //! same, whether it has compacted yet or not. The hash reads the whole store, on a thread of its own
-//! that works a quarter of the time at most; a question meanwhile waits for it, and then it works half. A store above
-//! [`HASHED_BYTES_MAX`] is not hashed: its compacted revisions answer by the rules after it.
+//! that works a quarter of the time at most; a question meanwhile waits for it, and then it works
+//! half. A store above [`HASHED_BYTES_MAX`] is not hashed: its compacted revisions answer by the rules
+//! after it.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Weak};

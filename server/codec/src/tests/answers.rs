@@ -9,9 +9,10 @@ use prost::Message;
 
 use super::operations::{bytes, key};
 use crate::answer::{self, Header};
+use crate::fixture::{prefixed, wire};
 use crate::types::result::{self, Item};
 use crate::types::{ClusterId, KeyValue, LeaseId, MemberId, Revision, Stored};
-use crate::{Frame, PREFIX_LEN, Piece};
+use crate::{PREFIX_LEN, Piece};
 
 fn header() -> impl Strategy<Value = Header> {
     (any::<u64>(), any::<u64>(), 1..i64::MAX, any::<u64>()).prop_map(|(c, m, revision, term)| {
@@ -174,24 +175,6 @@ fn inner_header(revision: Revision) -> pb::ResponseHeader {
         revision: revision.0,
         ..pb::ResponseHeader::default()
     }
-}
-
-fn wire(frame: Frame) -> Vec<u8> {
-    let (first, more, _) = frame.into_pieces();
-    more.fold(first.to_vec(), |mut all, piece| {
-        let Piece::Bytes(piece) = piece else {
-            unreachable!("no runs were asked for")
-        };
-        all.extend_from_slice(&piece);
-        all
-    })
-}
-
-fn prefixed(message: &impl Message) -> Vec<u8> {
-    let mut all = vec![0];
-    all.extend_from_slice(&u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
-    all.extend_from_slice(&message.encode_to_vec());
-    all
 }
 
 proptest! {

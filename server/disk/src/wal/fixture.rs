@@ -1,7 +1,7 @@
 //! What fuzzing of the log looks into: a log read as a start reads it, and segments whose checksums fit,
 //! whatever they hold.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
@@ -53,11 +53,10 @@ pub fn read(dir: &Path, numbers: &[u64]) -> Result<Found, RecoverError> {
     })
 }
 
-/// The file name of a segment.
+/// The file of a segment.
 #[must_use]
-pub fn name(number: u64) -> String {
-    let path = Name::Segment(number).path(Path::new(""));
-    path.display().to_string()
+pub fn segment_path(dir: &Path, number: u64) -> PathBuf {
+    Name::Segment(number).path(dir)
 }
 
 /// A record as a frame holds it.

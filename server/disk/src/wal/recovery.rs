@@ -425,15 +425,15 @@ fn take_record(
     log: &mut Log,
 ) -> Result<(), Damage> {
     match found.record {
+        // No log comes to where nobody could count on.
+        Borrowed::Entry { index, .. } | Borrowed::Purge { index, .. } if index == u64::MAX => {
+            return Err(Damage::Records);
+        }
         Borrowed::Entry {
             index,
             term,
             payload,
         } => {
-            // No log comes to where nobody could count on.
-            if index == u64::MAX {
-                return Err(Damage::Records);
-            }
             if !log.index.accepts(index) {
                 return Err(Damage::EntryOrder {
                     found: index,
@@ -455,7 +455,6 @@ fn take_record(
             log.restated.committed = Some(Bytes::copy_from_slice(payload));
         }
         Borrowed::Truncate { from } => log.index.truncate(from),
-        Borrowed::Purge { index, .. } if index == u64::MAX => return Err(Damage::Records),
         Borrowed::Purge { index, payload } => {
             log.index.purge(index, Bytes::copy_from_slice(payload));
             log.restated.purged = log.index.purged().cloned();

@@ -88,11 +88,7 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn of(certificate: &'a [u8]) -> Result<Parts<'a>, Malformed> {
-        let mut whole = Reader::new(certificate);
-        let mut signed = whole.sequence()?.sequence()?;
-        if !whole.is_empty() {
-            return Err(Malformed);
-        }
+        let mut signed = signed(certificate)?;
         let _version = signed.optional(&[tag::explicit(0)])?;
         let serial = signed.expect(tag::INTEGER)?;
         let _algorithm = signed.sequence()?;
@@ -128,6 +124,16 @@ impl<'a> Parts<'a> {
             return Reader::new(extension.expect(tag::OCTET_STRING)?).sequence();
         }
         Ok(Reader::new(&[]))
+    }
+}
+
+/// What is signed of a certificate or of a revocation list, of which there is one and nothing behind it.
+fn signed(bytes: &[u8]) -> Result<Reader<'_>, Malformed> {
+    let mut whole = Reader::new(bytes);
+    let signed = whole.sequence()?.sequence()?;
+    match whole.is_empty() {
+        true => Ok(signed),
+        false => Err(Malformed),
     }
 }
 
@@ -176,11 +182,7 @@ pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Result<i64, Malform
 /// # Errors
 /// It is no such list, or there is more than one.
 pub(super) fn revoked_serials(list: &[u8]) -> Result<Vec<&[u8]>, Malformed> {
-    let mut whole = Reader::new(list);
-    let mut signed = whole.sequence()?.sequence()?;
-    if !whole.is_empty() {
-        return Err(Malformed);
-    }
+    let mut signed = signed(list)?;
     let _version = signed.optional(&[tag::INTEGER])?;
     let _algorithm = signed.sequence()?;
     let _issuer = signed.sequence()?;

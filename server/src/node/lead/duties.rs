@@ -7,24 +7,20 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{Instant as Tick, Interval, MissedTickBehavior};
 
-use crate::node::barrier::Barrier;
 use crate::node::compactor::Schedule;
 use crate::node::corruption::{self, Comparison};
 use crate::node::directory::MemberDirectory;
 use crate::node::door::Door;
 use crate::node::late::Lateness;
-use crate::node::leadership::LeadershipCell;
-use crate::node::lessor::{Expired, Lessor};
+use crate::node::lessor::Expired;
 use crate::node::membership::Membership;
-use crate::node::parts::Routine;
+use crate::node::parts::{Parts, Routine};
 use crate::node::reclaim::Reclaimer;
 use crate::node::route::LeaderRoute;
 use crate::node::space::leaves_no_quorum;
 use crate::node::{told, verdict};
-use crate::peer::Local;
-use crate::propose::{self, ProposeError, Proposer};
-use crate::raft::{Consensus, LogStore};
-use crate::store::Store;
+use crate::propose::{self, ProposeError};
+use crate::raft::Consensus;
 use crate::threads::{Pulse, spawn_endless};
 use crate::types::auth::Identity;
 use crate::types::request::{Asked, Compact, MemberAttributes, Op};
@@ -64,17 +60,11 @@ const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
 /// What the duties are done with.
 #[derive(Clone)]
 pub struct Duties {
-    pub local: Local,
+    pub parts: Parts,
     pub attributes: MemberAttributes,
     pub cluster_version: String,
     pub election_timeout: Duration,
     pub routine: Routine,
-    pub store: Arc<Store>,
-    pub log: LogStore,
-    pub proposer: Proposer,
-    pub lessor: Arc<Lessor>,
-    pub leadership: Arc<LeadershipCell>,
-    pub barrier: Barrier,
     pub membership: Membership,
     pub reclaimer: Reclaimer,
     pub directory: Arc<MemberDirectory>,
@@ -112,11 +102,11 @@ impl Duties {
     pub fn spawn_tasks(&self, route: LeaderRoute) {
         let duties = self.clone();
         spawn_endless(async move { duties.follow().await });
-        let (barrier, door) = (self.barrier.clone(), self.door.clone());
+        let (barrier, door) = (self.parts.barrier.clone(), self.door.clone());
         spawn_endless(async move { barrier.run(&door.consensus, &door.peers).await });
-        let proposer = self.proposer.clone();
+        let proposer = self.parts.proposer.clone();
         spawn_endless(async move { proposer.run(&route).await });
-        let proposer = self.proposer.clone();
+        let proposer = self.parts.proposer.clone();
         spawn_endless(async move { proposer.raise_decided().await });
         let duties = self.clone();
         spawn_endless(async move { duties.look_after_peers().await });
@@ -138,8 +128,8 @@ impl Duties {
         expire.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             pulse.rest(expire.tick()).await;
-            if self.leadership.leads()
-                && let Some(expired) = self.lessor.expired(EXPIRE_MAX)
+            if self.parts.leadership.leads()
+                && let Some(expired) = self.parts.lessor.expired(EXPIRE_MAX)
             {
                 // A quorum may be long in coming.
                 pulse.rest(self.revoke(expired)).await;
@@ -154,7 +144,7 @@ impl Duties {
         match revoked {
             Ok(outcomes) => {
                 let revoked = outcomes.iter().filter(|outcome| outcome.result.is_ok());
-                revoked.for_each(|_| self.lessor.count_expired());
+                revoked.for_each(|_| self.parts.lessor.count_expired());
             }
             Err(error) => {
                 crate::log!(warn, "leases that have expired could not be revoked yet",
@@ -194,11 +184,11 @@ impl Duties {
             Op::By(Box::new(Asked { by, op }))
         };
         // Before there are users, members may not know how to read who asks.
-        let ops = match self.store.is_auth_enabled() {
+        let ops = match self.parts.store.is_auth_enabled() {
             true => ops.into_iter().map(by_member).collect(),
             false => ops,
         };
-        verdict::decide(&self.door.consensus, &self.proposer, term, ops).await
+        verdict::decide(&self.door.consensus, &self.parts.proposer, term, ops).await
     }
 
     async fn look_after_peers(&self) -> Infallible {
@@ -209,9 +199,12 @@ impl Duties {
         loop {
             ask.tick().await;
             peers.forget_removed();
-            let asks_all = self.leadership.leader().is_none() || turn.is_multiple_of(ASK_ALL_TURNS);
+            let asks_all =
+                self.parts.leadership.leader().is_none() || turn.is_multiple_of(ASK_ALL_TURNS);
             let whom = |id| asks_all || peers.active_since(id).is_none();
-            peers.ask_standing(self.local.member, ASK_LIMIT, whom).await;
+            peers
+                .ask_standing(self.parts.local.member, ASK_LIMIT, whom)
+                .await;
             turn += 1;
         }
     }
@@ -252,8 +245,8 @@ impl Duties {
     /// Compares the members' stores with this one's.
     pub fn comparison(&self) -> Comparison {
         Comparison {
-            member: self.local.member,
-            store: self.store.clone(),
+            member: self.parts.local.member,
+            store: self.parts.store.clone(),
             door: self.door.clone(),
         }
     }
@@ -276,8 +269,8 @@ impl Duties {
 
     /// The term that this member leads, in touch with a quorum.
     fn own_term(&self) -> Option<u64> {
-        let term = self.lessor.term();
-        term.filter(|_| self.leadership.leads())
+        let term = self.parts.lessor.term();
+        term.filter(|_| self.parts.leadership.leads())
     }
 
     /// Finds out who leads, for as long as it is not dropped.
@@ -304,18 +297,19 @@ impl Duties {
         if self.keep_deadlines(now.own_term).await {
             now = consensus.leadership();
         }
-        let leads = now.leader == Some(self.local.member);
-        let cluster = self.store.cluster();
-        let own = cluster.members.get(self.local.member);
+        let leads = now.leader == Some(self.parts.local.member);
+        let cluster = self.parts.store.cluster();
+        let own = cluster.members.get(self.parts.local.member);
         let learner = own.is_some_and(|member| member.learner);
-        let before = self.leadership.leader();
+        let before = self.parts.leadership.leader();
         if before != now.leader {
-            told::leader_changed(self.local.member, before, now.leader, now.term);
+            told::leader_changed(self.parts.local.member, before, now.leader, now.term);
         }
-        self.leadership.set(now, learner);
+        self.parts.leadership.set(now, learner);
         consensus.tick_unless(leads && consensus.is_alone());
         if !self.membership.is_changing() {
-            self.leadership
+            self.parts
+                .leadership
                 .set_sole_voter(consensus.is_sole_voter() && leads);
         }
     }
@@ -323,15 +317,18 @@ impl Duties {
     /// The deadlines of the term that this member leads are kept from before anybody is told that it
     /// leads: a lease asked for is found. Whether that took a while.
     async fn keep_deadlines(&self, own_term: Option<u64>) -> bool {
-        if self.lessor.term() == own_term {
+        if self.parts.lessor.term() == own_term {
             return false;
         }
         let Some(term) = own_term else {
-            self.lessor.demote();
+            self.parts.lessor.demote();
             return false;
         };
-        let (lessor, store, extend_ms) =
-            (self.lessor.clone(), self.store.clone(), self.extend_ms());
+        let (lessor, store, extend_ms) = (
+            self.parts.lessor.clone(),
+            self.parts.store.clone(),
+            self.extend_ms(),
+        );
         // On another thread: this one waits for nobody who has the state.
         let promoting = move || lessor.promote(term, &store.read().leases, extend_ms);
         // It fails only where the runtime ends.
@@ -355,28 +352,29 @@ impl Duties {
 
     async fn try_publish(&self) -> bool {
         let (cluster, known) = {
-            let cluster = self.store.cluster();
-            let known = cluster.members.get(self.local.member).cloned();
+            let cluster = self.parts.store.cluster();
+            let known = cluster.members.get(self.parts.local.member).cloned();
             (cluster, known)
         };
         let is_published = known.is_some_and(|member| {
-            member.attributes == self.attributes && member.incarnation == self.local.incarnation
+            member.attributes == self.attributes
+                && member.incarnation == self.parts.local.incarnation
         });
         if !is_published {
             let publish = Op::PublishMember {
-                member: self.local.member,
-                incarnation: self.local.incarnation,
+                member: self.parts.local.member,
+                incarnation: self.parts.local.incarnation,
                 attributes: self.attributes.clone(),
             };
-            if self.proposer.propose(publish).await.is_err() {
+            if self.parts.proposer.propose(publish).await.is_err() {
                 return false;
             }
             crate::log!(
                 info,
                 "published local member to cluster through raft",
-                "local-member-id" = %self.local.member,
+                "local-member-id" = %self.parts.local.member,
                 "local-member-attributes" = ?self.attributes,
-                "cluster-id" = %self.local.cluster
+                "cluster-id" = %self.parts.local.cluster
             );
         }
         // A downgrade is ended by whoever asked for it, and by no start.
@@ -384,7 +382,7 @@ impl Duties {
             return true;
         }
         let version = Op::SetClusterVersion(self.cluster_version.clone());
-        let is_set = self.proposer.propose(version).await.is_ok();
+        let is_set = self.parts.proposer.propose(version).await.is_ok();
         if is_set {
             crate::log!(info, "cluster version is updated", "cluster-version" = %self.cluster_version);
         }
@@ -394,7 +392,7 @@ impl Duties {
     /// Waits until what was committed when it is called is applied here, so that what clients read
     /// from this member does not go back to before its stop.
     pub async fn catch_up(&self) {
-        while let Err(error) = self.barrier.pass().await {
+        while let Err(error) = self.parts.barrier.pass().await {
             crate::log!(debug, "no leader has told yet what is committed", error = %error);
             tokio::time::sleep(PUBLISH_PAUSE).await;
         }
@@ -404,8 +402,8 @@ impl Duties {
     pub async fn tick(&self) -> Infallible {
         let mut look = self.looks();
         let mut watch = LogWatch {
-            cut_at: self.log.appended_bytes(),
-            cut_index: self.store.applied_index(),
+            cut_at: self.parts.log.appended_bytes(),
+            cut_index: self.parts.store.applied_index(),
             measured_at: None,
             looks: 0,
             handed_over: None,
@@ -419,7 +417,7 @@ impl Duties {
             pulse.idle();
             look.tick().await;
             pulse.turn();
-            self.proposer.sweep(|began| self.lateness.why(began));
+            self.parts.proposer.sweep(|began| self.lateness.why(began));
             self.look(&mut watch).await;
             if let (Some(at), Some(schedule)) = (compact_at, schedule.as_mut())
                 && Instant::now() >= at
@@ -433,17 +431,17 @@ impl Duties {
     /// Looks after the disk and the log's length.
     async fn look(&self, watch: &mut LogWatch) {
         self.membership
-            .note_contacts(self.lessor.term(), &self.door.consensus);
+            .note_contacts(self.parts.lessor.term(), &self.door.consensus);
         self.look_for_room(watch);
-        let appended = self.log.appended_bytes();
+        let appended = self.parts.log.appended_bytes();
         watch.looks += 1;
         // An idle member is measured less often: asking the engine costs more than looking.
         if watch.measured_at != Some(appended) || watch.looks.is_multiple_of(IDLE_LOOKS) {
             watch.measured_at = Some(appended);
             self.measure();
         }
-        let applied = self.store.applied_index();
-        let growth_max = match self.store.headroom().is_short() {
+        let applied = self.parts.store.applied_index();
+        let growth_max = match self.parts.store.headroom().is_short() {
             true => LOG_GROWTH_SHORT,
             false => LOG_GROWTH_MAX,
         };
@@ -461,11 +459,11 @@ impl Duties {
     /// Where this member leads and voters are short of room: it hands leadership over, or, where those
     /// that have room are no quorum, keeps what is left for writes that free some.
     fn look_for_room(&self, watch: &mut LogWatch) {
-        if !self.leadership.leads() {
+        if !self.parts.leadership.leads() {
             return;
         }
         let consensus = &self.door.consensus;
-        let is_short = self.store.headroom().is_short();
+        let is_short = self.parts.store.headroom().is_short();
         let others_short = consensus.short_members();
         if !is_short && others_short.is_empty() {
             return;
@@ -475,7 +473,7 @@ impl Duties {
         replication.voters.retain(|id| !others_short.contains(id));
         let short = voters - 1 - replication.voters.len() + usize::from(is_short);
         if leaves_no_quorum(voters, short) {
-            self.proposer.raise_no_space();
+            self.parts.proposer.raise_no_space();
             return;
         }
         let tried = watch.handed_over;
@@ -498,7 +496,7 @@ impl Duties {
     async fn purge_log(&self) {
         let consensus = &self.door.consensus;
         let alone = consensus.is_sole_voter() && consensus.replication().matched.len() <= 1;
-        let keep = match self.store.headroom().is_short() {
+        let keep = match self.parts.store.headroom().is_short() {
             true => Keep::default(),
             false if alone => Keep {
                 bytes: LOG_KEPT_ALONE,
@@ -508,19 +506,19 @@ impl Duties {
             false => self.routine.keep,
         };
         // Who is short of room holds nothing for others.
-        let held = match self.store.headroom().is_short() {
+        let held = match self.parts.store.headroom().is_short() {
             true => 0,
             false => self.routine.log_held_bytes,
         };
-        if consensus.purge(&self.log, keep, held).await.is_err() {
+        if consensus.purge(&self.parts.log, keep, held).await.is_err() {
             crate::log!(warn, "the log could not be purged: consensus has stopped");
         }
     }
 
     /// Tells the quota how full the store is, and has garbage reclaimed where it is much.
     fn measure(&self) {
-        let (data, size) = self.store.data_and_size_bytes();
-        let quota = self.proposer.quota();
+        let (data, size) = self.parts.store.data_and_size_bytes();
+        let quota = self.parts.proposer.quota();
         quota.measured(data, size);
         let limit = u64::try_from(quota.limit_bytes()).unwrap_or(0);
         self.reclaimer.look(size, limit);
@@ -534,7 +532,7 @@ impl Duties {
 
     fn auto_compact(&self, schedule: &mut Schedule) {
         // Every member keeps the schedule's record of revisions: whoever leads next goes on with it.
-        let due = schedule.tick(self.store.revision());
+        let due = schedule.tick(self.parts.store.revision());
         let (Some(revision), Some(term)) = (due, self.own_term()) else {
             return;
         };

@@ -127,17 +127,11 @@ impl Beginning {
             self.parts.log.metrics().clone(),
         );
         Duties {
-            local: self.parts.local,
+            parts: self.parts.clone(),
             attributes: self.attributes.clone(),
             cluster_version: cluster_version(),
             election_timeout: self.consensus.election_timeout,
             routine: self.routine.clone(),
-            store: self.parts.store.clone(),
-            log: self.parts.log.clone(),
-            proposer: self.parts.proposer.clone(),
-            lessor: self.parts.lessor.clone(),
-            leadership: self.parts.leadership.clone(),
-            barrier: self.parts.barrier.clone(),
             membership,
             reclaimer: Reclaimer::new(self.parts.store.clone()),
             directory: self.roads.directory.clone(),

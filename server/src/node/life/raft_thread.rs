@@ -215,8 +215,8 @@ fn run(
                 "start again; if it comes back, restore this member",
             ),
         }
-        duties.store.headroom().close();
-        duties.proposer.stop();
+        duties.parts.store.headroom().close();
+        duties.parts.proposer.stop();
         duties.reclaimer.end();
         let stopped = tokio::time::timeout(STOP_MAX, duties.door.consensus.stop()).await;
         if stopped.is_err() {

@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -17,7 +17,6 @@ use crate::fs::{self, Reserve};
 use crate::storage::Engine;
 use crate::store::{Headroom, Level, Store};
 use crate::threads;
-use crate::threads::steps::{self, Step, Steps};
 use crate::wal::Space;
 
 /// The reserve's file in the data directory.
@@ -190,12 +189,14 @@ impl SpaceGuard {
         let store = self.store.get_or_init(|| store).clone();
         // Before anything is applied: a log that is replayed takes room as well.
         self.look(store.headroom(), &store.engine());
-        let watching = Watching {
-            guard: self,
-            store,
-            looked: Instant::now(),
+        let run = move || {
+            let headroom = store.headroom();
+            while !headroom.is_closed() {
+                std::thread::sleep(LOOK_EVERY);
+                threads::on_disk(|| self.look(headroom, &store.engine()));
+            }
         };
-        steps::start("engram-space", watching).map(drop)
+        threads::spawn("engram-space", run).map(drop)
     }
 
     fn look(&self, headroom: &Headroom, engine: &Engine) {
@@ -239,30 +240,6 @@ impl SpaceGuard {
         if let Err(error) = reserve.as_mut().map_or(Ok(()), change) {
             crate::log!(warn, "the reserve could not be changed", error = %error);
         }
-    }
-}
-
-/// Looks at the disk again and again, for as long as the member runs.
-struct Watching {
-    guard: Arc<SpaceGuard>,
-    store: Arc<Store>,
-    looked: Instant,
-}
-
-impl Steps for Watching {
-    fn step(&mut self, may_wait: bool) -> Step {
-        let headroom = self.store.headroom();
-        if headroom.is_closed() {
-            return Step::Ended;
-        }
-        if may_wait {
-            std::thread::sleep(LOOK_EVERY);
-        } else if self.looked.elapsed() < LOOK_EVERY {
-            return Step::Nothing;
-        }
-        self.looked = Instant::now();
-        threads::on_disk(|| self.guard.look(headroom, &self.store.engine()));
-        Step::Worked
     }
 }
 

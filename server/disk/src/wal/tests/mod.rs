@@ -9,13 +9,14 @@ mod operation;
 mod owners;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tempfile::TempDir;
 
+use super::fixture::segment_path;
 use super::recovery::{Log, read_log};
 use super::segment::Name;
 use super::{Entry, Options, Owner, Record, RecoverError, Recovered, Wal, open};
@@ -90,10 +91,6 @@ fn segment_numbers(dir: &Path) -> Vec<u64> {
             }
         })
         .collect()
-}
-
-fn segment_path(dir: &Path, number: u64) -> PathBuf {
-    Name::Segment(number).path(dir)
 }
 
 fn inspect(dir: &Path) -> Result<Log, RecoverError> {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use engram_codec::answer::{self, Header};
-use engram_codec::{Frame, Piece};
+use engram_codec::fixture::{prefixed, wire};
 use engram_proto::etcdserverpb as pb;
 use engram_proto::mvccpb;
 use engram_types::result::{self, Item};
@@ -146,22 +146,6 @@ fn key_value(kv: &mvccpb::KeyValue) -> Bytes {
     let encoded = kv.encode();
     assert_eq!(KeyValue::decode(&encoded), Ok(kv));
     encoded
-}
-
-fn wire(frame: Frame) -> Vec<u8> {
-    let (first, more, _) = frame.into_pieces();
-    more.fold(first.to_vec(), |mut all, piece| {
-        let Piece::Bytes(piece) = piece else {
-            unreachable!("no runs were asked for")
-        };
-        all.extend_from_slice(&piece);
-        all
-    })
-}
-
-fn prefixed(message: &impl Message) -> Vec<u8> {
-    let length = u32::try_from(message.encoded_len()).expect("it is short");
-    [&[0], &length.to_be_bytes()[..], &message.encode_to_vec()].concat()
 }
 
 fn seeds() -> Vec<Vec<u8>> {

@@ -7,7 +7,7 @@ use engram_snapshot::etcd_schema as schema;
 use engram_snapshot::file::{DigestCheck, SnapshotFile, auth_tables};
 use engram_types::{KeyValue, LeaseId, MemberId, Revision, RevisionPair};
 
-use super::Target;
+use super::{Target, damage_at};
 use crate::input::Input;
 use crate::scratch;
 
@@ -142,19 +142,15 @@ fn seeds() -> Vec<Vec<u8>> {
     let bytes = sound();
     let pages = bytes.len() / PAGE_BYTES;
     let root = usize::from(bytes[32]);
-    let at = |offset: usize, then: &[u8]| {
-        let offset = u16::try_from(offset).expect("a small file").to_le_bytes();
-        [&[0, then[0]], &offset[..], &then[1..]].concat()
-    };
     let mut seeds = vec![vec![0]];
     // Every page's kind, the number of its elements, what its first element says; the root's place.
     for page in (2..pages).map(|page| page * PAGE_BYTES) {
-        seeds.push(at(page + 8, &[0, 1, 1]));
-        seeds.push(at(page + 10, &[0, 1, 9]));
-        seeds.push(at(page + 16, &[0, 4, 0xff, 0, 0, 0]));
+        seeds.push(damage_at(page + 8, &[0, 1, 1]));
+        seeds.push(damage_at(page + 10, &[0, 1, 9]));
+        seeds.push(damage_at(page + 16, &[0, 4, 0xff, 0, 0, 0]));
     }
-    seeds.push(at(META.start + 16, &[0, 1, (root - 1) as u8]));
+    seeds.push(damage_at(META.start + 16, &[0, 1, (root - 1) as u8]));
     // Pages of 512 bytes.
-    seeds.push(at(META.start + 8, &[0, 2, 0, 2]));
+    seeds.push(damage_at(META.start + 8, &[0, 2, 0, 2]));
     seeds
 }

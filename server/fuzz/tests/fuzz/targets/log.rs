@@ -8,7 +8,7 @@ use bytes::Bytes;
 use engram_disk::wal::fixture::{self, FORGED_BYTES, Found};
 use engram_disk::wal::{self, Options, Record};
 
-use super::Target;
+use super::{Target, damage_at};
 use crate::input::Input;
 use crate::scratch;
 
@@ -53,7 +53,7 @@ fn sound() -> &'static (Vec<u8>, Found) {
             durable.recv().expect("it is durable");
         }
         log.close();
-        let bytes = std::fs::read(dir.join(fixture::name(1))).expect("its segment");
+        let bytes = std::fs::read(fixture::segment_path(&dir, 1)).expect("its segment");
         (bytes, fixture::read(&dir, &[1]).expect("it is sound"))
     })
 }
@@ -174,7 +174,7 @@ fn read(segments: &[Vec<u8>]) -> Option<Found> {
     let dir = scratch::empty_dir("log");
     let numbers: Vec<u64> = (1..=segments.len() as u64).collect();
     for (number, bytes) in numbers.iter().zip(segments) {
-        std::fs::write(dir.join(fixture::name(*number)), bytes).expect("memory can be written");
+        std::fs::write(fixture::segment_path(&dir, *number), bytes).expect("memory can be written");
     }
     let found = fixture::read(&dir, &numbers);
     let looked = wal::look(&dir, &mut |_| ());
@@ -196,18 +196,14 @@ fn read(segments: &[Vec<u8>]) -> Option<Found> {
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    let at = |offset: usize, then: &[u8]| {
-        let offset = u16::try_from(offset).expect("it fits").to_le_bytes();
-        [&[0, then[0]], &offset[..], &then[1..]].concat()
-    };
     vec![
         vec![0],
         // A byte is another one; a sector of the last frame is missing; a whole frame; the file is short.
-        at(HEADER_BYTES + 40, &[0, 1, 0xaa]),
-        at(7168, &[5, 0, 2]),
-        at(HEADER_BYTES + 512, &[5, 0, 8]),
-        at(9000, &[135]),
-        at(HEADER_BYTES, &[4, 3]),
+        damage_at(HEADER_BYTES + 40, &[0, 1, 0xaa]),
+        damage_at(7168, &[5, 0, 2]),
+        damage_at(HEADER_BYTES + 512, &[5, 0, 8]),
+        damage_at(9000, &[135]),
+        damage_at(HEADER_BYTES, &[4, 3]),
         // Forged: an entry, a truncation, a purge; two segments; numbers without room to count on.
         vec![1, 0, 1, 2, 1, 4, 0, 1, 3, b'a', b'b', b'c', 0, 0],
         vec![1, 0, 1, 1, 3, 4, 0, 1, 1, b'a', 2, 1, 0, 3, 5, 1, b'p', 0],

@@ -6,7 +6,7 @@ use engram_archive::Segment;
 use engram_backup::format::{Manifest, Verification};
 use engram_objects::sha256;
 
-use super::Target;
+use super::{Target, numbered};
 
 pub const TARGET: Target = Target {
     name: "manifests",
@@ -74,10 +74,5 @@ fn seeds() -> Vec<Vec<u8>> {
     let header = r#"{"format":1,"whose":"cdf8/0","run":0,"sequence":0,"firstRevision":2,"lastRevision":1,"lastIndex":5,"term":2,"memberId":"1","firstMs":0,"lastMs":0,"records":0,"engramVersion":"0.1.0","chunks":[]}"#;
     let verified =
         r#"{"format":1,"attempt":"a","at":"2026-01-02T03:04:05Z","good":false,"reason":"x"}"#;
-    vec![
-        [&[0], GOLDEN.as_bytes()].concat(),
-        [&[1], line.as_bytes()].concat(),
-        [&[2], verified.as_bytes()].concat(),
-        [&[3], header.as_bytes()].concat(),
-    ]
+    numbered([GOLDEN, line, verified, header])
 }

@@ -80,3 +80,18 @@ pub fn bytes(digits: &str) -> Option<Vec<u8>> {
         .map(|at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok())
         .collect()
 }
+
+/// Messages behind their kind, which is the place of each.
+fn numbered<M: AsRef<[u8]>>(messages: impl IntoIterator<Item = M>) -> Vec<Vec<u8>> {
+    let numbered = messages.into_iter().enumerate();
+    numbered
+        .map(|(kind, message)| [&[kind as u8][..], message.as_ref()].concat())
+        .collect()
+}
+
+/// For a target that damages what is sound where the first byte is zero (`Input::damage`): a change of the
+/// kind `then[0]` at `offset`, and what else it takes.
+fn damage_at(offset: usize, then: &[u8]) -> Vec<u8> {
+    let offset = u16::try_from(offset).expect("what is sound is short");
+    [&[0, then[0]], &offset.to_le_bytes()[..], &then[1..]].concat()
+}

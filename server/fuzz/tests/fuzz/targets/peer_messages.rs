@@ -5,7 +5,7 @@ use engram_consensus::raft::fixture::wire::{KINDS, heard};
 use engram_proto::{peer, raft};
 use prost::Message as _;
 
-use super::Target;
+use super::{Target, numbered};
 
 pub const TARGET: Target = Target {
     name: "peer_messages",
@@ -109,8 +109,5 @@ fn seeds() -> Vec<Vec<u8>> {
         own.encode_to_vec(),
         id(4).expect("one").encode_to_vec(),
     ];
-    let numbered = messages.into_iter().enumerate();
-    numbered
-        .map(|(kind, message)| [vec![kind as u8], message].concat())
-        .collect()
+    numbered(messages)
 }

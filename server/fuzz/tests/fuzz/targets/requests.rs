@@ -5,7 +5,7 @@ use engram_codec::{proto, request};
 use engram_proto::etcdserverpb as pb;
 use prost::Message;
 
-use super::Target;
+use super::{Target, numbered};
 
 pub const TARGET: Target = Target {
     name: "requests",
@@ -125,8 +125,5 @@ fn seeds() -> Vec<Vec<u8>> {
         txn.encode_to_vec(),
         watch.encode_to_vec(),
     ];
-    let numbered = messages.into_iter().enumerate();
-    numbered
-        .map(|(kind, message)| [vec![kind as u8], message].concat())
-        .collect()
+    numbered(messages)
 }
