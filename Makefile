@@ -199,6 +199,10 @@ sim-operator: setup ## The operator's planner in simulated Kubernetes: RUNS hist
 bench: build tools ## Side by side with the real etcd; writes bench/RESULTS.md (an hour)
 	bench/run.sh
 
+.PHONY: bench-growth
+bench-growth: build tools ## The same on stores of 10 k to 5 M keys; writes bench/GROWTH.md and its drawings
+	bench/run.sh --growth
+
 BENCH_OPERATOR = docs/evidence/operator-$(shell date +%F)-$(shell git rev-parse --short HEAD).md
 
 .PHONY: bench-operator

@@ -23,11 +23,16 @@ type loaded struct {
 	Errors     int     `json:"errors"`
 	FirstError string  `json:"first_error"`
 	Missing    int     `json:"missing"`
+	Events     int     `json:"events"`
+	Refused    int     `json:"refused"`
 	Server     struct {
 		CPUMicrosPerOp float64 `json:"cpu_us_per_op"`
 		CPUSeconds     float64 `json:"cpu_seconds"`
 		AnonBeforeKB   float64 `json:"rss_anon_before_kb"`
 		AnonPeakKB     float64 `json:"rss_anon_peak_kb"`
+		RSSBeforeKB    float64 `json:"rss_before_kb"`
+		RSSHeldKB      float64 `json:"rss_held_kb"`
+		HeldPercent    float64 `json:"held_percent"`
 	} `json:"server"`
 }
 
@@ -47,9 +52,10 @@ func (o offered) with(flags ...any) offered {
 
 // loader is the program load, to be run on s.
 func (b *bench) loader(s *server, o offered) *exec.Cmd {
-	args := append([]string{}, o...)
-	args = append(args, "-addr", s.addr, "-server-pid", strconv.Itoa(s.pid()))
-	return exec.CommandContext(b.ctx, filepath.Join(b.tools, "load"), args...)
+	words := append([]string{}, s.clients...)
+	words = append(append(words, filepath.Join(b.tools, "load")), o...)
+	words = append(words, "-addr", s.addr, "-server-pid", strconv.Itoa(s.pid()))
+	return exec.CommandContext(b.ctx, words[0], words[1:]...)
 }
 
 // load offers o to s. Wrong answers make it fail; failed calls do too, unless they are tolerated.

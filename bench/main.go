@@ -25,8 +25,8 @@ type options struct {
 	tools, engram, etcd  string
 	dir, results, out    string
 	commit, command      string
-	quick, list          bool
-	runs                 int
+	quick, list, growth  bool
+	runs, largeGB        int
 	wanted               []string
 	beforeLoad, fileNote string
 }
@@ -36,10 +36,12 @@ type bench struct {
 	options
 	ctx     context.Context
 	sizes   sizes
+	scale   scaleSizes
 	work    string // removed at the end
 	sides   [2]*side
 	counts  map[string]int // calls that a row makes on a side, once they are known
-	peak    float64        // puts a second that etcd takes in closed loop, once it is known
+	helds   map[string]*held
+	peak    float64 // puts a second that etcd takes in closed loop, once it is known
 	started time.Time
 }
 
@@ -66,6 +68,8 @@ func parse() options {
 	flag.StringVar(&o.commit, "commit", "unknown", "what was built, for the table")
 	flag.StringVar(&o.command, "command", "", "what was called, for the table")
 	flag.BoolVar(&o.quick, "quick", false, "smaller sizes, one run each: ten minutes, for use while developing")
+	flag.BoolVar(&o.growth, "growth", false, "instead of the rows: the same figures on stores of 10 k to 5 M keys, as curves")
+	flag.IntVar(&o.largeGB, "large", 0, "instead of the rows: the life of a store of so many GB (etcd's: 8 at most)")
 	flag.BoolVar(&o.list, "list", false, "print the rows' names")
 	flag.IntVar(&o.runs, "runs", 0, "runs of each row, of which the median counts (3; 1 with -quick)")
 	flag.Usage = func() {
@@ -78,9 +82,9 @@ func parse() options {
 }
 
 func run(ctx context.Context, o options) error {
-	b := &bench{options: o, ctx: ctx, sizes: fullSizes, counts: map[string]int{}, started: time.Now()}
+	b := &bench{options: o, ctx: ctx, sizes: fullSizes, scale: fullScale, counts: map[string]int{}, helds: map[string]*held{}, started: time.Now()}
 	if o.quick {
-		b.sizes = quickSizes
+		b.sizes, b.scale = quickSizes, quickScale
 	}
 	if o.runs > 0 {
 		b.sizes.runs = o.runs
@@ -108,6 +112,12 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	b.beforeLoad = loadAverage()
+	if o.growth {
+		return b.grow()
+	}
+	if o.largeGB > 0 {
+		return b.measureLarge()
+	}
 	results, err := b.measureAll(rows)
 	if err != nil && len(results) == 0 {
 		return err

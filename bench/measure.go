@@ -149,7 +149,7 @@ func (b *bench) measureRow(r row, servers [2]*server) result {
 				return result
 			}
 			result.samples[i] = append(result.samples[i], sample)
-			b.say("%-18s %-7s %10s %s  (%.0f s) %s", r.name, servers[i].name, figure(sample.value), r.unit,
+			b.say("%-18s %-7s %10s %s  (%.0f s) %s", r.name, servers[i].name, sample.text(), r.unit,
 				time.Since(started).Seconds(), sample.note)
 		}
 	}
@@ -174,7 +174,7 @@ func (b *bench) perCall(s *server, o offered) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	return sample{l.Server.CPUMicrosPerOp, l, ""}, nil
+	return cpuPerCall(l, ""), nil
 }
 
 // perExpensiveCall makes as many calls as cost the server about sizes.cpuSeconds. How many that is
@@ -192,12 +192,12 @@ func (b *bench) perExpensiveCall(name string, s *server, o offered) (sample, err
 	if err != nil {
 		return sample{}, err
 	}
-	return sample{l.Server.CPUMicrosPerOp, l, fmt.Sprintf("%d calls", l.Calls)}, nil
+	return cpuPerCall(l, fmt.Sprintf("%d calls", l.Calls)), nil
 }
 
 // countFor tries ten times as many calls until the server's clock sees them.
 func (b *bench) countFor(s *server, o offered) (int, error) {
-	const enough = 10.0 / ticksPerSecond
+	const enough = float64(tellingSteps) / ticksPerSecond
 	for calls := 10; calls < expensiveCallsMax; calls *= 10 {
 		l, err := b.load(s, o.with("-total", calls, "-warmup", 1), false)
 		if err != nil {
@@ -261,7 +261,7 @@ func measureHalfPeak(b *bench, s *server) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	return sample{l.P99, l, fmt.Sprintf("%.0f puts/s offered", rate)}, nil
+	return sample{value: l.P99, load: l, note: fmt.Sprintf("%.0f puts/s offered", rate)}, nil
 }
 
 // measureOneCaller is what a caller alone waits: the way through the server, with nothing to share it.
@@ -270,7 +270,7 @@ func measureOneCaller(b *bench, s *server) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	return sample{l.P50, l, fmt.Sprintf("%.0f µs CPU", l.Server.CPUMicrosPerOp)}, nil
+	return sample{value: l.P50, load: l, note: fmt.Sprintf("%.0f µs CPU", l.Server.CPUMicrosPerOp)}, nil
 }
 
 // measureDisk runs on a server of its own, which it removes.
@@ -397,7 +397,7 @@ func (b *bench) disturbed(s *server, disturbance func() error) (sample, error) {
 	note := fmt.Sprintf("took %.1f s; p99 %s → %s ms, worst put %.0f ms, %d failed, CPU %.1f → %.1f s",
 		took.Seconds(), figure(alone.P99), figure(during.P99), during.Max, during.Errors,
 		alone.Server.CPUSeconds, during.Server.CPUSeconds)
-	return sample{during.P99 / alone.P99, during, note}, nil
+	return sample{value: during.P99 / alone.P99, load: during, note: note}, nil
 }
 
 // median of the samples by their value.

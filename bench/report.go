@@ -118,17 +118,13 @@ func (r result) line(all []result) string {
 		return fmt.Sprintf("| %s | %s | | | | | **failed**: %s | %s |", r.row.title, r.row.unit,
 			strings.ReplaceAll(r.err.Error(), "\n", " "), r.load)
 	}
-	etcd, engram := median(r.samples[0]).value, median(r.samples[1]).value
+	etcd, engram := median(r.samples[0]), median(r.samples[1])
 	target, reached := "–", "–"
 	if goal := r.row.goal; goal != nil {
-		target, reached = goal.text, goal.verdict(etcd, engram, all)
-	}
-	ratio := "–"
-	if engram > 0 {
-		ratio = figure(etcd / engram)
+		target, reached = goal.text, goal.verdict(etcd.value, engram.value, all)
 	}
 	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %s | %s |", r.row.title, r.row.unit,
-		figure(etcd), figure(engram), ratio, target, reached, r.load)
+		etcd.text(), engram.text(), ratio(etcd, engram), target, reached, r.load)
 }
 
 // verdict is yes or no, or a dash where the row to compare with was not measured.
@@ -150,7 +146,7 @@ func (g *goal) verdict(etcd, engram float64, all []result) string {
 func (r result) detail(side string, samples []sample) string {
 	var values []string
 	for _, s := range samples {
-		values = append(values, figure(s.value))
+		values = append(values, s.text())
 	}
 	m := median(samples)
 	numbers := " | | | | "

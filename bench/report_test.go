@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -96,6 +98,54 @@ func TestTheTablesCellsAreAsManyAsTheirHeads(t *testing.T) {
 			t.Errorf("%d cells, not %d: %s", got-1, columns-1, line)
 		} else {
 			columns = got
+		}
+	}
+}
+
+func TestWhatTheClockDoesNotTellIsSaidSo(t *testing.T) {
+	least := func(v float64) sample { return sample{value: v, atMost: true} }
+	cases := []struct {
+		etcd, engram sample
+		want         string
+	}{
+		{sample{value: 60}, sample{value: 12}, "5.00"},
+		{sample{value: 60}, least(12), "≥ 5.00"},
+		{least(60), sample{value: 12}, "≤ 5.00"},
+		{least(60), least(12), "–"},
+		{sample{value: 60}, sample{}, "–"},
+	}
+	for _, c := range cases {
+		if got := ratio(c.etcd, c.engram); got != c.want {
+			t.Errorf("%s over %s is told as %q, not %q", c.etcd.text(), c.engram.text(), got, c.want)
+		}
+	}
+	l := &loaded{Ops: 1000}
+	l.Server.CPUSeconds, l.Server.CPUMicrosPerOp = 0.07, 70
+	if got := cpuPerCall(l, "").text(); got != "≤ 80.0" {
+		t.Errorf("seven steps of the clock are told as %q", got)
+	}
+	l.Server.CPUSeconds, l.Server.CPUMicrosPerOp = 0.1, 100
+	if got := cpuPerCall(l, "").text(); got != "100" {
+		t.Errorf("ten steps of the clock are told as %q", got)
+	}
+}
+
+func TestACurveIsDrawnWithBothSidesAndItsSizes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "growth-put.svg")
+	points := []point{
+		{keys: 10_000, samples: [2]sample{{value: 60}, {value: 12}}},
+		{keys: 1_000_000, samples: [2]sample{{value: 90}, {value: 13}}},
+	}
+	if err := draw(path, curve{title: "a put", unit: "µs CPU"}, points, [2]string{"etcd", "Engram"}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"<svg", "a put", "etcd", "Engram", "10k", "1M"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the drawing has no %q", want)
 		}
 	}
 }

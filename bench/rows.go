@@ -2,6 +2,9 @@ package main
 
 import "fmt"
 
+// tellingSteps is how many of the clock's steps a figure needs that means something to a tenth.
+const tellingSteps = 10
+
 // sizes is how much is measured.
 type sizes struct {
 	runs         int
@@ -80,9 +83,40 @@ func asIn(row string) *goal {
 
 // sample is what one run of a row gave.
 type sample struct {
-	value float64
-	load  *loaded // nil where it was not the program load that measured
-	note  string
+	value  float64
+	load   *loaded // nil where it was not the program load that measured
+	note   string
+	atMost bool // so little was used that the clock does not tell how little: it was no more than value
+}
+
+// text is the value as it is written.
+func (s sample) text() string {
+	if s.atMost {
+		return "≤ " + figure(s.value)
+	}
+	return figure(s.value)
+}
+
+// ratio is how many times better Engram is.
+func ratio(etcd, engram sample) string {
+	switch {
+	case engram.value <= 0 || etcd.atMost && engram.atMost:
+		return "–"
+	case engram.atMost:
+		return "≥ " + figure(etcd.value/engram.value)
+	case etcd.atMost:
+		return "≤ " + figure(etcd.value/engram.value)
+	}
+	return figure(etcd.value / engram.value)
+}
+
+// cpuPerCall is what the server used a call, by its clock's steps.
+func cpuPerCall(l *loaded, note string) sample {
+	const step = 1.0 / ticksPerSecond
+	if used := l.Server.CPUSeconds; used < tellingSteps*step {
+		return sample{value: (used + step) * 1e6 / float64(max(l.Ops, 1)), load: l, note: note, atMost: true}
+	}
+	return sample{value: l.Server.CPUMicrosPerOp, load: l, note: note}
 }
 
 // row is a line of the table.
@@ -107,7 +141,8 @@ func (b *bench) allRows() []row {
 		unit: "MB", store: storeMany, once: true, goal: fractionOf(0.45, "0.45"), measure: measureRSS,
 	})
 	rows = append(rows, b.listRows(storeMany, b.sizes.manyKeys, 200*b.shrunk())...)
-	return append(rows, b.wholeStoreRows()...)
+	rows = append(rows, b.wholeStoreRows()...)
+	return append(rows, b.scaleRows()...)
 }
 
 // userRows are cheap calls of a user with a simple token, where authentication is on.
@@ -242,7 +277,7 @@ func (b *bench) wholeStoreRows() []row {
 					return sample{}, err
 				}
 				note := fmt.Sprintf("%.1f s each", l.Seconds/float64(l.Ops))
-				return sample{l.Server.CPUMicrosPerOp / 1e6, l, note}, nil
+				return sample{value: l.Server.CPUMicrosPerOp / 1e6, load: l, note: note}, nil
 			},
 		}
 	}
@@ -257,7 +292,7 @@ func (b *bench) wholeStoreRows() []row {
 				if err != nil {
 					return sample{}, err
 				}
-				return sample{l.growthMB(), l, ""}, nil
+				return sample{value: l.growthMB(), load: l}, nil
 			},
 		},
 		reading("rangestream", size+" keys by RangeStream", whole("rangestream")),

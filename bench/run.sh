@@ -1,6 +1,6 @@
 #!/bin/bash
 # Measures Engram beside the real etcd and writes the table: see README.md.
-# Usage: run.sh [--quick] [--runs N] [--out FILE] [--list] [ROW...]
+# Usage: run.sh [--quick] [--runs N] [--out FILE] [--list] [--growth] [--large GB] [ROW...]
 set -euo pipefail
 bench=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo=$(dirname "$bench")
@@ -24,7 +24,7 @@ for needed in "$tools/etcd" "$tools/etcdctl" "$tools/load" "$engram"; do
 done
 
 mkdir -p "$cache/bench"
-export GOCACHE=${GOCACHE:-$cache/tools/gobuild} GOTOOLCHAIN=local CGO_ENABLED=0
+export GOCACHE=${GOCACHE:-$cache/tools/gobuild} GOMODCACHE=${GOMODCACHE:-$cache/tools/gomod} GOTOOLCHAIN=local CGO_ENABLED=0
 (cd "$bench" && go build -buildvcs=false -trimpath -o "$cache/bench/sidebyside" .)
 
 # git may be missing, or this may be no checkout: the commit is then unknown.

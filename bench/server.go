@@ -51,6 +51,9 @@ type server struct {
 	cmd        *exec.Cmd
 	member     string    // its name
 	initial    string    // --initial-cluster
+	through    []string  // a command that is handed the program and becomes it
+	clients    []string  // the same for the load generator
+	joins      bool      // a cluster that is there
 	others     []*server // the members beside this one
 }
 
@@ -105,7 +108,11 @@ func (s *server) launch() error {
 		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
 		"--initial-cluster=" + s.initial,
 	}
-	s.cmd = exec.Command(s.binary, append(args, s.flags...)...)
+	if s.joins {
+		args = append(args, "--initial-cluster-state=existing")
+	}
+	words := append(append(append([]string{}, s.through...), s.binary), append(args, s.flags...)...)
+	s.cmd = exec.Command(words[0], words[1:]...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return s.cmd.Start()

@@ -70,8 +70,11 @@ func newValues(seed, caller uint64, bytes int) values {
 	return values{random: rand.NewChaCha8(key), bytes: bytes}
 }
 
-func (v values) next() []byte {
-	value := make([]byte, v.bytes)
+func (v values) next() []byte { return v.of(v.bytes) }
+
+// of makes one of another length.
+func (v values) of(bytes int) []byte {
+	value := make([]byte, bytes)
 	_, _ = v.random.Read(value) // never fails
 	return value
 }

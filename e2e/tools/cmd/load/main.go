@@ -15,8 +15,16 @@
 //	range-all        all keys in one Range
 //	watch            -streams × -watchers see every put; an operation is an event delivered
 //	lease-keepalive  one keepalive; with -one-stream on the caller's stream, else on a new one
+//	batch-put        overwrite -batch random keys in one transaction
+//	connections      open a connection, make one call, keep it
+//	watches          create a watcher of a key of its own, on the caller's stream, keep it
+//	leases           grant a lease, keep it
+//	kubernetes       what an apiserver of -nodes nodes writes, reads and watches, for -seconds
 //
-// All but load expect the keys that load wrote with the same -keys and -key-bytes. Without -rate
+// What is kept is held for -hold after the last one, in which nobody asks for anything: the server's memory with it
+// and its CPU meanwhile are told too.
+//
+// All but load and the last four expect the keys that load wrote with the same -keys and -key-bytes. Without -rate
 // each caller sends when it has its answer (closed loop); with it, operations are due at fixed
 // times and latency counts from then (open loop), so a stalled server is not spared. Callers use
 // the raw stubs on grpc-go connections and send the header that clientv3 sends. With -server-pid
@@ -57,6 +65,9 @@ type config struct {
 	streams    int
 	watchers   int
 	oneStream  bool
+	hold       time.Duration
+	nodes      int
+	seconds    int
 	timeout    time.Duration
 	serverPID  int
 	user       string
@@ -105,7 +116,7 @@ func parse(workload string, args []string) (config, error) {
 	f.IntVar(&c.keyBytes, "key-bytes", 64, "length of a key")
 	f.IntVar(&c.valueBytes, "value-bytes", 1024, "length of a value, random bytes")
 	f.IntVar(&c.keys, "keys", 100_000, "keys in the store")
-	f.IntVar(&c.batch, "batch", 1, "load: puts a transaction")
+	f.IntVar(&c.batch, "batch", 1, "load, batch-put: puts a transaction")
 	f.IntVar(&c.page, "page", 500, "list, list-all: keys a page")
 	f.StringVar(&c.position, "position", "first", "list: which page: first, middle or last")
 	f.BoolVar(&c.pinned, "pinned", false, "list: read at an older revision instead of the head")
@@ -114,6 +125,9 @@ func parse(workload string, args []string) (config, error) {
 	f.IntVar(&c.streams, "streams", 100, "watch: streams, spread over the connections")
 	f.IntVar(&c.watchers, "watchers", 1, "watch: watchers a stream")
 	f.BoolVar(&c.oneStream, "one-stream", false, "lease-keepalive: one stream a caller")
+	f.DurationVar(&c.hold, "hold", 10*time.Second, "connections, watches, leases: how long what was made is kept")
+	f.IntVar(&c.nodes, "nodes", 5000, "kubernetes: nodes of the cluster")
+	f.IntVar(&c.seconds, "seconds", 60, "kubernetes: how long")
 	f.DurationVar(&c.timeout, "timeout", 30*time.Minute, "give up after this time")
 	f.IntVar(&c.serverPID, "server-pid", 0, "measure CPU and memory of this process")
 	f.StringVar(&c.user, "user", "", "NAME:PASSWORD: all callers are that user, with one token")
@@ -134,6 +148,7 @@ func (c config) validate() error {
 	counts := map[string]int{
 		"conns": c.conns, "callers": c.callers, "total": c.total, "value-bytes": c.valueBytes,
 		"keys": c.keys, "batch": c.batch, "page": c.page, "streams": c.streams, "watchers": c.watchers,
+		"nodes": c.nodes, "seconds": c.seconds,
 	}
 	for name, n := range counts {
 		if n < 1 {

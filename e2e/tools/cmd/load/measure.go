@@ -27,6 +27,8 @@ type workload struct {
 	drain   func(b *bench) error
 	// once: no warm-up, the measured operations are the point.
 	once bool
+	// holds: what the operations made is kept for -hold, and what that costs the server is told.
+	holds bool
 }
 
 // bench is one run.
@@ -36,8 +38,10 @@ type bench struct {
 	keySet    keySet
 	endpoints []*endpoint.Endpoint
 	clients   []*caller
-	watch     *watchSide // of the watch workload only
-	revision  int64      // at which list reads
+	watch     *watchSide  // of the watch workload only
+	cluster   *kubernetes // of that workload only
+	made      made
+	revision  int64 // at which list reads
 	next      atomic.Int64
 }
 
@@ -48,11 +52,13 @@ type caller struct {
 	number    int
 	index     int // of the current operation, over all callers
 	random    *rand.Rand
+	started   int64 // of the run, in nanoseconds
 	values    values
 	operation operation
 	counts    counts
 	latencies []time.Duration
 	errors    int
+	refused   int
 	err       error // the first
 }
 
@@ -88,6 +94,8 @@ type Result struct {
 	BytesRead   int          `json:"bytes_read,omitempty"`
 	Conflicts   int          `json:"conflicts,omitempty"`
 	Missing     int          `json:"missing,omitempty"`
+	Events      int          `json:"events,omitempty"`
+	Refused     int          `json:"refused,omitempty"` // of Errors: with etcd's "too many requests"
 	Server      *serverUsage `json:"server,omitempty"`
 }
 
@@ -120,7 +128,7 @@ func measure(name string, w workload, c config) (*Result, error) {
 		return nil, err
 	}
 	started := time.Now()
-	b.run(b.total, c.rate)
+	b.run(b.total, b.rate)
 	if w.drain != nil {
 		if err := w.drain(b); err != nil {
 			return nil, err
@@ -133,6 +141,9 @@ func measure(name string, w workload, c config) (*Result, error) {
 	}
 	if result.Server, err = server.finish(result.Ops); err != nil {
 		return nil, err
+	}
+	if w.holds {
+		return result, result.Server.hold(ctx, c)
 	}
 	return result, nil
 }
@@ -166,8 +177,10 @@ func (b *bench) connect(w workload) error {
 			return err
 		}
 	}
+	started := time.Now().UnixNano()
 	for i := range b.callers {
 		c := &caller{
+			started:  started,
 			Endpoint: b.endpoints[i%len(b.endpoints)],
 			ctx:      b.ctx,
 			number:   i,
@@ -211,6 +224,9 @@ func (b *bench) run(total int, rate float64) {
 func (c *caller) call(due time.Time) {
 	if err := c.operation(c); err != nil {
 		c.errors++
+		if strings.Contains(err.Error(), "etcdserver: too many requests") {
+			c.refused++
+		}
 		if c.err == nil {
 			c.err = err
 		}
@@ -221,7 +237,7 @@ func (c *caller) call(due time.Time) {
 
 func (b *bench) reset() {
 	for _, c := range b.clients {
-		c.latencies, c.counts, c.errors, c.err = nil, counts{}, 0, nil
+		c.latencies, c.counts, c.errors, c.refused, c.err = nil, counts{}, 0, 0, nil
 	}
 }
 
@@ -249,6 +265,7 @@ func (b *bench) result(name string, elapsed time.Duration) *Result {
 		r.Conflicts += c.counts.conflicts
 		r.Missing += c.counts.missing
 		r.Errors += c.errors
+		r.Refused += c.refused
 	}
 	r.Calls = len(latencies)
 	if b.watch != nil {
@@ -256,6 +273,9 @@ func (b *bench) result(name string, elapsed time.Duration) *Result {
 	}
 	if r.Ops == 0 {
 		r.Ops = r.Calls
+	}
+	if b.cluster != nil {
+		r.Events = int(b.cluster.received.Load())
 	}
 	if err := b.firstError(); err != nil {
 		r.FirstError = err.Error()

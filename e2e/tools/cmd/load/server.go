@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"os"
 	"strconv"
@@ -15,6 +16,8 @@ const (
 	ticksPerSecond = 100
 	// memorySample is how often memory is looked at for its peak.
 	memorySample = 100 * time.Millisecond
+	// holdSettles is what passes after the last operation before it counts as held.
+	holdSettles = 3 * time.Second
 )
 
 // serverUsage is what the server process used. CPU has a resolution of 10 ms: measure 20,000
@@ -29,6 +32,36 @@ type serverUsage struct {
 	RSSAnonBeforeKB   int64   `json:"rss_anon_before_kb"`
 	RSSAnonPeakKB     int64   `json:"rss_anon_peak_kb"` // sampled while measuring
 	HighWaterKB       int64   `json:"vm_hwm_kb"`        // VmHWM, since the process started
+	RSSBeforeKB       int64   `json:"rss_before_kb"`
+	RSSHeldKB         int64   `json:"rss_held_kb,omitempty"`  // at the end of -hold
+	HeldPercent       float64 `json:"held_percent,omitempty"` // of a core, during -hold
+}
+
+// hold waits and sees what the server does meanwhile, and what it has at the end.
+func (u *serverUsage) hold(ctx context.Context, c config) error {
+	if u == nil {
+		return nil
+	}
+	for _, wait := range []time.Duration{holdSettles, c.hold} {
+		user, system, err := readCPU(c.serverPID)
+		if err != nil {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		laterUser, laterSystem, err := readCPU(c.serverPID)
+		if err != nil {
+			return err
+		}
+		used := float64(laterUser+laterSystem-user-system) / ticksPerSecond
+		u.HeldPercent = used / wait.Seconds() * 100
+	}
+	memory, err := readMemory(c.serverPID)
+	u.RSSHeldKB = memory["VmRSS"]
+	return err
 }
 
 // observer watches one process; a nil one watches none.
@@ -36,6 +69,7 @@ type observer struct {
 	pid          int
 	user, system int64
 	anonBefore   int64
+	rssBefore    int64
 	anonPeak     atomic.Int64
 	stop         chan struct{}
 	stopped      chan struct{}
@@ -50,7 +84,7 @@ func observe(pid int) (*observer, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.anonBefore = memory["RssAnon"]
+	o.anonBefore, o.rssBefore = memory["RssAnon"], memory["VmRSS"]
 	o.anonPeak.Store(o.anonBefore)
 	if o.user, o.system, err = readCPU(pid); err != nil {
 		return nil, err
@@ -103,6 +137,7 @@ func (o *observer) finish(operations int) (*serverUsage, error) {
 		RSSAnonKB:         memory["RssAnon"],
 		RSSFileKB:         memory["RssFile"],
 		RSSAnonBeforeKB:   o.anonBefore,
+		RSSBeforeKB:       o.rssBefore,
 		RSSAnonPeakKB:     max(o.anonPeak.Load(), memory["RssAnon"]),
 		HighWaterKB:       memory["VmHWM"],
 	}, nil

@@ -23,6 +23,11 @@ var workloads = map[string]workload{
 	"range-all":       {connect: connectRangeAll, once: true},
 	"watch":           {prepare: prepareWatch, connect: connectWatch, drain: drainWatch, once: true},
 	"lease-keepalive": {connect: connectKeepAlive},
+	"batch-put":       {connect: connectBatchPut},
+	"connections":     {connect: connectConnections, once: true, holds: true},
+	"watches":         {connect: connectWatches, once: true, holds: true},
+	"leases":          {connect: connectLeases, once: true, holds: true},
+	"kubernetes":      {prepare: prepareKubernetes, connect: connectKubernetes, drain: drainKubernetes, once: true},
 }
 
 // prepareLoad makes as many operations as are needed to write every key.
@@ -64,6 +69,21 @@ func putOp(key, value []byte) *pb.RequestOp {
 func connectPut(b *bench, _ *caller) (operation, error) {
 	return func(c *caller) error {
 		return c.put(b.keySet.key(c.random.IntN(b.keys)))
+	}, nil
+}
+
+// connectBatchPut is a call that is much work for the server and little for its caller.
+func connectBatchPut(b *bench, _ *caller) (operation, error) {
+	return func(c *caller) error {
+		txn := &pb.TxnRequest{}
+		// A key may stand in a transaction once: neighbours from a random place on.
+		first := c.random.IntN(b.keys)
+		for i := range b.batch {
+			key := b.keySet.key(b.keySet.shuffled((first + i) % b.keys))
+			txn.Success = append(txn.Success, putOp(key, c.values.next()))
+		}
+		_, err := c.KV.Txn(c.ctx, txn)
+		return err
 	}, nil
 }
 

@@ -29,15 +29,14 @@ type Endpoint struct {
 
 // Dial makes an Endpoint for addr (HOST:PORT, no TLS). The connection itself is made at the first
 // call, so a server that is not there shows up there.
-func Dial(addr string) (*Endpoint, error) {
-	conn, err := grpc.NewClient(
-		"passthrough:///"+addr,
+func Dial(addr string, more ...grpc.DialOption) (*Endpoint, error) {
+	conn, err := grpc.NewClient("passthrough:///"+addr, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(
 			grpc.MaxCallSendMsgSize(messageBytesMax),
 			grpc.MaxCallRecvMsgSize(messageBytesMax),
 		),
-	)
+	}, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("endpoint %s: %w", addr, err)
 	}
