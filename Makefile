@@ -28,7 +28,7 @@ build: setup ## Build everything
 
 .PHONY: run
 run: setup ## Build, and serve on 127.0.0.1:2379 with data in ./data
-	@$(CARGO) build --release --workspace
+	@$(CARGO) build --release --workspace --bin engram
 	@.ci/serve $(BIN)/engram
 
 .PHONY: tools

@@ -236,6 +236,18 @@ impl Txn {
         })
     }
 
+    /// Whether every range in it is one key, and nothing is nested.
+    fn is_of_few_keys(&self) -> bool {
+        let mut ops = self.success.iter().chain(&self.failure);
+        self.compare.iter().all(|compare| compare.range.is_single())
+            && ops.all(|op| match op {
+                TxnOp::Range(range) => range.range.is_single(),
+                TxnOp::Put(_) => true,
+                TxnOp::DeleteRange(delete) => delete.range.is_single(),
+                TxnOp::Txn(_) => false,
+            })
+    }
+
     /// Whether either branch holds a put, which NOSPACE refuses.
     pub fn has_put(&self) -> bool {
         self.success.iter().chain(&self.failure).any(|op| match op {
@@ -360,6 +372,17 @@ impl Op {
         match self {
             Op::By(asked) => Some(&asked.by),
             _ => None,
+        }
+    }
+
+    /// Whether it looks at a few keys, and no more, whatever the store holds: what it costs follows from
+    /// its bytes.
+    pub fn is_of_few_keys(&self) -> bool {
+        match self.bare() {
+            Op::Put(_) | Op::LeaseGrant(_) => true,
+            Op::DeleteRange(delete) => delete.range.is_single(),
+            Op::Txn(txn) => txn.is_of_few_keys(),
+            _ => false,
         }
     }
 

@@ -99,10 +99,15 @@ impl Headroom {
         self.closing.load(Ordering::Acquire)
     }
 
+    /// Whether what is applied next can be written, and what was written can be flushed.
+    pub fn may_apply(&self) -> bool {
+        self.level() != Level::Spent && self.taken() < self.allowed.load(Ordering::Relaxed)
+    }
+
     /// Waits until what is applied next can be written, and what was written can be flushed. Whether it
     /// can; it cannot where the member stops meanwhile. Blocks as long as the disk is full.
     pub fn wait_to_apply(&self) -> bool {
-        while self.level() == Level::Spent || self.taken() >= self.allowed.load(Ordering::Relaxed) {
+        while !self.may_apply() {
             if self.is_closed() {
                 return false;
             }

@@ -56,6 +56,11 @@ impl Batch {
         self.decoded = None;
     }
 
+    /// What it holds, where it need not be decoded for that.
+    pub fn at_hand(&self) -> Option<&(BatchHeader, Vec<Op>)> {
+        self.decoded.as_deref()
+    }
+
     /// What it holds.
     ///
     /// # Errors

@@ -27,12 +27,20 @@ struct State {
 
 struct Awaited {
     indexes: RangeInclusive<u64>,
-    /// Told the last durable entry of them.
+    /// Told the last durable entry of them, and when it became so.
     then: Then,
 }
 
-/// Short, never blocking: it runs where the flush is told, which is the log's writer.
-type Then = Box<dyn FnOnce(u64) + Send>;
+/// When what is waited for became durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reached {
+    /// Before it was waited for: this is told on the thread of who waits, which must not be held up.
+    Before,
+    /// By this flush: this is told on the thread of the log's writer.
+    ByFlush,
+}
+
+type Then = Box<dyn FnOnce(u64, Reached) + Send>;
 
 /// Somebody waits, until this is dropped.
 pub(super) struct Waiting<'d>(&'d Durable);
@@ -73,7 +81,7 @@ impl Durable {
             return;
         };
         drop(state);
-        then(durable);
+        then(durable, Reached::ByFlush);
     }
 
     /// The entries from `from` on were truncated.
@@ -103,7 +111,7 @@ impl Durable {
         let reached = state.take_reached();
         drop(state);
         if let Some((durable, then)) = reached {
-            then(durable);
+            then(durable, Reached::Before);
         }
         Waiting(self)
     }
@@ -141,7 +149,7 @@ mod tests {
     fn wait<'d>(durable: &'d Durable, indexes: RangeInclusive<u64>) -> (Told, Waiting<'d>) {
         let told = Told::default();
         let tell = told.clone();
-        let then = move |durable| *tell.lock() = Some(durable);
+        let then = move |durable, _| *tell.lock() = Some(durable);
         (told, durable.when_reached(indexes, Box::new(then)))
     }
 

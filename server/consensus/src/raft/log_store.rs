@@ -16,7 +16,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{EntryPayload, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 
-use super::durable::{Durable, Waiting};
+use super::durable::{Durable, Reached, Waiting};
 use super::entry;
 use super::marks::{LogRefused, Marks};
 use super::{Entry, LogId, TypeConfig, Vote};
@@ -221,12 +221,12 @@ impl LogStore {
     pub(super) fn when_durable(
         &self,
         indexes: RangeInclusive<u64>,
-        then: impl FnOnce(u64) + Send + 'static,
+        then: impl FnOnce(u64, Reached) + Send + 'static,
     ) -> Waiting<'_> {
         match is_planted("apply-undurable") {
             true => self.durable.when_reached(0..=0, {
                 let end = *indexes.end();
-                Box::new(move |_| then(end))
+                Box::new(move |_, reached| then(end, reached))
             }),
             false => self.durable.when_reached(indexes, Box::new(then)),
         }

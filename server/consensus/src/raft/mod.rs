@@ -14,7 +14,6 @@
 //! - I3: the log is purged only below what the engine has persisted.
 
 mod apply;
-mod apply_stats;
 mod batch;
 mod carry;
 mod consensus;
@@ -40,8 +39,7 @@ mod snapshot;
 mod state_machine;
 mod wire;
 
-pub use apply::{Applied, ApplyThread};
-pub use apply_stats::ApplyStats;
+pub use apply::{Applied, ApplyStats, ApplyThread};
 pub use batch::Batch;
 pub use carry::{Carried, Payload};
 pub use consensus::{

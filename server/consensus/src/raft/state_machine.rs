@@ -12,6 +12,7 @@ use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use tokio::sync::oneshot;
 
 use super::apply::{ApplyHandle, Task, stopped};
+use super::durable::Reached;
 use super::snapshot::{Sending, Serving, SnapshotBuilder, SnapshotData, Snapshots, describe};
 use super::{Entry, LogId, LogStore, StoredMembership, TypeConfig};
 use crate::store::Store;
@@ -46,18 +47,24 @@ impl StateMachine {
 
     /// Applies entries in order, each as soon as it is durable here. openraft asks for it as soon as
     /// they are committed; others may have committed them while this member's disk still writes. Where
-    /// they wait for that, the log's writer hands them on: the Raft thread need not be woken for it.
+    /// they wait for that, the log's writer hands them on, or applies them in passing: the Raft thread need
+    /// not be woken for it.
     async fn apply_durable(&self, mut entries: Vec<Entry>) -> io::Result<()> {
         while let Some((first, last)) = entries.first().zip(entries.last()) {
             let (first, last) = (first.log_id.index(), last.log_id.index());
             let (apply, (done, finished)) = (self.apply.clone(), oneshot::channel());
             let (left, rest) = oneshot::channel();
-            let waiting = self.log.when_durable(first..=last, move |durable| {
-                let ready = usize::try_from(durable - first + 1).unwrap_or(usize::MAX);
-                // Whoever waits for either is gone only when openraft is shutting down.
-                let _ = left.send(entries.split_off(ready.min(entries.len())));
-                let _ = apply.send(Task::Apply { entries, done });
-            });
+            let waiting = self
+                .log
+                .when_durable(first..=last, move |durable, reached| {
+                    let ready = usize::try_from(durable - first + 1).unwrap_or(usize::MAX);
+                    // Whoever waits for either is gone only when openraft is shutting down.
+                    let _ = left.send(entries.split_off(ready.min(entries.len())));
+                    let _ = match reached {
+                        Reached::Before => apply.send(Task::Apply { entries, done }),
+                        Reached::ByFlush => apply.apply_in_passing(entries, done),
+                    };
+                });
             finished.await.map_err(|_| stopped())?;
             drop(waiting);
             entries = rest.await.map_err(|_| stopped())?;

@@ -11,6 +11,7 @@ mod mean;
 mod mean_snapshots;
 mod openraft;
 mod partition;
+mod passing;
 mod proxy;
 mod readers;
 mod reconfigure;

@@ -1,0 +1,311 @@
+//! The apply thread: committed entries in, applied one after the other ([`applier`]), and between them
+//! what compaction superseded reclaimed ([`reclaim`]).
+//!
+//! It is a thread of its own so that a transaction over a million keys, or an engine that stalls,
+//! stops no heartbeat. In a cluster of one the log's writer applies what is short itself: one wake less
+//! for who waits.
+
+mod applier;
+mod reclaim;
+mod stats;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::Entry;
+use crate::codec::entry::BatchHeader;
+use crate::metrics::Metrics;
+use crate::snapshot::install::Prepared;
+use crate::state::{Change, Event};
+use crate::store::Store;
+use crate::threads::{
+    self,
+    steps::{self, Step, Stepping, Steps},
+};
+use crate::types::Revision;
+use crate::types::request::Op;
+use crate::types::result::Outcome;
+use applier::Applier;
+use reclaim::Reclaim;
+pub use stats::ApplyStats;
+
+/// Tasks that may wait for the thread. openraft has at most a few under way.
+const QUEUE_MAX: usize = 16;
+/// How long an idle thread waits before it looks at the engine's health.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Who wants to know what was applied.
+pub trait Applied: Send + Sync + 'static {
+    /// A snapshot took the store's place: it may have gone over many entries at once, whose events
+    /// and outcomes nobody is told one by one.
+    fn replaced(&self, store: &Store);
+
+    /// A batch was applied, its data written and shown: the revision before and after it, the entry's
+    /// index, and what it left behind in order.
+    fn written(&self, _before: Revision, _after: Revision, _index: u64, _changes: &[Change]) {}
+
+    /// A batch was applied and its data written: events for the watchers, at the store's revision.
+    fn events(&self, revision: Revision, events: Vec<Event>);
+
+    /// A batch that changes users, or lets them in, was applied, and is not shown yet.
+    fn users(&self, _ops: &[Op], _outcomes: &[Outcome]) {}
+
+    /// It is shown now.
+    fn users_shown(&self) {}
+
+    /// A Raft configuration was applied: the member table is that of it.
+    fn members_changed(&self);
+
+    /// The outcomes of a batch's operations, in order.
+    fn outcomes(&self, header: &BatchHeader, ops: &[Op], outcomes: Vec<Outcome>);
+}
+
+/// What the thread can be asked.
+pub enum Task {
+    /// Apply these entries, in order.
+    Apply {
+        /// The entries.
+        entries: Vec<Entry>,
+        /// Told when done.
+        done: oneshot::Sender<()>,
+    },
+    /// Put a snapshot in the store's place.
+    Install {
+        /// It, ready.
+        prepared: Box<Prepared>,
+        /// Told when done.
+        done: oneshot::Sender<()>,
+    },
+    /// Make everything applied durable.
+    Flush {
+        /// Told when done.
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// The way to the thread.
+#[derive(Clone)]
+pub struct ApplyHandle {
+    tasks: SyncSender<Task>,
+    applier: Arc<Mutex<Applier>>,
+}
+
+impl ApplyHandle {
+    /// Hands over a task and waits until it is done.
+    pub async fn run(&self, task: impl FnOnce(oneshot::Sender<()>) -> Task) -> io::Result<()> {
+        let (done, finished) = oneshot::channel();
+        self.send(task(done))?;
+        finished.await.map_err(|_| stopped())
+    }
+
+    /// Hands over a task.
+    pub fn send(&self, task: Task) -> io::Result<()> {
+        self.tasks.try_send(task).map_err(|_| stopped())
+    }
+
+    /// Applies entries on the calling thread, the log's writer, where that spares a wake and holds up
+    /// nobody (`Applier::may_apply_in_passing`); else hands them over. openraft hands on entries only
+    /// once those before them are applied: nothing is overtaken.
+    ///
+    /// # Errors
+    /// The apply thread has stopped.
+    pub fn apply_in_passing(
+        &self,
+        entries: Vec<Entry>,
+        done: oneshot::Sender<()>,
+    ) -> io::Result<()> {
+        let applier = self.applier.try_lock();
+        let Some(mut applier) = applier.filter(|applier| applier.may_apply_in_passing(&entries))
+        else {
+            return self.send(Task::Apply { entries, done });
+        };
+        applier.asked();
+        for entry in entries {
+            applier.apply(entry);
+        }
+        drop(applier);
+        // Whoever asked is gone only when openraft is shutting down.
+        let _ = done.send(());
+        Ok(())
+    }
+}
+
+/// Nobody applies any more.
+pub(super) fn stopped() -> io::Error {
+    io::Error::other("the apply thread has stopped")
+}
+
+/// The running thread. Dropping the handles of it ends it.
+pub struct ApplyThread {
+    handle: ApplyHandle,
+    thread: Stepping,
+    stats: Arc<ApplyStats>,
+}
+
+impl ApplyThread {
+    /// Starts the thread over a store. An entry that takes longer than `warning` to apply is logged
+    /// and counted as slow.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(
+        store: Arc<Store>,
+        applied: Arc<dyn Applied>,
+        metrics: Arc<Metrics>,
+        warning: Duration,
+    ) -> io::Result<ApplyThread> {
+        let (tasks, queue) = sync_channel(QUEUE_MAX);
+        let stats = Arc::new(ApplyStats::default());
+        let mark = store.engine().applied().map_err(io::Error::other)?;
+        let reclaim = Reclaim::new(store.clone(), metrics.clone());
+        let applier = Applier::new(
+            store.clone(),
+            applied,
+            metrics,
+            stats.clone(),
+            mark,
+            warning,
+        )
+        .map_err(io::Error::other)?;
+        let applier = Arc::new(Mutex::new(applier));
+        let handle = ApplyHandle {
+            tasks,
+            applier: applier.clone(),
+        };
+        let worker = Worker {
+            queue,
+            store,
+            applier,
+            reclaim,
+        };
+        let thread = steps::start("engram-apply", worker)?;
+        Ok(ApplyThread {
+            handle,
+            thread,
+            stats,
+        })
+    }
+
+    /// Its way in.
+    pub fn handle(&self) -> ApplyHandle {
+        self.handle.clone()
+    }
+
+    /// What it counts.
+    pub fn stats(&self) -> Arc<ApplyStats> {
+        self.stats.clone()
+    }
+
+    /// Waits for the thread to end, once every handle is gone.
+    pub fn join(self) {
+        drop(self.handle);
+        self.thread.join();
+    }
+}
+
+struct Worker {
+    queue: Receiver<Task>,
+    store: Arc<Store>,
+    applier: Arc<Mutex<Applier>>,
+    reclaim: Reclaim,
+}
+
+impl Steps for Worker {
+    /// Does the next task, if there is one, then a step of what compaction left to reclaim.
+    fn step(&mut self, may_wait: bool) -> Step {
+        let pending = self.store.read().compact_pending();
+        threads::idle();
+        let Ok(task) = self.next_task(self.wait_max(may_wait, pending)) else {
+            return Step::Ended;
+        };
+        let is_idle = task.is_none();
+        threads::turn();
+        if task.is_some_and(|task| self.run_task(task).is_err()) {
+            return Step::Ended;
+        }
+        // On a stage nobody else wants the processor.
+        let may_reclaim = pending && (!may_wait || self.reclaim.rest().is_zero());
+        if may_reclaim && !self.store.headroom().wait_to_apply() {
+            return Step::Ended;
+        }
+        let has_reclaimed = may_reclaim && self.reclaim.step(&self.applier.lock());
+        match is_idle && !has_reclaimed && !may_wait {
+            true => Step::Nothing,
+            false => Step::Worked,
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.store.compaction_hashes().stop();
+    }
+}
+
+/// Nobody is left who could ask for anything.
+struct Unasked;
+
+/// The member stops: what is left is in the log.
+struct Stopping;
+
+impl Worker {
+    /// How long to wait for a task.
+    fn wait_max(&self, may_wait: bool, pending: bool) -> Duration {
+        match (may_wait, pending) {
+            (false, _) => Duration::ZERO,
+            (true, false) => IDLE,
+            (true, true) => self.reclaim.rest(),
+        }
+    }
+
+    /// The next task. None where there was none for so long.
+    fn next_task(&mut self, wait_max: Duration) -> Result<Option<Task>, Unasked> {
+        match self.queue.recv_timeout(wait_max) {
+            Ok(task) => Ok(Some(task)),
+            Err(RecvTimeoutError::Disconnected) => Err(Unasked),
+            Err(RecvTimeoutError::Timeout) => {
+                if wait_max == IDLE {
+                    self.store.engine().check_background_errors();
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whoever asked is gone only when openraft is shutting down.
+    fn run_task(&self, task: Task) -> Result<(), Stopping> {
+        let mut applier = self.applier.lock();
+        applier.asked();
+        let done = match task {
+            Task::Apply { entries, done } => {
+                for entry in entries {
+                    // Only a stop ends the wait without room: the log keeps the entry.
+                    if !self.store.headroom().wait_to_apply() {
+                        return Err(Stopping);
+                    }
+                    applier.apply(entry);
+                }
+                done
+            }
+            Task::Install { prepared, done } => {
+                applier.install(*prepared);
+                done
+            }
+            Task::Flush { done } => {
+                // Without room it would fail, and a failed flush ends the process.
+                if !self.store.headroom().wait_to_apply() {
+                    return Err(Stopping);
+                }
+                threads::on_disk(|| self.store.engine().flush());
+                done
+            }
+        };
+        let _ = done.send(());
+        Ok(())
+    }
+}
