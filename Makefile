@@ -72,7 +72,7 @@ backup: tools ## Backups and restores: directory, S3, snapshots from and to etcd
 	@$(call timed,backup,$(CARGO) test --release --workspace --test backup -- --nocapture --test-threads=1)
 
 .PHONY: archive
-archive: tools ## The log archive's long form: 20 random revisions and times, on one member and on three (ten minutes)
+archive: tools ## The log archive's long form: 20 random revisions and times, 50 faults of the store, 50 kills of who uploads (twenty minutes)
 	@$(call timed,archive,ENGRAM_ARCHIVE_FULL=1 $(CARGO) test --release --workspace --test backup archive -- --nocapture --test-threads=1)
 
 .PHONY: kubernetes

@@ -34,7 +34,7 @@ pub async fn any(global: &Global) -> Result<Member, Failure> {
             Err(failure) => failures.push(format!("{endpoint}: {failure}")),
         }
     }
-    Err(Failure::new(format!(
+    Err(Failure::unreached(format!(
         "no endpoint answers: {}",
         failures.join("; ")
     )))
@@ -171,7 +171,7 @@ pub async fn within<T, E: Into<Failure>>(
 ) -> Result<T, Failure> {
     match tokio::time::timeout(global.command_timeout, doing).await {
         Ok(done) => done.map_err(Into::into),
-        Err(_) => Err(Failure::new("context deadline exceeded")),
+        Err(_) => Err(Failure::unreached("context deadline exceeded")),
     }
 }
 

@@ -36,6 +36,8 @@ pub fn unreadable(error: &clap::Error) -> u8 {
 pub struct Failure {
     message: String,
     code: u8,
+    /// Nobody was there to answer.
+    is_unreached: bool,
 }
 
 impl Failure {
@@ -44,38 +46,47 @@ impl Failure {
         Failure {
             message: message.to_string(),
             code: ERROR,
+            is_unreached: false,
+        }
+    }
+
+    /// Nobody answered: whoever asks again later may be heard.
+    pub fn unreached(message: impl fmt::Display) -> Failure {
+        Failure {
+            is_unreached: true,
+            ..Failure::new(message)
         }
     }
 
     /// The arguments make no sense.
     pub fn arguments(message: impl fmt::Display) -> Failure {
         Failure {
-            message: message.to_string(),
             code: BAD_ARGUMENTS,
+            ..Failure::new(message)
         }
     }
 
     /// A connection, or what is asked over one without a time limit, failed.
     pub fn connection(message: impl fmt::Display) -> Failure {
         Failure {
-            message: message.to_string(),
             code: BAD_CONNECTION,
+            ..Failure::new(message)
         }
     }
 
     /// The server ended a watch.
     pub fn interrupted(message: impl fmt::Display) -> Failure {
         Failure {
-            message: message.to_string(),
             code: INTERRUPTED,
+            ..Failure::new(message)
         }
     }
 
     /// A program that was started ended with a code of its own, which becomes ours.
     pub fn exited(message: impl fmt::Display, code: u8) -> Failure {
         Failure {
-            message: message.to_string(),
             code,
+            ..Failure::new(message)
         }
     }
 
@@ -92,17 +103,22 @@ impl Failure {
     /// What was read from standard input makes no sense.
     pub fn input(message: impl fmt::Display) -> Failure {
         Failure {
-            message: message.to_string(),
             code: BAD_INPUT,
+            ..Failure::new(message)
         }
     }
 
     /// A flag's value is one that cannot be.
     pub fn feature(message: impl fmt::Display) -> Failure {
         Failure {
-            message: message.to_string(),
             code: BAD_FEATURE,
+            ..Failure::new(message)
         }
+    }
+
+    /// Whether nobody was there to answer.
+    pub fn is_unreached(&self) -> bool {
+        self.is_unreached
     }
 
     /// The process's exit code.
@@ -119,7 +135,10 @@ impl fmt::Display for Failure {
 
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Failure {
-        Failure::new(status.message())
+        match status.code() {
+            tonic::Code::Unavailable => Failure::unreached(status.message()),
+            _ => Failure::new(status.message()),
+        }
     }
 }
 

@@ -53,6 +53,10 @@ pub struct Metrics {
     pub backup_expected: GaugeVec,
     /// When the last one was verified.
     pub backup_verified: GaugeVec,
+    /// When a log archive was last read back and found whole.
+    pub archive_verified: GaugeVec,
+    /// Whether a log archive was damaged when it was last read back.
+    pub archive_damaged: IntGaugeVec,
     /// How many revisions the last one is behind.
     pub backup_revision_lag: IntGaugeVec,
     /// What defragmentations have given back.
@@ -198,6 +202,16 @@ impl Metrics {
                 "When a backup was last read back and found good.",
                 &CLUSTER,
             )?,
+            archive_verified: float(
+                "engram_archive_last_verified_timestamp_seconds",
+                "When the log archive was last read back and found whole.",
+                &CLUSTER,
+            )?,
+            archive_damaged: gauge(
+                "engram_archive_damaged",
+                "Whether the log archive was damaged when it was last read back.",
+                &CLUSTER,
+            )?,
             backup_revision_lag: gauge(
                 "engram_backup_revision_lag",
                 "Revisions since the last backup.",
@@ -253,6 +267,7 @@ impl Metrics {
             &self.members_on_shared_node,
             &self.quorum_margin,
             &self.backup_revision_lag,
+            &self.archive_damaged,
             &self.alarms,
             &self.degraded,
         ];
@@ -266,6 +281,7 @@ impl Metrics {
             &self.backup_success,
             &self.backup_expected,
             &self.backup_verified,
+            &self.archive_verified,
             &self.certificate_end,
         ];
         for gauge in gauges {

@@ -159,6 +159,27 @@ fn every_other_job_is_understood_without_the_cluster() {
 }
 
 #[test]
+fn an_archive_is_read_back_of_the_cluster_that_is_meant() {
+    for store in stores() {
+        let job = Job::VerifyArchive {
+            cluster_id: Some("cdf8".into()),
+        };
+        let Command::Archive {
+            command: Archive::Verify { store: flag },
+        } = understood(job, &store).0.command
+        else {
+            panic!("it is another verb");
+        };
+        assert_eq!(flag.cluster.as_deref(), Some("demo"));
+        let whose = &flag.cluster_id[0];
+        assert_eq!(
+            (whose.cluster_id.as_str(), &whose.incarnation),
+            ("cdf8", &None)
+        );
+    }
+}
+
+#[test]
 fn retention_becomes_rules_that_keep_what_any_part_keeps() {
     let [store, _] = stores();
     let rules = |retention: Value| {

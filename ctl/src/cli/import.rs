@@ -1,10 +1,11 @@
 //! `import`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
-use super::Secret;
+use super::{Secret, duration};
 
 /// Copies the keys of a cluster that runs, an etcd's or Engram's, and follows it until both are equal.
 ///
@@ -30,6 +31,9 @@ pub struct Import {
     /// Only keys that begin with this
     #[arg(long, default_value = "")]
     pub prefix: String,
+    /// How long to wait until both clusters answer, before anything is done
+    #[arg(long, default_value = "0s", value_parser = duration, value_name = "duration")]
+    pub wait: Duration,
     /// Remove what the target has there before; without it a target that has keys is refused
     #[arg(long)]
     pub replace: bool,

@@ -26,8 +26,9 @@ use side::Side;
 
 /// `import`.
 pub async fn import(global: &Global, import: &Import) -> Result<(), Failure> {
-    let from = Side::open(&side::flags_of(global, import), &import.prefix).await?;
-    let to = Side::open(global, &import.prefix).await?;
+    let source = side::flags_of(global, import);
+    let from = Side::reach(&source, &import.prefix, import.wait).await?;
+    let to = Side::reach(global, &import.prefix, import.wait).await?;
     if from.is_same(&to).await? {
         return Err(Failure::arguments(
             "--from and --endpoints are one cluster: nothing to import",

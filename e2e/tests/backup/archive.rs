@@ -1,11 +1,15 @@
 //! The log archive: every revision and every time is restored as it was, under load, on one member and
 //! on three whose leader is killed; and what is missing is said.
 
+mod failing;
+mod killed;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -81,6 +85,8 @@ struct Writer {
     random: Random,
     /// Attempts so far: none is made twice, whatever became of it.
     attempts: usize,
+    /// Revisions that a compaction leaves.
+    keeps: i64,
 }
 
 impl Writer {
@@ -88,7 +94,25 @@ impl Writer {
         Writer {
             random: Random::new(seed),
             attempts: 0,
+            keeps: 5,
         }
+    }
+
+    /// One whose compactions leave so many revisions.
+    fn keeping(seed: u64, keeps: i64) -> Writer {
+        Writer {
+            keeps,
+            ..Writer::new(seed)
+        }
+    }
+
+    /// Writes until it is told to stop.
+    async fn until(&mut self, members: &[Client], stop: &AtomicBool) -> Vec<Written> {
+        let mut written = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            written.extend(self.write(members, 1).await);
+        }
+        written
     }
 
     /// Puts, deletes, transactions of several keys, leases that are granted and revoked with their keys,
@@ -98,7 +122,13 @@ impl Writer {
         let mut member = 0;
         while remembered.len() < writes {
             self.attempts += 1;
-            match one_write(&members[member], self.attempts, &mut self.random).await {
+            let one = one_write(
+                &members[member],
+                self.attempts,
+                self.keeps,
+                &mut self.random,
+            );
+            match one.await {
                 Ok(revision) => {
                     tokio::time::sleep(PACE / 2).await;
                     remembered.push(Written {
@@ -117,7 +147,12 @@ impl Writer {
     }
 }
 
-async fn one_write(member: &Client, n: usize, random: &mut Random) -> Result<i64, tonic::Status> {
+async fn one_write(
+    member: &Client,
+    n: usize,
+    keeps: i64,
+    random: &mut Random,
+) -> Result<i64, tonic::Status> {
     let mut client = member.clone();
     let key = |n: u64| format!("key/{:02}", n % 40);
     let put = |key: String, lease: i64| pb::PutRequest {
@@ -153,7 +188,7 @@ async fn one_write(member: &Client, n: usize, random: &mut Random) -> Result<i64
         40 => {
             let revision = client.put(key(random.below(40)), "compacted").await?;
             let compaction = pb::CompactionRequest {
-                revision: revision - 5,
+                revision: (revision - keeps).max(1),
                 physical: false,
             };
             // A second one there is an error, where the first one's answer was lost.
@@ -181,6 +216,21 @@ async fn one_write(member: &Client, n: usize, random: &mut Random) -> Result<i64
             Ok(client::revision_of(answer.header.as_ref()))
         }
     }
+}
+
+fn url_of(flag: &str) -> String {
+    flag.strip_prefix("--store=").expect("a flag").to_owned()
+}
+
+/// A member that archives to an S3 server.
+fn archives_to(url: &str) -> Setup {
+    let mut setup = Setup::engram()
+        .environment("AWS_ACCESS_KEY_ID", KEY.0)
+        .environment("AWS_SECRET_ACCESS_KEY", KEY.1);
+    for flag in archive_flags(url) {
+        setup = setup.flag(flag);
+    }
+    setup
 }
 
 fn archive_flags(url: &str) -> [String; 4] {
@@ -367,8 +417,7 @@ fn leases_are_the_same(runtime: &tokio::runtime::Runtime, before: &Server, after
 fn three_members_are_restored_to_any_revision_and_time_in_s3() {
     let _turn = turn::take("archive, three members");
     let s3 = S3::start();
-    let url = s3.store("backups");
-    let url = url.strip_prefix("--store=").expect("a flag").to_owned();
+    let url = url_of(&s3.store("backups"));
     let mut plan = Plan::of(3);
     for flag in archive_flags(&url) {
         plan = plan.flag(flag);
@@ -428,6 +477,10 @@ struct Watching {
 
 impl Watching {
     fn begin(address: SocketAddr) -> Watching {
+        Watching::from(address, 1)
+    }
+
+    fn from(address: SocketAddr, start_revision: i64) -> Watching {
         let (told, last) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             client::runtime().block_on(async move {
@@ -435,7 +488,7 @@ impl Watching {
                 let create = pb::WatchCreateRequest {
                     key: vec![0].into(),
                     range_end: vec![0].into(),
-                    start_revision: 1,
+                    start_revision,
                     ..pb::WatchCreateRequest::default()
                 };
                 let stream = client.watch_range(create).await.expect("a watch");
@@ -448,11 +501,19 @@ impl Watching {
     /// What it has seen once it has seen this revision.
     fn until(self, revision: i64) -> History {
         self.told.send(revision).expect("the watcher waits");
+        let history = self.thread.join().expect("the watcher ends");
+        let last = history.0.last().expect("changes").0;
+        assert!(last >= revision, "it ended at {last}, before {revision}");
+        history
+    }
+
+    /// What it has seen of a member that is gone.
+    fn of_the_gone(self) -> History {
         self.thread.join().expect("the watcher ends")
     }
 }
 
-/// Takes events until one of the revision that is told has come.
+/// Takes events until one of the revision that is told has come, or its member is gone.
 async fn follow(
     mut stream: tonic::Streaming<pb::WatchResponse>,
     told: &mpsc::Receiver<i64>,
@@ -462,7 +523,9 @@ async fn follow(
     loop {
         let answer = tokio::time::timeout(Duration::from_millis(200), stream.message()).await;
         if let Ok(answer) = answer {
-            let answer = answer.expect("an answer").expect("more");
+            let Ok(Some(answer)) = answer else {
+                return history;
+            };
             assert!(!answer.canceled, "{answer:?}");
             for event in answer.events {
                 let is_deleted = event.r#type() == EventType::Delete;
@@ -609,4 +672,52 @@ fn a_store_that_is_away_holds_up_no_write() {
     assert_eq!(restored["hashKV"], hash(&server, 0).0, "{restored}");
     let metrics = server.metrics();
     assert!(metrics.contains("engram_archive_gaps_total 0"), "{metrics}");
+}
+
+/// A compaction frees what is not archived, and the only member is killed: it is there still when the store is back.
+#[test]
+fn a_crash_while_the_store_is_away_makes_no_gap() {
+    let _turn = turn::take("archive, crash while the store is away");
+    let (dir, url) = directory();
+    let mut setup = Setup::engram();
+    for flag in archive_flags(&url) {
+        setup = setup.flag(flag);
+    }
+    let mut server = setup.start();
+    let ctl = Ctl(url);
+    ctl.must_archive(1);
+    let from = backup(&ctl, &server);
+    let away = dir.path().with_extension("away");
+    fs::rename(dir.path(), &away).expect("renamed");
+    fs::write(dir.path(), "no directory").expect("written");
+    let runtime = client::runtime();
+    let watching = Watching::begin(server.address());
+    let members = [runtime.block_on(async { Client::lazy(server.address()) })];
+    let written = runtime.block_on(Writer::new(11).write(&members, 150));
+    let last = written.last().expect("writes").revision;
+    let history = watching.until(last);
+    runtime.block_on(async {
+        let compaction = pb::CompactionRequest {
+            revision: last,
+            physical: false,
+        };
+        let mut client = Client::connect(server.address()).await;
+        client.kv.compact(compaction).await.expect("a compaction");
+    });
+    // Twice: what is held at a start is held through it.
+    for _ in 0..2 {
+        std::thread::sleep(Duration::from_millis(500));
+        server.kill();
+        server.start();
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    fs::remove_file(dir.path()).expect("removed");
+    fs::rename(&away, dir.path()).expect("renamed");
+    ctl.must_archive(last);
+    let metrics = server.metrics();
+    assert!(metrics.contains("engram_archive_gaps_total 0"), "{metrics}");
+    for revision in [from + 1, (from + last) / 2, last] {
+        let moment = format!("--to-revision={revision}");
+        ctl.must_restore(&moment, &history, revision..=revision);
+    }
 }

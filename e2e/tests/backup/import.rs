@@ -1,11 +1,12 @@
 //! The keys of a cluster that runs, under load, into another one: none is lost, and the cut-over is told.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engram_e2e::client::{self, Client};
 use engram_e2e::server::{Server, Setup, send_signal};
@@ -144,4 +145,53 @@ fn a_target_with_keys_is_refused_unless_they_are_to_go() {
     let replaced = [&import[..], &["--replace"]].concat();
     assert_eq!(engramctl_json(&replaced)["keys"], 2);
     assert_eq!(keys(&from), keys(&to));
+}
+
+/// An import of everything at this moment, that waits.
+fn waits(from: &str, to: &str, more: &[&str]) -> Child {
+    let mut import = tools::command(&tools::engramctl());
+    import
+        .args(["-w", "json", "import", "--until-equal", "--from", from])
+        .args(["--endpoints", to])
+        .args(more)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    import.spawn().expect("engramctl starts")
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_yet_is_waited_for() {
+    let _turn = turn::take("import that waits");
+    let from = Setup::engram().start();
+    from.etcdctl(&["put", "a", "1"]);
+    let mut to = Setup::engram().prepare();
+    let mut import = waits(&from.client_url(), &to.client_url(), &["--wait=30s"]);
+    thread::sleep(Duration::from_secs(2));
+    let ended = import.try_wait().expect("it is looked at");
+    assert_eq!(ended, None, "it waits");
+    to.start();
+    let ended = import.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{said}");
+    assert!(said.contains("waiting for"), "{said}");
+    assert_eq!(keys(&from), keys(&to));
+}
+
+#[test]
+fn a_cluster_that_never_answers_is_not_waited_for_for_ever() {
+    let _turn = turn::take("import that waits in vain");
+    let from = Setup::engram().start();
+    // It takes connections, and says nothing.
+    let mute = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", mute.local_addr().expect("it has an address"));
+    let began = Instant::now();
+    let more = ["--wait=3s", "--command-timeout=1s"];
+    let import = waits(&from.client_url(), &url, &more);
+    let ended = import.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success(), "{said}");
+    assert!(said.contains("deadline exceeded"), "{said}");
+    let took = began.elapsed();
+    assert!(took > Duration::from_secs(2), "it was waited for: {took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
 }

@@ -1,6 +1,6 @@
 //! Backups in a real S3 server, with what goes wrong there.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -65,11 +65,21 @@ impl S3 {
         s3
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
     pub fn store(&self, bucket: &str) -> String {
-        let S3 { scheme, port, .. } = self;
-        let plain = scheme == &"http";
+        self.store_at(bucket, self.address())
+    }
+
+    /// The same where it is reached at another address.
+    pub fn store_at(&self, bucket: &str, address: SocketAddr) -> String {
+        let scheme = self.scheme;
+        let plain = scheme == "http";
         format!(
-            "--store=s3://{bucket}/some/prefix?endpoint={scheme}://127.0.0.1:{port}&region=us-east-1&allow_http={plain}"
+            "--store=s3://{bucket}/some/prefix?endpoint={scheme}://{address}&region=us-east-1&allow_http={plain}"
         )
     }
 }

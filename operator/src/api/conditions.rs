@@ -56,6 +56,8 @@ words! {
         Verified,
         /// What retention does not keep was deleted.
         Pruned,
+        /// The log archive was read back, segment by segment.
+        ArchiveVerified,
         /// It is not yet as it was asked for, and is being brought there (as kstatus has it).
         Reconciling,
         /// It will not be as it was asked for before a person has changed something (as kstatus has it).

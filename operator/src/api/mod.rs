@@ -66,7 +66,8 @@ pub use restore::{
 };
 pub use restoring::{Aside, KeptVolume, Restoring, RestoringStage};
 pub use schedule::{
-    ConcurrencyPolicy, EngramBackupSchedule, EngramBackupScheduleSpec, EngramBackupScheduleStatus,
+    ArchiveVerification, ConcurrencyPolicy, EngramBackupSchedule, EngramBackupScheduleSpec,
+    EngramBackupScheduleStatus,
 };
 pub use store::{
     EngramBackupStore, EngramBackupStoreSpec, EngramBackupStoreStatus, PvcStore, Retention,

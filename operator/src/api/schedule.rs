@@ -71,7 +71,8 @@ pub struct EngramBackupScheduleSpec {
     /// Which backups of the cluster are kept in the store. Unset: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
-    /// Whether each backup is read back, restored in a scratch process and compared.
+    /// Whether each backup is read back, restored in a scratch process and compared; and after it the log archive, where
+    /// the cluster's lies in the same store, segment by segment.
     #[serde(default)]
     pub verify: bool,
     /// What becomes of the copy in the store when a backup's object is deleted by a person. Objects
@@ -138,8 +139,32 @@ pub struct EngramBackupScheduleStatus {
     /// When it is tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prune_retry_at: Option<Time>,
-    /// What holds, by type: Ready, Pruned.
+    /// How the log archive's verification stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive: Option<ArchiveVerification>,
+    /// What holds, by type: Ready, Pruned, ArchiveVerified.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// How the verification of a log archive stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ArchiveVerification {
+    /// The backup after which it was last looked at, to the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// When every segment of it was last found whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified_at: Option<Time>,
+    /// The last revision in it then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_revision: Option<i64>,
+    /// How often it could not be read since.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub attempts: u32,
+    /// When that is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Time>,
 }

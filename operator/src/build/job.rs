@@ -33,6 +33,11 @@ pub enum Job {
         /// The ID.
         id: String,
     },
+    /// Reads the log archive back.
+    VerifyArchive {
+        /// Which of the clusters of that name, where it is known.
+        cluster_id: Option<String>,
+    },
     /// Deletes a backup.
     Delete {
         /// The ID.
@@ -104,6 +109,10 @@ const DIAL_TIMEOUT: &str = "--dial-timeout=10s";
 /// How long a member may think about a short question: engramctl's own default is 5 s.
 const COMMAND_TIMEOUT: &str = "--command-timeout=30s";
 
+/// How long an import waits for both clusters to answer: the Service of one that was made just now has no endpoint
+/// yet, and that there is none may be remembered for half a minute.
+const IMPORT_WAIT: &str = "--wait=2m";
+
 /// On pods that import: it ends, once both are equal.
 pub const CUT_OVER_ANNOTATION: &str = "engram.dev/cut-over";
 /// Where that is mounted, as a file.
@@ -135,6 +144,11 @@ impl Job {
             Self::Verify { id } => {
                 let more = [format!("--backup={id}"), format!("--scratch-dir={scratch}")];
                 words("verify", more.into())
+            }
+            Self::VerifyArchive { cluster_id } => {
+                let verb = ["archive", "verify"].map(str::to_owned).into_iter();
+                let whose = cluster_id.as_ref().map(|id| format!("--cluster-id={id}"));
+                verb.chain(whose).collect()
             }
             Self::Delete { id } => words("delete", vec![format!("--backup={id}")]),
             Self::Prune(prune) => words("prune", pruned(prune)),
@@ -178,6 +192,7 @@ fn imported(import: &Import) -> Vec<String> {
         format!("--endpoints={to}"),
         format!("--prefix={prefix}"),
         format!("--until-file={CUT_OVER}/{CUT_OVER_FILE}"),
+        IMPORT_WAIT.to_owned(),
         DIAL_TIMEOUT.to_owned(),
         COMMAND_TIMEOUT.to_owned(),
     ];

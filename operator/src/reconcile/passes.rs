@@ -1,6 +1,7 @@
 //! Whole passes against an API server that is played.
 
 mod adopt;
+mod archive;
 mod catalog;
 mod import;
 mod in_place;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Context, News, Version, cluster, is_conflict, write_cluster_status};
 use crate::api::{EngramCluster, EngramClusterStatus};
+use crate::build::RESTORE_CONTAINER;
 use crate::played::Played;
 
 const CLUSTER: &str = "/apis/engram.dev/v1alpha1/namespaces/data/engramclusters/demo";
@@ -110,6 +112,29 @@ impl Lab {
         cluster::import_once(&self.context, &seen)
             .await
             .map_err(|error| error.to_string())
+    }
+
+    /// A tool's pod comes to its good end, with this result.
+    fn says(&self, pod: &str, said: &Value) {
+        let path = format!("{CORE}/pods/{pod}");
+        let mut pod = self.server.object(&path).unwrap();
+        pod["status"] = json!({ "phase": "Succeeded", "containerStatuses": [{
+            "name": "engramctl", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "terminated": { "exitCode": 0, "message": said.to_string() } },
+        }] });
+        self.server.put(&path, pod);
+    }
+
+    /// The first new member's volume is being filled: pods here were made long ago, and one that does nothing is
+    /// given up.
+    fn fills(&self, pod: &str) {
+        let path = format!("{CORE}/pods/{pod}");
+        let mut pod = self.server.object(&path).unwrap();
+        pod["status"] = json!({ "phase": "Pending", "initContainerStatuses": [{
+            "name": RESTORE_CONTAINER, "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "running": {} },
+        }] });
+        self.server.put(&path, pod);
     }
 
     /// A condition of the cluster: its status, reason and message.

@@ -1,5 +1,6 @@
 //! Backups by the clock: which are due, which are missed, what is kept.
 
+mod archive;
 mod due;
 mod history;
 mod make;
@@ -108,11 +109,13 @@ async fn pass(
     look_back(&made, status);
     history::trim(&backups, schedule, &made).await?;
     let pruning = prune::prune(context, &backups, schedule, &made, status).await?;
+    // Not while segments go.
+    let busy = pruning || archive::verify(context, schedule, &made, status).await?;
     if spec.suspend {
         status.next_schedule_time = None;
         let message = "no backups are made for now";
         say(schedule, status, true, Reason::Suspended, message);
-        return Ok(if pruning { SOON } else { LOOK });
+        return Ok(if busy { SOON } else { LOOK });
     }
     let now = now();
     let due = due_now(schedule, status, &clock, now);
@@ -124,7 +127,7 @@ async fn pass(
     let until = next.map_or(LOOK, |next| {
         Duration::try_from(next.duration_since(now)).unwrap_or(SOON)
     });
-    Ok(match pruning || !due.over {
+    Ok(match busy || !due.over {
         true => SOON,
         false => until.clamp(Duration::from_secs(1), LOOK),
     })
@@ -185,6 +188,12 @@ fn due_now(
 fn is_running(backup: &EngramBackup) -> bool {
     let phase = backup.status.as_ref().and_then(|status| status.phase);
     !matches!(phase, Some(BackupPhase::Completed | BackupPhase::Failed))
+}
+
+/// The newest that is complete.
+fn newest(made: &[EngramBackup]) -> Option<&EngramBackup> {
+    let succeeded = made.iter().filter(|backup| success(backup).is_some());
+    succeeded.max_by_key(|backup| success(backup))
 }
 
 /// When it was complete, if it is.

@@ -284,6 +284,14 @@ impl Store {
         Ok(self.pin_found(&state, revision))
     }
 
+    /// Pins the revision after which history is whole, compacted or not: nothing of that is reclaimed while the pin
+    /// lives.
+    pub fn pin_whole(self: &Arc<Store>) -> Pin {
+        let state = self.read();
+        // What nobody reads at is below every other pin.
+        self.pin_found(&state, state.mvcc.whole_after().max(Revision(1)))
+    }
+
     /// Pins a revision under the lock held; none where it is not readable.
     fn pin_readable(self: &Arc<Store>, state: &State, revision: Revision) -> Option<Pin> {
         state.mvcc.pin(revision).ok()?;

@@ -1,4 +1,7 @@
 //! Holds history from being reclaimed until it is archived, within bounds.
+//!
+//! What is held is a pin, in memory. How far reclaiming has come, though, is written down with what it deletes
+//! (`Mvcc::whole_after`): a member that starts again holds from there before anything goes.
 
 use std::sync::Arc;
 
@@ -7,9 +10,37 @@ use engram_types::request::Range;
 use engram_types::{KeyRange, Revision};
 use parking_lot::Mutex;
 
-use crate::journal::Journal;
+use crate::journal::{Journal, Moment};
 use crate::shipper::Member;
 use crate::store::{Pin, Store};
+
+/// What a member notes and holds from its start on, before anything is applied or reclaimed: a crash may have come
+/// between a compaction and the archive's having what it frees.
+pub struct Holding {
+    journal: Arc<Journal>,
+    pin: Pin,
+    replacements: u64,
+}
+
+impl Holding {
+    /// Of a store that nothing is applied to yet, which is here.
+    pub fn new(store: &Arc<Store>, at: Moment) -> Holding {
+        Holding::with(store, Arc::new(Journal::new(at)))
+    }
+
+    pub(crate) fn with(store: &Arc<Store>, journal: Arc<Journal>) -> Holding {
+        Holding {
+            pin: store.pin_whole(),
+            replacements: journal.replacements(),
+            journal,
+        }
+    }
+
+    /// Where is noted what is applied.
+    pub fn journal(&self) -> Arc<Journal> {
+        self.journal.clone()
+    }
+}
 
 /// See the module.
 pub(crate) struct Hold {
@@ -30,26 +61,30 @@ struct Held {
 }
 
 impl Hold {
-    /// Holds nothing yet.
+    /// Holds everything that was not reclaimed at the start, until it is known how far the archive is.
     pub(crate) fn new(
         store: Arc<Store>,
-        journal: Arc<Journal>,
+        holding: Holding,
         member: Arc<dyn Member>,
         bytes_max: u64,
     ) -> Hold {
+        let Holding {
+            journal,
+            pin,
+            replacements,
+        } = holding;
+        let held = Held {
+            pin,
+            written: member.written_bytes(),
+            replacements,
+        };
         Hold {
             store,
             journal,
             member,
             bytes_max,
-            held: Mutex::new(None),
+            held: Mutex::new(Some(held)),
         }
-    }
-
-    /// Holds everything that is not reclaimed yet.
-    pub(crate) fn hold_all(&self) {
-        let written = self.member.written_bytes();
-        self.move_to(self.store.compact_revision().0, written);
     }
 
     /// Holds everything after `revision`, and lets go of what was held before; `written` is what the

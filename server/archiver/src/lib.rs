@@ -28,6 +28,7 @@ mod shipper;
 #[cfg(test)]
 mod tests;
 
+pub use hold::Holding;
 pub use journal::{Journal, Moment};
 pub use shipper::{Member, Settings, start};
 

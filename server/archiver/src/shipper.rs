@@ -16,8 +16,7 @@ use engram_proto::backup as pb;
 use engram_state::Auth;
 use tokio::sync::watch::Receiver;
 
-use crate::hold::Hold;
-use crate::journal::Journal;
+use crate::hold::{Hold, Holding};
 use crate::meters::Meters;
 use crate::progress::{Progress, shipped};
 use crate::segments::Source;
@@ -86,12 +85,12 @@ pub(crate) fn now_ms() -> i64 {
 pub fn start(
     settings: Settings,
     store: Arc<Store>,
-    journal: Arc<Journal>,
+    holding: Holding,
     member: Arc<dyn Member>,
     registry: &prometheus::Registry,
     mut stopping: Receiver<bool>,
 ) -> io::Result<JoinHandle<()>> {
-    let mut shipper = Shipper::new(settings, store, journal, member, Meters::new(registry));
+    let mut shipper = Shipper::new(settings, store, holding, member, Meters::new(registry));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
@@ -137,18 +136,13 @@ impl Shipper {
     pub(crate) fn new(
         settings: Settings,
         store: Arc<Store>,
-        journal: Arc<Journal>,
+        holding: Holding,
         member: Arc<dyn Member>,
         meters: Meters,
     ) -> Shipper {
-        let hold = Hold::new(
-            store.clone(),
-            journal.clone(),
-            member.clone(),
-            settings.backlog_bytes,
-        );
-        // Until it is known how far the archive is.
-        hold.hold_all();
+        let journal = holding.journal();
+        let bytes_max = settings.backlog_bytes;
+        let hold = Hold::new(store.clone(), holding, member.clone(), bytes_max);
         Shipper {
             archive: None,
             settings,

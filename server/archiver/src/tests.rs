@@ -11,10 +11,11 @@ use engram_archive::{Archive, Segment, SegmentError, Span};
 use engram_objects::{BackupId, Objects};
 use engram_proto::backup as pb;
 use engram_state::{Effects, Limits, RevisionRecord, Values as _};
-use engram_types::request::{Compact, LeaseGrant, Op, Put};
+use engram_types::request::{Compact, LeaseGrant, Op, Put, Txn, TxnOp};
 use engram_types::{LeaseId, Revision, RevisionPair};
 use tempfile::TempDir;
 
+use crate::hold::Holding;
 use crate::journal::{Journal, Moment};
 use crate::meters::Meters;
 use crate::shipper::{Member, Settings, Shipper, now_ms};
@@ -53,43 +54,52 @@ struct Applying {
     told: Arc<Told>,
     index: AtomicU64,
     now: AtomicI64,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Applying {
     fn new() -> Applying {
         let dir = tempfile::tempdir().expect("a directory");
+        let applying = Applying::on(dir, 0, now_ms() - 1_000_000);
+        applying.told.term.store(1, Ordering::Relaxed);
+        applying
+    }
+
+    /// A member that has just started on what lies there.
+    fn on(dir: TempDir, index: u64, now: i64) -> Applying {
         let engine = Engine::open(dir.path(), EngineOptions::default()).expect("an engine");
         let limits = Limits {
             value_cache_bytes: 1 << 20,
         };
         let tables = engine.tables().expect("tables");
         let state = store::load(limits, tables, &engine);
-        let store = Arc::new(Store::new(state.expect("a state"), engine, 0));
-        let applying = Applying {
+        let store = Arc::new(Store::new(state.expect("a state"), engine, index));
+        Applying {
             journal: Arc::new(Journal::new(Moment {
-                index: 0,
+                index,
                 revision: store.revision().0,
-                unix_ms: now_ms() - 1_000_000,
+                unix_ms: now,
             })),
             store,
             told: Arc::default(),
-            index: AtomicU64::new(0),
-            now: AtomicI64::new(now_ms() - 1_000_000),
-            _dir: dir,
-        };
-        applying.told.term.store(1, Ordering::Relaxed);
-        applying
+            index: AtomicU64::new(index),
+            now: AtomicI64::new(now),
+            dir,
+        }
     }
 
-    /// The journal of a member that has just started.
-    fn restarted(mut self) -> Applying {
-        self.journal = Arc::new(Journal::new(Moment {
-            index: self.index.load(Ordering::Relaxed),
-            revision: self.store.revision().0,
-            unix_ms: self.now.load(Ordering::Relaxed),
-        }));
-        self
+    /// The same member, started again: nothing is left of what it had in memory. Whoever shipped for it is gone.
+    fn restarted(self) -> Applying {
+        let Applying {
+            store,
+            index,
+            now,
+            dir,
+            ..
+        } = self;
+        store.engine().flush();
+        drop(Arc::into_inner(store).expect("nobody else has it"));
+        Applying::on(dir, index.into_inner(), now.into_inner())
     }
 
     fn apply(&self, op: &Op) {
@@ -166,8 +176,9 @@ impl Applying {
             auth_rows: |_| Vec::new(),
         };
         let meters = Meters::new(&prometheus::Registry::new());
-        let (store, journal) = (self.store.clone(), self.journal.clone());
-        Shipper::new(settings, store, journal, self.told.clone(), meters)
+        let holding = Holding::with(&self.store, self.journal.clone());
+        let store = self.store.clone();
+        Shipper::new(settings, store, holding, self.told.clone(), meters)
     }
 }
 
@@ -359,6 +370,88 @@ async fn a_member_that_starts_goes_on_where_the_archive_ends() {
         _ => None,
     });
     assert_eq!(tables, Some(2), "{notes:?}");
+}
+
+#[tokio::test]
+async fn a_crash_after_a_compaction_loses_nothing_that_was_held() {
+    let (applying, place) = (Applying::new(), Place::new());
+    let mut shipper = applying.shipper(&place);
+    ship(&mut shipper).await;
+    let overwrite = |applying: &Applying| {
+        (0..20).for_each(|n| applying.put("key", &format!("{n}")));
+    };
+    overwrite(&applying);
+    ship(&mut shipper).await;
+    // The store of objects is away; what is compacted is held, and what was shipped of it goes.
+    overwrite(&applying);
+    applying.compact();
+    applying.reclaim();
+    assert_eq!(applying.records().len(), 21);
+    drop(shipper);
+    let applying = applying.restarted();
+    applying.told.term.store(2, Ordering::Relaxed);
+    let mut shipper = applying.shipper(&place);
+    // It goes on reclaiming before it knows how far the archive is.
+    applying.reclaim();
+    applying.put("other", "1");
+    ship(&mut shipper).await;
+    assert_eq!(shipper.progress.meters.gaps.get(), 0);
+    let spans = place.spans().await;
+    assert_eq!(spans.len(), 1, "no gap");
+    let (records, notes) = place.contents(&spans[0]).await;
+    let revisions: Vec<i64> = records.iter().map(|record| record.revision).collect();
+    assert_eq!(revisions, (2..=42).collect::<Vec<_>>());
+    use pb::note::Change;
+    let mut compacted = notes.iter().filter_map(|note| match &note.change {
+        Some(Change::Compacted(revision)) => Some(*revision),
+        _ => None,
+    });
+    assert_eq!(compacted.next_back(), Some(41), "{notes:?}");
+    // It is not held for ever.
+    applying.reclaim();
+    assert_eq!(applying.records().len(), 2);
+}
+
+#[tokio::test]
+async fn what_was_let_go_before_a_crash_is_a_gap_after_it() {
+    let (applying, place) = (Applying::new(), Place::new());
+    let mut shipper = applying.shipper(&place);
+    ship(&mut shipper).await;
+    let id = |n: u64| format!("key-{}", n % 2);
+    // Each revision has a record that stays: which of them went cannot be told by counting.
+    (0..40).for_each(|n| {
+        let put = |key: String| {
+            let put = Put {
+                key: key.into(),
+                value: format!("{n}").into(),
+                lease: LeaseId::NONE,
+                prev_kv: false,
+                ignore_value: false,
+                ignore_lease: false,
+            };
+            TxnOp::Put(put)
+        };
+        let success = vec![put(format!("stays-{n}")), put(id(n))];
+        applying.apply(&Op::Txn(Txn {
+            success,
+            ..Txn::default()
+        }));
+    });
+    applying.told.written.fetch_add(20_000, Ordering::Relaxed);
+    assert!(shipper.progress.hold.look(), "it is let go");
+    applying.compact();
+    // It crashes in the middle of it.
+    let mut effects = Effects::default();
+    assert!(!applying.store.write().compact_step(5, &mut effects));
+    applying.store.engine().write_unlogged(&effects.changes);
+    drop(shipper);
+    let applying = applying.restarted();
+    applying.told.term.store(2, Ordering::Relaxed);
+    let mut shipper = applying.shipper(&place);
+    applying.put("other", "1");
+    ship(&mut shipper).await;
+    assert_eq!(shipper.progress.meters.gaps.get(), 1, "it is told");
+    assert_eq!(place.spans().await.len(), 2);
 }
 
 #[tokio::test]

@@ -32,6 +32,9 @@ pub enum Change {
     SetCompactScheduled(Revision),
     /// The garbage of the compaction at this revision is gone.
     SetCompactFinished(Revision),
+    /// Nothing that was superseded after this revision is reclaimed, though it is compacted beyond it; none: whatever
+    /// the last compaction asked for may be gone.
+    SetWholeAfter(Option<Revision>),
     /// Adds a lease, seconds to live.
     PutLease(LeaseId, i64),
     /// Drops a lease.

@@ -20,6 +20,8 @@ pub struct Tables {
     pub compact_scheduled: Option<Revision>,
     /// The compaction whose garbage is gone.
     pub compact_finished: Option<Revision>,
+    /// After where nothing is reclaimed, where that is before the last compaction.
+    pub whole_after: Option<Revision>,
     /// Leases with their time to live in seconds.
     pub leases: Vec<(LeaseId, i64)>,
     /// Raised alarms.
@@ -109,6 +111,7 @@ impl State {
             tables.revision,
             tables.compact_scheduled,
             tables.compact_finished,
+            tables.whole_after,
         )?;
         Ok(State {
             mvcc,

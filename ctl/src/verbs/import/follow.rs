@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tonic::Streaming;
 
 use super::apply::Target;
-use super::side::Side;
+use super::side::{Side, within};
 use crate::cli::Import;
 use crate::failure::Failure;
 
@@ -55,7 +55,7 @@ impl Watch {
             let next = queued.recv().await?;
             Some((next, queued))
         });
-        let answers = client.watch(queued).await?.into_inner();
+        let answers = within(client.watch(queued)).await?.into_inner();
         Ok(Watch {
             requests,
             answers,

@@ -5,12 +5,17 @@ use std::time::{Duration, Instant};
 
 use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::lease_client::LeaseClient;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::side::{Side, within};
 use crate::failure::Failure;
 
 /// What is said of a lease that is there already: by an import that was interrupted.
 const EXISTS: &str = "lease already exists";
+/// How many are renewed before the source is followed again.
+const ROUND_MAX: usize = 1024;
+/// How many of them at once.
+const AT_ONCE: usize = 16;
 
 /// The leases that keys came with.
 pub(super) struct Leases<'a> {
@@ -62,28 +67,45 @@ impl<'a> Leases<'a> {
         Ok((answer.ttl > 0).then_some(answer.granted_ttl))
     }
 
-    /// Renews those that are due and that the source still has. The others run out here too.
+    /// Renews those that are due and that the source still has, the most urgent first. The others run out here too.
     pub async fn keep_alive(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
         let due_by_now = self.known.iter().filter(|(_, due)| **due <= now);
-        let ids: Vec<i64> = due_by_now.map(|(id, _)| *id).collect();
-        for id in ids {
-            let Some(ttl) = self.granted(id).await? else {
-                self.known.remove(&id);
-                continue;
+        let mut waiting: Vec<(Instant, i64)> = due_by_now.map(|(id, due)| (*due, *id)).collect();
+        waiting.sort_unstable();
+        waiting.truncate(ROUND_MAX);
+        let this = &*self;
+        let renewals = stream::iter(waiting)
+            .map(|(_, id)| async move { this.renewed(id).await.map(|ttl| (id, ttl)) })
+            .buffer_unordered(AT_ONCE);
+        // All of them within one call's time: the source is not followed meanwhile.
+        let renewed: Vec<(i64, Option<i64>)> = within(renewals.try_collect()).await?;
+        for (id, ttl) in renewed {
+            match ttl {
+                Some(ttl) => self.known.insert(id, due(ttl)),
+                None => self.known.remove(&id),
             };
-            self.renew(id).await?;
-            self.known.insert(id, due(ttl));
         }
         Ok(())
     }
 
+    /// Renews one; its seconds to live, where the source still has it.
+    async fn renewed(&self, id: i64) -> Result<Option<i64>, Failure> {
+        let ttl = self.granted(id).await?;
+        if ttl.is_some() {
+            self.renew(id).await?;
+        }
+        Ok(ttl)
+    }
+
     async fn renew(&self, id: i64) -> Result<(), Failure> {
         let mut client = LeaseClient::new(self.to.channel.clone());
-        let request = futures_util::stream::iter([pb::LeaseKeepAliveRequest { id }]);
-        let mut answers = within(client.lease_keep_alive(request)).await?.into_inner();
-        answers.message().await?;
-        Ok(())
+        let request = stream::iter([pb::LeaseKeepAliveRequest { id }]);
+        let renewal = async {
+            let mut answers = client.lease_keep_alive(request).await?.into_inner();
+            answers.message().await
+        };
+        within(renewal).await.map(drop)
     }
 }
 

@@ -8,11 +8,12 @@ use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::kv_client::KvClient;
 use engram_proto::mvccpb::KeyValue;
 use pb::range_request::{SortOrder, SortTarget};
+use tokio::time::Instant;
 
 use super::super::kv;
 use super::super::request::prefix_range;
 use crate::cli::{Global, Import};
-use crate::connect::any;
+use crate::connect::{self, any};
 use crate::failure::Failure;
 
 /// Keys of the first page, and the most of one: etcd's own.
@@ -22,6 +23,8 @@ const PAGE_MAX: i64 = 1000;
 const PAGE_BYTES: usize = 4 << 20;
 /// How long a call may take: a page may be large, and a cluster under load.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
+/// How long after nobody answered a cluster is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A cluster.
 pub(super) struct Side {
@@ -52,8 +55,34 @@ pub(super) fn flags_of(global: &Global, import: &Import) -> Global {
 }
 
 impl Side {
-    /// Connects.
-    pub async fn open(global: &Global, prefix: &str) -> Result<Side, Failure> {
+    /// Connects, and has it answer. Where nobody does, it is asked again for as long as `wait`: the Service of a
+    /// cluster that was made just now has no endpoint yet.
+    pub async fn reach(global: &Global, prefix: &str, wait: Duration) -> Result<Side, Failure> {
+        let until = Instant::now() + wait;
+        let mut told = false;
+        loop {
+            let failure = match Side::answers(global, prefix).await {
+                Err(failure) if failure.is_unreached() => failure,
+                other => return other,
+            };
+            if Instant::now() + ASK_AGAIN > until {
+                return Err(failure);
+            }
+            if !told {
+                eprintln!("waiting for {}: {failure}", global.endpoints.join(","));
+                told = true;
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    async fn answers(global: &Global, prefix: &str) -> Result<Side, Failure> {
+        let side = Side::open(global, prefix).await?;
+        connect::within(global, side.header()).await?;
+        Ok(side)
+    }
+
+    async fn open(global: &Global, prefix: &str) -> Result<Side, Failure> {
         let (key, range_end) = prefix_range(prefix.as_bytes());
         Ok(Side {
             global: global.clone(),
@@ -184,13 +213,13 @@ fn keys_of_a_page(kvs: &[KeyValue]) -> i64 {
     i64::try_from(PAGE_BYTES / each).map_or(PAGE_MAX, |keys| keys.clamp(1, PAGE_MAX))
 }
 
-/// A call, bounded in time.
-pub(super) async fn within<T>(
-    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-) -> Result<tonic::Response<T>, Failure> {
-    match tokio::time::timeout(CALL_LIMIT, call).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(Failure::new("context deadline exceeded")),
+/// A call, or what belongs together, bounded in time.
+pub(super) async fn within<T, E: Into<Failure>>(
+    doing: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(CALL_LIMIT, doing).await {
+        Ok(done) => done.map_err(Into::into),
+        Err(_) => Err(Failure::unreached("context deadline exceeded")),
     }
 }
 

@@ -6,11 +6,10 @@ use serde_json::{Value, json};
 
 use super::{CLUSTER, CORE, Lab, MEMBERS};
 use crate::api::EngramRestore;
-use crate::build::RESTORE_CONTAINER;
 use crate::reconcile::restore;
 
-const RESTORE: &str = "/apis/engram.dev/v1alpha1/namespaces/data/engramrestores/back";
-const STORE: &str = "/apis/engram.dev/v1alpha1/namespaces/data/engrambackupstores/s3";
+pub(super) const RESTORE: &str = "/apis/engram.dev/v1alpha1/namespaces/data/engramrestores/back";
+pub(super) const STORE: &str = "/apis/engram.dev/v1alpha1/namespaces/data/engrambackupstores/s3";
 
 /// A cluster of three whose pods run, and a restore of it.
 struct Story(Lab);
@@ -82,23 +81,12 @@ impl Story {
 
     /// The pod that asks the store has its answer.
     fn answer(&self, of: &str) {
-        let said = json!({
-            "id": "n-1", "cluster": "demo", "clusterID": of, "incarnation": "0", "revision": 40,
-            "compactRevision": -1, "hashKV": 9, "size": 5, "createdAt": "2026-01-01T00:00:00Z",
-            "engramVersion": "0.1.0", "path": "s3://backups/demo/n-1",
-        });
-        self.says("back-show", &said);
+        self.says("back-show", &shown(of));
     }
 
     /// A pod has come to its good end.
     fn says(&self, pod: &str, said: &Value) {
-        let path = format!("{CORE}/pods/{pod}");
-        let mut pod = self.object(&path);
-        pod["status"] = json!({ "phase": "Succeeded", "containerStatuses": [{
-            "name": "engramctl", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
-            "state": { "terminated": { "exitCode": 0, "message": said.to_string() } },
-        }] });
-        self.0.server.put(&path, pod);
+        self.0.says(pod, said);
     }
 
     fn complete(&self) -> (String, String, String) {
@@ -138,16 +126,8 @@ impl Story {
         story
     }
 
-    /// The new member's volume is being filled: pods here were made long ago, and one that does nothing is
-    /// given up.
     fn fills(&self, pod: &str) {
-        let path = format!("{CORE}/pods/{pod}");
-        let mut pod = self.object(&path);
-        pod["status"] = json!({ "phase": "Pending", "initContainerStatuses": [{
-            "name": RESTORE_CONTAINER, "image": "i", "imageID": "", "ready": false, "restartCount": 0,
-            "state": { "running": {} },
-        }] });
-        self.0.server.put(&path, pod);
+        self.0.fills(pod);
     }
 
     /// The new member serves, and says so.
@@ -164,6 +144,28 @@ impl Story {
         }
         self.change(CLUSTER, "/status", status);
     }
+}
+
+/// What the store says of the backup that is meant, of a cluster.
+pub(super) fn shown(of: &str) -> Value {
+    json!({
+        "id": "n-1", "cluster": "demo", "clusterID": of, "incarnation": "0", "revision": 40,
+        "compactRevision": -1, "hashKV": 9, "size": 5, "createdAt": "2026-01-01T00:00:00Z",
+        "engramVersion": "0.1.0", "path": "s3://backups/demo/n-1",
+    })
+}
+
+/// What the volume of a member holds whose log ends there.
+pub(super) fn held(number: u32, last_term: u64, last_index: u64) -> Value {
+    let listed = |number: u32| {
+        let url = format!("http://demo-{number}.demo-peers.data.svc:2380");
+        json!({ "id": format!("{number}"), "name": "", "peerURLs": [url], "isLearner": false })
+    };
+    json!({
+        "dataDir": "/d", "clusterID": "7", "memberID": format!("{number}"), "term": 9, "lastTerm": last_term,
+        "lastIndex": last_index, "appliedIndex": 1, "revision": 40, "requestsBehind": 3,
+        "members": [listed(1), listed(2), listed(3)],
+    })
 }
 
 #[tokio::test]
@@ -397,13 +399,8 @@ fn looks_at(story: &Story, claim: &str) -> String {
 
 /// The volume of a member whose log ends there.
 fn holds(story: &Story, number: u32, last_term: u64, last_index: u64) {
-    let listed = |number: u32| json!({ "id": format!("{number}"), "name": "", "peerURLs": [], "isLearner": false });
-    let said = json!({
-        "dataDir": "/d", "clusterID": "7", "memberID": format!("{number}"), "term": 9, "lastTerm": last_term,
-        "lastIndex": last_index, "appliedIndex": 1, "revision": 40, "requestsBehind": 3,
-        "members": [listed(1), listed(2), listed(3)],
-    });
     let claim = format!("data-demo-{number}-0000000{number}");
+    let said = held(number, last_term, last_index);
     story.says(&looks_at(story, &claim), &said);
 }
 

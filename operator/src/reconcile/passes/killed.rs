@@ -1,5 +1,7 @@
 //! Operators that are killed between any two of their calls: whoever comes after one ends where it would have.
 
+mod restores;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};

@@ -13,7 +13,7 @@ use crate::build::{self, Job, Prune, Tool};
 
 use super::super::tool::{self, Run};
 use super::super::{Context, Error, now, of_cluster, write_status};
-use super::{LABEL, history, owner, success};
+use super::{LABEL, history, newest, owner, success};
 
 /// How long a prune may take.
 const DEADLINE_SECONDS: i64 = 3600;
@@ -35,8 +35,7 @@ pub(super) async fn prune(
     let Some(retention) = &schedule.spec.retention else {
         return Ok(false);
     };
-    let succeeded = made.iter().filter(|backup| success(backup).is_some());
-    let Some(newest) = succeeded.max_by_key(|backup| success(backup)) else {
+    let Some(newest) = newest(made) else {
         return Ok(false);
     };
     let began = success(newest).unwrap_or_default();

@@ -420,6 +420,10 @@ fn add(batch: &mut impl Batch, change: &Change) {
                 &revision.0.to_be_bytes(),
             );
         }
+        Change::SetWholeAfter(Some(revision)) => {
+            put_row(batch, Table::WholeAfter, b"", &revision.0.to_be_bytes());
+        }
+        Change::SetWholeAfter(None) => delete_row(batch, Table::WholeAfter, b""),
         Change::PutLease(id, ttl) => {
             put_row(
                 batch,
@@ -507,6 +511,7 @@ fn add_row(tables: &mut Tables, key: &[u8], value: &[u8]) -> Result<(), SchemaEr
     const REVISION: u8 = Table::Revision as u8;
     const SCHEDULED: u8 = Table::CompactScheduled as u8;
     const FINISHED: u8 = Table::CompactFinished as u8;
+    const WHOLE_AFTER: u8 = Table::WholeAfter as u8;
     const CLUSTER_VERSION: u8 = Table::ClusterVersion as u8;
     const LEASE: u8 = Table::Lease as u8;
     const ALARM: u8 = Table::Alarm as u8;
@@ -520,6 +525,7 @@ fn add_row(tables: &mut Tables, key: &[u8], value: &[u8]) -> Result<(), SchemaEr
         REVISION => tables.revision = Some(Revision(schema::parse_i64(value)?)),
         SCHEDULED => tables.compact_scheduled = Some(Revision(schema::parse_i64(value)?)),
         FINISHED => tables.compact_finished = Some(Revision(schema::parse_i64(value)?)),
+        WHOLE_AFTER => tables.whole_after = Some(Revision(schema::parse_i64(value)?)),
         CLUSTER_VERSION => {
             let version = String::from_utf8(value.to_vec());
             tables.cluster_version = Some(version.map_err(|_| SchemaError("the cluster version"))?);

@@ -41,6 +41,8 @@ pub enum Table {
     ClusterVersion = 5,
     /// One row: whether authentication is on, and the auth revision.
     Auth = 6,
+    /// One row, where that is before the last compaction: after where nothing is reclaimed.
+    WholeAfter = 7,
     /// Leases by id.
     Lease = 16,
     /// Alarms by member and kind.

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use engram_archiver::{Journal, Member, Moment, Settings};
+use engram_archiver::{Holding, Member, Moment, Settings};
 use tokio::sync::watch::Receiver;
 
 use crate::config::{self, ENGRAM_VERSION};
@@ -31,10 +31,10 @@ pub fn moment(index: u64, revision: Revision) -> Moment {
     }
 }
 
-/// The journal of a store that nothing is applied to yet, where the log is archived.
-pub fn journal(archive: Option<&config::Archive>, store: &Store) -> Option<Arc<Journal>> {
+/// What is noted and held from now on of a store that nothing is applied to yet, where the log is archived.
+pub fn holding(archive: Option<&config::Archive>, store: &Arc<Store>) -> Option<Holding> {
     let at = || moment(store.applied_index(), store.revision());
-    archive.map(|_| Arc::new(Journal::new(at())))
+    archive.map(|_| Holding::new(store, at()))
 }
 
 /// What of this member the archiver asks.
@@ -74,7 +74,7 @@ pub fn start(
     archive: &config::Archive,
     local: Local,
     store: Arc<Store>,
-    journal: Arc<Journal>,
+    holding: Holding,
     asked: Asked,
     metrics: &Metrics,
     stopping: Receiver<bool>,
@@ -94,5 +94,5 @@ pub fn start(
     let registry = metrics.registry();
     // It ends by itself, with what it is in the middle of left as it is.
     let asked = Arc::new(asked);
-    engram_archiver::start(settings, store, journal, asked, registry, stopping).map(drop)
+    engram_archiver::start(settings, store, holding, asked, registry, stopping).map(drop)
 }

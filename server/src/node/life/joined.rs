@@ -32,7 +32,7 @@ use crate::raft::{ApplyStats, ApplyThread};
 use crate::read::Reader;
 use crate::types::request::AlarmType;
 use crate::watch::Hub;
-use engram_archiver::Journal;
+use engram_archiver::Holding;
 
 /// The most that is held for members that are catching up, by the log or a snapshot: what 5 MB/s write
 /// while 64 GiB are sent, installed and followed up. Bytes; a quarter of the filesystem at most.
@@ -56,7 +56,7 @@ pub struct Ready {
     pub started: Started,
     pub seeds: Seeds,
     pub space: Arc<SpaceGuard>,
-    pub journal: Option<Arc<Journal>>,
+    pub holding: Option<Holding>,
 }
 
 /// What is begun.
@@ -146,9 +146,9 @@ impl Ready {
             options::watch_config(config),
         );
         let tokens = Arc::new(Tokens::new(config.auth_token_ttl, log.last_index()));
-        let journal = archive::journal(config.archive.as_ref(), &store);
+        let holding = archive::holding(config.archive.as_ref(), &store);
         let sink = Sink {
-            journal: journal.clone(),
+            journal: holding.as_ref().map(Holding::journal),
             tokens: tokens.clone(),
             hub: hub.clone(),
             proposer: proposer.clone(),
@@ -224,7 +224,7 @@ impl Ready {
             },
             seeds,
             space,
-            journal,
+            holding,
         })
     }
 }

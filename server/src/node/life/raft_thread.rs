@@ -58,7 +58,7 @@ impl RaftThread {
             started,
             seeds,
             space,
-            journal,
+            holding,
         } = Ready::new(config, booted, outside)?;
         let watching = space.watch(started.beginning.parts.store.clone());
         watching.map_err(|source| BootError::System {
@@ -69,7 +69,7 @@ impl RaftThread {
         let local = started.beginning.parts.local;
         let (thread, begun) = spawn(started.beginning, started.apply, seeds.stopping.clone())?;
         let core = seeds.core(begun);
-        if let Some((to, journal)) = config.archive.as_ref().zip(journal) {
+        if let Some((to, holding)) = config.archive.as_ref().zip(holding) {
             let asked = archive::Asked {
                 leadership: core.leadership.clone(),
                 barrier: core.barrier.clone(),
@@ -77,7 +77,7 @@ impl RaftThread {
                 proposer: core.proposer.clone(),
             };
             let (store, stopping) = (core.store.clone(), core.stopping.clone());
-            archive::start(to, local, store, journal, asked, &core.metrics, stopping).map_err(
+            archive::start(to, local, store, holding, asked, &core.metrics, stopping).map_err(
                 |source| BootError::System {
                     what: "the log archive's thread".into(),
                     source,

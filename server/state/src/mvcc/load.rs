@@ -192,6 +192,7 @@ impl Loader {
         revision: Option<Revision>,
         scheduled: Option<Revision>,
         finished: Option<Revision>,
+        whole_after: Option<Revision>,
     ) -> Result<(Mvcc, Leases), LoadError> {
         let found = self
             .last
@@ -218,6 +219,7 @@ impl Loader {
         mvcc.revision = revision;
         mvcc.compacted = mark(scheduled.max(finished));
         mvcc.reclaimed = mark(finished);
+        mvcc.whole_after = mark(whole_after.or(Some(mvcc.compacted))).min(mvcc.compacted);
         mvcc.tip = revision;
         mvcc.seen = mvcc.newest();
         mvcc.changes = ChangeLog::since(revision);

@@ -64,6 +64,8 @@ pub struct Mvcc {
     seen: Horizon,
     /// Everything that the compaction at this revision superseded is gone.
     reclaimed: Revision,
+    /// Nothing that was superseded after this revision is gone.
+    whole_after: Revision,
     superseded: Superseded,
     /// What the current batch wrote and storage does not hold yet, ascending.
     unwritten: Vec<RevisionRecord>,
@@ -86,6 +88,7 @@ impl Mvcc {
                 compacted: NEVER_COMPACTED,
             },
             reclaimed: NEVER_COMPACTED,
+            whole_after: NEVER_COMPACTED,
             superseded: Superseded::default(),
             unwritten: Vec::new(),
             changes: ChangeLog::since(Revision::EMPTY_STORE),
@@ -132,6 +135,13 @@ impl Mvcc {
     /// [`Mvcc::compact_revision`] once a compaction is physically done.
     pub fn compact_finished(&self) -> Revision {
         self.reclaimed.max(Revision(0))
+    }
+
+    /// After where history is whole, compacted or not: no version that was superseded after this revision is
+    /// reclaimed. [`Mvcc::compact_revision`] at most; below it where somebody pins an earlier one, or did before
+    /// a crash.
+    pub fn whole_after(&self) -> Revision {
+        self.whole_after.max(Revision(0))
     }
 
     /// How many keys exist at the newest revision.
@@ -234,6 +244,7 @@ impl Mvcc {
         }
         self.compacted = revision;
         effects.changes.push(Change::SetCompactScheduled(revision));
+        self.mark_whole(effects);
         Ok(())
     }
 

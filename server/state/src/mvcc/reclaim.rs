@@ -82,12 +82,19 @@ impl Mvcc {
             return true;
         }
         let limit = self.reclaim_limit();
+        let mut some_went = false;
         for _ in 0..max {
             let Some(garbage) = self.superseded.pop(limit) else {
                 break;
             };
             self.reclaim(&garbage);
             effects.changes.push(Change::DeleteRevision(garbage.pair));
+            some_went = true;
+        }
+        if some_went && limit > self.whole_after {
+            // With the deletions, in one batch: no crash leaves the one without the other.
+            self.whole_after = limit;
+            self.mark_whole(effects);
         }
         if self.superseded.has_due(self.compacted) {
             return false;
@@ -97,6 +104,13 @@ impl Mvcc {
             .changes
             .push(Change::SetCompactFinished(self.compacted));
         true
+    }
+
+    /// Has storage know after where history is whole.
+    pub(super) fn mark_whole(&self, effects: &mut Effects) {
+        let is_behind = self.whole_after < self.compacted;
+        let mark = is_behind.then_some(self.whole_after);
+        effects.changes.push(Change::SetWholeAfter(mark));
     }
 
     pub(crate) fn compact_pending(&self) -> bool {

@@ -53,6 +53,45 @@ fn a_compaction_survives_a_crash_halfway() {
 }
 
 #[test]
+fn after_where_history_is_whole_is_known_after_a_start() {
+    let mut machine = Machine::new(0);
+    let overwrite = |machine: &mut Machine| {
+        for value in 0..10 {
+            machine.put("a", &format!("{value}")).unwrap();
+        }
+    };
+    let known = |machine: &Machine| {
+        let found = machine.state.mvcc.whole_after();
+        assert_eq!(machine.reloaded().mvcc.whole_after(), found);
+        found
+    };
+    overwrite(&mut machine);
+    assert_eq!(known(&machine), Revision(0));
+    machine.compact(8).unwrap();
+    assert_eq!(known(&machine), Revision(0), "nothing went as yet");
+    machine.reclaim(2);
+    assert_eq!(known(&machine), Revision(8));
+    assert_eq!(
+        machine.storage.tables.whole_after, None,
+        "as far as it is compacted"
+    );
+    machine.state.mvcc.pin(Revision(9)).unwrap();
+    overwrite(&mut machine);
+    machine.compact(20).unwrap();
+    machine.reclaim(2);
+    assert_eq!(known(&machine), Revision(9));
+    assert!(
+        machine
+            .storage
+            .records
+            .contains_key(&RevisionPair::new(9, 0))
+    );
+    // A store that says nothing of it may have lost anything up to its compaction.
+    machine.storage.tables.whole_after = None;
+    assert_eq!(machine.reloaded().mvcc.whole_after(), Revision(20));
+}
+
+#[test]
 fn a_step_reclaims_no_more_than_it_was_told() {
     let mut machine = filled(10, 0);
     machine.delete("key-", "kez").unwrap();
