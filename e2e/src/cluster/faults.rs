@@ -43,6 +43,14 @@ impl Cluster {
         self.launch(place);
     }
 
+    /// The same through another command, which is handed program and arguments.
+    pub fn relaunch_through(&mut self, place: usize, program: &str, arguments: &[&str]) {
+        let server = &mut self.members[place].server;
+        server.launch_through(program, arguments);
+        let pid = server.pid();
+        self.network.runs_as(place, pid);
+    }
+
     /// Starts a member on what it left with one more argument, which it keeps, and waits until it
     /// serves.
     ///

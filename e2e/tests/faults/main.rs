@@ -13,6 +13,7 @@ mod catch_up;
 mod data_directory;
 mod engine_stall;
 mod every_call;
+mod every_call_of_three;
 mod failed_sync;
 mod full_disk;
 mod large_requests;

@@ -16,7 +16,9 @@ mod room;
 pub(crate) use edge::{
     ask, backend, barrier, fence, gauges, memory, pages, read_index, reads, route, sink, users,
 };
-pub(crate) use lead::{compactor, contacts, corruption, duties, late, leadership, lessor, verdict};
+pub(crate) use lead::{
+    compactor, contacts, corruption, duties, late, leadership, lessor, no_space, verdict,
+};
 #[cfg(feature = "fixtures")]
 pub use life::staged;
 pub(crate) use life::{

@@ -101,7 +101,7 @@ impl Headroom {
 
     /// Whether what is applied next can be written, and what was written can be flushed.
     pub fn may_apply(&self) -> bool {
-        self.level() != Level::Spent && self.taken() < self.allowed.load(Ordering::Relaxed)
+        self.level() < Level::Spent && self.taken() < self.allowed.load(Ordering::Relaxed)
     }
 
     /// Waits until what is applied next can be written, and what was written can be flushed. Whether it

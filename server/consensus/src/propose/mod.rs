@@ -232,8 +232,9 @@ impl Proposer {
         Ok(receiver)
     }
 
-    /// Decides on the NOSPACE alarm for this member: [`Proposer::raise_decided`] raises it.
-    pub fn raise_no_space(&self) {
+    /// Decides on the NOSPACE alarm for this member, whose quota is reached: [`Proposer::raise_decided`]
+    /// raises it.
+    fn raise_no_space(&self) {
         if self.shared.quota.decide_alarm() {
             crate::log!(warn, "alarm raised", alarm = "NOSPACE", member = %self.shared.member);
         }

@@ -95,6 +95,7 @@ impl DataFile {
             power::passing(&self.path);
             faults::tell(&self.path, (Operation::Write, offset, bytes.len()));
             faults::check(&self.path, Operation::Write)?;
+            faults::grow(&self.path, &self.file, offset + bytes.len() as u64)?;
             power::writing(&self.path, &self.file, offset, bytes.len())?;
         }
         self.file.write_all_at(bytes, offset)
@@ -119,6 +120,7 @@ impl DataFile {
         #[cfg(any(test, feature = "fixtures"))]
         {
             faults::check(&self.path, Operation::Allocate)?;
+            faults::grow(&self.path, &self.file, bytes)?;
             if power::is_watched(&self.path) {
                 return self.file.set_len(bytes);
             }

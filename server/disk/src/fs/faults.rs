@@ -2,6 +2,7 @@
 //! done. A program that is built together with tests has it too (cargo builds a crate once for both);
 //! nothing there asks for a fault, and then an operation costs a look at one flag more.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -75,13 +76,32 @@ pub fn inject_times(
     Guard(id)
 }
 
-/// A disk that says how much room it has: its number, where it is, and bytes.
-type Left = (u64, PathBuf, u64);
+/// How much room a disk has.
+#[derive(Clone, Copy, Debug)]
+enum Left {
+    /// So many bytes, whatever is written.
+    Bytes(u64),
+    /// What the files below it do not take of so many.
+    Of(u64),
+}
 
-static ROOM: Mutex<(u64, Vec<Left>)> = Mutex::new((0, Vec::new()));
+impl Left {
+    fn bytes(self, below: &Path) -> u64 {
+        match self {
+            Left::Bytes(bytes) => bytes,
+            Left::Of(bytes) => bytes.saturating_sub(taken(below)),
+        }
+    }
+}
+
+/// The number of the last limit, and those that hold: number, directory, what is left there.
+type Limits = (u64, Vec<(u64, PathBuf, Left)>);
+
+static ROOM: Mutex<Limits> = Mutex::new((0, Vec::new()));
 
 /// A disk with that much room, until it is dropped.
 #[must_use]
+#[derive(Debug)]
 pub struct Room(u64);
 
 impl Drop for Room {
@@ -92,12 +112,34 @@ impl Drop for Room {
 
 /// Has the disk below `below` say that `free_bytes` of it are left.
 pub fn leave(below: &Path, free_bytes: u64) -> Room {
+    limit(below, Left::Bytes(free_bytes))
+}
+
+/// Has the disk below `below` have room for so many bytes of files: what would take more is refused.
+pub fn bound(below: &Path, bytes: u64) -> Room {
+    limit(below, Left::Of(bytes))
+}
+
+fn limit(below: &Path, left: Left) -> Room {
     IN_USE.store(true, Ordering::Relaxed);
     let mut room = ROOM.lock();
     room.0 += 1;
     let id = room.0;
-    room.1.push((id, below.to_path_buf(), free_bytes));
+    room.1.push((id, below.to_path_buf(), left));
     Room(id)
+}
+
+/// The bytes that files below a directory take.
+#[must_use]
+pub fn taken(below: &Path) -> u64 {
+    let entries = std::fs::read_dir(below).into_iter().flatten().flatten();
+    let bytes = entries.map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => taken(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        // It has just gone.
+        Err(_) => 0,
+    });
+    bytes.sum()
 }
 
 /// The room that a disk has been left.
@@ -107,7 +149,24 @@ pub(super) fn left(path: &Path) -> Option<u64> {
     }
     let room = ROOM.lock();
     let found = room.1.iter().find(|(_, below, _)| path.starts_with(below));
-    found.map(|(_, _, bytes)| *bytes)
+    found.map(|(_, below, left)| left.bytes(below))
+}
+
+/// A file is about to end at `end`: refused where its disk has no room for what it has grown by then.
+pub(super) fn grow(path: &Path, file: &File, end: u64) -> io::Result<()> {
+    if !IN_USE.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let room = ROOM.lock();
+    let found = room.1.iter().find(|(_, below, _)| path.starts_with(below));
+    let Some((_, below, left @ Left::Of(_))) = found else {
+        return Ok(());
+    };
+    let grown = end.saturating_sub(file.metadata()?.len());
+    match grown > 0 && left.bytes(below) < grown {
+        true => Err(rustix::io::Errno::NOSPC.into()),
+        false => Ok(()),
+    }
 }
 
 /// One stall: its number, where it is and what waits.

@@ -20,8 +20,7 @@ use crate::{PeerAddress, Socket, Stream};
 /// The serial numbers that a revocation list names; none where it is no list.
 #[must_use]
 pub fn revoked(list: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let serials = super::identity::revoked_serials(list).ok()?;
-    Some(serials.into_iter().map(<[u8]>::to_vec).collect())
+    super::identity::revoked_serials(list).ok()
 }
 
 /// When a certificate ends, seconds since 1970; none where it is none.

@@ -4,17 +4,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
+use x509_cert::Certificate;
+use x509_cert::attr::AttributeValue;
+use x509_cert::crl::CertificateList;
+use x509_cert::der::asn1::ObjectIdentifier;
+use x509_cert::der::{Decode as _, Tag, Tagged as _};
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::name::Name;
 
-use super::der::{Malformed, Reader, Value, tag};
-
-/// `id-at-commonName`, 2.5.4.3.
-const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
-/// `id-ce-subjectAltName`, 2.5.29.17.
-const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
-/// The kinds of alternative names that are read (RFC 5280, 4.2.1.6).
-const DNS_NAME: u8 = tag::implicit(2);
-const URI: u8 = tag::implicit(6);
-const IP_ADDRESS: u8 = tag::implicit(7);
+/// `id-at-commonName`.
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
 /// The other end of a connection, out of the certificate that was verified in its handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub struct PeerIdentity {
 #[error("x509: malformed certificate")]
 pub struct MalformedCertificate;
 
-impl From<Malformed> for MalformedCertificate {
-    fn from(_: Malformed) -> MalformedCertificate {
+impl From<x509_cert::der::Error> for MalformedCertificate {
+    fn from(_: x509_cert::der::Error) -> MalformedCertificate {
         MalformedCertificate
     }
 }
@@ -51,107 +51,60 @@ impl PeerIdentity {
     /// # Errors
     /// It is no X.509 certificate.
     pub fn read(certificate: &CertificateDer<'_>) -> Result<PeerIdentity, MalformedCertificate> {
-        let parts = Parts::of(certificate)?;
+        let read = Certificate::from_der(certificate)?;
+        let signed = read.tbs_certificate();
         let mut identity = PeerIdentity {
-            common_name: common_name(parts.subject)?,
+            common_name: common_name(signed.subject()),
             dns_names: Vec::new(),
             ip_addresses: Vec::new(),
             uris: Vec::new(),
-            serial: without_leading_zeros(parts.serial).to_vec(),
+            serial: without_leading_zeros(signed.serial_number().as_bytes()).to_vec(),
             fingerprint: Sha256::digest(certificate).into(),
         };
-        let mut names = parts.alternative_names()?;
-        while let Some(name) = names.next()? {
-            identity.take(name);
+        let names = signed.get_extension::<SubjectAltName>()?;
+        for name in names.map_or(Vec::new(), |(_, names)| names.0) {
+            identity.take(&name);
         }
         Ok(identity)
     }
 
-    fn take(&mut self, name: Value<'_>) {
-        let text = || String::from_utf8_lossy(name.content).into_owned();
-        match name.tag {
-            DNS_NAME => self.dns_names.push(text()),
-            URI => self.uris.push(text()),
-            IP_ADDRESS => self.ip_addresses.extend(ip_address(name.content)),
+    fn take(&mut self, name: &GeneralName) {
+        match name {
+            GeneralName::DnsName(name) => self.dns_names.push(name.to_string()),
+            GeneralName::UniformResourceIdentifier(uri) => self.uris.push(uri.to_string()),
+            GeneralName::IpAddress(octets) => {
+                self.ip_addresses.extend(ip_address(octets.as_bytes()));
+            }
             _ => {}
         }
     }
 }
 
-/// The parts of a certificate that are looked at (RFC 5280, 4.1).
-struct Parts<'a> {
-    serial: &'a [u8],
-    validity: Reader<'a>,
-    subject: Reader<'a>,
-    extensions: Option<Reader<'a>>,
-}
-
-impl<'a> Parts<'a> {
-    fn of(certificate: &'a [u8]) -> Result<Parts<'a>, Malformed> {
-        let mut signed = signed(certificate)?;
-        let _version = signed.optional(&[tag::explicit(0)])?;
-        let serial = signed.expect(tag::INTEGER)?;
-        let _algorithm = signed.sequence()?;
-        let _issuer = signed.sequence()?;
-        let validity = signed.sequence()?;
-        let subject = signed.sequence()?;
-        let _key = signed.sequence()?;
-        let _unique_ids = (
-            signed.optional(&[tag::implicit(1), tag::explicit(1)])?,
-            signed.optional(&[tag::implicit(2), tag::explicit(2)])?,
-        );
-        let extensions = match signed.optional(&[tag::explicit(3)])? {
-            Some(wrapped) => Some(Reader::new(wrapped.content).sequence()?),
-            None => None,
-        };
-        Ok(Parts {
-            serial,
-            validity,
-            subject,
-            extensions,
-        })
-    }
-
-    /// The alternative names; nothing to read where there are none.
-    fn alternative_names(&self) -> Result<Reader<'a>, Malformed> {
-        let mut extensions = self.extensions.unwrap_or(Reader::new(&[]));
-        while !extensions.is_empty() {
-            let mut extension = extensions.sequence()?;
-            if extension.expect(tag::OID)? != ALTERNATIVE_NAMES {
-                continue;
-            }
-            let _is_critical = extension.optional(&[0x01])?;
-            return Reader::new(extension.expect(tag::OCTET_STRING)?).sequence();
-        }
-        Ok(Reader::new(&[]))
-    }
-}
-
-/// What is signed of a certificate or of a revocation list, of which there is one and nothing behind it.
-fn signed(bytes: &[u8]) -> Result<Reader<'_>, Malformed> {
-    let mut whole = Reader::new(bytes);
-    let signed = whole.sequence()?.sequence()?;
-    match whole.is_empty() {
-        true => Ok(signed),
-        false => Err(Malformed),
-    }
-}
-
 /// The last common name of a subject.
-fn common_name(mut subject: Reader<'_>) -> Result<String, Malformed> {
-    let mut found = String::new();
-    while !subject.is_empty() {
-        let mut attributes = Reader::new(subject.expect(tag::SET)?);
-        while !attributes.is_empty() {
-            let mut attribute = attributes.sequence()?;
-            let kind = attribute.expect(tag::OID)?;
-            let value = attribute.next()?.ok_or(Malformed)?;
-            if kind == COMMON_NAME {
-                found = value.text().unwrap_or_default();
-            }
+fn common_name(subject: &Name) -> String {
+    let names = subject.iter().filter(|part| part.oid == COMMON_NAME);
+    let last = names.last().and_then(|part| text(&part.value));
+    last.unwrap_or_default()
+}
+
+/// The text of a string of any kind.
+fn text(value: &AttributeValue) -> Option<String> {
+    let bytes = value.value();
+    match value.tag() {
+        Tag::Utf8String | Tag::NumericString | Tag::PrintableString | Tag::Ia5String => {
+            String::from_utf8(bytes.to_vec()).ok()
         }
+        // Latin-1, as everybody reads it.
+        Tag::TeletexString => Some(bytes.iter().copied().map(char::from).collect()),
+        Tag::BmpString => {
+            let pairs = bytes.chunks_exact(2);
+            let units: Vec<u16> = pairs
+                .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+                .collect();
+            String::from_utf16(&units).ok()
+        }
+        _ => None,
     }
-    Ok(found)
 }
 
 fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
@@ -161,7 +114,7 @@ fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// A serial number's bytes as they are compared: certificates and lists may pad them.
-pub(super) fn without_leading_zeros(bytes: &[u8]) -> &[u8] {
+fn without_leading_zeros(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     &bytes[zeros..]
 }
@@ -171,32 +124,96 @@ pub(super) fn without_leading_zeros(bytes: &[u8]) -> &[u8] {
 /// # Errors
 /// It is no X.509 certificate.
 pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Result<i64, MalformedCertificate> {
-    let mut validity = Parts::of(certificate)?.validity;
-    let _not_before = validity.next()?;
-    let end = validity.next()?.ok_or(Malformed)?;
-    Ok(end.seconds()?)
+    let read = Certificate::from_der(certificate)?;
+    let end = read.tbs_certificate().validity().not_after;
+    let seconds = end.to_unix_duration().as_secs();
+    i64::try_from(seconds).map_err(|_| MalformedCertificate)
 }
 
 /// The serial numbers in a revocation list (RFC 5280, 5.1), without leading zeros.
 ///
 /// # Errors
 /// It is no such list, or there is more than one.
-pub(super) fn revoked_serials(list: &[u8]) -> Result<Vec<&[u8]>, Malformed> {
-    let mut signed = signed(list)?;
-    let _version = signed.optional(&[tag::INTEGER])?;
-    let _algorithm = signed.sequence()?;
-    let _issuer = signed.sequence()?;
-    let times = [tag::UTC_TIME, tag::GENERALIZED_TIME];
-    signed.optional(&times)?.ok_or(Malformed)?;
-    let _next_update = signed.optional(&times)?;
-    let Some(entries) = signed.optional(&[tag::SEQUENCE])? else {
-        return Ok(Vec::new());
-    };
-    let mut entries = Reader::new(entries.content);
-    let mut serials = Vec::new();
-    while !entries.is_empty() {
-        let serial = entries.sequence()?.expect(tag::INTEGER)?;
-        serials.push(without_leading_zeros(serial));
+pub(super) fn revoked_serials(list: &[u8]) -> Result<Vec<Vec<u8>>, MalformedCertificate> {
+    let list = CertificateList::<x509_cert::certificate::Rfc5280>::from_der(list)?;
+    let revoked = list.tbs_cert_list.revoked_certificates.unwrap_or_default();
+    let serials = revoked
+        .iter()
+        .map(|entry| without_leading_zeros(entry.serial_number.as_bytes()).to_vec());
+    Ok(serials.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyPair, SerialNumber};
+
+    use super::*;
+
+    fn made(change: impl FnOnce(&mut CertificateParams)) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().der().clone()
     }
-    Ok(serials)
+
+    fn named(name: DnValue) -> String {
+        let certificate = made(|params| params.distinguished_name.push(DnType::CommonName, name));
+        PeerIdentity::read(&certificate).unwrap().common_name
+    }
+
+    #[test]
+    fn a_common_name_is_read_in_whatever_string_it_is_written() {
+        let printable = DnValue::PrintableString("a member".try_into().unwrap());
+        let teletex = DnValue::TeletexString("a member".try_into().unwrap());
+        let bmp = DnValue::BmpString("Mitglied \u{e4}".try_into().unwrap());
+        assert_eq!(named(printable), "a member");
+        assert_eq!(named(teletex), "a member");
+        assert_eq!(named(bmp), "Mitglied \u{e4}");
+        assert_eq!(named(DnValue::Utf8String("\u{1f511}".into())), "\u{1f511}");
+        assert_eq!(
+            PeerIdentity::read(&made(|_| ())).unwrap().common_name,
+            "",
+            "there is none"
+        );
+    }
+
+    #[test]
+    fn the_last_of_several_common_names_counts() {
+        let certificate = made(|params| {
+            // rcgen has one of a kind: by its number it is another.
+            let again = DnType::from_oid(&[2, 5, 4, 3]);
+            params.distinguished_name.push(DnType::CommonName, "first");
+            params.distinguished_name.push(again, "last");
+        });
+        let read = PeerIdentity::read(&certificate).unwrap();
+        assert_eq!(read.common_name, "last");
+    }
+
+    #[test]
+    fn a_serial_number_is_read_without_what_pads_it() {
+        let serial = [0x80, 1, 0];
+        let certificate = made(|params| {
+            params.serial_number = Some(SerialNumber::from(serial.to_vec()));
+        });
+        assert_eq!(PeerIdentity::read(&certificate).unwrap().serial, serial);
+    }
+
+    #[test]
+    fn an_end_before_and_after_2050_is_read() {
+        for (year, seconds) in [(2049, 2_493_072_000), (2099, 4_070_908_800)] {
+            let certificate = made(|params| params.not_after = rcgen::date_time_ymd(year, 1, 1));
+            assert_eq!(not_after(&certificate), Ok(seconds));
+        }
+    }
+
+    #[test]
+    fn what_is_cut_short_or_has_something_behind_it_is_none() {
+        let whole = made(|_| ()).to_vec();
+        let read = |bytes: &[u8]| PeerIdentity::read(&bytes.into());
+        assert!(read(&whole).is_ok());
+        assert!(read(&whole[..whole.len() - 1]).is_err());
+        assert!(read(&[&whole[..], &[0]].concat()).is_err());
+        assert!(read(&[]).is_err());
+    }
 }

@@ -129,5 +129,5 @@ pub(super) fn revoked_serials(content: &Content) -> Result<HashSet<Vec<u8>>, Tls
 fn serials_of(path: &Path, list: &[u8]) -> Result<HashSet<Vec<u8>>, TlsError> {
     let serials = identity::revoked_serials(list);
     let serials = serials.map_err(|_| wrong(path, "x509: malformed crl"))?;
-    Ok(serials.into_iter().map(<[u8]>::to_vec).collect())
+    Ok(serials.into_iter().collect())
 }

@@ -17,7 +17,6 @@
 mod acceptor;
 mod address;
 mod connector;
-mod der;
 mod dial;
 mod error;
 #[cfg(any(test, feature = "fixtures"))]

@@ -381,6 +381,7 @@ fn told(answer: Result<result::Outcome, ServeError>) -> Told {
         Ok(_) => Told::Done(revision),
         Err(ApplyError::Compacted) => Told::Compacted,
         Err(ApplyError::LeaseNotFound) => Told::Gone,
+        Err(ApplyError::NoSpace) => Told::NoSpace,
         Err(_) => Told::Refused,
     }
 }
@@ -389,6 +390,7 @@ fn failed(error: &ServeError) -> Told {
     match error {
         ServeError::Apply(ApplyError::Compacted) => Told::Compacted,
         ServeError::LeaseNotFound | ServeError::Apply(ApplyError::LeaseNotFound) => Told::Gone,
+        ServeError::NoSpace | ServeError::Apply(ApplyError::NoSpace) => Told::NoSpace,
         ServeError::Timeout
         | ServeError::TimeoutLeaderFail
         | ServeError::TimeoutConnectionLost

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use engram_server::storage::Identity;
 
 use crate::admin::{ADDED_MAX, Admin, Order};
+use crate::alarm::Alarm;
 use crate::clients::Clients;
 use crate::faults::{self, Fault, Kind, Spoilt};
 use crate::history::{self, Told};
@@ -26,6 +27,10 @@ const LONG_MS: u64 = 75_000;
 const LONG_PACE: u64 = 5;
 const HEALS_MS: u64 = 10_000;
 
+/// A disk is full for so many times as long as other faults last, and whoever takes what a member gives up does
+/// so after that long. Virtual milliseconds.
+const FULL_TIMES: u64 = 3;
+const REFILLED_MS: u64 = 250;
 /// How long a member is down that is to be sent a snapshot. Virtual milliseconds.
 const BEHIND_MS: u64 = 2_000;
 /// A member's engine is flushed once in so many turns.
@@ -78,6 +83,8 @@ pub struct Report {
     pub faults: u64,
     /// Members that came and went.
     pub changes: u64,
+    /// How often NOSPACE was raised.
+    pub alarms: usize,
     /// The last entry, and the last that a log was cut below.
     pub entries: u64,
     /// See above.
@@ -100,10 +107,15 @@ enum End {
     Mend(usize, usize),
     Quicken,
     Spare(usize),
+    Empty(usize),
+    Refill(usize, u64),
     Spoil(usize, Spoilt, u64),
     Stall(usize, u64),
     Isolate(usize, u64),
 }
+
+/// What a store is once an entry is applied: revision, compacted revision, leases, whether NOSPACE is raised.
+type State = (i64, i64, usize, bool);
 
 /// A cluster that runs.
 pub struct Cluster {
@@ -115,6 +127,7 @@ pub struct Cluster {
     /// Some clusters have one.
     admin: Option<Admin>,
     truth: Truth,
+    alarm: Alarm,
     random: Random,
     ends: Vec<Until>,
     /// Members whose power is cut when they are in a later term than this, and for how long.
@@ -122,9 +135,8 @@ pub struct Cluster {
     now_ms: u64,
     next_fault: (u64, u64),
     report: Report,
-    /// What the store is once an entry is applied, the same at every member: revision, compacted revision,
-    /// leases.
-    states: BTreeMap<u64, (i64, i64, usize)>,
+    /// The same at every member.
+    states: BTreeMap<u64, State>,
     /// Who leads a term.
     leaders: BTreeMap<u64, usize>,
     /// The greatest index that anybody has applied.
@@ -149,6 +161,7 @@ pub fn run(plan: &Plan, root: &Path) -> (Vec<Fault>, Result<Report, String>) {
         clients: Clients::new(size, random.next()),
         admin: random.once_in(3).then(|| Admin::new(random.next())),
         truth: Truth::default(),
+        alarm: Alarm::default(),
         random,
         ends: Vec::new(),
         at_term: Vec::new(),
@@ -219,6 +232,7 @@ impl Cluster {
             member.paused_until_ns = 0;
             member.disk_stalled_until_ns = 0;
             member.spare();
+            member.empty_disk();
         }
     }
 
@@ -245,6 +259,8 @@ impl Cluster {
             self.members[first].flush();
         }
         worked.into_iter().try_for_each(|place| self.look(place))?;
+        self.alarm
+            .turn(&self.members, &self.net, system::true_ns())?;
         self.clients.turn(&self.members, &self.truth, makes_calls);
         let order = self
             .admin
@@ -286,6 +302,7 @@ impl Cluster {
         };
         self.members[place].goes_on(shown)?;
         self.is_the_same(place, shown)?;
+        self.alarm.learn(place, &shown, system::true_ns())?;
         self.leads_alone(place, shown)?;
         self.compare(place, shown)?;
         self.cut_at_term(place, shown);
@@ -294,7 +311,12 @@ impl Cluster {
 
     /// Members that have applied the same are in the same state.
     fn is_the_same(&mut self, place: usize, shown: Shown) -> Result<(), String> {
-        let state = (shown.revision, shown.compacted, shown.leases);
+        let state = (
+            shown.revision,
+            shown.compacted,
+            shown.leases,
+            shown.is_alarmed,
+        );
         let first = *self.states.entry(shown.applied).or_insert(state);
         self.applied = self.applied.max(shown.applied);
         match first == state {
@@ -382,9 +404,18 @@ impl Cluster {
                 self.members[place].refuse(refused, calls, errno);
                 self.until(lasts, End::Spare(place));
             }
-            Kind::Full(free_bytes) => {
-                self.members[place].fill_disk(free_bytes);
+            Kind::NoFiles => {
+                self.members[place].refuse_files();
                 self.until(lasts, End::Spare(place));
+            }
+            Kind::Full(free_bytes, again) => {
+                self.fill(place, free_bytes, FULL_TIMES * lasts);
+                if again {
+                    self.until(REFILLED_MS, End::Refill(place, free_bytes));
+                }
+            }
+            Kind::FullAll(free_bytes) => {
+                (0..members).for_each(|place| self.fill(place, free_bytes, FULL_TIMES * lasts));
             }
             Kind::Spoil(what @ (Spoilt::LogOlder | Spoilt::StoreOlder)) => {
                 self.members[place].keep_older();
@@ -464,13 +495,22 @@ impl Cluster {
             self.members[place].flush();
         }
         let other = (place + 1) % self.members.len();
-        if what == Spoilt::LogForeign && other == place {
+        let is_foreign = matches!(
+            what,
+            Spoilt::LogForeign | Spoilt::StoreForeign | Spoilt::IdentityForeign
+        );
+        if is_foreign && other == place {
             return;
         }
         let other = self.members[other].dir();
         self.crash(place, lasts);
         let mut random = Random::new(self.random.next());
         self.members[place].spoil(what, &other, &mut random);
+    }
+
+    fn fill(&mut self, place: usize, free_bytes: u64, lasts: u64) {
+        self.members[place].fill_disk(free_bytes);
+        self.until(lasts, End::Empty(place));
     }
 
     fn until(&mut self, lasts: u64, end: End) {
@@ -509,6 +549,12 @@ impl Cluster {
                 End::Mend(from, to) => self.net.cut(from, to, false),
                 End::Quicken => self.net.delay(1),
                 End::Spare(place) => self.members[place].spare(),
+                End::Empty(place) => self.members[place].empty_disk(),
+                End::Refill(place, _) if !self.members[place].is_filled() => {}
+                End::Refill(place, free_bytes) => {
+                    self.members[place].fill_disk(free_bytes);
+                    self.until(REFILLED_MS, End::Refill(place, free_bytes));
+                }
                 End::Spoil(place, what, lasts) => self.spoil(place, what, lasts),
                 End::Stall(place, lasts) => {
                     self.members[place].disk_stalled_until_ns =
@@ -541,6 +587,7 @@ impl Cluster {
         ensure(is_even, "not everybody has applied everything")?;
         let has_all = self.clients.have_all(&self.members, shown[0].revision);
         ensure(has_all, "a watcher does not have everything")?;
+        ensure(!self.alarm.is_raised(), "NOSPACE is raised")?;
         ensure(shown[0].leases == 0, "a lease lives on")
     }
 
@@ -562,6 +609,7 @@ impl Cluster {
             std::fs::write(path, lines.join("\n")).expect("it can be written");
         }
         history::judge(calls, &self.truth)?;
+        self.alarm.judge(calls, &self.truth)?;
         let compacted = self.clients.compacted;
         for (place, watched) in self.clients.watched.iter().enumerate() {
             let judged = watched.borrow().judge(2, &self.truth, compacted);
@@ -584,6 +632,7 @@ impl Cluster {
         self.report.answered = calls.iter().filter(answered).count();
         self.report.revision = self.truth.last();
         self.report.compacted = compacted;
+        self.report.alarms = self.alarm.count();
         self.report.entries = self.applied;
         let purged = self.members.iter().filter_map(Member::purged);
         self.report.purged = purged.max().unwrap_or(0);

@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use engram_disk::fs::power::{SECTOR_BYTES, Unsynced};
 
 use crate::faults::Spoilt;
+use crate::formats;
 use crate::random::Random;
 
 /// Where a log lies in a data directory.
 const LOG: &str = "wal";
-/// Where a segment says its format.
-const FORMAT_AT: usize = 8;
 
 /// Makes `new` of `old`: what was synced, and of the rest what `random` says.
 pub fn without_power(old: &Path, new: &Path, unsynced: &[Unsynced], random: &mut Random) {
@@ -26,23 +25,36 @@ pub struct Spoiling {
     sound: PathBuf,
     /// The file and the bit of it that is another.
     bit: Option<(PathBuf, usize)>,
+    /// The format's number before.
+    format: Option<u8>,
 }
 
 impl Spoiling {
     /// Spoils a member's directory, which nobody uses. `other` is another member's, or an older copy of its own.
-    pub fn spoil(dir: &Path, what: Spoilt, other: &Path, random: &mut Random) -> Spoiling {
+    /// None where there is nothing that could be spoilt so.
+    pub fn spoil(dir: &Path, what: Spoilt, other: &Path, random: &mut Random) -> Option<Spoiling> {
+        let mut format = None;
+        if let Spoilt::Format(carrier, number) = what {
+            format = Some(formats::set(dir, carrier, number)?);
+        }
         let sound = dir.with_extension("sound");
         copy_tree(dir, &sound);
         let mut bit = None;
         match what {
+            Spoilt::Format(..) => {}
             Spoilt::Bit => bit = another_bit(dir, random),
             Spoilt::LogLost => remove(&dir.join(LOG)),
-            Spoilt::StoreLost => remove(&store_of(dir)),
+            Spoilt::StoreLost => remove(&store_of(dir).expect("there is one")),
             Spoilt::LogForeign | Spoilt::LogOlder => take(dir, other, is_of_log),
-            Spoilt::StoreOlder => take(dir, other, is_of_store),
-            Spoilt::LogNewer => newer_format(dir),
+            Spoilt::StoreForeign | Spoilt::StoreOlder => take(dir, other, is_of_store),
+            Spoilt::IdentityForeign => take(dir, other, is_identity),
         }
-        Spoiling { what, sound, bit }
+        Some(Spoiling {
+            what,
+            sound,
+            bit,
+            format,
+        })
     }
 
     /// What was spoilt.
@@ -50,12 +62,20 @@ impl Spoiling {
         self.what
     }
 
-    /// Puts back what was there. A bit is put back where it was: whoever refused to start has changed nothing.
+    /// Puts back what was there. A bit, or a number, is put back where it was: whoever refused to start has
+    /// changed nothing.
     pub fn mend(self, dir: &Path) {
         match (self.what, &self.bit) {
             (Spoilt::Bit, Some((file, bit))) => flip(&dir.join(file), *bit),
             (Spoilt::Bit, None) => {}
-            (Spoilt::StoreLost | Spoilt::StoreOlder, _) => take(dir, &self.sound, is_of_store),
+            (Spoilt::Format(carrier, _), _) => {
+                let before = self.format.expect("it was another");
+                formats::set(dir, carrier, before).expect("it was set");
+            }
+            (Spoilt::StoreLost | Spoilt::StoreOlder | Spoilt::StoreForeign, _) => {
+                take(dir, &self.sound, is_of_store);
+            }
+            (Spoilt::IdentityForeign, _) => take(dir, &self.sound, is_identity),
             _ => take(dir, &self.sound, is_of_log),
         }
     }
@@ -73,6 +93,10 @@ fn is_of_log(name: &str) -> bool {
 
 fn is_of_store(name: &str) -> bool {
     name.starts_with("store") || name == "SWITCH"
+}
+
+fn is_identity(name: &str) -> bool {
+    name == "IDENTITY"
 }
 
 fn remove(path: &Path) {
@@ -104,7 +128,7 @@ fn take(dir: &Path, other: &Path, is_chosen: fn(&str) -> bool) {
 }
 
 /// The directory of the store in force: the one of the greatest number.
-fn store_of(dir: &Path) -> PathBuf {
+pub fn store_of(dir: &Path) -> Option<PathBuf> {
     let numbers = files_of(dir).into_iter().filter_map(|path| {
         let name = path.file_name()?.to_str()?.to_owned();
         let number = match name.strip_prefix("store.") {
@@ -113,11 +137,12 @@ fn store_of(dir: &Path) -> PathBuf {
         };
         (name.starts_with("store") && path.is_dir()).then_some((number, path))
     });
-    numbers.max().expect("there is one").1
+    Some(numbers.max()?.1)
 }
 
-fn files_of(dir: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(dir).expect("it is there").flatten();
+/// What lies in a directory.
+pub fn files_of(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).collect()
 }
 
@@ -147,20 +172,6 @@ fn flip(path: &Path, bit: usize) {
         return;
     };
     bytes[bit / 8] ^= 1 << (bit % 8);
-    std::fs::write(path, bytes).expect("memory can be written");
-}
-
-/// Has the youngest segment be of a format that is to come.
-fn newer_format(dir: &Path) {
-    let segments = files_of(&dir.join(LOG)).into_iter();
-    let youngest = segments
-        .filter(|path| path.extension().is_some_and(|end| end == "wal"))
-        .max();
-    let Some(path) = youngest else {
-        return;
-    };
-    let mut bytes = std::fs::read(&path).expect("it can be read");
-    bytes[FORMAT_AT] += 1;
     std::fs::write(path, bytes).expect("memory can be written");
 }
 

@@ -1,6 +1,7 @@
 //! What happens to a cluster, drawn from the seed. Each fault has numbers of its own, so that one can be
 //! left out and the others stay what they were.
 
+use crate::formats::Carrier;
 use crate::random::Random;
 
 /// What a member's disk can refuse.
@@ -27,8 +28,12 @@ pub enum Spoilt {
     LogOlder,
     /// Its store is what it was a while ago.
     StoreOlder,
-    /// Its log is of a format that only a newer build knows.
-    LogNewer,
+    /// Its store is another member's.
+    StoreForeign,
+    /// Its identity is another member's.
+    IdentityForeign,
+    /// What it left is of a format that only another build knows.
+    Format(Carrier, u8),
 }
 
 /// A fault. Times in virtual milliseconds.
@@ -50,8 +55,12 @@ pub enum Kind {
     CrashAll,
     /// The log's disk refuses a call by an error of that number, the process ends.
     Refuse(Refused, u64, i32),
-    /// The disk is full but for so many bytes.
-    Full(u64),
+    /// The disk is full but for so many bytes; what the member gives up may be taken as well.
+    Full(u64, bool),
+    /// The same of everybody's.
+    FullAll(u64),
+    /// The disk has no room for new files.
+    NoFiles,
     /// A member's directory is not what it left.
     Spoil(Spoilt),
     /// A leader goes on alone for a while; what takes the place of its entries then waits for its disk, until
@@ -114,7 +123,7 @@ pub fn draw(seed: u64, number: u64, members: usize) -> Fault {
     let mut random = Random::new(seed ^ (number + 1).wrapping_mul(0x2545_f491_4f6c_dd1d));
     let place = random.index(members);
     let other = (place + 1 + random.index((members - 1).max(1))) % members;
-    let kind = match random.below(46) {
+    let kind = match random.below(50) {
         0..=4 => Kind::Crash,
         5..=8 => Kind::CrashAtCall(random.between(1, 60)),
         9..=10 => Kind::CrashAtTerm,
@@ -136,18 +145,12 @@ pub fn draw(seed: u64, number: u64, members: usize) -> Fault {
         33..=34 => Kind::MoveLeader,
         35..=36 => Kind::CrashAtName(random.below(3)),
         37 => Kind::Refuse(Refused::Write, random.between(0, 30), libc::ENOSPC),
-        38..=39 => Kind::Full(random.between(3, 20) << 20),
-        40..=42 => Kind::Spoil(match random.below(9) {
-            0..=2 => Spoilt::Bit,
-            3 => Spoilt::LogLost,
-            4 => Spoilt::StoreLost,
-            5 => Spoilt::LogForeign,
-            6 => Spoilt::LogOlder,
-            7 => Spoilt::StoreOlder,
-            _ => Spoilt::LogNewer,
-        }),
+        38 => Kind::NoFiles,
+        39 => Kind::FullAll(free(&mut random)),
+        40..=42 => Kind::Spoil(spoilt(&mut random)),
         43..=44 => Kind::Conflict,
-        _ => Kind::HandOver(random.between(1, 30)),
+        45 => Kind::HandOver(random.between(1, 30)),
+        _ => Kind::Full(free(&mut random), random.once_in(2)),
     };
     // As many short ones as long ones.
     let lasts = 50 << random.below(6);
@@ -157,5 +160,38 @@ pub fn draw(seed: u64, number: u64, members: usize) -> Fault {
         place,
         other,
         lasts: random.between(lasts, 2 * lasts),
+    }
+}
+
+/// Room that is left on a disk: as much as makes a member short of it, full or spent, or hardly any.
+fn free(random: &mut Random) -> u64 {
+    match random.below(8) {
+        0 => random.below(64 << 10),
+        _ => random.below(14 << 20),
+    }
+}
+
+fn spoilt(random: &mut Random) -> Spoilt {
+    match random.below(14) {
+        0..=2 => Spoilt::Bit,
+        3 => Spoilt::LogLost,
+        4 => Spoilt::StoreLost,
+        5 => Spoilt::LogForeign,
+        6 => Spoilt::LogOlder,
+        7 => Spoilt::StoreOlder,
+        8..=9 => Spoilt::StoreForeign,
+        10 => Spoilt::IdentityForeign,
+        _ => {
+            let carriers = [
+                Carrier::Log,
+                Carrier::Store,
+                Carrier::Identity,
+                Carrier::Switch,
+            ];
+            let carrier = carriers[random.index(carriers.len())];
+            // Of no build, and of one that is to come.
+            let number = [0, 3][random.index(2)];
+            Spoilt::Format(carrier, number)
+        }
     }
 }

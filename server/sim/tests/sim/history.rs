@@ -61,6 +61,8 @@ pub enum Told {
     Gone,
     /// It certainly has not happened.
     Refused,
+    /// The same, for want of room.
+    NoSpace,
     /// Nobody knows.
     Unknown,
 }
@@ -208,7 +210,9 @@ fn fits(call: &Call, calls: &[Call], truth: &Truth) -> Result<(), String> {
             was_compacted(calls, *at, call.ended_ns),
             "a compaction is refused that nobody had made",
         ),
-        (_, Told::Refused | Told::Gone) => ensure(made.is_none(), "what was refused has happened"),
+        (_, Told::Refused | Told::NoSpace | Told::Gone) => {
+            ensure(made.is_none(), "what was refused has happened")
+        }
         _ => Ok(()),
     }
 }

@@ -9,11 +9,13 @@
 //! fault found. A seed that fails is tried again with fewer faults, down to those that it takes.
 
 mod admin;
+mod alarm;
 mod children;
 mod clients;
 mod cluster;
 mod disk;
 mod faults;
+mod formats;
 mod history;
 mod member;
 #[cfg(feature = "mutants")]

@@ -17,6 +17,8 @@ use engram_server::node::offline::MemberFlags;
 use engram_server::node::staged::{self, Staged, Tuned};
 use engram_server::state::Values as _;
 use engram_server::storage::Identity;
+use engram_server::store::Level;
+use engram_server::types::request::AlarmType;
 use engram_server::types::{KeyValue, RevisionPair};
 use engram_server::wal;
 use tokio::runtime::Runtime;
@@ -35,17 +37,20 @@ use crate::truth::{Change, Held};
 /// One turn of a member.
 pub const TICK: Duration = Duration::from_millis(1);
 const SEGMENT_BYTES: u64 = 16 << 10;
+/// What is free of a disk that nobody fills.
+const FREE_BYTES: u64 = 1 << 30;
 /// Of which a member keeps an eighth for others, and holds a quarter for those that catch up.
 const LOG_DISK_BYTES: u64 = 32 << 10;
 /// What is said of a disk that refuses, and of one that is full.
 const REFUSALS: [&str; 2] = ["os error 5)", "os error 28)"];
 /// What is said to whoever's directory is not what was left there: at least one of these.
-const ADVICE: [&str; 5] = [
+const ADVICE: [&str; 6] = [
     "restore this member from the others",
     "add it as a new member",
     "add it anew",
     "belongs to this data directory",
     "start the version that wrote it",
+    "start the engram that wrote it",
 ];
 
 type Slot = Rc<RefCell<Option<Staged>>>;
@@ -110,9 +115,11 @@ pub struct Member {
     flushed: u64,
     /// Set by what cuts its power in the midst of something: the disk is as that left it.
     cut: Arc<AtomicBool>,
-    /// What its disk refuses, and how much room it says it has.
+    /// What its disk refuses.
     refused: Vec<faults::Guard>,
+    /// How much room its disk says it has; bytes of all of it, where somebody fills it.
     room: Option<faults::Room>,
+    filled: Option<u64>,
     /// What has become of its directory, and what it has said to that.
     spoiling: Option<(Spoiling, Rc<Cell<Said>>)>,
     /// An older copy of its directory, and the last entry in it.
@@ -159,6 +166,10 @@ pub struct Shown {
     pub term: u64,
     /// The term that it leads.
     pub leads: Option<u64>,
+    /// What room its disk has, as it has seen it.
+    pub level: Level,
+    /// Whether NOSPACE is raised.
+    pub is_alarmed: bool,
 }
 
 impl Member {
@@ -185,7 +196,7 @@ impl Member {
 
     fn at(place: usize, members: usize, root: &Path) -> Member {
         let initial = (0..members).map(|at| format!("m{at}={}", net::url(at)));
-        let member = Member {
+        let mut member = Member {
             place,
             root: root.to_path_buf(),
             initial: initial.collect::<Vec<_>>().join(","),
@@ -203,11 +214,13 @@ impl Member {
             cut: Arc::default(),
             refused: Vec::new(),
             room: None,
+            filled: None,
             spoiling: None,
             older: None,
             compared: 1,
         };
         std::fs::create_dir(member.dir()).expect("a directory of its own");
+        member.lay_disk();
         member
     }
 
@@ -415,20 +428,55 @@ impl Member {
         self.refused.push(fault);
     }
 
-    /// Has its disk be full but for so many bytes: there is no room for new files.
-    pub fn fill_disk(&mut self, free_bytes: u64) {
-        let dir = self.dir();
+    /// Has its disk have no room for new files, however many bytes are left.
+    pub fn refuse_files(&mut self) {
         for operation in [Operation::Create, Operation::Allocate] {
-            let fault = faults::inject(&dir, operation, libc::ENOSPC, 0);
+            let fault = faults::inject(&self.dir(), operation, libc::ENOSPC, 0);
             self.refused.push(fault);
         }
-        self.room = Some(faults::leave(&dir, free_bytes));
+    }
+
+    /// Has its disk be full but for so many bytes. What it gives up can be taken from it by filling it again.
+    pub fn fill_disk(&mut self, free_bytes: u64) {
+        let bytes = faults::taken(&self.dir()) + free_bytes;
+        self.filled = Some(self.filled.map_or(bytes, |before| before.min(bytes)));
+        self.lay_disk();
+    }
+
+    /// Whether somebody fills its disk.
+    pub fn is_filled(&self) -> bool {
+        self.filled.is_some()
+    }
+
+    /// Whether its disk may be without room.
+    pub fn has_no_room(&self) -> bool {
+        self.is_filled() || !self.refused.is_empty()
+    }
+
+    /// Whether it is run, and its disk does what it is told.
+    pub fn works(&self, now_ns: u64) -> bool {
+        now_ns >= self.paused_until_ns && now_ns >= self.disk_stalled_until_ns
+    }
+
+    /// There is room on its disk again.
+    pub fn empty_disk(&mut self) {
+        self.filled = None;
+        self.lay_disk();
+    }
+
+    /// Has the disk of its present directory be as large as it is.
+    fn lay_disk(&mut self) {
+        self.room = None;
+        let dir = self.dir();
+        self.room = Some(match self.filled {
+            Some(bytes) => faults::bound(&dir, bytes),
+            None => faults::leave(&dir, FREE_BYTES),
+        });
     }
 
     /// Its disk refuses nothing any more, and its power stays.
     pub fn spare(&mut self) {
         self.refused.clear();
-        self.room = None;
         power::uncut(&self.dir());
     }
 
@@ -460,7 +508,7 @@ impl Member {
             _ => other,
         };
         let spoiling = Spoiling::spoil(&self.dir(), what, other, random);
-        self.spoiling = Some((spoiling, Rc::default()));
+        self.spoiling = spoiling.map(|spoiling| (spoiling, Rc::default()));
         self.forget_older();
     }
 
@@ -529,6 +577,7 @@ impl Member {
         self.with(|staged, _| {
             let store = &staged.core.store;
             let leadership = staged.core.door.consensus.leadership();
+            let cluster = store.cluster();
             Shown {
                 applied: store.applied_index(),
                 revision: store.revision().0,
@@ -537,7 +586,21 @@ impl Member {
                 last: staged.log.last_index(),
                 term: leadership.term,
                 leads: leadership.own_term,
+                level: store.headroom().level(),
+                is_alarmed: cluster
+                    .alarms
+                    .is_raised(AlarmType::NoSpace, &cluster.members),
             }
+        })
+    }
+
+    /// Who has a vote, as far as it has applied.
+    pub fn voters(&self) -> Option<Vec<String>> {
+        self.with(|staged, _| {
+            let cluster = staged.core.store.cluster();
+            let voters = cluster.members.iter().filter(|member| !member.learner);
+            let names = voters.map(|member| member.attributes.name.clone());
+            names.collect()
         })
     }
 
@@ -581,6 +644,7 @@ impl Member {
         }
         self.life += 1;
         power::watch(&new);
+        self.lay_disk();
         running.end();
         std::fs::remove_dir_all(&old).expect("nobody uses it");
         // Whoever was told that it is spoilt has put back what was there.
@@ -654,7 +718,10 @@ fn end_of_start(place: usize, said: &str, spoilt: Option<&(Spoilt, Rc<Cell<Said>
 /// Whether a member may start with what has become of its directory: where a bit is one of a spare's, or the
 /// log still has what a store lacks.
 fn may_start(what: Spoilt) -> bool {
-    matches!(what, Spoilt::Bit | Spoilt::StoreLost | Spoilt::StoreOlder)
+    matches!(
+        what,
+        Spoilt::Bit | Spoilt::StoreLost | Spoilt::StoreOlder | Spoilt::StoreForeign
+    )
 }
 
 /// What `work` comes to; none where the member's process ends in it.
@@ -671,7 +738,6 @@ fn tuned() -> Tuned {
         log: Box::new(|log| wal::Options {
             segment_bytes: SEGMENT_BYTES,
             spare_segments: 1,
-            may_grow: Arc::new(|_| true),
             ..log
         }),
         log_disk_bytes: LOG_DISK_BYTES,

@@ -103,6 +103,14 @@ const MUTANTS: &[(&str, &str)] = &[
         "lease-lives-on",
         "after an election leases live for an hour",
     ),
+    (
+        "alarm-early",
+        "NOSPACE is raised as soon as one disk is short of room",
+    ),
+    (
+        "alarm-insists",
+        "NOSPACE is raised though there is room again by then",
+    ),
     ("watch-drops", "the hub is not told of every event"),
     (
         "watch-starts-late",

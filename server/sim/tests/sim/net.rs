@@ -112,6 +112,19 @@ impl Net {
         self.state().delay_max_ms = most_ms;
     }
 
+    /// Whether messages take long.
+    pub fn is_slow(&self) -> bool {
+        self.state().delay_max_ms > 1
+    }
+
+    /// Whether what a member sends and is sent arrives.
+    pub fn is_whole(&self, member: usize) -> bool {
+        let state = self.state();
+        let sends = state.cut[member].iter();
+        let is_sent = state.cut.iter().map(|row| &row[member]);
+        !sends.chain(is_sent).any(|is_cut| *is_cut)
+    }
+
     /// Resets the connections between two members, whatever is on its way.
     pub fn reset(&self, one: usize, other: usize) {
         for wire in self.wires() {

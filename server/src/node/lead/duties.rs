@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{Instant as Tick, Interval, MissedTickBehavior};
 
+use crate::mutants::is_planted;
 use crate::node::compactor::Schedule;
 use crate::node::corruption::{self, Comparison};
 use crate::node::directory::MemberDirectory;
@@ -14,6 +15,7 @@ use crate::node::door::Door;
 use crate::node::late::Lateness;
 use crate::node::lessor::Expired;
 use crate::node::membership::Membership;
+use crate::node::no_space::Raising;
 use crate::node::parts::{Parts, Routine};
 use crate::node::reclaim::Reclaimer;
 use crate::node::route::LeaderRoute;
@@ -23,7 +25,7 @@ use crate::propose::{self, ProposeError};
 use crate::raft::Consensus;
 use crate::threads::{Pulse, spawn_endless};
 use crate::types::auth::Identity;
-use crate::types::request::{Asked, Compact, MemberAttributes, Op};
+use crate::types::request::{Alarm, AlarmType, Asked, Compact, MemberAttributes, Op};
 use crate::types::result::Outcome;
 use crate::wal::Keep;
 
@@ -94,6 +96,8 @@ struct LogWatch {
     looks: u64,
     /// When this member last tried to hand leadership over for want of room.
     handed_over: Option<Instant>,
+    /// The NOSPACE alarm, where it is being decided on.
+    raising: Raising,
 }
 
 impl Duties {
@@ -407,6 +411,7 @@ impl Duties {
             measured_at: None,
             looks: 0,
             handed_over: None,
+            raising: Raising::default(),
         };
         let mut schedule = Schedule::new(&self.routine.auto_compaction);
         let mut compact_at = schedule
@@ -459,21 +464,28 @@ impl Duties {
     /// Where this member leads and voters are short of room: it hands leadership over, or, where those
     /// that have room are no quorum, keeps what is left for writes that free some.
     fn look_for_room(&self, watch: &mut LogWatch) {
-        if !self.parts.leadership.leads() {
-            return;
-        }
+        let Some(term) = self.own_term() else {
+            return watch.raising.withdraw();
+        };
         let consensus = &self.door.consensus;
         let is_short = self.parts.store.headroom().is_short();
         let others_short = consensus.short_members();
         if !is_short && others_short.is_empty() {
-            return;
+            return watch.raising.withdraw();
         }
         let mut replication = consensus.replication();
         let voters = replication.voters.len() + 1;
         replication.voters.retain(|id| !others_short.contains(id));
         let short = voters - 1 - replication.voters.len() + usize::from(is_short);
-        if leaves_no_quorum(voters, short) {
-            self.parts.proposer.raise_no_space();
+        let leaves_none = leaves_no_quorum(voters, short) || is_planted("alarm-early");
+        let cluster = self.parts.store.cluster();
+        let is_raised = cluster
+            .alarms
+            .is_raised(AlarmType::NoSpace, &cluster.members);
+        watch.raising.look(leaves_none && !is_raised, || {
+            self.clone().raise_no_space(term)
+        });
+        if leaves_none {
             return;
         }
         let tried = watch.handed_over;
@@ -491,6 +503,22 @@ impl Duties {
                 crate::log!(warn, "leadership was not handed over", to = %to, error = %error);
             }
         });
+    }
+
+    /// Raises NOSPACE as the leader of a term, or not at all.
+    async fn raise_no_space(self, term: u64) {
+        let member = self.parts.local.member;
+        let alarm = Op::Alarm(Alarm::Activate(member, AlarmType::NoSpace));
+        match self.decide(term, vec![alarm.clone()]).await {
+            Ok(_) => crate::log!(warn, "alarm raised", alarm = "NOSPACE", member = %member),
+            Err(_) if is_planted("alarm-insists") => {
+                while self.parts.proposer.propose(alarm.clone()).await.is_err() {}
+            }
+            Err(error) => {
+                crate::log!(warn, "the NOSPACE alarm could not be raised: the next look decides anew",
+                    error = %error);
+            }
+        }
     }
 
     async fn purge_log(&self) {

@@ -7,4 +7,5 @@ pub mod duties;
 pub mod late;
 pub mod leadership;
 pub mod lessor;
+pub mod no_space;
 pub mod verdict;

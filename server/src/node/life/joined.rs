@@ -55,7 +55,7 @@ pub struct Outside {
 pub struct Ready {
     pub started: Started,
     pub seeds: Seeds,
-    pub space: Arc<SpaceGuard>,
+    space: Arc<SpaceGuard>,
     pub holding: Option<Holding>,
 }
 
@@ -225,6 +225,22 @@ impl Ready {
             seeds,
             space,
             holding,
+        })
+    }
+}
+
+impl Ready {
+    /// Looks at the disk, and then for as long as the member runs: before anything is begun, which may apply
+    /// a log that takes room.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn watch_disk(&self) -> Result<(), BootError> {
+        let store = self.started.beginning.parts.store.clone();
+        let watching = self.space.clone().watch(store);
+        watching.map_err(|source| BootError::System {
+            what: "the thread that looks after the disk".into(),
+            source,
         })
     }
 }

@@ -54,17 +54,14 @@ impl RaftThread {
         booted: Booted,
         outside: Outside,
     ) -> Result<(Core, RaftThread), BootError> {
+        let ready = Ready::new(config, booted, outside)?;
+        ready.watch_disk()?;
         let Ready {
             started,
             seeds,
-            space,
             holding,
-        } = Ready::new(config, booted, outside)?;
-        let watching = space.watch(started.beginning.parts.store.clone());
-        watching.map_err(|source| BootError::System {
-            what: "the thread that looks after the disk".into(),
-            source,
-        })?;
+            ..
+        } = ready;
         let directory = started.beginning.roads.directory.clone();
         let local = started.beginning.parts.local;
         let (thread, begun) = spawn(started.beginning, started.apply, seeds.stopping.clone())?;

@@ -9,14 +9,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::fs::{self, Reserve};
 use crate::storage::Engine;
 use crate::store::{Headroom, Level, Store};
-use crate::threads;
+use crate::threads::{
+    self,
+    steps::{self, Step, Steps},
+};
 use crate::wal::Space;
 
 /// The reserve's file in the data directory.
@@ -123,7 +126,8 @@ impl SpaceGuard {
         guard
     }
 
-    /// A start on a full disk would fail and be tried for ever: it waits instead.
+    /// A start on a full disk would fail and be tried for ever: it waits instead. On a stage, where nobody
+    /// can wait, it is as if the process were killed meanwhile.
     fn wait_to_start(&self) {
         let mut said = false;
         while self.free_bytes().is_some_and(|free| free < START_BYTES) {
@@ -132,6 +136,9 @@ impl SpaceGuard {
                 said = true;
                 crate::log!(error, "the disk is full: waiting for room before starting",
                     "data-dir" = %self.data_dir.display(), "needed-bytes" = START_BYTES);
+            }
+            if said && steps::is_on_stage() {
+                steps::end_member();
             }
             if said {
                 std::thread::sleep(START_LOOK_EVERY);
@@ -189,14 +196,13 @@ impl SpaceGuard {
         let store = self.store.get_or_init(|| store).clone();
         // Before anything is applied: a log that is replayed takes room as well.
         self.look(store.headroom(), &store.engine());
-        let run = move || {
-            let headroom = store.headroom();
-            while !headroom.is_closed() {
-                std::thread::sleep(LOOK_EVERY);
-                threads::on_disk(|| self.look(headroom, &store.engine()));
-            }
+        let next = Instant::now() + LOOK_EVERY;
+        let looks = Looks {
+            guard: self,
+            store,
+            next,
         };
-        threads::spawn("engram-space", run).map(drop)
+        steps::start("engram-space", looks).map(drop)
     }
 
     fn look(&self, headroom: &Headroom, engine: &Engine) {
@@ -240,6 +246,30 @@ impl SpaceGuard {
         if let Err(error) = reserve.as_mut().map_or(Ok(()), change) {
             crate::log!(warn, "the reserve could not be changed", error = %error);
         }
+    }
+}
+
+/// The looks of a guard, one a step.
+struct Looks {
+    guard: Arc<SpaceGuard>,
+    store: Arc<Store>,
+    next: Instant,
+}
+
+impl Steps for Looks {
+    fn step(&mut self, may_wait: bool) -> Step {
+        let wait = self.next.saturating_duration_since(Instant::now());
+        if !wait.is_zero() && !may_wait {
+            return Step::Nothing;
+        }
+        std::thread::sleep(wait);
+        let headroom = self.store.headroom();
+        if headroom.is_closed() {
+            return Step::Ended;
+        }
+        threads::on_disk(|| self.guard.look(headroom, &self.store.engine()));
+        self.next = Instant::now() + LOOK_EVERY;
+        Step::Worked
     }
 }
 

@@ -182,6 +182,7 @@ impl ApplyThread {
             store,
             applier,
             reclaim,
+            left: None,
         };
         let thread = steps::start("engram-apply", worker)?;
         Ok(ApplyThread {
@@ -213,6 +214,8 @@ struct Worker {
     store: Arc<Store>,
     applier: Arc<Mutex<Applier>>,
     reclaim: Reclaim,
+    /// What is left of a task that found no room, on a stage: nobody can wait there.
+    left: Option<Task>,
 }
 
 impl Steps for Worker {
@@ -225,13 +228,17 @@ impl Steps for Worker {
         };
         let is_idle = task.is_none();
         threads::turn();
-        if task.is_some_and(|task| self.run_task(task).is_err()) {
-            return Step::Ended;
+        match task.map_or(Ok(()), |task| self.run_task(task)) {
+            Ok(()) => {}
+            Err(NoRoom::Stopping) => return Step::Ended,
+            Err(NoRoom::Staged) => return Step::Nothing,
         }
         // On a stage nobody else wants the processor.
         let may_reclaim = pending && (!may_wait || self.reclaim.rest().is_zero());
-        if may_reclaim && !self.store.headroom().wait_to_apply() {
-            return Step::Ended;
+        match may_reclaim.then(|| self.wait_for_room()) {
+            None | Some(Ok(())) => {}
+            Some(Err(NoRoom::Stopping)) => return Step::Ended,
+            Some(Err(NoRoom::Staged)) => return Step::Nothing,
         }
         let has_reclaimed = may_reclaim && self.reclaim.step(&self.applier.lock());
         match is_idle && !has_reclaimed && !may_wait {
@@ -250,8 +257,13 @@ impl Drop for Worker {
 /// Nobody is left who could ask for anything.
 struct Unasked;
 
-/// The member stops: what is left is in the log.
-struct Stopping;
+/// There is no room to apply anything, and it is not waited for any longer.
+enum NoRoom {
+    /// The member stops: what is left is in the log.
+    Stopping,
+    /// On a stage a step that waited would never end.
+    Staged,
+}
 
 impl Worker {
     /// How long to wait for a task.
@@ -265,6 +277,9 @@ impl Worker {
 
     /// The next task. None where there was none for so long.
     fn next_task(&mut self, wait_max: Duration) -> Result<Option<Task>, Unasked> {
+        if let Some(task) = self.left.take() {
+            return Ok(Some(task));
+        }
         match self.queue.recv_timeout(wait_max) {
             Ok(task) => Ok(Some(task)),
             Err(RecvTimeoutError::Disconnected) => Err(Unasked),
@@ -277,18 +292,35 @@ impl Worker {
         }
     }
 
+    /// Waits until there is room for what is written next.
+    fn wait_for_room(&self) -> Result<(), NoRoom> {
+        let headroom = self.store.headroom();
+        if steps::is_on_stage() {
+            return headroom.may_apply().then_some(()).ok_or(NoRoom::Staged);
+        }
+        headroom
+            .wait_to_apply()
+            .then_some(())
+            .ok_or(NoRoom::Stopping)
+    }
+
     /// Whoever asked is gone only when openraft is shutting down.
-    fn run_task(&self, task: Task) -> Result<(), Stopping> {
-        let mut applier = self.applier.lock();
+    fn run_task(&mut self, task: Task) -> Result<(), NoRoom> {
+        let applier = self.applier.clone();
+        let mut applier = applier.lock();
         applier.asked();
         let done = match task {
             Task::Apply { entries, done } => {
-                for entry in entries {
+                let mut entries = entries.into_iter();
+                while !entries.as_slice().is_empty() {
                     // Only a stop ends the wait without room: the log keeps the entry.
-                    if !self.store.headroom().wait_to_apply() {
-                        return Err(Stopping);
+                    if let Err(no_room) = self.wait_for_room() {
+                        let entries = entries.collect();
+                        self.left = Some(Task::Apply { entries, done });
+                        return Err(no_room);
                     }
-                    applier.apply(entry);
+                    let next = entries.next();
+                    next.into_iter().for_each(|entry| applier.apply(entry));
                 }
                 done
             }
@@ -298,8 +330,9 @@ impl Worker {
             }
             Task::Flush { done } => {
                 // Without room it would fail, and a failed flush ends the process.
-                if !self.store.headroom().wait_to_apply() {
-                    return Err(Stopping);
+                if let Err(no_room) = self.wait_for_room() {
+                    self.left = Some(Task::Flush { done });
+                    return Err(no_room);
                 }
                 threads::on_disk(|| self.store.engine().flush());
                 done
