@@ -71,6 +71,11 @@ faults-ci: tools ## Slow, full, lost disks, paused leaders, clients and peers th
 backup: tools ## Backups and restores: directory, S3, snapshots from and to etcd, engramctl's verbs
 	@$(call timed,backup,$(CARGO) test --release --workspace --test backup -- --nocapture --test-threads=1)
 
+.PHONY: backup-clouds
+backup-clouds: tools ## Backups in Azurite, Microsoft's emulator of Azure's storage, from npm's registry (a minute)
+	@e2e/clients/build.sh azurite
+	@$(call timed,backup-clouds,$(CARGO) test --release --workspace --test backup azurite -- --ignored --nocapture --test-threads=1)
+
 .PHONY: archive
 archive: tools ## The log archive's long form: 20 random revisions and times, 50 faults of the store, 50 kills of who uploads (twenty minutes)
 	@$(call timed,archive,ENGRAM_ARCHIVE_FULL=1 $(CARGO) test --release --workspace --test backup archive -- --nocapture --test-threads=1)

@@ -10,7 +10,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use engram_objects::{BackupId, Created, ObjectError, Objects, Path, Whose};
+use engram_objects::{BackupId, Created, KeyError, ObjectError, Objects, Path, Whose};
 
 use crate::segment::{Built, HEAD_BYTES_MAX, Header, Segment, SegmentError, read_head};
 
@@ -25,6 +25,9 @@ pub enum ArchiveError {
     /// The store refuses.
     #[error(transparent)]
     Object(#[from] ObjectError),
+    /// What should be a key is none.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// A segment cannot be read.
     #[error(
         "segment {place}: {source}: nothing behind it can be restored until a later full backup"
@@ -54,11 +57,20 @@ pub enum ArchiveError {
 }
 
 impl ArchiveError {
+    /// Whether a key is missing.
+    pub fn is_locked(&self) -> bool {
+        match self {
+            ArchiveError::Key(_) => true,
+            ArchiveError::Object(ObjectError::Cipher { source, .. }) => !source.is_damage(),
+            _ => false,
+        }
+    }
+
     /// Whether the archive itself is not what it should be.
     pub fn is_damage(&self) -> bool {
         match self {
-            ArchiveError::Object(error) => error.is_missing(),
-            ArchiveError::Slow { .. } => false,
+            ArchiveError::Object(error) => error.is_damage(),
+            ArchiveError::Key(_) | ArchiveError::Slow { .. } => false,
             ArchiveError::Segment { .. } | ArchiveError::Missing(_) | ArchiveError::Broken(_) => {
                 true
             }

@@ -1,5 +1,7 @@
 //! Reads a chain whole: every byte, every link.
 
+use engram_objects::ObjectError;
+
 use crate::chain::{Archive, ArchiveError};
 use crate::segment::SegmentError;
 use crate::span::Span;
@@ -46,7 +48,8 @@ impl Archive {
     }
 
     /// Removes segments that end before `revision`, from the beginning of the chain, never its last;
-    /// how many there were. With `dry_run` only tells.
+    /// how many there were. From the first on that the store keeps by a retention of its own they stay.
+    /// With `dry_run` only tells.
     ///
     /// # Errors
     /// The store refuses: what was removed by then is removed.
@@ -63,7 +66,13 @@ impl Archive {
         let behind = needed.unwrap_or(span.last.sequence);
         if !dry_run {
             for sequence in first..behind {
-                self.remove(&span.place(sequence)).await?;
+                match self.remove(&span.place(sequence)).await {
+                    Ok(()) => {}
+                    Err(ArchiveError::Object(ObjectError::Locked { .. })) => {
+                        return Ok(sequence - first);
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(behind - first)

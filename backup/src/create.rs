@@ -143,6 +143,7 @@ pub async fn create(
     // Before the snapshot: what is refused is refused at once, and what is listed by now is no newer
     // than the snapshot of the same cluster.
     let listing = store.list(&options.cluster).await?;
+    listing.must_have_keys(store, &options.cluster)?;
     let cluster_id = format!("{:x}", member.cluster_id);
     let known = listing.backups.iter().map(|listed| &listed.manifest);
     let ends = lineage::ends(known, &cluster_id);

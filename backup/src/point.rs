@@ -202,6 +202,7 @@ async fn backups(
         return Ok(vec![found.manifest]);
     }
     let mut listing = store.list(cluster).await?;
+    listing.must_have_keys(store, cluster)?;
     listing.backups.retain(|one| {
         is_selected(asked.selectors, &one.manifest.whose()) && one.refutation().is_none()
     });

@@ -52,6 +52,8 @@ pub struct Pruned {
     /// Backups that were not good when they were read back: they stay for whoever inquires, and
     /// count for no rule.
     pub refuted: Vec<BackupId>,
+    /// Backups that would be removed, and that the store's retention keeps yet: they go with a later prune.
+    pub locked: Vec<BackupId>,
     /// Backups of another owner or another cluster.
     pub others: Vec<BackupId>,
     /// Segments of the log archive that no backup is gone on from with.
@@ -72,6 +74,7 @@ pub async fn prune(
 ) -> Result<Pruned, PruneError> {
     let now = Utc::now();
     let mut listing = store.list(cluster).await?;
+    listing.must_have_keys(store, cluster)?;
     let all: Vec<Manifest> = listing
         .backups
         .iter()
@@ -92,14 +95,32 @@ pub async fn prune(
         }
     }
     if !dry_run {
-        for id in pruned.removed.iter().chain(&pruned.abandoned) {
-            store.remove(cluster, id).await?;
-        }
+        let mut locked = remove(store, cluster, &mut pruned.removed).await?;
+        locked.extend(remove(store, cluster, &mut pruned.abandoned).await?);
+        pruned.locked = locked;
     }
     let gone = &pruned.removed;
     let stay = all.iter().filter(|one| !gone.contains(&one.id));
     pruned.segments = prune_archive(store, cluster, stay, dry_run).await?;
     Ok(pruned)
+}
+
+/// Removes these backups; those that the store keeps by a retention of its own are taken out of the list, and
+/// returned.
+async fn remove(
+    store: &BackupStore,
+    cluster: &BackupId,
+    ids: &mut Vec<BackupId>,
+) -> Result<Vec<BackupId>, StoreError> {
+    let mut locked = Vec::new();
+    for id in std::mem::take(ids) {
+        match store.remove(cluster, &id).await {
+            Ok(()) => ids.push(id),
+            Err(StoreError::Locked(_)) => locked.push(id),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(locked)
 }
 
 /// Removes what lies in the log archive before the oldest backup that stays, of whatever owner: nobody

@@ -55,7 +55,7 @@ impl ReadError {
     pub fn is_damage(&self) -> bool {
         match self {
             ReadError::Chunk { .. } | ReadError::Contents { .. } => true,
-            ReadError::Store(error) => error.is_missing(),
+            ReadError::Store(error) => error.is_damage(),
             ReadError::Archive(error) => error.is_damage(),
             ReadError::Restore(error) => matches!(
                 error,

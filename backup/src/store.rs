@@ -22,13 +22,10 @@ mod remove;
 mod tests;
 mod verification;
 
-use std::fmt;
-use std::sync::Arc;
-
 use bytes::Bytes;
-use engram_objects::Objects;
+use engram_objects::{Keys, Objects};
+use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _};
 
 use crate::format::{BackupId, Manifest};
 
@@ -41,18 +38,9 @@ pub use self::list::{Listed, Listing};
 const MANIFEST: &str = "MANIFEST";
 
 /// An open store. Clones share it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct BackupStore {
-    objects: Arc<dyn ObjectStore>,
-    prefix: Path,
-    /// The URL without options, which may hold secrets.
-    shown: String,
-}
-
-impl fmt::Debug for BackupStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("BackupStore").field(&self.shown).finish()
-    }
+    objects: Objects,
 }
 
 impl BackupStore {
@@ -61,35 +49,49 @@ impl BackupStore {
     /// # Errors
     /// The URL names none.
     pub fn open(url: &str) -> Result<BackupStore, StoreError> {
-        let opened = Objects::open(url)?;
-        Ok(BackupStore {
-            objects: opened.raw().clone(),
-            prefix: opened.prefix().clone(),
-            shown: opened.url().to_owned(),
-        })
+        let objects = Objects::open(url)?;
+        Ok(BackupStore { objects })
+    }
+
+    /// The same for a second store, whose credentials are variables that begin with `before`
+    /// ([`Objects::open_as`]).
+    ///
+    /// # Errors
+    /// The URL names none.
+    pub fn open_as(url: &str, before: &str) -> Result<BackupStore, StoreError> {
+        let objects = Objects::open_as(url, before)?;
+        Ok(BackupStore { objects })
+    }
+
+    /// The store, where what is written is encrypted with the first of these keys, and what is read
+    /// decrypted with each.
+    #[must_use]
+    pub fn with_keys(self, keys: Keys) -> BackupStore {
+        let objects = self.objects.with_keys(keys);
+        BackupStore { objects }
     }
 
     /// The store, for what else lies in it.
     pub fn objects(&self) -> Objects {
-        Objects::new(
-            self.objects.clone(),
-            self.prefix.clone(),
-            self.shown.clone(),
-        )
+        self.objects.clone()
     }
 
     /// The store's URL without options.
     pub fn url(&self) -> &str {
-        &self.shown
+        self.objects.url()
     }
 
     /// Where a backup lies, as a URL.
     pub fn path_of(&self, cluster: &BackupId, id: &BackupId) -> String {
-        format!("{}/{cluster}/{id}", self.shown)
+        format!("{}/{cluster}/{id}", self.url())
     }
 
     fn backup(&self, cluster: &BackupId, id: &BackupId) -> Path {
-        self.prefix.clone().join(cluster.as_ref()).join(id.as_ref())
+        self.objects
+            .prefix()
+            .clone()
+            .join(cluster.as_ref())
+            .join(id.as_ref())
     }
 
     /// Stores a chunk; `path` is below the backup's directory.
@@ -104,33 +106,17 @@ impl BackupStore {
         bytes: Bytes,
     ) -> Result<(), StoreError> {
         let place = below(self.backup(cluster, id), path);
-        let put = self.objects.put(&place, bytes.into()).await;
-        put.map(drop).map_err(|error| self.failed(&place, error))
+        Ok(self.objects.put(&place, bytes).await?)
     }
 
     /// Reads a chunk.
     ///
     /// # Errors
-    /// The store refuses, or it is gone.
+    /// The store refuses, it cannot be decrypted, or it is gone.
     pub async fn chunk(&self, manifest: &Manifest, path: &str) -> Result<Bytes, StoreError> {
         let place = below(self.backup(&manifest.cluster, &manifest.id), path);
-        self.get(&place).await
-    }
-
-    async fn get(&self, place: &Path) -> Result<Bytes, StoreError> {
-        let failed = |error| self.failed(place, error);
-        let got = self.objects.get(place).await.map_err(failed)?;
-        got.bytes().await.map_err(failed)
-    }
-
-    async fn get_if_there(&self, place: &Path) -> Result<Option<Bytes>, StoreError> {
-        match self.get(place).await {
-            Err(StoreError::Store {
-                source: object_store::Error::NotFound { .. },
-                ..
-            }) => Ok(None),
-            other => other.map(Some),
-        }
+        let found = self.objects.get(&place).await?;
+        found.ok_or_else(|| StoreError::Gone(self.objects.show(&place)))
     }
 
     /// Whether a backup of this name is listed.
@@ -139,24 +125,15 @@ impl BackupStore {
     /// The store refuses.
     pub async fn has(&self, cluster: &BackupId, id: &BackupId) -> Result<bool, StoreError> {
         let place = self.backup(cluster, id).join(MANIFEST);
-        match self.objects.head(&place).await {
+        match self.objects.raw().head(&place).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(error) => Err(self.failed(&place, error)),
         }
     }
 
-    fn show(&self, place: &Path) -> String {
-        let within = place.as_ref().strip_prefix(self.prefix.as_ref());
-        let within = within.unwrap_or_default().trim_start_matches('/');
-        format!("{}/{within}", self.shown)
-    }
-
     fn failed(&self, place: &Path, source: object_store::Error) -> StoreError {
-        StoreError::Store {
-            place: self.show(place),
-            source,
-        }
+        self.objects.failed(place, source).into()
     }
 }
 

@@ -166,6 +166,7 @@ failures!(
     engram_backup::source::SourceError,
     engram_backup::store::StoreError,
     engram_backup::verify::VerifyError,
+    engram_objects::KeyError,
     engram_server::node::offline::AloneError,
     engram_server::node::offline::FlagError,
     engram_server::node::offline::HeldError,

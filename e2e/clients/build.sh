@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds programs that use etcd through its clients, each as the registry of its language has it:
 # one executable each in ${ENGRAM_CACHE:-~/.cache/engram}/clients/bin, whose argument is an address.
-# Usage: build.sh [go|rust|python|node|java]...    (default: all)
+# Usage: build.sh [go|rust|python|node|java|azurite]...    (default: all but azurite)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 here=$PWD
@@ -49,6 +49,14 @@ build_node() {
   cp node/package.json node/package-lock.json node/client.js "$to/node/"
   (cd "$to/node" && npm ci --silent --ignore-scripts --no-audit --no-fund)
   program node-etcd3 node "$to/node/client.js"
+}
+
+# Microsoft's emulator of Azure's storage.
+build_azurite() {
+  mkdir -p "$to/azurite"
+  cp azurite/package.json azurite/package-lock.json "$to/azurite/"
+  (cd "$to/azurite" && npm ci --silent --ignore-scripts --no-audit --no-fund)
+  program azurite-blob node "$to/azurite/node_modules/azurite/dist/src/blob/main.js"
 }
 
 build_java() {

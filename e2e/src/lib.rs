@@ -17,6 +17,7 @@ pub mod audit;
 pub mod bad_disk;
 pub mod certificates;
 pub mod client;
+pub mod cloud;
 pub mod cluster;
 pub mod disk;
 mod documents;

@@ -1,11 +1,12 @@
 //! What backups and the log archive consist of: chunks of messages and sealed lines, every byte under
-//! a checksum, and the object stores and directories that they lie in.
+//! a checksum, and the object stores and directories that they lie in; encrypted, where keys are given.
 //!
 //! Knows neither backups nor archives: only bytes, names and what a store says.
 
 #![forbid(unsafe_code)]
 
 pub mod chunk;
+pub mod cipher;
 mod digest;
 mod error;
 mod name;
@@ -14,6 +15,7 @@ pub mod sealed;
 mod store;
 mod whose;
 
+pub use cipher::{CipherError, KeyError, KeyId, Keys};
 pub use digest::{sha256, sha256_of};
 pub use error::{ObjectError, advice, is_missing, root_cause};
 pub use name::{BackupId, IdError};

@@ -8,7 +8,8 @@ use futures_util::TryStreamExt as _;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 
-use crate::error::{ObjectError, is_missing};
+use crate::cipher::{CipherError, Keys, encrypted_head};
+use crate::error::{ObjectError, is_locked, is_missing};
 
 /// An open store. Clones share it.
 #[derive(Clone)]
@@ -17,6 +18,7 @@ pub struct Objects {
     prefix: Path,
     /// The URL without options, which may hold secrets.
     shown: String,
+    keys: Keys,
 }
 
 impl fmt::Debug for Objects {
@@ -41,7 +43,19 @@ impl Objects {
             store,
             prefix,
             shown,
+            keys: Keys::default(),
         }
+    }
+
+    /// The store, where objects are encrypted with the first of these keys, and decrypted with each.
+    #[must_use]
+    pub fn with_keys(self, keys: Keys) -> Objects {
+        Objects { keys, ..self }
+    }
+
+    /// The keys that objects are encrypted and decrypted with.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// The store's URL without options.
@@ -61,12 +75,17 @@ impl Objects {
 
     /// A name as a URL.
     pub fn show(&self, place: &Path) -> String {
-        let within = place.as_ref().strip_prefix(self.prefix.as_ref());
-        let within = within.unwrap_or_default().trim_start_matches('/');
-        format!("{}/{within}", self.shown)
+        format!("{}/{}", self.shown, self.name(place))
     }
 
-    fn failed(&self, place: &Path, source: object_store::Error) -> ObjectError {
+    /// A name below the prefix: what an object is called wherever the store is moved to.
+    pub fn name<'p>(&self, place: &'p Path) -> &'p str {
+        let within = place.as_ref().strip_prefix(self.prefix.as_ref());
+        within.unwrap_or_default().trim_start_matches('/')
+    }
+
+    /// What the store said of a place.
+    pub fn failed(&self, place: &Path, source: object_store::Error) -> ObjectError {
         ObjectError::Store {
             place: self.show(place),
             source,
@@ -76,30 +95,40 @@ impl Objects {
     /// An object, whole; none where it is not there.
     ///
     /// # Errors
-    /// The store refuses.
+    /// The store refuses, or it cannot be decrypted.
     pub async fn get(&self, place: &Path) -> Result<Option<Bytes>, ObjectError> {
         let read = match self.store.get(place).await {
             Ok(found) => found.bytes().await,
             Err(error) => Err(error),
         };
-        self.found(place, read)
+        let decrypt = |bytes| self.keys.decrypt(self.name(place), bytes);
+        self.found(place, read, decrypt)
     }
 
-    /// The first bytes of an object, at most so many; none where it is not there.
+    /// The first bytes of an object, so many where it has them; none where it is not there.
     ///
     /// # Errors
-    /// The store refuses.
+    /// The store refuses, or it cannot be decrypted.
     pub async fn get_head(&self, place: &Path, bytes: u64) -> Result<Option<Bytes>, ObjectError> {
-        self.found(place, self.store.get_range(place, 0..bytes).await)
+        let asked = encrypted_head(bytes);
+        let decrypt = |there| self.keys.decrypt_head(self.name(place), there, asked);
+        self.found(place, self.store.get_range(place, 0..asked).await, decrypt)
     }
 
     fn found(
         &self,
         place: &Path,
         read: object_store::Result<Bytes>,
+        decrypt: impl FnOnce(Bytes) -> Result<Bytes, CipherError>,
     ) -> Result<Option<Bytes>, ObjectError> {
         match read {
-            Ok(bytes) => Ok(Some(bytes)),
+            Ok(bytes) => {
+                let failed = |source| ObjectError::Cipher {
+                    place: self.show(place),
+                    source,
+                };
+                decrypt(bytes).map(Some).map_err(failed)
+            }
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(self.failed(place, error)),
         }
@@ -110,6 +139,15 @@ impl Objects {
     /// # Errors
     /// The store refuses; it may have been created all the same.
     pub async fn create(&self, place: &Path, bytes: Bytes) -> Result<Created, ObjectError> {
+        let bytes = self.keys.encrypt(self.name(place), bytes);
+        self.create_as_is(place, bytes).await
+    }
+
+    /// The same of bytes that are encrypted already, or are to be read by anybody.
+    ///
+    /// # Errors
+    /// As [`Objects::create`].
+    pub async fn create_as_is(&self, place: &Path, bytes: Bytes) -> Result<Created, ObjectError> {
         let options = PutOptions::from(PutMode::Create);
         match self.store.put_opts(place, bytes.into(), options).await {
             Ok(_) => Ok(Created::Now),
@@ -118,14 +156,36 @@ impl Objects {
         }
     }
 
-    /// Removes an object; one that is not there is no error.
+    /// Stores an object, over the one of that name.
     ///
     /// # Errors
     /// The store refuses.
+    pub async fn put(&self, place: &Path, bytes: Bytes) -> Result<(), ObjectError> {
+        let bytes = self.keys.encrypt(self.name(place), bytes);
+        self.put_as_is(place, bytes).await
+    }
+
+    /// The same of what is to be read by anybody.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn put_as_is(&self, place: &Path, bytes: Bytes) -> Result<(), ObjectError> {
+        let put = self.store.put(place, bytes.into()).await;
+        put.map(drop).map_err(|error| self.failed(place, error))
+    }
+
+    /// Removes an object; one that is not there is no error.
+    ///
+    /// # Errors
+    /// The store refuses, or keeps it by a retention of its own.
     pub async fn remove(&self, place: &Path) -> Result<(), ObjectError> {
         match self.store.delete(place).await {
             Ok(()) => Ok(()),
             Err(error) if is_missing(&error) => Ok(()),
+            Err(source) if is_locked(&source) => Err(ObjectError::Locked {
+                place: self.show(place),
+                source,
+            }),
             Err(error) => Err(self.failed(place, error)),
         }
     }

@@ -16,7 +16,7 @@ use crate::etcd::MemberClient;
 use crate::observe::{Sight, names_corrupt};
 use crate::plan::{Action, Cause};
 use crate::reconcile::{
-    Context, Error, FIELD_MANAGER, follow_policy, gone, missing_authorities, this_one,
+    Context, Error, FIELD_MANAGER, follow_policy, gone, missing_secrets, this_one,
 };
 
 /// A pod that is being deleted for longer than this, and whose member the cluster does not list any
@@ -252,7 +252,7 @@ async fn restore_of(scene: &Scene<'_>, wanted: bool) -> Result<Option<build::Sto
     };
     let access = build::access(&store.ok_or_else(missing)?);
     // A pod that waits for a volume tells nobody what for.
-    match missing_authorities(scene.context, &scene.names().namespace, &access).await? {
+    match missing_secrets(scene.context, &scene.names().namespace, &access).await? {
         Some(message) => Err(Error::input(Reason::NotFound, message)),
         None => Ok(Some(access)),
     }

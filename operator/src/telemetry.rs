@@ -51,6 +51,8 @@ pub struct Metrics {
     pub backup_success: GaugeVec,
     /// When the first one after that is due.
     pub backup_expected: GaugeVec,
+    /// How many keys backups in a store need that it does not have.
+    pub store_keys_missing: IntGaugeVec,
     /// When the last one was verified.
     pub backup_verified: GaugeVec,
     /// When a log archive was last read back and found whole.
@@ -196,6 +198,11 @@ impl Metrics {
                 "engram_backup_expected_timestamp_seconds",
                 "When the first backup after the last success of a schedule is due.",
                 &CLUSTER,
+            )?,
+            store_keys_missing: gauge(
+                "engram_backup_store_keys_missing",
+                "Encryption keys that backups in a store need and that are not given.",
+                &["namespace", "store"],
             )?,
             backup_verified: float(
                 "engram_backup_last_verified_timestamp_seconds",

@@ -128,11 +128,36 @@ fn every_other_job_is_understood_without_the_cluster() {
             backup_verb(Job::Probe, store),
             Backup::List { .. }
         ));
+        assert!(matches!(
+            backup_verb(Job::Keys, store),
+            Backup::Keys { store } if store.cluster.is_none()
+        ));
         let Backup::Verify { backup, .. } = backup_verb(Job::Verify { id: "n-1".into() }, store)
         else {
             panic!("it is another verb");
         };
         assert_eq!(backup, "n-1");
+        let [keyed, plain] = [vec!["/to/key".to_owned()], vec![]].map(|keys| Job::Copy {
+            id: "n-1".into(),
+            to: "s3://b".into(),
+            keys,
+        });
+        let Backup::Copy {
+            to,
+            to_encryption_key_file,
+            ..
+        } = backup_verb(keyed, store)
+        else {
+            panic!("it is another verb");
+        };
+        assert_eq!((to.as_str(), to_encryption_key_file.len()), ("s3://b", 1));
+        assert!(matches!(
+            backup_verb(plain, store),
+            Backup::Copy {
+                to_unencrypted: true,
+                ..
+            }
+        ));
         let Backup::Delete { backup, .. } = backup_verb(Job::Delete { id: "n-1".into() }, store)
         else {
             panic!("it is another verb");

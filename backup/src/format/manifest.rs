@@ -2,16 +2,23 @@
 //!
 //! Two lines: a JSON object, and the SHA-256 of that line in hexadecimal. Unknown fields are left
 //! alone, so that a later version can add to them; a change of meaning is another format number.
-//! Format 2 says whose a backup is and who made it; what format 1 does not say has defaults.
+//! Format 2 says whose a backup is and who made it; what format 1 does not say has defaults. Format 3 is
+//! one of those, encrypted: it says the key's id, and the rest to whoever has the key.
 
 use serde::{Deserialize, Serialize};
 
-use engram_objects::{BackupId, FIRST, Whose, sealed};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use engram_objects::cipher::key_of;
+use engram_objects::{BackupId, CipherError, FIRST, KeyId, Keys, Whose, sealed};
 
 /// The format's number.
 pub const FORMAT: u32 = 2;
 /// The oldest that is read. It knows neither owner, incarnation nor last records.
 const FORMAT_MIN: u32 = 1;
+/// That of a manifest which is encrypted.
+const ENCRYPTED: u32 = 3;
+
 /// A chunk, as the manifest names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -126,6 +133,9 @@ pub struct Summary {
     /// Whether a majority of the members answered its hash; none where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreed: Option<bool>,
+    /// The id of the key that it is encrypted with; none: it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
     /// The store's revision.
     pub revision: i64,
     /// Up to where the history is compacted; -1 if it never was.
@@ -144,14 +154,33 @@ pub struct Summary {
 }
 
 /// Why bytes are no manifest.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ManifestError {
     /// Bytes were changed.
     #[error("the manifest is damaged")]
     Damaged,
     /// Another version wrote it.
-    #[error("the backup has format {0}, this engramctl reads {FORMAT}: use a newer engramctl")]
+    #[error("the backup has format {0}, this engramctl reads {ENCRYPTED}: use a newer engramctl")]
     Format(u32),
+    /// It cannot be decrypted.
+    #[error("the backup: {0}")]
+    Cipher(#[from] CipherError),
+}
+
+/// What every version has.
+#[derive(Deserialize)]
+struct Any {
+    format: u32,
+}
+
+/// A manifest that is encrypted.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Encrypted {
+    format: u32,
+    key_id: String,
+    /// The manifest's two lines as an encrypted object, in base64.
+    manifest: String,
 }
 
 impl Manifest {
@@ -165,17 +194,47 @@ impl Manifest {
     /// # Errors
     /// See [`ManifestError`].
     pub fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
-        /// What every version has.
-        #[derive(Deserialize)]
-        struct Any {
-            format: u32,
-        }
         let line = sealed::unseal(bytes).ok_or(ManifestError::Damaged)?;
         let any: Any = sealed::read(line).ok_or(ManifestError::Damaged)?;
         if !(FORMAT_MIN..=FORMAT).contains(&any.format) {
             return Err(ManifestError::Format(any.format));
         }
         sealed::read(line).ok_or(ManifestError::Damaged)
+    }
+
+    /// The object of this name in a store with these keys: the two lines, or two lines with them encrypted.
+    pub fn encrypt(&self, name: &str, keys: &Keys) -> Vec<u8> {
+        let lines = self.encode();
+        match keys.writing() {
+            None => lines,
+            Some(key) => sealed::seal(&Encrypted {
+                format: ENCRYPTED,
+                key_id: key.to_string(),
+                manifest: STANDARD.encode(keys.encrypt(name, lines.into())),
+            }),
+        }
+    }
+
+    /// Reads the object of this name in a store with these keys; with the key that it is encrypted with.
+    ///
+    /// # Errors
+    /// See [`ManifestError`].
+    pub fn decrypt(
+        bytes: &[u8],
+        name: &str,
+        keys: &Keys,
+    ) -> Result<(Manifest, Option<KeyId>), ManifestError> {
+        let line = sealed::unseal(bytes).ok_or(ManifestError::Damaged)?;
+        let any: Any = sealed::read(line).ok_or(ManifestError::Damaged)?;
+        if any.format != ENCRYPTED {
+            return Ok((Manifest::decode(bytes)?, None));
+        }
+        let encrypted: Encrypted = sealed::read(line).ok_or(ManifestError::Damaged)?;
+        let object = STANDARD.decode(encrypted.manifest);
+        let object = object.map_err(|_| ManifestError::Damaged)?;
+        let key = key_of(&object)?.ok_or(ManifestError::Damaged)?;
+        let lines = keys.decrypt(name, object.into())?;
+        Ok((Manifest::decode(&lines)?, Some(key)))
     }
 
     /// Whose it is.
@@ -197,8 +256,9 @@ impl Manifest {
         first.map_or("", |chunk| chunk.path.split('/').next().unwrap_or_default())
     }
 
-    /// What is printed of it; `path` is where it lies, `verified` how it was last read back.
-    pub fn summary(&self, path: String, verified: Option<bool>) -> Summary {
+    /// What is printed of it; `path` is where it lies, `verified` how it was last read back, `key` what it
+    /// is encrypted with.
+    pub fn summary(&self, path: String, verified: Option<bool>, key: Option<KeyId>) -> Summary {
         Summary {
             id: self.id.clone(),
             cluster: self.cluster.clone(),
@@ -207,6 +267,7 @@ impl Manifest {
             owner: self.owner.clone(),
             verified,
             agreed: self.is_agreed(),
+            key_id: key.map(|key| key.to_string()),
             revision: self.revision,
             compact_revision: self.compact_revision,
             hash_kv: self.hash_kv,
@@ -274,6 +335,55 @@ pub(crate) mod tests {
             let refused = Manifest::decode(&bytes);
             assert_eq!(refused, Err(ManifestError::Format(format)));
         }
+    }
+
+    const NAME: &str = "demo/a/MANIFEST";
+
+    #[test]
+    fn an_encrypted_manifest_says_its_key_and_the_rest_to_whoever_has_it() {
+        let (keys, other) = (Keys::of(&[[7; 32]]), Keys::of(&[[8; 32]]));
+        let manifest = sample("a", "2026-01-02T03:04:05Z");
+        let bytes = manifest.encrypt(NAME, &keys);
+        let id = keys.writing();
+        let text = String::from_utf8(bytes.clone()).expect("text");
+        assert!(
+            text.contains(id.as_ref().expect("a key").as_ref()),
+            "{text}"
+        );
+        assert!(!text.contains("cdf818194e3a8c32"), "{text}");
+        let read = Manifest::decrypt(&bytes, NAME, &keys);
+        assert_eq!(read, Ok((manifest.clone(), id.clone())));
+        for keys in [Keys::default(), other] {
+            let refused = Manifest::decrypt(&bytes, NAME, &keys).expect_err("not its key");
+            assert!(matches!(
+                refused,
+                ManifestError::Cipher(CipherError::Key { .. })
+            ));
+        }
+        let moved = Manifest::decrypt(&bytes, "demo/b/MANIFEST", &keys);
+        assert!(matches!(
+            moved,
+            Err(ManifestError::Cipher(CipherError::Changed(_)))
+        ));
+        for at in 0..bytes.len() {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 0x01;
+            assert!(Manifest::decrypt(&bytes, NAME, &keys).is_err(), "byte {at}");
+        }
+        let plain = manifest.encrypt(NAME, &Keys::default());
+        assert_eq!(Manifest::decrypt(&plain, NAME, &keys), Ok((manifest, None)));
+        // What knows formats 1 and 2 alone says which one it meets.
+        assert_eq!(Manifest::decode(&bytes), Err(ManifestError::Format(3)));
+    }
+
+    /// What this one writes is read by those after it.
+    #[test]
+    fn a_manifest_of_format_3_reads_as_it_did() {
+        let golden = include_bytes!("../../goldens/format-3.MANIFEST");
+        let read = Manifest::decrypt(golden, NAME, &Keys::of(&[[7; 32]]));
+        let (manifest, key) = read.expect("it is read");
+        assert_eq!(manifest, sample("a", "2026-01-02T03:04:05Z"));
+        assert_eq!(key, Keys::of(&[[7; 32]]).writing());
     }
 
     /// What an engramctl of format 1 wrote, byte by byte.

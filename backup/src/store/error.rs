@@ -1,6 +1,6 @@
 //! Why a store cannot be used, and what to do about it.
 
-use engram_objects::{ObjectError, advice, is_missing, root_cause};
+use engram_objects::{CipherError, ObjectError, advice, is_missing, root_cause};
 
 use crate::format::{BackupId, ManifestError, Whose};
 
@@ -16,13 +16,27 @@ pub enum StoreError {
         what: String,
     },
     /// The store says so.
-    #[error("{place}: {}: {}", advice(source), root_cause(source))]
+    #[error("{place}: {}: {}", advice(place, source), root_cause(source))]
     Store {
         /// The object or directory.
         place: String,
         /// What the store said.
         source: object_store::Error,
     },
+    /// The store keeps an object, whoever wants it deleted.
+    #[error(transparent)]
+    Locked(ObjectError),
+    /// An object cannot be decrypted.
+    #[error("{place}: {source}")]
+    Cipher {
+        /// The object.
+        place: String,
+        /// Why not.
+        source: CipherError,
+    },
+    /// A chunk is gone.
+    #[error("{0}: it is not there")]
+    Gone(String),
     /// A manifest cannot be read.
     #[error("{place}: {source}")]
     Manifest {
@@ -86,10 +100,13 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether an object that should be there is not. A bucket that is away says nothing of it.
-    pub(crate) fn is_missing(&self) -> bool {
+    /// Whether an object that should be there is not, or is another one than was stored. A bucket that is
+    /// away says nothing of it, nor does a key that is missing.
+    pub(crate) fn is_damage(&self) -> bool {
         match self {
             StoreError::Store { source, .. } => is_missing(source),
+            StoreError::Cipher { source, .. } => source.is_damage(),
+            StoreError::Gone(_) => true,
             _ => false,
         }
     }
@@ -100,6 +117,8 @@ impl From<ObjectError> for StoreError {
         match error {
             ObjectError::Url { url, what } => StoreError::Url { url, what },
             ObjectError::Store { place, source } => StoreError::Store { place, source },
+            locked @ ObjectError::Locked { .. } => StoreError::Locked(locked),
+            ObjectError::Cipher { place, source } => StoreError::Cipher { place, source },
         }
     }
 }

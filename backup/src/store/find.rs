@@ -1,5 +1,7 @@
 //! Which backup is meant.
 
+use engram_objects::KeyId;
+
 use super::list::Listed;
 use super::{BackupStore, StoreError};
 use crate::format::{BackupId, Manifest, Selector, Whose};
@@ -12,6 +14,8 @@ pub const LATEST: &str = "latest";
 pub struct Found {
     /// Its manifest.
     pub manifest: Manifest,
+    /// The key that it is encrypted with; none: it is not.
+    pub key: Option<KeyId>,
     /// Why it was not good when it was last read back, where it was not.
     pub refuted: Option<String>,
     /// Newer ones that were passed over because they were not good when they were read back.
@@ -46,7 +50,7 @@ impl BackupStore {
         Err(match names.is_empty() {
             true => StoreError::NoBackup {
                 wanted: wanted.to_owned(),
-                store: self.shown.clone(),
+                store: self.url().to_owned(),
             },
             false => StoreError::Ambiguous {
                 wanted: wanted.to_owned(),
@@ -77,6 +81,7 @@ impl BackupStore {
         Ok(Some(Found {
             refuted: listed.refutation().map(str::to_owned),
             manifest: listed.manifest,
+            key: listed.key,
             passed_over: vec![],
         }))
     }
@@ -87,6 +92,7 @@ impl BackupStore {
         selectors: &[Selector],
     ) -> Result<Option<Found>, StoreError> {
         let mut listing = self.list(cluster).await?;
+        listing.must_have_keys(self, cluster)?;
         // It may be the newest: nobody is given an older one without being told.
         if let Some((id, error)) = listing.damaged.pop() {
             return Err(StoreError::LatestUnknown {
@@ -104,6 +110,7 @@ impl BackupStore {
         must_be_clear(cluster, selectors, &listing.backups)?;
         Ok(listing.backups.pop().map(|listed| Found {
             manifest: listed.manifest,
+            key: listed.key,
             refuted: None,
             passed_over,
         }))

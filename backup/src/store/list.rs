@@ -1,5 +1,6 @@
 //! What a store holds: every backup with a manifest, and none without.
 
+use engram_objects::{CipherError, KeyId};
 use futures_util::StreamExt as _;
 use object_store::path::Path;
 
@@ -14,6 +15,8 @@ const READS_AT_ONCE: usize = 8;
 pub struct Listed {
     /// Its manifest.
     pub manifest: Manifest,
+    /// The key that it is encrypted with; none: it is not.
+    pub key: Option<KeyId>,
     /// What came of its last verification.
     pub verification: Option<Verification>,
     /// Where it lies.
@@ -40,32 +43,52 @@ pub struct Listing {
     pub unfinished: Vec<BackupId>,
 }
 
+impl Listing {
+    /// The key that each of the backups is encrypted with, whether it is given or not; none: it is not
+    /// encrypted.
+    pub fn keys(&self) -> impl Iterator<Item = Option<KeyId>> {
+        let locked = self.damaged.iter().filter_map(|(_, error)| match error {
+            ManifestError::Cipher(CipherError::Key { key, .. }) => Some(Some(key.clone())),
+            _ => None,
+        });
+        self.backups.iter().map(|one| one.key.clone()).chain(locked)
+    }
+
+    /// Whether every backup could be decrypted. What decides over several of them may not pass over those
+    /// that it cannot read.
+    ///
+    /// # Errors
+    /// A key is missing.
+    pub(crate) fn must_have_keys(
+        &self,
+        store: &BackupStore,
+        cluster: &BackupId,
+    ) -> Result<(), StoreError> {
+        let is_locked =
+            |error: &ManifestError| matches!(error, ManifestError::Cipher(CipherError::Key { .. }));
+        match self.damaged.iter().find(|(_, error)| is_locked(error)) {
+            None => Ok(()),
+            Some((id, error)) => Err(StoreError::Manifest {
+                place: store.path_of(cluster, id),
+                source: error.clone(),
+            }),
+        }
+    }
+}
+
 impl BackupStore {
     /// The clusters that the store holds something of.
     ///
     /// # Errors
     /// The store refuses.
     pub async fn clusters(&self) -> Result<Vec<BackupId>, StoreError> {
-        self.names(&self.prefix).await
+        self.names(self.objects.prefix()).await
     }
 
     /// The names of directories in a directory; what is no name of ours is not looked at.
     async fn names(&self, place: &Path) -> Result<Vec<BackupId>, StoreError> {
-        let listed = self.objects.list_with_delimiter(Some(place)).await;
-        let listed = match listed {
-            Err(object_store::Error::NotFound { .. }) if self.is_directory() => return Ok(vec![]),
-            other => other.map_err(|error| self.failed(place, error))?,
-        };
-        let names = listed.common_prefixes.iter();
-        let mut names: Vec<BackupId> = names
-            .filter_map(|path| path.filename()?.parse().ok())
-            .collect();
-        names.sort();
-        Ok(names)
-    }
-
-    fn is_directory(&self) -> bool {
-        self.shown.starts_with("file:")
+        let names = self.objects.directories(place).await?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     /// A cluster's backups.
@@ -74,7 +97,7 @@ impl BackupStore {
     /// The store refuses.
     pub async fn list(&self, cluster: &BackupId) -> Result<Listing, StoreError> {
         let ids = self
-            .names(&self.prefix.clone().join(cluster.as_ref()))
+            .names(&self.objects.prefix().clone().join(cluster.as_ref()))
             .await?;
         let reads = ids.into_iter().map(|id| async move {
             let read = self.listed(cluster, &id).await;
@@ -113,10 +136,11 @@ impl BackupStore {
         cluster: &BackupId,
         id: &BackupId,
     ) -> Result<Option<Listed>, StoreError> {
-        let Some(manifest) = self.manifest(cluster, id).await? else {
+        let Some((manifest, key)) = self.read_manifest(cluster, id).await? else {
             return Ok(None);
         };
         Ok(Some(Listed {
+            key,
             verification: self.verification(cluster, &manifest).await?,
             path: self.path_of(cluster, id),
             manifest,
@@ -132,18 +156,30 @@ impl BackupStore {
         cluster: &BackupId,
         id: &BackupId,
     ) -> Result<Option<Manifest>, StoreError> {
+        let read = self.read_manifest(cluster, id).await?;
+        Ok(read.map(|(manifest, _)| manifest))
+    }
+
+    /// The same, with the key that it is encrypted with.
+    async fn read_manifest(
+        &self,
+        cluster: &BackupId,
+        id: &BackupId,
+    ) -> Result<Option<(Manifest, Option<KeyId>)>, StoreError> {
         let place = self.backup(cluster, id).join(MANIFEST);
-        let Some(bytes) = self.get_if_there(&place).await? else {
+        let Some(bytes) = self.objects.get(&place).await? else {
             return Ok(None);
         };
         let refuse = |source| StoreError::Manifest {
-            place: self.show(&place),
+            place: self.objects.show(&place),
             source,
         };
-        let manifest = Manifest::decode(&bytes).map_err(refuse)?;
+        let name = self.objects.name(&place);
+        let read = Manifest::decrypt(&bytes, name, self.objects.keys());
+        let (manifest, key) = read.map_err(refuse)?;
         // One that was copied to another name would be pruned and restored as another.
         match manifest.id == *id && manifest.cluster == *cluster {
-            true => Ok(Some(manifest)),
+            true => Ok(Some((manifest, key))),
             false => Err(refuse(ManifestError::Damaged)),
         }
     }

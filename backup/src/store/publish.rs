@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use engram_objects::Created;
+use engram_objects::cipher::encrypted_len;
 use futures_util::TryStreamExt as _;
 use object_store::path::Path;
-use object_store::{PutMode, PutOptions};
 
 use super::{BackupStore, MANIFEST, StoreError};
 use crate::format::Manifest;
@@ -18,20 +19,17 @@ impl BackupStore {
     pub async fn publish(&self, manifest: &Manifest) -> Result<(), StoreError> {
         self.must_hold(manifest).await?;
         let place = self.backup(&manifest.cluster, &manifest.id).join(MANIFEST);
-        let options = PutOptions::from(PutMode::Create);
-        let put = self
-            .objects
-            .put_opts(&place, manifest.encode().into(), options);
-        match put.await {
-            Ok(_) => {}
-            Err(object_store::Error::AlreadyExists { .. }) => {
+        let name = self.objects.name(&place);
+        let bytes = manifest.encrypt(name, self.objects.keys());
+        match self.objects.create_as_is(&place, bytes.into()).await? {
+            Created::Now => {}
+            Created::There => {
                 // A put that is tried again after its answer was lost meets itself.
                 let there = self.manifest(&manifest.cluster, &manifest.id).await?;
                 if there.as_ref() != Some(manifest) {
                     return Err(StoreError::Exists(manifest.id.clone()));
                 }
             }
-            Err(error) => return Err(self.failed(&place, error)),
         }
         // Whoever removes the backup at this moment has either not begun with the chunks, and takes
         // the manifest with them at its end; or some are gone by now.
@@ -46,7 +44,7 @@ impl BackupStore {
     async fn must_hold(&self, manifest: &Manifest) -> Result<(), StoreError> {
         let directory = self.backup(&manifest.cluster, &manifest.id);
         let attempt = directory.clone().join(manifest.attempt());
-        let listed = self.objects.list(Some(&attempt));
+        let listed = self.objects.raw().list(Some(&attempt));
         let sizes: BTreeMap<Path, u64> = listed
             .map_ok(|object| (object.location, object.size))
             .try_collect()
@@ -54,7 +52,8 @@ impl BackupStore {
             .map_err(|error| self.failed(&attempt, error))?;
         let is_there = |chunk: &crate::format::ChunkEntry| {
             let place = super::below(directory.clone(), &chunk.path);
-            sizes.get(&place) == Some(&chunk.bytes)
+            let lengths = [chunk.bytes, encrypted_len(chunk.bytes)];
+            sizes.get(&place).is_some_and(|size| lengths.contains(size))
         };
         match manifest.chunks.iter().all(is_there) {
             true => Ok(()),

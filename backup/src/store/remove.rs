@@ -1,7 +1,6 @@
 //! Removes backups, and tells how old what was left behind is.
 
 use futures_util::TryStreamExt as _;
-use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
 
 use super::{BackupStore, MANIFEST, StoreError};
@@ -20,7 +19,7 @@ impl BackupStore {
         let directory = self.backup(cluster, id);
         let manifest = directory.clone().join(MANIFEST);
         self.remove_object(&manifest).await?;
-        let objects = self.objects.list(Some(&directory));
+        let objects = self.objects.raw().list(Some(&directory));
         let failed = |error| self.failed(&directory, error);
         objects
             .map_err(failed)
@@ -32,10 +31,7 @@ impl BackupStore {
     }
 
     pub(super) async fn remove_object(&self, place: &Path) -> Result<(), StoreError> {
-        match self.objects.delete(place).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.failed(place, error)),
-        }
+        Ok(self.objects.remove(place).await?)
     }
 
     /// When the youngest object of an unfinished backup was written; none where there is none.
@@ -48,7 +44,7 @@ impl BackupStore {
         id: &BackupId,
     ) -> Result<Option<chrono::DateTime<chrono::Utc>>, StoreError> {
         let directory = self.backup(cluster, id);
-        let objects = self.objects.list(Some(&directory));
+        let objects = self.objects.raw().list(Some(&directory));
         let failed = |error| self.failed(&directory, error);
         let newest = |newest: Option<_>, object: object_store::ObjectMeta| async move {
             Ok(newest.max(Some(object.last_modified)))

@@ -354,9 +354,20 @@ fn urls_that_name_no_store_are_refused() {
         ("s3://bucket?color=red", "option color is not known"),
         ("s3://bucket?allow_http=maybe", "true or false"),
         ("s3:///prefix", "names no bucket"),
+        ("gs:///prefix", "names no bucket"),
+        ("gs://bucket?region=r", "option region is not known"),
+        ("az://account", "names no account and container"),
+        ("https://example.com/a", "no cloud that is known here"),
     ] {
         let error = BackupStore::open(url).expect_err(url).to_string();
         assert!(error.contains(wanted), "{url}: {error}");
+    }
+    for url in [
+        "az://account/container/prefix",
+        "https://account.blob.core.windows.net/container/prefix",
+    ] {
+        let opened = BackupStore::open(url).expect("a store");
+        assert_eq!(opened.objects().prefix().as_ref(), "prefix", "{url}");
     }
     let secret = "s3://bucket/prefix/?region=r&endpoint=http://e";
     let store = BackupStore::open(secret).expect("a store");

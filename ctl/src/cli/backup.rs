@@ -70,7 +70,8 @@ pub struct RestoreTarget {
 /// Which store.
 #[derive(Args, Debug)]
 pub struct StoreFlag {
-    /// s3://bucket/prefix?endpoint=…&region=…&allow_http=true (credentials from AWS_*), or file:///path
+    /// s3://bucket/prefix?endpoint=…&region=…&allow_http=true (credentials from AWS_*), gs://bucket/prefix
+    /// (GOOGLE_*), az://account/container/prefix (AZURE_*), or file:///path
     #[arg(long)]
     pub store: String,
     /// The cluster's name in the store
@@ -79,6 +80,10 @@ pub struct StoreFlag {
     /// Which of the clusters of that name: ID, or ID/INCARNATION, as `backup list` shows them
     #[arg(long, value_delimiter = ',', value_parser = str::parse::<Selector>)]
     pub cluster_id: Vec<Selector>,
+    /// A file with a key, 32 random bytes in base64 or hexadecimal; may be repeated. The first encrypts
+    /// what is written, each decrypts what is read
+    #[arg(long)]
+    pub encryption_key_file: Vec<PathBuf>,
 }
 
 /// `backup`.
@@ -132,6 +137,12 @@ pub enum Backup {
         #[arg(long)]
         scratch_dir: Option<PathBuf>,
     },
+    /// Say which keys the backups are encrypted with, and which of these are not given
+    Keys {
+        /// Where.
+        #[command(flatten)]
+        store: StoreFlag,
+    },
     /// Copy a backup to another store, under its name; one that is there already is left alone
     Copy {
         /// Where from.
@@ -143,9 +154,16 @@ pub enum Backup {
         /// Every whole backup, but for those that were not good when they were read back
         #[arg(long)]
         all: bool,
-        /// Where to, as --store; with the same credentials
+        /// Where to, as --store; with the credentials of variables that begin with TO_ (TO_AWS_ACCESS_KEY_ID),
+        /// else with the same ones
         #[arg(long)]
         to: String,
+        /// The keys there, as --encryption-key-file (default: the same ones)
+        #[arg(long)]
+        to_encryption_key_file: Vec<PathBuf>,
+        /// What is encrypted here is written there as it was before
+        #[arg(long, conflicts_with = "to_encryption_key_file")]
+        to_unencrypted: bool,
     },
     /// Remove the backups of one owner and one cluster that the rules do not keep, never the newest
     Prune {

@@ -6,7 +6,7 @@ use engram_backup::point::{self, Asked, Point, When, time};
 use engram_backup::store::BackupStore;
 use serde_json::{Value, json};
 
-use super::backup::cluster_name;
+use super::backup::{cluster_name, open};
 use crate::cli::{Archive, Global, Moment, StoreFlag};
 use crate::failure::Failure;
 use crate::output::{self, humanize};
@@ -62,7 +62,7 @@ pub async fn find(
 
 /// The chains that the flags mean, with the name of the cluster.
 async fn spans(flag: &StoreFlag) -> Result<Vec<(BackupId, Segments, Span)>, Failure> {
-    let store = BackupStore::open(&flag.store)?;
+    let store = open(flag)?;
     let clusters = match cluster_name(flag)? {
         Some(cluster) => vec![cluster],
         None => store.clusters().await?,
@@ -178,7 +178,7 @@ async fn plan(
     let when = when(moment).ok_or_else(|| {
         Failure::arguments("which moment: --to-revision, --to-time or --to-end is required")
     })?;
-    let store = BackupStore::open(&flag.store)?;
+    let store = open(flag)?;
     let point = find(&store, flag, backup, when).await?;
     let value = plan_value(&point);
     output::result(global, &value)?;

@@ -1,5 +1,6 @@
 //! `backup`: create, list, verify, prune, delete.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use engram_backup::copy::copy as transfer;
@@ -10,6 +11,7 @@ use engram_backup::retention::Retention;
 use engram_backup::store::{BackupStore, Found, Listed, StoreError};
 use engram_backup::verify::verify as check;
 use engram_backup::{Reached, source};
+use engram_objects::{KeyId, Keys};
 use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::cluster_client::ClusterClient;
 use futures_util::future::join_all;
@@ -21,7 +23,7 @@ use crate::failure::Failure;
 use crate::output::{self, humanize};
 use crate::progress::Bars;
 
-const COLUMNS: [&str; 10] = [
+const COLUMNS: [&str; 11] = [
     "id",
     "cluster",
     "cluster id",
@@ -32,7 +34,11 @@ const COLUMNS: [&str; 10] = [
     "compact revision",
     "hash",
     "size",
+    "key",
 ];
+
+/// What variables begin with that hold for the store that is copied to.
+const OTHERS: &str = "TO_";
 
 /// `backup`.
 pub async fn backup(global: &Global, command: Backup) -> Result<(), Failure> {
@@ -65,12 +71,24 @@ pub async fn backup(global: &Global, command: Backup) -> Result<(), Failure> {
             backup,
             scratch_dir,
         } => verify(global, &store, &backup, scratch_dir).await,
+        Backup::Keys { store } => keys(global, &store).await,
         Backup::Copy {
             store,
             backup,
             all,
             to,
-        } => copy(global, &store, (!all).then_some(backup), &to).await,
+            to_encryption_key_file,
+            to_unencrypted,
+        } => {
+            let from = open(&store)?;
+            let keys = match (to_unencrypted, &to_encryption_key_file[..]) {
+                (true, _) => Keys::default(),
+                (false, []) => from.objects().keys().clone(),
+                (false, files) => Keys::read(files)?,
+            };
+            let to = BackupStore::open_as(&to, OTHERS)?.with_keys(keys);
+            copy(global, &store, (!all).then_some(backup), (&from, &to)).await
+        }
         Backup::Prune {
             store,
             rules,
@@ -91,6 +109,12 @@ pub fn cluster_name(flag: &StoreFlag) -> Result<Option<BackupId>, Failure> {
     parsed.map_err(|error| Failure::arguments(format!("--cluster {error}")))
 }
 
+/// The store that the flags name, with the keys that they name.
+pub fn open(flag: &StoreFlag) -> Result<BackupStore, Failure> {
+    let keys = Keys::read(&flag.encryption_key_file)?;
+    Ok(BackupStore::open(&flag.store)?.with_keys(keys))
+}
+
 fn required_cluster(flag: &StoreFlag) -> Result<BackupId, Failure> {
     cluster_name(flag)?.ok_or_else(|| Failure::arguments("--cluster is required here"))
 }
@@ -100,7 +124,7 @@ fn scratch(dir: Option<PathBuf>) -> PathBuf {
 }
 
 async fn create(global: &Global, flag: &StoreFlag, options: &CreateOptions) -> Result<(), Failure> {
-    let store = BackupStore::open(&flag.store)?;
+    let store = open(flag)?;
     let reached = reached(global).await?;
     let bars = Bars::new();
     let manifest = take(&reached, &store, options, &bars).await?;
@@ -113,7 +137,9 @@ async fn create(global: &Global, flag: &StoreFlag, options: &CreateOptions) -> R
             manifest.revision
         );
     }
-    let summary = manifest.summary(store.path_of(&manifest.cluster, &manifest.id), None);
+    let path = store.path_of(&manifest.cluster, &manifest.id);
+    let key = store.objects().keys().writing();
+    let summary = manifest.summary(path, None, key);
     output::result(global, &json!(summary))?;
     let text = || format!("backup {} at revision {}\n", summary.path, summary.revision).into();
     output::answer(global, text, || json!(summary))
@@ -164,7 +190,8 @@ async fn connect(global: &Global, endpoints: &[String]) -> (Vec<Reached>, Vec<St
 
 fn summary(listed: &Listed) -> Summary {
     let verified = listed.verification.as_ref().map(|last| last.good);
-    listed.manifest.summary(listed.path.clone(), verified)
+    let key = listed.key.clone();
+    listed.manifest.summary(listed.path.clone(), verified, key)
 }
 
 /// Finds a backup, and says what is to be known of it.
@@ -205,12 +232,55 @@ async fn listed(store: &BackupStore, flag: &StoreFlag) -> Result<Vec<Listed>, Fa
 }
 
 async fn list(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
-    let store = BackupStore::open(&flag.store)?;
+    let store = open(flag)?;
     let listed = listed(&store, flag).await?;
     let summaries: Vec<Summary> = listed.iter().map(summary).collect();
     output::result(global, &json!(summaries))?;
     let rows: Vec<Vec<String>> = summaries.iter().map(row).collect();
     output::rows(global, &COLUMNS, &rows, || json!(summaries))
+}
+
+/// Which keys the backups that the flags mean are encrypted with. What is given and encrypts nothing yet is told of
+/// too; a backup without a key is told of as such.
+async fn keys(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
+    let store = open(flag)?;
+    let clusters = match cluster_name(flag)? {
+        Some(cluster) => vec![cluster],
+        None => store.clusters().await?,
+    };
+    let given = store.objects().keys().ids();
+    let mut found: BTreeMap<KeyId, u64> = given.iter().map(|key| (key.clone(), 0)).collect();
+    let mut unencrypted = 0;
+    for cluster in &clusters {
+        for key in store.list(cluster).await?.keys() {
+            match key {
+                Some(key) => *found.entry(key).or_default() += 1,
+                None => unencrypted += 1,
+            }
+        }
+    }
+    let (first, mut missing) = (given.first(), Vec::new());
+    let mut rows = Vec::new();
+    for (key, backups) in &found {
+        let role = match given.contains(key) {
+            true if first == Some(key) => "writes and reads",
+            true => "reads",
+            false => {
+                missing.push(key.to_string());
+                "MISSING"
+            }
+        };
+        rows.push(vec![key.to_string(), backups.to_string(), role.into()]);
+    }
+    if unencrypted > 0 {
+        let none = ["", &unencrypted.to_string(), "not encrypted"];
+        rows.push(none.map(str::to_owned).to_vec());
+    }
+    let value = json!({ "missing": missing, "unencrypted": unencrypted, "writes": first.map(KeyId::to_string) });
+    output::result(global, &value)?;
+    output::rows(global, &["key", "backups", "given"], &rows, || {
+        value.clone()
+    })
 }
 
 fn row(summary: &Summary) -> Vec<String> {
@@ -228,15 +298,16 @@ fn row(summary: &Summary) -> Vec<String> {
         summary.compact_revision.to_string(),
         summary.hash_kv.to_string(),
         humanize(summary.size),
+        summary.key_id.clone().unwrap_or_default(),
     ]
 }
 
 async fn show(global: &Global, flag: &StoreFlag, backup: &str) -> Result<(), Failure> {
-    let store = BackupStore::open(&flag.store)?;
-    let manifest = find(&store, flag, backup).await?.manifest;
+    let store = open(flag)?;
+    let Found { manifest, key, .. } = find(&store, flag, backup).await?;
     let verification = store.verification(&manifest.cluster, &manifest).await?;
     let path = store.path_of(&manifest.cluster, &manifest.id);
-    let summary = manifest.summary(path, verification.map(|last| last.good));
+    let summary = manifest.summary(path, verification.map(|last| last.good), key);
     output::result(global, &json!(summary))?;
     output::rows(global, &COLUMNS, &[row(&summary)], || json!(summary))
 }
@@ -247,7 +318,7 @@ async fn verify(
     backup: &str,
     scratch_dir: Option<PathBuf>,
 ) -> Result<(), Failure> {
-    let store = BackupStore::open(&flag.store)?;
+    let store = open(flag)?;
     let manifest = find(&store, flag, backup).await?.manifest;
     let bars = Bars::new();
     let outcome = check(&store, &manifest, &scratch(scratch_dir), &bars).await;
@@ -273,12 +344,11 @@ async fn copy(
     global: &Global,
     flag: &StoreFlag,
     backup: Option<String>,
-    to: &str,
+    (from, to): (&BackupStore, &BackupStore),
 ) -> Result<(), Failure> {
-    let (from, to) = (BackupStore::open(&flag.store)?, BackupStore::open(to)?);
     let manifests = match backup {
         Some(backup) => {
-            let found = find(&from, flag, &backup).await?;
+            let found = find(from, flag, &backup).await?;
             if found.refuted.is_some() {
                 return Err(Failure::new(format!(
                     "{backup} was not good when it was read back: copy another one, or verify it again"
@@ -287,7 +357,7 @@ async fn copy(
             vec![found.manifest]
         }
         None => {
-            let listed = listed(&from, flag).await?.into_iter();
+            let listed = listed(from, flag).await?.into_iter();
             let good = listed.filter(|one| one.refutation().is_none());
             good.map(|one| one.manifest).collect()
         }
@@ -295,7 +365,7 @@ async fn copy(
     let bars = Bars::new();
     let (mut copied, mut there) = (Vec::new(), Vec::new());
     for manifest in &manifests {
-        let side = match transfer(&from, manifest, &to, &bars).await? {
+        let side = match transfer(from, manifest, to, &bars).await? {
             true => &mut copied,
             false => &mut there,
         };
@@ -321,7 +391,7 @@ async fn prune(
     owner: Option<String>,
     dry_run: bool,
 ) -> Result<(), Failure> {
-    let store = BackupStore::open(&flag.store)?;
+    let store = open(flag)?;
     let cluster = required_cluster(flag)?;
     let rules = Retention {
         keep_last: rules.keep_last,
@@ -341,7 +411,7 @@ async fn prune(
     let pruned = remove_expired(&store, &cluster, &scope, dry_run).await?;
     let value = json!(pruned);
     // What stays may be a long list, and where results are read there is little room.
-    let gone = json!({ "removed": pruned.removed, "abandoned": pruned.abandoned, "segments": pruned.segments });
+    let gone = json!({ "removed": pruned.removed, "abandoned": pruned.abandoned, "segments": pruned.segments, "locked": pruned.locked });
     output::result(global, &gone)?;
     let text = || {
         let what = if dry_run { "would remove" } else { "removed" };
@@ -356,13 +426,17 @@ async fn prune(
             0 => String::new(),
             count => format!("{what} {count} segments of the log archive\n"),
         };
-        format!("{removed}{kept}{segments}").into()
+        let locked = pruned.locked.iter().map(|id| {
+            format!("the store's retention keeps {id} yet: it goes with a later prune\n")
+        });
+        let locked: String = locked.collect();
+        format!("{removed}{locked}{kept}{segments}").into()
     };
     output::answer(global, text, || value.clone())
 }
 
 async fn delete(global: &Global, flag: &StoreFlag, backup: &str) -> Result<(), Failure> {
-    let store = BackupStore::open(&flag.store)?;
+    let store = open(flag)?;
     let id = backup
         .parse::<BackupId>()
         .map_err(|error| Failure::arguments(format!("--backup {error}")))?;

@@ -7,14 +7,14 @@ use engram_backup::point::When;
 use engram_backup::restore::{
     Outcome, Target, earlier, origin_of, restore as write, restore_to as write_to,
 };
-use engram_backup::store::{BackupStore, LATEST};
+use engram_backup::store::LATEST;
 use engram_server::node::offline::MemberFlags;
 use engram_server::snapshot::restore::{Bump, Restored};
 use engram_server::storage::Identity;
 use serde_json::{Value, json};
 
 use super::archive::{self, when};
-use super::backup::find;
+use super::backup::{find, open};
 use crate::cli::{Global, Restore, RestoreTarget};
 use crate::failure::Failure;
 use crate::output;
@@ -118,7 +118,7 @@ pub async fn restore(global: &Global, restore: Restore) -> Result<(), Failure> {
         });
         return say(global, &value, "nothing to do");
     }
-    let store = BackupStore::open(&restore.store.store)?;
+    let store = open(&restore.store)?;
     let manifest = find(&store, &restore.store, &restore.backup)
         .await?
         .manifest;
@@ -153,7 +153,7 @@ async fn restore_to(
     if let Some(Outcome::AlreadyThere { identity, origin }) = earlier(&target)? {
         return there_already(global, &target, &identity, &origin, when);
     }
-    let store = BackupStore::open(&restore.store.store)?;
+    let store = open(&restore.store)?;
     let point = archive::find(&store, &restore.store, &restore.backup, when).await?;
     let bars = Bars::new();
     let made = write_to(&store, &point, &target, &bars).await?;

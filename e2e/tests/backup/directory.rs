@@ -462,7 +462,7 @@ fn bad_inputs_say_what_to_do() {
         (&["backup", "create", &store], "--cluster is required"),
         (
             &["backup", "list", "--store=ftp://x"],
-            "use s3:// or file://",
+            "use s3://, gs://, az:// or file://",
         ),
         (
             &["backup", "list", "--store=file:///no/such/place"],

@@ -5,8 +5,10 @@
 mod adopt;
 mod agreement;
 mod archive;
+mod clouds;
 mod content;
 mod directory;
+mod encryption;
 mod formats;
 mod import;
 mod object_store;

@@ -29,6 +29,8 @@ use super::parts::LocalRef;
 #[x_kube(
     validation = Rule::new("self.clusterRef == oldSelf.clusterRef && self.storeRef == oldSelf.storeRef")
         .message("clusterRef and storeRef say what was backed up, and where to: make another backup instead"),
+    validation = Rule::new("!has(self.copyTo) || self.copyTo.storeRef != self.storeRef")
+        .message("copyTo is another store than storeRef"),
 )]
 pub struct EngramBackupSpec {
     /// The cluster that is backed up.
@@ -39,9 +41,21 @@ pub struct EngramBackupSpec {
     /// completed without: it is done then.
     #[serde(default)]
     pub verify: bool,
+    /// A second store that it is copied to once it is complete, and verified where that is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy_to: Option<CopyTo>,
     /// What becomes of the copy in the store when this object is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
+}
+
+/// A second store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CopyTo {
+    /// It. What is copied is encrypted with its keys, whatever it was encrypted with before. Neither
+    /// `retention` nor a deletion takes anything there: `engramctl backup prune`, or rules of the bucket's own, do.
+    pub store_ref: LocalRef,
 }
 
 /// What becomes of the copy in the store when its object is deleted.
@@ -85,6 +99,9 @@ pub struct EngramBackupStatus {
     /// HashKV at that revision.
     #[serde(rename = "hashKV", skip_serializing_if = "Option::is_none")]
     pub hash_kv: Option<u32>,
+    /// The ID of the key that it is encrypted with. Unset: it is not.
+    #[serde(rename = "keyID", skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
     /// Its size in the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,
@@ -103,7 +120,7 @@ pub struct EngramBackupStatus {
     /// When it was complete in the store, or given up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,
-    /// What holds, by type: Complete, Verified.
+    /// What holds, by type: Complete, Verified, Copied.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

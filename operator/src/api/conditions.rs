@@ -48,12 +48,16 @@ words! {
         Joined,
         /// A store can be read.
         Reachable,
+        /// Every backup in a store can be decrypted.
+        KeysAvailable,
         /// A backup, restore or operation has come to its good end.
         Complete,
         /// What another cluster held is here, and that one was cut over.
         Imported,
         /// A backup was read back and compared.
         Verified,
+        /// A backup lies in a second store as well.
+        Copied,
         /// What retention does not keep was deleted.
         Pruned,
         /// The log archive was read back, segment by segment.
@@ -158,6 +162,10 @@ words! {
         BackupAmbiguous,
         /// The store cannot be reached or read.
         StoreUnreachable,
+        /// The store keeps it by a retention of its own.
+        Locked,
+        /// It is encrypted with a key that is not given.
+        KeyMissing,
         /// What was read back is not what was written.
         VerificationFailed,
         /// No majority of the members could be asked for a backup's hash.
@@ -205,6 +213,7 @@ impl Reason {
                 | Self::MomentNotFound
                 | Self::VerificationFailed
                 | Self::AccessDenied
+                | Self::KeyMissing
                 | Self::BucketNotFound
         )
     }

@@ -32,7 +32,9 @@ pub use auth::{
     Auth, EngramRole, EngramRoleSpec, EngramRoleStatus, EngramUser, EngramUserSpec,
     EngramUserStatus, KeyAccess, OPERATOR_USER, Permission, ROOT, SecretKeyRef,
 };
-pub use backup::{BackupPhase, DeletionPolicy, EngramBackup, EngramBackupSpec, EngramBackupStatus};
+pub use backup::{
+    BackupPhase, CopyTo, DeletionPolicy, EngramBackup, EngramBackupSpec, EngramBackupStatus,
+};
 pub use catalog::{
     CatalogEntry, CatalogImage, EngramImageCatalog, EngramImageCatalogSpec, ImageCatalogRef,
 };
@@ -70,8 +72,8 @@ pub use schedule::{
     EngramBackupScheduleStatus,
 };
 pub use store::{
-    EngramBackupStore, EngramBackupStoreSpec, EngramBackupStoreStatus, PvcStore, Retention,
-    S3Store, Scratch, StorePods,
+    AzureStore, Encryption, EncryptionKey, EngramBackupStore, EngramBackupStoreSpec,
+    EngramBackupStoreStatus, GcsStore, PvcStore, Retention, S3Store, Scratch, StorePods,
 };
 pub use tls::{IssuerRef, Tls, TlsMode, TlsSide};
 

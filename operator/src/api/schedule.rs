@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::backup::{DeletionPolicy, is_zero};
+use super::backup::{CopyTo, DeletionPolicy, is_zero};
 use super::parts::LocalRef;
 use super::store::Retention;
 
@@ -30,6 +30,8 @@ use super::store::Retention;
 #[x_kube(
     validation = Rule::new("self.clusterRef == oldSelf.clusterRef")
         .message("clusterRef cannot be changed: make another schedule for another cluster"),
+    validation = Rule::new("!has(self.copyTo) || self.copyTo.storeRef != self.storeRef")
+        .message("copyTo is another store than storeRef"),
 )]
 pub struct EngramBackupScheduleSpec {
     /// The cluster that is backed up.
@@ -75,6 +77,9 @@ pub struct EngramBackupScheduleSpec {
     /// the cluster's lies in the same store, segment by segment.
     #[serde(default)]
     pub verify: bool,
+    /// A second store that each backup is copied to once it is complete, and verified where that is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy_to: Option<CopyTo>,
     /// What becomes of the copy in the store when a backup's object is deleted by a person. Objects
     /// that the history limits delete leave theirs to `retention`.
     #[serde(default)]

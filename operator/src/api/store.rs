@@ -1,5 +1,7 @@
 //! A place that backups are kept in.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{PodSecurityContext, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -8,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parts::{LocalRef, duration_schema};
 
-/// A place that backups are kept in: a bucket, or a volume.
+/// A place that backups are kept in: a bucket, a container, or a volume.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "engram.dev",
@@ -20,7 +22,7 @@ use super::parts::{LocalRef, duration_schema};
     namespaced,
     status = "EngramBackupStoreStatus",
     cel,
-    doc = "A place that backups are kept in: a bucket of S3 or something compatible, or a volume.",
+    doc = "A place that backups are kept in: a bucket of S3 or something compatible or of Google Cloud Storage, a container of Azure Blob Storage, or a volume.",
     derive = "PartialEq",
     printcolumn(name = "URL", type_ = "string", json_path = ".status.url"),
     printcolumn(
@@ -43,18 +45,54 @@ use super::parts::{LocalRef, duration_schema};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.s3) != has(self.pvc)").message("exactly one of s3 and pvc is needed"),
+    validation = Rule::new("[has(self.s3), has(self.gcs), has(self.azure), has(self.pvc)].filter(one, one).size() == 1")
+        .message("exactly one of s3, gcs, azure and pvc is needed"),
 )]
 pub struct EngramBackupStoreSpec {
     /// A bucket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub s3: Option<S3Store>,
+    /// A bucket of Google Cloud Storage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gcs: Option<GcsStore>,
+    /// A container of Azure Blob Storage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub azure: Option<AzureStore>,
     /// A volume.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pvc: Option<PvcStore>,
+    /// Keys that backups and the log archive are encrypted with, before they leave a pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
     /// The pods that reach it: backups, verifications, deletions, prunes.
     #[serde(default)]
     pub pods: StorePods,
+}
+
+/// What objects are encrypted with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Encryption {
+    /// The keys. The first one encrypts what is written, each decrypts what is read: a new key is put before
+    /// the others, and one goes when no backup needs it any more (`engramctl backup keys`).
+    #[schemars(length(min = 1, max = 16))]
+    pub keys: Vec<EncryptionKey>,
+}
+
+/// A key, in a Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EncryptionKey {
+    /// The Secret, in the same namespace.
+    pub secret_ref: LocalRef,
+    /// The name in it of 32 random bytes in base64 or hexadecimal, as `openssl rand -base64 32` prints them.
+    #[serde(default = "key_name")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[A-Za-z0-9._-]+$"))]
+    pub key: String,
+}
+
+fn key_name() -> String {
+    "key".into()
 }
 
 /// The pods that reach a store.
@@ -67,6 +105,15 @@ pub struct StorePods {
     pub resources: Option<ResourceRequirements>,
     /// Where a snapshot is spooled, and a backup restored to be looked at.
     pub scratch: Scratch,
+    /// The service account that they run as, by which clouds know a workload. Unset: the namespace's default one.
+    /// Members that archive run as `podTemplate.serviceAccountName` of their cluster says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub service_account_name: Option<String>,
+    /// More labels, such as `azure.workload.identity/use: "true"`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub labels: BTreeMap<String, String>,
     /// In place of the cluster's (`podTemplate.securityContext`), or the operator's own, which fixes user
     /// and group 65532.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,6 +175,88 @@ pub struct S3Store {
     pub allow_http: bool,
     /// A Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN). Unset:
     /// what the pod's surroundings give.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<LocalRef>,
+    /// A Secret with the authorities (`ca.crt`) that the endpoint's certificate is checked against.
+    /// Unset: the public ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<LocalRef>,
+}
+
+/// A bucket of Google Cloud Storage.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.endpoint) || !self.endpoint.startsWith('http://') || self.allowHTTP")
+        .message("an endpoint without TLS is used only with allowHTTP: true"),
+)]
+pub struct GcsStore {
+    /// The bucket's name.
+    #[schemars(
+        length(min = 3, max = 222),
+        regex(pattern = "^[a-z0-9][a-z0-9._-]*[a-z0-9]$")
+    )]
+    pub bucket: String,
+    /// What the names of all objects begin with. Backups are told apart by their clusters' names:
+    /// namespaces that share a bucket need a prefix each.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(
+        length(max = 256),
+        regex(pattern = "^([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)?$")
+    )]
+    pub prefix: String,
+    /// The service's URL, where it is not Google's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = "^https?://[^?#&\\s]+$"))]
+    pub endpoint: Option<String>,
+    /// Whether the endpoint may be spoken to without TLS.
+    #[serde(default, rename = "allowHTTP")]
+    pub allow_http: bool,
+    /// A Secret with a service account's key, JSON, as GOOGLE_SERVICE_ACCOUNT_KEY. Unset: the service account of
+    /// the pod (`pods.serviceAccountName`), as GKE's workload identity gives it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<LocalRef>,
+    /// A Secret with the authorities (`ca.crt`) that the endpoint's certificate is checked against.
+    /// Unset: the public ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<LocalRef>,
+}
+
+/// A container of Azure Blob Storage.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.endpoint) || !self.endpoint.startsWith('http://') || self.allowHTTP")
+        .message("an endpoint without TLS is used only with allowHTTP: true"),
+)]
+pub struct AzureStore {
+    /// The storage account's name.
+    #[schemars(length(min = 3, max = 24), regex(pattern = "^[a-z0-9]+$"))]
+    pub account: String,
+    /// The container's name.
+    #[schemars(
+        length(min = 3, max = 63),
+        regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
+    )]
+    pub container: String,
+    /// What the names of all objects begin with. Backups are told apart by their clusters' names:
+    /// namespaces that share a container need a prefix each.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(
+        length(max = 256),
+        regex(pattern = "^([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)?$")
+    )]
+    pub prefix: String,
+    /// The account's URL, where it is not `https://ACCOUNT.blob.core.windows.net`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = "^https?://[^?#&\\s]+$"))]
+    pub endpoint: Option<String>,
+    /// Whether the endpoint may be spoken to without TLS.
+    #[serde(default, rename = "allowHTTP")]
+    pub allow_http: bool,
+    /// A Secret with AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_SAS_TOKEN, or AZURE_CLIENT_ID, AZURE_TENANT_ID and
+    /// AZURE_CLIENT_SECRET. Unset: what Azure's workload identity gives the pod (`pods.serviceAccountName`,
+    /// `pods.labels`), or the node's identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<LocalRef>,
     /// A Secret with the authorities (`ca.crt`) that the endpoint's certificate is checked against.
@@ -200,7 +329,7 @@ pub struct EngramBackupStoreStatus {
     /// The store as engramctl is given it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// What holds, by type: Reachable.
+    /// What holds, by type: Reachable; where it is encrypted, KeysAvailable.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -281,7 +281,11 @@ fn exactly_one_of_many_is_given() {
         said(object::<EngramBackupStore>("EngramBackupStore", "s", &spec).validate_cel())
     };
     assert_eq!(store(json!({ "pvc": { "claimName": "c" } })), "");
-    assert!(store(json!({})).contains("exactly one of s3 and pvc"));
+    assert!(store(json!({})).contains("exactly one of s3, gcs, azure and pvc"));
+    let azure = json!({ "account": "engram", "container": "backups" });
+    assert_eq!(store(json!({ "azure": azure })), "");
+    let two = json!({ "azure": azure, "gcs": { "bucket": "backups" } });
+    assert!(store(two).contains("exactly one of"));
     let plain = json!({ "s3": { "bucket": "backups", "endpoint": "http://s3:9000" } });
     assert!(store(plain).contains("allowHTTP"));
 }

@@ -19,8 +19,9 @@ pub fn archiving(access: &StoreAccess) -> HandedOn {
         env,
         mounts,
         volumes,
+        key_files,
         // They are among the volumes.
-        authorities: _,
+        needs: _,
         // What other pods are like that reach it.
         pods: _,
     } = access;
@@ -33,12 +34,16 @@ pub fn archiving(access: &StoreAccess) -> HandedOn {
         };
         all.iter().map(renamed).collect()
     };
-    HandedOn::from_iter([
+    let mut archiving = HandedOn::from_iter([
         ("url".to_owned(), json!(url)),
         ("env".to_owned(), json!(env)),
         ("mounts".to_owned(), json!(own(mounts))),
         ("volumes".to_owned(), json!(own(volumes))),
-    ])
+    ]);
+    if !key_files.is_empty() {
+        archiving.insert("keyFiles".to_owned(), json!(key_files));
+    }
+    archiving
 }
 
 /// A part of what the status has.
@@ -56,7 +61,12 @@ pub(super) fn flags(cluster: &EngramCluster, name: &str) -> Vec<String> {
             format!("--archive-cluster={name}"),
         ]
     });
-    flags.into_iter().flatten().collect()
+    let keys = found(cluster).and_then(|all| all.get("keyFiles")?.as_array());
+    let keys = keys.map(|keys| {
+        let keys: Vec<&str> = keys.iter().filter_map(Value::as_str).collect();
+        format!("--archive-encryption-key-files={}", keys.join(","))
+    });
+    flags.into_iter().flatten().chain(keys).collect()
 }
 
 fn found(cluster: &EngramCluster) -> Option<&HandedOn> {

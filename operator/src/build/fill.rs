@@ -9,7 +9,7 @@ use super::flags;
 use super::job::{PROGRAM, RESULT};
 use super::names::Names;
 use super::pod::{DATA_DIRECTORY, MemberPod, VOLUME, container_security, digest, pull_policy};
-use super::store::StoreAccess;
+use super::store::{AUTHORITIES_KEY, StoreAccess};
 
 /// The container that does it, by which its result is found.
 pub const RESTORE_CONTAINER: &str = "restore";
@@ -26,10 +26,15 @@ pub fn fill_hash(recovery: &Recovery, access: &StoreAccess) -> String {
         env,
         mounts,
         volumes,
-        authorities,
+        // They are among the mounts.
+        key_files: _,
+        needs,
         // What other pods are like that reach it.
         pods: _,
     } = access;
+    // As it was before there were keys: pods that wait are not made anew for nothing.
+    let authorities = needs.iter().find(|one| one.key == AUTHORITIES_KEY);
+    let authorities = authorities.map(|one| &one.secret);
     digest(&json!([recovery, url, env, mounts, volumes, authorities]))
 }
 
@@ -61,6 +66,7 @@ pub(super) fn container(
         format!("--bump-revision={}", recovery.revision_bump),
         RESULT.to_owned(),
     ];
+    command.extend(access.key_flags());
     let whose = recovery.cluster_id.as_ref();
     command.extend(whose.map(|id| format!("--cluster-id={id}")));
     command.extend(recovery.moment().map(|moment| moment.flag()));

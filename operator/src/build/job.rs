@@ -10,6 +10,8 @@ use super::pod::DATA_DIRECTORY;
 pub enum Job {
     /// Asks whether the store can be read.
     Probe,
+    /// The same, and whether all that is in it can be decrypted.
+    Keys,
     /// Says which backup is meant, and what it is.
     Show {
         /// Its ID, or `latest`.
@@ -37,6 +39,15 @@ pub enum Job {
     VerifyArchive {
         /// Which of the clusters of that name, where it is known.
         cluster_id: Option<String>,
+    },
+    /// Copies a backup to another store.
+    Copy {
+        /// The ID.
+        id: String,
+        /// The other store's URL.
+        to: String,
+        /// The files with its keys.
+        keys: Vec<String>,
     },
     /// Deletes a backup.
     Delete {
@@ -130,6 +141,7 @@ impl Job {
         };
         match self {
             Self::Probe => words("list", Vec::new()),
+            Self::Keys => words("keys", Vec::new()),
             Self::Show { id, cluster_id } => words("show", meant(id, cluster_id.as_ref())),
             Self::Plan {
                 id,
@@ -149,6 +161,15 @@ impl Job {
                 let verb = ["archive", "verify"].map(str::to_owned).into_iter();
                 let whose = cluster_id.as_ref().map(|id| format!("--cluster-id={id}"));
                 verb.chain(whose).collect()
+            }
+            Self::Copy { id, to, keys } => {
+                let own = [format!("--backup={id}"), format!("--to={to}")].into_iter();
+                let flag = |key: &String| format!("--to-encryption-key-file={key}");
+                let plain = keys.is_empty().then(|| "--to-unencrypted".to_owned());
+                words(
+                    "copy",
+                    own.chain(keys.iter().map(flag)).chain(plain).collect(),
+                )
             }
             Self::Delete { id } => words("delete", vec![format!("--backup={id}")]),
             Self::Prune(prune) => words("prune", pruned(prune)),

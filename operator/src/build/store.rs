@@ -1,15 +1,23 @@
 //! How a pod reaches a backup store: its URL, environment and volumes.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::api::{EngramBackupStore, PvcStore, S3Store, StorePods};
+use crate::api::{
+    AzureStore, EncryptionKey, EngramBackupStore, EngramBackupStoreSpec, GcsStore, LocalRef,
+    PvcStore, S3Store, StorePods,
+};
 
 /// Where a store's volume is mounted.
 const MOUNT: &str = "/var/lib/engram-backups";
 /// Where the authorities of a store's certificate are.
 const AUTHORITIES: &str = "/etc/engram/store-ca";
 /// The Secret's key that they are kept under.
-pub const AUTHORITIES_KEY: &str = "ca.crt";
+pub(super) const AUTHORITIES_KEY: &str = "ca.crt";
+/// Where the keys are that its objects are encrypted with, each in a directory of its number.
+const KEYS: &str = "/etc/engram/store-keys";
+/// The name of its file there.
+const KEY_FILE: &str = "key";
 
 /// How a pod reaches a store.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,24 +30,151 @@ pub struct StoreAccess {
     pub mounts: Vec<Value>,
     /// Volumes of the pod.
     pub volumes: Vec<Value>,
-    /// The Secret with the authorities of the store's certificate, among the volumes.
-    pub authorities: Option<String>,
+    /// The files with its keys, the one that encrypts first.
+    pub key_files: Vec<String>,
+    /// What has to be in Secrets among the volumes.
+    pub needs: Vec<Needed>,
     /// What the pods that reach it are like.
     pub pods: StorePods,
+}
+
+/// Where what belongs to a second store is mounted below.
+const OTHERS: &str = "/to";
+
+impl StoreAccess {
+    /// How a pod reaches this store that is copied to from another one: its variables begin with `TO_`, and its
+    /// files lie elsewhere.
+    #[must_use]
+    pub fn beside(&self) -> StoreAccess {
+        // No `..`: what is new has to be beside the other's, too.
+        let StoreAccess {
+            url,
+            env,
+            mounts,
+            volumes,
+            key_files,
+            needs,
+            pods,
+        } = self;
+        let text = |one: &Value, part: &str| one[part].as_str().unwrap_or_default().to_owned();
+        let renamed = |one: &Value| {
+            let mut one = one.clone();
+            one["name"] = json!(format!("to-{}", text(&one, "name")));
+            one
+        };
+        let variable = |one: &Value| {
+            let mut one = one.clone();
+            one["name"] = json!(format!("TO_{}", text(&one, "name")));
+            if one["value"].is_string() {
+                one["value"] = json!(format!("{OTHERS}{}", text(&one, "value")));
+            }
+            one
+        };
+        let mounted = |one: &Value| {
+            let mut one = renamed(one);
+            one["mountPath"] = json!(format!("{OTHERS}{}", text(&one, "mountPath")));
+            one
+        };
+        StoreAccess {
+            url: match url.strip_prefix("file://") {
+                Some(path) => format!("file://{OTHERS}{path}"),
+                None => url.clone(),
+            },
+            env: env.iter().map(variable).collect(),
+            mounts: mounts.iter().map(mounted).collect(),
+            volumes: volumes.iter().map(renamed).collect(),
+            key_files: key_files
+                .iter()
+                .map(|file| format!("{OTHERS}{file}"))
+                .collect(),
+            needs: needs.clone(),
+            pods: pods.clone(),
+        }
+    }
+
+    /// How one pod reaches both this store and what is [`beside`](StoreAccess::beside) it.
+    #[must_use]
+    pub fn with(mut self, other: &StoreAccess) -> StoreAccess {
+        // Where this one has authorities of its own the other may have the public ones.
+        if self.env.iter().any(|one| one["name"] == "SSL_CERT_FILE") {
+            let public = json!({ "name": "SSL_CERT_DIR", "value": "/etc/ssl/certs" });
+            self.env.push(public);
+        }
+        self.env.extend(other.env.iter().cloned());
+        self.mounts.extend(other.mounts.iter().cloned());
+        self.volumes.extend(other.volumes.iter().cloned());
+        self.needs.extend(other.needs.iter().cloned());
+        self
+    }
+
+    /// The flags by which engramctl is given the keys.
+    pub(super) fn key_flags(&self) -> impl Iterator<Item = String> {
+        let files = self.key_files.iter();
+        files.map(|file| format!("--encryption-key-file={file}"))
+    }
+}
+
+/// What a pod waits for without saying so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Needed {
+    /// The Secret.
+    pub secret: String,
+    /// What has to be in it.
+    pub key: String,
+    /// What the specification calls it, and what it is.
+    pub what: String,
 }
 
 /// How a pod reaches `store`. A store without a place (which its schema refuses) has an empty URL.
 #[must_use]
 pub fn access(store: &EngramBackupStore) -> StoreAccess {
-    let access = match (&store.spec.s3, &store.spec.pvc) {
-        (Some(s3), _) => bucket(s3),
-        (None, Some(pvc)) => volume(pvc),
-        (None, None) => StoreAccess::default(),
+    // No `..`: a new kind of place does not compile until it is reached.
+    let EngramBackupStoreSpec {
+        s3,
+        gcs,
+        azure,
+        pvc,
+        encryption,
+        pods,
+    } = &store.spec;
+    let access = match (s3, gcs, azure, pvc) {
+        (Some(s3), ..) => bucket(s3),
+        (_, Some(gcs), ..) => google(gcs),
+        (_, _, Some(azure), _) => container(azure),
+        (.., Some(pvc)) => volume(pvc),
+        (None, None, None, None) => StoreAccess::default(),
     };
-    StoreAccess {
-        pods: store.spec.pods.clone(),
+    let mut access = StoreAccess {
+        pods: pods.clone(),
         ..access
+    };
+    let keys = encryption.iter().flat_map(|all| &all.keys);
+    for (place, key) in keys.enumerate() {
+        encrypt(&mut access, place, key);
     }
+    access
+}
+
+/// Mounts a key.
+fn encrypt(access: &mut StoreAccess, place: usize, key: &EncryptionKey) {
+    // No `..`: a new setting does not compile until it reaches engramctl.
+    let EncryptionKey { secret_ref, key } = key;
+    let (name, directory) = (format!("store-key-{place}"), format!("{KEYS}/{place}"));
+    access.key_files.push(format!("{directory}/{KEY_FILE}"));
+    let mount = json!({ "name": name, "mountPath": directory, "readOnly": true });
+    access.mounts.push(mount);
+    let item = json!({ "key": key, "path": KEY_FILE });
+    let source = json!({ "secretName": secret_ref.name, "items": [item], "defaultMode": 0o440 });
+    access
+        .volumes
+        .push(json!({ "name": name, "secret": source }));
+    access.needs.push(Needed {
+        secret: secret_ref.name.clone(),
+        key: key.clone(),
+        what: format!(
+            "encryption.keys[{place}] of the EngramBackupStore names, with the key as {key}"
+        ),
+    });
 }
 
 fn bucket(s3: &S3Store) -> StoreAccess {
@@ -53,22 +188,90 @@ fn bucket(s3: &S3Store) -> StoreAccess {
         credentials_secret_ref,
         ca_secret_ref,
     } = s3;
+    let options = [
+        Some(format!("region={region}")),
+        endpoint
+            .as_ref()
+            .map(|endpoint| format!("endpoint={endpoint}")),
+        allow_http.then(|| "allow_http=true".to_owned()),
+    ];
+    let mut access = at(&format!("s3://{bucket}"), prefix, options);
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", false),
+        ("AWS_SECRET_ACCESS_KEY", false),
+        ("AWS_SESSION_TOKEN", true),
+    ];
+    credentials(&mut access, credentials_secret_ref.as_ref(), &variables);
+    believe(&mut access, ca_secret_ref.as_ref());
+    access
+}
+
+fn google(gcs: &GcsStore) -> StoreAccess {
+    let GcsStore {
+        bucket,
+        prefix,
+        endpoint,
+        allow_http,
+        credentials_secret_ref,
+        ca_secret_ref,
+    } = gcs;
+    let options = [
+        endpoint
+            .as_ref()
+            .map(|endpoint| format!("endpoint={endpoint}")),
+        allow_http.then(|| "allow_http=true".to_owned()),
+    ];
+    let mut access = at(&format!("gs://{bucket}"), prefix, options);
+    let variables = [("GOOGLE_SERVICE_ACCOUNT_KEY", false)];
+    credentials(&mut access, credentials_secret_ref.as_ref(), &variables);
+    believe(&mut access, ca_secret_ref.as_ref());
+    access
+}
+
+fn container(azure: &AzureStore) -> StoreAccess {
+    let AzureStore {
+        account,
+        container,
+        prefix,
+        endpoint,
+        allow_http,
+        credentials_secret_ref,
+        ca_secret_ref,
+    } = azure;
+    let options = [
+        endpoint
+            .as_ref()
+            .map(|endpoint| format!("endpoint={endpoint}")),
+        allow_http.then(|| "allow_http=true".to_owned()),
+    ];
+    let mut access = at(&format!("az://{account}/{container}"), prefix, options);
+    // One of three sets of them.
+    let variables = [
+        ("AZURE_STORAGE_ACCOUNT_KEY", true),
+        ("AZURE_STORAGE_SAS_TOKEN", true),
+        ("AZURE_CLIENT_ID", true),
+        ("AZURE_TENANT_ID", true),
+        ("AZURE_CLIENT_SECRET", true),
+    ];
+    credentials(&mut access, credentials_secret_ref.as_ref(), &variables);
+    believe(&mut access, ca_secret_ref.as_ref());
+    access
+}
+
+/// How a URL is reached that is made of these parts.
+fn at(place: &str, prefix: &str, options: impl IntoIterator<Item = Option<String>>) -> StoreAccess {
     let slash = if prefix.is_empty() { "" } else { "/" };
-    let mut url = format!("s3://{bucket}{slash}{prefix}?region={region}");
-    if let Some(endpoint) = endpoint {
-        url.push_str(&format!("&endpoint={endpoint}"));
-    }
-    if *allow_http {
-        url.push_str("&allow_http=true");
-    }
-    let mut access = StoreAccess {
-        url,
+    let options: Vec<String> = options.into_iter().flatten().collect();
+    let mark = if options.is_empty() { "" } else { "?" };
+    StoreAccess {
+        url: format!("{place}{slash}{prefix}{mark}{}", options.join("&")),
         ..StoreAccess::default()
-    };
-    if let Some(secret) = credentials_secret_ref {
-        access.env = credentials(&secret.name);
     }
-    if let Some(secret) = ca_secret_ref {
+}
+
+/// Has the endpoint's certificate checked against these authorities.
+fn believe(access: &mut StoreAccess, secret: Option<&LocalRef>) {
+    if let Some(secret) = secret {
         let file = format!("{AUTHORITIES}/{AUTHORITIES_KEY}");
         access
             .env
@@ -82,9 +285,12 @@ fn bucket(s3: &S3Store) -> StoreAccess {
         access
             .volumes
             .push(json!({ "name": "store-ca", "secret": source }));
-        access.authorities = Some(secret.name.clone());
+        access.needs.push(Needed {
+            secret: secret.name.clone(),
+            key: AUTHORITIES_KEY.to_owned(),
+            what: format!("caSecretRef names, with the authorities as {AUTHORITIES_KEY}"),
+        });
     }
-    access
 }
 
 fn volume(pvc: &PvcStore) -> StoreAccess {
@@ -106,14 +312,13 @@ fn volume(pvc: &PvcStore) -> StoreAccess {
     }
 }
 
-fn credentials(secret: &str) -> Vec<Value> {
-    let variable = |name: &str, optional: bool| {
-        let from = json!({ "name": secret, "key": name, "optional": optional });
-        json!({ "name": name, "valueFrom": { "secretKeyRef": from } })
+/// Sets variables out of a Secret; those that may be missing there are marked.
+fn credentials(access: &mut StoreAccess, secret: Option<&LocalRef>, variables: &[(&str, bool)]) {
+    let Some(secret) = secret else {
+        return;
     };
-    vec![
-        variable("AWS_ACCESS_KEY_ID", false),
-        variable("AWS_SECRET_ACCESS_KEY", false),
-        variable("AWS_SESSION_TOKEN", true),
-    ]
+    access.env.extend(variables.iter().map(|(name, optional)| {
+        let from = json!({ "name": secret.name, "key": name, "optional": optional });
+        json!({ "name": name, "valueFrom": { "secretKeyRef": from } })
+    }));
 }

@@ -360,12 +360,102 @@ fn a_bucket_and_a_volume_are_reached() {
     assert_eq!(own.env[0]["value"], "/etc/engram/store-ca/ca.crt");
     assert_eq!(own.volumes[0]["secret"]["secretName"], "authorities");
     assert_eq!(own.volumes[0]["secret"]["items"][0]["key"], "ca.crt");
-    assert_eq!(own.authorities.as_deref(), Some("authorities"));
+    assert_eq!(own.needs[0].secret, "authorities");
     let volume = access(&store(json!({ "pvc": { "claimName": "c", "path": "x" } })));
     assert_eq!(volume.url, "file:///var/lib/engram-backups/x");
     // engramctl wants a directory that is there: the kubelet makes it.
     assert_eq!(volume.mounts[0]["subPath"], "x");
     assert_eq!((volume.mounts.len(), volume.volumes.len()), (1, 1));
+}
+
+#[test]
+fn a_bucket_of_googles_and_a_container_of_azures_are_reached() {
+    let google = access(&store(json!({ "gcs": {
+        "bucket": "backups", "prefix": "a/b", "credentialsSecretRef": { "name": "account" },
+    } })));
+    assert_eq!(google.url, "gs://backups/a/b");
+    assert_eq!(google.env[0]["name"], "GOOGLE_SERVICE_ACCOUNT_KEY");
+    let azure = access(&store(json!({ "azure": {
+        "account": "engram", "container": "backups", "endpoint": "https://blob.local",
+        "caSecretRef": { "name": "authorities" },
+    } })));
+    assert_eq!(azure.url, "az://engram/backups?endpoint=https://blob.local");
+    assert_eq!(
+        azure.env.len(),
+        1,
+        "the pod's own identity, and the authorities"
+    );
+    let pods = json!({ "serviceAccountName": "backups", "labels": {
+        "azure.workload.identity/use": "true", "engram.dev/cluster": "another",
+    } });
+    let spec = json!({ "azure": { "account": "engram", "container": "backups" }, "pods": pods });
+    let pod = tool_of(&cluster(json!({})), spec, Job::Probe);
+    assert_eq!(pod["spec"]["serviceAccountName"], "backups");
+    let labels = &pod["metadata"]["labels"];
+    assert_eq!(labels["azure.workload.identity/use"], "true");
+    assert_eq!(
+        labels["engram.dev/cluster"], "demo",
+        "what it is known by stays"
+    );
+}
+
+#[test]
+fn two_stores_are_reached_by_one_pod_and_share_nothing() {
+    let spec = |secret: &str| {
+        json!({ "s3": {
+            "bucket": "backups", "credentialsSecretRef": { "name": secret }, "caSecretRef": { "name": secret },
+        }, "encryption": { "keys": [{ "secretRef": { "name": secret } }] } })
+    };
+    let (from, to) = (
+        access(&store(spec("a"))),
+        access(&store(spec("b"))).beside(),
+    );
+    let both = from.clone().with(&to);
+    let apart = |list: &[serde_json::Value], part: &str| {
+        let names: std::collections::BTreeSet<_> =
+            list.iter().map(|one| one[part].as_str()).collect();
+        assert_eq!(names.len(), list.len(), "{list:?}");
+    };
+    apart(&both.env, "name");
+    apart(&both.mounts, "mountPath");
+    apart(&both.volumes, "name");
+    let value = |name: &str| {
+        let found = both.env.iter().find(|one| one["name"] == name);
+        found.map(|one| one["value"].clone())
+    };
+    assert_eq!(
+        value("TO_SSL_CERT_FILE"),
+        Some(json!("/to/etc/engram/store-ca/ca.crt"))
+    );
+    assert_eq!(value("SSL_CERT_DIR"), Some(json!("/etc/ssl/certs")));
+    assert_eq!(to.key_files, ["/to/etc/engram/store-keys/0/key"]);
+    let volume = access(&store(json!({ "pvc": { "claimName": "c" } }))).beside();
+    assert_eq!(volume.url, "file:///to/var/lib/engram-backups");
+    assert_eq!(volume.mounts[0]["mountPath"], "/to/var/lib/engram-backups");
+}
+
+#[test]
+fn the_keys_of_a_store_are_files_of_which_the_first_one_writes() {
+    let keys =
+        json!([{ "secretRef": { "name": "new" } }, { "secretRef": { "name": "old" }, "key": "k" }]);
+    let spec = json!({ "pvc": { "claimName": "c" }, "encryption": { "keys": keys } });
+    let cluster = cluster(json!({}));
+    let pod = tool_of(&cluster, spec, Job::Verify { id: "b".into() });
+    let flags = command(&pod).join(" ");
+    let wanted = "--encryption-key-file=/etc/engram/store-keys/0/key --encryption-key-file=/etc/engram/store-keys/1/key";
+    assert!(flags.contains(wanted), "{flags}");
+    let volumes: Vec<serde_json::Value> = shaped(pod["spec"]["volumes"].clone());
+    let secrets = volumes.iter().filter(|one| one["secret"].is_object());
+    let secrets: Vec<_> = secrets
+        .map(|one| {
+            (
+                &one["secret"]["secretName"],
+                &one["secret"]["items"][0]["key"],
+            )
+        })
+        .collect();
+    let [new, old, key, k] = ["new", "old", "key", "k"].map(|word| json!(word));
+    assert_eq!(secrets, [(&new, &key), (&old, &k)]);
 }
 
 #[test]
@@ -659,7 +749,7 @@ fn a_restore_fills_the_volume_before_the_first_start_and_is_not_part_of_the_temp
 fn a_member_archives_to_a_store_and_is_filled_from_it_in_one_pod() {
     let store = access(&store(json!({ "s3": {
         "bucket": "backups", "credentialsSecretRef": { "name": "key" }, "caSecretRef": { "name": "authorities" },
-    } })));
+    }, "encryption": { "keys": [{ "secretRef": { "name": "k" } }] } })));
     let mut cluster = cluster(json!({ "archive": { "storeRef": { "name": "s" } } }));
     let plain = template_hash(&cluster, "engram:1");
     cluster.status = Some(shaped(json!({ "archiving": archiving(&store) })));
@@ -672,6 +762,7 @@ fn a_member_archives_to_a_store_and_is_filled_from_it_in_one_pod() {
     for flag in [
         format!("--archive-url={}", store.url),
         "--archive-cluster=demo".to_owned(),
+        "--archive-encryption-key-files=/etc/engram/store-keys/0/key".to_owned(),
     ] {
         assert!(command.contains(&flag), "{flag} in {command:?}");
     }

@@ -1,5 +1,7 @@
 //! Pods that run engramctl once: backups, verifications, prunes.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
@@ -63,7 +65,10 @@ pub fn tool_pod(tool: &Tool<'_>) -> Pod {
     let mut volumes = tool.access.volumes.clone();
     if tool.job.stores() {
         command.push(format!("--store={}", tool.access.url));
-        command.push(format!("--cluster={}", tool.cluster_name));
+        command.extend(tool.access.key_flags());
+        if tool.job != Job::Keys {
+            command.push(format!("--cluster={}", tool.cluster_name));
+        }
     }
     let mut annotations = Value::Null;
     match &tool.job {
@@ -115,6 +120,7 @@ pub fn tool_pod(tool: &Tool<'_>) -> Pod {
     let mut pod = json!({
         "restartPolicy": "Never",
         "activeDeadlineSeconds": tool.deadline,
+        "serviceAccountName": tool.access.pods.service_account_name,
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "securityContext": security(tool),
@@ -133,7 +139,7 @@ pub fn tool_pod(tool: &Tool<'_>) -> Pod {
     let mut metadata = json!({
         "name": tool.name,
         "namespace": tool.namespace,
-        "labels": cluster_labels(tool.cluster_name, "backup"),
+        "labels": labels(tool),
         "annotations": annotations,
         "ownerReferences": tool.owner.iter().collect::<Vec<_>>(),
     });
@@ -152,6 +158,13 @@ fn sources(import: &Import) -> Vec<(&'static str, &'static str, Value)> {
         ("source-tls", SOURCE_TLS, json!({ "secret": secret }))
     }));
     all
+}
+
+/// Its own, which no other may take the place of, and the store's.
+fn labels(tool: &Tool<'_>) -> BTreeMap<String, String> {
+    let mut labels = tool.access.pods.labels.clone();
+    labels.extend(cluster_labels(tool.cluster_name, "backup"));
+    labels
 }
 
 /// As the store says, else as the cluster does, else the operator's own.
@@ -196,6 +209,8 @@ fn resources(tool: &Tool<'_>) -> Value {
     let StorePods {
         resources,
         scratch: _,
+        service_account_name: _,
+        labels: _,
         security_context: _,
     } = &tool.access.pods;
     if let Some(resources) = resources {

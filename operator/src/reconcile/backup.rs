@@ -1,5 +1,6 @@
 //! One backup: made, read back, and deleted with its object where that is asked for.
 
+mod copy;
 mod delete;
 #[cfg(test)]
 mod passes;
@@ -19,7 +20,7 @@ use crate::api::{
     BACKUP_FINALIZER, BackupPhase, ConditionKind, DeletionPolicy, EngramBackup, EngramBackupStatus,
     EngramBackupStore, EngramCluster, Reason, is_true,
 };
-use crate::build::{self, Create, Job, Tool};
+use crate::build::{self, Create, Job, StoreAccess, Tool};
 
 use super::schedule;
 use super::store;
@@ -56,7 +57,7 @@ pub(super) async fn reconcile(
     status.observed_generation = backup.metadata.generation;
     let result = match is_settled(&backup, &status) {
         true => Ok(()),
-        false => advance(&context, &backup, &mut status).await,
+        false => Box::pin(advance(&context, &backup, &mut status)).await,
     };
     let result = match result {
         Err(Error::Input { reason, message }) => {
@@ -81,7 +82,10 @@ pub(super) async fn reconcile(
 fn is_settled(backup: &EngramBackup, status: &EngramBackupStatus) -> bool {
     match status.phase {
         Some(BackupPhase::Failed) => true,
-        Some(BackupPhase::Completed) => !backup.spec.verify || !verify::is_open(status),
+        Some(BackupPhase::Completed) => {
+            let is_verified = !backup.spec.verify || !verify::is_open(status);
+            is_verified && !copy::is_open(backup, status)
+        }
         _ => false,
     }
 }
@@ -109,6 +113,9 @@ async fn advance(
     status: &mut EngramBackupStatus,
 ) -> Result<(), Error> {
     match status.phase {
+        Some(BackupPhase::Completed) if !backup.spec.verify || !verify::is_open(status) => {
+            copy::copy(context, backup, status).await
+        }
         Some(BackupPhase::Verifying | BackupPhase::Completed) => {
             verify::verify(context, backup, status).await
         }
@@ -211,6 +218,7 @@ fn made(backup: &EngramBackup, status: &mut EngramBackupStatus, summary: Summary
     status.revision = Some(summary.revision);
     status.compact_revision = Some(summary.compact_revision);
     status.hash_kv = Some(summary.hash_kv);
+    status.key_id.clone_from(&summary.key_id);
     status.size_bytes = Some(summary.size);
     status.engram_version = Some(summary.engram_version);
     status.completed_at = Some(Time(now()));
@@ -249,11 +257,21 @@ async fn execute(
     part: &str,
     job: Job,
 ) -> Result<Run, Error> {
-    let store = store_of(context, backup).await?;
+    let access = build::access(&store_of(context, backup).await?);
+    execute_with(context, backup, part, job, &access).await
+}
+
+/// The same by a way to more than its store.
+async fn execute_with(
+    context: &Context,
+    backup: &EngramBackup,
+    part: &str,
+    job: Job,
+    access: &StoreAccess,
+) -> Result<Run, Error> {
     let cluster_name = &backup.spec.cluster_ref.name;
     let namespace = backup.namespace().unwrap_or_default();
     let cluster = tool::cluster(context, &namespace, cluster_name).await?;
-    let access = build::access(&store);
     let tool = Tool {
         name: pod_name(backup, part),
         namespace,
@@ -261,7 +279,7 @@ async fn execute(
         cluster: cluster.as_ref(),
         image: &context.settings.image,
         job,
-        access: &access,
+        access,
         deadline: DEADLINE_SECONDS,
         owner: backup.controller_owner_ref(&()),
     };

@@ -31,7 +31,7 @@ pub(crate) use claims::follow_policy;
 pub use context::Context;
 pub use error::Error;
 pub use run::run;
-pub(crate) use tool::missing_authorities;
+pub(crate) use tool::missing_secrets;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

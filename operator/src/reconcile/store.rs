@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::ListParams;
 use kube::runtime::controller::Action as Next;
 use kube::{Api, Resource as _, ResourceExt as _};
 
 use crate::api::{
-    BACKUP_FINALIZER, ConditionKind, EngramBackup, EngramBackupStore, Reason, STORE_FINALIZER,
-    is_true, set_condition,
+    BACKUP_FINALIZER, ConditionKind, EngramBackup, EngramBackupStore, EngramBackupStoreStatus,
+    Reason, STORE_FINALIZER, condition, is_true, set_condition,
 };
 use crate::build::{self, Job, Tool};
 
@@ -34,6 +35,14 @@ pub(super) async fn reconcile(
     let namespace = seen.namespace().unwrap_or_default();
     let api: Api<EngramBackupStore> = Api::namespaced(context.client.clone(), &namespace);
     let Some(store) = api.get_opt(&seen.name_any()).await? else {
+        let labels = [namespace.as_str(), &seen.name_any()];
+        // It may not have been there either.
+        drop(
+            context
+                .metrics
+                .store_keys_missing
+                .remove_label_values(&labels),
+        );
         return Ok(Next::await_change());
     };
     if let Some(deleted) = &store.meta().deletion_timestamp {
@@ -57,15 +66,20 @@ pub(super) async fn reconcile(
         cluster_name: "none",
         cluster: None,
         image: &context.settings.image,
-        job: Job::Probe,
+        job: match store.spec.encryption {
+            Some(_) => Job::Keys,
+            None => Job::Probe,
+        },
         access: &access,
         deadline: DEADLINE_SECONDS,
         owner: store.controller_owner_ref(&()),
     };
+    let mut missing = None;
     let (over, holds, reason, message) = match tool::run(&context, &tool).await? {
         Run::Running => return Ok(Next::requeue(SOON)),
         Run::Waiting { reason, message } => (false, false, reason, message),
-        Run::Done(_) => {
+        Run::Done(said) => {
+            missing = keys_missing(&store, &said);
             let message = "the store can be read".to_owned();
             (true, true, Reason::AsExpected, message)
         }
@@ -83,17 +97,60 @@ pub(super) async fn reconcile(
     let conditions = &mut status.conditions;
     let text = message.clone();
     set_condition(conditions, kind, holds, reason, text, generation, now());
+    if let Some(missing) = &missing {
+        say_keys(conditions, missing, generation);
+        let labels = [namespace.as_str(), &store.name_any()];
+        let count = i64::try_from(missing.len()).unwrap_or(i64::MAX);
+        let gauge = &context.metrics.store_keys_missing;
+        gauge.with_label_values(&labels).set(count);
+    }
+    let is_locked = |status: &EngramBackupStoreStatus| {
+        let keys = condition(&status.conditions, ConditionKind::KeysAvailable);
+        keys.filter(|one| one.status == "False")
+            .map(|one| one.message.clone())
+    };
+    let locked = is_locked(&status).filter(|_| is_locked(&before).is_none());
     if status != before {
         write_status(&context, &store, &status).await?;
     }
     if !holds && (is_true(&before.conditions, kind) || before.conditions.is_empty()) {
         context.event(&store, true, reason.as_str(), &message).await;
     }
-    Ok(Next::requeue(match (over, holds) {
+    if let Some(message) = locked {
+        let word = Reason::KeyMissing.as_str();
+        context.event(&store, true, word, &message).await;
+    }
+    let is_good = holds && missing.is_none_or(|missing| missing.is_empty());
+    Ok(Next::requeue(match (over, is_good) {
         (false, _) => SOON,
         (true, true) => LATER,
         (true, false) => AGAIN,
     }))
+}
+
+/// The keys that backups need and that the store does not name; none where it is not encrypted.
+fn keys_missing(store: &EngramBackupStore, said: &str) -> Option<Vec<String>> {
+    store.spec.encryption.as_ref()?;
+    let said: tool::Keys = serde_json::from_str(said).ok()?;
+    Some(said.missing)
+}
+
+fn say_keys(conditions: &mut Vec<Condition>, missing: &[String], generation: Option<i64>) {
+    let (kind, holds) = (ConditionKind::KeysAvailable, missing.is_empty());
+    let (reason, message) = match holds {
+        true => (
+            Reason::AsExpected,
+            "every backup can be decrypted".to_owned(),
+        ),
+        false => (
+            Reason::KeyMissing,
+            format!(
+                "backups are encrypted with key {}, which encryption.keys does not have: put back the Secret with it, or delete those backups; until then no backup is taken of their clusters, and nothing is pruned",
+                missing.join(", ")
+            ),
+        ),
+    };
+    set_condition(conditions, kind, holds, reason, message, generation, now());
 }
 
 /// Keeps a store for as long as a backup's copy may have to be deleted by way of it.
@@ -131,8 +188,9 @@ async fn release(context: &Context, store: &EngramBackupStore, age: i64) -> Resu
 fn rests(store: &EngramBackupStore) -> Option<Duration> {
     let status = store.status.as_ref()?;
     let same = status.observed_generation == store.metadata.generation;
-    let asked = status.conditions.first().filter(|_| same)?;
-    let rest = if asked.status == "True" { LATER } else { AGAIN };
+    let asked = condition(&status.conditions, ConditionKind::Reachable).filter(|_| same)?;
+    let is_good = status.conditions.iter().all(|one| one.status == "True");
+    let rest = if is_good { LATER } else { AGAIN };
     let elapsed = now().as_second() - asked.last_transition_time.0.as_second();
     let left = rest.saturating_sub(Duration::from_secs(
         u64::try_from(elapsed).unwrap_or_default(),

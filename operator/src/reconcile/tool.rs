@@ -9,7 +9,7 @@ use kube::api::{Api, DeleteParams, ListParams, PostParams, Preconditions};
 use serde::Deserialize;
 
 use crate::api::{EngramBackupStore, EngramCluster, EngramMember, Reason};
-use crate::build::{AUTHORITIES_KEY, Names, StoreAccess, Tool, tool_pod};
+use crate::build::{Names, Needed, StoreAccess, Tool, tool_pod};
 
 use super::{Context, Error, is_gone, now};
 
@@ -57,6 +57,15 @@ pub(super) struct Summary {
     pub path: String,
     /// Whether a majority of the members answered its hash.
     pub agreed: Option<bool>,
+    /// The key that it is encrypted with.
+    pub key_id: Option<String>,
+}
+
+/// What `engramctl backup keys` says; only what is read here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Keys {
+    /// The ids of those that backups need and that are not given.
+    pub missing: Vec<String>,
 }
 
 /// What `engramctl backup verify` says; only what is read here.
@@ -113,7 +122,7 @@ pub(super) async fn look(context: &Context, begun: &Begun<'_>) -> Result<Option<
         return Ok(Some(Run::Running));
     }
     let missing = match verdict::may_begin(&pod) {
-        true => missing_authorities(context, begun.namespace, begun.access).await?,
+        true => missing_secrets(context, begun.namespace, begun.access).await?,
         false => None,
     };
     let run = verdict::read(&pod, missing, now().as_second());
@@ -124,32 +133,26 @@ pub(super) async fn look(context: &Context, begun: &Begun<'_>) -> Result<Option<
     Ok(Some(run))
 }
 
-/// What is wrong with the Secret of the store's authorities, which a pod that waits for it does not
+/// What is wrong with the Secrets of the store's authorities and keys, which a pod that waits for them does not
 /// tell of.
-pub(crate) async fn missing_authorities(
+pub(crate) async fn missing_secrets(
     context: &Context,
     namespace: &str,
     access: &StoreAccess,
 ) -> Result<Option<String>, Error> {
-    let Some(name) = &access.authorities else {
-        return Ok(None);
-    };
     let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
-    let wrong = match api.get_opt(name).await? {
-        None => format!("there is no Secret {name}"),
-        Some(secret)
-            if secret
-                .data
-                .iter()
-                .all(|data| !data.contains_key(AUTHORITIES_KEY)) =>
-        {
-            format!("the Secret {name} has no {AUTHORITIES_KEY}")
-        }
-        Some(_) => return Ok(None),
-    };
-    Ok(Some(format!(
-        "{wrong}: make the Secret that caSecretRef names, with the authorities as {AUTHORITIES_KEY}"
-    )))
+    for Needed { secret, key, what } in &access.needs {
+        let found = api.get_opt(secret).await?;
+        let wrong = match &found {
+            None => format!("there is no Secret {secret}"),
+            Some(found) if found.data.iter().all(|data| !data.contains_key(key)) => {
+                format!("the Secret {secret} has no {key}")
+            }
+            Some(_) => continue,
+        };
+        return Ok(Some(format!("{wrong}: make the Secret that {what}")));
+    }
+    Ok(None)
 }
 
 async fn begin(api: &Api<Pod>, tool: &Tool<'_>) -> Result<Run, Error> {

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use engram_archive::{
     Appended, Archive, ArchiveError, Built, Continuity, Head, History, Place, Writer, continuity,
 };
-use engram_objects::{BackupId, FIRST, Objects, Whose};
+use engram_objects::{BackupId, FIRST, Keys, Objects, Whose};
 use engram_proto::backup as pb;
 use engram_state::Auth;
 use tokio::sync::watch::Receiver;
@@ -56,6 +57,8 @@ pub struct Settings {
     pub url: String,
     /// The cluster's name there.
     pub cluster: BackupId,
+    /// Files with its keys there, the one that writes first; read when it is opened.
+    pub key_files: Vec<PathBuf>,
     /// Its id, hexadecimal.
     pub cluster_id: String,
     /// This member's id, hexadecimal.
@@ -175,7 +178,8 @@ impl Shipper {
         let term = self.member.leads();
         self.progress.writes(term.is_some());
         if self.archive.is_none() {
-            let objects = Objects::open(&self.settings.url)?;
+            let keys = Keys::read(&self.settings.key_files)?;
+            let objects = Objects::open(&self.settings.url)?.with_keys(keys);
             self.archive = Some(Archive::new(objects, &self.settings.cluster));
         }
         match term {
@@ -190,10 +194,14 @@ impl Shipper {
         }
     }
 
-    fn failed(&mut self, error: &ArchiveError) -> Duration {
+    pub(crate) fn failed(&mut self, error: &ArchiveError) -> Duration {
         self.progress.meters.failures.inc();
         // What lies there may be another's by now.
         self.led = None;
+        if error.is_locked() {
+            // The keys' files may be others by then.
+            self.archive = None;
+        }
         let now = Instant::now();
         let (rest, is_told) = match &self.failing {
             None => (REST.0, false),

@@ -1,6 +1,7 @@
 //! The leader's writing over a real store and a directory, without Raft.
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use engram_applied::storage::{Applied, Engine, EngineOptions};
 use engram_archive::{Archive, Segment, SegmentError, Span};
-use engram_objects::{BackupId, Objects};
+use engram_objects::{BackupId, Keys, Objects};
 use engram_proto::backup as pb;
 use engram_state::{Effects, Limits, RevisionRecord, Values as _};
 use engram_types::request::{Compact, LeaseGrant, Op, Put, Txn, TxnOp};
@@ -172,6 +173,7 @@ impl Applying {
             version: "0.1.0".into(),
             delay_max: Duration::from_millis(200),
             segment_bytes: 64,
+            key_files: at.key_files.clone(),
             backlog_bytes: 10_000,
             auth_rows: |_| Vec::new(),
         };
@@ -187,6 +189,7 @@ struct Place {
     dir: TempDir,
     url: String,
     cluster: BackupId,
+    key_files: Vec<PathBuf>,
 }
 
 impl Place {
@@ -195,12 +198,22 @@ impl Place {
         Place {
             url: format!("file://{}", dir.path().display()),
             cluster: "demo".parse().expect("a name"),
+            key_files: Vec::new(),
             dir,
         }
     }
 
+    /// Makes it one that is encrypted with this key from now on.
+    fn encrypt(&mut self, byte: u8) {
+        let path = self.dir.path().join(format!("key-{byte}"));
+        std::fs::write(&path, format!("{byte:02x}").repeat(32)).expect("written");
+        self.key_files.insert(0, path);
+    }
+
     fn archive(&self) -> Archive {
-        Archive::new(Objects::open(&self.url).expect("a store"), &self.cluster)
+        let keys = Keys::read(&self.key_files).expect("keys");
+        let objects = Objects::open(&self.url).expect("a store").with_keys(keys);
+        Archive::new(objects, &self.cluster)
     }
 
     async fn spans(&self) -> Vec<Span> {
@@ -490,6 +503,64 @@ async fn a_store_that_is_away_loses_nothing() {
     assert!(shipper.turn().await.is_err());
     std::fs::remove_file(place.dir.path()).expect("removed");
     std::fs::rename(&away, place.dir.path()).expect("renamed");
+    ship(&mut shipper).await;
+    let spans = place.spans().await;
+    let (records, _) = place.contents(&spans[0]).await;
+    same(&records, &applying.records());
+}
+
+/// How often these bytes lie in the archive.
+fn found(dir: &Path, wanted: &[u8]) -> usize {
+    let entries = std::fs::read_dir(dir).expect("a directory");
+    let found = entries.map(|entry| {
+        let path = entry.expect("an entry").path();
+        match path.is_dir() {
+            true => found(&path, wanted),
+            false => {
+                let bytes = std::fs::read(&path).expect("read");
+                bytes
+                    .windows(wanted.len())
+                    .filter(|part| *part == wanted)
+                    .count()
+            }
+        }
+    });
+    found.sum()
+}
+
+#[tokio::test]
+async fn an_encrypted_archive_is_gone_on_with_by_whoever_has_its_keys() {
+    let (applying, mut place) = (Applying::new(), Place::new());
+    // Begun without a key, then with one, then with a newer one.
+    let mut shipper = applying.shipper(&place);
+    applying.put("a", "unencrypted");
+    ship(&mut shipper).await;
+    let is_told = |place: &Place| found(&place.dir.path().join("demo"), b"\"firstRevision\"");
+    let told = is_told(&place);
+    assert!(told > 0, "the header can be read");
+    for byte in [1, 2] {
+        place.encrypt(byte);
+        let mut shipper = applying.shipper(&place);
+        applying.put("a", "secret");
+        ship(&mut shipper).await;
+    }
+    assert_eq!(is_told(&place), told, "nothing is told any more");
+    let spans = place.spans().await;
+    let (records, _) = place.contents(&spans[0]).await;
+    same(&records, &applying.records());
+    // A member whose keys are other ones writes nothing, and says which key it needs.
+    let newer = place.key_files.remove(0);
+    let mut shipper = applying.shipper(&place);
+    applying.put("a", "secret");
+    let refused = shipper.turn().await.expect_err("its key is missing");
+    let key = Keys::read(&[&newer]).expect("a key").ids().remove(0);
+    assert!(refused.to_string().contains(key.as_ref()), "{refused}");
+    shipper.failed(&refused);
+    place.key_files.insert(0, newer);
+    let spans = place.spans().await;
+    assert!(spans[0].last.last_revision < applying.store.revision().0);
+    assert_eq!((spans.len(), shipper.progress.meters.gaps.get()), (1, 0));
+    let mut shipper = applying.shipper(&place);
     ship(&mut shipper).await;
     let spans = place.spans().await;
     let (records, _) = place.contents(&spans[0]).await;

@@ -345,6 +345,8 @@ pub struct Archive {
     pub url: String,
     /// The cluster's name there.
     pub cluster: String,
+    /// Files with the keys that it is encrypted with, the one that writes first; none: it is not.
+    pub key_files: Vec<PathBuf>,
     /// How far the archive may be behind while its store answers. Default 10 s.
     pub delay_max: Duration,
     /// Bytes of records after which a segment ends. Default 8 MiB.

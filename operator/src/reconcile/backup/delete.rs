@@ -32,7 +32,7 @@ fn was_begun(backup: &EngramBackup) -> bool {
 async fn is_deleted(context: &Context, backup: &EngramBackup) -> Result<bool, Error> {
     let namespace = backup.namespace().unwrap_or_default();
     // One that is still being made would be complete after it was deleted.
-    for part in ["backup", "verify"] {
+    for part in ["backup", "verify", "copy"] {
         if !tool::clear(context, &namespace, &pod_name(backup, part)).await? {
             return Ok(false);
         }

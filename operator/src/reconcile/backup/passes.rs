@@ -154,6 +154,155 @@ async fn a_store_that_is_deleted_with_a_backup_goes_after_its_copy() {
 }
 
 #[tokio::test]
+async fn a_good_backup_is_copied_to_the_second_store_and_no_other_is() {
+    let lab = Lab::new("Retain");
+    let path = format!("{OURS}/engrambackups/b");
+    let mut backup = lab.server.object(&path).unwrap();
+    backup["spec"]["copyTo"] = json!({ "storeRef": { "name": "second" } });
+    lab.server.put(&path, backup);
+    lab.pod("backup", &done());
+    lab.pass().await.unwrap();
+    let copied = |part: &str| {
+        let backup = lab.server.object(&path).unwrap();
+        let all: Vec<Value> =
+            serde_json::from_value(backup["status"]["conditions"].clone()).unwrap();
+        let found = all.iter().find(|one| one["type"] == "Copied");
+        found.map_or(String::new(), |one| {
+            one[part].as_str().unwrap_or_default().to_owned()
+        })
+    };
+    // It may be on its way; the backup is complete all the same.
+    lab.pass().await.unwrap();
+    assert_eq!(
+        (copied("status"), copied("reason")),
+        ("False".into(), "NotFound".into())
+    );
+    assert!(
+        copied("message").contains("no EngramBackupStore second"),
+        "{}",
+        copied("message")
+    );
+    assert_eq!(lab.phase(), "Completed");
+    lab.server.put(
+        &format!("{OURS}/engrambackupstores/second"),
+        json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackupStore",
+            "metadata": { "uid": "second-uid" },
+            "spec": { "gcs": { "bucket": "copies", "credentialsSecretRef": { "name": "account" } } },
+        }),
+    );
+    lab.pass().await.unwrap();
+    let pod = lab
+        .server
+        .object(&format!("{PODS}/b-copy"))
+        .expect("it is begun");
+    let command = pod["spec"]["containers"][0]["command"].to_string();
+    for part in [
+        "\"copy\"",
+        "--to=gs://copies",
+        "--backup=b-0a1b2c3d",
+        "--to-unencrypted",
+    ] {
+        assert!(command.contains(part), "{part} in {command}");
+    }
+    let env = pod["spec"]["containers"][0]["env"].to_string();
+    assert!(env.contains("TO_GOOGLE_SERVICE_ACCOUNT_KEY"), "{env}");
+    assert_eq!(copied("reason"), "Running");
+    lab.pod("copy", &json!({ "phase": "Succeeded" }));
+    lab.pass().await.unwrap();
+    assert_eq!(
+        (copied("status"), copied("reason")),
+        ("True".into(), "Succeeded".into())
+    );
+    // One that is not known to be good goes nowhere.
+    let lab = Lab::new("Retain");
+    let mut backup = lab.server.object(&path).unwrap();
+    backup["spec"]["copyTo"] = json!({ "storeRef": { "name": "second" } });
+    backup["spec"]["verify"] = json!(true);
+    lab.server.put(&path, backup);
+    lab.pod("backup", &done());
+    lab.pass().await.unwrap();
+    for _ in 0..2 {
+        lab.pass().await.unwrap();
+    }
+    assert_eq!(lab.server.paths("/pods/").len(), 2, "it is read back first");
+}
+
+#[tokio::test]
+async fn a_key_that_is_missing_is_named_and_asked_for_again() {
+    let lab = Lab::new("Retain");
+    let path = format!("{OURS}/engrambackupstores/s");
+    let mut store = lab.server.object(&path).unwrap();
+    store["metadata"]["generation"] = json!(1);
+    store["spec"]["encryption"] = json!({ "keys": [{ "secretRef": { "name": "keys" } }] });
+    lab.server.put(&path, store);
+    let owner = json!([{
+        "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackupStore", "name": "s",
+        "uid": "store-uid",
+    }]);
+    let pod = |state: Value| {
+        let created = Timestamp::now() - SignedDuration::from_secs(5);
+        lab.server.put(
+            &format!("{PODS}/s-store-{}", generation(&lab)),
+            json!({
+                "metadata": { "ownerReferences": owner, "creationTimestamp": created.to_string() },
+                "status": state,
+            }),
+        );
+    };
+    let conditions = || {
+        let store = lab.server.object(&path).unwrap();
+        let all: Vec<Value> =
+            serde_json::from_value(store["status"]["conditions"].clone()).unwrap_or_default();
+        let said = |one: &Value| {
+            let part = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
+            (
+                part("type"),
+                part("status"),
+                part("reason"),
+                part("message"),
+            )
+        };
+        all.iter().map(said).collect::<Vec<_>>()
+    };
+    // A pod that waits for a Secret does not say so.
+    pod(json!({ "phase": "Pending" }));
+    lab.pass_of_store().await;
+    let [(kind, status, reason, message)] = &conditions()[..] else {
+        panic!("{:?}", conditions());
+    };
+    assert_eq!([kind, status, reason], ["Reachable", "False", "NotFound"]);
+    assert!(message.contains("there is no Secret keys"), "{message}");
+    assert!(message.contains("encryption.keys[0]"), "{message}");
+    // Its own key is there, and another one is needed.
+    let said = |missing: Value| {
+        let said = json!({ "missing": missing, "unencrypted": 0, "writes": "00" });
+        json!({ "phase": "Succeeded", "containerStatuses": [{
+            "name": "engramctl", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "terminated": { "exitCode": 0, "message": said.to_string() } },
+        }] })
+    };
+    pod(said(json!(["9ff3aee1746efa20"])));
+    lab.pass_of_store().await;
+    let found = conditions();
+    let keys = found.iter().find(|one| one.0 == "KeysAvailable").unwrap();
+    assert_eq!((keys.1.as_str(), keys.2.as_str()), ("False", "KeyMissing"));
+    assert!(keys.3.contains("9ff3aee1746efa20"), "{keys:?}");
+    let reachable = found.iter().find(|one| one.0 == "Reachable").unwrap();
+    assert_eq!(reachable.1, "True");
+    let shown = lab.context.metrics.text();
+    let gauge = r#"engram_backup_store_keys_missing{namespace="data",store="s"} 1"#;
+    assert!(shown.contains(gauge), "{shown}");
+}
+
+/// The generation of the store, as the names of its pods have it.
+fn generation(lab: &Lab) -> i64 {
+    let store = lab.server.object(&format!("{OURS}/engrambackupstores/s"));
+    let store = store.unwrap();
+    store["metadata"]["generation"].as_i64().unwrap_or_default()
+}
+
+#[tokio::test]
 async fn in_a_namespace_that_goes_a_backup_does_not_stay_for_ever() {
     let lab = Lab::new("Delete");
     lab.delete(&format!("{OURS}/engrambackups/b"), 5);

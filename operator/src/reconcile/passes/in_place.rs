@@ -231,12 +231,42 @@ async fn what_is_wrong_is_named_with_what_to_do_and_nothing_is_changed() {
         (
             "s3://backups: there is no such bucket: 404 Not Found",
             "BucketNotFound",
-            ["s3://backups", "s3.bucket"],
+            ["s3://backups", "the EngramBackupStore names"],
         ),
         (
             "backup n-1: chunk 0/00000000.chunk: a checksum does not fit: this backup cannot be used, take another",
             "VerificationFailed",
             ["00000000.chunk", "take another"],
+        ),
+        (
+            "s3://backups/demo/n-1: the backup: it is encrypted with key 9ff3aee1746efa20, and no key is given: give the file that holds that key",
+            "KeyMissing",
+            ["9ff3aee1746efa20", "encryption.keys"],
+        ),
+        (
+            "s3://backups/demo/n-1/0/00000001.chunk: its encryption does not fit: it is damaged, or was moved here from another place",
+            "VerificationFailed",
+            ["00000001.chunk", "damaged"],
+        ),
+        (
+            "segment s3://backups/demo/_archive/aa-0/000000/000000000003.segment is missing: nothing behind it can be restored until a later full backup",
+            "VerificationFailed",
+            ["000000000003.segment", "full backup"],
+        ),
+        (
+            "2026-01-02T03:04:05Z is in no part of the log archive: it has revisions 1 to 7",
+            "MomentNotFound",
+            ["2026-01-02T03:04:05Z", "targetTime"],
+        ),
+        (
+            "/scratch/engram-snapshot: No space left on device (os error 28)",
+            "ScratchFull",
+            ["/scratch", "pods.scratch.size"],
+        ),
+        (
+            "backup n-1 is of cluster bb/0, which --cluster-id does not name: correct the one or the other",
+            "BackupAmbiguous",
+            ["bb/0", "clusterID"],
         ),
     ] {
         let mut story =

@@ -100,6 +100,7 @@ fn backup(schedule: &EngramBackupSchedule, at: Timestamp) -> EngramBackup {
         cluster_ref: spec.cluster_ref.clone(),
         store_ref: spec.store_ref.clone(),
         verify: spec.verify,
+        copy_to: spec.copy_to.clone(),
         deletion_policy: spec.deletion_policy,
     };
     let mut backup = EngramBackup::new(&name, backup_spec);

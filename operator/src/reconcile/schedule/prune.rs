@@ -22,6 +22,9 @@ const DEADLINE_SECONDS: i64 = 3600;
 #[derive(Deserialize)]
 struct Pruned {
     removed: Vec<String>,
+    /// What an engramctl that knows of it says.
+    #[serde(default)]
+    locked: Vec<String>,
 }
 
 /// Prunes after the newest success, once. Whether it is at it.
@@ -151,7 +154,13 @@ async fn forget(
             mark(context, backup, status, &schedule.name_any()).await?;
         }
     }
-    Ok(format!("{} backups were deleted", pruned.removed.len()))
+    let removed = format!("{} backups were deleted", pruned.removed.len());
+    Ok(match pruned.locked.len() {
+        0 => removed,
+        locked => format!(
+            "{removed}; {locked} are kept yet by the store's own retention, and go with a later prune"
+        ),
+    })
 }
 
 async fn mark(

@@ -34,6 +34,7 @@ fn is_refusal(reason: Reason) -> bool {
     matches!(
         reason,
         AccessDenied
+            | KeyMissing
             | BucketNotFound
             | BackupNotFound
             | BackupAmbiguous

@@ -123,7 +123,7 @@ fn hindrance(pod: &Pod) -> Option<(Reason, String)> {
             true => (
                 Reason::NotFound,
                 format!(
-                    "{message}: make the Secret that credentialsSecretRef names, with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                    "{message}: make the Secret that credentialsSecretRef names, with the variables that the store asks for (kubectl explain engrambackupstore.spec)"
                 ),
             ),
             false => (Reason::Failed, format!("{word}: {message}")),
@@ -156,7 +156,14 @@ pub(in crate::reconcile) fn essence(log: &str) -> String {
 }
 
 /// What engramctl's refusals mean, by its own words. The first that is found counts.
-const MEANINGS: [(&str, Reason); 21] = [
+const MEANINGS: [(&str, Reason); 25] = [
+    (
+        "the store's retention does not let it be deleted yet",
+        Reason::Locked,
+    ),
+    ("it is encrypted with key", Reason::KeyMissing),
+    ("encryption key file", Reason::KeyMissing),
+    ("its encryption does not fit", Reason::VerificationFailed),
     ("there is no such bucket", Reason::BucketNotFound),
     ("these credentials", Reason::AccessDenied),
     ("this backup cannot be used", Reason::VerificationFailed),
@@ -201,8 +208,11 @@ pub(in crate::reconcile) fn with_advice(reason: Reason, message: &str) -> String
         Reason::AccessDenied => {
             " (check the Secret that credentialsSecretRef names, and what its key may do)"
         }
+        Reason::KeyMissing => {
+            " (encryption.keys of the EngramBackupStore names the Secrets with the keys; put back the one that is missing, or delete what needs it)"
+        }
         Reason::BucketNotFound => {
-            " (make the bucket, or correct s3.bucket of the EngramBackupStore)"
+            " (make the bucket or container, or correct the one that the EngramBackupStore names)"
         }
         Reason::StoreUnreachable => {
             " (check the EngramBackupStore: the endpoint, caSecretRef or claim that it names)"
@@ -299,6 +309,7 @@ mod tests {
         use engram_backup::read::ReadError;
         use engram_backup::restore::RestoreFailed;
         use engram_backup::store::{BackupStore, StoreError};
+        use engram_objects::Keys;
         let (backup, store) = ("n-1".to_owned(), "s3://b".to_owned());
         let missing = BackupStore::open("file:///not/there").unwrap_err();
         let none = StoreError::NoBackup {
@@ -314,6 +325,10 @@ mod tests {
         let mixed = StoreError::Mixed {
             cluster: "demo".parse().unwrap(),
             found: "aa/0; bb/0".into(),
+        };
+        let theirs = StoreError::Another {
+            id: "n-1".parse().unwrap(),
+            whose: "bb/0".to_owned().try_into().unwrap(),
         };
         let another = CreateError::AnotherCluster {
             found: 1,
@@ -341,7 +356,15 @@ mod tests {
             backup,
             what: "a chunk is missing",
         };
+        let [ours, others] = [7, 8].map(|byte| Keys::of(&[[byte; 32]]));
+        let encrypted = ours.encrypt("n", b"x".to_vec().into());
+        let locked = others.decrypt("n", encrypted.clone()).unwrap_err();
+        let moved = ours.decrypt("m", encrypted).unwrap_err();
+        let no_key = Keys::read(&["/not/there"]).unwrap_err();
         for (said, reason) in [
+            (locked.to_string(), Reason::KeyMissing),
+            (no_key.to_string(), Reason::KeyMissing),
+            (moved.to_string(), Reason::VerificationFailed),
             (missing.to_string(), Reason::StoreUnreachable),
             (another.to_string(), Reason::WrongCluster),
             (split.to_string(), Reason::Corrupt),
@@ -354,6 +377,7 @@ mod tests {
             (different.to_string(), Reason::VerificationFailed),
             (mixed.to_string(), Reason::BackupAmbiguous),
             (contents.to_string(), Reason::VerificationFailed),
+            (theirs.to_string(), Reason::BackupAmbiguous),
             (
                 ManifestError::Damaged.to_string(),
                 Reason::VerificationFailed,

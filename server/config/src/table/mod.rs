@@ -227,6 +227,7 @@ mod tests {
                 "answer-budget-bytes",
                 "archive-url",
                 "archive-cluster",
+                "archive-encryption-key-files",
                 "archive-max-delay",
                 "archive-segment-bytes",
                 "archive-backlog-bytes",

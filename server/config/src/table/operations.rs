@@ -255,7 +255,7 @@ pub(super) const ENGRAM_FLAGS: &[FlagSpec] = &[
         "archive-url",
         Kind::Text,
         "",
-        "Where the leader archives every revision: s3://bucket/prefix?endpoint=…, or file:///directory.",
+        "Where the leader archives every revision: s3://bucket/prefix?endpoint=…, gs://…, az://account/container/prefix, or file:///directory.",
     ),
     flag(
         Section::Engram,
@@ -263,6 +263,13 @@ pub(super) const ENGRAM_FLAGS: &[FlagSpec] = &[
         Kind::Text,
         "",
         "The cluster's name there, as `engramctl backup create --cluster` has it.",
+    ),
+    flag(
+        Section::Engram,
+        "archive-encryption-key-files",
+        Kind::List,
+        "",
+        "Files with the archive's keys: the first encrypts what is written, each decrypts what is read.",
     ),
     flag(
         Section::Engram,

@@ -176,6 +176,7 @@ const READ: &[(&str, Read)] = &[
     ("answer-budget-bytes", Outside("limits.answer_budget_bytes")),
     ("archive-url", Outside("archive.url")),
     ("archive-cluster", Outside("archive.cluster")),
+    ("archive-encryption-key-files", Outside("archive.key_files")),
     ("archive-max-delay", Outside("archive.delay_max")),
     ("archive-segment-bytes", Outside("archive.segment_bytes")),
     ("archive-backlog-bytes", Outside("archive.backlog_bytes")),

@@ -83,6 +83,7 @@ pub fn start(
     let settings = Settings {
         url: archive.url.clone(),
         cluster: cluster.map_err(|error| io::Error::other(format!("--archive-cluster {error}")))?,
+        key_files: archive.key_files.clone(),
         cluster_id: local.cluster.to_string(),
         member_id: local.member.to_string(),
         version: ENGRAM_VERSION.to_owned(),

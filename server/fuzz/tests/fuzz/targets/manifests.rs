@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use engram_archive::Segment;
 use engram_backup::format::{Manifest, Verification};
-use engram_objects::sha256;
+use engram_objects::{Keys, sha256};
 
 use super::{Target, numbered};
 
@@ -22,7 +22,7 @@ fn run(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else {
         return;
     };
-    match kind % 4 {
+    match kind % 5 {
         0 => drop(Manifest::decode(bytes)),
         1 => manifest(&sealed(bytes)),
         2 => {
@@ -33,7 +33,15 @@ fn run(bytes: &[u8]) {
                 assert!(!is_good, "what cannot be read counts for good");
             }
         }
-        _ => segment(bytes),
+        3 => segment(bytes),
+        _ => {
+            let keys = Keys::of(&[[7; 32]]);
+            drop(Manifest::decrypt(&sealed(bytes), "demo/a/MANIFEST", &keys));
+            // Behind the magic, which nothing else begins with.
+            let object = [b"EGCR", bytes].concat();
+            let read = keys.decrypt("demo/a/attempt/00000000.chunk", object.into());
+            assert!(read.is_err(), "made without the key, and it is read");
+        }
     }
 }
 
@@ -43,7 +51,7 @@ fn manifest(bytes: &[u8]) {
     };
     let again = Manifest::decode(&once.encode());
     assert_eq!(again.as_ref(), Ok(&once));
-    let summary = once.summary("somewhere".into(), None);
+    let summary = once.summary("somewhere".into(), None, None);
     assert_eq!(summary.revision, once.revision);
     drop((once.whose(), once.is_agreed(), once.attempt().len()));
 }
@@ -74,5 +82,7 @@ fn seeds() -> Vec<Vec<u8>> {
     let header = r#"{"format":1,"whose":"cdf8/0","run":0,"sequence":0,"firstRevision":2,"lastRevision":1,"lastIndex":5,"term":2,"memberId":"1","firstMs":0,"lastMs":0,"records":0,"engramVersion":"0.1.0","chunks":[]}"#;
     let verified =
         r#"{"format":1,"attempt":"a","at":"2026-01-02T03:04:05Z","good":false,"reason":"x"}"#;
-    numbered([GOLDEN, line, verified, header])
+    let encrypted = include_str!("../../../../../backup/goldens/format-3.MANIFEST");
+    let encrypted = encrypted.lines().next().expect("a line");
+    numbered([GOLDEN, line, verified, header, encrypted])
 }
