@@ -154,6 +154,13 @@ clients: build tools ## etcd's clients in Go, Rust, Python, Node and Java, from 
 	e2e/clients/build.sh
 	@$(call timed,clients,ENGRAM_CLIENTS_REPORT=$(CURDIR)/$(CLIENTS_REPORT) $(CARGO) test --release --workspace --test one_member every_client -- --ignored --nocapture)
 
+CONFORMANCE_REPORT = docs/evidence/conformance-$(shell date +%F).md
+
+.PHONY: conformance
+conformance: build tools ## etcd's own tests, examples and clients in full (an hour); writes docs/evidence/conformance-DATE.md
+	e2e/clients/build.sh
+	@$(call timed,conformance,e2e/conformance.sh $(BIN)/engram $(CONFORMANCE_REPORT))
+
 .PHONY: adopt-versions
 adopt-versions: build tools ## Directories that etcd 3.5 and 3.6 made, adopted in place (builds both)
 	e2e/tools/build.sh old

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Builds the pinned tools of this module into ${ENGRAM_CACHE:-~/.cache/engram}/tools/bin.
-# Usage: build.sh [etcd|common|kube|programs|s3|all|old]...    (default: all, which leaves out old)
+# Usage: build.sh [etcd|common|own|kube|programs|s3|all|old]...    (default: all, which leaves out old)
 # A group that is already there, built from the same go.mod, go.sum, sources and flags, is skipped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -60,7 +60,7 @@ programs_of() {
     etcd) echo "$etcd_programs" ;;
     kube) echo "$kube_programs" ;;
     programs) echo "$own_programs" ;;
-    *) die "unknown group '$1' (etcd, common, kube, programs, s3, all, old)" ;;
+    *) die "unknown group '$1' (etcd, common, own, kube, programs, s3, all, old)" ;;
   esac
 }
 
@@ -119,6 +119,32 @@ build_common() {
   echo "etcd-common.test: built in $((SECONDS - started)) s"
 }
 
+# etcd's tests of its client's concurrency package and the examples of its client, as programs that ask
+# members that run: our main_test.go, and beside it etcd's files out of the module cache.
+build_own() {
+  local print started module package file replaced
+  print=$({ go version; sed 's,//.*,,' go.mod | sort; cat go.sum etcd-clients/*/*.go; } | sha256sum | cut -d' ' -f1)
+  if [ "$(cat "$stamps/own" 2>/dev/null)" = "$print" ] && [ -x "$bin/etcd-examples.test" ]; then
+    echo "own: fresh"
+    return
+  fi
+  started=$SECONDS
+  module=$(go list -m -f '{{.Dir}}' go.etcd.io/etcd/tests/v3)
+  for package in concurrency examples; do
+    replaced=
+    for file in "$module/integration/clientv3/$package"/*_test.go; do
+      [ "${file##*/}" != main_test.go ] || continue
+      replaced+="${replaced:+,}\"$PWD/etcd-clients/$package/${file##*/}\":\"$file\""
+    done
+    echo "{\"Replace\":{$replaced}}" >"$cache/overlay.json"
+    nice -n 10 go test -c -buildvcs=false -trimpath -overlay "$cache/overlay.json" -ldflags "-s -w" \
+      -o "$bin/.etcd-$package.test.new" "./etcd-clients/$package"
+    mv -f "$bin/.etcd-$package.test.new" "$bin/etcd-$package.test"
+  done
+  echo "$print" >"$stamps/own"
+  echo "etcd-concurrency.test, etcd-examples.test: built in $((SECONDS - started)) s"
+}
+
 build_s3() {
   local print started
   print="$(go version) $s3_module $s3_version"
@@ -165,9 +191,11 @@ for group in "$@"; do
     s3) build_s3 ;;
     old) build_old ;;
     common) build_common ;;
+    own) build_own ;;
     all)
       for each in etcd programs kube; do build_group "$each"; done
       build_common
+      build_own
       build_s3
       ;;
     *) build_group "$group" ;;

@@ -9,6 +9,7 @@ mod auth;
 mod certificates;
 mod corruption;
 mod etcdctl;
+mod etcds_tests;
 mod forced;
 mod growth;
 mod histories;

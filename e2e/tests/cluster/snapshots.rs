@@ -50,6 +50,23 @@ fn a_member_that_was_away_catches_up_by_snapshot_and_log() {
         let name = cluster.server(away).name();
         format!("{name} should have been sent a snapshot: {RECEIVED} is {received}")
     });
+    let receiver = [
+        "receiving database snapshot",
+        "received and saved database snapshot",
+        "applied snapshot",
+    ];
+    let sender = ["sending database snapshot", "sent database snapshot"];
+    for (place, lines) in [(away, &receiver[..]), (leader, &sender)] {
+        let log = cluster.server(place).output();
+        for line in lines {
+            cluster.must(log.contains(&format!("\"{line}\"")), || {
+                format!(
+                    "{} should have logged {line:?}",
+                    cluster.server(place).name()
+                )
+            });
+        }
+    }
     load.must_progress(&cluster, 500);
     let written = load.end(&cluster);
     cluster.must_hold_the_same();

@@ -56,6 +56,11 @@ fn health_and_status(server: &Server) {
     assert!(number("dbSize") > 0, "{status}");
     assert!(number("dbSizeInUse") <= number("dbSize"), "{status}");
     assert_eq!(number("dbSizeQuota"), 2 << 30);
+    assert_eq!(
+        number("raftTerm"),
+        1,
+        "its first election is its first term"
+    );
     assert!(status.get("errors").is_none(), "{status}");
     let members = server.etcdctl_json(&["member", "list"]);
     let member = &members["members"][0];

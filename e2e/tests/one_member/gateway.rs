@@ -362,3 +362,33 @@ fn what_the_gateway_is_sent_is_bounded() {
     let refused = ask(&without, "POST /v3/kv/range", "", "{}");
     assert_eq!(refused.status, "HTTP/1.1 404 Not Found");
 }
+
+#[test]
+fn streams_of_one_client_of_the_gateway_are_not_counted_with_anothers() {
+    let _turn = turn::take("streams of the gateway");
+    // etcd's gateway is one client of its own server: two watches through it, whoever makes them, and
+    // nobody else is answered there.
+    let limit = "--max-concurrent-streams=2";
+    let server = Setup::engram().flag(limit).start();
+    let watch = || {
+        let body = r#"{"create_request":{"key":"bGl2ZQ=="}}"#;
+        let mut from = send(&server, "POST /v3/watch", "", body);
+        let (status, _) = head(&mut from);
+        assert_eq!(status, "HTTP/1.1 200 OK");
+        let mut lines = std::iter::repeat_with(|| line(&mut from));
+        let created = lines.find(|line| line.starts_with('{')).unwrap();
+        assert!(created.contains(r#""created":true"#), "{created}");
+        from
+    };
+    let mut watches: Vec<_> = std::iter::repeat_with(watch).take(4).collect();
+    let put = r#"{"key":"bGl2ZQ==","value":"YQ=="}"#;
+    assert_eq!(
+        ask(&server, "POST /v3/kv/put", "", put).status,
+        "HTTP/1.1 200 OK"
+    );
+    for from in &mut watches {
+        let mut lines = std::iter::repeat_with(|| line(from));
+        let told = lines.find(|line| line.starts_with('{')).unwrap();
+        assert!(told.contains(r#""value":"YQ==""#), "{told}");
+    }
+}

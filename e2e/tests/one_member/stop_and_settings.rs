@@ -169,31 +169,6 @@ fn every_line_of_the_log_is_json_with_etcds_fields() {
 }
 
 #[test]
-fn the_log_has_the_lines_that_scripts_wait_for() {
-    let _turn = turn::take("lines of the log");
-    let (etcd, server) = (Setup::etcd().start(), Setup::engram().start());
-    for line in [
-        "ready to serve client requests",
-        "published local member to cluster through raft",
-        "set initial cluster version",
-        "cluster version is updated",
-        "added member",
-        "serving peer traffic",
-        "now serving peer/client/metrics",
-        "became leader at term",
-        "elected leader",
-    ] {
-        for server in [&etcd, &server] {
-            assert!(
-                server.output().contains(line),
-                "{line}:\n{}",
-                server.output()
-            );
-        }
-    }
-}
-
-#[test]
 fn settings_come_from_the_environment() {
     let _turn = turn::take("environment");
     let (client, peer) = (ports::free(), ports::free());

@@ -10,7 +10,7 @@ use tonic::body::Body;
 
 use super::backend::Backend;
 use super::error::Refusal;
-use super::{Edge, compression};
+use super::{Edge, compression, profiles};
 use crate::config::ETCD_VERSION;
 use crate::threads;
 use crate::types::request::{AlarmType, Range};
@@ -29,7 +29,7 @@ pub(super) const CHECKS: &[(&str, &str)] = &[
     ("readyz", "disk_space"),
 ];
 
-const PLAIN: &str = "text/plain; charset=utf-8";
+pub(super) const PLAIN: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const JSON_TEXT: &str = "application/json; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
@@ -41,13 +41,15 @@ impl<B: Backend> Edge<B> {
         let known = match path {
             "/health" | "/metrics" | "/livez" | "/readyz" => true,
             "/version" | "/debug/vars" => !metrics_only,
+            _ if profiles::answers(path) => self.config().profiles && !metrics_only,
             _ => sub_check(path).is_some(),
         };
         if !known {
             return error(StatusCode::NOT_FOUND, "404 page not found");
         }
-        // As Go's handlers: metrics and variables take any method.
-        if request.method != Method::GET && !matches!(path, "/metrics" | "/debug/vars") {
+        // As Go's handlers: metrics, variables and profiles take any method.
+        let of_any_method = matches!(path, "/metrics" | "/debug/vars") || profiles::answers(path);
+        if request.method != Method::GET && !of_any_method {
             let mut refused = error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
             refused
                 .headers_mut()
@@ -60,6 +62,7 @@ impl<B: Backend> Edge<B> {
             "/metrics" => self.metrics_page(&request.headers).await,
             "/version" => self.version(),
             "/debug/vars" => page(StatusCode::OK, JSON_TEXT, self.variables()),
+            _ if profiles::answers(path) => profiles::answer(path, &query).await,
             "/livez" | "/readyz" => {
                 let of = path.trim_start_matches('/');
                 let excluded = query.all("exclude");
@@ -242,7 +245,7 @@ fn sub_check(path: &str) -> Option<(&'static str, &'static str)> {
     CHECKS.iter().copied().find(|check| *check == (of, name))
 }
 
-fn page(
+pub(super) fn page(
     status: StatusCode,
     content_type: &'static str,
     text: impl Into<bytes::Bytes>,
@@ -278,7 +281,7 @@ pub(super) fn only_grpc() -> Response<Body> {
     refused
 }
 
-fn no_sniffing(response: &mut Response<Body>) {
+pub(super) fn no_sniffing(response: &mut Response<Body>) {
     let value = HeaderValue::from_static("nosniff");
     response
         .headers_mut()
@@ -286,7 +289,7 @@ fn no_sniffing(response: &mut Response<Body>) {
 }
 
 /// A URL's query. None of the values known here needs unescaping.
-struct Query<'a>(Vec<(&'a str, &'a str)>);
+pub(super) struct Query<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Query<'a> {
     fn parse(text: &'a str) -> Query<'a> {
@@ -298,7 +301,7 @@ impl<'a> Query<'a> {
         )
     }
 
-    fn first(&self, name: &str) -> Option<&'a str> {
+    pub(super) fn first(&self, name: &str) -> Option<&'a str> {
         self.0.iter().find(|pair| pair.0 == name).map(|pair| pair.1)
     }
 

@@ -42,6 +42,7 @@ mod lease;
 mod maintenance;
 mod metrics;
 mod overlap;
+mod profiles;
 mod request_stats;
 mod request_text;
 mod rest;
@@ -64,6 +65,7 @@ use engram_types as types;
 
 pub use access::Access;
 pub use metrics::Metrics;
+pub use profiles::PROFILES;
 
 use std::future::Future;
 use std::pin::pin;
@@ -126,6 +128,8 @@ pub struct Config {
     pub access: Access,
     /// `--enable-grpc-gateway`.
     pub gateway: bool,
+    /// `--enable-pprof`.
+    pub profiles: bool,
     /// Memory for requests that are being received, bytes.
     pub request_budget_bytes: u64,
     /// `--client-cert-auth`: every client has a certificate, and its common name is a user's.
@@ -144,6 +148,7 @@ impl Default for Config {
             extensive_metrics: false,
             access: Access::default(),
             gateway: true,
+            profiles: false,
             request_budget_bytes: 256 << 20,
             client_cert_auth: false,
             calls_max: 50_000,

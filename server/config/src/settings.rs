@@ -296,6 +296,8 @@ pub struct Http {
     pub gateway: bool,
     /// Detail of metrics.
     pub metrics: MetricsDetail,
+    /// Whether profiles are answered under `/debug/pprof`.
+    pub profiles: bool,
 }
 
 /// What a token is.

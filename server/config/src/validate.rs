@@ -503,6 +503,7 @@ fn http(raw: &Raw) -> Result<Http, String> {
             "extensive" => MetricsDetail::Extensive,
             _ => MetricsDetail::Basic,
         },
+        profiles: raw.bool("enable-pprof"),
     })
 }
 

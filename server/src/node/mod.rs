@@ -22,8 +22,8 @@ pub(crate) use lead::{
 #[cfg(feature = "fixtures")]
 pub use life::staged;
 pub(crate) use life::{
-    announce, archive, beginning, dump, joined, options, parts, raft_thread, serve, signals, tls,
-    token, told,
+    announce, archive, beginning, joined, options, parts, raft_thread, serve, signals, tls, token,
+    told,
 };
 pub(crate) use members::{counted_dial, directory, door, drift, membership, peer_service, peers};
 pub(crate) use own::{adoption, boot, etcd_directory, identity, join, member_id, own_log};
@@ -63,6 +63,7 @@ pub fn run(config: &Config) -> Result<Ended, BootError> {
         source,
     })?;
     let quit = signals::arrange().map_err(serve::of_signals)?;
+    told::life::starting(config);
     let asking = tls::PeerDial::before_start(config)?;
     let booted = boot::open(config, &asking)?;
     let tls = tls::Tls::open(config)?;
@@ -89,17 +90,18 @@ pub fn run(config: &Config) -> Result<Ended, BootError> {
     // Before anybody is told that it serves.
     let signals = serve::Signals::hear(&quit)?;
     crate::log!(info, "ready to serve client requests");
-    told::serving(config, core.member);
+    told::life::serving(config, core.member);
     announce::ready();
     let stop = signals.wait(raft.expelled());
     if let Stop::Quit = stop {
         crate::log!(error, "received SIGQUIT: ending at once");
+        let text = format!("SIGQUIT: quit\n{}", engram_profile::threads::text());
         // Nobody may read it any more.
-        let _ = std::io::stderr().write_all(dump::threads().as_bytes());
+        let _ = std::io::stderr().write_all(text.as_bytes());
         crate::exit::leave(signals::QUIT_STATUS);
     }
     announce::stopping();
-    told::closing(config);
+    told::life::closing(config);
     if let Stop::Signal(signal) = stop {
         crate::log!(info, "received signal; shutting down", signal = signal);
         raft.hand_over();
@@ -108,7 +110,7 @@ pub fn run(config: &Config) -> Result<Ended, BootError> {
     serving.stop();
     drop(core);
     raft.stop();
-    told::closed(config);
+    told::life::closed(config);
     match stop {
         Stop::Signal(signal) => Ok(Ended::Signal(signal)),
         Stop::Quit => unreachable!("it has ended the process"),

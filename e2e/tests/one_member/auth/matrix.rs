@@ -23,12 +23,12 @@ use tonic_prost::prost::bytes::Bytes;
 /// Transactions within each other.
 const DEPTH: usize = 3;
 /// The user that may, and what it may not.
-const MAY: &str = "in";
-const MAY_NOT: &str = "out";
+pub(super) const MAY: &str = "in";
+pub(super) const MAY_NOT: &str = "out";
 
 /// Who may make a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Access {
+pub(super) enum Access {
     /// By the keys that it names.
     Keys,
     /// Root.
@@ -45,7 +45,7 @@ enum Access {
     AllLeases,
 }
 
-fn access(method: &MethodDescriptor) -> Access {
+pub(super) fn access(method: &MethodDescriptor) -> Access {
     match method.name() {
         "Range" | "RangeStream" | "Put" | "DeleteRange" | "Txn" | "Watch" => Access::Keys,
         "LeaseRevoke" | "LeaseKeepAlive" | "LeaseTimeToLive" => Access::Keys,
@@ -130,10 +130,14 @@ fn names(field: &FieldDescriptor, method: &MethodDescriptor) -> Names {
 }
 
 /// The way to a field that names something.
-type Path = Vec<FieldDescriptor>;
+pub(super) type Path = Vec<FieldDescriptor>;
 
 /// All such fields of a message.
-fn paths(message: &MessageDescriptor, method: &MethodDescriptor, depth: usize) -> Vec<Path> {
+pub(super) fn paths(
+    message: &MessageDescriptor,
+    method: &MethodDescriptor,
+    depth: usize,
+) -> Vec<Path> {
     let mut found = Vec::new();
     for field in message.fields() {
         if names(&field, method) != Names::Nothing {
@@ -156,14 +160,14 @@ fn paths(message: &MessageDescriptor, method: &MethodDescriptor, depth: usize) -
 
 /// What a call names.
 #[derive(Clone)]
-struct Named {
+pub(super) struct Named {
     key: Vec<u8>,
     end: Option<Vec<u8>>,
     lease: Option<i64>,
 }
 
 /// The message in which the fields at the end of the path's way, and none else, name something.
-fn build(
+pub(super) fn build(
     message: &MessageDescriptor,
     method: &MethodDescriptor,
     path: &[FieldDescriptor],
@@ -220,19 +224,19 @@ const NOBODY: &str = "user name is empty";
 const INVALID: &str = "invalid auth token";
 
 /// The callers, and what the calls need.
-struct Matrix<'s> {
+pub(super) struct Matrix<'s> {
     server: &'s Server,
-    root: Caller,
-    may: Caller,
-    may_not: Caller,
-    nobody: Caller,
-    stranger: Caller,
+    pub(super) root: Caller,
+    pub(super) may: Caller,
+    pub(super) may_not: Caller,
+    pub(super) nobody: Caller,
+    pub(super) stranger: Caller,
     /// So that no two calls name the same.
     count: u64,
 }
 
 impl Matrix<'_> {
-    async fn of(server: &Server) -> Matrix<'_> {
+    pub(super) async fn of(server: &Server) -> Matrix<'_> {
         let nobody = Caller::nobody(server.address()).await;
         let stranger = Caller {
             token: Some("abcdefghijklmnop.1".to_owned()),
@@ -291,7 +295,11 @@ impl Matrix<'_> {
 
     /// What a call names: something of the user's, and where the path ends something of another's, in
     /// each way that there is.
-    async fn named(&mut self, method: &MethodDescriptor, path: &Path) -> (Named, Vec<Named>) {
+    pub(super) async fn named(
+        &mut self,
+        method: &MethodDescriptor,
+        path: &Path,
+    ) -> (Named, Vec<Named>) {
         self.count += 1;
         let key = match method.name() {
             "Leader" | "Observe" => {
@@ -443,13 +451,13 @@ impl Matrix<'_> {
     }
 }
 
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     let names: Vec<&str> = path.iter().map(FieldDescriptor::name).collect();
     names.join(".")
 }
 
 /// A message in which every text is `text`.
-fn filled(method: &MethodDescriptor, text: &str) -> DynamicMessage {
+pub(super) fn filled(method: &MethodDescriptor, text: &str) -> DynamicMessage {
     let mut message = DynamicMessage::new(method.input());
     for field in method.input().fields().filter(|field| !field.is_list()) {
         if field.kind() == Kind::String {
@@ -460,7 +468,7 @@ fn filled(method: &MethodDescriptor, text: &str) -> DynamicMessage {
 }
 
 /// Every call of etcd's services, the one that ends authentication last.
-fn methods() -> Vec<MethodDescriptor> {
+pub(super) fn methods() -> Vec<MethodDescriptor> {
     let pool = DescriptorPool::decode(engram_proto::DESCRIPTORS).expect("the descriptors");
     let services = pool.services().filter(|service| {
         ["etcdserverpb", "v3lockpb", "v3electionpb"].contains(&service.package_name())

@@ -2,6 +2,7 @@
 //! lives longer than a call.
 
 mod answers;
+mod beside;
 mod jwt;
 mod lives;
 mod matrix;

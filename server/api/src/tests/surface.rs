@@ -1,4 +1,5 @@
-//! `docs/surface.md` has a row for every call, flag and page, and each row names a test that is there.
+//! `docs/surface.md` has a row for every call, flag and page, and each row names a test that is there; so does
+//! each row of `docs/compatibility.md`.
 
 use std::path::{Path, PathBuf};
 
@@ -51,15 +52,34 @@ fn every_row_names_a_test_that_is_there() {
             ["same", "better", "differs"].contains(&how.as_str()),
             "{of:?}: {how}"
         );
-        assert!(!tests.is_empty(), "{of:?} has no test");
-        for test in tests {
-            let text = std::fs::read_to_string(root().join(&test)).unwrap_or_default();
-            assert!(
-                text.contains("#[test]") || text.contains("#[tokio::test]"),
-                "{of:?}: {test}"
-            );
-        }
+        must_be_tests(&format!("{of:?}"), &tests);
     }
+}
+
+/// Whether a row names tests, and those that it names are there.
+fn must_be_tests(row: &str, tests: &[String]) {
+    assert!(!tests.is_empty(), "{row} has no test");
+    for test in tests {
+        let text = std::fs::read_to_string(root().join(test)).unwrap_or_default();
+        assert!(
+            text.contains("#[test]") || text.contains("#[tokio::test]"),
+            "{row}: {test}"
+        );
+    }
+}
+
+#[test]
+fn what_differs_names_a_test_that_is_there() {
+    let page = std::fs::read_to_string(root().join("docs/compatibility.md")).unwrap();
+    let is_row = |line: &&str| line.starts_with("| ") && !line.ends_with("| test |");
+    let mut count = 0;
+    for line in page.lines().filter(is_row) {
+        let cells: Vec<_> = line.trim_matches('|').split(" | ").collect();
+        assert_eq!(cells.len(), 4, "what, Engram, why and the test: {line}");
+        must_be_tests(cells[0], &quoted(cells[3]));
+        count += 1;
+    }
+    assert!(count > 50, "{count} rows");
 }
 
 #[test]

@@ -63,9 +63,8 @@ pub(super) const FLAGS: &[FlagSpec] = &[
         "enable-pprof",
         Kind::Bool,
         "false",
-        "Serve profiles of etcd's Go runtime.",
-    )
-    .without_effect(),
+        "Answer profiles under the client URLs' `/debug/pprof/`: of the processor, memory and threads.",
+    ),
     flag(
         Section::Monitoring,
         "metrics",

@@ -146,6 +146,7 @@ const READ: &[(&str, Read)] = &[
     ("enable-grpc-gateway", Outside("config.http.gateway")),
     ("host-whitelist", Outside("http.host_whitelist")),
     ("metrics", Outside("http.metrics")),
+    ("enable-pprof", Outside("config.http.profiles")),
     ("log-outputs", Outside("options.outputs")),
     ("log-level", Outside("options.level")),
     ("log-format", Outside("options.format")),

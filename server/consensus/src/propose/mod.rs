@@ -236,7 +236,9 @@ impl Proposer {
     /// raises it.
     fn raise_no_space(&self) {
         if self.shared.quota.decide_alarm() {
-            crate::log!(warn, "alarm raised", alarm = "NOSPACE", member = %self.shared.member);
+            crate::log!(warn, "message exceeded backend quota; raising alarm",
+                "quota-size-bytes" = self.shared.quota.limit_bytes(),
+                member = %self.shared.member);
         }
     }
 

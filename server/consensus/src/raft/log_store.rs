@@ -193,6 +193,12 @@ impl LogStore {
         self.tail.lock().last.map_or(0, |id| id.index())
     }
 
+    /// The last index that is known to be committed.
+    pub fn committed_index(&self) -> u64 {
+        let committed = self.tail.lock().committed;
+        committed.map_or(0, |id| id.index())
+    }
+
     /// Refuses a commit mark beyond the log's end: an entry is committed only once it is there.
     ///
     /// # Errors

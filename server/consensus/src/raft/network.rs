@@ -329,19 +329,24 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         let pace = Pace::new(self.metrics.wal_fsync.clone());
         let counted = self.metrics.network.sending(self.client.target());
         let (sender, last) = (vote, snapshot.meta.last_log_id);
+        let index = last.map_or(0, |id| id.index());
+        crate::log!(info, "sending database snapshot",
+            "snapshot-index" = index, "remote-peer-id" = %self.client.target());
         let sending = outgoing::send(&self.client, self.local, &vote, snapshot, pace);
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = sending => match sent {
                 Ok(vote) => {
                     counted.succeeded();
+                    crate::log!(info, "sent database snapshot",
+                        "snapshot-index" = index, "remote-peer-id" = %self.client.target());
                     let term = sender.leader_id.term;
                     self.acknowledged.lock().note(term, last);
                     Ok(SnapshotResponse::new(vote))
                 }
                 Err(error) => {
-                    crate::log!(warn, "a snapshot could not be sent",
-                        peer = %self.client.target(), error = %error);
+                    crate::log!(warn, "failed to send database snapshot", "snapshot-index" = index,
+                        "remote-peer-id" = %self.client.target(), error = %error);
                     Err(StreamingError::Unreachable(Unreachable::new(&error)))
                 }
             },

@@ -1,7 +1,7 @@
 //! What this member does for its peers: the receiving side of `network`.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
@@ -124,7 +124,8 @@ impl Consensus {
         };
         let received = self.receive(&mut parts, dir).await;
         received.unwrap_or_else(|error| {
-            crate::log!(warn, "a snapshot could not be received", error = %error);
+            crate::log!(warn, "failed to save incoming database snapshot",
+                "local-member-id" = %self.member, error = %error);
             Err(match error.is_out_of_space() {
                 true => Declined::NoRoom,
                 false => Declined::Invalid,
@@ -139,11 +140,15 @@ impl Consensus {
     ) -> Result<Result<SnapshotAnswer, Declined>, ReceiveError> {
         let Beginning { vote, meta, bytes } = incoming::beginning(parts).await?;
         sane::check_snapshot(&vote, &meta, self.member.0, &self.log.known())?;
-        let counted = self
-            .metrics
-            .network
-            .receiving(MemberId(vote.leader_id.voted_for));
+        let sender = MemberId(vote.leader_id.voted_for);
+        let (index, began) = (meta.last_log_id.map_or(0, |id| id.index()), Instant::now());
+        crate::log!(info, "receiving database snapshot", "local-member-id" = %self.member,
+            "remote-snapshot-sender-id" = %sender, "incoming-snapshot-index" = index);
+        let counted = self.metrics.network.receiving(sender);
         let received = incoming::receive(parts, dir, bytes).await?;
+        crate::log!(info, "received and saved database snapshot", "local-member-id" = %self.member,
+            "remote-snapshot-sender-id" = %sender, "incoming-snapshot-index" = index,
+            "incoming-snapshot-size-bytes" = received.bytes(), "download-took" = began.elapsed());
         let Some(store) = self.store.upgrade() else {
             return Ok(Err(Declined::Stopped));
         };
@@ -157,6 +162,12 @@ impl Consensus {
         Ok(match installed {
             Ok(answer) => {
                 counted.succeeded();
+                crate::log!(
+                    info,
+                    "applied snapshot",
+                    "incoming-leader-snapshot-index" = index,
+                    "incoming-leader-snapshot-term" = vote.leader_id.term
+                );
                 Ok(SnapshotAnswer {
                     vote: Some(entry::vote_message(&answer.vote)),
                 })

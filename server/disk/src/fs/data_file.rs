@@ -125,7 +125,9 @@ impl DataFile {
                 return self.file.set_len(bytes);
             }
         }
-        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, bytes) {
+        // A signal (a profile's, a hundred a second) may interrupt it.
+        let allocate = || rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, bytes);
+        match rustix::io::retry_on_intr(allocate) {
             Ok(()) => Ok(()),
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.write_zeros_at(bytes, 0),
             Err(error) => Err(error.into()),

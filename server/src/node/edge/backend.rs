@@ -437,7 +437,9 @@ impl Backend for Core {
 
     async fn defragment(&self) -> Result<(), ServeError> {
         let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        crate::log!(info, "starting defragment");
         blocking(move || defragment::measured(&store, &metrics.operations)).await?;
+        crate::log!(info, "finished defragment");
         self.measure();
         Ok(())
     }
@@ -514,12 +516,21 @@ impl Backend for Core {
             };
             let written = snapshot::write(&engine, &description, begin, send);
             match written {
-                Ok(()) if is_heard => crate::log!(
-                    info,
-                    "successfully sent database snapshot to client",
-                    "total-bytes" = bytes,
-                    took = began.elapsed()
-                ),
+                Ok(()) if is_heard => {
+                    // It was the last piece.
+                    crate::log!(
+                        info,
+                        "sending database sha256 checksum to client",
+                        "total-bytes" = bytes,
+                        "checksum-size" = 32
+                    );
+                    crate::log!(
+                        info,
+                        "successfully sent database snapshot to client",
+                        "total-bytes" = bytes,
+                        took = began.elapsed()
+                    );
+                }
                 Ok(()) => {}
                 Err(error) => {
                     crate::log!(warn, "snapshot failed", error = %error);

@@ -15,7 +15,7 @@ use crate::node::directory::MemberDirectory;
 use crate::node::fence::Fence;
 use crate::node::leadership::LeadershipCell;
 use crate::node::lessor::Lessor;
-use crate::node::told::Told;
+use crate::node::told::{self, Told};
 use crate::propose::Proposer;
 use crate::raft::Applied;
 use crate::state::{Change, Event, RevisionRecord, Values};
@@ -74,6 +74,7 @@ impl Applied for Sink {
         for (op, outcome) in ops.iter().zip(outcomes) {
             self.tokens.applied(op, outcome);
         }
+        told::users::applied(ops, outcomes);
     }
 
     fn users_shown(&self) {
@@ -105,6 +106,9 @@ impl Applied for Sink {
     fn outcomes(&self, header: &BatchHeader, ops: &[Op], outcomes: Vec<Outcome>) {
         for (op, outcome) in ops.iter().zip(&outcomes) {
             self.lessor.applied(op.bare(), outcome);
+            if let (Op::Compact(compact), true) = (op.bare(), outcome.result.is_ok()) {
+                crate::log!(info, "compact tree index", revision = compact.revision);
+            }
         }
         if ops.iter().any(|op| matches!(op.bare(), Op::Alarm(_))) {
             self.fence.look(&self.store.cluster().alarms);

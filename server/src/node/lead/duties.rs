@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{Instant as Tick, Interval, MissedTickBehavior};
 
+use crate::config::AutoCompaction;
 use crate::mutants::is_planted;
 use crate::node::compactor::Schedule;
 use crate::node::corruption::{self, Comparison};
@@ -227,7 +228,9 @@ impl Duties {
             tokio::spawn(async move {
                 loop {
                     tokio::time::sleep(every).await;
-                    duties.compare().await;
+                    if duties.compare().await {
+                        crate::log!(info, "finished peer corruption check");
+                    }
                 }
             });
         }
@@ -239,7 +242,15 @@ impl Duties {
                     tokio::time::sleep(every).await;
                     let compacted = duties.comparison().compact_revision();
                     if std::mem::replace(&mut compared, compacted) != compacted {
-                        duties.compare().await;
+                        let revision = compacted.0;
+                        crate::log!(info, "starting compact hash check", revision = revision);
+                        if duties.compare().await {
+                            crate::log!(
+                                info,
+                                "finished compaction hash check",
+                                revision = revision
+                            );
+                        }
                     }
                 }
             });
@@ -255,20 +266,21 @@ impl Duties {
         }
     }
 
-    /// Compares the members' stores where this member leads, and raises the alarm.
-    async fn compare(&self) {
+    /// Compares the members' stores where this member leads, and raises the alarm. Whether it does.
+    async fn compare(&self) -> bool {
         let Some(term) = self.own_term() else {
-            return;
+            return false;
         };
         let verdict = self.comparison().compare().await;
         let alarms: Vec<Op> = corruption::alarms(verdict).collect();
         if alarms.is_empty() {
-            return;
+            return true;
         }
         if let Err(error) = self.decide(term, alarms).await {
             crate::log!(warn, "the CORRUPT alarm could not be raised: the next comparison does it",
                 error = %error);
         }
+        true
     }
 
     /// The term that this member leads, in touch with a quorum.
@@ -384,6 +396,19 @@ impl Duties {
         // A downgrade is ended by whoever asked for it, and by no start.
         if cluster.downgrade.is_some() || cluster.version.as_ref() == Some(&self.cluster_version) {
             return true;
+        }
+        match &cluster.version {
+            None => crate::log!(
+                info,
+                "setting up initial cluster version using v3 API",
+                "cluster-version" = self.cluster_version
+            ),
+            Some(before) => crate::log!(
+                info,
+                "updating cluster version using v3 API",
+                from = before,
+                to = self.cluster_version
+            ),
         }
         let version = Op::SetClusterVersion(self.cluster_version.clone());
         let is_set = self.parts.proposer.propose(version).await.is_ok();
@@ -564,15 +589,36 @@ impl Duties {
         let (Some(revision), Some(term)) = (due, self.own_term()) else {
             return;
         };
-        crate::log!(info, "starting auto compaction", revision = revision.0);
+        let by_time = matches!(self.routine.auto_compaction, AutoCompaction::Periodic(_));
+        // etcd's words.
+        let (starting, completed, failed) = match by_time {
+            true => (
+                "starting auto periodic compaction",
+                "completed auto periodic compaction",
+                "failed auto periodic compaction",
+            ),
+            false => (
+                "starting auto revision compaction",
+                "completed auto revision compaction",
+                "failed auto revision compaction",
+            ),
+        };
+        crate::log!(info, starting, revision = revision.0);
         let op = Op::Compact(Compact {
             revision: revision.0,
         });
         let duties = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = duties.decide(term, vec![op]).await {
-                crate::log!(warn, "auto compaction failed: the next interval does it",
-                    revision = revision.0, error = %error);
+            let began = Instant::now();
+            match duties.decide(term, vec![op]).await {
+                Ok(_) => crate::log!(
+                    info,
+                    completed,
+                    revision = revision.0,
+                    took = began.elapsed()
+                ),
+                // The next interval does it.
+                Err(error) => crate::log!(warn, failed, revision = revision.0, error = %error),
             }
         });
     }

@@ -29,6 +29,7 @@ fn tell(state: NotifyState<'static>) {
     let Some(socket) = std::env::var_os(VARIABLE).filter(|socket| !socket.is_empty()) else {
         return;
     };
+    crate::log!(info, "notifying init daemon");
     let (told, wait) = mpsc::channel();
     let message = state.to_string();
     let telling = crate::threads::spawn("engram-notify", move || {

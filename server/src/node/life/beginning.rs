@@ -100,16 +100,22 @@ impl Beginning {
             let duties = duties.clone();
             tokio::spawn(async move { duties.publish().await });
         }
-        if self.routine.checks.at_start
-            && duties
-                .comparison()
-                .compare()
-                .await
-                .suspects(self.parts.local.member)
-        {
-            return Err(BootError::Inconsistent(self.parts.local.member));
+        if self.routine.checks.at_start {
+            self.compare_at_start(&duties).await?;
         }
         Ok(duties)
+    }
+
+    async fn compare_at_start(&self, duties: &Duties) -> Result<(), BootError> {
+        let local = self.parts.local.member;
+        crate::log!(info, "starting initial corruption check", "local-member-id" = %local,
+            timeout = self.request_timeout);
+        if duties.comparison().compare().await.suspects(local) {
+            return Err(BootError::Inconsistent(local));
+        }
+        crate::log!(info, "initial corruption checking passed; no corruption",
+            "local-member-id" = %local);
+        Ok(())
     }
 
     fn duties(&self, consensus: Consensus, clients: Clients) -> Duties {

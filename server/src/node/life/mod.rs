@@ -3,7 +3,6 @@
 pub mod announce;
 pub mod archive;
 pub mod beginning;
-pub mod dump;
 pub mod joined;
 pub mod options;
 pub mod parts;

@@ -71,6 +71,9 @@ pub fn start(
         reuse_port: config.listen.reuse_port,
     };
     let edge = Edge::new(core.clone(), edge_limits(config));
+    if config.http.profiles {
+        crate::log!(info, "pprof is enabled", path = api::PROFILES);
+    }
     let acceptor = tls.client.as_ref();
     // All are bound before the first is served: a member serves whole or not at all.
     let listen = &config.listen;
@@ -215,6 +218,7 @@ fn edge_limits(config: &Config) -> api::Config {
             hosts: config.http.host_whitelist.clone(),
         },
         gateway: config.http.gateway,
+        profiles: config.http.profiles,
         request_budget_bytes: memory::request_budget_bytes(config),
         client_cert_auth: config.client_tls.client_cert_auth,
         calls_max: memory::calls_max(),

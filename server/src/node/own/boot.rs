@@ -13,7 +13,7 @@ use crate::fs::{self, DirLock, DirMode, FileLock};
 use crate::metrics::Metrics;
 use crate::node::identity::{self, FirstMember};
 use crate::node::space::{self, SpaceGuard};
-use crate::node::{adoption, defragment, discovery, memory, own_log, tls, token};
+use crate::node::{adoption, defragment, discovery, memory, own_log, tls, token, told};
 use crate::peer::{self, Dial};
 use crate::raft::LogStore;
 use crate::snapshot::restore;
@@ -253,6 +253,7 @@ pub fn open_with(
         }
         found => found,
     };
+    told::life::directory(config, matches!(found, Ok(Some(_))));
     if let Ok(found) = &found {
         own_log::refuse_other(dir, &wal_dir, found.as_ref())?;
     }
@@ -306,6 +307,14 @@ pub fn open_with(
     crate::log!(info, "opened data directory", "data-dir" = %dir.display(),
         "member-id" = %identity.member, "cluster-id" = %identity.cluster,
         revision = store.revision().0, keys = store.read().mvcc.keys_total(), took = started.elapsed());
+    told::life::opened(&told::life::Opened {
+        cluster: identity.cluster,
+        local: identity.member,
+        is_new: log.is_pristine(),
+        commit_index: log.committed_index(),
+        revision: store.revision(),
+        version: store.cluster().version.as_deref(),
+    });
     Ok(Booted {
         locks: Locks {
             _ours: lock,

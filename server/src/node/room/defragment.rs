@@ -16,7 +16,7 @@ pub fn measured(store: &Store, operations: &Operations) {
     let (size, in_use) = store.size_and_in_use_bytes();
     crate::log!(
         info,
-        "starting defragmenting",
+        "defragmenting",
         "current-db-size-bytes" = size,
         "current-db-size-in-use-bytes" = in_use
     );
@@ -24,7 +24,7 @@ pub fn measured(store: &Store, operations: &Operations) {
     let after = store.engine().size_bytes();
     crate::log!(
         info,
-        "finished defragmenting",
+        "finished defragmenting directory",
         "current-db-size-bytes-diff" = after.cast_signed() - size.cast_signed(),
         "current-db-size-bytes" = after,
         took = started.elapsed()

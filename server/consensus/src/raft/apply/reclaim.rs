@@ -29,6 +29,8 @@ pub(super) struct Reclaim {
     metrics: Arc<Metrics>,
     /// When the compaction under way began to be reclaimed.
     since: Option<Instant>,
+    /// What has gone since.
+    keys: u64,
     /// When the next step of it may be made.
     rests_until: Instant,
 }
@@ -40,6 +42,7 @@ impl Reclaim {
             store,
             metrics,
             since: None,
+            keys: 0,
             rests_until: Instant::now(),
         }
     }
@@ -77,16 +80,26 @@ impl Reclaim {
         !effects.changes.is_empty()
     }
 
-    fn count_reclaimed(&self, changes: &[Change], paused: Duration) {
+    fn count_reclaimed(&mut self, changes: &[Change], paused: Duration) {
         let operations = &self.metrics.operations;
         let dropped = |change: &&Change| matches!(change, Change::DeleteRevision(_));
         let keys = changes.iter().filter(dropped).count();
         operations.compaction_keys.inc_by(keys as u64);
+        self.keys += keys as u64;
         operations.compaction_pause_ms.observe(millis(paused));
     }
 
     fn finish(&mut self, took: Duration) {
-        crate::log!(info, "finished scheduled compaction", took = took);
+        let (size, in_use) = self.store.size_and_in_use_bytes();
+        crate::log!(
+            info,
+            "finished scheduled compaction",
+            "compact-revision" = self.store.compact_revision().0,
+            took = took,
+            "number-of-keys-compacted" = std::mem::take(&mut self.keys),
+            "current-db-size-bytes" = size,
+            "current-db-size-in-use-bytes" = in_use
+        );
         self.since = None;
         let operations = &self.metrics.operations;
         operations.compaction_total_ms.observe(millis(took));

@@ -1,14 +1,17 @@
 //! Log lines that installers and runbooks look for in etcd's log, in its words: who leads, who came
 //! and went, the cluster's version, whether authentication is on.
 //!
-//! Every member tells what it has applied, whoever asked for it. What the store held when the process
-//! began is told by nobody.
+//! Every member tells what it has applied, whoever asked for it, and at its start what the store held.
+//! [`life`] tells how the process begins and ends, [`users`] what becomes of users and roles.
+
+pub mod life;
+pub mod users;
 
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
-use crate::config::{Config, ETCD_VERSION, ListenUrl};
+use crate::config::ETCD_VERSION;
 use crate::state::MemberRecord;
 use crate::store::Cluster;
 use crate::types::{ClusterId, MemberId};
@@ -45,6 +48,27 @@ impl Known {
     }
 }
 
+impl Known {
+    /// Those with a vote.
+    fn with_vote(&self) -> impl Iterator<Item = &MemberId> {
+        let with_vote = self.members.iter().filter(|(_, shown)| !shown.learner);
+        with_vote.map(|(id, _)| id)
+    }
+
+    /// Who votes and who learns, as etcd's Raft says it.
+    fn configuration(&self, local: MemberId) -> String {
+        let list = |ids: Vec<String>| ids.join(" ");
+        let voters = list(self.with_vote().map(ToString::to_string).collect());
+        let learners = self.members.iter().filter(|(_, shown)| shown.learner);
+        let learners = list(learners.map(|(id, _)| id.to_string()).collect());
+        let line = format!("{local} switched to configuration voters=({voters})");
+        match learners.is_empty() {
+            true => line,
+            false => format!("{line} learners=({learners})"),
+        }
+    }
+}
+
 fn shown(member: &MemberRecord) -> (MemberId, Shown) {
     let shown = Shown {
         peer_urls: member.peer_urls.clone(),
@@ -73,12 +97,48 @@ fn change<'a>(before: Option<&'a Shown>, now: Option<&'a Shown>) -> Option<Chang
 }
 
 impl Told {
-    /// Tells what differs from `known` from now on.
+    /// Tells what is `known`, and from now on what differs from it.
     pub fn new(cluster: ClusterId, local: MemberId, known: &Cluster) -> Told {
-        Told {
+        let told = Told {
             cluster,
             local,
             known: Mutex::new(Known::of(known)),
+        };
+        told.tell_recovered(&told.known.lock());
+        told
+    }
+
+    fn tell_recovered(&self, known: &Known) {
+        let (cluster, local) = (self.cluster, self.local);
+        for (id, shown) in &known.members {
+            crate::log!(
+                info, "recovered/added member from store",
+                "cluster-id" = %cluster, "local-member-id" = %local, "recovered-remote-peer-id" = %id,
+                "recovered-remote-peer-urls" = shown.peer_urls,
+                "recovered-remote-peer-is-learner" = shown.learner
+            );
+            if *id != local {
+                crate::log!(
+                    info, "added remote peer",
+                    "local-member-id" = %local, "remote-peer-id" = %id,
+                    "remote-peer-urls" = shown.peer_urls
+                );
+            }
+        }
+        if let Some(version) = &known.version {
+            crate::log!(
+                info,
+                "set cluster version from store",
+                "cluster-version" = version
+            );
+        }
+        if let Some(target) = &known.downgrade {
+            crate::log!(
+                info,
+                "cluster is downgrading to target version",
+                "target-cluster-version" = target,
+                "current-server-version" = ETCD_VERSION
+            );
         }
     }
 
@@ -107,6 +167,10 @@ impl Told {
             .collect();
         ids.sort_unstable();
         ids.dedup();
+        let voters = |known: &Known| known.with_vote().copied().collect::<Vec<_>>();
+        if voters(&known) != voters(&now) || known.members.len() != now.members.len() {
+            crate::log!(info, now.configuration(self.local));
+        }
         for id in ids {
             if let Some(change) = change(known.members.get(&id), now.members.get(&id)) {
                 self.tell(id, &change);
@@ -117,6 +181,7 @@ impl Told {
 
     fn tell(&self, id: MemberId, change: &Change<'_>) {
         let (cluster, local) = (self.cluster, self.local);
+        self.tell_configured(id, change);
         match change {
             Change::Added(shown) => crate::log!(
                 info, "added member",
@@ -143,6 +208,38 @@ impl Told {
         }
     }
 
+    /// The same again, as etcd's Raft and its transport tell it.
+    fn tell_configured(&self, id: MemberId, change: &Change<'_>) {
+        let local = self.local;
+        match change {
+            Change::Added(shown) if id != local => crate::log!(
+                info, "added remote peer",
+                "local-member-id" = %local, "remote-peer-id" = %id,
+                "remote-peer-urls" = shown.peer_urls
+            ),
+            Change::Removed(_) if id != local => crate::log!(
+                info, "removed remote peer",
+                "local-member-id" = %local, "removed-remote-peer-id" = %id
+            ),
+            Change::Updated(shown) if id != local => crate::log!(
+                info, "updated remote peer",
+                "local-member-id" = %local, "updated-remote-peer-id" = %id,
+                "updated-remote-peer-urls" = shown.peer_urls
+            ),
+            _ => {}
+        }
+        let how = match change {
+            Change::Added(shown) if shown.learner => "ConfChangeAddLearnerNode",
+            Change::Added(_) | Change::Promoted => "ConfChangeAddNode",
+            Change::Removed(_) => "ConfChangeRemoveNode",
+            Change::Updated(_) => "ConfChangeUpdateNode",
+        };
+        crate::log!(
+            info, "applied a configuration change through raft",
+            "local-member-id" = %local, "raft-conf-change" = how, "raft-conf-change-node-id" = %id
+        );
+    }
+
     fn tell_downgrade(&self, target: &str) {
         crate::log!(
             info, "The server is ready to downgrade",
@@ -161,54 +258,24 @@ impl Told {
                 info, "updated cluster version",
                 "cluster-id" = %cluster, "local-member-id" = %local, from = %before, to = %now
             ),
-            _ => {}
+            _ => return,
         }
+        let now = now.unwrap_or_default();
+        crate::log!(
+            info,
+            "enabled capabilities for version",
+            "cluster-version" = now
+        );
     }
-}
-
-/// Tells where the member serves, once it does.
-pub fn serving(config: &Config, local: MemberId) {
-    let (listen, advertise) = (&config.listen, &config.advertise);
-    crate::log!(
-        info, "now serving peer/client/metrics",
-        "local-member-id" = %local,
-        "initial-advertise-peer-urls" = urls(&advertise.peer),
-        "listen-peer-urls" = urls(&listen.peer),
-        "advertise-client-urls" = urls(&advertise.client),
-        "listen-client-urls" = urls(&listen.client),
-        "listen-metrics-urls" = urls(&listen.metrics)
-    );
-}
-
-/// Tells that the member stops.
-pub fn closing(config: &Config) {
-    tell_end("closing etcd server", config);
-}
-
-/// Tells that it has stopped: everything is closed.
-pub fn closed(config: &Config) {
-    tell_end("closed etcd server", config);
-}
-
-fn tell_end(what: &'static str, config: &Config) {
-    crate::log!(
-        info, what,
-        name = config.name.as_str(),
-        "data-dir" = %config.data_dir.display(),
-        "advertise-peer-urls" = urls(&config.advertise.peer),
-        "advertise-client-urls" = urls(&config.advertise.client)
-    );
-}
-
-fn urls(urls: &[ListenUrl]) -> Vec<String> {
-    urls.iter().map(ToString::to_string).collect()
 }
 
 /// Tells of a change of leader, in the words of etcd's Raft.
 pub fn leader_changed(local: MemberId, before: Option<MemberId>, now: Option<MemberId>, term: u64) {
-    if now == Some(local) {
-        crate::log!(info, format!("{local} became leader at term {term}"));
-    }
+    let role = match now {
+        Some(leader) if leader == local => "leader",
+        _ => "follower",
+    };
+    crate::log!(info, format!("{local} became {role} at term {term}"));
     crate::log!(info, leader_line(local, before, now, term));
 }
 
@@ -250,6 +317,28 @@ mod tests {
             Some(Change::Updated(&moved))
         );
         assert_eq!(change(Some(&moved), None), Some(Change::Removed(&moved)));
+    }
+
+    #[test]
+    fn who_votes_is_said_in_the_words_of_etcds_raft() {
+        let of = |learner| Shown {
+            peer_urls: Vec::new(),
+            learner,
+        };
+        let mut known = Known {
+            members: BTreeMap::from([(MemberId(0xa), of(false)), (MemberId(0xb), of(false))]),
+            version: None,
+            downgrade: None,
+            auth_enabled: false,
+        };
+        let said = known.configuration(MemberId(0xa));
+        assert_eq!(said, "a switched to configuration voters=(a b)");
+        known.members.insert(MemberId(0xc), of(true));
+        let said = known.configuration(MemberId(0xa));
+        assert_eq!(
+            said,
+            "a switched to configuration voters=(a b) learners=(c)"
+        );
     }
 
     #[test]
