@@ -146,6 +146,11 @@ impl Played {
         paths.cloned().collect()
     }
 
+    /// How often it was asked since the last time.
+    pub fn asked(&self) -> usize {
+        self.state().requests.len()
+    }
+
     /// What was asked since the last time.
     pub fn requests(&self) -> Vec<(Method, String)> {
         std::mem::take(&mut self.state().requests)
