@@ -84,6 +84,10 @@ archive: tools ## The log archive's long form: 20 random revisions and times, 50
 kubernetes: tools ## The real kube-apiserver and kube-controller-manager on one member and on three
 	@$(call timed,kubernetes,$(CARGO) test --release --workspace --test kubernetes -- --nocapture --test-threads=1)
 
+.PHONY: alerts
+alerts: e2e-tools ## Each alert of the operator's chart fires on a real Prometheus (two minutes)
+	@$(call timed,alerts,$(CARGO) test --release --workspace --test alerts -- --nocapture --test-threads=1)
+
 # On kind. ENGRAM_KIND_OFFLINE=1: with a node image built here, nothing pulled; without it kind's
 # published one. KEEP=1 leaves the clusters up, TEST=name runs one story.
 KIND_STORIES = $(CARGO) test --release --workspace --test kind -- --nocapture --test-threads=1 $(TEST)

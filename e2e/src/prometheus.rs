@@ -6,13 +6,15 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{ports, tools};
 
 /// How long a query may take.
 const QUERY_LIMIT: Duration = Duration::from_secs(10);
+/// Where it keeps what it knows.
+const DATA: &str = "data";
 
 /// A Prometheus under way; dropped, it ends.
 pub struct Prometheus {
@@ -28,6 +30,28 @@ impl Prometheus {
     /// If the program is not there, or the rules are none.
     pub fn start(configuration: &Value, rules: &str) -> Prometheus {
         let directory = TempDir::with_prefix("engram-prometheus-").expect("a temporary directory");
+        Self::start_in(directory, configuration, rules)
+    }
+
+    /// Starts it with this past, in OpenMetrics with times, beside these rules: it scrapes nothing.
+    ///
+    /// # Panics
+    /// If the program is not there, the past cannot be read, or the rules are none.
+    pub fn start_with_past(past: &str, rules: &str) -> Prometheus {
+        let directory = TempDir::with_prefix("engram-prometheus-").expect("a temporary directory");
+        let file = directory.path().join("past");
+        std::fs::write(&file, past).expect("a file");
+        let mut promtool = tools::command(Path::new("promtool"));
+        promtool.args(["tsdb", "create-blocks-from", "openmetrics"]);
+        promtool.arg(&file).arg(directory.path().join(DATA));
+        tools::must_succeed(&mut promtool);
+        let configuration = json!({
+            "global": { "evaluation_interval": "1s" }, "rule_files": ["rules.yaml"],
+        });
+        Self::start_in(directory, &configuration, rules)
+    }
+
+    fn start_in(directory: TempDir, configuration: &Value, rules: &str) -> Prometheus {
         let rules_file = directory.path().join("rules.yaml");
         std::fs::write(&rules_file, rules).expect("a file");
         check(&rules_file);
@@ -40,7 +64,7 @@ impl Prometheus {
             .arg(format!("--config.file={}", config.display()))
             .arg(format!(
                 "--storage.tsdb.path={}",
-                directory.path().join("data").display()
+                directory.path().join(DATA).display()
             ))
             .arg(format!("--web.listen-address={address}"))
             .stdout(Stdio::null())
@@ -69,6 +93,16 @@ impl Prometheus {
         let answer: Value = serde_json::from_str(body).ok()?;
         answer["data"]["result"].as_array().cloned()
     }
+}
+
+/// Alerts in which nothing is changed but that a condition has to hold for no longer than `holds`.
+#[must_use]
+pub fn sooner(rules: &str, holds: &str) -> String {
+    let line = |line: &str| match line.strip_prefix("    for: ") {
+        Some(_) => format!("    for: {holds}\n"),
+        None => format!("{line}\n"),
+    };
+    rules.lines().map(line).collect()
 }
 
 impl Drop for Prometheus {

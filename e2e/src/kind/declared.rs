@@ -1,5 +1,6 @@
 //! An EngramCluster: declared, waited for, changed, and asked how it is.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,6 +133,15 @@ impl Declared {
         let list = self.kind.get(&self.namespace, &[what, "-l", &selector]);
         let list = list.unwrap_or_else(|| panic!("{what} cannot be listed"));
         list["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Who the members' objects of a kind are: the same ones, or others of the same names.
+    ///
+    /// # Panics
+    /// If the API server does not answer.
+    pub fn uids(&self, what: &str) -> BTreeSet<String> {
+        let uid = |object: &Value| object["metadata"]["uid"].as_str().map(str::to_owned);
+        self.of_members(what).iter().filter_map(uid).collect()
     }
 
     /// What is a member's, and no backup's.

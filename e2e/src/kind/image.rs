@@ -1,6 +1,6 @@
 //! Engram's image, made of the binaries under test by `image/build.sh`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::command;
@@ -24,6 +24,14 @@ pub enum RunsAs {
 /// If one is missing.
 pub fn engram(name: &str, runs_as: RunsAs) -> PathBuf {
     let server = tools::engram();
+    of(server.parent().expect("it is a file"), name, runs_as)
+}
+
+/// Builds the image of these binaries and returns its archive.
+///
+/// # Panics
+/// If one is missing.
+pub fn of(binaries: &Path, name: &str, runs_as: RunsAs) -> PathBuf {
     let user = match runs_as {
         RunsAs::Nonroot => "65532:65532",
         RunsAs::Root => "0:0",
@@ -34,7 +42,7 @@ pub fn engram(name: &str, runs_as: RunsAs) -> PathBuf {
     build
         .args(["--user", user, "--name", name, "--out"])
         .arg(&out)
-        .env("ENGRAM_BINARIES", server.parent().expect("it is a file"));
+        .env("ENGRAM_BINARIES", binaries);
     command::succeeded(&mut build, BUILD_LIMIT);
     out
 }

@@ -12,6 +12,7 @@ mod declared;
 mod forward;
 mod helm;
 pub mod image;
+pub mod policies;
 mod shell;
 pub mod traffic;
 mod wait;
@@ -175,6 +176,16 @@ impl Kind {
         let mut script = command::script(&format!("kind/{name}"));
         script.env("KUBECONFIG", &self.kubeconfig);
         tools::run(&mut script, limit)
+    }
+
+    /// Builds the programs of the release before, where they are not built yet, and returns the directory that
+    /// has them (see `kind/before.sh`).
+    ///
+    /// # Panics
+    /// If they cannot be built.
+    pub fn before(limit: Duration) -> PathBuf {
+        let printed = command::succeeded(&mut command::script("kind/before.sh"), limit);
+        PathBuf::from(printed.trim())
     }
 
     /// The file that says how to reach this cluster.

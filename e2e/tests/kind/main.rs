@@ -15,10 +15,14 @@ use std::process::ExitCode;
 use runner::Stage::{Own, Shared};
 use runner::Story;
 
-const STORIES: [Story; 19] = [
+const STORIES: [Story; 24] = [
     Story {
         name: "ci::kubernetes_on_engram",
         stage: Own(ci::kubernetes_on_engram::tell),
+    },
+    Story {
+        name: "full::upgraded",
+        stage: Own(full::upgraded::tell),
     },
     Story {
         name: "ci::operator_on_kind",
@@ -49,6 +53,10 @@ const STORIES: [Story; 19] = [
         stage: Shared(full::cert_manager::tell),
     },
     Story {
+        name: "full::corrupt",
+        stage: Shared(full::corrupt::tell),
+    },
+    Story {
         name: "full::operator_killed",
         stage: Shared(full::operator_killed::tell),
     },
@@ -69,6 +77,10 @@ const STORIES: [Story; 19] = [
         stage: Shared(full::imported::tell),
     },
     Story {
+        name: "full::policies",
+        stage: Shared(full::policies::tell),
+    },
+    Story {
         name: "full::prometheus",
         stage: Shared(full::prometheus::tell),
     },
@@ -83,6 +95,14 @@ const STORIES: [Story; 19] = [
     Story {
         name: "full::storage_grows",
         stage: Shared(full::storage_grows::tell),
+    },
+    Story {
+        name: "full::drained",
+        stage: Shared(full::drained::tell),
+    },
+    Story {
+        name: "full::stuck",
+        stage: Shared(full::stuck::tell),
     },
     Story {
         name: "full::worker_node_stopped",

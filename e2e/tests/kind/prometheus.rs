@@ -44,6 +44,11 @@ impl Prometheus {
         })
     }
 
+    /// What a query has now.
+    pub fn query(&self, query: &str) -> Vec<Value> {
+        self.server.query(query).unwrap_or_default()
+    }
+
     /// Waits until an alert fires for a cluster, whichever of the two labels names it.
     pub fn fires(&self, alert: &str, label: &str, namespace: &str) {
         self.wait(
@@ -66,11 +71,7 @@ fn sooner(changes: &[(&str, &str)]) -> String {
         assert!(rules.contains(from), "the chart's alerts have no {from:?}");
         rules = rules.replace(from, to);
     }
-    let line = |line: &str| match line.strip_prefix("    for: ") {
-        Some(_) => format!("    for: {HOLDS}\n"),
-        None => format!("{line}\n"),
-    };
-    rules.lines().map(line).collect()
+    engram_e2e::prometheus::sooner(&rules, HOLDS)
 }
 
 /// Scrapes the members and operators that there are now.

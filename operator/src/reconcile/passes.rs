@@ -3,6 +3,7 @@
 mod adopt;
 mod archive;
 mod catalog;
+mod claims;
 mod import;
 mod in_place;
 mod killed;

@@ -151,7 +151,8 @@ fn grant(demo: &Declared) {
 }
 
 /// Its pod is known by the operator's certificate.
-fn backup(demo: &Declared) {
+/// Takes a backup onto a volume, which is read back and compared.
+pub(super) fn backup(demo: &Declared) {
     let kind = demo.kind();
     let claim = json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "backups" },
@@ -160,17 +161,17 @@ fn backup(demo: &Declared) {
             "resources": { "requests": { "storage": "1Gi" } },
         },
     });
-    kind.apply(NAMESPACE, &claim.to_string());
+    kind.apply(demo.namespace(), &claim.to_string());
     let store = json!({ "pvc": { "claimName": "backups" } });
     let store = object("EngramBackupStore", "volume", &store);
-    kind.apply(NAMESPACE, &store.to_string());
+    kind.apply(demo.namespace(), &store.to_string());
     let spec = json!({
         "clusterRef": { "name": demo.name() }, "storeRef": { "name": "volume" }, "verify": true,
     });
     let backup = object("EngramBackup", "guarded", &spec);
-    kind.apply(NAMESPACE, &backup.to_string());
+    kind.apply(demo.namespace(), &backup.to_string());
     wait_for("the backup is verified", READY_LIMIT, || {
-        let backup = kind.get(NAMESPACE, &["engrambackup", "guarded"])?;
+        let backup = kind.get(demo.namespace(), &["engrambackup", "guarded"])?;
         assert_ne!(backup["status"]["phase"], "Failed", "{backup:#}");
         (condition(&backup, "Verified")?.status == "True").then_some(())
     });

@@ -61,15 +61,31 @@ pub fn tell(lab: &Lab) {
         step(
             "a member that restarts is let in with what is issued anew",
             || {
-                let gone = ["-n", NAMESPACE, "delete", "secret", "demo-peer-tls"];
-                kind.must(&gone);
                 let follower = demo.follower();
-                kind.must(&["-n", NAMESPACE, "delete", "pod", &follower]);
+                // First of all the Secret: nobody starts with what was there.
+                let secret = another(kind, "secret", "demo-peer-tls");
+                let pod = another(kind, "pod", &follower);
+                wait_for("its pod is another one", READY_LIMIT, || {
+                    (uid(kind, "pod", &follower)? != pod).then_some(())
+                });
                 demo.ready(3, READY_LIMIT);
+                assert_ne!(uid(kind, "secret", "demo-peer-tls"), Some(secret));
             },
         );
     });
     lab.clear(NAMESPACE);
+}
+
+fn uid(kind: &Kind, what: &str, name: &str) -> Option<String> {
+    let object = kind.get(NAMESPACE, &[what, name])?;
+    Some(object["metadata"]["uid"].as_str()?.to_owned())
+}
+
+/// Deletes an object that somebody makes again, and returns who it was.
+fn another(kind: &Kind, what: &str, name: &str) -> String {
+    let before = uid(kind, what, name).expect("it is there");
+    kind.must(&["-n", NAMESPACE, "delete", what, name, "--wait=false"]);
+    before
 }
 
 /// What engramctl says beside a member, well or not.

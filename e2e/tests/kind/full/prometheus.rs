@@ -1,11 +1,18 @@
-//! A real Prometheus scrapes operator and members; the chart's rules load, and two alerts are seen
-//! firing: a member is down, and a backup is late.
+//! A real Prometheus scrapes operator and members; the chart's rules load, each panel of its dashboard has data,
+//! what alerts speak of is measured, and two of them are seen firing: a member is down, and a backup is late.
 
-use engram_e2e::kind::Declared;
-use serde_json::json;
+use std::collections::BTreeSet;
+use std::time::Duration;
 
+use engram_e2e::kind::traffic::Traffic;
+use engram_e2e::kind::{Declared, wait_for};
+use engram_e2e::{client, tools};
+use engram_proto::etcdserverpb::PutRequest;
+use serde_json::{Value, json};
+
+use super::access;
 use crate::ci::alert;
-use crate::lab::Lab;
+use crate::lab::{LIMIT, Lab};
 use crate::prometheus::{self, Prometheus};
 use crate::steps::step;
 
@@ -31,9 +38,30 @@ const METRICS: [(&str, usize); 6] = [
     ),
 ];
 
+/// The chart's dashboard and alerts.
+const DASHBOARD: &str = "../charts/engram-operator/files/dashboards/engram.json";
+const ALERTS: &str = "../charts/engram-operator/files/alerts.yaml";
+/// What Grafana fills in: some scrapes.
+const WINDOW: &str = "30s";
+const CALL_LIMIT: Duration = Duration::from_secs(5);
+/// What alerts speak of that is measured only where it is so: alarms, clusters that are not as they should be,
+/// peers that do not answer, log archives, failures.
+const NOT_OF_A_SOUND_CLUSTER: [&str; 6] = [
+    "engram_alarm_active",
+    "engram_archive_gaps_total",
+    "engram_archive_lag_seconds",
+    "engram_backup_expected_timestamp_seconds",
+    "engram_cluster_degraded",
+    "engram_operator_reconcile_errors_total",
+];
+
 /// Tells the story.
 pub fn tell(lab: &Lab) {
-    let demo = lab.cluster(NAMESPACE, 3, &json!({}));
+    let demo = lab.cluster(
+        NAMESPACE,
+        3,
+        &json!({ "config": { "metrics": "Extensive" } }),
+    );
     step("promtool takes the rules", prometheus::rules_are_valid);
     let prometheus = Prometheus::start(lab.kind(), &[STALE]);
     step("operator and members are scraped", || {
@@ -43,6 +71,10 @@ pub fn tell(lab: &Lab) {
             prometheus.wait(query, series);
         }
     });
+    step("each panel of the dashboard has data", || {
+        panels(&demo, &prometheus)
+    });
+    step("what alerts speak of is measured", || measured(&prometheus));
     step("an alert fires: a member is down", || {
         alert::member_down(&demo, &prometheus);
     });
@@ -53,19 +85,94 @@ pub fn tell(lab: &Lab) {
     lab.clear(NAMESPACE);
 }
 
+fn read(path: &str) -> String {
+    std::fs::read_to_string(tools::directory().join(path)).expect("the chart has it")
+}
+
+/// Each panel's title, and one of its queries.
+fn queries(panels: &Value, demo: &Declared) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for panel in panels.as_array().into_iter().flatten() {
+        all.extend(queries(&panel["panels"], demo));
+        let title = panel["title"].as_str().unwrap_or_default();
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let query = target["expr"].as_str().expect("a query");
+            let query = query
+                .replace("$__rate_interval", WINDOW)
+                .replace("$namespace", demo.namespace())
+                .replace("$cluster", demo.name());
+            all.push((title.to_owned(), query));
+        }
+    }
+    all
+}
+
+/// Under clients that are answered, one that is refused, and with a backup.
+fn panels(demo: &Declared, prometheus: &Prometheus) {
+    let dashboard: Value = serde_json::from_str(&read(DASHBOARD)).expect("the dashboard is JSON");
+    let all = queries(&dashboard["panels"], demo);
+    assert!(all.len() > 20, "{all:?}");
+    access::backup(demo);
+    let ports = demo.node_ports();
+    let traffic = Traffic::start(&demo.access(), &ports);
+    wait_for("data for each panel", LIMIT, || {
+        client::runtime().block_on(async {
+            let client = demo.access().connect(ports[0], CALL_LIMIT).await;
+            let refused = client.ok()?.kv.put(PutRequest::default()).await;
+            assert!(refused.is_err(), "a key is needed");
+            Some(())
+        })?;
+        let is_number = |series: &Value| {
+            let text = series["value"][1].as_str().unwrap_or_default();
+            text.parse::<f64>().is_ok_and(|value| !value.is_nan())
+        };
+        let lacks = |query: &str| !prometheus.query(query).iter().any(is_number);
+        let lacking = all.iter().filter(|(_, query)| lacks(query));
+        let lacking: Vec<&str> = lacking.map(|(title, _)| &**title).collect();
+        println!("no data yet: {lacking:?}");
+        lacking.is_empty().then_some(())
+    });
+    drop(traffic);
+}
+
+/// The names of metrics in the alerts' expressions.
+fn spoken_of() -> BTreeSet<String> {
+    let alerts = read(ALERTS);
+    let not_asked = ["#", "description:", "summary:", "runbook_url:", "- alert:"];
+    let is_asked = |line: &&str| !not_asked.iter().any(|begin| line.trim().starts_with(begin));
+    let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let words = alerts.lines().filter(is_asked);
+    let words = words.flat_map(|line| line.split(move |letter| !is_of_name(letter)));
+    let begins = ["etcd_", "engram_", "grpc_server_", "process_"];
+    let is_metric = |word: &&str| begins.iter().any(|begin| word.starts_with(begin));
+    let is_label = |word: &&str| ["engram_cluster", "engram_member"].contains(word);
+    let names = words.filter(|word| is_metric(word) && !is_label(word));
+    names.map(str::to_owned).collect()
+}
+
+fn measured(prometheus: &Prometheus) {
+    let all = spoken_of();
+    assert!(all.len() > 20, "{all:?}");
+    let lacks = |name: &&String| prometheus.query(name).is_empty();
+    let lacking: BTreeSet<&str> = all.iter().filter(lacks).map(String::as_str).collect();
+    let known = BTreeSet::from(NOT_OF_A_SOUND_CLUSTER);
+    let unknown: Vec<&&str> = lacking.difference(&known).collect();
+    assert!(unknown.is_empty(), "nobody measures {unknown:?}");
+}
+
 /// A schedule for every minute, with a store on a claim that is not there.
 fn schedule_in_vain(demo: &Declared) {
     let objects = [
         json!({
             "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackupStore",
-            "metadata": { "name": "volume" },
+            "metadata": { "name": "nowhere" },
             "spec": { "pvc": { "claimName": "not-there" } },
         }),
         json!({
             "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackupSchedule",
             "metadata": { "name": "often" },
             "spec": {
-                "clusterRef": { "name": demo.name() }, "storeRef": { "name": "volume" },
+                "clusterRef": { "name": demo.name() }, "storeRef": { "name": "nowhere" },
                 "schedule": "* * * * *",
             },
         }),
