@@ -18,8 +18,38 @@ type Said = Option<(i32, String)>;
 /// By call, message and who made it.
 type All = BTreeMap<String, Said>;
 
-/// Answers that differ on purpose: how the row begins, and why.
-const APART: &[(&str, &str)] = &[];
+/// Answers that differ on purpose: how the row begins, who asks, and why.
+const APART: &[(&str, &str, &str)] = &[
+    (
+        "etcdserverpb.Auth.UserGet",
+        "nobody of \"\"",
+        "etcd takes who has no name for the user without one, and looks for it",
+    ),
+    (
+        "etcdserverpb.Cluster.MemberAdd",
+        "",
+        "who may not is told so; etcd looks at the URLs first",
+    ),
+    (
+        "v3electionpb.Election.Observe",
+        "",
+        "who may not is told so; etcd says nothing, and tries for ever",
+    ),
+];
+
+/// Whether a row may differ, and how: Engram refuses for who asks.
+fn is_apart(row: &str, got: &Said) -> bool {
+    const WHO: [&str; 3] = [
+        "etcdserver: permission denied",
+        "etcdserver: user name is empty",
+        "etcdserver: invalid auth token",
+    ];
+    let is_of_who = got
+        .as_ref()
+        .is_some_and(|(_, text)| WHO.contains(&text.as_str()));
+    let known = |(begin, who, _): &(&str, &str, &str)| row.starts_with(begin) && row.contains(who);
+    is_of_who && APART.iter().any(known)
+}
 
 struct Asked<'s> {
     matrix: Matrix<'s>,
@@ -134,11 +164,8 @@ fn every_call_is_answered_to_everybody_as_by_a_real_etcd() {
     let [wanted, got] = all;
     let mut differ = Vec::new();
     for (row, wanted) in &wanted {
-        if APART.iter().any(|(begin, _)| row.starts_with(begin)) {
-            continue;
-        }
         let got = &got[row];
-        if got != wanted {
+        if got != wanted && !is_apart(row, got) {
             differ.push(format!("{row}: {got:?}, etcd: {wanted:?}"));
         }
     }
