@@ -35,6 +35,7 @@ pub mod raise;
 pub mod random;
 pub mod raw;
 pub mod server;
+pub mod switches;
 pub mod tools;
 pub mod turn;
 pub mod users;

@@ -18,6 +18,7 @@ mod gateway;
 mod locks;
 mod odd_clients;
 mod stop_and_settings;
+mod switches;
 mod tls;
 mod unix_peers;
 mod watched_over;
