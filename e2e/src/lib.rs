@@ -37,6 +37,7 @@ pub mod random;
 pub mod raw;
 pub mod server;
 pub mod store_gate;
+pub mod switches;
 pub mod tools;
 pub mod turn;
 pub mod users;

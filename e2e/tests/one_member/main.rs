@@ -21,6 +21,7 @@ mod odd_clients;
 mod profiles;
 mod proxies;
 mod stop_and_settings;
+mod switches;
 mod tls;
 mod unix_peers;
 mod watched_over;
