@@ -22,7 +22,9 @@ mod tests {
         let table =
             fs::read_to_string(repository.join("docs/failure-modes.md")).expect("the table");
         let mut code = String::new();
-        for room in ["server", "e2e", "operator", "backup", "ctl"] {
+        for room in [
+            "server", "e2e", "operator", "backup", "ctl", "objects", "archive",
+        ] {
             sources(&repository.join(room), &mut code);
         }
         let rows = table

@@ -533,6 +533,7 @@ async fn an_encrypted_archive_is_gone_on_with_by_whoever_has_its_keys() {
     let (applying, mut place) = (Applying::new(), Place::new());
     // Begun without a key, then with one, then with a newer one.
     let mut shipper = applying.shipper(&place);
+    ship(&mut shipper).await;
     applying.put("a", "unencrypted");
     ship(&mut shipper).await;
     let is_told = |place: &Place| found(&place.dir.path().join("demo"), b"\"firstRevision\"");

@@ -102,14 +102,35 @@ fn told(guard: &ProfilerGuard<'_>) -> Result<Vec<u8>, CpuError> {
 }
 
 fn line(symbol: &pprof::Symbol) -> Line {
+    let file = symbol.filename.as_ref();
+    let file = file.map_or_else(String::new, |path| path.display().to_string());
     Line {
-        function: symbol.name(),
-        file: match &symbol.filename {
-            Some(path) => path.display().to_string(),
-            None => String::new(),
-        },
+        function: in_its_module(symbol.name(), &file),
+        file,
         line: symbol.lineno(),
     }
+}
+
+/// A function's name behind its module, as far as the file tells it: what a release is built with names
+/// functions alone (`poll`), and there are hundreds of each name.
+fn in_its_module(name: String, file: &str) -> String {
+    let Some((before, within)) = file.split_once("/src/").filter(|_| !name.contains("::")) else {
+        return name;
+    };
+    let folder = before.rsplit('/').next().unwrap_or(before);
+    // A registry's folders have versions.
+    let versioned = folder.rsplit_once('-');
+    let versioned =
+        versioned.filter(|(_, version)| version.starts_with(|c: char| c.is_ascii_digit()));
+    let package = versioned.map_or(folder, |(package, _)| package);
+    let module = within.strip_suffix(".rs").unwrap_or(within);
+    let module = module
+        .split('/')
+        .filter(|part| !["lib", "main", "mod"].contains(part));
+    let parts = std::iter::once(package)
+        .chain(module)
+        .chain([name.as_str()]);
+    parts.collect::<Vec<_>>().join("::")
 }
 
 #[cfg(test)]
@@ -158,6 +179,18 @@ mod tests {
                 ended => return ended,
             }
         }
+    }
+
+    #[test]
+    fn a_name_alone_gets_its_module() {
+        let named = |name: &str, file: &str| in_its_module(name.into(), file);
+        assert_eq!(named("poll", "server/api/src/kv/mod.rs"), "api::kv::poll");
+        let registry = "/root/.cargo/registry/src/index-1949/tokio-1.49.0/src/runtime/task/raw.rs";
+        assert_eq!(named("poll", registry), "tokio::runtime::task::raw::poll");
+        let core = "/rustc/5980/library/core/src/ops/function.rs";
+        assert_eq!(named("call", core), "core::ops::function::call");
+        assert_eq!(named("a::b", "server/api/src/lib.rs"), "a::b");
+        assert_eq!(named("__libc_send", ""), "__libc_send");
     }
 
     #[test]

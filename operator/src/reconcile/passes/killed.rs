@@ -27,7 +27,8 @@ fn settled(server: &Played) -> BTreeMap<String, Value> {
             .take(8)
             .collect();
         if tail.len() == 8 {
-            names.push((tail, "(uid)".to_owned()));
+            // As names end with it: a revision may have the same digits.
+            names.push((format!("-{tail}"), "-(uid)".to_owned()));
         }
         if path.contains("/engrammembers/") {
             members += 1;
@@ -71,6 +72,8 @@ fn timeless(value: &mut Value) {
             for field in [
                 "resourceVersion",
                 "lastMemberNumber",
+                // Of what has numbers in it.
+                "engram.dev/template",
                 "foundingPods",
                 "message",
                 "lastTransitionTime",

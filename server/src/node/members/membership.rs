@@ -390,11 +390,10 @@ impl View<'_> {
         }
         // A vote is promised for good: until it has said which data directory it is, a wiped one
         // could come back under its id.
-        if learner.incarnation == 0 {
-            return Err(MemberError::LearnerNotReady);
-        }
+        let is_known = learner.incarnation != 0;
         let matched = self.heard.matched.get(&id).copied().unwrap_or(0);
-        if !self.is_up(id) || matched * 100 < self.heard.last_index * READY_PERCENT {
+        let has_come_up = matched * 100 >= self.heard.last_index * READY_PERCENT;
+        if !is_known || !self.is_up(id) || !has_come_up {
             crate::log!(
                 error,
                 "rejecting promote learner: learner is not ready",
