@@ -244,6 +244,11 @@ impl Mvcc {
         }
         self.compacted = revision;
         effects.changes.push(Change::SetCompactScheduled(revision));
+        if self.reclaim_limit() == revision {
+            // Nobody holds anything: what may go counts as gone, and nothing need be written of it. (A
+            // release that does not know what is written could not read the store.)
+            self.whole_after = revision;
+        }
         self.mark_whole(effects);
         Ok(())
     }

@@ -91,12 +91,14 @@ impl Mvcc {
             effects.changes.push(Change::DeleteRevision(garbage.pair));
             some_went = true;
         }
-        if some_went && limit > self.whole_after {
+        let is_over = !self.superseded.has_due(self.compacted);
+        let nobody_holds = is_over && limit == self.compacted;
+        if (some_went || nobody_holds) && limit > self.whole_after {
             // With the deletions, in one batch: no crash leaves the one without the other.
             self.whole_after = limit;
             self.mark_whole(effects);
         }
-        if self.superseded.has_due(self.compacted) {
+        if !is_over {
             return false;
         }
         self.reclaimed = self.compacted;
@@ -126,7 +128,7 @@ impl Mvcc {
     }
 
     /// Up to which revision versions may go: what a pinned revision sees, stays.
-    fn reclaim_limit(&self) -> Revision {
+    pub(super) fn reclaim_limit(&self) -> Revision {
         self.lowest_pin()
             .map_or(self.compacted, |pin| pin.min(self.compacted))
     }

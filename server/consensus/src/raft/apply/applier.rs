@@ -81,8 +81,8 @@ impl Applier {
 
     /// Whether these entries may be applied by the log's writer in passing, which spares waking another
     /// thread: what it writes next can be applied only after them anyway, nobody but this member counts
-    /// on its log (a follower's, or that of a leader with others, is never kept waiting for an engine),
-    /// there is room, and they are short.
+    /// on its log (that of a member beside another voter is never kept waiting for an engine; a learner's
+    /// beside one is counted by nobody), there is room, and they are short.
     pub fn may_apply_in_passing(&self, entries: &[Entry]) -> bool {
         let [entry] = entries else { return false };
         self.has_one_voter && is_short(entry) && self.store.headroom().may_apply()

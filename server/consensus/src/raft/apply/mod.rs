@@ -240,7 +240,8 @@ impl Steps for Worker {
             Some(Err(NoRoom::Stopping)) => return Step::Ended,
             Some(Err(NoRoom::Staged)) => return Step::Nothing,
         }
-        let has_reclaimed = may_reclaim && self.reclaim.step(&self.applier.lock());
+        let has_reclaimed =
+            may_reclaim && self.reclaim.step(&threads::on_disk(|| self.applier.lock()));
         match is_idle && !has_reclaimed && !may_wait {
             true => Step::Nothing,
             false => Step::Worked,
@@ -307,7 +308,8 @@ impl Worker {
     /// Whoever asked is gone only when openraft is shutting down.
     fn run_task(&mut self, task: Task) -> Result<(), NoRoom> {
         let applier = self.applier.clone();
-        let mut applier = applier.lock();
+        // Who holds it works for milliseconds, or waits for the disk.
+        let mut applier = threads::on_disk(|| applier.lock());
         applier.asked();
         let done = match task {
             Task::Apply { entries, done } => {
