@@ -179,7 +179,7 @@ fn the_processors_time_is_told_while_clients_are_served() {
     let path = keep(&server, "cpu.pb.gz", &first.1);
     let top = pprof(&["-top", "-nodecount=500"], &path);
     assert!(top.contains("Type: cpu"), "{top}");
-    for module in ["net::", "api::", "h2::"] {
+    for module in ["codec::", "state::"] {
         assert!(top.contains(module), "functions have names: {top}");
     }
     let threads = pprof(&["-tags"], &path);

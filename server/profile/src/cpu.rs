@@ -114,7 +114,7 @@ fn line(symbol: &pprof::Symbol) -> Line {
 /// A function's name behind its module, as far as the file tells it: what a release is built with names
 /// functions alone (`poll`), and there are hundreds of each name.
 fn in_its_module(name: String, file: &str) -> String {
-    let Some((before, within)) = file.split_once("/src/").filter(|_| !name.contains("::")) else {
+    let Some((before, within)) = file.rsplit_once("/src/").filter(|_| !name.contains("::")) else {
         return name;
     };
     let folder = before.rsplit('/').next().unwrap_or(before);

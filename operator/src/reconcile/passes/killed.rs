@@ -72,8 +72,10 @@ fn timeless(value: &mut Value) {
             for field in [
                 "resourceVersion",
                 "lastMemberNumber",
-                // Of what has numbers in it.
+                // Of what has its cluster's UID in it.
                 "engram.dev/template",
+                "hash",
+                "rendered",
                 "foundingPods",
                 "message",
                 "lastTransitionTime",

@@ -340,6 +340,8 @@ impl Worker {
                 done
             }
         };
+        // Whoever hears of it may pass the next at once.
+        drop(applier);
         let _ = done.send(());
         Ok(())
     }
