@@ -10,7 +10,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use engram_objects::{BackupId, Created, KeyError, ObjectError, Objects, Path, Whose};
+use engram_objects::{BackupId, Created, KeyError, KeyId, ObjectError, Objects, Path, Whose};
 
 use crate::segment::{Built, HEAD_BYTES_MAX, Header, Segment, SegmentError, read_head};
 
@@ -49,6 +49,11 @@ pub enum ArchiveError {
     /// A segment is not there.
     #[error("segment {0} is missing: nothing behind it can be restored until a later full backup")]
     Missing(String),
+    /// It is pruned faster than it can be looked at.
+    #[error(
+        "segment {0} went while it was looked at: somebody prunes this archive; try again when that is over"
+    )]
+    Pruned(String),
     /// A segment is another one than its place says, or follows another one.
     #[error(
         "segment {0} does not follow the one before it: the archive was changed, and nothing behind it can be restored until a later full backup"
@@ -70,7 +75,7 @@ impl ArchiveError {
     pub fn is_damage(&self) -> bool {
         match self {
             ArchiveError::Object(error) => error.is_damage(),
-            ArchiveError::Key(_) | ArchiveError::Slow { .. } => false,
+            ArchiveError::Key(_) | ArchiveError::Slow { .. } | ArchiveError::Pruned(_) => false,
             ArchiveError::Segment { .. } | ArchiveError::Missing(_) | ArchiveError::Broken(_) => {
                 true
             }
@@ -172,6 +177,18 @@ impl Archive {
         let archive = format!("{cluster_id}-{incarnation}");
         let directory = self.directory.clone().join(archive.as_str());
         directory.join(format!("{run:06}").as_str())
+    }
+
+    /// The key that the segment at a place is encrypted with, whether it is given or not; within, none: it is not
+    /// encrypted. None where there is none.
+    ///
+    /// # Errors
+    /// The store refuses, or it ends within its first bytes.
+    pub(crate) async fn key_of(
+        &self,
+        place: &Place,
+    ) -> Result<Option<Option<KeyId>>, ArchiveError> {
+        Ok(self.objects.key_of(&self.path(place)).await?)
     }
 
     fn path(&self, place: &Place) -> Path {

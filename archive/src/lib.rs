@@ -4,6 +4,7 @@
 //! segment   records, notes, moments ──► one object, every byte under a checksum; and back
 //! chain     names, creation where there is none of that name, heads, the end of a chain
 //! lineage   whether a store's history goes on where a chain ends; pure
+//! keys      which keys segments need, by their first bytes
 //! verify    reading a chain whole, and removing what nobody needs of it
 //! span      what can be restored of a chain, its gaps, and where a revision or a time lies
 //! ```
@@ -21,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod chain;
+mod keys;
 mod lineage;
 mod segment;
 mod span;

@@ -21,6 +21,8 @@ pub struct Span {
     pub missing: Vec<u64>,
 }
 
+/// How often a chain is listed again whose first segments are pruned while it is read.
+pub(crate) const LISTS_MAX: usize = 64;
 /// Missing segments that are told of by their names.
 const MISSING_TOLD: usize = 10;
 
@@ -64,26 +66,77 @@ impl Archive {
     pub async fn spans(&self, whose: &Whose) -> Result<Vec<Span>, ArchiveError> {
         let mut spans = Vec::new();
         for run in self.runs(whose).await? {
-            let there = self.sequences(whose, run).await?;
-            let (Some((first, _)), Some((last, _))) = (there.first(), there.last()) else {
-                continue;
-            };
-            let place = |sequence| Place {
-                whose: whose.clone(),
-                run,
-                sequence,
-            };
-            let pairs = there.windows(2);
-            let missing = pairs.flat_map(|pair| pair[0].0 + 1..pair[1].0);
-            spans.push(Span {
-                missing: missing.take(MISSING_TOLD).collect(),
-                first: self.must_have(&place(*first)).await?.header,
-                last: self.must_have(&place(*last)).await?.header,
-                segments: u64::try_from(there.len()).unwrap_or(u64::MAX),
-                bytes: there.iter().map(|(_, bytes)| bytes).sum(),
-            });
+            spans.extend(self.span(whose, run).await?);
         }
         Ok(spans)
+    }
+
+    /// A chain of an archive; none where nothing is there.
+    ///
+    /// # Errors
+    /// The store refuses, or its first or last segment cannot be read.
+    async fn span(&self, whose: &Whose, run: u32) -> Result<Option<Span>, ArchiveError> {
+        let Some((first, there)) = self.first(whose, run).await? else {
+            return Ok(None);
+        };
+        let last = there.last().map_or(first.sequence, |(last, _)| *last);
+        let last = Place {
+            sequence: last,
+            ..Place::of(&first)
+        };
+        let pairs = there.windows(2);
+        let missing = pairs.flat_map(|pair| pair[0].0 + 1..pair[1].0);
+        Ok(Some(Span {
+            missing: missing.take(MISSING_TOLD).collect(),
+            first,
+            last: self.must_have(&last).await?.header,
+            segments: u64::try_from(there.len()).unwrap_or(u64::MAX),
+            bytes: there.iter().map(|(_, bytes)| bytes).sum(),
+        }))
+    }
+
+    /// The first segment of a chain, and what there is of the chain; none where nothing is there. What is pruned
+    /// between the list and the look at its first is no gap: it is listed again.
+    async fn first(
+        &self,
+        whose: &Whose,
+        run: u32,
+    ) -> Result<Option<(Header, Vec<(u64, u64)>)>, ArchiveError> {
+        let mut gone = None;
+        for _ in 0..LISTS_MAX {
+            let there = self.sequences(whose, run).await?;
+            let Some((sequence, _)) = there.first() else {
+                return Ok(None);
+            };
+            let place = Place {
+                whose: whose.clone(),
+                run,
+                sequence: *sequence,
+            };
+            match self.head(&place).await? {
+                Some(head) => return Ok(Some((head.header, there))),
+                None if gone.as_ref() == Some(&place) => {
+                    return Err(ArchiveError::Missing(self.show(&place)));
+                }
+                None => gone = Some(place),
+            }
+        }
+        let gone = gone.map(|place| self.show(&place));
+        Err(ArchiveError::Pruned(gone.unwrap_or_default()))
+    }
+
+    /// The chain of a span as it is now, where the segment at `sequence` has been pruned since it was listed; none
+    /// where it has not: if it is not there, it is missing.
+    ///
+    /// # Errors
+    /// The store refuses, or its first or last segment cannot be read.
+    pub(crate) async fn shortened(
+        &self,
+        span: &Span,
+        sequence: u64,
+    ) -> Result<Option<Span>, ArchiveError> {
+        let now = self.span(&span.first.whose, span.first.run).await?;
+        Ok(now.filter(|now| now.first.sequence > sequence))
     }
 
     /// The revision after which a segment's chain begins.
@@ -91,13 +144,11 @@ impl Archive {
     /// # Errors
     /// The store refuses, or its first segment cannot be read.
     pub async fn begins_after(&self, of: &Header) -> Result<i64, ArchiveError> {
-        let there = self.sequences(&of.whose, of.run).await?;
-        let first = there.first().map_or(of.sequence, |(first, _)| *first);
-        let place = Place {
-            sequence: first,
-            ..Place::of(of)
+        let first = match self.first(&of.whose, of.run).await? {
+            Some((first, _)) => first,
+            None => self.must_have(&Place::of(of)).await?.header,
         };
-        Ok(self.must_have(&place).await?.header.first_revision - 1)
+        Ok(first.first_revision - 1)
     }
 
     async fn must_have(&self, place: &Place) -> Result<Head, ArchiveError> {
@@ -297,5 +348,82 @@ mod tests {
         assert_eq!(archive.segment(&place).await.expect("gone"), None);
         let spans = archive.spans(&writer().whose).await.expect("listed");
         assert_eq!(spans[0].missing, [2]);
+    }
+
+    #[tokio::test]
+    async fn what_is_pruned_while_it_is_read_is_not_missing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (archive, built) = chain(&dir, 6).await;
+        let spans = archive.spans(&writer().whose).await.expect("listed");
+        let listed = &spans[0];
+        let remove = async |index: usize| {
+            let place = Place::of(&built[index].header);
+            archive.remove(&place).await.expect("removed");
+        };
+        // Two go before they are read, and one more while the rest is.
+        remove(0).await;
+        remove(1).await;
+        let verified = archive.verify(listed, |_| {}).await.expect("it is whole");
+        assert_eq!((verified.segments, verified.begins_after), (4, 6));
+        let file = dir
+            .path()
+            .join(format!("demo/_archive/{}", Place::of(&built[2].header)));
+        let once = std::cell::Cell::new(false);
+        let prune = |_| {
+            if !once.replace(true) {
+                std::fs::remove_file(&file).expect("removed");
+                let next = file.with_file_name("000000000003.segment");
+                std::fs::remove_file(next).expect("removed");
+            }
+        };
+        let verified = archive.verify(listed, prune).await.expect("it is whole");
+        assert_eq!((verified.segments, verified.begins_after), (2, 8));
+        // Another one that prunes meanwhile, by what it listed before, goes on too.
+        let pruned = archive.prune(listed, 10, false).await.expect("pruned");
+        assert_eq!(pruned, 1);
+    }
+
+    #[tokio::test]
+    async fn one_that_is_gone_from_the_middle_is_missing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (archive, built) = chain(&dir, 5).await;
+        let spans = archive.spans(&writer().whose).await.expect("listed");
+        let place = Place::of(&built[2].header);
+        archive.remove(&place).await.expect("removed");
+        let missing = archive.verify(&spans[0], |_| {}).await;
+        let missing = missing.expect_err("it is missing");
+        assert!(
+            missing.is_damage() && missing.to_string().contains("000000000002"),
+            "{missing}"
+        );
+        let refused = archive.prune(&spans[0], 7, false).await;
+        assert!(
+            matches!(refused, Err(ArchiveError::Missing(_))),
+            "{refused:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_keys_that_segments_need_are_told_whether_they_are_given_or_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let cluster = "demo".parse().expect("a name");
+        let with = |seeds: &[u8]| {
+            let objects = Objects::open(&format!("file://{}", dir.path().display()));
+            let keys: Vec<[u8; 32]> = seeds.iter().map(|seed| [*seed; 32]).collect();
+            let keys = engram_objects::Keys::of(&keys);
+            let archive = Archive::new(objects.expect("a store").with_keys(keys.clone()), &cluster);
+            (archive, keys.writing())
+        };
+        let mut last: Option<Built> = None;
+        for seeds in [&[][..], &[1], &[1], &[2, 1]] {
+            let one = next(last.as_ref());
+            let stored = with(seeds).0.append(&one).await.expect("stored");
+            assert_eq!(stored, Appended::Done);
+            last = Some(one);
+        }
+        let (archive, new) = with(&[2]);
+        let found = archive.keys().await.expect("read");
+        let wanted = [(None, 1), (with(&[1]).1, 2), (new, 1)];
+        assert_eq!(found, std::collections::BTreeMap::from(wanted));
     }
 }

@@ -3,8 +3,8 @@
 use engram_objects::ObjectError;
 
 use crate::chain::{Archive, ArchiveError};
-use crate::segment::SegmentError;
-use crate::span::Span;
+use crate::segment::{Header, SegmentError};
+use crate::span::{LISTS_MAX, Span};
 
 /// What was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,20 +13,42 @@ pub struct Verified {
     pub segments: u64,
     /// Records in them.
     pub records: u64,
+    /// The revision after which what was read begins: later than its span's, where somebody pruned meanwhile.
+    pub begins_after: i64,
 }
 
 impl Archive {
-    /// Reads every segment of a chain; `read` is told the bytes of each.
+    /// Reads every segment of a chain; `read` is told the bytes of each. Where segments were pruned before they
+    /// were read, it begins again with the first that is there now.
     ///
     /// # Errors
     /// The first that is missing, damaged, or does not follow the one before it.
     pub async fn verify(&self, span: &Span, read: impl Fn(u64)) -> Result<Verified, ArchiveError> {
-        let mut verified = Verified::default();
+        let mut verified = Verified {
+            begins_after: span.begins_after(),
+            ..Verified::default()
+        };
+        let mut span = span.clone();
+        let mut sequence = span.first.sequence;
+        let mut begun = 0;
         let mut last: Option<(String, i64)> = None;
-        for sequence in span.first.sequence..=span.last.sequence {
+        while sequence <= span.last.sequence {
             let place = span.place(sequence);
-            let segment = self.segment(&place).await?;
-            let segment = segment.ok_or_else(|| ArchiveError::Missing(self.show(&place)))?;
+            let Some(segment) = self.segment(&place).await? else {
+                if begun == LISTS_MAX {
+                    return Err(ArchiveError::Pruned(self.show(&place)));
+                }
+                begun += 1;
+                let now = self.shortened(&span, sequence).await?;
+                span = now.ok_or_else(|| ArchiveError::Missing(self.show(&place)))?;
+                sequence = span.first.sequence;
+                last = None;
+                verified = Verified {
+                    begins_after: span.begins_after(),
+                    ..Verified::default()
+                };
+                continue;
+            };
             let header = &segment.header;
             let follows = last.as_ref().is_none_or(|(hash, revision)| {
                 header.predecessor.as_ref() == Some(hash) && header.first_revision == revision + 1
@@ -43,6 +65,7 @@ impl Archive {
             verified.records += header.records;
             read(header.chunks.iter().map(|part| part.bytes).sum());
             last = Some((segment.hash.clone(), header.last_revision));
+            sequence += 1;
         }
         Ok(verified)
     }
@@ -59,11 +82,22 @@ impl Archive {
         revision: i64,
         dry_run: bool,
     ) -> Result<u64, ArchiveError> {
+        let mut span = span.clone();
+        let is_needed = |one: &Header| one.last_revision >= revision;
+        let mut found = self.search(&span, is_needed).await;
+        for _ in 0..LISTS_MAX {
+            let Err(ArchiveError::Missing(_)) = &found else {
+                break;
+            };
+            // Two prune at the same time.
+            let Some(now) = self.shortened(&span, span.first.sequence).await? else {
+                break;
+            };
+            span = now;
+            found = self.search(&span, is_needed).await;
+        }
         let first = span.first.sequence;
-        let needed = self
-            .search(span, |one| one.last_revision >= revision)
-            .await?;
-        let behind = needed.unwrap_or(span.last.sequence);
+        let behind = found?.unwrap_or(span.last.sequence);
         if !dry_run {
             for sequence in first..behind {
                 match self.remove(&span.place(sequence)).await {

@@ -1,5 +1,6 @@
 //! Copies a backup to another store: every byte checked on its way, the manifest last.
 
+use engram_objects::KeyId;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::Progress;
@@ -27,8 +28,19 @@ pub enum CopyError {
     },
 }
 
-/// Copies a backup; whether it was not there yet. One that is there under its name and is the same is
-/// left alone, so that a copy which was cut short is made again.
+/// What became of a backup that was to be copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// It was.
+    Now,
+    /// It is there already.
+    There,
+    /// It is there already, but encrypted with another key than the one that writes there; none: not at all.
+    Otherwise(Option<KeyId>),
+}
+
+/// Copies a backup. One that is there under its name and is the same is left alone; a copy that was cut short is
+/// gone on with.
 ///
 /// # Errors
 /// See [`CopyError`]. What was copied by then is not listed, and goes with the next prune there.
@@ -37,9 +49,14 @@ pub async fn copy(
     manifest: &Manifest,
     to: &BackupStore,
     progress: &dyn Progress,
-) -> Result<bool, CopyError> {
-    match to.manifest(&manifest.cluster, &manifest.id).await? {
-        Some(there) if there == *manifest => return Ok(false),
+) -> Result<Copied, CopyError> {
+    match to.read_manifest(&manifest.cluster, &manifest.id).await? {
+        Some((there, key)) if there == *manifest => {
+            return Ok(match key == to.objects().keys().writing() {
+                true => Copied::There,
+                false => Copied::Otherwise(key),
+            });
+        }
         Some(_) => return Err(StoreError::Exists(manifest.id.clone()).into()),
         None => {}
     }
@@ -50,12 +67,12 @@ pub async fn copy(
         .map(|chunk| read(from, manifest, chunk));
     let mut chunks = futures_util::stream::iter(reads).buffered(CHUNKS_AHEAD);
     while let Some((chunk, bytes)) = chunks.try_next().await? {
-        to.put_chunk(&manifest.cluster, &manifest.id, &chunk.path, bytes)
+        to.create_chunk(&manifest.cluster, &manifest.id, &chunk.path, bytes)
             .await?;
         progress.advance(chunk.bytes);
     }
     to.publish(manifest).await?;
-    Ok(true)
+    Ok(Copied::Now)
 }
 
 async fn read<'m>(
@@ -87,12 +104,10 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let url = format!("file://{}", directory.path().display());
         let to = BackupStore::open(&url).expect("a store");
-        assert!(copy(&from, &manifest, &to, &Silent).await.expect("copied"));
-        assert!(
-            !copy(&from, &manifest, &to, &Silent)
-                .await
-                .expect("it is there")
-        );
+        for wanted in [Copied::Now, Copied::There] {
+            let copied = copy(&from, &manifest, &to, &Silent).await;
+            assert_eq!(copied.expect("copied"), wanted);
+        }
         let found = to.find(None, &[], "latest").await.expect("found");
         assert_eq!(found.manifest, manifest);
         // From there on: a chunk that was changed goes no further.
@@ -116,6 +131,64 @@ mod tests {
         assert!(
             matches!(taken, Err(CopyError::Store(StoreError::Exists(_)))),
             "{taken:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_was_cut_short_is_gone_on_with_and_leaves_what_is_there() {
+        let golden = concat!("file://", env!("CARGO_MANIFEST_DIR"), "/goldens/format-1");
+        let from = BackupStore::open(golden).expect("a store");
+        let manifest = from.find(None, &[], "first").await.expect("found").manifest;
+        let directory = tempfile::tempdir().expect("a directory");
+        let url = format!("file://{}", directory.path().display());
+        let plain = BackupStore::open(&url).expect("a store");
+        let place = |chunk: &ChunkEntry| directory.path().join("demo/first").join(&chunk.path);
+        let written = || {
+            let chunk = std::fs::metadata(place(&manifest.chunks[0])).expect("a chunk");
+            std::os::unix::fs::MetadataExt::ino(&chunk)
+        };
+        copy(&from, &manifest, &plain, &Silent)
+            .await
+            .expect("copied");
+        let before = written();
+        let cut = || {
+            std::fs::remove_file(directory.path().join("demo/first/MANIFEST")).expect("removed");
+            std::fs::remove_file(place(&manifest.chunks[1])).expect("removed");
+        };
+        cut();
+        let again = copy(&from, &manifest, &plain, &Silent).await;
+        assert_eq!(again.expect("copied"), Copied::Now);
+        assert_eq!(written(), before, "what was there is not written over");
+        // What is there under another key, or is another object, is not what the manifest would say.
+        let keys = |seeds: &[u8]| {
+            let keys: Vec<[u8; 32]> = seeds.iter().map(|seed| [*seed; 32]).collect();
+            plain.clone().with_keys(engram_objects::Keys::of(&keys))
+        };
+        let (new, both) = (keys(&[1]), keys(&[2, 1]));
+        let there = copy(&from, &manifest, &new, &Silent).await;
+        assert_eq!(there.expect("it is there"), Copied::Otherwise(None));
+        cut();
+        let refused = copy(&from, &manifest, &new, &Silent).await;
+        assert!(
+            matches!(refused, Err(CopyError::Store(StoreError::Remains(_)))),
+            "{refused:?}"
+        );
+        std::fs::remove_dir_all(directory.path().join("demo")).expect("removed");
+        copy(&from, &manifest, &new, &Silent).await.expect("copied");
+        let there = copy(&from, &manifest, &both, &Silent).await;
+        let key = new.objects().keys().writing();
+        assert_eq!(there.expect("it is there"), Copied::Otherwise(key));
+        cut();
+        let refused = copy(&from, &manifest, &both, &Silent).await;
+        assert!(
+            matches!(refused, Err(CopyError::Store(StoreError::Remains(_)))),
+            "{refused:?}"
+        );
+        std::fs::write(place(&manifest.chunks[0]), "nonsense").expect("written");
+        let refused = copy(&from, &manifest, &plain, &Silent).await;
+        assert!(
+            matches!(refused, Err(CopyError::Store(StoreError::Remains(_)))),
+            "{refused:?}"
         );
     }
 }

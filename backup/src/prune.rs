@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use engram_archive::{Archive, ArchiveError};
+use engram_archive::{Archive, ArchiveError, Span};
 use serde::Serialize;
 
 use crate::format::{BackupId, Manifest, Selector};
@@ -64,8 +64,8 @@ pub struct Pruned {
 /// with `dry_run` only tells of them.
 ///
 /// # Errors
-/// They are of several clusters, and `scope` does not say which is meant: nothing was removed. The
-/// store refuses: what was removed by then is removed.
+/// They are of several clusters, and `scope` does not say which is meant, or a key is missing, of a backup or of
+/// the log archive: nothing was removed. The store refuses: what was removed by then is removed.
 pub async fn prune(
     store: &BackupStore,
     cluster: &BackupId,
@@ -94,14 +94,20 @@ pub async fn prune(
             pruned.abandoned.push(id.clone());
         }
     }
+    let chains = Chains::of(store, cluster, &all).await?;
     if !dry_run {
+        // What cannot be read is known before the first is removed; what the store keeps may stay.
+        let gone = &pruned.removed;
+        let stay = all.iter().filter(|one| !gone.contains(&one.id));
+        chains.prune(stay, true).await?;
+        chains.prune(all.iter(), true).await?;
         let mut locked = remove(store, cluster, &mut pruned.removed).await?;
         locked.extend(remove(store, cluster, &mut pruned.abandoned).await?);
         pruned.locked = locked;
     }
     let gone = &pruned.removed;
     let stay = all.iter().filter(|one| !gone.contains(&one.id));
-    pruned.segments = prune_archive(store, cluster, stay, dry_run).await?;
+    pruned.segments = chains.prune(stay, dry_run).await?;
     Ok(pruned)
 }
 
@@ -123,32 +129,50 @@ async fn remove(
     Ok(locked)
 }
 
-/// Removes what lies in the log archive before the oldest backup that stays, of whatever owner: nobody
-/// can go on from there. Of a cluster without backups everything stays.
-async fn prune_archive<'m>(
-    store: &BackupStore,
-    cluster: &BackupId,
-    stay: impl Iterator<Item = &'m Manifest>,
-    dry_run: bool,
-) -> Result<u64, PruneError> {
-    let mut oldest: BTreeMap<&str, i64> = BTreeMap::new();
-    for manifest in stay {
-        let revision = oldest
-            .entry(&manifest.cluster_id)
-            .or_insert(manifest.revision);
-        *revision = manifest.revision.min(*revision);
-    }
-    let archive = Archive::new(store.objects(), cluster);
-    let mut segments = 0;
-    for whose in archive.owners().await? {
-        let Some(revision) = oldest.get(whose.cluster_id.as_str()) else {
-            continue;
-        };
-        for span in archive.spans(&whose).await? {
-            segments += archive.prune(&span, *revision, dry_run).await?;
+/// The log archives of the clusters that there are backups of.
+struct Chains {
+    archive: Archive,
+    spans: Vec<Span>,
+}
+
+impl Chains {
+    async fn of(
+        store: &BackupStore,
+        cluster: &BackupId,
+        backups: &[Manifest],
+    ) -> Result<Chains, ArchiveError> {
+        let archive = Archive::new(store.objects(), cluster);
+        let mut spans = Vec::new();
+        for whose in archive.owners().await? {
+            if backups.iter().any(|one| one.cluster_id == whose.cluster_id) {
+                spans.extend(archive.spans(&whose).await?);
+            }
         }
+        Ok(Chains { archive, spans })
     }
-    Ok(segments)
+
+    /// Removes what lies before the oldest backup that stays, of whatever owner: nobody can go on from there. Of a
+    /// cluster without backups everything stays.
+    async fn prune<'m>(
+        &self,
+        stay: impl Iterator<Item = &'m Manifest>,
+        dry_run: bool,
+    ) -> Result<u64, ArchiveError> {
+        let mut oldest: BTreeMap<&str, i64> = BTreeMap::new();
+        for manifest in stay {
+            let revision = oldest
+                .entry(&manifest.cluster_id)
+                .or_insert(manifest.revision);
+            *revision = manifest.revision.min(*revision);
+        }
+        let mut segments = 0;
+        for span in &self.spans {
+            if let Some(revision) = oldest.get(span.first.whose.cluster_id.as_str()) {
+                segments += self.archive.prune(span, *revision, dry_run).await?;
+            }
+        }
+        Ok(segments)
+    }
 }
 
 /// Leaves what the rules count: of this owner, of the clusters that are meant and those that these

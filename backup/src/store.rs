@@ -3,7 +3,8 @@
 //! ```text
 //! <prefix>/<cluster>/<backup>/MANIFEST                  written last; removed first
 //! <prefix>/<cluster>/<backup>/<attempt>/<sequence>.chunk
-//! <prefix>/<cluster>/<backup>/VERIFICATION              what came of reading it back, the last time
+//! <prefix>/<cluster>/<backup>/VERIFICATION              what came of reading it back, the last time; VERIFICATION-2
+//!                                                       and so on where the store keeps that one as it is
 //! ```
 //!
 //! Each attempt at a backup has a directory of its own, so that two attempts under one name never
@@ -23,7 +24,7 @@ mod tests;
 mod verification;
 
 use bytes::Bytes;
-use engram_objects::{Keys, Objects};
+use engram_objects::{Created, Keys, Objects, sha256};
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
 
@@ -107,6 +108,42 @@ impl BackupStore {
     ) -> Result<(), StoreError> {
         let place = below(self.backup(cluster, id), path);
         Ok(self.objects.put(&place, bytes).await?)
+    }
+
+    /// Stores a chunk that another attempt may have stored already, which is then left as it is: a store with a
+    /// retention lets nobody write over it.
+    ///
+    /// # Errors
+    /// Another object is there, or this one under another key; the store refuses.
+    pub async fn create_chunk(
+        &self,
+        cluster: &BackupId,
+        id: &BackupId,
+        path: &str,
+        bytes: Bytes,
+    ) -> Result<(), StoreError> {
+        let place = below(self.backup(cluster, id), path);
+        let wanted = sha256(&bytes);
+        if self.objects.create(&place, bytes).await? == Created::Now {
+            return Ok(());
+        }
+        let other = || StoreError::Remains(self.objects.show(&place));
+        let there = self.objects.get_with_key(&place).await;
+        let there = match there.map_err(StoreError::from) {
+            Ok(there) => there,
+            Err(StoreError::Cipher { .. }) => return Err(other()),
+            Err(error) => return Err(error),
+        };
+        // The manifest will name one key: a chunk that needs another one would be lost with that.
+        match there {
+            Some((bytes, key))
+                if sha256(&bytes) == wanted && key == self.objects.keys().writing() =>
+            {
+                Ok(())
+            }
+            Some(_) => Err(other()),
+            None => Err(StoreError::Gone(self.objects.show(&place))),
+        }
     }
 
     /// Reads a chunk.

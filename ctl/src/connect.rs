@@ -28,16 +28,22 @@ pub struct Member {
 /// Connects to the first endpoint that answers.
 pub async fn any(global: &Global) -> Result<Member, Failure> {
     let mut failures = Vec::new();
+    let mut is_unreached = true;
     for endpoint in &endpoints(global).await? {
         match dial(global, endpoint).await {
             Ok(channel) => return introduced(global, channel).await,
-            Err(failure) => failures.push(format!("{endpoint}: {failure}")),
+            Err(failure) => {
+                is_unreached &= failure.is_unreached();
+                failures.push(format!("{endpoint}: {failure}"));
+            }
         }
     }
-    Err(Failure::unreached(format!(
-        "no endpoint answers: {}",
-        failures.join("; ")
-    )))
+    let said = format!("no endpoint answers: {}", failures.join("; "));
+    // A certificate that is not believed, or a file that is not there, is no better a second later.
+    Err(match is_unreached {
+        true => Failure::unreached(said),
+        false => Failure::new(said),
+    })
 }
 
 /// The endpoints that the flags name: those found by DNS, where there are any.
@@ -135,10 +141,13 @@ async fn dial(global: &Global, endpoint: &str) -> Result<transport::Channel, Fai
         .keep_alive_timeout(global.keepalive_timeout);
     let connecting = target.connect_with_connector(Dial::new(connector, url));
     let connected = tokio::time::timeout(global.dial_timeout, connecting).await;
-    let late = |_| Failure::new("context deadline exceeded");
+    let late = |_| Failure::unreached("context deadline exceeded");
     connected
         .map_err(late)?
-        .map_err(|error| Failure::new(root(&error)))
+        .map_err(|error| match is_refusal(&error) {
+            true => Failure::new(root(&error)),
+            false => Failure::unreached(root(&error)),
+        })
 }
 
 /// A page of an endpoint's, as text.
@@ -210,6 +219,23 @@ fn connector(global: &Global, url: &ListenUrl) -> Result<Connector, Failure> {
     Connector::new(Side::Client, &files, &policy).map_err(Failure::new)
 }
 
+/// Whether somebody was there, and what came of TLS is no connection: bytes that make no sense to it, certificates
+/// that are not believed.
+pub fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind;
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let kind = cause
+            .downcast_ref::<std::io::Error>()
+            .map(std::io::Error::kind);
+        if matches!(kind, Some(ErrorKind::InvalidData | ErrorKind::InvalidInput)) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
 /// What lies at the bottom of an error of tonic's.
 fn root(error: &dyn std::error::Error) -> String {
     let mut cause = error;
@@ -217,4 +243,29 @@ fn root(error: &dyn std::error::Error) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn who_answers_and_refuses_is_not_waited_for() {
+        for (kind, wanted) in [
+            (ErrorKind::InvalidData, true),
+            (ErrorKind::InvalidInput, true),
+            (ErrorKind::ConnectionRefused, false),
+            (ErrorKind::TimedOut, false),
+            (ErrorKind::HostUnreachable, false),
+        ] {
+            let error = || Error::new(kind, "said");
+            assert_eq!(is_refusal(&error()), wanted, "{kind:?}");
+            // As it comes with a call.
+            let mut status = tonic::Status::unavailable("said");
+            status.set_source(std::sync::Arc::new(error()));
+            assert_eq!(Failure::from(status).is_unreached(), !wanted, "{kind:?}");
+        }
+    }
 }

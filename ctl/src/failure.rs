@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::connect::is_refusal;
+
 /// etcdctl's exit code of a failure.
 const ERROR: u8 = 1;
 /// etcdctl's exit code of a connection that failed.
@@ -136,7 +138,9 @@ impl fmt::Display for Failure {
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Failure {
         match status.code() {
-            tonic::Code::Unavailable => Failure::unreached(status.message()),
+            tonic::Code::Unavailable if !is_refusal(&status) => {
+                Failure::unreached(status.message())
+            }
             _ => Failure::new(status.message()),
         }
     }

@@ -8,8 +8,8 @@ use futures_util::TryStreamExt as _;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 
-use crate::cipher::{CipherError, Keys, encrypted_head};
-use crate::error::{ObjectError, is_locked, is_missing};
+use crate::cipher::{CipherError, HEADER_BYTES, KeyId, Keys, encrypted_head, key_of};
+use crate::error::{ObjectError, is_locked, is_missing, is_there};
 
 /// An open store. Clones share it.
 #[derive(Clone)]
@@ -115,12 +115,42 @@ impl Objects {
         self.found(place, self.store.get_range(place, 0..asked).await, decrypt)
     }
 
-    fn found(
+    /// The same, with the key that it is encrypted with; none: it is not.
+    ///
+    /// # Errors
+    /// As [`Objects::get`].
+    pub async fn get_with_key(
+        &self,
+        place: &Path,
+    ) -> Result<Option<(Bytes, Option<KeyId>)>, ObjectError> {
+        let read = match self.store.get(place).await {
+            Ok(found) => found.bytes().await,
+            Err(error) => Err(error),
+        };
+        let decrypt = |bytes: Bytes| {
+            let key = key_of(&bytes)?;
+            Ok((self.keys.decrypt(self.name(place), bytes)?, key))
+        };
+        self.found(place, read, decrypt)
+    }
+
+    /// The key that an object is encrypted with, whether it is given or not, by its first bytes alone; within,
+    /// none: it is not encrypted. None where it is not there.
+    ///
+    /// # Errors
+    /// The store refuses, or it ends within its header.
+    pub async fn key_of(&self, place: &Path) -> Result<Option<Option<KeyId>>, ObjectError> {
+        let bytes = u64::try_from(HEADER_BYTES).expect("a constant fits");
+        let read = self.store.get_range(place, 0..bytes).await;
+        self.found(place, read, |bytes| key_of(&bytes))
+    }
+
+    fn found<T>(
         &self,
         place: &Path,
         read: object_store::Result<Bytes>,
-        decrypt: impl FnOnce(Bytes) -> Result<Bytes, CipherError>,
-    ) -> Result<Option<Bytes>, ObjectError> {
+        decrypt: impl FnOnce(Bytes) -> Result<T, CipherError>,
+    ) -> Result<Option<T>, ObjectError> {
         match read {
             Ok(bytes) => {
                 let failed = |source| ObjectError::Cipher {
@@ -151,7 +181,8 @@ impl Objects {
         let options = PutOptions::from(PutMode::Create);
         match self.store.put_opts(place, bytes.into(), options).await {
             Ok(_) => Ok(Created::Now),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::There),
+            // What a retention keeps is there.
+            Err(error) if is_there(&error) || is_locked(&error) => Ok(Created::There),
             Err(error) => Err(self.failed(place, error)),
         }
     }
@@ -159,7 +190,7 @@ impl Objects {
     /// Stores an object, over the one of that name.
     ///
     /// # Errors
-    /// The store refuses.
+    /// As [`Objects::put_as_is`].
     pub async fn put(&self, place: &Path, bytes: Bytes) -> Result<(), ObjectError> {
         let bytes = self.keys.encrypt(self.name(place), bytes);
         self.put_as_is(place, bytes).await
@@ -168,10 +199,21 @@ impl Objects {
     /// The same of what is to be read by anybody.
     ///
     /// # Errors
-    /// The store refuses.
+    /// The store refuses, or keeps what is there by a retention of its own.
     pub async fn put_as_is(&self, place: &Path, bytes: Bytes) -> Result<(), ObjectError> {
         let put = self.store.put(place, bytes.into()).await;
-        put.map(drop).map_err(|error| self.failed(place, error))
+        put.map(drop).map_err(|error| self.refused(place, error))
+    }
+
+    /// What the store said to whoever wanted to change what is there.
+    fn refused(&self, place: &Path, source: object_store::Error) -> ObjectError {
+        match is_locked(&source) {
+            true => ObjectError::Locked {
+                place: self.show(place),
+                source,
+            },
+            false => self.failed(place, source),
+        }
     }
 
     /// Removes an object; one that is not there is no error.
@@ -182,11 +224,7 @@ impl Objects {
         match self.store.delete(place).await {
             Ok(()) => Ok(()),
             Err(error) if is_missing(&error) => Ok(()),
-            Err(source) if is_locked(&source) => Err(ObjectError::Locked {
-                place: self.show(place),
-                source,
-            }),
-            Err(error) => Err(self.failed(place, error)),
+            Err(error) => Err(self.refused(place, error)),
         }
     }
 

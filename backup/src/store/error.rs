@@ -34,6 +34,11 @@ pub enum StoreError {
         /// Why not.
         source: CipherError,
     },
+    /// What an attempt left behind is in the way.
+    #[error(
+        "{0}: another object is there, or one under another key: an attempt that was cut short left it; remove what it left with `engramctl backup delete --cluster --backup`, and begin again"
+    )]
+    Remains(String),
     /// A chunk is gone.
     #[error("{0}: it is not there")]
     Gone(String),

@@ -161,7 +161,7 @@ impl BackupStore {
     }
 
     /// The same, with the key that it is encrypted with.
-    async fn read_manifest(
+    pub(crate) async fn read_manifest(
         &self,
         cluster: &BackupId,
         id: &BackupId,

@@ -311,6 +311,65 @@ async fn one_that_was_not_good_counts_for_no_rule_and_is_never_the_latest() {
 }
 
 #[tokio::test]
+async fn the_last_mark_of_a_verification_counts() {
+    let (dir, store) = open();
+    made_of(&store, "aa", &[1, 2]).await;
+    let bad = store.find(None, &[], "aa-2").await.expect("found").manifest;
+    let mark = |refusal: Option<&str>| {
+        let at = "2026-01-04T00:00:00Z".to_owned();
+        Verification::of(&bad, at, refusal.map(str::to_owned))
+    };
+    store
+        .put_verification(&bad, &mark(None))
+        .await
+        .expect("kept");
+    assert_eq!(latest(&store, &[]).await.expect("found"), "aa-2");
+    // As it is where a store kept the first one as it was: it is said beside it.
+    let second = dir.path().join("demo/aa-2/VERIFICATION-2");
+    std::fs::write(&second, mark(Some("damaged")).encode()).expect("written");
+    assert_eq!(latest(&store, &[]).await.expect("found"), "aa-1");
+    // The next one is written over the last, where it can be.
+    store
+        .put_verification(&bad, &mark(None))
+        .await
+        .expect("kept");
+    assert_eq!(latest(&store, &[]).await.expect("found"), "aa-2");
+    assert_eq!(std::fs::read(&second).expect("there"), mark(None).encode());
+    store.remove(&bad.cluster, &bad.id).await.expect("removed");
+    assert!(!second.exists());
+}
+
+#[tokio::test]
+async fn a_key_that_the_archive_needs_is_asked_for_before_anything_is_removed() {
+    use engram_objects::{FIRST, Keys};
+    let (dir, store) = open();
+    let keyed = |seed: u8| store.clone().with_keys(Keys::of(&[[seed; 32]]));
+    for (day, revision) in [(1, 2), (2, 9)] {
+        let id = format!("d{day}");
+        let mut manifest = manifest("demo", &id, &format!("2026-01-{day:02}T00:00:00Z"));
+        (manifest.cluster_id, manifest.revision) = ("aa".into(), revision);
+        made(&store, &manifest).await;
+    }
+    // The backups can be read by anybody; of the archive nothing is known but that it is encrypted.
+    let run = dir.path().join(format!("demo/_archive/aa-{FIRST}/000000"));
+    std::fs::create_dir_all(&run).expect("a directory");
+    let name = format!("demo/_archive/aa-{FIRST}/000000/000000000000.segment");
+    let keys = Keys::of(&[[7; 32]]);
+    let segment = keys.encrypt(&name, Bytes::from_static(b"a segment"));
+    std::fs::write(dir.path().join(&name), segment).expect("written");
+    let refused = keep_last_of(&keyed(8), &[], None).await;
+    let Err(PruneError::Archive(refused)) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(refused.is_locked(), "{refused}");
+    assert_eq!(
+        ids(&store, "demo").await,
+        ["d1", "d2"],
+        "nothing was removed"
+    );
+}
+
+#[tokio::test]
 async fn what_is_removed_while_it_is_made_is_not_listed() {
     let (dir, store) = open();
     let whole = manifest("demo", "a", "2026-01-02T00:00:00Z");

@@ -138,6 +138,7 @@ async fn verify(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
     for (cluster, archive, span) in &spans {
         let verified = archive.verify(span, |bytes| bars.advance(bytes)).await?;
         let mut value = value(cluster, span);
+        value["fromRevision"] = json!(verified.begins_after);
         value["verified"] = json!(true);
         value["records"] = json!(verified.records);
         values.push(value);
@@ -145,7 +146,7 @@ async fn verify(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
             "archive {cluster} {} run {} is whole: revisions {} to {}, {} segments, {} records\n",
             span.first.whose,
             span.first.run,
-            span.begins_after(),
+            verified.begins_after,
             span.last.last_revision,
             verified.segments,
             verified.records

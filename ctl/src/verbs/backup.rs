@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use engram_backup::copy::copy as transfer;
+use engram_archive::Archive;
+use engram_backup::copy::{Copied, copy as transfer};
 use engram_backup::create::{CreateOptions, create as take};
 use engram_backup::format::{BackupId, Summary};
 use engram_backup::prune::{Scope, prune as remove_expired};
@@ -240,8 +241,8 @@ async fn list(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
     output::rows(global, &COLUMNS, &rows, || json!(summaries))
 }
 
-/// Which keys the backups that the flags mean are encrypted with. What is given and encrypts nothing yet is told of
-/// too; a backup without a key is told of as such.
+/// Which keys the backups that the flags mean, and the log archive behind them, are encrypted with. What is given and
+/// encrypts nothing yet is told of too; what has no key is told of as such.
 async fn keys(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
     let store = open(flag)?;
     let clusters = match cluster_name(flag)? {
@@ -249,19 +250,25 @@ async fn keys(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
         None => store.clusters().await?,
     };
     let given = store.objects().keys().ids();
-    let mut found: BTreeMap<KeyId, u64> = given.iter().map(|key| (key.clone(), 0)).collect();
-    let mut unencrypted = 0;
+    // By key: backups, segments.
+    let mut found: BTreeMap<Option<KeyId>, (u64, u64)> = BTreeMap::new();
+    found.extend(given.iter().map(|key| (Some(key.clone()), (0, 0))));
     for cluster in &clusters {
         for key in store.list(cluster).await?.keys() {
-            match key {
-                Some(key) => *found.entry(key).or_default() += 1,
-                None => unencrypted += 1,
-            }
+            found.entry(key).or_default().0 += 1;
+        }
+        let archive = Archive::new(store.objects(), cluster);
+        for (key, segments) in archive.keys().await? {
+            found.entry(key).or_default().1 += segments;
         }
     }
+    let (unencrypted, plain) = found.remove(&None).unwrap_or_default();
     let (first, mut missing) = (given.first(), Vec::new());
     let mut rows = Vec::new();
-    for (key, backups) in &found {
+    for (key, (backups, segments)) in &found {
+        let Some(key) = key else {
+            continue;
+        };
         let role = match given.contains(key) {
             true if first == Some(key) => "writes and reads",
             true => "reads",
@@ -270,17 +277,23 @@ async fn keys(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
                 "MISSING"
             }
         };
-        rows.push(vec![key.to_string(), backups.to_string(), role.into()]);
+        let counts = [backups, segments].map(u64::to_string);
+        let row = [key.to_string()].into_iter().chain(counts);
+        rows.push(row.chain([role.to_owned()]).collect());
     }
-    if unencrypted > 0 {
-        let none = ["", &unencrypted.to_string(), "not encrypted"];
+    if unencrypted > 0 || plain > 0 {
+        let none = [
+            "",
+            &unencrypted.to_string(),
+            &plain.to_string(),
+            "not encrypted",
+        ];
         rows.push(none.map(str::to_owned).to_vec());
     }
     let value = json!({ "missing": missing, "unencrypted": unencrypted, "writes": first.map(KeyId::to_string) });
     output::result(global, &value)?;
-    output::rows(global, &["key", "backups", "given"], &rows, || {
-        value.clone()
-    })
+    let columns = ["key", "backups", "segments", "given"];
+    output::rows(global, &columns, &rows, || value.clone())
 }
 
 fn row(summary: &Summary) -> Vec<String> {
@@ -364,24 +377,42 @@ async fn copy(
     };
     let bars = Bars::new();
     let (mut copied, mut there) = (Vec::new(), Vec::new());
+    let (mut otherwise, mut unencrypted) = (BTreeMap::new(), Vec::new());
     for manifest in &manifests {
-        let side = match transfer(from, manifest, to, &bars).await? {
-            true => &mut copied,
-            false => &mut there,
-        };
-        side.push(to.path_of(&manifest.cluster, &manifest.id));
+        let path = to.path_of(&manifest.cluster, &manifest.id);
+        match transfer(from, manifest, to, &bars).await? {
+            Copied::Now => copied.push(path),
+            Copied::There => there.push(path),
+            Copied::Otherwise(Some(key)) => {
+                otherwise.insert(path, key.to_string());
+            }
+            Copied::Otherwise(None) => unencrypted.push(path),
+        }
     }
     drop(bars);
-    let value = json!({ "copied": copied, "there": there });
+    let value = json!({
+        "copied": copied, "there": there, "underAnotherKey": otherwise, "unencrypted": unencrypted,
+    });
     output::result(global, &value)?;
     let text = || {
         let lines = copied.iter().map(|path| format!("copied to {path}\n"));
         let there = there
             .iter()
             .map(|path| format!("{path} is there already\n"));
-        lines.chain(there).collect::<String>().into()
+        let otherwise = otherwise.iter().map(|(path, key)| {
+            format!("{path} is there, encrypted with key {key}, which reads there and does not write: delete it there and copy it again to have it under the one that does\n")
+        });
+        let lines = lines.chain(there).chain(otherwise);
+        lines.collect::<String>().into()
     };
-    output::answer(global, text, || value.clone())
+    output::answer(global, text, || value.clone())?;
+    match unencrypted.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(format!(
+            "{}: it is there already, and not encrypted: delete it there, and copy it again",
+            unencrypted.join(", ")
+        ))),
+    }
 }
 
 async fn prune(

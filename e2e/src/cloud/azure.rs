@@ -58,6 +58,10 @@ fn put(objects: &mut Objects, request: &Request, name: &str, there: Option<&Obje
     if request.header("x-ms-blob-type") != Some("BlockBlob") {
         return refused(400, "MissingRequiredHeader", "x-ms-blob-type");
     }
+    // Before the condition is looked at: of both, who creates has to understand either.
+    if there.is_some_and(|object| object.is_locked) {
+        return kept();
+    }
     if request.header("if-none-match") == Some("*") && there.is_some() {
         return refused(
             409,
@@ -82,14 +86,18 @@ fn put(objects: &mut Objects, request: &Request, name: &str, there: Option<&Obje
         .with("last-modified", "Mon, 30 Nov 2026 06:00:00 GMT".into())
 }
 
+fn kept() -> Answer {
+    refused(
+        409,
+        "BlobImmutableDueToPolicy",
+        "This operation is not permitted as the blob is immutable due to a policy.",
+    )
+}
+
 fn deleted(objects: &mut Objects, name: &str) -> Answer {
     match objects.all.get(name) {
         None => refused(404, "BlobNotFound", "The specified blob does not exist."),
-        Some(object) if object.is_locked => refused(
-            409,
-            "BlobImmutableDueToPolicy",
-            "This operation is not permitted as the blob is immutable due to a policy.",
-        ),
+        Some(object) if object.is_locked => kept(),
         Some(_) => {
             objects.all.remove(name);
             Answer::new(202, "")

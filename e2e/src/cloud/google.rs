@@ -24,11 +24,7 @@ pub fn answer(objects: &mut Objects, request: &Request) -> Answer {
         ("GET", _) if name.is_empty() => listed(objects, request),
         ("GET" | "HEAD", Some(object)) => got(&object, request),
         ("PUT", object) => put(objects, request, name, object.as_ref()),
-        ("DELETE", Some(object)) if object.is_locked => refused(
-            403,
-            "RetentionPolicyNotMet",
-            "Object is subject to bucket's retention policy and cannot be deleted or overwritten until 2027-01-01",
-        ),
+        ("DELETE", Some(object)) if object.is_locked => kept(),
         ("DELETE", Some(_)) => {
             objects.all.remove(name);
             Answer::new(204, "")
@@ -77,12 +73,23 @@ fn key_of(head: &str) -> Option<String> {
     head["kid"].as_str().map(str::to_owned)
 }
 
+fn kept() -> Answer {
+    refused(
+        403,
+        "RetentionPolicyNotMet",
+        "Object is subject to bucket's retention policy and cannot be deleted or overwritten until 2027-01-01",
+    )
+}
+
 fn put(objects: &mut Objects, request: &Request, name: &str, there: Option<&Object>) -> Answer {
     let generation = there.map_or(0, |object| object.generation);
     let wanted = request.header("x-goog-if-generation-match");
     if wanted.is_some_and(|wanted| wanted != generation.to_string()) {
         let words = "At least one of the pre-conditions you specified did not hold.";
         return refused(412, "PreconditionFailed", words);
+    }
+    if there.is_some_and(|object| object.is_locked) {
+        return kept();
     }
     let generation = objects.put(name.to_owned(), request.body.clone());
     Answer::new(200, "")

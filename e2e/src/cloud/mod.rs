@@ -36,7 +36,7 @@ pub enum Dialect {
 struct Object {
     bytes: Vec<u8>,
     generation: u64,
-    /// Nobody may remove it.
+    /// Nobody may remove it, or write over it.
     is_locked: bool,
 }
 
@@ -158,7 +158,23 @@ impl Cloud {
         objects.all.values().filter(has).count()
     }
 
-    /// Lets nobody remove what is there, as a retention does, or lets them again.
+    /// Removes the objects of these names, whatever is locked; how many there were.
+    pub fn lose(&self, is_meant: impl Fn(&str) -> bool) -> usize {
+        let mut objects = lock(&self.objects);
+        let before = objects.all.len();
+        objects.all.retain(|name, _| !is_meant(name));
+        before - objects.all.len()
+    }
+
+    /// Changes the last byte of the objects of these names, or changes it back; how many there are.
+    pub fn damage(&self, is_meant: impl Fn(&str) -> bool) -> usize {
+        let mut objects = lock(&self.objects);
+        let meant = objects.all.iter_mut().filter(|(name, _)| is_meant(name));
+        let damaged = meant.filter_map(|(_, object)| object.bytes.last_mut());
+        damaged.map(|last| *last ^= 1).count()
+    }
+
+    /// Lets nobody remove or write over what is there, as a retention does, or lets them again.
     pub fn lock_objects(&self, is_locked: bool) {
         let mut objects = lock(&self.objects);
         for object in objects.all.values_mut() {

@@ -281,6 +281,81 @@ fn a_copy_goes_between_clouds_with_the_credentials_and_keys_of_each() {
     must_equal(&server, &same, revision);
 }
 
+#[test]
+fn a_copy_into_a_bucket_that_keeps_what_is_there_is_gone_on_with() {
+    let _turn = turn::take("a bucket with a retention");
+    let directory = TempDir::with_prefix("engram-kept-").expect("a temporary directory");
+    let from = format!("--store=file://{}", directory.path().display());
+    let server = Setup::engram().start();
+    let revision = fill(&server);
+    let endpoints = format!("--endpoints={}", server.address());
+    for name in ["--name=one", "--name=two"] {
+        let create = ["backup", "create", &from, "--cluster=demo", &endpoints];
+        succeed(&vec![], &[&create[..], &[name]].concat());
+    }
+    let account = service_account(directory.path(), KEY_ID);
+    for (dialect, names, secret) in [
+        (
+            Dialect::Google,
+            [
+                "GOOGLE_SERVICE_ACCOUNT_KEY",
+                "TO_GOOGLE_SERVICE_ACCOUNT_KEY",
+            ],
+            account.as_str(),
+        ),
+        (
+            Dialect::Azure,
+            ["AZURE_STORAGE_SAS_TOKEN", "TO_AZURE_STORAGE_SAS_TOKEN"],
+            SAS,
+        ),
+    ] {
+        let who = names.map(|name| (name, secret.to_owned())).to_vec();
+        let cloud = Cloud::start(dialect);
+        let store = format!("--store={}", cloud.store(BUCKET));
+        gone_on_with(&cloud, &who, &from);
+        let same = restored(|flags| {
+            succeed(
+                &who,
+                &[&["restore", &store, "--backup=two"], flags].concat(),
+            );
+        });
+        must_equal(&server, &same, revision);
+    }
+}
+
+/// A copy that was cut short, and marks of what came of reading one back, where nothing can be written over.
+fn gone_on_with(cloud: &Cloud, who: &Identity, from: &str) {
+    let store = format!("--store={}", cloud.store(BUCKET));
+    let to = format!("--to={}", cloud.store(BUCKET));
+    let copy = ["backup", "copy", from, "--all", &to];
+    let copied = succeed(who, &copy);
+    assert_eq!(copied.matches("copied to").count(), 2, "{copied}");
+    let of_two = |name: &str, ending: &str| name.contains("/two/") && name.ends_with(ending);
+    let lost = cloud.lose(|name| of_two(name, "/MANIFEST") || of_two(name, "00000001.chunk"));
+    assert_eq!(lost, 2);
+    cloud.lock_objects(true);
+    let copied = succeed(who, &copy);
+    assert_eq!(copied.matches("copied to").count(), 1, "{copied}");
+    assert_eq!(copied.matches("is there already").count(), 1, "{copied}");
+    let verify = ["backup", "verify", &store, "--backup=two"];
+    let latest = || succeed(who, &["-w", "json", "backup", "show", &store]);
+    succeed(who, &verify);
+    cloud.lock_objects(true);
+    let before = cloud.objects();
+    succeed(who, &verify);
+    assert_eq!(cloud.objects(), before, "that it is good is said already");
+    assert!(latest().contains("\"two\""), "{}", latest());
+    let damage = || cloud.damage(|name| of_two(name, "00000000.chunk"));
+    assert_eq!(damage(), 1);
+    fail(who, &verify);
+    assert!(latest().contains("\"one\""), "{}", latest());
+    assert_eq!(damage(), 1);
+    cloud.lock_objects(true);
+    succeed(who, &verify);
+    assert!(latest().contains("\"two\""), "{}", latest());
+    assert_eq!(cloud.objects(), before + 2, "each says something else");
+}
+
 /// Azurite's account and key, which are the same everywhere.
 const AZURITE: (&str, &str) = (
     "devstoreaccount1",

@@ -191,6 +191,10 @@ fn copied(place: &Place, keys: &[&str], key: &str) {
     assert!(!listed.contains(key), "{listed}");
     std::fs::remove_dir_all(place.path("copies/demo")).expect("removed");
     assert_eq!(copy(&["--to-unencrypted"]).matches("copied to").count(), 2);
+    // What is there and readable by anybody is no copy under a key.
+    let arguments = ["backup", "copy", "--all", &to, &other];
+    let refused = engramctl_fails(&words(&place.with(&arguments, keys)));
+    assert!(refused.contains("not encrypted"), "{refused}");
     engramctl(&["backup", "verify", &store, "--backup=one"]);
 }
 
@@ -254,4 +258,16 @@ fn an_encrypted_archive_gives_back_a_revision_and_a_newer_key_goes_on_with_it() 
         !target.data_dir().join("member").exists(),
         "nothing was restored"
     );
+    // Once no backup needs the older key, the archive's segments do still; who prunes is told before anything goes.
+    engramctl(&words(&place.with(&create, &["new", "old"])));
+    let listed = engramctl_json(&words(&place.with(&["backup", "list"], &["new", "old"])));
+    let first = format!("--backup={}", listed[0]["id"].as_str().expect("an id"));
+    let old = listed[0]["keyId"].clone();
+    let delete = ["backup", "delete", "--cluster=demo", &first];
+    engramctl(&words(&place.with(&delete, &["new", "old"])));
+    let keys = engramctl_json(&words(&place.with(&["backup", "keys"], &["new"])));
+    assert_eq!(keys["missing"], serde_json::json!([old]), "{keys}");
+    let prune = ["backup", "prune", "--cluster=demo", "--keep-last=1"];
+    let refused = engramctl_fails(&words(&place.with(&prune, &["new"])));
+    assert!(refused.contains("it is encrypted with key"), "{refused}");
 }

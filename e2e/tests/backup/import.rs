@@ -1,6 +1,7 @@
 //! The keys of a cluster that runs, under load, into another one: none is lost, and the cut-over is told.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
@@ -194,4 +195,35 @@ fn a_cluster_that_never_answers_is_not_waited_for_for_ever() {
     let took = began.elapsed();
     assert!(took > Duration::from_secs(2), "it was waited for: {took:?}");
     assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
+#[test]
+fn who_answers_and_refuses_is_not_waited_for() {
+    let _turn = turn::take("import that is refused");
+    let from = Setup::engram().start();
+    // It knows nothing of TLS, and says so.
+    let plain = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("https://{}", plain.local_addr().expect("it has an address"));
+    thread::spawn(move || {
+        for stream in plain.incoming() {
+            let mut stream = stream.expect("a connection");
+            // All of it: what is not read would be answered by a reset.
+            let mut hello = [0; 16 << 10];
+            assert!(stream.read(&mut hello).expect("a hello") > 0);
+            let said = b"HTTP/1.0 400 Bad Request\r\n\r\n";
+            stream.write_all(said).expect("it is taken");
+        }
+    });
+    let began = Instant::now();
+    let import = waits(&from.client_url(), &url, &["--wait=60s"]);
+    let ended = import.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success(), "{said}");
+    assert!(!said.contains("waiting for"), "{said}");
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    let import = waits(&from.client_url(), &url, &["--wait=5000000000000000h"]);
+    let ended = import.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(said.contains("24h is the longest"), "{said}");
 }

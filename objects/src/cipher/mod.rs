@@ -23,7 +23,7 @@ const MAGIC: [u8; 4] = *b"EGCR";
 const FORMAT: u16 = 1;
 const SALT_BYTES: usize = 32;
 const SALT_AT: usize = 8 + ID_BYTES;
-const HEADER_BYTES: usize = SALT_AT + SALT_BYTES;
+pub(crate) const HEADER_BYTES: usize = SALT_AT + SALT_BYTES;
 const FRAME_BYTES: usize = 64 << 10;
 const TAG_BYTES: usize = 16;
 /// What an object's key is derived for.

@@ -74,7 +74,8 @@ pub struct EngramBackupStoreSpec {
 #[serde(rename_all = "camelCase")]
 pub struct Encryption {
     /// The keys. The first one encrypts what is written, each decrypts what is read: a new key is put before
-    /// the others, and one goes when no backup needs it any more (`engramctl backup keys`).
+    /// the others, and one goes when neither a backup nor a segment of a log archive needs it any more
+    /// (`engramctl backup keys`; `engramctl archive verify` with the others alone).
     #[schemars(length(min = 1, max = 16))]
     pub keys: Vec<EncryptionKey>,
 }

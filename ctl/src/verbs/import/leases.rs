@@ -78,8 +78,8 @@ impl<'a> Leases<'a> {
         let renewals = stream::iter(waiting)
             .map(|(_, id)| async move { this.renewed(id).await.map(|ttl| (id, ttl)) })
             .buffer_unordered(AT_ONCE);
-        // All of them within one call's time: the source is not followed meanwhile.
-        let renewed: Vec<(i64, Option<i64>)> = within(renewals.try_collect()).await?;
+        // Each call has a time limit of its own: many may be slow together, and none is waited for for ever.
+        let renewed: Vec<(i64, Option<i64>)> = renewals.try_collect().await?;
         for (id, ttl) in renewed {
             match ttl {
                 Some(ttl) => self.known.insert(id, due(ttl)),

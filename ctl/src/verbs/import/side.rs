@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::super::kv;
 use super::super::request::prefix_range;
-use crate::cli::{Global, Import};
+use crate::cli::{Global, Import, WAIT_MAX};
 use crate::connect::{self, any};
 use crate::failure::Failure;
 
@@ -58,7 +58,8 @@ impl Side {
     /// Connects, and has it answer. Where nobody does, it is asked again for as long as `wait`: the Service of a
     /// cluster that was made just now has no endpoint yet.
     pub async fn reach(global: &Global, prefix: &str, wait: Duration) -> Result<Side, Failure> {
-        let until = Instant::now() + wait;
+        // The flag is bounded as well: what is added has to be a point in time.
+        let until = Instant::now() + wait.min(WAIT_MAX);
         let mut told = false;
         loop {
             let failure = match Side::answers(global, prefix).await {
