@@ -298,6 +298,24 @@ async fn a_key_that_is_missing_is_named_and_asked_for_again() {
     let shown = lab.context.metrics.text();
     let gauge = r#"engram_backup_store_keys_missing{namespace="data",store="s"} 1"#;
     assert!(shown.contains(gauge), "{shown}");
+    // Without encryption none is missing; and nothing is said of a store that goes.
+    let keyed = lab.server.object(&path).unwrap();
+    let mut plain = keyed.clone();
+    plain["spec"]["encryption"] = Value::Null;
+    let mut going = keyed.clone();
+    going["metadata"]["deletionTimestamp"] = json!(Timestamp::now().to_string());
+    for store in [plain, going] {
+        let labels = ["data", "s"];
+        let missing = &lab.context.metrics.store_keys_missing;
+        missing.with_label_values(&labels).set(1);
+        lab.server.put(&path, store);
+        lab.pass_of_store().await;
+        let shown = lab.context.metrics.text();
+        assert!(
+            !shown.contains("engram_backup_store_keys_missing{"),
+            "{shown}"
+        );
+    }
 }
 
 /// The generation of the store, as the names of its pods have it.
