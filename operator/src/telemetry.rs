@@ -305,6 +305,35 @@ impl Metrics {
         }
     }
 
+    /// Forgets what is said of stores of a namespace that are not among these.
+    pub fn keep_stores(&self, namespace: &str, stores: &[String]) {
+        let of = [("namespace", namespace)];
+        forget_where(&self.store_keys_missing, &of, |labels| {
+            labels
+                .get("store")
+                .is_none_or(|store| stores.iter().all(|one| one != store))
+        });
+    }
+
+    /// Forgets what is said of a store's keys.
+    pub fn forget_keys(&self, namespace: &str, store: &str) {
+        // It may not have been said.
+        drop(
+            self.store_keys_missing
+                .remove_label_values(&[namespace, store]),
+        );
+    }
+
+    /// Forgets what is said of certificates of a cluster that are not among these.
+    pub fn keep_certificates(&self, [namespace, cluster]: [&str; 2], secrets: &[&String]) {
+        let of = [("namespace", namespace), ("cluster", cluster)];
+        forget_where(&self.certificate_end, &of, |labels| {
+            labels
+                .get("secret")
+                .is_none_or(|secret| secrets.iter().all(|one| one != secret))
+        });
+    }
+
     /// Says what a cluster is and runs, instead of what was said before.
     pub fn describe(&self, [namespace, cluster]: [&str; 2], id: &str, version: &str) {
         forget_in(&self.cluster_info, namespace, cluster);
@@ -314,13 +343,28 @@ impl Metrics {
 }
 
 fn forget_in<B: MetricVecBuilder>(metric: &MetricVec<B>, namespace: &str, cluster: &str) {
+    forget_where(
+        metric,
+        &[("namespace", namespace), ("cluster", cluster)],
+        |_| true,
+    );
+}
+
+/// Forgets what has these labels, and of whose others `goes` says so.
+fn forget_where<B: MetricVecBuilder>(
+    metric: &MetricVec<B>,
+    of: &[(&str, &str)],
+    goes: impl Fn(&HashMap<&str, &str>) -> bool,
+) {
     for family in metric.collect() {
         for one in family.get_metric() {
             let pairs = one.get_label().iter();
             let labels: HashMap<&str, &str> =
                 pairs.map(|pair| (pair.name(), pair.value())).collect();
-            let is_of = |name, value| labels.get(name) == Some(&value);
-            if is_of("namespace", namespace) && is_of("cluster", cluster) {
+            let is_of = of
+                .iter()
+                .all(|(name, value)| labels.get(name) == Some(value));
+            if is_of && goes(&labels) {
                 // It was there a moment ago: what is gone by now need not be forgotten.
                 drop(metric.remove(&labels));
             }
@@ -339,6 +383,38 @@ mod tests {
         assert_eq!(count(), 1);
         metrics.degrade(["data", "demo"], None);
         assert_eq!(count(), 0);
+    }
+
+    #[test]
+    fn what_is_gone_is_not_measured_any_more() {
+        let metrics = super::Metrics::new().unwrap();
+        for store in ["here", "gone"] {
+            let labels = ["data", store];
+            metrics.store_keys_missing.with_label_values(&labels).set(1);
+        }
+        let elsewhere = ["other", "gone"];
+        let missing = &metrics.store_keys_missing;
+        missing.with_label_values(&elsewhere).set(1);
+        metrics.keep_stores("data", &["here".to_owned()]);
+        let shown = |labels: &str| {
+            let text = metrics.text();
+            text.contains(&format!("engram_backup_store_keys_missing{{{labels}}}"))
+        };
+        assert!(shown(r#"namespace="data",store="here""#));
+        assert!(!shown(r#"namespace="data",store="gone""#));
+        assert!(shown(r#"namespace="other",store="gone""#));
+        metrics.forget_keys("data", "here");
+        assert!(!shown(r#"namespace="data",store="here""#));
+        for secret in ["demo-client-tls", "mine"] {
+            let labels = ["data", "demo", secret];
+            metrics.certificate_end.with_label_values(&labels).set(1.0);
+        }
+        metrics.keep_certificates(["data", "demo"], &[&"mine".to_owned()]);
+        let text = metrics.text();
+        assert!(
+            text.contains("mine") && !text.contains("demo-client-tls"),
+            "{text}"
+        );
     }
 
     #[test]

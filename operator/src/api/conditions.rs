@@ -16,6 +16,12 @@ macro_rules! words {
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$word => stringify!($word),)+ }
             }
+
+            /// The one that is written so.
+            #[must_use]
+            pub fn of(word: &str) -> Option<Self> {
+                [$(Self::$word),+].into_iter().find(|one| one.as_str() == word)
+            }
         }
     };
 }

@@ -144,6 +144,9 @@ pub struct EngramBackupScheduleStatus {
     /// When it is tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prune_retry_at: Option<Time>,
+    /// The backup after which the store is being pruned: that ends before another one is looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pruning_after: Option<String>,
     /// How the log archive's verification stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archive: Option<ArchiveVerification>,
@@ -160,12 +163,18 @@ pub struct ArchiveVerification {
     /// The backup after which it was last looked at, to the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
+    /// The backup after which it is being looked at: that ends before another one is looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running_after: Option<String>,
     /// When every segment of it was last found whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified_at: Option<Time>,
     /// The last revision in it then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to_revision: Option<i64>,
+    /// When a segment of it was last found missing or damaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damaged_at: Option<Time>,
     /// How often it could not be read since.
     #[serde(skip_serializing_if = "is_zero")]
     pub attempts: u32,

@@ -34,7 +34,7 @@ pub use pod::{
 pub use policy::{disruption_budget, network_policy};
 pub use quantity::bytes;
 pub use services::{client_service, peer_service};
-pub use store::{Needed, StoreAccess, access};
+pub use store::{Needed, StoreAccess, access, would_borrow};
 pub use tool::{TOOL_CONTAINER, Tool, tool_pod};
 pub use volume::{claim_name, claim_repair, keeps_volume, volume_claim};
 

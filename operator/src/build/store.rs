@@ -125,6 +125,28 @@ pub struct Needed {
     pub what: String,
 }
 
+/// Whether a pod that reaches both would ask `other` with the credentials of `own`, for they are of one cloud and the
+/// other has none: what engramctl does not find for the second store it takes from the first one's variables.
+#[must_use]
+pub fn would_borrow(own: &EngramBackupStore, other: &EngramBackupStore) -> bool {
+    let secrets = |store: &EngramBackupStore| {
+        let spec = &store.spec;
+        [
+            spec.s3
+                .as_ref()
+                .map(|one| one.credentials_secret_ref.is_some()),
+            spec.gcs
+                .as_ref()
+                .map(|one| one.credentials_secret_ref.is_some()),
+            spec.azure
+                .as_ref()
+                .map(|one| one.credentials_secret_ref.is_some()),
+        ]
+    };
+    let mut pairs = secrets(own).into_iter().zip(secrets(other));
+    pairs.any(|pair| pair == (Some(true), Some(false)))
+}
+
 /// How a pod reaches `store`. A store without a place (which its schema refuses) has an empty URL.
 #[must_use]
 pub fn access(store: &EngramBackupStore) -> StoreAccess {

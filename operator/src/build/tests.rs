@@ -400,6 +400,38 @@ fn a_bucket_of_googles_and_a_container_of_azures_are_reached() {
 }
 
 #[test]
+fn a_second_store_of_the_same_cloud_never_asks_with_the_firsts_credentials() {
+    let secret = json!({ "name": "key" });
+    let s3 = |with: bool| match with {
+        true => store(json!({ "s3": { "bucket": "b", "credentialsSecretRef": secret } })),
+        false => store(json!({ "s3": { "bucket": "b" } })),
+    };
+    let gcs = |with: bool| match with {
+        true => store(json!({ "gcs": { "bucket": "b", "credentialsSecretRef": secret } })),
+        false => store(json!({ "gcs": { "bucket": "b" } })),
+    };
+    let azure = |with: bool| match with {
+        true => {
+            let place = json!({ "account": "a", "container": "c", "credentialsSecretRef": secret });
+            store(json!({ "azure": place }))
+        }
+        false => store(json!({ "azure": { "account": "a", "container": "c" } })),
+    };
+    for pair in [
+        (s3(true), s3(false)),
+        (gcs(true), gcs(false)),
+        (azure(true), azure(false)),
+    ] {
+        assert!(would_borrow(&pair.0, &pair.1), "{:?}", pair.1.spec);
+        // What the second one has is its own.
+        assert!(!would_borrow(&pair.1, &pair.0), "{:?}", pair.0.spec);
+        assert!(!would_borrow(&pair.0, &pair.0), "{:?}", pair.0.spec);
+        assert!(!would_borrow(&pair.1, &pair.1), "{:?}", pair.1.spec);
+    }
+    assert!(!would_borrow(&s3(true), &gcs(false)));
+}
+
+#[test]
 fn two_stores_are_reached_by_one_pod_and_share_nothing() {
     let spec = |secret: &str| {
         json!({ "s3": {

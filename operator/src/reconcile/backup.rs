@@ -90,6 +90,15 @@ fn is_settled(backup: &EngramBackup, status: &EngramBackupStatus) -> bool {
     }
 }
 
+/// Whether it is complete, and its copy is still to come to its end.
+pub(super) fn is_copied(backup: &EngramBackup) -> bool {
+    let complete = backup
+        .status
+        .as_ref()
+        .filter(|status| status.phase == Some(BackupPhase::Completed));
+    complete.is_some_and(|status| copy::is_open(backup, status))
+}
+
 /// What is missing may yet come; after a while it is a failure.
 fn refuse(backup: &EngramBackup, status: &mut EngramBackupStatus, reason: Reason, message: &str) {
     let created = backup.metadata.creation_timestamp.as_ref();

@@ -85,6 +85,11 @@ pub(super) async fn ensure(context: &Context, cluster: &EngramCluster) -> Certif
     let client = client.or_else(|| context.last_client(uid));
     if failure.is_none() {
         context.found_in_order("certificates", uid, &form);
+        // What is not used any more may end.
+        let used = found.leaves.iter().chain(&found.authorities);
+        let used: Vec<&String> = used.map(|(name, _)| name).collect();
+        let of = [names.namespace.as_str(), names.cluster.as_str()];
+        context.metrics.keep_certificates(of, &used);
     }
     Certificates {
         client,

@@ -22,6 +22,7 @@ use crate::api::{
 };
 
 use super::{Context, Error, now, tool, write_status};
+pub(super) use archive::measure;
 use due::Clock;
 
 /// On backups: the schedule that made them. They are not owned by it: a schedule that is deleted
@@ -108,7 +109,9 @@ async fn pass(
     let made = made(&backups, schedule).await?;
     look_back(&made, status);
     history::trim(&backups, schedule, &made).await?;
-    let pruning = prune::prune(context, &backups, schedule, &made, status).await?;
+    // What is being read back stays until it was.
+    let reads = archive::is_read(status);
+    let pruning = !reads && prune::prune(context, &backups, schedule, &made, status).await?;
     // Not while segments go.
     let busy = pruning || archive::verify(context, schedule, &made, status).await?;
     if spec.suspend {
@@ -194,6 +197,12 @@ fn is_running(backup: &EngramBackup) -> bool {
 fn newest(made: &[EngramBackup]) -> Option<&EngramBackup> {
     let succeeded = made.iter().filter(|backup| success(backup).is_some());
     succeeded.max_by_key(|backup| success(backup))
+}
+
+/// The backup of that name, or the newest where its object is gone.
+fn named<'a>(made: &'a [EngramBackup], name: &str) -> Option<&'a EngramBackup> {
+    let found = made.iter().find(|backup| backup.name_any() == name);
+    found.or_else(|| newest(made))
 }
 
 /// When it was complete, if it is.

@@ -35,19 +35,16 @@ pub(super) async fn reconcile(
     let namespace = seen.namespace().unwrap_or_default();
     let api: Api<EngramBackupStore> = Api::namespaced(context.client.clone(), &namespace);
     let Some(store) = api.get_opt(&seen.name_any()).await? else {
-        let labels = [namespace.as_str(), &seen.name_any()];
-        // It may not have been there either.
-        drop(
-            context
-                .metrics
-                .store_keys_missing
-                .remove_label_values(&labels),
-        );
+        context.metrics.forget_keys(&namespace, &seen.name_any());
         return Ok(Next::await_change());
     };
     if let Some(deleted) = &store.meta().deletion_timestamp {
         let age = now().as_second() - deleted.0.as_second();
+        context.metrics.forget_keys(&namespace, &store.name_any());
         return release(&context, &store, age).await;
+    }
+    if store.spec.encryption.is_none() {
+        context.metrics.forget_keys(&namespace, &store.name_any());
     }
     let before = store.status.clone().unwrap_or_default();
     if let Some(wait) = rests(&store) {

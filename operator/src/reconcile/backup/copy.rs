@@ -10,21 +10,48 @@ use crate::build::{self, Job};
 
 use super::super::tool::{self, Run};
 use super::super::{Context, Error, now};
-use super::{OBJECT_MAX_SECONDS, execute_with, retry, store_of};
+use super::{OBJECT_MAX_SECONDS, execute_with, pod_name, retry, store_of};
 
 /// The pod that copies a backup.
 const PART: &str = "copy";
+/// What is not known to be good.
+const NOT_VERIFIED: &str = "it was not verified, and is not copied";
+
+/// Whether it is under way, by what is said of it.
+fn goes_on(copied: &Condition) -> bool {
+    let open = [Reason::Running, Reason::Retrying, Reason::NotFound];
+    open.iter().any(|open| open.as_str() == copied.reason)
+}
 
 /// Whether it is to be copied, and neither was nor was given up.
 pub(super) fn is_open(backup: &EngramBackup, status: &EngramBackupStatus) -> bool {
     let copied = condition(&status.conditions, ConditionKind::Copied);
-    let goes_on = |one: &Condition| {
-        let open = [Reason::Running, Reason::Retrying, Reason::NotFound];
-        let is_open = open.iter().any(|open| open.as_str() == one.reason);
-        // Whoever has changed something wants it tried again.
-        one.status != "True" && (is_open || one.observed_generation != backup.metadata.generation)
+    let is_wanted = |one: &Condition| {
+        let is_open = goes_on(one);
+        // Whoever has changed something wants it tried again; and it may be known to be good by now.
+        let changed = one.observed_generation != backup.metadata.generation;
+        let known = one.message == NOT_VERIFIED && !is_unsure(backup, status);
+        one.status != "True" && (is_open || changed || known)
     };
-    backup.spec.copy_to.is_some() && copied.is_none_or(goes_on)
+    backup.spec.copy_to.is_some() && copied.is_none_or(is_wanted)
+}
+
+/// Whether it was to be verified, and is not known to be good.
+fn is_unsure(backup: &EngramBackup, status: &EngramBackupStatus) -> bool {
+    let verified = condition(&status.conditions, ConditionKind::Verified);
+    backup.spec.verify
+        && !is_true(&status.conditions, ConditionKind::Verified)
+        && verified.is_none_or(|one| one.reason != Reason::NotAgreed.as_str())
+}
+
+/// Why it is not known to be good: what `Verified` says. What was missing is not waited for here.
+fn unsure_for(status: &EngramBackupStatus) -> Reason {
+    let verified = condition(&status.conditions, ConditionKind::Verified);
+    match verified {
+        Some(one) if goes_on(one) => Reason::Failed,
+        Some(one) => Reason::of(&one.reason).unwrap_or(Reason::Failed),
+        None => Reason::VerificationFailed,
+    }
 }
 
 /// Begins, or looks how it stands.
@@ -36,13 +63,12 @@ pub(super) async fn copy(
     let Some(wanted) = &backup.spec.copy_to else {
         return Ok(());
     };
-    let verified = condition(&status.conditions, ConditionKind::Verified);
-    let is_unsure = backup.spec.verify
-        && !is_true(&status.conditions, ConditionKind::Verified)
-        && verified.is_none_or(|one| one.reason != Reason::NotAgreed.as_str());
-    if is_unsure {
-        let message = "it was not verified, and is not copied";
-        say(backup, status, false, Reason::VerificationFailed, message);
+    if is_unsure(backup, status) {
+        let reason = unsure_for(status);
+        say(backup, status, false, reason, NOT_VERIFIED);
+        return Ok(());
+    }
+    if !begins_anew(context, backup, status).await? {
         return Ok(());
     }
     if retry::rests(context, backup, status, PART).await? {
@@ -57,6 +83,24 @@ pub(super) async fn copy(
     Ok(())
 }
 
+/// What was given up leaves its pod behind, for whoever reads its log: where it is tried again that goes first. Whether
+/// it has.
+async fn begins_anew(
+    context: &Context,
+    backup: &EngramBackup,
+    status: &mut EngramBackupStatus,
+) -> Result<bool, Error> {
+    let copied = condition(&status.conditions, ConditionKind::Copied);
+    let changed = |one: &&Condition| one.observed_generation != backup.metadata.generation;
+    let given_up = copied.filter(changed).filter(|one| !goes_on(one));
+    if given_up.is_none() {
+        return Ok(true);
+    }
+    let namespace = backup.namespace().unwrap_or_default();
+    retry::done(status);
+    tool::clear(context, &namespace, &pod_name(backup, PART)).await
+}
+
 async fn run(
     context: &Context,
     backup: &EngramBackup,
@@ -65,8 +109,16 @@ async fn run(
 ) -> Result<Run, Error> {
     let namespace = backup.namespace().unwrap_or_default();
     let other = tool::store(context, &namespace, to).await?;
+    let own = store_of(context, backup).await?;
+    if build::would_borrow(&own, &other) {
+        let from = own.name_any();
+        let message = format!(
+            "EngramBackupStore {to} has no credentialsSecretRef, and one pod reaches both: it would be asked with the credentials of {from}; name a Secret there (with a key of its own, or the same one), or take that of {from} away where the service account of its pods may do both; then change this backup, or make another one"
+        );
+        return Err(Error::input(Reason::InvalidSpec, message));
+    }
     let other = build::access(&other).beside();
-    let access = build::access(&store_of(context, backup).await?).with(&other);
+    let access = build::access(&own).with(&other);
     let job = Job::Copy {
         id: status.backup_id.clone().unwrap_or_default(),
         to: other.url,

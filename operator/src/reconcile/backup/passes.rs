@@ -109,6 +109,13 @@ fn done() -> Value {
     }] })
 }
 
+fn failed(said: &str) -> Value {
+    json!({ "phase": "Failed", "containerStatuses": [{
+        "name": "engramctl", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+        "state": { "terminated": { "exitCode": 1, "message": said } },
+    }] })
+}
+
 #[tokio::test]
 async fn a_backup_whose_cluster_is_deleted_meanwhile_is_what_its_pod_says() {
     let lab = Lab::new("Retain");
@@ -229,6 +236,151 @@ async fn a_good_backup_is_copied_to_the_second_store_and_no_other_is() {
     assert_eq!(copy, None, "it is read back first");
 }
 
+/// Its backup is to be copied to another store.
+fn copied_to_second(lab: &Lab, verify: bool) {
+    let path = format!("{OURS}/engrambackups/b");
+    let mut backup = lab.server.object(&path).unwrap();
+    backup["metadata"]["generation"] = json!(1);
+    backup["spec"]["copyTo"] = json!({ "storeRef": { "name": "second" } });
+    backup["spec"]["verify"] = json!(verify);
+    lab.server.put(&path, backup);
+}
+
+/// What is said of the copy: status, reason and message.
+fn copied(lab: &Lab) -> [String; 3] {
+    let backup = lab.server.object(&format!("{OURS}/engrambackups/b"));
+    let conditions = backup.unwrap()["status"]["conditions"].clone();
+    let all: Vec<Value> = serde_json::from_value(conditions).unwrap_or_default();
+    let found = all.iter().find(|one| one["type"] == "Copied");
+    ["status", "reason", "message"].map(|part| {
+        let text = found.and_then(|one| one[part].as_str());
+        text.unwrap_or_default().to_owned()
+    })
+}
+
+#[tokio::test]
+async fn a_second_store_is_not_asked_with_the_firsts_credentials() {
+    let lab = Lab::new("Retain");
+    let bucket = |path: &str, secret: Option<&str>| {
+        let secret = secret.map(|name| json!({ "name": name }));
+        let spec = json!({ "s3": { "bucket": path, "credentialsSecretRef": secret } });
+        let store = json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackupStore", "spec": spec,
+        });
+        let path = format!("{OURS}/engrambackupstores/{path}");
+        lab.server.put(&path, store);
+    };
+    bucket("s", Some("firsts"));
+    bucket("second", None);
+    copied_to_second(&lab, false);
+    lab.pod("backup", &done());
+    for _ in 0..3 {
+        lab.pass().await.unwrap();
+    }
+    let [status, reason, message] = copied(&lab);
+    assert_eq!([&*status, &*reason], ["False", "InvalidSpec"]);
+    assert!(
+        message.contains("second has no credentialsSecretRef"),
+        "{message}"
+    );
+    let copy = format!("{PODS}/b-copy");
+    assert_eq!(lab.server.object(&copy), None);
+    assert_eq!(lab.phase(), "Completed");
+    // Corrected; whoever changes the backup has it tried again.
+    bucket("second", Some("its-own"));
+    let path = format!("{OURS}/engrambackups/b");
+    let mut backup = lab.server.object(&path).unwrap();
+    backup["metadata"]["generation"] = json!(2);
+    lab.server.put(&path, backup);
+    lab.pass().await.unwrap();
+    let env = lab.server.object(&copy).unwrap()["spec"]["containers"][0]["env"].to_string();
+    assert!(env.contains("TO_AWS_ACCESS_KEY_ID"), "{env}");
+    assert_eq!(copied(&lab)[1], "Running");
+}
+
+#[tokio::test]
+async fn a_copy_that_was_given_up_is_begun_anew_when_its_backup_is_changed() {
+    let lab = Lab::new("Retain");
+    lab.server.put(
+        &format!("{OURS}/engrambackupstores/second"),
+        json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackupStore",
+            "spec": { "gcs": { "bucket": "copies" } },
+        }),
+    );
+    copied_to_second(&lab, false);
+    lab.pod("backup", &done());
+    for _ in 0..2 {
+        lab.pass().await.unwrap();
+    }
+    lab.pod(
+        "copy",
+        &failed("Error: the store does not let these credentials write"),
+    );
+    lab.pass().await.unwrap();
+    assert_eq!(copied(&lab)[1], "AccessDenied");
+    let copy = format!("{PODS}/b-copy");
+    let old = lab.server.object(&copy).expect("its log can be read");
+    let path = format!("{OURS}/engrambackups/b");
+    let mut backup = lab.server.object(&path).unwrap();
+    backup["metadata"]["generation"] = json!(2);
+    lab.server.put(&path, backup);
+    for _ in 0..2 {
+        lab.pass().await.unwrap();
+    }
+    let new = lab.server.object(&copy).expect("it is begun anew");
+    assert_ne!(new["metadata"]["uid"], old["metadata"]["uid"]);
+    assert_eq!(copied(&lab)[1], "Running");
+}
+
+#[tokio::test]
+async fn what_could_not_be_verified_is_not_copied_for_that_reason_and_is_once_it_was() {
+    let lab = Lab::new("Retain");
+    copied_to_second(&lab, true);
+    let path = format!("{OURS}/engrambackups/b");
+    let verified = |status: &str, reason: &str| {
+        let mut backup = lab.server.object(&path).unwrap();
+        let now = Timestamp::now().to_string();
+        let mut conditions = backup["status"]["conditions"].as_array().cloned();
+        let all = conditions.get_or_insert_default();
+        all.retain(|one| one["type"] != "Verified");
+        all.push(json!({
+            "type": "Verified", "status": status, "reason": reason, "message": "",
+            "lastTransitionTime": now, "observedGeneration": 1,
+        }));
+        backup["status"]["phase"] = json!("Completed");
+        backup["status"]["backupID"] = json!("b-0a1b2c3d");
+        backup["status"]["completedAt"] = json!("2026-01-01T00:00:00Z");
+        backup["status"]["conditions"] = json!(all);
+        lab.server.put(&path, backup);
+    };
+    for (reason, said) in [
+        ("StoreUnreachable", "StoreUnreachable"),
+        ("DeadlineExceeded", "DeadlineExceeded"),
+        ("ScratchFull", "ScratchFull"),
+        // What was missing is not waited for here.
+        ("NotFound", "Failed"),
+    ] {
+        let mut backup = lab.server.object(&path).unwrap();
+        backup["status"]["conditions"] = json!([]);
+        lab.server.put(&path, backup);
+        verified("False", reason);
+        lab.pass().await.unwrap();
+        assert_eq!(copied(&lab)[..2], ["False".to_owned(), said.to_owned()]);
+        let before = lab.server.object(&path);
+        lab.pass().await.unwrap();
+        assert_eq!(lab.server.object(&path), before, "{reason}: it is settled");
+    }
+    // The store it goes to is not there yet: that is what is said once it is known to be good.
+    verified("True", "Succeeded");
+    lab.pass().await.unwrap();
+    let [_, reason, message] = copied(&lab);
+    assert!(
+        message.contains("EngramBackupStore second"),
+        "{reason}: {message}"
+    );
+}
+
 #[tokio::test]
 async fn a_key_that_is_missing_is_named_and_asked_for_again() {
     let lab = Lab::new("Retain");
@@ -295,6 +447,24 @@ async fn a_key_that_is_missing_is_named_and_asked_for_again() {
     let shown = lab.context.metrics.text();
     let gauge = r#"engram_backup_store_keys_missing{namespace="data",store="s"} 1"#;
     assert!(shown.contains(gauge), "{shown}");
+    // Without encryption none is missing; and nothing is said of a store that goes.
+    let keyed = lab.server.object(&path).unwrap();
+    let mut plain = keyed.clone();
+    plain["spec"]["encryption"] = Value::Null;
+    let mut going = keyed.clone();
+    going["metadata"]["deletionTimestamp"] = json!(Timestamp::now().to_string());
+    for store in [plain, going] {
+        let labels = ["data", "s"];
+        let missing = &lab.context.metrics.store_keys_missing;
+        missing.with_label_values(&labels).set(1);
+        lab.server.put(&path, store);
+        lab.pass_of_store().await;
+        let shown = lab.context.metrics.text();
+        assert!(
+            !shown.contains("engram_backup_store_keys_missing{"),
+            "{shown}"
+        );
+    }
 }
 
 /// The generation of the store, as the names of its pods have it.

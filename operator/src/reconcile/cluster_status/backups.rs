@@ -5,7 +5,8 @@ use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
 use crate::api::{
-    BackupPhase, EngramBackup, EngramBackupSchedule, EngramCluster, EngramClusterStatus, LastBackup,
+    BackupPhase, EngramBackup, EngramBackupSchedule, EngramBackupStore, EngramCluster,
+    EngramClusterStatus, LastBackup,
 };
 use crate::build::Names;
 
@@ -13,7 +14,7 @@ use super::super::calm::{self, News};
 use super::super::{Context, Error, of_cluster, schedule};
 
 /// Sets the newest completed backup, and when one was last verified. What is known stays known when
-/// the objects go. And measures when the next one is due.
+/// the objects go. And measures when the next one is due, and what is known of the log archive.
 ///
 /// # Errors
 /// The API server did not answer.
@@ -25,7 +26,9 @@ pub(super) async fn backups(
     let names = Names::of(cluster);
     let uid = cluster.uid().unwrap_or_default();
     let heard = context.calm.heard(&calm::key_of(cluster));
-    let form = heard.of(News::Backups).to_string();
+    let archive = cluster.spec.archive.as_ref();
+    let archive = archive.map(|archive| &archive.store_ref.name);
+    let form = format!("{} {archive:?}", heard.of(News::Backups));
     if context.is_in_order("backups", &uid, &form) {
         return Ok(());
     }
@@ -41,14 +44,16 @@ pub(super) async fn backups(
     }
     let verified = all.iter().filter_map(verified_at).max();
     status.last_verified_at = verified.max(status.last_verified_at.take());
-    expect(context, &names).await?;
+    expect(context, cluster, &names).await?;
+    keep(context, &uid, &names.namespace).await?;
     context.found_in_order("backups", &uid, &form);
     Ok(())
 }
 
-async fn expect(context: &Context, names: &Names) -> Result<(), Error> {
+async fn expect(context: &Context, cluster: &EngramCluster, names: &Names) -> Result<(), Error> {
     let api: Api<EngramBackupSchedule> = Api::namespaced(context.client.clone(), &names.namespace);
     let all = api.list(&ListParams::default()).await?.items;
+    schedule::measure(context, cluster, &all);
     let own = all
         .iter()
         .filter(|one| one.spec.cluster_ref.name == names.cluster);
@@ -61,6 +66,19 @@ async fn expect(context: &Context, names: &Names) -> Result<(), Error> {
         // It may not have been there either.
         None => drop(gauge.remove_label_values(&labels)),
     }
+    Ok(())
+}
+
+/// Nothing is measured of stores that are gone: no pass is told of that. Looked at now and then.
+async fn keep(context: &Context, uid: &str, namespace: &str) -> Result<(), Error> {
+    if context.is_in_order("stores", uid, namespace) {
+        return Ok(());
+    }
+    let api: Api<EngramBackupStore> = Api::namespaced(context.client.clone(), namespace);
+    let all = api.list(&ListParams::default()).await?.items;
+    let names: Vec<String> = all.iter().map(|one| one.name_any()).collect();
+    context.metrics.keep_stores(namespace, &names);
+    context.found_in_order("stores", uid, namespace);
     Ok(())
 }
 

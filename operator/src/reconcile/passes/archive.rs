@@ -16,7 +16,11 @@ struct Story(Lab);
 
 impl Story {
     fn new(archives_to: &str) -> Self {
-        let lab = Lab::new(json!({ "archive": { "storeRef": { "name": archives_to } } }));
+        // Pods here were made long ago, and nobody runs them.
+        let patient = json!({ "stuckAfter": "99999h", "unhealthyAfter": "99999h" });
+        let lab = Lab::new(
+            json!({ "archive": { "storeRef": { "name": archives_to } }, "healing": patient }),
+        );
         let store = json!({
             "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackupStore",
             "spec": { "s3": { "bucket": "backups" } },
@@ -31,6 +35,7 @@ impl Story {
         });
         lab.server.put(&Self::path(), schedule);
         assert!(lab.server.object(CLUSTER).is_some());
+        (1..=3).for_each(|number| lab.member(number));
         Self(lab)
     }
 
@@ -63,7 +68,7 @@ impl Story {
     }
 
     fn pods(&self) -> Vec<String> {
-        self.0.server.paths(&format!("{CORE}/pods/"))
+        self.0.server.paths(&format!("{CORE}/pods/nightly-"))
     }
 
     fn fails(&self, pod: &str, said: &str) {
@@ -90,7 +95,10 @@ impl Story {
         (text("status"), text("reason"), text("message"))
     }
 
-    fn measured(&self, name: &str) -> Option<String> {
+    /// What is measured, after a pass of the cluster.
+    async fn measured(&self, name: &str) -> Option<String> {
+        self.0.context.look_again();
+        self.0.pass().await.unwrap();
         let text = self.0.context.metrics.text();
         let line = text.lines().find(|line| line.starts_with(name))?;
         line.rsplit(' ').next().map(str::to_owned)
@@ -120,10 +128,15 @@ async fn an_archive_is_read_back_after_each_backup_and_damage_is_told() {
     );
     assert_eq!(story.status()["archive"]["toRevision"], 90);
     assert_eq!(
-        story.measured("engram_archive_damaged").as_deref(),
+        story.measured("engram_archive_damaged").await.as_deref(),
         Some("0")
     );
-    assert!(story.measured("engram_archive_last_verified").is_some());
+    assert!(
+        story
+            .measured("engram_archive_last_verified")
+            .await
+            .is_some()
+    );
     story.pass().await;
     assert_eq!(story.pods().len(), 0, "once a backup");
     story.made(2);
@@ -138,7 +151,7 @@ async fn an_archive_is_read_back_after_each_backup_and_damage_is_told() {
     );
     assert!(message.contains("2.segment is missing"), "{message}");
     assert_eq!(
-        story.measured("engram_archive_damaged").as_deref(),
+        story.measured("engram_archive_damaged").await.as_deref(),
         Some("1")
     );
     assert_eq!(story.status()["archive"]["after"], "nightly-2");
@@ -172,7 +185,7 @@ async fn a_store_that_does_not_answer_is_asked_again_later_and_says_nothing_of_t
     );
     story.pass().await;
     assert_eq!(story.verified().1, "Retrying");
-    assert_eq!(story.measured("engram_archive_damaged"), None);
+    assert_eq!(story.measured("engram_archive_damaged").await, None);
     assert_eq!(story.status()["archive"]["attempts"], 1);
     story.pass().await;
     assert_eq!(story.pods().len(), 0, "it is not its time yet");
@@ -184,4 +197,164 @@ async fn an_archive_in_another_store_is_not_this_schedules() {
     story.made(1);
     story.pass().await;
     assert_eq!(story.pods().len(), 0);
+}
+
+const DAMAGE: &str = "Error: segment 7/0/000/2.segment is missing: nothing behind it can be restored until a later full backup";
+
+#[tokio::test]
+async fn a_reading_that_outlasts_the_interval_comes_to_its_end_before_the_next_one_begins() {
+    let story = Story::new("s3");
+    story.made(1);
+    story.pass().await;
+    let first = format!("{CORE}/pods/nightly-1-archive");
+    assert_eq!(story.pods(), [first.as_str()]);
+    assert_eq!(story.status()["archive"]["runningAfter"], "nightly-1");
+    // There is a newer success, and the object of the first one is trimmed.
+    story.made(2);
+    let backup = format!("{GROUP}/engrambackups/nightly-1");
+    story.0.server.remove(&backup).unwrap();
+    for _ in 0..2 {
+        story.pass().await;
+    }
+    assert_eq!(story.pods(), [first]);
+    story.fails("nightly-1-archive", DAMAGE);
+    story.pass().await;
+    assert_eq!(story.verified().1, "VerificationFailed");
+    assert_eq!(story.status()["archive"]["after"], "nightly-1");
+    assert_eq!(story.pods().len(), 0, "it is cleared");
+    let damaged = story.measured("engram_archive_damaged").await;
+    assert_eq!(damaged.as_deref(), Some("1"));
+    story.pass().await;
+    assert_eq!(story.pods(), [format!("{CORE}/pods/nightly-2-archive")]);
+    // An operator that was started anew knows of the damage while the next one runs.
+    let again = Story(Lab::on(story.0.server.clone()));
+    let damaged = again.measured("engram_archive_damaged").await;
+    assert_eq!(damaged.as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn a_prune_that_outlasts_the_interval_comes_to_its_end_before_the_next_one_begins() {
+    let story = Story::new("s3");
+    let mut schedule = story.0.server.object(&Story::path()).unwrap();
+    schedule["spec"]["retention"] = json!({ "keepLast": 3 });
+    story.0.server.put(&Story::path(), schedule);
+    story.made(1);
+    story.pass().await;
+    let first = format!("{CORE}/pods/nightly-1-prune");
+    assert_eq!(
+        story.pods(),
+        [first.as_str()],
+        "nothing is read while it goes"
+    );
+    assert_eq!(story.status()["pruningAfter"], "nightly-1");
+    story.made(2);
+    story.pass().await;
+    assert_eq!(story.pods(), [first]);
+    story.0.says("nightly-1-prune", &json!({ "removed": [] }));
+    story.pass().await;
+    assert_eq!(story.status()["prunedAfter"], "nightly-1");
+    // What is read now stays until it was.
+    let reads = format!("{CORE}/pods/nightly-2-archive");
+    assert_eq!(story.pods(), [reads.as_str()]);
+    story.pass().await;
+    assert_eq!(story.pods(), [reads]);
+    story.0.says("nightly-2-archive", &json!([]));
+    story.pass().await;
+    story.pass().await;
+    assert_eq!(story.pods(), [format!("{CORE}/pods/nightly-2-prune")]);
+}
+
+#[tokio::test]
+async fn nothing_is_said_of_an_archive_that_a_schedule_does_not_read_back_any_more() {
+    for spec in [
+        json!({ "verify": false }),
+        json!({ "storeRef": { "name": "elsewhere" } }),
+        Value::Null,
+    ] {
+        let story = Story::new("s3");
+        let elsewhere = format!("{GROUP}/engrambackupstores/elsewhere");
+        let store = story.0.server.object(STORE).unwrap();
+        let store = json!({ "apiVersion": store["apiVersion"], "kind": store["kind"], "spec": store["spec"] });
+        story.0.server.put(&elsewhere, store);
+        story.made(1);
+        story.pass().await;
+        story.fails("nightly-1-archive", DAMAGE);
+        story.pass().await;
+        let damaged = story.measured("engram_archive_damaged").await;
+        assert_eq!(damaged.as_deref(), Some("1"));
+        story.made(2);
+        story.pass().await;
+        assert_eq!(story.pods().len(), 1);
+        let mut schedule = story.0.server.object(&Story::path()).unwrap();
+        match spec.as_object() {
+            Some(changed) => {
+                for (key, value) in changed {
+                    schedule["spec"][key] = value.clone();
+                }
+                story.0.server.put(&Story::path(), schedule);
+                for _ in 0..2 {
+                    story.pass().await;
+                }
+                assert_eq!(story.pods().len(), 0, "{spec}: what was under way ends");
+                let status = story.status();
+                assert_eq!(status["archive"], Value::Null, "{spec}");
+                assert!(!status.to_string().contains("ArchiveVerified"), "{status}");
+            }
+            // It is deleted.
+            None => drop(story.0.server.remove(&Story::path())),
+        }
+        for gauge in ["engram_archive_damaged", "engram_archive_last_verified"] {
+            assert_eq!(story.measured(gauge).await, None, "{spec}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_two_schedules_of_a_cluster_the_one_that_looked_last_counts() {
+    let story = Story::new("s3");
+    story.made(1);
+    story.pass().await;
+    story.fails("nightly-1-archive", DAMAGE);
+    story.pass().await;
+    let mut other = story.0.server.object(&Story::path()).unwrap();
+    other["metadata"] = json!({});
+    for (verified, damaged, expected) in [
+        (Some("2026-01-01T00:00:00Z"), None, "1"),
+        (Some("2999-01-01T00:00:00Z"), None, "0"),
+        (
+            Some("2999-01-01T00:00:00Z"),
+            Some("2999-01-02T00:00:00Z"),
+            "1",
+        ),
+    ] {
+        other["status"] = json!({
+            "missed": 0, "archive": { "verifiedAt": verified, "damagedAt": damaged },
+        });
+        let path = format!("{GROUP}/engrambackupschedules/weekly");
+        story.0.server.put(&path, other.clone());
+        // In whichever order they have their passes.
+        for _ in 0..2 {
+            story.pass().await;
+            let found = story.measured("engram_archive_damaged").await;
+            assert_eq!(found.as_deref(), Some(expected), "{}", other["status"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn keys_of_a_store_that_is_gone_are_not_missed() {
+    let story = Story::new("s3");
+    let missing = &story.0.context.metrics.store_keys_missing;
+    for store in ["s3", "gone"] {
+        let labels = ["data", store];
+        missing.with_label_values(&labels).set(1);
+    }
+    story.measured("engram_backup_store_keys_missing").await;
+    let text = story.0.context.metrics.text();
+    let shown = |store: &str| {
+        let gauge =
+            format!("engram_backup_store_keys_missing{{namespace=\"data\",store=\"{store}\"}} 1");
+        text.contains(&gauge)
+    };
+    assert!(shown("s3") && !shown("gone"), "{text}");
 }

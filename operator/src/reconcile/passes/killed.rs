@@ -94,8 +94,8 @@ fn is_time(text: &str) -> bool {
     text.len() >= 20 && text.as_bytes()[10] == b'T' && text.ends_with('Z')
 }
 
-/// One operator's passes, until it is killed or has done all of them.
-async fn passes(server: &Played) {
+/// One operator's passes, until it is killed or has done all of them. Whether it was killed.
+async fn passes(server: &Played) -> bool {
     let lab = Lab::on(server.clone());
     let work = async {
         for _ in 0..PASSES {
@@ -107,8 +107,8 @@ async fn passes(server: &Played) {
         }
     };
     tokio::select! {
-        () = work => {}
-        () = server.kills() => {}
+        () = work => false,
+        () = server.kills() => true,
     }
 }
 
@@ -116,16 +116,22 @@ async fn passes(server: &Played) {
 async fn whoever_is_killed_is_followed(what: &str, begin: impl Fn() -> Played) {
     let server = begin();
     server.requests();
-    passes(&server).await;
+    assert!(!passes(&server).await, "{what}: nobody was to be killed");
     let calls = server.requests().len();
     let wanted = settled(&server);
     assert!(calls > 10, "{what}: {calls} calls");
     for killed in 0..calls {
         let server = begin();
         server.kills_after(Some(killed));
-        passes(&server).await;
+        assert!(
+            passes(&server).await,
+            "{what}, after {killed} calls: it went on"
+        );
         server.kills_after(None);
-        passes(&server).await;
+        assert!(
+            !passes(&server).await,
+            "{what}, killed after {killed} calls"
+        );
         let found = settled(&server);
         for (path, object) in &wanted {
             let other = found.get(path);

@@ -6,13 +6,13 @@ use serde::Deserialize;
 
 use crate::api::{
     ArchiveVerification, ConditionKind, EngramBackup, EngramBackupSchedule,
-    EngramBackupScheduleStatus, EngramCluster, Reason, condition, set_condition,
+    EngramBackupScheduleStatus, EngramCluster, Reason, set_condition,
 };
 use crate::build::{self, Job, Tool};
 
 use super::super::tool::{self, Run};
-use super::super::{Context, Error, now};
-use super::{newest, success};
+use super::super::{Context, Error, now, write_status};
+use super::{named, newest, success};
 
 /// How long it may take: an archive may be large.
 const DEADLINE_SECONDS: i64 = 6 * 3600;
@@ -26,6 +26,12 @@ struct Chain {
     segments: u64,
 }
 
+/// Whether a pod reads it.
+pub(super) fn is_read(status: &EngramBackupScheduleStatus) -> bool {
+    let stands = status.archive.as_ref();
+    stands.is_some_and(|stands| stands.running_after.is_some())
+}
+
 /// Verifies it after the newest success, once. Whether it is at it.
 pub(super) async fn verify(
     context: &Context,
@@ -33,39 +39,39 @@ pub(super) async fn verify(
     made: &[EngramBackup],
     status: &mut EngramBackupScheduleStatus,
 ) -> Result<bool, Error> {
-    let busy = advance(context, schedule, made, status).await?;
-    measure(context, schedule, status);
-    Ok(busy)
-}
-
-async fn advance(
-    context: &Context,
-    schedule: &EngramBackupSchedule,
-    made: &[EngramBackup],
-    status: &mut EngramBackupScheduleStatus,
-) -> Result<bool, Error> {
-    let Some(newest) = newest(made).filter(|_| schedule.spec.verify) else {
-        return Ok(false);
+    let namespace = schedule.namespace().unwrap_or_default();
+    let cluster = match schedule.spec.verify {
+        true => tool::cluster(context, &namespace, &schedule.spec.cluster_ref.name).await?,
+        false => None,
+    };
+    let Some(cluster) = cluster.filter(|cluster| archives_here(schedule, cluster)) else {
+        return give_up(context, &namespace, status).await;
     };
     let mut stands = status.archive.clone().unwrap_or_default();
-    if stands.after.as_ref() == Some(&newest.name_any()) {
-        return Ok(false);
-    }
-    let namespace = schedule.namespace().unwrap_or_default();
-    let cluster = tool::cluster(context, &namespace, &schedule.spec.cluster_ref.name).await?;
-    let Some(cluster) = cluster.filter(|cluster| archives_here(schedule, cluster)) else {
+    // What is under way comes to its end first, whichever backup has succeeded meanwhile.
+    let newest_name = newest(made).map(|one| one.name_any());
+    let Some(after) = stands.running_after.clone().or(newest_name) else {
         return Ok(false);
     };
-    let name = format!("{}-archive", newest.name_any());
+    if stands.after.as_ref() == Some(&after) {
+        return Ok(false);
+    }
+    let name = pod_of(&after);
     if let Some(at) = &stands.retry_at {
         if now() < at.0 || !tool::clear(context, &namespace, &name).await? {
             return Ok(true);
         }
         stands.retry_at = None;
     }
+    if stands.running_after.as_ref() != Some(&after) {
+        // Before its pod is there: whoever comes after this operator looks for it by that.
+        stands.running_after = Some(after.clone());
+        status.archive = Some(stands.clone());
+        write_status(context, schedule, status).await?;
+    }
     let store = tool::store(context, &namespace, &schedule.spec.store_ref.name).await?;
     let access = build::access(&store);
-    let backup = newest.status.as_ref();
+    let backup = named(made, &after);
     let tool = Tool {
         name,
         namespace: namespace.clone(),
@@ -73,7 +79,7 @@ async fn advance(
         cluster: Some(&cluster),
         image: &context.settings.image,
         job: Job::VerifyArchive {
-            cluster_id: backup.and_then(|backup| backup.cluster_id.clone()),
+            cluster_id: backup.and_then(|one| one.status.as_ref()?.cluster_id.clone()),
         },
         access: &access,
         deadline: DEADLINE_SECONDS,
@@ -84,15 +90,39 @@ async fn advance(
         status.archive = Some(stands);
         return Ok(true);
     }
-    let began = success(newest).unwrap_or_default();
+    let began = backup.and_then(success).unwrap_or_default();
     let retries = ended(context, schedule, (run, began), &mut stands, status).await;
     tool::clear(context, &namespace, &tool.name).await?;
+    stands.running_after = None;
     if !retries {
-        stands.after = Some(newest.name_any());
+        stands.after = Some(after);
         stands.attempts = 0;
     }
     status.archive = Some(stands);
     Ok(retries)
+}
+
+/// It is not this schedule's, or not any more: what is under way ends, and nothing is said of it.
+async fn give_up(
+    context: &Context,
+    namespace: &str,
+    status: &mut EngramBackupScheduleStatus,
+) -> Result<bool, Error> {
+    let stands = status.archive.as_ref();
+    if let Some(after) = stands.and_then(|stands| stands.running_after.as_ref())
+        && !tool::clear(context, namespace, &pod_of(after)).await?
+    {
+        return Ok(true);
+    }
+    status.archive = None;
+    let kind = ConditionKind::ArchiveVerified.as_str();
+    status.conditions.retain(|one| one.type_ != kind);
+    Ok(false)
+}
+
+/// The pod that reads it back after a backup.
+fn pod_of(after: &str) -> String {
+    format!("{after}-archive")
 }
 
 /// Whether the cluster archives its log to the store that the schedule's backups are in.
@@ -128,6 +158,9 @@ async fn ended(
         let message = format!("attempt {failed} failed: {message}; it is tried again");
         say(schedule, status, false, Reason::Retrying, message);
         return true;
+    }
+    if reason == Reason::VerificationFailed {
+        stands.damaged_at = Some(Time(now()));
     }
     let event = context.event(schedule, true, "ArchiveVerificationFailed", &message);
     event.await;
@@ -165,30 +198,42 @@ fn say(
     set_condition(conditions, kind, holds, reason, message, generation, now());
 }
 
-/// Of each pass: an operator that was started anew knows it from the status.
-fn measure(
+/// Measures what all schedules know of a cluster's log archive; of another store than it archives to, or where it is
+/// not read back any more, nothing is known.
+pub(in crate::reconcile) fn measure(
     context: &Context,
-    schedule: &EngramBackupSchedule,
-    status: &EngramBackupScheduleStatus,
+    cluster: &EngramCluster,
+    schedules: &[EngramBackupSchedule],
 ) {
-    let namespace = schedule.namespace().unwrap_or_default();
-    let labels = [namespace.as_str(), schedule.spec.cluster_ref.name.as_str()];
-    let verified = status
-        .archive
-        .as_ref()
-        .and_then(|one| one.verified_at.as_ref());
-    if let Some(at) = verified {
-        let seconds = at.0.as_duration().as_secs_f64();
-        let gauge = &context.metrics.archive_verified;
-        gauge.with_label_values(&labels).set(seconds);
+    let namespace = cluster.namespace().unwrap_or_default();
+    let name = cluster.name_any();
+    let known = schedules.iter().filter(|one| {
+        let stays = one.metadata.deletion_timestamp.is_none();
+        let spec = &one.spec;
+        stays && spec.verify && spec.cluster_ref.name == name && archives_here(one, cluster)
+    });
+    let known = known.filter_map(|one| one.status.as_ref()?.archive.as_ref());
+    let known: Vec<&ArchiveVerification> = known.collect();
+    let whole = known
+        .iter()
+        .filter_map(|one| one.verified_at.as_ref())
+        .max();
+    let damaged = known.iter().filter_map(|one| one.damaged_at.as_ref()).max();
+    let labels = [namespace.as_str(), name.as_str()];
+    let gauge = &context.metrics.archive_verified;
+    match whole {
+        Some(at) => gauge
+            .with_label_values(&labels)
+            .set(at.0.as_duration().as_secs_f64()),
+        // It may not have been there either.
+        None => drop(gauge.remove_label_values(&labels)),
     }
-    let last = condition(&status.conditions, ConditionKind::ArchiveVerified);
-    let damaged = match last.map(|last| last.reason.as_str()) {
-        Some(reason) if reason == Reason::VerificationFailed.as_str() => 1,
-        Some(reason) if reason == Reason::Succeeded.as_str() => 0,
-        // What is not known anew is as it was.
-        _ => return,
-    };
     let gauge = &context.metrics.archive_damaged;
-    gauge.with_label_values(&labels).set(damaged);
+    match (whole, damaged) {
+        (None, None) => drop(gauge.remove_label_values(&labels)),
+        // Whichever was looked at last.
+        (whole, damaged) => gauge
+            .with_label_values(&labels)
+            .set(i64::from(damaged.is_some() && damaged >= whole)),
+    }
 }

@@ -8,7 +8,7 @@ use crate::api::{
     BACKUP_FINALIZER, BackupPhase, DeletionPolicy, EngramBackup, EngramBackupSchedule,
 };
 
-use super::super::{Error, is_gone, this_one};
+use super::super::{Error, backup::is_copied, is_gone, this_one};
 
 /// Deletes objects beyond the history limits, the oldest first. What they name stays in the store:
 /// that is retention's.
@@ -27,12 +27,13 @@ pub(super) async fn trim(
     Ok(())
 }
 
-/// Those of a phase beyond a limit; `made` has the oldest first.
+/// Those of a phase beyond a limit, but for those that are being copied, which ends with them; `made` has the oldest
+/// first.
 fn surplus(made: &[EngramBackup], phase: BackupPhase, limit: u32) -> Vec<&EngramBackup> {
     let phase_of = |backup: &EngramBackup| backup.status.as_ref().and_then(|one| one.phase);
     let mut all: Vec<&EngramBackup> = made
         .iter()
-        .filter(|backup| phase_of(backup) == Some(phase))
+        .filter(|backup| phase_of(backup) == Some(phase) && !is_copied(backup))
         .collect();
     all.truncate(all.len().saturating_sub(limit as usize));
     all
@@ -149,5 +150,42 @@ mod tests {
         assert_eq!(names(BackupPhase::Completed, 1), ["a"]);
         assert_eq!(names(BackupPhase::Failed, 0), ["b"]);
         assert_eq!(names(BackupPhase::Completed, 5), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_being_copied_stays_until_it_was() {
+        let backup = |name: &str, phase: &str, copied: Option<&str>| -> EngramBackup {
+            let condition = |reason: &str| {
+                json!({
+                    "type": "Copied", "status": "False", "reason": reason, "message": "",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1,
+                })
+            };
+            let conditions: Vec<Value> = copied.map(condition).into_iter().collect();
+            serde_json::from_value(json!({
+                "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackup",
+                "metadata": { "name": name, "generation": 1 },
+                "spec": {
+                    "clusterRef": { "name": "demo" }, "storeRef": { "name": "s" },
+                    "copyTo": { "storeRef": { "name": "second" } },
+                },
+                "status": { "phase": phase, "conditions": conditions },
+            }))
+            .unwrap()
+        };
+        let made = [
+            backup("begins", "Completed", None),
+            backup("runs", "Completed", Some("Running")),
+            backup("again", "Completed", Some("Retrying")),
+            backup("given-up", "Completed", Some("AccessDenied")),
+            // It never is.
+            backup("failed", "Failed", None),
+        ];
+        let names = |phase| {
+            let all = surplus(&made, phase, 0);
+            all.iter().map(|one| one.name_any()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(BackupPhase::Completed), ["given-up"]);
+        assert_eq!(names(BackupPhase::Failed), ["failed"]);
     }
 }

@@ -13,7 +13,7 @@ use crate::build::{self, Job, Prune, Tool};
 
 use super::super::tool::{self, Run};
 use super::super::{Context, Error, now, of_cluster, write_status};
-use super::{LABEL, history, newest, owner, success};
+use super::{LABEL, history, named, newest, owner, success};
 
 /// How long a prune may take.
 const DEADLINE_SECONDS: i64 = 3600;
@@ -35,25 +35,39 @@ pub(super) async fn prune(
     made: &[EngramBackup],
     status: &mut EngramBackupScheduleStatus,
 ) -> Result<bool, Error> {
+    let namespace = schedule.namespace().unwrap_or_default();
     let Some(retention) = &schedule.spec.retention else {
+        // Nothing goes any more, whatever is under way.
+        if let Some(after) = &status.pruning_after
+            && !tool::clear(context, &namespace, &pod_of(after)).await?
+        {
+            return Ok(true);
+        }
+        status.pruning_after = None;
         return Ok(false);
     };
-    let Some(newest) = newest(made) else {
+    // What is under way comes to its end first, whichever backup has succeeded meanwhile.
+    let newest_name = newest(made).map(|one| one.name_any());
+    let Some(after) = status.pruning_after.clone().or(newest_name) else {
         return Ok(false);
     };
-    let began = success(newest).unwrap_or_default();
-    let cluster_id = newest.status.as_ref().and_then(whose);
-    let newest = newest.name_any();
-    if status.pruned_after.as_ref() == Some(&newest) {
+    if status.pruned_after.as_ref() == Some(&after) {
         return Ok(false);
     }
-    let namespace = schedule.namespace().unwrap_or_default();
-    let name = format!("{newest}-prune");
+    let backup = named(made, &after);
+    let began = backup.and_then(success).unwrap_or_default();
+    let cluster_id = backup.and_then(|one| whose(one.status.as_ref()?));
+    let name = pod_of(&after);
     if let Some(at) = &status.prune_retry_at {
         if now() < at.0 || !tool::clear(context, &namespace, &name).await? {
             return Ok(true);
         }
         status.prune_retry_at = None;
+    }
+    if status.pruning_after.as_ref() != Some(&after) {
+        // Before its pod is there: whoever comes after this operator looks for it by that.
+        status.pruning_after = Some(after.clone());
+        write_status(context, schedule, status).await?;
     }
     let store = tool::store(context, &namespace, &schedule.spec.store_ref.name).await?;
     let cluster_name = &schedule.spec.cluster_ref.name;
@@ -78,7 +92,7 @@ pub(super) async fn prune(
         Run::Running | Run::Waiting { .. } => return Ok(true),
         Run::Done(text) => {
             let removed = forget(context, backups, schedule, &text).await?;
-            let message = format!("pruned after {newest}: {removed}");
+            let message = format!("pruned after {after}: {removed}");
             (true, Reason::Succeeded, message)
         }
         Run::Failed { reason, message } => {
@@ -90,6 +104,7 @@ pub(super) async fn prune(
                 say(schedule, status, false, Reason::Retrying, message);
                 // Its words are kept; its name is this backup's, and there may be a newer one by then.
                 tool::clear(context, &namespace, &tool.name).await?;
+                status.pruning_after = None;
                 return Ok(true);
             }
             (false, reason, message)
@@ -100,10 +115,16 @@ pub(super) async fn prune(
         context.event(schedule, true, "PruneFailed", &message).await;
     }
     tool::clear(context, &namespace, &tool.name).await?;
-    status.pruned_after = Some(newest);
+    status.pruning_after = None;
+    status.pruned_after = Some(after);
     status.prune_attempts = 0;
     say(schedule, status, holds, reason, message);
     Ok(false)
+}
+
+/// The pod that prunes after a backup.
+fn pod_of(after: &str) -> String {
+    format!("{after}-prune")
 }
 
 fn say(

@@ -3,7 +3,7 @@
 //! An operator is killed before each of its writes, and after the last: what it reads changes nothing, so that
 //! there is no other moment at which another one could find anything else.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -28,6 +28,9 @@ struct Story {
     begin: fn() -> Lab,
     /// How many calls were made before it was decided.
     before: Cell<usize>,
+    /// The volumes that were there in the beginning, and what came beside them until it was decided.
+    old: RefCell<BTreeMap<String, Value>>,
+    restored: RefCell<BTreeMap<String, Value>>,
 }
 
 /// A restore of a cluster that is there.
@@ -37,13 +40,7 @@ fn of_demo(kind: &str, decided: Option<(&'static str, &'static str)>) -> Story {
     if kind == "InPlace" {
         spec["source"] = source;
     }
-    let begin = running;
-    Story {
-        spec,
-        decided,
-        begin,
-        before: Cell::default(),
-    }
+    Story::of(spec, decided, running)
 }
 
 /// What is wished of clusters here. Pods of the played server are made long ago, and nobody runs them: that is not
@@ -80,6 +77,17 @@ fn gone() -> Lab {
 }
 
 impl Story {
+    fn of(spec: Value, decided: Option<(&'static str, &'static str)>, begin: fn() -> Lab) -> Self {
+        Self {
+            spec,
+            decided,
+            begin,
+            before: Cell::default(),
+            old: RefCell::default(),
+            restored: RefCell::default(),
+        }
+    }
+
     fn begun(&self) -> Played {
         let lab = (self.begin)();
         let store = json!({
@@ -91,11 +99,13 @@ impl Story {
             "apiVersion": "engram.dev/v1alpha1", "kind": "EngramRestore", "spec": self.spec,
         });
         lab.server.put(RESTORE, restore);
+        self.old.replace(volumes(&lab.server));
+        self.restored.take();
         lab.server
     }
 
-    /// One operator's rounds, until it is killed or has done all of them.
-    async fn operator(&self, server: &Played) {
+    /// One operator's rounds, until it is killed or has done all of them. Whether it was killed.
+    async fn operator(&self, server: &Played) -> bool {
         let lab = Lab::on(server.clone());
         let work = async {
             for _ in 0..ROUNDS {
@@ -111,8 +121,8 @@ impl Story {
             }
         };
         tokio::select! {
-            () = work => {}
-            () = server.kills() => {}
+            () = work => false,
+            () = server.kills() => true,
         }
     }
 
@@ -136,6 +146,36 @@ impl Story {
         self.user(lab);
     }
 
+    /// Until it is decided nothing of what was there goes; what came beside it stays from then on.
+    fn decides(&self, server: &Played) {
+        let old = self.old.borrow();
+        let mut found = volumes(server);
+        for (path, uid) in old.iter() {
+            let there = found.remove(path);
+            assert_eq!(there.as_ref(), Some(uid), "before it is decided: {path}");
+        }
+        self.restored.replace(found);
+    }
+
+    /// As long as nobody has accepted what came of it, every volume that was there is there still; and from then on
+    /// what it was accepted for.
+    fn must_have_kept(&self, server: &Played, when: &str) {
+        let restore = server.object(RESTORE).unwrap();
+        let accepted = restore["spec"]["decision"] == "Accept";
+        let wanted = match accepted {
+            true => self.restored.borrow(),
+            false => self.old.borrow(),
+        };
+        let found = volumes(server);
+        assert!(
+            !accepted || !wanted.is_empty(),
+            "{when}: nothing was restored"
+        );
+        for (path, uid) in wanted.iter() {
+            assert_eq!(found.get(path), Some(uid), "{when}: {path}");
+        }
+    }
+
     /// Confirms what is planned, and decides.
     fn user(&self, lab: &Lab) {
         let mut restore = lab.server.object(RESTORE).unwrap();
@@ -151,6 +191,7 @@ impl Story {
         }
         if wanted.0 == "decision" {
             self.before.set(lab.server.asked());
+            self.decides(&lab.server);
         }
         restore["spec"][wanted.0] = wanted.1;
         let generation = restore["metadata"]["generation"].as_i64().unwrap();
@@ -206,7 +247,7 @@ fn serves(lab: &Lab) {
     lab.server.put(CLUSTER, cluster);
 }
 
-/// The volumes that were there in the beginning, by name and UID.
+/// Volumes by name and UID.
 fn volumes(server: &Played) -> BTreeMap<String, Value> {
     let claims = server.paths("/persistentvolumeclaims/data-demo-");
     let of = |path: String| {
@@ -216,29 +257,12 @@ fn volumes(server: &Played) -> BTreeMap<String, Value> {
     claims.into_iter().map(of).collect()
 }
 
-/// As long as nobody has accepted what came of it, every one of them is there still.
-fn must_have_kept(wanted: &BTreeMap<String, Value>, server: &Played, when: &str) {
-    let restore = server.object(RESTORE).unwrap();
-    if restore["spec"]["decision"] == "Accept" {
-        let restored = server
-            .paths(&format!("{CORE}/persistentvolumeclaims/"))
-            .into_iter();
-        let new = restored.filter(|path| !wanted.contains_key(path)).count();
-        assert!(new > 0, "{when}: the restored volume is gone");
-        return;
-    }
-    let found = volumes(server);
-    for (path, uid) in wanted {
-        assert_eq!(found.get(path), Some(uid), "{when}: {path}");
-    }
-}
-
 /// Has an operator be killed before each of its writes, and another one go on. What the server has in the end.
 async fn whoever_is_killed_is_followed(what: &str, story: &Story) -> Played {
     let whole = story.begun();
-    let before = volumes(&whole);
     whole.requests();
-    Box::pin(story.operator(&whole)).await;
+    let killed = Box::pin(story.operator(&whole)).await;
+    assert!(!killed, "{what}: nobody was to be killed");
     let requests = whole.requests();
     let writes = requests.iter().enumerate();
     // What comes before a decision is looked at where nothing is decided.
@@ -247,18 +271,20 @@ async fn whoever_is_killed_is_followed(what: &str, story: &Story) -> Played {
         writes.filter(|(index, (method, _))| *method != Method::GET && *index >= before_it);
     let killed: Vec<usize> = writes.map(|(index, _)| index).collect();
     assert!(killed.len() > 5, "{what}: {requests:#?}");
-    must_have_kept(&before, &whole, what);
+    story.must_have_kept(&whole, what);
     let wanted = settled(&whole);
     for at in killed {
         let (method, path) = &requests[at];
         let when = format!("{what}, killed after {at} calls, before {method} {path}");
         let server = story.begun();
         server.kills_after(Some(at));
-        Box::pin(story.operator(&server)).await;
+        let killed = Box::pin(story.operator(&server)).await;
+        assert!(killed, "{when}: it went on");
         server.kills_after(None);
-        must_have_kept(&before, &server, &when);
-        Box::pin(story.operator(&server)).await;
-        must_have_kept(&before, &server, &when);
+        story.must_have_kept(&server, &when);
+        let killed = Box::pin(story.operator(&server)).await;
+        assert!(!killed, "{when}: who came after it was killed as well");
+        story.must_have_kept(&server, &when);
         let found = settled(&server);
         for path in wanted.keys().chain(found.keys()) {
             assert_eq!(found.get(path), wanted.get(path), "{when}: {path}");
@@ -301,15 +327,11 @@ async fn a_lost_quorum_is_recovered_whoever_begins_it() {
 
 #[tokio::test]
 async fn a_cluster_is_made_from_a_backup_whoever_begins_it() {
-    let story = Story {
-        spec: json!({
-            "kind": "NewCluster", "target": { "name": "demo", "spec": wish() },
-            "source": { "storeRef": { "name": "s3" }, "cluster": "demo" },
-        }),
-        decided: None,
-        begin: || Lab::on(Played::default()),
-        before: Cell::default(),
-    };
+    let spec = json!({
+        "kind": "NewCluster", "target": { "name": "demo", "spec": wish() },
+        "source": { "storeRef": { "name": "s3" }, "cluster": "demo" },
+    });
+    let story = Story::of(spec, None, || Lab::on(Played::default()));
     let done = whoever_is_killed_is_followed("a new cluster", &story).await;
     assert_eq!(phase(&done), "Completed");
     assert_eq!(done.paths(MEMBERS).len(), 1, "nobody joins: nobody answers");
@@ -317,14 +339,10 @@ async fn a_cluster_is_made_from_a_backup_whoever_begins_it() {
 
 #[tokio::test]
 async fn volumes_are_adopted_whoever_begins_it() {
-    let story = Story {
-        spec: json!({
-            "kind": "AdoptVolumes", "target": { "name": "demo", "spec": wish() },
-        }),
-        decided: None,
-        begin: gone,
-        before: Cell::default(),
-    };
+    let spec = json!({
+        "kind": "AdoptVolumes", "target": { "name": "demo", "spec": wish() },
+    });
+    let story = Story::of(spec, None, gone);
     let done = whoever_is_killed_is_followed("adopted", &story).await;
     assert_eq!(phase(&done), "Completed");
     assert_eq!(done.paths("/persistentvolumeclaims/").len(), 3);
