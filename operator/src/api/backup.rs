@@ -29,7 +29,7 @@ use super::parts::LocalRef;
 #[x_kube(
     validation = Rule::new("self.clusterRef == oldSelf.clusterRef && self.storeRef == oldSelf.storeRef")
         .message("clusterRef and storeRef say what was backed up, and where to: make another backup instead"),
-    validation = Rule::new("!has(self.copyTo) || self.copyTo.storeRef != self.storeRef")
+    validation = Rule::new("!has(self.copyTo) || self.copyTo.storeRef.name != self.storeRef.name")
         .message("copyTo is another store than storeRef"),
 )]
 pub struct EngramBackupSpec {

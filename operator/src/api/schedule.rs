@@ -30,7 +30,7 @@ use super::store::Retention;
 #[x_kube(
     validation = Rule::new("self.clusterRef == oldSelf.clusterRef")
         .message("clusterRef cannot be changed: make another schedule for another cluster"),
-    validation = Rule::new("!has(self.copyTo) || self.copyTo.storeRef != self.storeRef")
+    validation = Rule::new("!has(self.copyTo) || self.copyTo.storeRef.name != self.storeRef.name")
         .message("copyTo is another store than storeRef"),
 )]
 pub struct EngramBackupScheduleSpec {
