@@ -475,6 +475,9 @@ struct Watching {
     thread: JoinHandle<History>,
 }
 
+/// How long an event may take.
+const EVENT_LIMIT: Duration = Duration::from_secs(60);
+
 impl Watching {
     fn begin(address: SocketAddr) -> Watching {
         Watching::from(address, 1)
@@ -520,6 +523,7 @@ async fn follow(
 ) -> History {
     let mut history = History::default();
     let mut last = i64::MAX;
+    let mut asked = None;
     loop {
         let answer = tokio::time::timeout(Duration::from_millis(200), stream.message()).await;
         if let Ok(answer) = answer {
@@ -535,7 +539,10 @@ async fn follow(
         }
         if let Ok(told) = told.try_recv() {
             last = told;
+            asked = Some(Instant::now());
         }
+        let waits = asked.map_or(Duration::ZERO, |asked| asked.elapsed());
+        assert!(waits < EVENT_LIMIT, "revision {last} is not seen");
         if history.0.last().is_some_and(|change| change.0 >= last) {
             return history;
         }
