@@ -28,6 +28,8 @@ const IDLE: Duration = Duration::from_secs(1);
 const STREAMS: usize = 10;
 /// How much more than what is committed here fails.
 const MORE: f64 = 1.10;
+/// And this beside it: a busy machine has a thread sleep now and then where it would not. One more wake a call is one.
+const NOISE: f64 = 0.3;
 
 /// What each call may cost: voluntary context switches of all of the server's threads together, as they were
 /// counted when this was committed. Lower them with whatever lowers the count.
@@ -47,7 +49,7 @@ fn a_call_wakes_no_more_threads_than_it_did() {
     let mut grown = Vec::new();
     for (name, counted, committed) in told {
         println!("   {name}: {counted:.2} switches a call, {committed:.2} committed");
-        if counted > committed * MORE {
+        if counted > committed * MORE + NOISE {
             grown.push(name);
         }
     }
