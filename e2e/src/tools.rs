@@ -203,3 +203,14 @@ pub fn must_succeed(command: &mut Command) -> String {
     );
     finished.stdout
 }
+
+/// What etcdctl says of a lease of `seconds` that was granted a moment ago (at most 30 s), without the moments: what
+/// is left of it is another at each look.
+pub fn whole_lease(text: &str, seconds: u32) -> String {
+    (seconds.saturating_sub(30)..seconds).fold(text.to_owned(), |text, left| {
+        text.replace(
+            &format!("remaining({left}s)"),
+            &format!("remaining({seconds}s)"),
+        )
+    })
+}

@@ -98,7 +98,7 @@ impl Proxy {
             true => said.text(),
             false => said.text().replace(&self.lease, "LEASE"),
         };
-        let text = text.replace("(599s)", "(600s)");
+        let text = tools::whole_lease(&text, 600);
         let lines = text.lines().filter(|line| {
             // etcdctl's own log of its tries; ids, and a term that begins with another number.
             !line.starts_with("{\"level\"")

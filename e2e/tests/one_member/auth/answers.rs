@@ -194,6 +194,7 @@ fn ask(server: &Server, tool: &Path, who: &str, step: &str) -> (bool, String) {
     let output = child.wait_with_output().expect("etcdctl ends");
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).replace(&server.address().to_string(), "ADDRESS");
+    let text = tools::whole_lease(&text, 600);
     // etcdctl's own log tells of its tries, with times.
     let lines = text.lines().filter(|line| !line.starts_with("{\"level\""));
     let lines: Vec<&str> = lines.collect();
