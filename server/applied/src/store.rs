@@ -32,7 +32,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::state::{Alarms, Auth, Members, RevisionRecord, State, Values};
 use crate::storage::Engine;
-use crate::types::request::Range;
+use crate::types::request::{AlarmType, Range};
 use crate::types::result::ApplyError;
 use crate::types::{Revision, RevisionPair, version};
 
@@ -62,6 +62,11 @@ impl Cluster {
             downgrade: held.and_then(version::downgrade_target).map(str::to_owned),
             auth: state.auth.clone(),
         })
+    }
+
+    /// Whether NOSPACE is raised for a member.
+    pub fn is_out_of_space(&self) -> bool {
+        self.alarms.is_raised(AlarmType::NoSpace, &self.members)
     }
 }
 

@@ -18,7 +18,6 @@ use engram_server::node::staged::{self, Staged, Tuned};
 use engram_server::state::Values as _;
 use engram_server::storage::Identity;
 use engram_server::store::Level;
-use engram_server::types::request::AlarmType;
 use engram_server::types::{KeyValue, RevisionPair};
 use engram_server::wal;
 use tokio::runtime::Runtime;
@@ -577,7 +576,6 @@ impl Member {
         self.with(|staged, _| {
             let store = &staged.core.store;
             let leadership = staged.core.door.consensus.leadership();
-            let cluster = store.cluster();
             Shown {
                 applied: store.applied_index(),
                 revision: store.revision().0,
@@ -587,9 +585,7 @@ impl Member {
                 term: leadership.term,
                 leads: leadership.own_term,
                 level: store.headroom().level(),
-                is_alarmed: cluster
-                    .alarms
-                    .is_raised(AlarmType::NoSpace, &cluster.members),
+                is_alarmed: store.cluster().is_out_of_space(),
             }
         })
     }

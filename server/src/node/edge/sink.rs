@@ -20,7 +20,7 @@ use crate::propose::Proposer;
 use crate::raft::Applied;
 use crate::state::{Change, Event, RevisionRecord, Values};
 use crate::store::Store;
-use crate::types::request::{AlarmType, Op, Range};
+use crate::types::request::{Op, Range};
 use crate::types::result::Outcome;
 use crate::types::{ClusterId, KeyRange, MemberId, Revision, RevisionPair};
 use crate::watch::{HeaderSource, Home, Hub};
@@ -45,9 +45,7 @@ impl Sink {
         let cluster = store.cluster();
         self.told.look(&cluster);
         self.fence.look(&cluster.alarms);
-        cluster
-            .alarms
-            .is_raised(AlarmType::NoSpace, &cluster.members)
+        cluster.is_out_of_space()
     }
 }
 
@@ -74,7 +72,6 @@ impl Applied for Sink {
         for (op, outcome) in ops.iter().zip(outcomes) {
             self.tokens.applied(op, outcome);
         }
-        told::users::applied(ops, outcomes);
     }
 
     fn users_shown(&self) {
@@ -106,8 +103,8 @@ impl Applied for Sink {
     fn outcomes(&self, header: &BatchHeader, ops: &[Op], outcomes: Vec<Outcome>) {
         for (op, outcome) in ops.iter().zip(&outcomes) {
             self.lessor.applied(op.bare(), outcome);
-            if let (Op::Compact(compact), true) = (op.bare(), outcome.result.is_ok()) {
-                crate::log!(info, "compact tree index", revision = compact.revision);
+            if outcome.result.is_ok() {
+                told::applied(op.bare());
             }
         }
         if ops.iter().any(|op| matches!(op.bare(), Op::Alarm(_))) {

@@ -503,10 +503,7 @@ impl Duties {
         replication.voters.retain(|id| !others_short.contains(id));
         let short = voters - 1 - replication.voters.len() + usize::from(is_short);
         let leaves_none = leaves_no_quorum(voters, short) || is_planted("alarm-early");
-        let cluster = self.parts.store.cluster();
-        let is_raised = cluster
-            .alarms
-            .is_raised(AlarmType::NoSpace, &cluster.members);
+        let is_raised = self.parts.store.cluster().is_out_of_space();
         watch.raising.look(leaves_none && !is_raised, || {
             self.clone().raise_no_space(term)
         });
@@ -589,21 +586,16 @@ impl Duties {
         let (Some(revision), Some(term)) = (due, self.own_term()) else {
             return;
         };
-        let by_time = matches!(self.routine.auto_compaction, AutoCompaction::Periodic(_));
-        // etcd's words.
-        let (starting, completed, failed) = match by_time {
-            true => (
-                "starting auto periodic compaction",
-                "completed auto periodic compaction",
-                "failed auto periodic compaction",
-            ),
-            false => (
-                "starting auto revision compaction",
-                "completed auto revision compaction",
-                "failed auto revision compaction",
-            ),
+        // etcd's word.
+        let mode = match self.routine.auto_compaction {
+            AutoCompaction::Periodic(_) => "periodic",
+            _ => "revision",
         };
-        crate::log!(info, starting, revision = revision.0);
+        crate::log!(
+            info,
+            format!("starting auto {mode} compaction"),
+            revision = revision.0
+        );
         let op = Op::Compact(Compact {
             revision: revision.0,
         });
@@ -613,12 +605,17 @@ impl Duties {
             match duties.decide(term, vec![op]).await {
                 Ok(_) => crate::log!(
                     info,
-                    completed,
+                    format!("completed auto {mode} compaction"),
                     revision = revision.0,
                     took = began.elapsed()
                 ),
                 // The next interval does it.
-                Err(error) => crate::log!(warn, failed, revision = revision.0, error = %error),
+                Err(error) => crate::log!(
+                    warn,
+                    format!("failed auto {mode} compaction"),
+                    revision = revision.0,
+                    error = %error
+                ),
             }
         });
     }

@@ -24,7 +24,6 @@ use crate::node::options;
 use crate::node::parts::{Arrivals, Parts, Roads, Routine};
 use crate::node::serve::PeerListener;
 use crate::node::sink::{Headers, Sink, WatchedStore};
-use crate::node::space::SpaceGuard;
 use crate::node::told::Told;
 use crate::peer::{self, Dial, Local};
 use crate::propose::{Proposer, Quota};
@@ -55,7 +54,6 @@ pub struct Outside {
 pub struct Ready {
     pub started: Started,
     pub seeds: Seeds,
-    space: Arc<SpaceGuard>,
     pub holding: Option<Holding>,
 }
 
@@ -89,7 +87,8 @@ struct Access {
 }
 
 impl Ready {
-    /// Joins the parts of a member over its opened data directory. Nothing runs yet but applying.
+    /// Joins the parts of a member over its opened data directory. Nothing runs yet but applying and the looks at
+    /// the disk.
     ///
     /// # Errors
     /// The system has no thread to give.
@@ -215,6 +214,12 @@ impl Ready {
                 log_held_bytes: LOG_HELD_BYTES_MAX.min(log_disk_bytes / 4),
             },
         };
+        // Before anything is begun, which may apply a log that takes room.
+        let watching = space.watch(beginning.parts.store.clone());
+        watching.map_err(|source| BootError::System {
+            what: "the thread that looks after the disk".into(),
+            source,
+        })?;
         Ok(Ready {
             started: Started {
                 beginning,
@@ -223,24 +228,7 @@ impl Ready {
                 locks,
             },
             seeds,
-            space,
             holding,
-        })
-    }
-}
-
-impl Ready {
-    /// Looks at the disk, and then for as long as the member runs: before anything is begun, which may apply
-    /// a log that takes room.
-    ///
-    /// # Errors
-    /// The system has no thread to give.
-    pub fn watch_disk(&self) -> Result<(), BootError> {
-        let store = self.started.beginning.parts.store.clone();
-        let watching = self.space.clone().watch(store);
-        watching.map_err(|source| BootError::System {
-            what: "the thread that looks after the disk".into(),
-            source,
         })
     }
 }

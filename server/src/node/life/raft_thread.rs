@@ -54,14 +54,11 @@ impl RaftThread {
         booted: Booted,
         outside: Outside,
     ) -> Result<(Core, RaftThread), BootError> {
-        let ready = Ready::new(config, booted, outside)?;
-        ready.watch_disk()?;
         let Ready {
             started,
             seeds,
             holding,
-            ..
-        } = ready;
+        } = Ready::new(config, booted, outside)?;
         let directory = started.beginning.roads.directory.clone();
         let local = started.beginning.parts.local;
         let (thread, begun) = spawn(started.beginning, started.apply, seeds.stopping.clone())?;

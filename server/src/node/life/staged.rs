@@ -71,9 +71,7 @@ pub async fn start(
         dial,
         arrivals: Some(arrivals),
     };
-    let ready = Ready::new(config, booted, outside)?;
-    ready.watch_disk()?;
-    let Ready { started, seeds, .. } = ready;
+    let Ready { started, seeds, .. } = Ready::new(config, booted, outside)?;
     let stopping = started.stop.subscribe();
     let duties = started.beginning.begin(&started.apply, &stopping).await?;
     let core = Arc::new(seeds.core((duties.door.clone(), duties.membership.clone())));

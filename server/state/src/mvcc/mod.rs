@@ -242,6 +242,7 @@ impl Mvcc {
         if revision > self.revision {
             return Err(ApplyError::FutureRevision);
         }
+        let told = self.whole_mark();
         self.compacted = revision;
         effects.changes.push(Change::SetCompactScheduled(revision));
         if self.reclaim_limit() == revision {
@@ -249,7 +250,11 @@ impl Mvcc {
             // release that does not know what is written could not read the store.)
             self.whole_after = revision;
         }
-        self.mark_whole(effects);
+        if self.whole_mark() != told {
+            effects
+                .changes
+                .push(Change::SetWholeAfter(self.whole_mark()));
+        }
         Ok(())
     }
 

@@ -96,7 +96,9 @@ impl Mvcc {
         if (some_went || nobody_holds) && limit > self.whole_after {
             // With the deletions, in one batch: no crash leaves the one without the other.
             self.whole_after = limit;
-            self.mark_whole(effects);
+            effects
+                .changes
+                .push(Change::SetWholeAfter(self.whole_mark()));
         }
         if !is_over {
             return false;
@@ -108,11 +110,9 @@ impl Mvcc {
         true
     }
 
-    /// Has storage know after where history is whole.
-    pub(super) fn mark_whole(&self, effects: &mut Effects) {
-        let is_behind = self.whole_after < self.compacted;
-        let mark = is_behind.then_some(self.whole_after);
-        effects.changes.push(Change::SetWholeAfter(mark));
+    /// What storage says of after where history is whole.
+    pub(super) fn whole_mark(&self) -> Option<Revision> {
+        (self.whole_after < self.compacted).then_some(self.whole_after)
     }
 
     pub(crate) fn compact_pending(&self) -> bool {

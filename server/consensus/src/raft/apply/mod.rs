@@ -314,15 +314,14 @@ impl Worker {
         let done = match task {
             Task::Apply { entries, done } => {
                 let mut entries = entries.into_iter();
-                while !entries.as_slice().is_empty() {
+                while let Some(entry) = entries.next() {
                     // Only a stop ends the wait without room: the log keeps the entry.
                     if let Err(no_room) = self.wait_for_room() {
-                        let entries = entries.collect();
+                        let entries = std::iter::once(entry).chain(entries).collect();
                         self.left = Some(Task::Apply { entries, done });
                         return Err(no_room);
                     }
-                    let next = entries.next();
-                    next.into_iter().for_each(|entry| applier.apply(entry));
+                    applier.apply(entry);
                 }
                 done
             }

@@ -5,7 +5,7 @@
 //! [`life`] tells how the process begins and ends, [`users`] what becomes of users and roles.
 
 pub mod life;
-pub mod users;
+mod users;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,19 @@ use parking_lot::Mutex;
 use crate::config::ETCD_VERSION;
 use crate::state::MemberRecord;
 use crate::store::Cluster;
+use crate::types::request::Op;
 use crate::types::{ClusterId, MemberId};
+
+/// Tells of an operation that was applied, by itself: after that, where nobody waits for the store.
+pub fn applied(op: &Op) {
+    match op {
+        Op::Auth(op) => users::tell(op),
+        Op::Compact(compact) => {
+            crate::log!(info, "compact tree index", revision = compact.revision);
+        }
+        _ => {}
+    }
+}
 
 /// See the module.
 pub struct Told {
@@ -46,9 +58,7 @@ impl Known {
             auth_enabled: cluster.auth.is_enabled(),
         }
     }
-}
 
-impl Known {
     /// Those with a vote.
     fn with_vote(&self) -> impl Iterator<Item = &MemberId> {
         let with_vote = self.members.iter().filter(|(_, shown)| !shown.learner);
@@ -118,11 +128,7 @@ impl Told {
                 "recovered-remote-peer-is-learner" = shown.learner
             );
             if *id != local {
-                crate::log!(
-                    info, "added remote peer",
-                    "local-member-id" = %local, "remote-peer-id" = %id,
-                    "remote-peer-urls" = shown.peer_urls
-                );
+                self.tell_remote(*id, shown);
             }
         }
         if let Some(version) = &known.version {
@@ -140,6 +146,14 @@ impl Told {
                 "current-server-version" = ETCD_VERSION
             );
         }
+    }
+
+    fn tell_remote(&self, id: MemberId, shown: &Shown) {
+        crate::log!(
+            info, "added remote peer",
+            "local-member-id" = %self.local, "remote-peer-id" = %id,
+            "remote-peer-urls" = shown.peer_urls
+        );
     }
 
     /// Tells what is new. Called with every change of the members, the version or the users.
@@ -167,8 +181,8 @@ impl Told {
             .collect();
         ids.sort_unstable();
         ids.dedup();
-        let voters = |known: &Known| known.with_vote().copied().collect::<Vec<_>>();
-        if voters(&known) != voters(&now) || known.members.len() != now.members.len() {
+        let same_voters = known.with_vote().eq(now.with_vote());
+        if !same_voters || known.members.len() != now.members.len() {
             crate::log!(info, now.configuration(self.local));
         }
         for id in ids {
@@ -212,11 +226,7 @@ impl Told {
     fn tell_configured(&self, id: MemberId, change: &Change<'_>) {
         let local = self.local;
         match change {
-            Change::Added(shown) if id != local => crate::log!(
-                info, "added remote peer",
-                "local-member-id" = %local, "remote-peer-id" = %id,
-                "remote-peer-urls" = shown.peer_urls
-            ),
+            Change::Added(shown) if id != local => self.tell_remote(id, shown),
             Change::Removed(_) if id != local => crate::log!(
                 info, "removed remote peer",
                 "local-member-id" = %local, "removed-remote-peer-id" = %id

@@ -1,19 +1,9 @@
 //! What becomes of users and roles, in the words of etcd's log. Every member tells it as it applies it.
 
 use crate::types::auth::{Allows, AuthOp};
-use crate::types::request::Op;
-use crate::types::result::Outcome;
 
 /// Tells of what was done for those who manage users.
-pub fn applied(ops: &[Op], outcomes: &[Outcome]) {
-    for (op, outcome) in ops.iter().zip(outcomes) {
-        if let (Op::Auth(op), true) = (op.bare(), outcome.result.is_ok()) {
-            tell(op);
-        }
-    }
-}
-
-fn tell(op: &AuthOp) {
+pub(super) fn tell(op: &AuthOp) {
     match op {
         // The switch is told of where it is seen to have moved, and who shows a password is told of nowhere.
         AuthOp::Enable | AuthOp::Disable | AuthOp::Authenticate { .. } => {}
