@@ -24,10 +24,7 @@ impl Archive {
     /// # Errors
     /// The first that is missing, damaged, or does not follow the one before it.
     pub async fn verify(&self, span: &Span, read: impl Fn(u64)) -> Result<Verified, ArchiveError> {
-        let mut verified = Verified {
-            begins_after: span.begins_after(),
-            ..Verified::default()
-        };
+        let mut verified = Verified::default();
         let mut span = span.clone();
         let mut sequence = span.first.sequence;
         let mut begun = 0;
@@ -43,10 +40,7 @@ impl Archive {
                 span = now.ok_or_else(|| ArchiveError::Missing(self.show(&place)))?;
                 sequence = span.first.sequence;
                 last = None;
-                verified = Verified {
-                    begins_after: span.begins_after(),
-                    ..Verified::default()
-                };
+                verified = Verified::default();
                 continue;
             };
             let header = &segment.header;
@@ -67,7 +61,10 @@ impl Archive {
             last = Some((segment.hash.clone(), header.last_revision));
             sequence += 1;
         }
-        Ok(verified)
+        Ok(Verified {
+            begins_after: span.begins_after(),
+            ..verified
+        })
     }
 
     /// Removes segments that end before `revision`, from the beginning of the chain, never its last;

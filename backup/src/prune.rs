@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use engram_archive::{Archive, ArchiveError, Span};
+use engram_objects::ObjectError;
 use serde::Serialize;
 
 use crate::format::{BackupId, Manifest, Selector};
@@ -122,7 +123,7 @@ async fn remove(
     for id in std::mem::take(ids) {
         match store.remove(cluster, &id).await {
             Ok(()) => ids.push(id),
-            Err(StoreError::Locked(_)) => locked.push(id),
+            Err(StoreError::Object(ObjectError::Locked { .. })) => locked.push(id),
             Err(error) => return Err(error),
         }
     }

@@ -24,7 +24,7 @@ mod tests;
 mod verification;
 
 use bytes::Bytes;
-use engram_objects::{Created, Keys, Objects, sha256};
+use engram_objects::{Created, Keys, ObjectError, Objects, sha256};
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
 
@@ -127,22 +127,18 @@ impl BackupStore {
         if self.objects.create(&place, bytes).await? == Created::Now {
             return Ok(());
         }
-        let other = || StoreError::Remains(self.objects.show(&place));
-        let there = self.objects.get_with_key(&place).await;
-        let there = match there.map_err(StoreError::from) {
-            Ok(there) => there,
-            Err(StoreError::Cipher { .. }) => return Err(other()),
-            Err(error) => return Err(error),
-        };
         // The manifest will name one key: a chunk that needs another one would be lost with that.
-        match there {
-            Some((bytes, key))
+        match self.objects.get_with_key(&place).await {
+            Ok(Some((bytes, key)))
                 if sha256(&bytes) == wanted && key == self.objects.keys().writing() =>
             {
                 Ok(())
             }
-            Some(_) => Err(other()),
-            None => Err(StoreError::Gone(self.objects.show(&place))),
+            Ok(Some(_)) | Err(ObjectError::Cipher { .. }) => {
+                Err(StoreError::Remains(self.objects.show(&place)))
+            }
+            Ok(None) => Err(StoreError::Gone(self.objects.show(&place))),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Connections to members: endpoints as etcdctl takes them, TLS as its flags ask for it.
 
 use std::future::Future;
+use std::time::Duration;
 
 use engram_backup::channel::{Channel, Token};
 use engram_proto::etcdserverpb as pb;
@@ -174,11 +175,19 @@ pub async fn page(global: &Global, endpoint: &str, path: &str) -> Result<String,
 }
 
 /// Bounds a command by `--command-timeout`.
-pub async fn within<T, E: Into<Failure>>(
+pub fn within<T, E: Into<Failure>, F: Future<Output = Result<T, E>>>(
     global: &Global,
+    doing: F,
+) -> impl Future<Output = Result<T, Failure>> + use<T, E, F> {
+    bounded(global.command_timeout, doing)
+}
+
+/// Bounds what is done in time.
+pub async fn bounded<T, E: Into<Failure>>(
+    limit: Duration,
     doing: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Failure> {
-    match tokio::time::timeout(global.command_timeout, doing).await {
+    match tokio::time::timeout(limit, doing).await {
         Ok(done) => done.map_err(Into::into),
         Err(_) => Err(Failure::unreached("context deadline exceeded")),
     }

@@ -55,7 +55,7 @@ impl ObjectError {
 }
 
 /// Whether an object is not there, in a bucket that is.
-pub fn is_missing(source: &object_store::Error) -> bool {
+pub(crate) fn is_missing(source: &object_store::Error) -> bool {
     matches!(source, object_store::Error::NotFound { .. })
         && !has_code(&format!("{source:?}"), &NO_BUCKET)
 }
@@ -111,7 +111,7 @@ pub(crate) fn is_there(source: &object_store::Error) -> bool {
 const THERE: [&str; 2] = ["BlobAlreadyExists", "PreconditionFailed"];
 
 /// What lies at the bottom of an error: the layers above it only repeat it.
-pub fn root_cause(error: &object_store::Error) -> String {
+pub(crate) fn root_cause(error: &object_store::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;
@@ -125,7 +125,7 @@ pub fn root_cause(error: &object_store::Error) -> String {
 }
 
 /// What an error at a place means, and what to do.
-pub fn advice(place: &str, error: &object_store::Error) -> String {
+pub(crate) fn advice(place: &str, error: &object_store::Error) -> String {
     use object_store::Error;
     let said = format!("{error:?}");
     let says = |codes: &[&str]| has_code(&said, codes);

@@ -17,7 +17,7 @@ mod whose;
 
 pub use cipher::{CipherError, KeyError, KeyId, Keys};
 pub use digest::{sha256, sha256_of};
-pub use error::{ObjectError, advice, is_missing, root_cause};
+pub use error::ObjectError;
 pub use name::{BackupId, IdError};
 pub use object_store::path::Path;
 pub use store::{Created, Objects};

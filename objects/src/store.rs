@@ -97,22 +97,8 @@ impl Objects {
     /// # Errors
     /// The store refuses, or it cannot be decrypted.
     pub async fn get(&self, place: &Path) -> Result<Option<Bytes>, ObjectError> {
-        let read = match self.store.get(place).await {
-            Ok(found) => found.bytes().await,
-            Err(error) => Err(error),
-        };
-        let decrypt = |bytes| self.keys.decrypt(self.name(place), bytes);
-        self.found(place, read, decrypt)
-    }
-
-    /// The first bytes of an object, so many where it has them; none where it is not there.
-    ///
-    /// # Errors
-    /// The store refuses, or it cannot be decrypted.
-    pub async fn get_head(&self, place: &Path, bytes: u64) -> Result<Option<Bytes>, ObjectError> {
-        let asked = encrypted_head(bytes);
-        let decrypt = |there| self.keys.decrypt_head(self.name(place), there, asked);
-        self.found(place, self.store.get_range(place, 0..asked).await, decrypt)
+        let found = self.get_with_key(place).await?;
+        Ok(found.map(|(bytes, _)| bytes))
     }
 
     /// The same, with the key that it is encrypted with; none: it is not.
@@ -132,6 +118,16 @@ impl Objects {
             Ok((self.keys.decrypt(self.name(place), bytes)?, key))
         };
         self.found(place, read, decrypt)
+    }
+
+    /// The first bytes of an object, so many where it has them; none where it is not there.
+    ///
+    /// # Errors
+    /// The store refuses, or it cannot be decrypted.
+    pub async fn get_head(&self, place: &Path, bytes: u64) -> Result<Option<Bytes>, ObjectError> {
+        let asked = encrypted_head(bytes);
+        let decrypt = |there| self.keys.decrypt_head(self.name(place), there, asked);
+        self.found(place, self.store.get_range(place, 0..asked).await, decrypt)
     }
 
     /// The key that an object is encrypted with, whether it is given or not, by its first bytes alone; within,

@@ -2,6 +2,7 @@
 //! reads to the words that engramctl says: the two are built apart.
 
 use engram_backup::store::{BackupStore, StoreError};
+use engram_objects::ObjectError;
 use engram_operator::api::{EngramBackupStore, EngramCluster, EngramMember, Recovery, Retention};
 use engram_operator::build::{self, Create, Import, Job, MemberPod, Prune, Tool};
 use serde_json::{Value, json};
@@ -387,7 +388,7 @@ fn every_store_that_the_operator_names_is_one_that_engramctl_opens() {
     assert_eq!(opened.url(), "s3://backups/a/b");
     // The claim is not mounted here, and is asked for by name.
     let refused = BackupStore::open(&build::access(&directory).url).unwrap_err();
-    let StoreError::Url { what, .. } = &refused else {
+    let StoreError::Object(ObjectError::Url { what, .. }) = &refused else {
         panic!("{refused}");
     };
     assert!(what.contains("the directory must be there"), "{what}");

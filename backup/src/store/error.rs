@@ -1,39 +1,15 @@
 //! Why a store cannot be used, and what to do about it.
 
-use engram_objects::{CipherError, ObjectError, advice, is_missing, root_cause};
+use engram_objects::ObjectError;
 
 use crate::format::{BackupId, ManifestError, Whose};
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The URL names no store.
-    #[error("--store {url}: {what}")]
-    Url {
-        /// The URL, without its options.
-        url: String,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// The store says so.
-    #[error("{place}: {}: {}", advice(place, source), root_cause(source))]
-    Store {
-        /// The object or directory.
-        place: String,
-        /// What the store said.
-        source: object_store::Error,
-    },
-    /// The store keeps an object, whoever wants it deleted.
+    /// The store itself, or an object in it.
     #[error(transparent)]
-    Locked(ObjectError),
-    /// An object cannot be decrypted.
-    #[error("{place}: {source}")]
-    Cipher {
-        /// The object.
-        place: String,
-        /// Why not.
-        source: CipherError,
-    },
+    Object(#[from] ObjectError),
     /// What an attempt left behind is in the way.
     #[error(
         "{0}: another object is there, or one under another key: an attempt that was cut short left it; remove what it left with `engramctl backup delete --cluster --backup`, and begin again"
@@ -109,21 +85,9 @@ impl StoreError {
     /// away says nothing of it, nor does a key that is missing.
     pub(crate) fn is_damage(&self) -> bool {
         match self {
-            StoreError::Store { source, .. } => is_missing(source),
-            StoreError::Cipher { source, .. } => source.is_damage(),
+            StoreError::Object(error) => error.is_damage(),
             StoreError::Gone(_) => true,
             _ => false,
-        }
-    }
-}
-
-impl From<ObjectError> for StoreError {
-    fn from(error: ObjectError) -> StoreError {
-        match error {
-            ObjectError::Url { url, what } => StoreError::Url { url, what },
-            ObjectError::Store { place, source } => StoreError::Store { place, source },
-            locked @ ObjectError::Locked { .. } => StoreError::Locked(locked),
-            ObjectError::Cipher { place, source } => StoreError::Cipher { place, source },
         }
     }
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use super::{Secret, duration};
 
 /// The longest `--wait`.
-pub const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
 fn wait(text: &str) -> Result<Duration, String> {
     match duration(text)? {

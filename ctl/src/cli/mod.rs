@@ -33,7 +33,7 @@ pub use self::cluster::{Alarm, ClusterScope, Downgrade, Endpoint, Lease, Member}
 pub use self::directory::{ForceNewCluster, Inspect};
 pub use self::duration::duration;
 pub use self::global::{Format, Global};
-pub use self::import::{Import, WAIT_MAX};
+pub use self::import::Import;
 pub use self::kv::{Compaction, Del, Get, Order, Put, Request, SortBy, Txn, Watch, WatchLine};
 pub use self::mirror::Mirror;
 pub use self::offline::{Defrag, HashKv, Migrate};

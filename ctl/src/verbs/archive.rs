@@ -6,7 +6,7 @@ use engram_backup::point::{self, Asked, Point, When, time};
 use engram_backup::store::BackupStore;
 use serde_json::{Value, json};
 
-use super::backup::{cluster_name, open};
+use super::backup::{cluster_name, clusters, open};
 use crate::cli::{Archive, Global, Moment, StoreFlag};
 use crate::failure::Failure;
 use crate::output::{self, humanize};
@@ -63,10 +63,7 @@ pub async fn find(
 /// The chains that the flags mean, with the name of the cluster.
 async fn spans(flag: &StoreFlag) -> Result<Vec<(BackupId, Segments, Span)>, Failure> {
     let store = open(flag)?;
-    let clusters = match cluster_name(flag)? {
-        Some(cluster) => vec![cluster],
-        None => store.clusters().await?,
-    };
+    let clusters = clusters(&store, flag).await?;
     let mut all = Vec::new();
     for cluster in clusters {
         let archive = Segments::new(store.objects(), &cluster);

@@ -211,12 +211,20 @@ pub async fn find(store: &BackupStore, flag: &StoreFlag, wanted: &str) -> Result
     Ok(found)
 }
 
-/// The whole backups that the flags mean; damaged ones are told of.
-async fn listed(store: &BackupStore, flag: &StoreFlag) -> Result<Vec<Listed>, Failure> {
-    let clusters = match cluster_name(flag)? {
+/// The cluster that is named; where none is, all that there are.
+pub(super) async fn clusters(
+    store: &BackupStore,
+    flag: &StoreFlag,
+) -> Result<Vec<BackupId>, Failure> {
+    Ok(match cluster_name(flag)? {
         Some(cluster) => vec![cluster],
         None => store.clusters().await?,
-    };
+    })
+}
+
+/// The whole backups that the flags mean; damaged ones are told of.
+async fn listed(store: &BackupStore, flag: &StoreFlag) -> Result<Vec<Listed>, Failure> {
+    let clusters = clusters(store, flag).await?;
     let selectors = &flag.cluster_id;
     let mut all = Vec::new();
     for cluster in &clusters {
@@ -241,14 +249,11 @@ async fn list(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
     output::rows(global, &COLUMNS, &rows, || json!(summaries))
 }
 
-/// Which keys the backups that the flags mean, and the log archive behind them, are encrypted with. What is given and
+/// Which keys all backups of the clusters that are named, and the log archive behind them, are encrypted with. What is given and
 /// encrypts nothing yet is told of too; what has no key is told of as such.
 async fn keys(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
     let store = open(flag)?;
-    let clusters = match cluster_name(flag)? {
-        Some(cluster) => vec![cluster],
-        None => store.clusters().await?,
-    };
+    let clusters = clusters(&store, flag).await?;
     let given = store.objects().keys().ids();
     // By key: backups, segments.
     let mut found: BTreeMap<Option<KeyId>, (u64, u64)> = BTreeMap::new();

@@ -141,12 +141,19 @@ pub struct Scratch {
     pub storage_class_name: Option<String>,
 }
 
+/// What a prefix in a bucket or container is made of.
+const PREFIX_PATTERN: &str = "^([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)?$";
+/// A service's URL.
+const ENDPOINT_PATTERN: &str = "^https?://[^?#&\\s]+$";
+const TLS_RULE: &str =
+    "!has(self.endpoint) || !self.endpoint.startsWith('http://') || self.allowHTTP";
+const TLS_MESSAGE: &str = "an endpoint without TLS is used only with allowHTTP: true";
+
 /// A bucket of S3 or something compatible.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.endpoint) || !self.endpoint.startsWith('http://') || self.allowHTTP")
-        .message("an endpoint without TLS is used only with allowHTTP: true"),
+    validation = Rule::new(TLS_RULE).message(TLS_MESSAGE),
 )]
 pub struct S3Store {
     /// The bucket's name.
@@ -158,10 +165,7 @@ pub struct S3Store {
     /// What the names of all objects begin with. Backups are told apart by their clusters' names:
     /// namespaces that share a bucket need a prefix each.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(
-        length(max = 256),
-        regex(pattern = "^([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)?$")
-    )]
+    #[schemars(length(max = 256), regex(pattern = PREFIX_PATTERN))]
     pub prefix: String,
     /// The region.
     #[serde(default = "region")]
@@ -169,7 +173,7 @@ pub struct S3Store {
     pub region: String,
     /// The service's URL, where it is not AWS's.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 512), regex(pattern = "^https?://[^?#&\\s]+$"))]
+    #[schemars(length(max = 512), regex(pattern = ENDPOINT_PATTERN))]
     pub endpoint: Option<String>,
     /// Whether the endpoint may be spoken to without TLS.
     #[serde(default, rename = "allowHTTP")]
@@ -188,8 +192,7 @@ pub struct S3Store {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.endpoint) || !self.endpoint.startsWith('http://') || self.allowHTTP")
-        .message("an endpoint without TLS is used only with allowHTTP: true"),
+    validation = Rule::new(TLS_RULE).message(TLS_MESSAGE),
 )]
 pub struct GcsStore {
     /// The bucket's name.
@@ -201,14 +204,11 @@ pub struct GcsStore {
     /// What the names of all objects begin with. Backups are told apart by their clusters' names:
     /// namespaces that share a bucket need a prefix each.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(
-        length(max = 256),
-        regex(pattern = "^([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)?$")
-    )]
+    #[schemars(length(max = 256), regex(pattern = PREFIX_PATTERN))]
     pub prefix: String,
     /// The service's URL, where it is not Google's.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 512), regex(pattern = "^https?://[^?#&\\s]+$"))]
+    #[schemars(length(max = 512), regex(pattern = ENDPOINT_PATTERN))]
     pub endpoint: Option<String>,
     /// Whether the endpoint may be spoken to without TLS.
     #[serde(default, rename = "allowHTTP")]
@@ -227,8 +227,7 @@ pub struct GcsStore {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.endpoint) || !self.endpoint.startsWith('http://') || self.allowHTTP")
-        .message("an endpoint without TLS is used only with allowHTTP: true"),
+    validation = Rule::new(TLS_RULE).message(TLS_MESSAGE),
 )]
 pub struct AzureStore {
     /// The storage account's name.
@@ -243,14 +242,11 @@ pub struct AzureStore {
     /// What the names of all objects begin with. Backups are told apart by their clusters' names:
     /// namespaces that share a container need a prefix each.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(
-        length(max = 256),
-        regex(pattern = "^([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)?$")
-    )]
+    #[schemars(length(max = 256), regex(pattern = PREFIX_PATTERN))]
     pub prefix: String,
     /// The account's URL, where it is not `https://ACCOUNT.blob.core.windows.net`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 512), regex(pattern = "^https?://[^?#&\\s]+$"))]
+    #[schemars(length(max = 512), regex(pattern = ENDPOINT_PATTERN))]
     pub endpoint: Option<String>,
     /// Whether the endpoint may be spoken to without TLS.
     #[serde(default, rename = "allowHTTP")]

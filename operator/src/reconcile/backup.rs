@@ -83,15 +83,19 @@ fn is_settled(backup: &EngramBackup, status: &EngramBackupStatus) -> bool {
     match status.phase {
         Some(BackupPhase::Failed) => true,
         Some(BackupPhase::Completed) => {
-            let is_verified = !backup.spec.verify || !verify::is_open(status);
-            is_verified && !copy::is_open(backup, status)
+            is_read_back(backup, status) && !copy::is_open(backup, status)
         }
         _ => false,
     }
 }
 
+/// Whether it was read back, or need not be.
+fn is_read_back(backup: &EngramBackup, status: &EngramBackupStatus) -> bool {
+    !backup.spec.verify || !verify::is_open(status)
+}
+
 /// Whether it is complete, and its copy is still to come to its end.
-pub(super) fn is_copied(backup: &EngramBackup) -> bool {
+pub(super) fn is_being_copied(backup: &EngramBackup) -> bool {
     let complete = backup
         .status
         .as_ref()
@@ -122,7 +126,7 @@ async fn advance(
     status: &mut EngramBackupStatus,
 ) -> Result<(), Error> {
     match status.phase {
-        Some(BackupPhase::Completed) if !backup.spec.verify || !verify::is_open(status) => {
+        Some(BackupPhase::Completed) if is_read_back(backup, status) => {
             copy::copy(context, backup, status).await
         }
         Some(BackupPhase::Verifying | BackupPhase::Completed) => {

@@ -25,6 +25,7 @@ use super::{Context, Error, now, tool, write_status};
 pub(super) use archive::measure;
 use due::Clock;
 
+const READY: ConditionKind = ConditionKind::Ready;
 /// On backups: the schedule that made them. They are not owned by it: a schedule that is deleted
 /// takes no backup with it.
 const LABEL: &str = "engram.dev/schedule";
@@ -69,7 +70,7 @@ pub(super) async fn reconcile(
     status.observed_generation = schedule.metadata.generation;
     let result = pass(&context, &schedule, &mut status).await;
     if let Err(Error::Input { reason, message }) = &result {
-        say(&schedule, &mut status, false, *reason, message);
+        say(&schedule, &mut status, READY, false, *reason, message);
     }
     if status != before {
         write_status(&context, &schedule, &status).await?;
@@ -82,15 +83,16 @@ pub(super) async fn reconcile(
     }
 }
 
+/// Says how one thing stands, as of the schedule that was read.
 fn say(
     schedule: &EngramBackupSchedule,
     status: &mut EngramBackupScheduleStatus,
+    kind: ConditionKind,
     holds: bool,
     reason: Reason,
-    message: &str,
+    message: impl Into<String>,
 ) {
     let generation = schedule.metadata.generation;
-    let kind = ConditionKind::Ready;
     let conditions = &mut status.conditions;
     set_condition(conditions, kind, holds, reason, message, generation, now());
 }
@@ -117,7 +119,7 @@ async fn pass(
     if spec.suspend {
         status.next_schedule_time = None;
         let message = "no backups are made for now";
-        say(schedule, status, true, Reason::Suspended, message);
+        say(schedule, status, READY, true, Reason::Suspended, message);
         return Ok(if busy { SOON } else { LOOK });
     }
     let now = now();
@@ -126,7 +128,7 @@ async fn pass(
     let next = clock.next(now);
     status.next_schedule_time = next.map(Time);
     let message = "backups are made when they are due";
-    say(schedule, status, true, Reason::Scheduled, message);
+    say(schedule, status, READY, true, Reason::Scheduled, message);
     let until = next.map_or(LOOK, |next| {
         Duration::try_from(next.duration_since(now)).unwrap_or(SOON)
     });

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::super::kv;
 use super::super::request::prefix_range;
-use crate::cli::{Global, Import, WAIT_MAX};
+use crate::cli::{Global, Import};
 use crate::connect::{self, any};
 use crate::failure::Failure;
 
@@ -58,8 +58,7 @@ impl Side {
     /// Connects, and has it answer. Where nobody does, it is asked again for as long as `wait`: the Service of a
     /// cluster that was made just now has no endpoint yet.
     pub async fn reach(global: &Global, prefix: &str, wait: Duration) -> Result<Side, Failure> {
-        // The flag is bounded as well: what is added has to be a point in time.
-        let until = Instant::now() + wait.min(WAIT_MAX);
+        let until = Instant::now() + wait;
         let mut told = false;
         loop {
             let failure = match Side::answers(global, prefix).await {
@@ -215,13 +214,10 @@ fn keys_of_a_page(kvs: &[KeyValue]) -> i64 {
 }
 
 /// A call, or what belongs together, bounded in time.
-pub(super) async fn within<T, E: Into<Failure>>(
+pub(super) fn within<T, E: Into<Failure>>(
     doing: impl Future<Output = Result<T, E>>,
-) -> Result<T, Failure> {
-    match tokio::time::timeout(CALL_LIMIT, doing).await {
-        Ok(done) => done.map_err(Into::into),
-        Err(_) => Err(Failure::unreached("context deadline exceeded")),
-    }
+) -> impl Future<Output = Result<T, Failure>> {
+    connect::bounded(CALL_LIMIT, doing)
 }
 
 #[cfg(test)]

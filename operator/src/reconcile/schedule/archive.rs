@@ -6,14 +6,15 @@ use serde::Deserialize;
 
 use crate::api::{
     ArchiveVerification, ConditionKind, EngramBackup, EngramBackupSchedule,
-    EngramBackupScheduleStatus, EngramCluster, Reason, set_condition,
+    EngramBackupScheduleStatus, EngramCluster, Reason,
 };
 use crate::build::{self, Job, Tool};
 
 use super::super::tool::{self, Run};
 use super::super::{Context, Error, now, write_status};
-use super::{named, newest, success};
+use super::{named, newest, say, success};
 
+const KIND: ConditionKind = ConditionKind::ArchiveVerified;
 /// How long it may take: an archive may be large.
 const DEADLINE_SECONDS: i64 = 6 * 3600;
 
@@ -85,13 +86,16 @@ pub(super) async fn verify(
         deadline: DEADLINE_SECONDS,
         owner: schedule.controller_owner_ref(&()),
     };
-    let run = tool::run(context, &tool).await?;
-    if matches!(run, Run::Running | Run::Waiting { .. }) {
-        status.archive = Some(stands);
-        return Ok(true);
-    }
+    let found = match tool::run(context, &tool).await? {
+        Run::Running | Run::Waiting { .. } => {
+            status.archive = Some(stands);
+            return Ok(true);
+        }
+        Run::Done(text) => Ok(text),
+        Run::Failed { reason, message } => Err((reason, message)),
+    };
     let began = backup.and_then(success).unwrap_or_default();
-    let retries = ended(context, schedule, (run, began), &mut stands, status).await;
+    let retries = ended(context, schedule, (found, began), &mut stands, status).await;
     tool::clear(context, &namespace, &tool.name).await?;
     stands.running_after = None;
     if !retries {
@@ -115,7 +119,7 @@ async fn give_up(
         return Ok(true);
     }
     status.archive = None;
-    let kind = ConditionKind::ArchiveVerified.as_str();
+    let kind = KIND.as_str();
     status.conditions.retain(|one| one.type_ != kind);
     Ok(false)
 }
@@ -135,28 +139,29 @@ fn archives_here(schedule: &EngramBackupSchedule, cluster: &EngramCluster) -> bo
 async fn ended(
     context: &Context,
     schedule: &EngramBackupSchedule,
-    (run, began): (Run, k8s_openapi::jiff::Timestamp),
+    (found, began): (
+        Result<String, (Reason, String)>,
+        k8s_openapi::jiff::Timestamp,
+    ),
     stands: &mut ArchiveVerification,
     status: &mut EngramBackupScheduleStatus,
 ) -> bool {
-    let (reason, message) = match run {
-        Run::Failed { reason, message } => (reason, message),
-        Run::Done(text) => {
+    let (reason, message) = match found {
+        Err(failed) => failed,
+        Ok(text) => {
             let (message, to_revision) = whole(&text);
             stands.verified_at = Some(Time(now()));
             stands.to_revision = to_revision.or(stands.to_revision);
-            say(schedule, status, true, Reason::Succeeded, message);
+            say(schedule, status, KIND, true, Reason::Succeeded, message);
             return false;
         }
-        // Looked at before.
-        Run::Running | Run::Waiting { .. } => return true,
     };
     let failed = stands.attempts + 1;
     if let Some(wait) = tool::wait(reason, failed, began, now()) {
         stands.attempts = failed;
         stands.retry_at = Some(Time(now() + wait));
         let message = format!("attempt {failed} failed: {message}; it is tried again");
-        say(schedule, status, false, Reason::Retrying, message);
+        say(schedule, status, KIND, false, Reason::Retrying, message);
         return true;
     }
     if reason == Reason::VerificationFailed {
@@ -164,7 +169,7 @@ async fn ended(
     }
     let event = context.event(schedule, true, "ArchiveVerificationFailed", &message);
     event.await;
-    say(schedule, status, false, reason, message);
+    say(schedule, status, KIND, false, reason, message);
     false
 }
 
@@ -183,19 +188,6 @@ fn whole(text: &str) -> (String, Option<i64>) {
     let each: Vec<String> = each.collect();
     let last = chains.iter().map(|chain| chain.to_revision).max();
     (format!("read back: {}", each.join("; ")), last)
-}
-
-fn say(
-    schedule: &EngramBackupSchedule,
-    status: &mut EngramBackupScheduleStatus,
-    holds: bool,
-    reason: Reason,
-    message: String,
-) {
-    let generation = schedule.metadata.generation;
-    let kind = ConditionKind::ArchiveVerified;
-    let conditions = &mut status.conditions;
-    set_condition(conditions, kind, holds, reason, message, generation, now());
 }
 
 /// Measures what all schedules know of a cluster's log archive; of another store than it archives to, or where it is

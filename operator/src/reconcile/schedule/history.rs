@@ -8,7 +8,7 @@ use crate::api::{
     BACKUP_FINALIZER, BackupPhase, DeletionPolicy, EngramBackup, EngramBackupSchedule,
 };
 
-use super::super::{Error, backup::is_copied, is_gone, this_one};
+use super::super::{Error, backup::is_being_copied, is_gone, this_one};
 
 /// Deletes objects beyond the history limits, the oldest first. What they name stays in the store:
 /// that is retention's.
@@ -33,7 +33,7 @@ fn surplus(made: &[EngramBackup], phase: BackupPhase, limit: u32) -> Vec<&Engram
     let phase_of = |backup: &EngramBackup| backup.status.as_ref().and_then(|one| one.phase);
     let mut all: Vec<&EngramBackup> = made
         .iter()
-        .filter(|backup| phase_of(backup) == Some(phase) && !is_copied(backup))
+        .filter(|backup| phase_of(backup) == Some(phase) && !is_being_copied(backup))
         .collect();
     all.truncate(all.len().saturating_sub(limit as usize));
     all

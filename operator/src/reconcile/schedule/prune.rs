@@ -13,8 +13,9 @@ use crate::build::{self, Job, Prune, Tool};
 
 use super::super::tool::{self, Run};
 use super::super::{Context, Error, now, of_cluster, write_status};
-use super::{LABEL, history, named, newest, owner, success};
+use super::{LABEL, history, named, newest, owner, say, success};
 
+const KIND: ConditionKind = ConditionKind::Pruned;
 /// How long a prune may take.
 const DEADLINE_SECONDS: i64 = 3600;
 
@@ -101,7 +102,7 @@ pub(super) async fn prune(
                 status.prune_attempts = failed;
                 status.prune_retry_at = Some(Time(now() + wait));
                 let message = format!("attempt {failed} failed: {message}; it is tried again");
-                say(schedule, status, false, Reason::Retrying, message);
+                say(schedule, status, KIND, false, Reason::Retrying, message);
                 // Its words are kept; its name is this backup's, and there may be a newer one by then.
                 tool::clear(context, &namespace, &tool.name).await?;
                 status.pruning_after = None;
@@ -118,26 +119,13 @@ pub(super) async fn prune(
     status.pruning_after = None;
     status.pruned_after = Some(after);
     status.prune_attempts = 0;
-    say(schedule, status, holds, reason, message);
+    say(schedule, status, KIND, holds, reason, message);
     Ok(false)
 }
 
 /// The pod that prunes after a backup.
 fn pod_of(after: &str) -> String {
     format!("{after}-prune")
-}
-
-fn say(
-    schedule: &EngramBackupSchedule,
-    status: &mut EngramBackupScheduleStatus,
-    holds: bool,
-    reason: Reason,
-    message: String,
-) {
-    let generation = schedule.metadata.generation;
-    let kind = ConditionKind::Pruned;
-    let conditions = &mut status.conditions;
-    set_condition(conditions, kind, holds, reason, message, generation, now());
 }
 
 /// Whose a backup is: only that cluster's are pruned, and not those of another one that had its name.
