@@ -72,12 +72,12 @@ backup: tools ## Backups and restores: directory, S3, snapshots from and to etcd
 	@$(call timed,backup,$(CARGO) test --release --workspace --test backup -- --nocapture --test-threads=1)
 
 .PHONY: backup-clouds
-backup-clouds: tools ## Backups in Azurite, Microsoft's emulator of Azure's storage, from npm's registry (a minute)
+backup-clouds: tools ## Backups in Azurite, Microsoft's emulator of Azure's storage, from npm's registry
 	@e2e/clients/build.sh azurite
 	@$(call timed,backup-clouds,$(CARGO) test --release --workspace --test backup azurite -- --ignored --nocapture --test-threads=1)
 
 .PHONY: archive
-archive: tools ## The log archive's long form: 20 random revisions and times, 50 faults of the store, 50 kills of who uploads (twenty minutes)
+archive: tools ## The log archive's long form: 20 random revisions and times, 50 faults of the store, 50 kills of who uploads
 	@$(call timed,archive,ENGRAM_ARCHIVE_FULL=1 $(CARGO) test --release --workspace --test backup archive -- --nocapture --test-threads=1)
 
 .PHONY: kubernetes
@@ -161,7 +161,7 @@ clients: build tools ## etcd's clients in Go, Rust, Python, Node and Java, from 
 CONFORMANCE_REPORT = docs/evidence/conformance-$(shell date +%F).md
 
 .PHONY: conformance
-conformance: build tools ## etcd's own tests, examples and clients in full (an hour); writes docs/evidence/conformance-DATE.md
+conformance: build tools ## etcd's own tests, examples and clients in full (not run yet); writes docs/evidence/conformance-DATE.md
 	e2e/clients/build.sh
 	@$(call timed,conformance,e2e/conformance.sh $(BIN)/engram $(CONFORMANCE_REPORT))
 

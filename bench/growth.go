@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 )
@@ -172,5 +171,5 @@ func keysOf(points []point) []int {
 	for _, p := range points {
 		keys = append(keys, p.keys)
 	}
-	return slices.Clip(keys)
+	return keys
 }

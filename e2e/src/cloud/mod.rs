@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-pub use self::azure::{ACCOUNT, SAS};
+use self::azure::ACCOUNT;
+pub use self::azure::SAS;
 pub use self::google::KEY_ID;
 use self::http::{Answer, Request};
 

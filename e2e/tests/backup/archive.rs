@@ -9,6 +9,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -104,6 +105,22 @@ impl Writer {
             keeps,
             ..Writer::new(seed)
         }
+    }
+
+    /// A thread that writes to a member, however often that is gone, until it is told to stop; its compactions
+    /// leave 200 revisions.
+    fn on_its_own(
+        seed: u64,
+        member: SocketAddr,
+        stop: &Arc<AtomicBool>,
+    ) -> JoinHandle<Vec<Written>> {
+        let stop = stop.clone();
+        std::thread::spawn(move || {
+            client::runtime().block_on(async {
+                let members = [Client::lazy(member)];
+                Writer::keeping(seed, 200).until(&members, &stop).await
+            })
+        })
     }
 
     /// Writes until it is told to stop.

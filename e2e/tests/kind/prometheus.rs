@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::lab::LIMIT;
 
 /// The alerts as the chart has them.
-const RULES: &str = "../charts/engram-operator/files/alerts.yaml";
+pub const RULES: &str = "../charts/engram-operator/files/alerts.yaml";
 /// How often pods are scraped, in place of half a minute.
 const SCRAPE: &str = "2s";
 /// How long a condition of an alert has to hold, in place of minutes.

@@ -89,6 +89,7 @@ const TICK: Duration = Duration::from_millis(20);
 const ASK_LIMIT: Duration = Duration::from_millis(1_500);
 /// How long it may take until all is well again once the last fault has ended.
 const SETTLE_LIMIT: Duration = Duration::from_secs(90);
+
 /// A fault that lasts.
 struct Active {
     fault: Fault,

@@ -4,10 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use engram_e2e::client::{self, Client};
 use engram_e2e::random::Random;
 use engram_e2e::store_gate::StoreGate;
 use engram_e2e::{tools, turn};
@@ -32,13 +30,7 @@ fn a_store_that_fails_at_random_lists_nothing_half_and_loses_no_revision() {
     let from = backup(&sure, &server);
     let watching = Watching::begin(server.address());
     let stop = Arc::new(AtomicBool::new(false));
-    let (stopped, address) = (stop.clone(), server.address());
-    let writing = thread::spawn(move || {
-        client::runtime().block_on(async {
-            let members = [Client::lazy(address)];
-            Writer::keeping(seed, 200).until(&members, &stopped).await
-        })
-    });
+    let writing = Writer::on_its_own(seed, server.address(), &stop);
     gate.fail(seed, ci_or_full(12, 50));
     let (mut made, mut number) = (BTreeSet::new(), 0);
     let deadline = Instant::now() + LIMIT;

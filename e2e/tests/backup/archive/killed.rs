@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use engram_e2e::client::{self, Client};
 use engram_e2e::random::Random;
 use engram_e2e::server::Setup;
 use engram_e2e::{tools, turn};
@@ -32,13 +31,7 @@ fn a_member_that_is_killed_at_random_archives_every_revision_once() {
     let from = backup(&ctl, &server);
     let mut watching = Watching::begin(server.address());
     let stop = Arc::new(AtomicBool::new(false));
-    let (stopped, address) = (stop.clone(), server.address());
-    let writing = thread::spawn(move || {
-        client::runtime().block_on(async {
-            let members = [Client::lazy(address)];
-            Writer::keeping(seed, 200).until(&members, &stopped).await
-        })
-    });
+    let writing = Writer::on_its_own(seed, server.address(), &stop);
     let mut history = History::default();
     for _ in 0..ci_or_full(8, 50) {
         thread::sleep(Duration::from_millis(20 + random.below(1_500)));

@@ -150,8 +150,8 @@ fn grant(demo: &Declared) {
     }
 }
 
-/// Its pod is known by the operator's certificate.
-/// Takes a backup onto a volume, which is read back and compared.
+/// Takes a backup onto a volume, which is read back and compared. Where users are asked who they are, its pod is
+/// known by the operator's certificate.
 pub(super) fn backup(demo: &Declared) {
     let kind = demo.kind();
     let claim = json!({

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::access;
 use crate::ci::alert;
 use crate::lab::{LIMIT, Lab};
-use crate::prometheus::{self, Prometheus};
+use crate::prometheus::{self, Prometheus, RULES};
 use crate::steps::step;
 
 const NAMESPACE: &str = "alerts";
@@ -38,9 +38,8 @@ const METRICS: [(&str, usize); 6] = [
     ),
 ];
 
-/// The chart's dashboard and alerts.
+/// The chart's dashboard.
 const DASHBOARD: &str = "../charts/engram-operator/files/dashboards/engram.json";
-const ALERTS: &str = "../charts/engram-operator/files/alerts.yaml";
 /// What Grafana fills in: some scrapes.
 const WINDOW: &str = "30s";
 const CALL_LIMIT: Duration = Duration::from_secs(5);
@@ -137,7 +136,7 @@ fn panels(demo: &Declared, prometheus: &Prometheus) {
 
 /// The names of metrics in the alerts' expressions.
 fn spoken_of() -> BTreeSet<String> {
-    let alerts = read(ALERTS);
+    let alerts = read(RULES);
     let not_asked = ["#", "description:", "summary:", "runbook_url:", "- alert:"];
     let is_asked = |line: &&str| !not_asked.iter().any(|begin| line.trim().starts_with(begin));
     let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';

@@ -46,20 +46,8 @@ func connectWatches(b *bench, c *caller) (operation, error) {
 		return nil, err
 	}
 	return func(c *caller) error {
-		err := stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{
-			CreateRequest: &pb.WatchCreateRequest{Key: fmt.Appendf(nil, "%s%09d", heldPrefix, c.index)},
-		}})
-		if err != nil {
-			return err
-		}
-		response, err := stream.Recv()
-		if err != nil {
-			return err
-		}
-		if !response.Created || response.Canceled {
-			return fmt.Errorf("watch is not created: %v", response)
-		}
-		return nil
+		key := fmt.Appendf(nil, "%s%09d", heldPrefix, c.index)
+		return createWatcher(stream, &pb.WatchCreateRequest{Key: key})
 	}, nil
 }
 

@@ -157,7 +157,7 @@ func (k *kubernetes) fill(b *bench) error {
 					if kind.bytes == podBytes && o.step == 0 {
 						continue
 					}
-					answer, err := b.endpoints[0].KV.Put(b.ctx, &pb.PutRequest{Key: o.key, Value: values.next()[:kind.bytes]})
+					answer, err := b.endpoints[0].KV.Put(b.ctx, &pb.PutRequest{Key: o.key, Value: values.of(kind.bytes)})
 					if err != nil {
 						errs <- err
 						return
@@ -185,20 +185,11 @@ func (k *kubernetes) watch(b *bench) error {
 		}
 		end := []byte(prefix)
 		end[len(end)-1]++
-		err = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{
-			CreateRequest: &pb.WatchCreateRequest{
-				Key: []byte(prefix), RangeEnd: end, PrevKv: true, ProgressNotify: true,
-			},
-		}})
+		err = createWatcher(stream, &pb.WatchCreateRequest{
+			Key: []byte(prefix), RangeEnd: end, PrevKv: true, ProgressNotify: true,
+		})
 		if err != nil {
 			return err
-		}
-		response, err := stream.Recv()
-		if err != nil {
-			return err
-		}
-		if !response.Created || response.Canceled {
-			return fmt.Errorf("watch is not created: %v", response)
 		}
 		go func() {
 			for {

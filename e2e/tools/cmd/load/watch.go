@@ -61,15 +61,20 @@ func prepareWatch(b *bench) error {
 }
 
 func (r *watchReader) create() error {
-	err := r.client.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{
-		CreateRequest: &pb.WatchCreateRequest{
-			Key: []byte(watchPrefix), RangeEnd: []byte(watchPrefixEnd),
-		},
-	}})
+	return createWatcher(r.client, &pb.WatchCreateRequest{
+		Key: []byte(watchPrefix), RangeEnd: []byte(watchPrefixEnd),
+	})
+}
+
+// createWatcher asks for a watcher on a stream, on which nothing else is to be told, and waits for it.
+func createWatcher(stream pb.Watch_WatchClient, wanted *pb.WatchCreateRequest) error {
+	err := stream.Send(&pb.WatchRequest{
+		RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: wanted},
+	})
 	if err != nil {
 		return err
 	}
-	response, err := r.client.Recv()
+	response, err := stream.Recv()
 	if err != nil {
 		return err
 	}
