@@ -1,5 +1,6 @@
 //! NetworkPolicies where the nodes' network knows none: what they say of who may come in, as rules of nftables in
-//! each node. They follow the pods and policies that there are, until the value is dropped.
+//! each node. They follow the pods and policies that there are, until the value is dropped. A pod that they do not know
+//! yet is not answered, and asks again a second later; one that they know and that is not let in is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -134,6 +135,7 @@ impl World {
     fn rules(&self, node: &str) -> String {
         let mut chains = String::new();
         let mut jumps = String::new();
+        let refusal = self.refusal();
         let here = |pod: &&Value| pod["spec"]["nodeName"] == node;
         for (number, pod) in self.pods.iter().filter(here).enumerate() {
             let Some(address) = address(pod) else {
@@ -156,13 +158,27 @@ impl World {
                     chains.push_str(&self.accepts(policy, rule));
                 }
             }
-            chains.push_str("meta l4proto tcp reject with tcp reset\ndrop\n}\n");
+            chains.push_str(&refusal);
+            chains.push_str("drop\n}\n");
         }
         format!(
             "table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n{chains}chain forward {{\n\
              type filter hook forward priority -5; policy accept;\n\
              ct state established,related accept\n{jumps}}}\n}}\n"
         )
+    }
+
+    /// Refuses whoever is known: a client fails at once where it is refused, and a pod runs before its address is told.
+    fn refusal(&self) -> String {
+        let known: BTreeSet<&str> = self.pods.iter().filter_map(address).collect();
+        let known: Vec<&str> = known.into_iter().collect();
+        match known.is_empty() {
+            true => String::new(),
+            false => format!(
+                "ip saddr {{ {} }} meta l4proto tcp reject with tcp reset\n",
+                known.join(", ")
+            ),
+        }
     }
 
     /// One rule of a policy: from these addresses, to these ports.
@@ -260,7 +276,8 @@ mod tests {
         let rules = world.rules("one");
         assert!(rules.contains(
             "chain pod0 {\nip saddr { 10.0.0.2, 172.18.0.0/16 } tcp dport 2379 accept\n\
-             tcp dport 2381 accept\nmeta l4proto tcp reject with tcp reset\ndrop\n}\n"
+             tcp dport 2381 accept\nip saddr { 10.0.0.1, 10.0.0.2, 10.0.0.3 } meta l4proto tcp \
+             reject with tcp reset\ndrop\n}\n"
         ));
         assert_eq!(rules.matches("jump").count(), 1, "{rules}");
         assert!(!world.rules("two").contains("jump"));

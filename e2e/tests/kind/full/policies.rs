@@ -142,8 +142,9 @@ fn writes(demo: &Declared, name: &str, role: &str) -> String {
         &format!("--cacert={tls}/ca.crt"),
         &format!("--cert={tls}/tls.crt"),
         &format!("--key={tls}/tls.key"),
-        "--dial-timeout=5s",
-        "--command-timeout=10s",
+        // The policies learn of this pod's address while it dials.
+        "--dial-timeout=30s",
+        "--command-timeout=30s",
         "put",
         name,
         "1",

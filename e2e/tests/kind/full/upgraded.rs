@@ -20,6 +20,8 @@ use crate::steps::{step, step_under};
 const NAMESPACE: &str = "upgraded";
 /// The image of the release before, under an older version.
 const BEFORE: &str = "ghcr.io/engram-dev/engram:0.0.9";
+/// How long its turn and what it brings may take: a new operator looks for a minute who was at it before.
+const TURN_LIMIT: Duration = Duration::from_secs(600);
 /// How long building the release before may take.
 const BUILD_LIMIT: Duration = Duration::from_secs(45 * 60);
 
@@ -64,7 +66,7 @@ pub fn tell() {
         },
     );
     step_under(&traffic, "its turn comes, one member at a time", || {
-        wait_for("every member runs what is new", READY_LIMIT, || {
+        wait_for("every member runs what is new", TURN_LIMIT, || {
             let images = demo.pods();
             let images = images.iter();
             let mut images = images.map(|pod| &pod["spec"]["containers"][0]["image"]);
