@@ -209,7 +209,7 @@ fn parse(global: &Global, endpoint: &str) -> Result<ListenUrl, Failure> {
 
 fn connector(global: &Global, url: &ListenUrl) -> Result<Connector, Failure> {
     if !url.scheme.is_tls() {
-        return Ok(Connector::plain());
+        return Ok(Connector::plain().within(global.dial_timeout));
     }
     let is_unverified = global.insecure_skip_tls_verify;
     let files = TlsFiles {
@@ -225,7 +225,8 @@ fn connector(global: &Global, url: &ListenUrl) -> Result<Connector, Failure> {
         cipher_suites: Vec::new(),
         self_signed_cert_validity_years: 1,
     };
-    Connector::new(Side::Client, &files, &policy).map_err(Failure::new)
+    let connector = Connector::new(Side::Client, &files, &policy).map_err(Failure::new)?;
+    Ok(connector.within(global.dial_timeout))
 }
 
 /// Whether somebody was there, and what came of TLS is no connection: bytes that make no sense to it, certificates

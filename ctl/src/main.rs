@@ -20,6 +20,7 @@ mod progress;
 mod verbs;
 
 use engram_server::exit::leave;
+use engram_server::first;
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
@@ -28,6 +29,10 @@ use crate::failure::Failure;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
+    if let Err(error) = first::end_while_unheard() {
+        eprintln!("Error: signals cannot be heard: {error}");
+        leave(1);
+    }
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {

@@ -25,7 +25,7 @@ pub use engram_disk::{fs, wal};
 pub use engram_metrics as metrics;
 pub use engram_net as net;
 pub use engram_peer as peer;
-pub use engram_process::{budget, exit, fatal, home, log, mutants, threads, trace};
+pub use engram_process::{budget, exit, fatal, first, home, log, mutants, threads, trace};
 pub use engram_read as read;
 pub use engram_snapshot as snapshot;
 pub use engram_state as state;

@@ -4,12 +4,16 @@ use std::path::Path;
 
 use engram_server::config::{self, Outcome};
 use engram_server::exit::leave;
-use engram_server::{log, node, threads, trace};
+use engram_server::{first, log, node, threads, trace};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
+    if let Err(error) = first::end_while_unheard() {
+        eprintln!("signals cannot be heard: {error}");
+        exit(1);
+    }
     keep_pages_small();
     let read_file = |path: &Path| std::fs::read(path);
     match config::parse(std::env::args_os().skip(1), std::env::vars_os(), &read_file) {

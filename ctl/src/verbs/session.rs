@@ -5,6 +5,7 @@ use std::time::Duration;
 use engram_backup::channel::Channel;
 use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::lease_client::LeaseClient;
+use engram_server::first;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::lease::keep_alive_once;
@@ -71,10 +72,12 @@ impl Signals {
     /// # Errors
     /// The system has no room for a handler.
     pub fn caught() -> Result<Signals, Failure> {
-        Ok(Signals {
+        let signals = Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-        })
+        };
+        first::heard();
+        Ok(signals)
     }
 
     /// The next one.

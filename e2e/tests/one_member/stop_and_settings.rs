@@ -1,11 +1,13 @@
 //! How it stops, what it says of itself, and where it takes its settings from.
 
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use engram_e2e::client::{self, Client};
+use engram_e2e::kind::wait_for;
 use engram_e2e::ports;
 use engram_e2e::server::{STOP_LIMIT, Server, Setup, send_signal};
 use engram_e2e::{tools, turn};
@@ -54,10 +56,55 @@ fn as_the_first_process_of_a_container_it_ends_with_success() {
     assert_eq!(status, ExitStatus::from_raw(0), "{}", server.last_words());
 }
 
+#[test]
+fn as_the_first_process_of_a_container_it_ends_while_it_starts() {
+    let _turn = turn::take("process 1, starting");
+    // It waits for another one that never comes.
+    let other = ports::free();
+    let mut server = Setup::engram().prepare();
+    let (name, own) = (server.name().to_owned(), server.peer_url());
+    server.add_flag(format!(
+        "--initial-cluster={name}={own},m2=http://127.0.0.1:{other}"
+    ));
+    server.launch_through("unshare", &["--pid", "--fork", "--kill-child"]);
+    wait_for("it starts", STOP_LIMIT, || {
+        server.output().contains("starting").then_some(())
+    });
+    let inner = only_child_of(server.pid());
+    send_signal(inner, libc::SIGTERM);
+    let status = server.ended_within(GRACEFUL_LIMIT);
+    let status = status.unwrap_or_else(|| panic!("it goes on:\n{}", server.last_words()));
+    // Go's, where nobody hears the signal yet.
+    assert_eq!(status.code(), Some(2), "{}", server.last_words());
+}
+
+#[test]
+fn engramctl_ends_as_the_first_process_of_a_container() {
+    let _turn = turn::take("process 1, engramctl");
+    let server = Setup::engram().start();
+    for line in ["watch key", "lock a", "elect --listen a"] {
+        let mut command = tools::command(Path::new("unshare"));
+        command.args(["--pid", "--fork", "--kill-child"]);
+        command.arg(tools::engramctl());
+        command.arg(format!("--endpoints={}", server.address()));
+        let mut child = command.args(line.split(' ')).spawn().expect("it starts");
+        let inner = wait_for("it runs", STOP_LIMIT, || child_of(child.id()));
+        // Long enough to be at work, which no line says.
+        thread::sleep(Duration::from_millis(300));
+        send_signal(inner, libc::SIGTERM);
+        let ended = tools::wait(&mut child, GRACEFUL_LIMIT);
+        assert!(ended.is_some(), "{line}: it goes on");
+    }
+}
+
 fn only_child_of(pid: u32) -> u32 {
+    child_of(pid).expect("the process has one child")
+}
+
+fn child_of(pid: u32) -> Option<u32> {
     let path = format!("/proc/{pid}/task/{pid}/children");
     let children = fs::read_to_string(path).expect("the process runs");
-    children.trim().parse().expect("the process has one child")
+    children.trim().parse().ok()
 }
 
 /// Tasks that write until the server is gone, each its own keys in order.

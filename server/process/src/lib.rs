@@ -8,6 +8,7 @@
 pub mod budget;
 pub mod exit;
 pub mod fatal;
+pub mod first;
 pub mod home;
 pub mod mutants;
 pub mod threads;

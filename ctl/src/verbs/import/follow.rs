@@ -8,7 +8,6 @@ use engram_proto::etcdserverpb::watch_client::WatchClient;
 use engram_proto::mvccpb::Event;
 use engram_proto::mvccpb::event::EventType;
 use pb::watch_request::RequestUnion;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tonic::Streaming;
@@ -17,6 +16,7 @@ use super::apply::Target;
 use super::side::{Side, within};
 use crate::cli::Import;
 use crate::failure::Failure;
+use crate::verbs::session::Signals;
 
 /// How often the source is asked how far it is.
 const LOOK: Duration = Duration::from_millis(500);
@@ -79,8 +79,7 @@ fn request(union: RequestUnion) -> pb::WatchRequest {
 
 /// When an import ends.
 struct End {
-    interrupted: Signal,
-    terminated: Signal,
+    signals: Signals,
     /// Whether it ends with the next revision that is reached.
     wanted: bool,
     /// Who writes into this file wants it to.
@@ -91,8 +90,7 @@ impl End {
     /// When these flags say.
     fn of(import: &Import) -> Result<End, Failure> {
         Ok(End {
-            interrupted: signal(SignalKind::interrupt())?,
-            terminated: signal(SignalKind::terminate())?,
+            signals: Signals::caught()?,
             wanted: import.until_equal,
             file: import.until_file.clone(),
         })
@@ -112,10 +110,7 @@ impl End {
     }
 
     async fn asked_for(&mut self) {
-        tokio::select! {
-            _ = self.interrupted.recv() => {}
-            _ = self.terminated.recv() => {}
-        }
+        self.signals.next().await;
         self.wanted = true;
     }
 }

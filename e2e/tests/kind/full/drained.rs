@@ -14,7 +14,7 @@ use crate::lab::{LIMIT, Lab, READY_LIMIT};
 use crate::steps::{step, step_under};
 
 const NAMESPACE: &str = "drained";
-/// How long an eviction is tried that is to be refused, and one that is not.
+/// How long an eviction is tried that is to be refused, and one that is to be granted.
 const REFUSED: &str = "--timeout=10s";
 const GRANTED: &str = "--timeout=60s";
 const DRAIN_LIMIT: Duration = Duration::from_secs(90);
@@ -46,10 +46,10 @@ pub fn tell(lab: &Lab) {
     });
     for node in &nodes[..2] {
         step_under(&traffic, "drained and back", || {
-            wait_for("the budget allows it", LIMIT, || {
-                let (drained, _) = drain(&demo, node, REFUSED);
-                drained.status.success().then_some(())
-            });
+            // Refused until the budget knows that all are back, it asks again every 5 s.
+            let (drained, cordoned) = drain(&demo, node, GRANTED);
+            assert!(drained.status.success(), "{}", drained.text());
+            drop(cordoned);
             back(&demo);
         });
     }

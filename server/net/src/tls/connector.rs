@@ -22,13 +22,18 @@ use super::{ALPN_HTTP2, HANDSHAKE_TIMEOUT, Side, TlsError};
 use crate::config::{Address, ListenUrl, TlsFiles, TlsPolicy};
 use crate::stream::{Socket, Stream};
 
-/// How long finding and reaching an address may take: all addresses of a name together. Within an
-/// election timeout of etcd's default (1 s) a member that does not answer is given up.
+/// How long finding and reaching an address may take unless [`Connector::within`] says otherwise: all addresses of a
+/// name together. Within an election timeout of etcd's default (1 s) a member that does not answer is given up.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Makes connections. Clones share files; a changed file is used from the next connection on.
 #[derive(Clone)]
-pub struct Connector(Option<Arc<Reloading<Dialed>>>);
+pub struct Connector {
+    /// Without it, there is no TLS.
+    dialed: Option<Arc<Reloading<Dialed>>>,
+    /// How long finding and reaching an address may take.
+    limit: Duration,
+}
 
 /// What the files amount to.
 struct Dialed {
@@ -38,7 +43,20 @@ struct Dialed {
 impl Connector {
     /// A connector for URLs without TLS.
     pub fn plain() -> Connector {
-        Connector(None)
+        Connector::by(None)
+    }
+
+    fn by(dialed: Option<Arc<Reloading<Dialed>>>) -> Connector {
+        Connector {
+            dialed,
+            limit: CONNECT_TIMEOUT,
+        }
+    }
+
+    /// The same with another bound for finding and reaching an address.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Connector {
+        Connector { limit, ..self }
     }
 
     /// Reads the files of one side: the certificate to present (`client_cert`, else `cert`, else
@@ -53,22 +71,22 @@ impl Connector {
         let settings = files.clone();
         let build = move |contents: &PerFile<Option<Content>>| dial(&settings, &choice, contents);
         let dialed = Reloading::open(side.name(), paths(files), build)?;
-        Ok(Connector(Some(Arc::new(dialed))))
+        Ok(Connector::by(Some(Arc::new(dialed))))
     }
 
     /// Opens a connection to a URL: `http` and `unix` without TLS, `https` and `unixs` with it, for
-    /// the URL's host. Bounded by [`CONNECT_TIMEOUT`] and [`HANDSHAKE_TIMEOUT`].
+    /// the URL's host. Bounded by its limit ([`CONNECT_TIMEOUT`]) and [`HANDSHAKE_TIMEOUT`].
     ///
     /// # Errors
     /// Nobody answers in time (`TimedOut`), the system's errors, or one end refuses the other: the
     /// text is Go's then. In TLS 1.3 the other end's refusal of our certificate comes with the
     /// first read instead.
     pub async fn connect(&self, url: &ListenUrl) -> io::Result<Stream> {
-        let socket = within(CONNECT_TIMEOUT, "connecting", open(&url.address)).await?;
+        let socket = within(self.limit, "connecting", open(&url.address)).await?;
         if !url.scheme.is_tls() {
             return Ok(Stream::Plain(socket));
         }
-        let Some(dialed) = &self.0 else {
+        let Some(dialed) = &self.dialed else {
             let reason = format!("{url} needs TLS, and there are no TLS settings");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
         };
@@ -85,14 +103,14 @@ impl Connector {
 
     /// Looks at the files now instead of at the next connection.
     pub fn reload(&self) {
-        if let Some(dialed) = &self.0 {
+        if let Some(dialed) = &self.dialed {
             dialed.look();
         }
     }
 
     /// How often changed files could not be used.
     pub fn reloads_failed(&self) -> u64 {
-        self.0.as_ref().map_or(0, |dialed| dialed.failures())
+        self.dialed.as_ref().map_or(0, |dialed| dialed.failures())
     }
 }
 

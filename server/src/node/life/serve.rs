@@ -311,7 +311,7 @@ pub struct Signals<'a> {
 }
 
 impl<'a> Signals<'a> {
-    /// From here on they are heard; before, they do what the system does by itself.
+    /// From here on they are heard; before, they end the process as the system does by itself.
     ///
     /// # Errors
     /// The system refuses to tell of signals.
@@ -325,6 +325,7 @@ impl<'a> Signals<'a> {
         let interrupt = signal(SignalKind::interrupt()).map_err(of_signals)?;
         let quit = Box::pin(quits.wait().map_err(of_signals)?);
         drop(within);
+        crate::first::heard();
         Ok(Signals {
             runtime,
             terminate,
