@@ -19,6 +19,7 @@ pub mod certificates;
 pub mod client;
 pub mod cloud;
 pub mod cluster;
+pub mod collector;
 pub mod disk;
 mod documents;
 pub mod etcd_traffic;

@@ -23,6 +23,7 @@ mod proxies;
 mod stop_and_settings;
 mod switches;
 mod tls;
+mod tracing;
 mod unix_peers;
 mod watched_over;
 mod websocket;

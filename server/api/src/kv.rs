@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use engram_proto::etcdserverpb as pb;
+use engram_spans::Child;
 use futures_util::stream;
 
 use super::backend::{Backend, RangeCursor};
@@ -9,7 +10,7 @@ use super::caller::{Caller, Credentials};
 use super::durations::RequestType;
 use super::error::Refusal;
 use super::streams::{Answers, Outgoing, Requests, next_request};
-use super::{Edge, decode, overlap};
+use super::{Edge, decode, overlap, spans};
 use crate::codec::{Frame, Pages, answer, request};
 use crate::read::Answer;
 use crate::types::request::{Compact, Op, Range, SortOrder, SortTarget, Txn};
@@ -20,10 +21,14 @@ use crate::types::{LeaseId, Revision};
 const FIRST_CHUNK_KEYS: usize = 10;
 /// The longest time to live a lease may have, seconds (etcd's).
 const LEASE_TTL_MAX: i64 = 9_000_000_000;
+/// What a span tells of an operation on its way, in etcd's words.
+const SENT: &str = "Send raft proposal";
+const APPLIED: &str = "Receive raft result";
 
 impl<B: Backend> Edge<B> {
     pub(super) async fn range(&self, message: Bytes, caller: &Caller) -> Result<Frame, Refusal> {
         let query = request::range(decode(message)?)?;
+        let _span = self.span(|| spans::range(&query));
         let started = self.metrics().request_clock();
         let read = self.read_range(&query, caller).await;
         self.metrics()
@@ -54,6 +59,7 @@ impl<B: Backend> Edge<B> {
     pub(super) async fn put(&self, message: Bytes, caller: &Caller) -> Result<Frame, Refusal> {
         let len = message.len();
         let put = request::put(decode(message)?)?;
+        let _span = self.span(|| spans::put(&put));
         self.check_size(len)?;
         let (revision, applied) = self.propose(caller.asks(Op::Put(put))?).await?;
         let Applied::Put(put) = applied else {
@@ -69,6 +75,7 @@ impl<B: Backend> Edge<B> {
     ) -> Result<Frame, Refusal> {
         let len = message.len();
         let delete = request::delete_range(decode(message)?)?;
+        let _span = self.span(|| spans::delete_range(&delete));
         self.check_size(len)?;
         let op = caller.asks(Op::DeleteRange(delete))?;
         let (revision, applied, pages) = self.propose_whole(op).await?;
@@ -82,6 +89,7 @@ impl<B: Backend> Edge<B> {
         let len = message.len();
         let txn = request::decode_txn(message, self.config().max_txn_ops)?;
         overlap::check(&txn)?;
+        let _span = self.span(|| spans::txn(&txn));
         if txn.is_read_only() {
             let started = self.metrics().request_clock();
             let read = self.read_txn(&txn, caller).await;
@@ -112,6 +120,7 @@ impl<B: Backend> Edge<B> {
 
     pub(super) async fn compact(&self, message: Bytes, caller: &Caller) -> Result<Frame, Refusal> {
         let wanted: pb::CompactionRequest = decode(message)?;
+        let _span = self.span(|| spans::compact(wanted.revision, wanted.physical));
         let op = Op::Compact(Compact {
             revision: wanted.revision,
         });
@@ -126,20 +135,30 @@ impl<B: Backend> Edge<B> {
 
     pub(super) async fn lease_grant(&self, message: Bytes) -> Result<Frame, Refusal> {
         let grant: pb::LeaseGrantRequest = decode(message)?;
+        let span = self.span(|| spans::lease_grant(grant.id, grant.ttl));
         if grant.ttl > LEASE_TTL_MAX {
             return Err(Refusal::LEASE_TTL_TOO_LARGE);
         }
         let started = self.metrics().request_clock();
+        self.span_event(SENT);
         let granted = self
             .backend()
             .lease_grant(LeaseId(grant.id), grant.ttl)
             .await;
+        if granted.is_ok() {
+            self.span_event(APPLIED);
+        }
         self.metrics()
             .answered(Some(RequestType::LeaseGrant), started, granted.is_ok());
         let outcome = granted?;
         let Applied::LeaseGrant { id, ttl_seconds } = outcome.result? else {
             unreachable!("a grant answers as a grant")
         };
+        if let Some(span) = span
+            && grant.id == 0
+        {
+            span.set(spans::lease_id(id.0));
+        }
         Ok(answer::lease(
             &self.header(outcome.revision),
             id,
@@ -166,7 +185,11 @@ impl<B: Backend> Edge<B> {
 
     async fn outcome(&self, op: Op) -> Result<Outcome, Refusal> {
         let (request, started) = (RequestType::of(&op), self.metrics().request_clock());
+        self.span_event(SENT);
         let proposed = self.backend().propose(op).await;
+        if proposed.is_ok() {
+            self.span_event(APPLIED);
+        }
         // What applying answered is a success of the request, as etcd counts it.
         self.metrics().answered(request, started, proposed.is_ok());
         Ok(proposed?)
@@ -199,6 +222,7 @@ impl<B: Backend> Edge<B> {
     ) -> Result<Chunks<B>, Refusal> {
         let query = request::range(decode(message)?)?;
         check_streamable(&query)?;
+        let span = self.child_span(|| spans::range_stream(&query));
         if !query.serializable {
             self.backend().read_barrier().await?;
         }
@@ -226,6 +250,7 @@ impl<B: Backend> Edge<B> {
             left: limit.unwrap_or(usize::MAX),
             sent: 0,
             keys,
+            _span: span,
         })))
     }
 }
@@ -265,6 +290,8 @@ struct Reading<B: Backend> {
     sent: i64,
     /// Keys to ask for next.
     keys: usize,
+    /// Of the stream, until its last chunk is read.
+    _span: Option<Child>,
 }
 
 impl<B: Backend> Chunks<B> {

@@ -8,7 +8,7 @@ use super::backend::{Backend, LeaseUse, ServeError};
 use super::caller::{Caller, Credentials};
 use super::error::Refusal;
 use super::streams::{Answers, Outgoing, Requests, next_request};
-use super::{Edge, decode};
+use super::{Edge, decode, spans};
 use crate::codec::{Frame, answer};
 use crate::types::request::Op;
 use crate::types::{KeyRange, LeaseId};
@@ -20,6 +20,7 @@ impl<B: Backend> Edge<B> {
         caller: &Caller,
     ) -> Result<Frame, Refusal> {
         let revoke: pb::LeaseRevokeRequest = decode(message)?;
+        let _span = self.span(|| spans::lease_revoke(revoke.id));
         caller.authenticated()?;
         let op = caller.asks(Op::LeaseRevoke(LeaseId(revoke.id)))?;
         let (revision, _) = self.propose(op).await?;
@@ -103,6 +104,7 @@ impl<B: Backend> Edge<B> {
             return Ok(None);
         };
         let renew: pb::LeaseKeepAliveRequest = decode(message)?;
+        let _span = self.span(|| spans::lease_renew(renew.id));
         // Made before the renewal: its revision must not be above the one at which the lease lived.
         let header = self.header_now();
         let id = LeaseId(renew.id);

@@ -46,6 +46,7 @@ mod profiles;
 mod request_stats;
 mod request_text;
 mod rest;
+mod spans;
 mod streams;
 pub mod table;
 #[cfg(test)]
@@ -75,6 +76,7 @@ use std::time::Duration;
 use ::http::{HeaderMap, Request, Response};
 use bytes::Bytes;
 use engram_proto::etcdserverpb as pb;
+use engram_spans::{Call, Spans};
 use futures_util::{FutureExt, stream};
 use hyper::body::Incoming;
 use tonic::body::Body;
@@ -130,6 +132,8 @@ pub struct Config {
     pub gateway: bool,
     /// `--enable-pprof`.
     pub profiles: bool,
+    /// What makes the spans of calls, with `--enable-distributed-tracing`.
+    pub spans: Option<Spans>,
     /// Memory for requests that are being received, bytes.
     pub request_budget_bytes: u64,
     /// `--client-cert-auth`: every client has a certificate, and its common name is a user's.
@@ -149,6 +153,7 @@ impl Default for Config {
             access: Access::default(),
             gateway: true,
             profiles: false,
+            spans: None,
             request_budget_bytes: 256 << 20,
             client_cert_auth: false,
             calls_max: 50_000,
@@ -454,12 +459,13 @@ impl<B: Backend> Edge<B> {
                 Err(_) => return Refusal::OVERLOADED.into_status().into_http(),
             },
         };
+        let span = self.span_of_call(&ROWS[at], request.headers(), peer.local);
         // The name of a certificate is a user's only if every client must have one.
         let named = self.config().client_cert_auth;
         let certificate = peer.identity.filter(|_| named);
         match ROWS[at].kind {
             Kind::Unary => {
-                let answering = self.unary(at, request, peer.address, certificate, &memory);
+                let answering = self.unary(at, request, peer.address, certificate, &memory, span);
                 let answer = answering.await;
                 drop(call);
                 answer
@@ -467,7 +473,7 @@ impl<B: Backend> Edge<B> {
             // Boxed, like every rare call below: a call's future is copied as it is spawned, and
             // these would make the hot ones' as large as the largest of them.
             Kind::ServerStream | Kind::BidiStream => {
-                Box::pin(self.streaming(at, request, certificate, call, memory)).await
+                Box::pin(self.streaming(at, request, certificate, call, memory, span)).await
             }
         }
     }
@@ -479,6 +485,7 @@ impl<B: Backend> Edge<B> {
         peer: PeerAddress,
         certificate: Certificate,
         memory: &Memory,
+        span: Option<Arc<Call>>,
     ) -> Response<Body> {
         let deadline = framing::deadline(request.headers());
         let mut arrived = None;
@@ -486,15 +493,17 @@ impl<B: Backend> Edge<B> {
             // Pinned where it is made: what is timed is a reference, not a copy of it.
             let answering =
                 pin!(self.answer_unary(at, request, &certificate, memory, &mut arrived));
-            match deadline {
+            let answering = in_time(deadline, answering);
+            match &span {
                 None => answering.await,
-                Some(deadline) => tokio::time::timeout(deadline, answering)
-                    .await
-                    .unwrap_or(Err(Refusal::DEADLINE_EXCEEDED)),
+                Some(span) => Box::pin(engram_spans::within(Arc::clone(span), answering)).await,
             }
         };
         if let Some(arrived) = arrived {
             self.account(at, peer, &arrived, &answered);
+        }
+        if let Some(span) = span {
+            spans::end(&span, answered.as_ref().map(|_| ()));
         }
         match answered {
             Ok(frame) => {
@@ -620,6 +629,7 @@ impl<B: Backend> Edge<B> {
         certificate: Certificate,
         call: Counted,
         memory: Memory,
+        span: Option<Arc<Call>>,
     ) -> Response<Body> {
         let row = &ROWS[at];
         let started = self.metrics().clock();
@@ -640,6 +650,9 @@ impl<B: Backend> Edge<B> {
             Err(refusal) => {
                 self.metrics().handled(at, refusal.code());
                 self.metrics().timed(at, started);
+                if let Some(span) = span {
+                    spans::end(&span, Err(&refusal));
+                }
                 return refusal.into_status().into_http();
             }
         };
@@ -660,6 +673,7 @@ impl<B: Backend> Edge<B> {
             metrics,
             row: at,
             started,
+            span,
         };
         let mut grpc = tonic::server::Grpc::new(codec).max_decoding_message_size(max);
         let limits = charged::Limits {
@@ -706,6 +720,19 @@ impl<B: Backend> Edge<B> {
         interrupted
             .map(|ended| ended.unwrap_or(Refusal::DEADLINE_EXCEEDED))
             .boxed()
+    }
+}
+
+/// An answer within a deadline, where there is one.
+async fn in_time(
+    deadline: Option<Duration>,
+    answering: impl Future<Output = Result<Frame, Refusal>>,
+) -> Result<Frame, Refusal> {
+    match deadline {
+        None => answering.await,
+        Some(deadline) => tokio::time::timeout(deadline, answering)
+            .await
+            .unwrap_or(Err(Refusal::DEADLINE_EXCEEDED)),
     }
 }
 

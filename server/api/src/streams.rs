@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes};
+use engram_spans::Call;
 use futures_util::Stream;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder, Streaming};
 use tonic::server::StreamingService;
@@ -14,6 +15,7 @@ use tonic::{Code, Request, Response, Status};
 use super::durations::Started;
 use super::error::Refusal;
 use super::metrics::Metrics;
+use super::spans;
 use crate::budget;
 use crate::codec::{Frame, MESSAGE_BYTES_MAX};
 use crate::threads::catch_for_caller;
@@ -128,6 +130,7 @@ pub(super) struct Once {
     pub(super) metrics: Arc<Metrics>,
     pub(super) row: usize,
     pub(super) started: Started,
+    pub(super) span: Option<Arc<Call>>,
 }
 
 impl StreamingService<Bytes> for Once {
@@ -147,6 +150,7 @@ impl StreamingService<Bytes> for Once {
             row: self.row,
             started: self.started,
             ended: None,
+            span: self.span.take(),
             _call: self.call.take(),
         };
         ready(Ok(Response::new(counted)))
@@ -160,7 +164,27 @@ pub(super) struct Counted {
     row: usize,
     started: Started,
     ended: Option<Code>,
+    span: Option<Arc<Call>>,
     _call: Option<budget::Counted>,
+}
+
+impl Counted {
+    fn poll_answers(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Outgoing, Refusal>>> {
+        let answers = &mut self.answers;
+        let mut poll = || catch_for_caller(|| answers.as_mut().poll_next(cx));
+        let polled = match &self.span {
+            None => poll(),
+            Some(span) => engram_spans::within_now(span, poll),
+        };
+        polled.unwrap_or(Poll::Ready(Some(Err(Refusal::PANICKED))))
+    }
+
+    fn end(&mut self, ended: Result<(), &Refusal>) {
+        self.ended = Some(ended.map_or_else(Refusal::code, |()| Code::Ok));
+        if let Some(span) = &self.span {
+            spans::end(span, ended);
+        }
+    }
 }
 
 impl Stream for Counted {
@@ -170,15 +194,14 @@ impl Stream for Counted {
         if self.ended.is_some() {
             return Poll::Ready(None);
         }
-        let polled = catch_for_caller(|| self.answers.as_mut().poll_next(cx));
-        let polled = polled.unwrap_or(Poll::Ready(Some(Err(Refusal::PANICKED))));
+        let polled = self.poll_answers(cx);
         polled.map(|next| match next {
             None => {
-                self.ended = Some(Code::Ok);
+                self.end(Ok(()));
                 None
             }
             Some(Err(refusal)) => {
-                self.ended = Some(refusal.code());
+                self.end(Err(&refusal));
                 Some(Err(refusal.into_status()))
             }
             Some(Ok(outgoing)) => Some(Ok(outgoing)),

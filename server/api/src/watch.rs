@@ -1,17 +1,19 @@
 //! The Watch call: the client's requests into the watch room, its frames out.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use engram_spans::Child;
 use futures_util::stream;
 
 use super::backend::Backend;
 use super::caller::{Caller, Credentials};
 use super::error::Refusal;
 use super::streams::{Answers, Outgoing, Requests, next_request};
-use super::{Edge, decode};
+use super::{Edge, decode, spans};
 use crate::codec::request;
 use crate::types::auth::Identity;
 use engram_watch::{Create, Request, WatchStream};
@@ -32,6 +34,8 @@ struct Call<B> {
     user: Option<String>,
     /// The users by which the watches were last checked.
     checked: u64,
+    /// Of each watcher, by its id, where the call has spans.
+    spans: BTreeMap<i64, Child>,
 }
 
 impl<B: Backend> Edge<B> {
@@ -44,6 +48,7 @@ impl<B: Backend> Edge<B> {
             checked: self.backend().users_epoch(),
             edge: self,
             credentials,
+            spans: BTreeMap::new(),
         };
         Box::pin(stream::unfold(Some(call), |call| async move {
             let mut call = call?;
@@ -85,7 +90,19 @@ impl<B: Backend> Call<B> {
             let checked = self.check(create).await;
             create.denied = checked.err().map(|refusal| refusal.as_go_says_it());
         }
-        self.watch.handle(request);
+        if let Request::Cancel(watcher) = &request {
+            self.spans.remove(watcher);
+        }
+        let said = match &request {
+            Request::Create(create) if self.edge.has_spans() => Some(spans::watch(create)),
+            _ => None,
+        };
+        // A watch that is refused has no span.
+        if let (Some(watcher), Some(said)) = (self.watch.handle(request), said)
+            && let Some(span) = self.edge.child_span(|| said)
+        {
+            self.spans.insert(watcher, span);
+        }
         Ok(())
     }
 

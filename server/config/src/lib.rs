@@ -44,7 +44,7 @@ pub use gates::{FeatureGates, Stage};
 pub use settings::{
     Advertise, Archive, AuthToken, AutoCompaction, Cluster, ClusterState, Config, Corruption,
     Discovery, Http, InitialMember, Keepalive, Limits, Listen, MetricsDetail, Raft, TlsFiles,
-    TlsPolicy, TlsVersion,
+    TlsPolicy, TlsVersion, Tracing,
 };
 pub use table::{Effect, FlagSpec, Kind, flags};
 pub use text::{ENGRAM_VERSION, ETCD_VERSION, GIT_SHA, GO_ARCH, GO_OS, cluster_version};

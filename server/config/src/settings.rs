@@ -53,6 +53,8 @@ pub struct Config {
     pub corruption: Corruption,
     /// Where the leader archives every revision, if it does.
     pub archive: Option<Archive>,
+    /// Where spans of calls go, if there are any.
+    pub tracing: Option<Tracing>,
     /// Time between two progress notifications of a watch, > 0. Default 10 min.
     pub watch_progress_notify_interval: Duration,
     /// Applying a request longer than this is logged. Default 100 ms.
@@ -298,6 +300,19 @@ pub struct Http {
     pub metrics: MetricsDetail,
     /// Whether profiles are answered under `/debug/pprof`.
     pub profiles: bool,
+}
+
+/// Spans of calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracing {
+    /// The collector, `host:port`.
+    pub address: String,
+    /// The service's name in them.
+    pub service_name: String,
+    /// This member's id in them.
+    pub instance_id: Option<String>,
+    /// Calls out of a million that have spans where the caller does not say, 0 to 1,000,000.
+    pub rate_per_million: u32,
 }
 
 /// What a token is.

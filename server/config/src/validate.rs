@@ -11,7 +11,7 @@ use super::logging::{LogError, log_options};
 use super::raw::{Raw, Value};
 use super::settings::{
     Advertise, Cluster, ClusterState, Config, Corruption, Http, InitialMember, Keepalive, Limits,
-    Listen, MetricsDetail, Raft, initial_from_name, path,
+    Listen, MetricsDetail, Raft, Tracing, initial_from_name, path,
 };
 use super::table::{Effect, FlagSpec, Kind, flags};
 use super::tls::{check_listeners, tls_files, tls_policy};
@@ -85,7 +85,7 @@ fn build(
         raw.text("auto-compaction-mode"),
         raw.text("auto-compaction-retention"),
     )?;
-    check_tracing(raw)?;
+    let tracing = tracing(raw)?;
     check_gates(raw, notices)?;
     check_compact_hash_time(raw)?;
     let name = raw.text("name").to_owned();
@@ -119,6 +119,7 @@ fn build(
         bcrypt_cost: bcrypt_cost(raw),
         auto_compaction: auto,
         archive: super::archive::archive(raw)?,
+        tracing,
         corruption: Corruption {
             check_time: nonzero(raw, "corrupt-check-time"),
             compact_hash_check_time: duration(raw, "compact-hash-check-time"),
@@ -287,21 +288,26 @@ fn check_advertised_clients(raw: &Raw) -> Result<(), String> {
     Ok(())
 }
 
-fn check_tracing(raw: &Raw) -> Result<(), String> {
-    const SPANS_MAX: i64 = 1_000_000;
-    let prefix = "distributed tracing configurition is not valid";
+fn tracing(raw: &Raw) -> Result<Option<Tracing>, String> {
+    const SPANS_MAX: u32 = 1_000_000;
+    if !raw.bool("enable-distributed-tracing") {
+        return Ok(None);
+    }
+    let refused =
+        |why: &str| format!("distributed tracing configurition is not valid: (tracing {why})");
     let rate = raw.signed("distributed-tracing-sampling-rate");
-    if !raw.bool("enable-distributed-tracing") || (0..=SPANS_MAX).contains(&rate) {
-        return Ok(());
-    }
     if rate < 0 {
-        return Err(format!(
-            "{prefix}: (tracing sampling rate must be positive)"
-        ));
+        return Err(refused("sampling rate must be positive"));
     }
-    Err(format!(
-        "{prefix}: (tracing sampling rate must be less than {SPANS_MAX})"
-    ))
+    let rate = u32::try_from(rate).ok().filter(|rate| *rate <= SPANS_MAX);
+    let too_many = || refused(&format!("sampling rate must be less than {SPANS_MAX}"));
+    let instance = raw.text("distributed-tracing-instance-id");
+    Ok(Some(Tracing {
+        address: raw.text("distributed-tracing-address").to_owned(),
+        service_name: raw.text("distributed-tracing-service-name").to_owned(),
+        instance_id: (!instance.is_empty()).then(|| instance.to_owned()),
+        rate_per_million: rate.ok_or_else(too_many)?,
+    }))
 }
 
 fn check_gates(raw: &Raw, notices: &mut Vec<Notice>) -> Result<(), String> {

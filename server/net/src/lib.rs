@@ -80,6 +80,8 @@ impl std::fmt::Display for PeerAddress {
 pub struct PeerInfo {
     /// Where the connection comes from.
     pub address: PeerAddress,
+    /// Where it came in; none for a Unix socket.
+    pub local: Option<SocketAddr>,
     /// Whether it is encrypted.
     pub is_tls: bool,
     /// Out of the certificate that it presented and that was verified, if one was asked for.
@@ -94,11 +96,13 @@ impl PeerInfo {
     /// Of a connection that has asked for nothing yet.
     pub fn new(
         address: PeerAddress,
+        local: Option<SocketAddr>,
         is_tls: bool,
         identity: Option<Arc<tls::PeerIdentity>>,
     ) -> PeerInfo {
         PeerInfo {
             address,
+            local,
             is_tls,
             identity,
             calls: Arc::default(),

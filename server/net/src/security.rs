@@ -70,12 +70,15 @@ pub(super) async fn secure(
             }
         }
     };
+    let local = socket.local_addr();
     let Secured { stream, identity } = acceptor.accept(socket, peer).await?;
-    Ok((stream, PeerInfo::new(peer, true, identity)))
+    Ok((stream, PeerInfo::new(peer, local, true, identity)))
 }
 
 fn plain(socket: Socket, peer: PeerAddress) -> (Stream, PeerInfo) {
-    (Stream::Plain(socket), PeerInfo::new(peer, false, None))
+    let local = socket.local_addr();
+    let info = PeerInfo::new(peer, local, false, None);
+    (Stream::Plain(socket), info)
 }
 
 fn tcp(stream: std::net::TcpStream) -> io::Result<TcpStream> {

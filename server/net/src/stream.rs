@@ -2,6 +2,7 @@
 //! what is above it are compiled once for all of them.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -31,6 +32,14 @@ pub enum Stream {
 }
 
 impl Socket {
+    /// Where it came in; none over a Unix socket.
+    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Socket::Tcp(stream) => stream.local_addr().ok(),
+            Socket::Unix(_) => None,
+        }
+    }
+
     /// The first byte that the other end sends, left to be read again.
     ///
     /// # Errors

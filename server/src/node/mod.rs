@@ -22,8 +22,8 @@ pub(crate) use lead::{
 #[cfg(feature = "fixtures")]
 pub use life::staged;
 pub(crate) use life::{
-    announce, archive, beginning, joined, options, parts, raft_thread, serve, signals, tls, token,
-    told,
+    announce, archive, beginning, joined, options, parts, raft_thread, serve, signals, spans, tls,
+    token, told,
 };
 pub(crate) use members::{counted_dial, directory, door, drift, membership, peer_service, peers};
 pub(crate) use own::{adoption, boot, etcd_directory, identity, join, member_id, own_log};
@@ -39,6 +39,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::peer::Refusal;
 use crate::threads::Watchdog;
+use engram_spans::Exporter;
 use joined::Outside;
 use raft_thread::RaftThread;
 use serve::Stop;
@@ -68,6 +69,7 @@ pub fn run(config: &Config) -> Result<Ended, BootError> {
     let booted = boot::open(config, &asking)?;
     let tls = tls::Tls::open(config)?;
     tls.register(booted.metrics.registry());
+    let tracing = spans::start(config, booted.metrics.registry())?;
     let (homes, inboxes) = crate::home::Homes::new(serve::thread_count(config));
     let outside = Outside {
         homes,
@@ -77,7 +79,8 @@ pub fn run(config: &Config) -> Result<Ended, BootError> {
     };
     let (core, raft) = RaftThread::start(config, booted, outside)?;
     let core = Arc::new(core);
-    let serving = match serve::start(config, &core, inboxes, &tls) {
+    let spans = tracing.as_ref().map(Exporter::spans);
+    let serving = match serve::start(config, &core, inboxes, &tls, spans) {
         Ok(serving) => serving,
         Err(error) => {
             // What runs is closed in its order, as at any other stop.
@@ -110,6 +113,10 @@ pub fn run(config: &Config) -> Result<Ended, BootError> {
     serving.stop();
     drop(core);
     raft.stop();
+    // The last, with the spans of the last calls.
+    if let Some(tracing) = tracing {
+        tracing.stop();
+    }
     told::life::closed(config);
     match stop {
         Stop::Signal(signal) => Ok(Ended::Signal(signal)),

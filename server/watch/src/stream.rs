@@ -99,12 +99,15 @@ impl WatchStream {
         }
     }
 
-    /// Takes a request. Its answer, where it gets one, comes out of [`WatchStream::next`]. Must be
-    /// called within a tokio runtime that has timers.
-    pub fn handle(&mut self, request: Request) {
+    /// Takes a request. Its answer, where it gets one, comes out of [`WatchStream::next`]. Returns the
+    /// id of the watcher that it made, if it made one. Must be called within a tokio runtime that has timers.
+    pub fn handle(&mut self, request: Request) -> Option<i64> {
         match request {
             Request::Create(create) => self.create(create),
-            Request::Cancel(id) => self.cancel(id),
+            Request::Cancel(id) => {
+                self.cancel(id);
+                None
+            }
             Request::Progress => {
                 let revision = self.hub.store.revision();
                 let mut wakes = Wakes::default();
@@ -112,6 +115,7 @@ impl WatchStream {
                     .registry()
                     .progress_of_all(self.key, revision, &mut wakes);
                 wakes.send();
+                None
             }
         }
     }
@@ -179,7 +183,7 @@ impl WatchStream {
         self.fetching.is_some()
     }
 
-    fn create(&mut self, mut create: Create) {
+    fn create(&mut self, mut create: Create) -> Option<i64> {
         let revision = self.hub.store.revision();
         if create.range.start.is_empty() {
             let start = Bytes::from_static(&[0]);
@@ -189,10 +193,12 @@ impl WatchStream {
             };
         }
         if create.start_revision < 0 {
-            return self.refuse(revision, COMPACTED_REASON.to_owned());
+            self.refuse(revision, COMPACTED_REASON.to_owned());
+            return None;
         }
         if let Some(reason) = create.denied {
-            return self.refuse(revision, reason);
+            self.refuse(revision, reason);
+            return None;
         }
         let (created, queued) = {
             let mut registry = self.hub.registry();
@@ -204,7 +210,10 @@ impl WatchStream {
         self.accept(queued);
         let (watcher, lagging) = match created {
             Ok(created) => created,
-            Err(error) => return self.refuse(revision, error.to_string()),
+            Err(error) => {
+                self.refuse(revision, error.to_string());
+                return None;
+            }
         };
         if watcher.progress_notify {
             self.notified.push(watcher.clone());
@@ -221,6 +230,7 @@ impl WatchStream {
         if lagging {
             self.lagging.push_back(watcher);
         }
+        Some(watch_id)
     }
 
     fn refuse(&mut self, revision: Revision, cancel_reason: String) {

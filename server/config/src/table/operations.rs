@@ -27,7 +27,7 @@ const fn tracing(
     default: &'static str,
     about: &'static str,
 ) -> FlagSpec {
-    flag(Section::Tracing, name, kind, default, about).without_effect()
+    flag(Section::Tracing, name, kind, default, about)
 }
 
 /// A flag that etcd has dropped: it takes any value and does nothing.
@@ -132,31 +132,31 @@ pub(super) const FLAGS: &[FlagSpec] = &[
         "enable-distributed-tracing",
         Kind::Bool,
         "false",
-        "Send OpenTelemetry traces.",
+        "Send spans of calls to an OpenTelemetry collector.",
     ),
     tracing(
         "distributed-tracing-address",
         Kind::Text,
         "localhost:4317",
-        "Collector of the traces.",
+        "Where the collector takes OTLP over gRPC, host:port.",
     ),
     tracing(
         "distributed-tracing-service-name",
         Kind::Text,
         "etcd",
-        "Service name in the traces.",
+        "Service name in the spans, the same for all members.",
     ),
     tracing(
         "distributed-tracing-instance-id",
         Kind::Text,
         "",
-        "Instance id in the traces.",
+        "Instance id in the spans, another for each member.",
     ),
     tracing(
         "distributed-tracing-sampling-rate",
         Kind::Signed,
         "0",
-        "Spans out of a million that are sent.",
+        "Calls out of a million that have spans, where the caller does not say.",
     )
     .unit("spans per million"),
     feature(

@@ -147,6 +147,20 @@ const READ: &[(&str, Read)] = &[
     ("host-whitelist", Outside("http.host_whitelist")),
     ("metrics", Outside("http.metrics")),
     ("enable-pprof", Outside("config.http.profiles")),
+    ("enable-distributed-tracing", Outside("config.tracing")),
+    ("distributed-tracing-address", Outside("tracing.address")),
+    (
+        "distributed-tracing-service-name",
+        Outside("tracing.service_name"),
+    ),
+    (
+        "distributed-tracing-instance-id",
+        Outside("tracing.instance_id"),
+    ),
+    (
+        "distributed-tracing-sampling-rate",
+        Outside("tracing.rate_per_million"),
+    ),
     ("log-outputs", Outside("options.outputs")),
     ("log-level", Outside("options.level")),
     ("log-format", Outside("options.format")),

@@ -200,7 +200,7 @@ async fn serve_arrivals(
 ) {
     while let Some(io) = arrivals.recv().await {
         let (server, stop) = (server.clone(), stopping.clone());
-        let info = PeerInfo::new(PeerAddress::Unix, false, None);
+        let info = PeerInfo::new(PeerAddress::Unix, None, false, None);
         tokio::spawn(threads::ForCaller::new(async move {
             server.serve_connection(io, info, stop).await;
         }));

@@ -9,6 +9,7 @@ pub mod parts;
 pub mod raft_thread;
 pub mod serve;
 pub mod signals;
+pub mod spans;
 #[cfg(feature = "fixtures")]
 pub mod staged;
 pub mod tls;

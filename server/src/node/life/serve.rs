@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engram_spans::Spans;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -61,6 +62,7 @@ pub fn start(
     core: &Arc<Core>,
     inboxes: Vec<Inbox>,
     tls: &Tls,
+    spans: Option<&Spans>,
 ) -> Result<Serving, BootError> {
     let system = |source| BootError::System {
         what: "the connection threads".into(),
@@ -70,7 +72,7 @@ pub fn start(
     let options = BindOptions {
         reuse_port: config.listen.reuse_port,
     };
-    let edge = Edge::new(core.clone(), edge_limits(config));
+    let edge = Edge::new(core.clone(), edge_limits(config, spans));
     if config.http.profiles {
         crate::log!(info, "pprof is enabled", path = api::PROFILES);
     }
@@ -206,7 +208,7 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-fn edge_limits(config: &Config) -> api::Config {
+fn edge_limits(config: &Config, spans: Option<&Spans>) -> api::Config {
     api::Config {
         max_request_bytes: usize::try_from(config.limits.request_bytes_max).unwrap_or(usize::MAX),
         max_txn_ops: usize::try_from(config.limits.txn_ops_max).unwrap_or(usize::MAX),
@@ -219,6 +221,7 @@ fn edge_limits(config: &Config) -> api::Config {
         },
         gateway: config.http.gateway,
         profiles: config.http.profiles,
+        spans: spans.cloned(),
         request_budget_bytes: memory::request_budget_bytes(config),
         client_cert_auth: config.client_tls.client_cert_auth,
         calls_max: memory::calls_max(),
