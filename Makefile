@@ -158,6 +158,10 @@ clients: build tools ## etcd's clients in Go, Rust, Python, Node and Java, from 
 	e2e/clients/build.sh
 	@$(call timed,clients,ENGRAM_CLIENTS_REPORT=$(CURDIR)/$(CLIENTS_REPORT) $(CARGO) test --release --workspace --test one_member every_client -- --ignored --nocapture)
 
+.PHONY: kube-bench
+kube-bench: tools ## kube-bench's section on etcd, on kubeadm's command line (KUBE_BENCH=directory of the program and its cfg)
+	@$(call timed,kube-bench,ENGRAM_KUBE_BENCH=$(or $(KUBE_BENCH),$(error KUBE_BENCH is the directory of kube-bench and its cfg)) $(CARGO) test --release --workspace --test one_member kube_bench -- --ignored --nocapture)
+
 CONFORMANCE_REPORT = docs/evidence/conformance-$(shell date +%F).md
 
 .PHONY: conformance
