@@ -51,8 +51,13 @@ unit: ## Unit and property tests
 # CI repeats one seed, so that a red run means a change; `make differential` takes new ones.
 ENGRAM_DIFF_SEED ?= 514673994528715412
 
+.PHONY: clients-quick
+clients-quick: setup
+	@.ci/setup clients
+	@$(call timed,clients in three languages,e2e/clients/build.sh quick)
+
 .PHONY: one-member
-one-member: tools ## One member against the real etcd's clients and answers
+one-member: tools clients-quick ## One member against the real etcd's clients and answers
 	@$(call timed,one member,ENGRAM_DIFF_SEED=$(ENGRAM_DIFF_SEED) $(CARGO) test --release --workspace --test one_member -- --nocapture --test-threads=1)
 
 .PHONY: etcd-common
