@@ -148,6 +148,11 @@ fn pages_for_machines_have_what_a_real_etcds_have() {
         assert_eq!(got.0, wanted.0, "{asked}");
         assert_eq!(got.1.starts_with(&[0x1f, 0x8b]), got.0, "{asked}");
     }
+    // Who asks for protobuf is given text, and has to take it.
+    let protobuf = "Accept: application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;\
+                    encoding=delimited,text/plain;q=0.5\r\n";
+    let (_, text) = page(&server, "/metrics", protobuf);
+    assert!(text.starts_with(b"# HELP "), "{}", text.escape_ascii());
     // Go's runtime is not here; neither are the parts that a row of docs/compatibility.md names.
     let differ = [
         "go_",

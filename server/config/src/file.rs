@@ -181,8 +181,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn read_root(&mut self, root: &Mapping) -> Result<(), Failure> {
-        for (key, value) in root {
-            let key = self.key_text(key);
+        for (key, value) in in_order(root) {
             let name = key.to_ascii_lowercase();
             if let Some(block) = BLOCKS.iter().find(|block| block.name == name) {
                 self.read_block(block, block.name, value)?;
@@ -202,8 +201,7 @@ impl Reader<'_> {
             Yaml::Mapping(map) => map,
             _ => return Err(Failure::verify(format!("invalid {path}"))),
         };
-        for (key, value) in map {
-            let key = self.key_text(key);
+        for (key, value) in in_order(map) {
             let name = key.to_ascii_lowercase();
             let path = format!("{path}.{key}");
             if let Some(inner) = block.blocks.iter().find(|inner| inner.name == name) {
@@ -267,14 +265,20 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn key_text(&self, key: &Yaml) -> String {
-        scalar_text(key).unwrap_or_else(|| "<not a text>".to_owned())
-    }
-
     fn report_unknown(&mut self, path: &str) {
         let notice = Notice::new(Level::Warn, "config file key is not known, ignoring it");
         self.notices.push(notice.with("key", path));
     }
+}
+
+/// A map's keys in the order of their bytes, as etcd has them: it turns the file into JSON first, and of two
+/// keys that differ in case the later one counts.
+fn in_order(map: &Mapping) -> Vec<(String, &Yaml)> {
+    let text = |key| scalar_text(key).unwrap_or_else(|| "<not a text>".to_owned());
+    let keys = map.iter().map(|(key, value)| (text(key), value));
+    let mut keys: Vec<_> = keys.collect();
+    keys.sort_by(|(a, _), (b, _)| a.cmp(b));
+    keys
 }
 
 /// A scalar as text; `None` for lists and maps.

@@ -181,6 +181,14 @@ fn listening_without_advertising_is_allowed_in_a_file() {
 }
 
 #[test]
+fn of_two_keys_that_differ_in_case_the_same_one_counts_as_in_etcd() {
+    for text in ["name: a\nName: b", "Name: b\nname: a"] {
+        let (config, _) = run(parse_file(text));
+        assert_eq!(config.name, "a", "{text}");
+    }
+}
+
+#[test]
 fn deprecated_keys_are_reported() {
     let (_, notices) = run(parse_file("max-snapshots: 3\nv2-deprecation: gone"));
     let deprecated = messages(&notices);
