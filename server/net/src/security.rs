@@ -70,7 +70,8 @@ pub(super) async fn secure(
             }
         }
     };
-    let Secured { stream, identity } = acceptor.accept(socket, peer).await?;
+    // In a box that goes with the handshake: all connections would have room for it as long as they live.
+    let Secured { stream, identity } = Box::pin(acceptor.accept(socket, peer)).await?;
     Ok((stream, PeerInfo::new(peer, true, identity)))
 }
 
