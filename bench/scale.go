@@ -236,9 +236,9 @@ func measureOverload(b *bench, like *server) (sample, error) {
 	if over.P99 == 0 {
 		return sample{}, fmt.Errorf("%s admitted nothing after %s of overload", s.name, overloadOnset)
 	}
-	note := fmt.Sprintf("%.0f/s sustainable, p99 %s → %s ms (%s in the first %s); admitted %d, refused %d, failed otherwise %d; lease %s; anonymous memory %.0f → %.0f MB",
+	note := fmt.Sprintf("%.0f/s sustainable, p99 %s → %s ms (%s in the first %s); admitted %d, refused %d, failed otherwise %d; lease %s; anonymous memory %.0f → %.0f MB; %.0f %% of its core busy (much less than all: the load generator was what had too much to do)",
 		rate, figure(steady.P99), figure(over.P99), figure(over.OnsetP99), overloadOnset, over.Calls, over.Refused, over.Errors-over.Refused, lease,
-		over.Server.AnonBeforeKB/1024, over.Server.AnonPeakKB/1024)
+		over.Server.AnonBeforeKB/1024, over.Server.AnonPeakKB/1024, 100*over.Server.CPUSeconds/over.Seconds)
 	return sample{value: over.P99 / steady.P99, load: over, note: note}, nil
 }
 
