@@ -20,6 +20,7 @@ type loaded struct {
 	P99        float64 `json:"p99_ms"`
 	P999       float64 `json:"p999_ms"`
 	Max        float64 `json:"max_ms"`
+	OnsetP99   float64 `json:"onset_p99_ms"`
 	Errors     int     `json:"errors"`
 	FirstError string  `json:"first_error"`
 	Missing    int     `json:"missing"`

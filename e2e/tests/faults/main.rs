@@ -24,6 +24,7 @@ mod lost_log;
 mod mean_peer;
 mod moved_member;
 mod one_client;
+mod overload;
 mod process;
 mod quota;
 mod removal;

@@ -55,7 +55,7 @@ where
     let sniffed = tokio::time::timeout(limits::FIRST_BYTES_TIMEOUT, read_first_bytes(&mut io));
     let (first, is_http2) = sniffed.await.map_err(|_| ConnectionError::Silent)??;
     if first.first() == Some(&TLS_HANDSHAKE) {
-        farewell::close(io).await;
+        Box::pin(farewell::close(io)).await;
         return Err(ConnectionError::UnexpectedTls);
     }
     let io = Coalesced::new(io, first);
@@ -63,13 +63,14 @@ where
         io.count_frames(PREFACE.len(), limits.ping_interval_min);
     }
     let last = io.clone();
+    // What few connections come to is in boxes: the room that it takes would be every connection's.
     let served = if is_http2 {
         serve_http2(io, handler, peer, limits, stop).await
     } else {
-        serve_http1(io, handler, peer, limits, stop).await
+        Box::pin(serve_http1(io, handler, peer, limits, stop)).await
     };
     if last.is_sent_away() {
-        farewell::close(last).await;
+        Box::pin(farewell::close(last)).await;
     }
     served
 }

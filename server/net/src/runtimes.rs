@@ -1,5 +1,6 @@
 //! The connection threads, and the accept loops that hand connections round.
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -7,6 +8,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
@@ -269,9 +271,7 @@ impl<H: Handler + Sync> Accepting<H> {
             open: guard,
             stop: self.stop.clone(),
         };
-        let serving = ForCaller::new(connection.serve(self.handler.clone()));
-        // What panicked is in the log; the connection is closed by it.
-        handle.spawn(async move { serving.await.unwrap_or_default() });
+        handle.spawn(connection.task(self.handler.clone()));
     }
 }
 
@@ -317,6 +317,12 @@ struct Connection {
 }
 
 impl Connection {
+    /// What is kept as long as the connection lives. (Not an async block, which would have room for all of it
+    /// twice.) What panicked is in the log; the connection is closed by it.
+    fn task<H: Handler + Sync>(self, handler: H) -> impl Future<Output = ()> + Send + 'static {
+        ForCaller::new(self.serve(handler)).map(Result::unwrap_or_default)
+    }
+
     async fn serve<H: Handler>(self, handler: H) {
         let Connection {
             accepted,
@@ -356,5 +362,46 @@ fn notice(peer: PeerAddress, security: &Security, error: ConnectionError) -> Not
             peer,
             error: error.to_string(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::Homes;
+
+    #[derive(Clone)]
+    struct Silent;
+
+    impl Handler for Silent {
+        fn call(
+            &self,
+            _: http::Request<hyper::body::Incoming>,
+            _: &crate::PeerInfo,
+        ) -> impl Future<Output = http::Response<tonic::body::Body>> + Send + 'static + use<>
+        {
+            std::future::ready(http::Response::default())
+        }
+    }
+
+    /// Every idle connection costs that, beside what hyper and h2 keep of it.
+    #[test]
+    fn a_connections_task_is_small() {
+        let (_, inboxes) = Homes::new(1);
+        let runtimes = Runtimes::start(inboxes, Limits::default(), |_| {}).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connection = Connection {
+            accepted: Accepted::Tcp(std::net::TcpStream::connect(address).unwrap()),
+            peer: PeerAddress::Tcp(address),
+            security: Security::Plain,
+            open: Open::new(&runtimes.shared, runtimes.alive.clone()),
+            stop: runtimes.stop.subscribe(),
+        };
+        let task = connection.task(Silent);
+        let bytes = size_of_val(&task);
+        drop(task);
+        runtimes.shutdown();
+        assert!(bytes <= 2_048, "{bytes}");
     }
 }

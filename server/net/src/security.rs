@@ -71,7 +71,8 @@ pub(super) async fn secure(
         }
     };
     let local = socket.local_addr();
-    let Secured { stream, identity } = acceptor.accept(socket, peer).await?;
+    // In a box that goes with the handshake: all connections would have room for it as long as they live.
+    let Secured { stream, identity } = Box::pin(acceptor.accept(socket, peer)).await?;
     Ok((stream, PeerInfo::new(peer, local, true, identity)))
 }
 

@@ -53,6 +53,7 @@ type config struct {
 	total      int
 	warmup     int
 	rate       float64
+	onset      time.Duration
 	keyBytes   int
 	valueBytes int
 	keys       int
@@ -113,6 +114,7 @@ func parse(workload string, args []string) (config, error) {
 	f.IntVar(&c.total, "total", 20_000, "operations to measure (watch: puts; list-all: walks)")
 	f.IntVar(&c.warmup, "warmup", warmupDefault, "operations before those, not measured; the\ndefault is a twentieth of -total, at most 1000; none where the store is written or read as a whole")
 	f.Float64Var(&c.rate, "rate", 0, "operations a second to offer; 0 is closed loop")
+	f.DurationVar(&c.onset, "onset", 0, "with -rate: what is due in the first so long is told of apart (onset_p99_ms)")
 	f.IntVar(&c.keyBytes, "key-bytes", 64, "length of a key")
 	f.IntVar(&c.valueBytes, "value-bytes", 1024, "length of a value, random bytes")
 	f.IntVar(&c.keys, "keys", 100_000, "keys in the store")

@@ -57,6 +57,7 @@ type caller struct {
 	operation operation
 	counts    counts
 	latencies []time.Duration
+	early     []time.Duration // of what was due within -onset
 	errors    int
 	refused   int
 	err       error // the first
@@ -88,6 +89,7 @@ type Result struct {
 	P99         float64      `json:"p99_ms"`
 	P999        float64      `json:"p999_ms"`
 	Max         float64      `json:"max_ms"`
+	OnsetP99    float64      `json:"onset_p99_ms,omitempty"`
 	Errors      int          `json:"errors"`
 	FirstError  string       `json:"first_error,omitempty"`
 	KeysRead    int          `json:"keys_read,omitempty"`
@@ -214,14 +216,14 @@ func (b *bench) run(total int, rate float64) {
 					due = started.Add(time.Duration(float64(i) / rate * float64(time.Second)))
 					time.Sleep(time.Until(due))
 				}
-				c.call(due)
+				c.call(due, rate > 0 && due.Before(started.Add(b.onset)))
 			}
 		})
 	}
 	done.Wait()
 }
 
-func (c *caller) call(due time.Time) {
+func (c *caller) call(due time.Time, isEarly bool) {
 	if err := c.operation(c); err != nil {
 		c.errors++
 		if strings.Contains(err.Error(), "etcdserver: too many requests") {
@@ -232,12 +234,17 @@ func (c *caller) call(due time.Time) {
 		}
 		return
 	}
-	c.latencies = append(c.latencies, time.Since(due))
+	took := time.Since(due)
+	if isEarly {
+		c.early = append(c.early, took)
+		return
+	}
+	c.latencies = append(c.latencies, took)
 }
 
 func (b *bench) reset() {
 	for _, c := range b.clients {
-		c.latencies, c.counts, c.errors, c.refused, c.err = nil, counts{}, 0, 0, nil
+		c.latencies, c.early, c.counts, c.errors, c.refused, c.err = nil, nil, counts{}, 0, 0, nil
 	}
 }
 
@@ -256,8 +263,9 @@ func (b *bench) result(name string, elapsed time.Duration) *Result {
 		KeyBytes: b.keyBytes, ValueBytes: b.valueBytes, OfferedRate: b.rate,
 		Seconds: elapsed.Seconds(),
 	}
-	var latencies []time.Duration
+	var latencies, early []time.Duration
 	for _, c := range b.clients {
+		early = append(early, c.early...)
 		latencies = append(latencies, c.latencies...)
 		r.Ops += c.counts.operations
 		r.KeysRead += c.counts.keysRead
@@ -267,7 +275,7 @@ func (b *bench) result(name string, elapsed time.Duration) *Result {
 		r.Errors += c.errors
 		r.Refused += c.refused
 	}
-	r.Calls = len(latencies)
+	r.Calls = len(latencies) + len(early)
 	if b.watch != nil {
 		r.Ops, latencies = b.watch.delivered()
 	}
@@ -281,6 +289,8 @@ func (b *bench) result(name string, elapsed time.Duration) *Result {
 		r.FirstError = err.Error()
 	}
 	slices.Sort(latencies)
+	slices.Sort(early)
+	r.OnsetP99 = quantile(early, 0.99)
 	r.P50, r.P99, r.P999 = quantile(latencies, 0.5), quantile(latencies, 0.99), quantile(latencies, 0.999)
 	r.Max = quantile(latencies, 1)
 	r.Rate = float64(r.Ops) / r.Seconds

@@ -11,9 +11,11 @@
 //! A caller waits a bounded time: the Raft thread sweeps through those who wait ([`SWEEP_EVERY`]).
 //! A timer for every one of them would cost each more than its place in the batch does.
 //!
-//! Bounds: requests and bytes waiting ([`WAITING_MAX`], [`WAITING_BYTES_MAX`]; beyond them a request
-//! is refused), and requests and bytes of a batch ([`BATCH_MAX`], [`BATCH_BYTES_MAX`]).
+//! Bounds: requests and bytes waiting ([`WAITING_MAX`], [`WAITING_BYTES_MAX`]) and the time that they would wait
+//! ([`admission`]); beyond them a request is refused. And requests and bytes of a batch ([`BATCH_MAX`],
+//! [`BATCH_BYTES_MAX`]).
 
+mod admission;
 mod cost;
 mod quota;
 #[cfg(test)]
@@ -39,6 +41,7 @@ use crate::threads::Pulse;
 use crate::types::MemberId;
 use crate::types::request::{Alarm, AlarmType, Op};
 use crate::types::result::{Applied, Outcome};
+use admission::{Admission, Backlog, Class, Moment, Turn};
 use waits::{Waiter, Waits};
 
 /// The most requests waiting for a batch. etcd refuses at 5,000 entries of backlog.
@@ -137,6 +140,8 @@ pub struct Proposer {
 
 struct Shared {
     member: MemberId,
+    /// From when the admission's moments count.
+    began: Instant,
     /// Sweeps a caller waits through before it gives up.
     patience: u64,
     sweeps: AtomicU64,
@@ -155,6 +160,35 @@ struct Queue {
     waiting: Vec<(Op, usize, Waiter)>,
     bytes: usize,
     stopped: bool,
+    admission: Admission,
+}
+
+impl Queue {
+    fn backlog(&self) -> Backlog {
+        Backlog {
+            requests: self.waiting.len(),
+            bytes: self.bytes,
+        }
+    }
+
+    /// Whether there is room and time for one of so many bytes.
+    fn admits(&mut self, op: &Op, bytes: usize) -> bool {
+        let ahead = self.backlog();
+        ahead.requests < WAITING_MAX
+            && ahead.bytes + bytes <= WAITING_BYTES_MAX
+            && self.admission.admits(Class::of(op), ahead)
+    }
+}
+
+/// How a member does that is asked for more than it can do.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Whether it refuses what would wait longer than it holds to under overload.
+    pub is_overloaded: bool,
+    /// Requests refused because they would have waited too long, since the start.
+    pub refused: u64,
+    /// How long one that comes now would wait; zero where none waits behind a batch.
+    pub wait: Duration,
 }
 
 impl Proposer {
@@ -162,6 +196,7 @@ impl Proposer {
     pub fn new(member: MemberId, timeout: Duration, quota: Quota, homes: Homes) -> Proposer {
         let shared = Shared {
             member,
+            began: Instant::now(),
             patience: u64::try_from(timeout.as_millis() / SWEEP_EVERY.as_millis())
                 .unwrap_or(u64::MAX),
             sweeps: AtomicU64::new(0),
@@ -183,11 +218,6 @@ impl Proposer {
     /// See [`ProposeError`]; only after `Timeout`, `LeaderLost`, `ConnectionLost` and `Stopped` is the
     /// outcome unknown.
     pub async fn propose(&self, op: Op) -> Result<Outcome, ProposeError> {
-        let cost = cost::cost(&op);
-        if !self.shared.quota.admits(cost) {
-            self.raise_no_space();
-            return Err(ProposeError::NoSpace);
-        }
         let receiver = self.enqueue(op)?;
         let outcome = receiver.await.unwrap_or(Err(ProposeError::Stopped));
         if outcome.is_err() {
@@ -211,6 +241,17 @@ impl Proposer {
         self.shared.failed.load(Ordering::Relaxed)
     }
 
+    /// How the member does that is asked for more than it can do.
+    pub fn load(&self) -> Load {
+        let queue = self.shared.queue.lock();
+        let admission = &queue.admission;
+        Load {
+            is_overloaded: admission.is_overloaded(),
+            refused: admission.refused(),
+            wait: admission.wait(queue.backlog()).unwrap_or_default(),
+        }
+    }
+
     fn enqueue(&self, op: Op) -> Result<oneshot::Receiver<waits::Reply>, ProposeError> {
         let bytes = cost::bytes(&op);
         let now = self.shared.sweeps.load(Ordering::Relaxed);
@@ -219,8 +260,14 @@ impl Proposer {
         if queue.stopped {
             return Err(ProposeError::Stopped);
         }
-        if queue.waiting.len() >= WAITING_MAX || queue.bytes + bytes > WAITING_BYTES_MAX {
+        if !queue.admits(&op, bytes) {
             return Err(ProposeError::TooManyRequests);
+        }
+        // After that: what is refused takes none of the quota.
+        if !self.shared.quota.admits(cost::cost(&op)) {
+            drop(queue);
+            self.raise_no_space();
+            return Err(ProposeError::NoSpace);
         }
         let was_empty = queue.waiting.is_empty();
         queue.bytes += bytes;
@@ -262,6 +309,10 @@ impl Proposer {
     /// the Raft thread, every [`SWEEP_EVERY`].
     pub fn sweep(&self, why: impl FnOnce(Instant) -> Late) {
         let sweep = self.shared.sweeps.fetch_add(1, Ordering::Relaxed) + 1;
+        let calm = self.shared.queue.lock().admission.look_for_calm(self.now());
+        if let Some(turn) = calm {
+            tell(turn);
+        }
         let mut late = self.shared.waits.take_late(sweep);
         late.extend(self.take_late(sweep));
         if late.is_empty() {
@@ -391,7 +442,7 @@ impl Proposer {
         let (sequence, batch) = self.batch(ops, waiters);
         let term = route.term();
         match route.send(batch.clone()).await {
-            Ok(()) => {}
+            Ok(()) => self.shared.queue.lock().admission.done(self.now()),
             Err(ProposeRefused::Unknown) if is_planted("propose-twice") => {
                 self.put_back(sequence, &batch);
             }
@@ -424,6 +475,10 @@ impl Proposer {
                     .refuse_batch(sequence, ProposeError::LeaderLost);
             }
         });
+    }
+
+    fn now(&self) -> Moment {
+        self.shared.began.elapsed()
     }
 
     /// Puts a batch that is known not to have been taken before what waits, for another leader.
@@ -465,13 +520,38 @@ impl Proposer {
         queue.bytes -= bytes;
         let rest = queue.waiting.split_off(count);
         let taken = std::mem::replace(&mut queue.waiting, rest);
+        let left = queue.backlog();
+        let batch = Backlog {
+            requests: count,
+            bytes,
+        };
+        let turn = queue.admission.taken(self.now(), batch, left);
         drop(queue);
+        if let Some(turn) = turn {
+            tell(turn);
+        }
         Some(
             taken
                 .into_iter()
                 .map(|(op, _, waiter)| (op, waiter))
                 .unzip(),
         )
+    }
+}
+
+/// Says in the log that overload begins or is over.
+fn tell(turn: Turn) {
+    match turn {
+        Turn::Begins(wait) => crate::log!(
+            warn,
+            "more is asked for than can be done: refusing what would wait",
+            "would-wait" = wait
+        ),
+        Turn::Over(refused) => crate::log!(
+            info,
+            "what is asked for can be done again",
+            "refused-requests" = refused
+        ),
     }
 }
 

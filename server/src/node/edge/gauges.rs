@@ -94,6 +94,7 @@ fn server(core: &Core) -> Vec<MetricFamily> {
         .rsplit_once('.')
         .map_or(version.as_str(), |(minor, _)| minor);
     let auth_revision = core.store.cluster().auth.revision();
+    let asked = core.proposer.load();
     vec![
         count(
             "etcd_debugging_auth_revision",
@@ -139,6 +140,21 @@ fn server(core: &Core) -> Vec<MetricFamily> {
             "etcd_server_proposals_failed_total",
             "The total number of failed proposals seen.",
             core.proposer.failed(),
+        ),
+        count(
+            "engram_overloaded",
+            "Whether more is asked for than can be done, so that what would wait is refused: 1 is yes, 0 is not.",
+            u64::from(asked.is_overloaded),
+        ),
+        total(
+            "engram_proposals_refused_total",
+            "Requests refused because they would have waited too long.",
+            asked.refused,
+        ),
+        gauge(
+            "engram_proposals_wait_seconds",
+            "How long a request that comes now would wait, where others wait behind a batch.",
+            asked.wait.as_secs_f64(),
         ),
         total(
             "etcd_server_slow_apply_total",
