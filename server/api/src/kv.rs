@@ -9,7 +9,7 @@ use super::caller::{Caller, Credentials};
 use super::durations::RequestType;
 use super::error::Refusal;
 use super::streams::{Answers, Outgoing, Requests, next_request};
-use super::{Edge, decode, overlap};
+use super::{Edge, decode, decode_streamed, overlap};
 use crate::codec::{Frame, Pages, answer, request};
 use crate::read::Answer;
 use crate::types::request::{Compact, Op, Range, SortOrder, SortTarget, Txn};
@@ -197,7 +197,7 @@ impl<B: Backend> Edge<B> {
         message: Bytes,
         caller: &Caller,
     ) -> Result<Chunks<B>, Refusal> {
-        let query = request::range(decode(message)?)?;
+        let query = request::range(decode_streamed(message)?)?;
         check_streamable(&query)?;
         if !query.serializable {
             self.backend().read_barrier().await?;
