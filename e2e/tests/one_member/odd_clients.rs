@@ -11,15 +11,32 @@ use super::gateway::{PATIENCE, ask};
 
 /// A request over HTTP/2.
 struct Call<'a> {
+    method: &'a str,
     path: &'a str,
     content_type: &'a str,
+    /// Headers besides.
+    headers: &'a [(&'a str, &'a str)],
     /// Bytes of a header besides.
     metadata: usize,
+    body: &'static [u8],
+}
+
+impl Call<'_> {
+    /// A range of the key "a", in order.
+    const RANGE: Call<'static> = Call {
+        method: "POST",
+        path: RANGE,
+        content_type: GRPC,
+        headers: &[],
+        metadata: 1,
+        body: OF_A,
+    };
 }
 
 /// A call's end: HTTP's status, the content type, gRPC's status and message.
 type End = (u16, String, String, String);
 
+const GRPC: &str = "application/grpc";
 const RANGE: &str = "/etcdserverpb.KV/Range";
 /// A range of the key "a", framed.
 const OF_A: &[u8] = b"\0\0\0\0\x03\x0a\x01a";
@@ -43,16 +60,20 @@ async fn answer(server: &Server, call: &Call<'_>) -> Result<End, h2::Error> {
     builder.max_header_list_size(1 << 20);
     let (sender, connection) = builder.handshake::<_, Bytes>(stream).await?;
     tokio::spawn(connection);
-    let request = http::Request::post(format!("http://localhost{}", call.path))
+    let mut request = http::Request::builder()
+        .method(call.method)
+        .uri(format!("http://localhost{}", call.path))
         .header("te", "trailers")
         .header("content-type", call.content_type)
-        .header("x", "a".repeat(call.metadata))
-        .body(())
-        .unwrap();
+        .header("x", "a".repeat(call.metadata));
+    for (name, value) in call.headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(()).unwrap();
     let mut sender = sender.ready().await?;
     let (answer, mut body) = sender.send_request(request, false)?;
     // It may have been answered already.
-    let _ = body.send_data(Bytes::from_static(OF_A), true);
+    let _ = body.send_data(Bytes::from_static(call.body), true);
     let (head, mut body) = answer.await?.into_parts();
     while let Some(data) = body.data().await {
         let _ = body.flow_control().release_capacity(data?.len());
@@ -65,7 +86,8 @@ async fn answer(server: &Server, call: &Call<'_>) -> Result<End, h2::Error> {
     // grpc-go encodes less of a message than it may.
     let message = text("grpc-message")
         .replace("%20", " ")
-        .replace("%22", "\"");
+        .replace("%22", "\"")
+        .replace("%3F", "?");
     Ok((
         head.status.as_u16(),
         text("content-type"),
@@ -78,7 +100,7 @@ async fn answer(server: &Server, call: &Call<'_>) -> Result<End, h2::Error> {
 fn odd_calls_end_as_on_a_real_etcd() {
     let _turn = turn::take("odd clients");
     let (etcd, server) = (Setup::etcd().start(), Setup::engram().start());
-    let grpc = "application/grpc";
+    let grpc = GRPC;
     for (path, content_type) in [
         (RANGE, grpc),
         (RANGE, "application/grpc+proto"),
@@ -92,20 +114,21 @@ fn odd_calls_end_as_on_a_real_etcd() {
         ("/nothing.KV/Range", grpc),
         ("/a/etcdserverpb.KV/Range", grpc),
         ("/grpc.health.v1.Health/List", grpc),
+        ("//etcdserverpb.KV/Range", grpc),
+        ("/etcdserverpb.KV/Range?a=b", grpc),
     ] {
         let call = Call {
             path,
             content_type,
-            metadata: 1,
+            ..Call::RANGE
         };
         let [wanted, got] = [&etcd, &server].map(|server| end(server, &call));
         assert_eq!(got, wanted, "{path} {content_type}");
     }
     for metadata in [100_000, 300_000] {
         let call = Call {
-            path: RANGE,
-            content_type: grpc,
             metadata,
+            ..Call::RANGE
         };
         let [wanted, got] = [&etcd, &server].map(|server| end(server, &call));
         assert_eq!(got, wanted, "{metadata} bytes of metadata");
@@ -117,6 +140,120 @@ fn odd_calls_end_as_on_a_real_etcd() {
         "GET /config/local/log",
     ] {
         let [wanted, got] = [&etcd, &server].map(|server| ask(server, request, "", ""));
+        assert_eq!(got, wanted, "{request}");
+    }
+}
+
+#[test]
+fn calls_with_an_odd_head_or_body_end_as_on_a_real_etcd() {
+    let _turn = turn::take("odd clients");
+    let (etcd, server) = (Setup::etcd().start(), Setup::engram().start());
+    let alike = |call: &Call<'_>, what: &str| {
+        let [wanted, got] = [&etcd, &server].map(|server| end(server, call));
+        assert_eq!(got, wanted, "{what}");
+    };
+    for method in ["GET", "PUT", "DELETE", "OPTIONS"] {
+        let call = Call {
+            method,
+            ..Call::RANGE
+        };
+        alike(&call, method);
+    }
+    for timeout in [
+        "1",
+        "1X",
+        "999999999S",
+        "1.5S",
+        "+1S",
+        "-1S",
+        "S",
+        "99999999S",
+        "1H",
+    ] {
+        let call = Call {
+            headers: &[("grpc-timeout", timeout)],
+            ..Call::RANGE
+        };
+        alike(&call, &format!("a time limit of {timeout}"));
+    }
+    for (body, what) in [
+        (&b""[..], "nothing"),
+        (b"\0\0", "half a prefix"),
+        (b"\0\0\0\0\x20abc", "half a message"),
+        (b"\0\0\0\0\x03\xff\xff\xff", "no message"),
+        (b"\x01\0\0\0\x03\x0a\x01a", "compressed in no way"),
+        (b"\x02\0\0\0\x03\x0a\x01a", "a prefix that means nothing"),
+    ] {
+        for path in [RANGE, "/etcdserverpb.KV/Txn", "/etcdserverpb.Watch/Watch"] {
+            // A stream that says nothing is none's fault, and waits.
+            if path.ends_with("/Watch") && what != "no message" {
+                continue;
+            }
+            let call = Call {
+                path,
+                body,
+                ..Call::RANGE
+            };
+            alike(&call, &format!("{what} to {path}"));
+        }
+    }
+    let call = Call {
+        path: "/etcdserverpb.Maintenance/Snapshot",
+        body: b"",
+        ..Call::RANGE
+    };
+    alike(&call, "a snapshot that is not asked for");
+    let call = Call {
+        path: "/etcdserverpb.Auth/UserGet",
+        body: b"\0\0\0\0\x04\x0a\x02\xff\xfe",
+        ..Call::RANGE
+    };
+    alike(&call, "a name that is no text");
+    let call = Call {
+        headers: &[("grpc-encoding", "gzip")],
+        body: b"\x01\0\0\0\x03\x0a\x01a",
+        ..Call::RANGE
+    };
+    alike(&call, "a message that is not gzip's");
+}
+
+/// A page's head and body over HTTP/1.1, without its date; the names of headers as they are written.
+fn written(server: &Server, request: &str) -> String {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let mut lines: Vec<_> = head
+        .lines()
+        .filter(|line| !line.starts_with("Date: "))
+        .collect();
+    lines.sort_unstable();
+    format!("{}\n\n{body}", lines.join("\n"))
+}
+
+#[test]
+fn pages_are_written_and_found_as_on_a_real_etcd() {
+    let _turn = turn::take("odd clients");
+    let (etcd, server) = (Setup::etcd().start(), Setup::engram().start());
+    for request in [
+        "GET /health",
+        "HEAD /health",
+        "GET /version",
+        "GET /nothing",
+        "GET //health",
+        "POST //health",
+        "GET /a/../version?b=c",
+        "GET /%68ealth",
+        "GET /health%2f",
+        "GET /v3",
+        "POST /v3",
+        "POST /v3/kv//range",
+        "GET /v3/kv/%72ange",
+    ] {
+        let [wanted, got] = [&etcd, &server].map(|server| written(server, request));
         assert_eq!(got, wanted, "{request}");
     }
 }

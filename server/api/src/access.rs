@@ -16,7 +16,7 @@ use tonic::body::Body;
 
 use super::backend::Backend;
 use super::http::error;
-use super::{Edge, RequestBody, gateway};
+use super::{Edge, RequestBody, gateway, mux};
 use crate::net::PeerInfo;
 use crate::net::tls::PeerIdentity;
 
@@ -69,7 +69,7 @@ impl<B: Backend> Edge<B> {
         request: Request<R>,
         peer: PeerInfo,
     ) -> Response<Body> {
-        let (request, body) = request.into_parts();
+        let (mut request, body) = request.into_parts();
         let access = &self.config().access;
         let host = host_name(&request);
         if !peer.is_tls && !access.admits_host(host) {
@@ -80,12 +80,17 @@ impl<B: Backend> Edge<B> {
             );
             return error(StatusCode::MISDIRECTED_REQUEST, &unrecognized(host));
         }
+        if let Some(decoded) = mux::decoded(&request.uri) {
+            request.uri = decoded;
+        }
         let through_gateway = self.config().gateway && gateway::answers(request.uri.path());
         if through_gateway && self.has_users_certificate(&peer) {
             return error(StatusCode::BAD_REQUEST, NAME_IGNORED);
         }
         let mut answer = if request.method == Method::OPTIONS {
             Response::new(Body::empty())
+        } else if let Some(elsewhere) = mux::elsewhere(&request.method, &request.uri) {
+            elsewhere
         } else if through_gateway {
             self.gateway(&request, body, peer).await
         } else {

@@ -20,9 +20,10 @@ impl<R> CallRequest<R> {
         &self.head.headers
     }
 
-    /// Which call it asks for.
+    /// Which call it asks for. A query is part of it, as it is to etcd, which knows no call of that name.
     pub(super) fn path(&self) -> &str {
-        self.head.uri.path()
+        let asked = self.head.uri.path_and_query();
+        asked.map_or("", |asked| asked.as_str())
     }
 
     pub(super) fn map<T>(self, of: impl FnOnce(R) -> T) -> Request<T> {

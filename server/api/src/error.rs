@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use tonic::{Code, Status};
 
 use super::backend::{MemberError, ServeError};
-use crate::codec::{Invalid, MESSAGE_BYTES_MAX, TxnRefused};
+use crate::codec::{Invalid, MESSAGE_BYTES_MAX, TxnRefused, Undecodable};
 use crate::types::MemberId;
 use crate::types::auth::AuthError;
 use crate::types::result::ApplyError;
@@ -210,8 +210,13 @@ refusals! {
     DEADLINE_EXCEEDED = DeadlineExceeded, "context deadline exceeded";
     /// A request that its client did not send in time.
     REQUEST_NOT_SENT = DeadlineExceeded, "grpc: the request was not sent in time";
+    /// A stream of answers without its request. grpc-go's words, as those of the next two.
+    NO_REQUEST = Internal,
+        "cardinality violation: received no request message from non-client-streaming RPC";
     /// A call without its request.
-    NO_REQUEST = Internal, "grpc: the call ended before its request was complete";
+    REQUEST_MISSING = Unknown, "EOF";
+    /// A call that ended within its request.
+    REQUEST_CUT_SHORT = Unknown, "unexpected EOF";
     /// The work for the call panicked.
     PANICKED = Internal, "etcdserver: the call panicked: the server's log says why";
     /// A message says that it is compressed, its call does not say how. grpc-go's words.
@@ -303,7 +308,12 @@ impl Refusal {
 
     /// A message that cannot be decompressed, in grpc-go's words.
     pub fn undecompressible(error: &std::io::Error) -> Refusal {
-        let text = format!("grpc: failed to decompress the received message: {error}");
+        let reason = match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => "unexpected EOF".to_owned(),
+            std::io::ErrorKind::InvalidInput => "gzip: invalid header".to_owned(),
+            _ => error.to_string(),
+        };
+        let text = format!("grpc: failed to decompress the message: {reason}");
         Refusal::told(Code::Internal, text)
     }
 
@@ -312,6 +322,20 @@ impl Refusal {
         let text =
             format!("grpc: received message after decompression larger than max ({len} vs. {max})");
         Refusal::told(Code::ResourceExhausted, text)
+    }
+
+    /// A client's bytes that are not the message they should be, in Go's words: of a call's one request,
+    /// or of a message of a stream.
+    pub fn malformed(error: &prost::DecodeError, of_stream: bool) -> Refusal {
+        let reason = match error.to_string().contains("UTF-8") {
+            true => "string field contains invalid UTF-8",
+            false => "proto: cannot parse invalid wire-format data",
+        };
+        let doing = match of_stream {
+            true => "grpc: failed to unmarshal the received message",
+            false => "grpc: error unmarshalling request",
+        };
+        Refusal::told(Code::Internal, format!("{doing}: {reason}"))
     }
 
     /// Bytes that are not the message they should be.
@@ -354,6 +378,9 @@ impl From<Invalid> for Refusal {
 impl From<TxnRefused> for Refusal {
     fn from(error: TxnRefused) -> Refusal {
         match error {
+            TxnRefused::Undecodable(Undecodable::Protobuf(error)) => {
+                Refusal::malformed(&error, false)
+            }
             TxnRefused::Undecodable(error) => Refusal::undecodable(&error),
             TxnRefused::Invalid(error) => error.into(),
         }

@@ -71,9 +71,9 @@ where
         true => first,
         false => gathered.freeze(),
     };
-    let len = message_len(&whole, max)?.ok_or(Refusal::NO_REQUEST)?;
+    let len = message_len(&whole, max)?.ok_or(Refusal::REQUEST_MISSING)?;
     if whole.len() < PREFIX_LEN + len {
-        return Err(Refusal::NO_REQUEST);
+        return Err(Refusal::REQUEST_CUT_SHORT);
     }
     let flag = whole[0];
     encoding.open(flag, whole.slice(PREFIX_LEN..PREFIX_LEN + len), max)

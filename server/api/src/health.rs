@@ -8,9 +8,9 @@ use engram_proto::health::{
 };
 use futures_util::{StreamExt, stream};
 
-use super::decode;
 use super::error::Refusal;
 use super::streams::{Answers, Outgoing, Requests, next_request};
+use super::{decode, decode_streamed};
 use crate::codec::Frame;
 
 pub(super) fn check(message: Bytes) -> Result<Frame, Refusal> {
@@ -37,7 +37,7 @@ pub(super) fn watch(mut requests: Requests) -> Answers {
         let message = next_request(&mut requests)
             .await?
             .ok_or(Refusal::NO_REQUEST)?;
-        let wanted: HealthCheckRequest = decode(message)?;
+        let wanted: HealthCheckRequest = decode_streamed(message)?;
         let known = wanted.service.is_empty();
         let health = if known {
             ServingStatus::Serving

@@ -97,12 +97,15 @@ impl<B: Backend> Edge<B> {
 
     fn version(&self) -> Response<Body> {
         let cluster = self.backend().cluster_version();
-        let versions = serde_json::json!({
-            "etcdserver": ETCD_VERSION,
-            "etcdcluster": cluster.as_deref().unwrap_or("not_decided"),
-            "storage": self.storage_version().as_deref().unwrap_or("unknown"),
-        });
-        page(StatusCode::OK, JSON, versions.to_string())
+        let cluster = cluster.as_deref().unwrap_or("not_decided");
+        let storage = self.storage_version();
+        let storage = storage.as_deref().unwrap_or("unknown");
+        // Written by hand: scripts cut the first version out of the text, so the order of the fields
+        // counts. A version is digits and dots.
+        let text = format!(
+            "{{\"etcdserver\":\"{ETCD_VERSION}\",\"etcdcluster\":\"{cluster}\",\"storage\":\"{storage}\"}}"
+        );
+        page(StatusCode::OK, JSON, text)
     }
 
     async fn health(&self, query: &Query<'_>) -> Response<Body> {

@@ -10,7 +10,7 @@ use super::caller::{Caller, Credentials};
 use super::durations::RequestType;
 use super::error::Refusal;
 use super::streams::{Answers, Outgoing, Requests, next_request};
-use super::{Edge, decode, overlap, spans};
+use super::{Edge, decode, decode_streamed, overlap, spans};
 use crate::codec::{Frame, Pages, answer, request};
 use crate::read::Answer;
 use crate::types::request::{Compact, Op, Range, SortOrder, SortTarget, Txn};
@@ -220,7 +220,7 @@ impl<B: Backend> Edge<B> {
         message: Bytes,
         caller: &Caller,
     ) -> Result<Chunks<B>, Refusal> {
-        let query = request::range(decode(message)?)?;
+        let query = request::range(decode_streamed(message)?)?;
         check_streamable(&query)?;
         let span = self.child_span(|| spans::range_stream(&query));
         if !query.serializable {

@@ -8,7 +8,7 @@ use super::backend::{Backend, LeaseUse, ServeError};
 use super::caller::{Caller, Credentials};
 use super::error::Refusal;
 use super::streams::{Answers, Outgoing, Requests, next_request};
-use super::{Edge, decode, spans};
+use super::{Edge, decode, decode_streamed, spans};
 use crate::codec::{Frame, answer};
 use crate::types::request::Op;
 use crate::types::{KeyRange, LeaseId};
@@ -103,7 +103,7 @@ impl<B: Backend> Edge<B> {
         let Some(message) = next_request(requests).await? else {
             return Ok(None);
         };
-        let renew: pb::LeaseKeepAliveRequest = decode(message)?;
+        let renew: pb::LeaseKeepAliveRequest = decode_streamed(message)?;
         let _span = self.span(|| spans::lease_renew(renew.id));
         // Made before the renewal: its revision must not be above the one at which the lease lived.
         let header = self.header_now();

@@ -34,6 +34,7 @@ pub mod fixture {
 }
 mod framing;
 mod gateway;
+mod head;
 mod health;
 mod http;
 mod interrupted;
@@ -41,6 +42,7 @@ mod kv;
 mod lease;
 mod maintenance;
 mod metrics;
+mod mux;
 mod overlap;
 mod profiles;
 mod request_stats;
@@ -297,7 +299,12 @@ fn is_grpc<R>(request: &Request<R>) -> bool {
 
 /// Decodes a request's message.
 fn decode<M: prost::Message + Default>(message: Bytes) -> Result<M, Refusal> {
-    M::decode(message).map_err(|error| Refusal::undecodable(&error))
+    M::decode(message).map_err(|error| Refusal::malformed(&error, false))
+}
+
+/// Decodes a message of a stream.
+fn decode_streamed<M: prost::Message + Default>(message: Bytes) -> Result<M, Refusal> {
+    M::decode(message).map_err(|error| Refusal::malformed(&error, true))
 }
 
 impl<B: Backend> Edge<B> {
@@ -411,8 +418,13 @@ impl<B: Backend> Edge<B> {
         peer: PeerInfo,
     ) -> Response<Body> {
         let named = content::subtype(request.headers());
-        let answered = ForCaller::new(self.grpc(request, peer)).await;
-        let mut answer = answered.unwrap_or_else(|_| Refusal::PANICKED.into_status().into_http());
+        let mut answer = match head::refused(&request.head) {
+            Some(refused) => refused,
+            None => {
+                let answered = ForCaller::new(self.grpc(request, peer)).await;
+                answered.unwrap_or_else(|_| Refusal::PANICKED.into_status().into_http())
+            }
+        };
         if let Some(named) = named {
             content::echo(&named, answer.headers_mut());
         }

@@ -8,7 +8,7 @@ use super::backend::{Backend, ServeError, SnapshotSource};
 use super::caller::Caller;
 use super::error::Refusal;
 use super::streams::{Answers, Outgoing, Requests, next_request};
-use super::{Edge, decode};
+use super::{Edge, decode, decode_streamed};
 use crate::codec::{Frame, proto};
 use crate::config::{ETCD_VERSION, cluster_version};
 use crate::types::request::{Alarm, AlarmType, Op};
@@ -223,7 +223,7 @@ impl<B: Backend> Edge<B> {
             let message = next_request(&mut requests)
                 .await?
                 .ok_or(Refusal::NO_REQUEST)?;
-            let pb::SnapshotRequest {} = decode(message)?;
+            let pb::SnapshotRequest {} = decode_streamed(message)?;
             Ok::<_, Refusal>(self.backend().snapshot().await?)
         };
         let start = Sending::Opening(Box::pin(opening));
@@ -242,9 +242,18 @@ fn alarm_text(alarm: &result::Alarm) -> String {
     format!("memberID:{} alarm:{}", alarm.member.0, alarm.alarm.name())
 }
 
-/// Major and minor of a version, of which the patch may be missing ("3.6").
+/// Major and minor of a version, of which the patch may be missing ("3.6"). With a patch it may name a
+/// release before its own, and a build ("3.6.0-rc.1+a"), as to etcd.
 fn major_minor(version: &str) -> Option<(u64, u64)> {
-    let numbers: Option<Vec<u64>> = version
+    let (numbered, suffix) = match version.find(['-', '+']) {
+        Some(at) => version.split_at(at),
+        None => (version, ""),
+    };
+    let is_named = |byte: u8| byte.is_ascii_alphanumeric() || b"-+.".contains(&byte);
+    if suffix.len() == 1 || !suffix.bytes().all(is_named) {
+        return None;
+    }
+    let numbers: Option<Vec<u64>> = numbered
         .split('.')
         .map(|part| {
             let plain = part == "0" || !part.starts_with('0');
@@ -253,7 +262,8 @@ fn major_minor(version: &str) -> Option<(u64, u64)> {
         })
         .collect();
     match numbers?.as_slice() {
-        [major, minor] | [major, minor, _] => Some((*major, *minor)),
+        [major, minor] if suffix.is_empty() => Some((*major, *minor)),
+        [major, minor, _] => Some((*major, *minor)),
         _ => None,
     }
 }
@@ -316,7 +326,11 @@ mod tests {
     fn versions_are_read_with_and_without_their_patch() {
         assert_eq!(major_minor("3.6"), Some((3, 6)));
         assert_eq!(major_minor("3.7.0"), Some((3, 7)));
-        for wrong in ["x", "", "3", "3.", "3.06", "3.6.0.1", "-3.6", "3.+6"] {
+        assert_eq!(major_minor("3.6.0-alpha"), Some((3, 6)));
+        assert_eq!(major_minor("3.6.0-rc.1+a"), Some((3, 6)));
+        for wrong in [
+            "x", "", "3", "3.", "3.06", "3.6.0.1", "-3.6", "3.+6", "3.6-a", "3.6.0-", "3.6.0- a",
+        ] {
             assert_eq!(major_minor(wrong), None, "{wrong}");
         }
     }

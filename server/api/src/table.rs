@@ -176,7 +176,8 @@ impl Table {
     /// Whether a path names a service that is known.
     pub fn knows_service(path: &str) -> bool {
         let service = path
-            .trim_start_matches('/')
+            .strip_prefix('/')
+            .unwrap_or(path)
             .rsplit_once('/')
             .map(|(service, _)| service);
         service.is_some_and(|service| ROWS.iter().any(|row| row.service == service))

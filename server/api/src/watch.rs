@@ -13,7 +13,7 @@ use super::backend::Backend;
 use super::caller::{Caller, Credentials};
 use super::error::Refusal;
 use super::streams::{Answers, Outgoing, Requests, next_request};
-use super::{Edge, decode, spans};
+use super::{Edge, decode_streamed, spans};
 use crate::codec::request;
 use crate::types::auth::Identity;
 use engram_watch::{Create, Request, WatchStream};
@@ -83,7 +83,7 @@ impl<B: Backend> Call<B> {
     }
 
     async fn handle(&mut self, message: Bytes) -> Result<(), Refusal> {
-        let Some(mut request) = request::watch(decode(message)?) else {
+        let Some(mut request) = request::watch(decode_streamed(message)?) else {
             return Ok(());
         };
         if let Request::Create(create) = &mut request {

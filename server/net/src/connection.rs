@@ -178,6 +178,8 @@ fn http1_builder() -> http1::Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(limits::FIRST_BYTES_TIMEOUT)
         .max_buf_size(limits::HTTP1_BUFFER_MAX)
+        // `Content-Type`, as Go writes it: scripts look for a header's name as etcd spells it.
+        .title_case_headers(true)
         .keep_alive(true);
     builder
 }

@@ -9,7 +9,7 @@ use engram_proto::v3electionpb as electionpb;
 use futures_util::stream;
 
 use super::super::backend::Backend;
-use super::super::decode;
+use super::super::decode_streamed;
 use super::super::error::Refusal;
 use super::super::streams::{Answers, Outgoing, Requests, next_request};
 use super::ask::{self, Asking};
@@ -75,7 +75,7 @@ impl<B: Backend> Call<B> {
             Call::Open(observing) => observing,
             Call::Asked(asking, mut requests) => {
                 let message = next_request(&mut requests).await?;
-                let asked = decode(message.ok_or(Refusal::NO_REQUEST)?)?;
+                let asked = decode_streamed(message.ok_or(Refusal::NO_REQUEST)?)?;
                 let electionpb::LeaderRequest { name } = asked;
                 Observing {
                     asking,

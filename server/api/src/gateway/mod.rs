@@ -19,9 +19,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::header::{AUTHORIZATION, LOCATION};
+use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use http_body::Frame as HttpFrame;
 use http_body_util::{Full, StreamBody};
 use tonic::body::Body;
@@ -30,7 +30,7 @@ use tonic::{Code, Status};
 use super::backend::Backend;
 use super::call_request::CallRequest;
 use super::error::Refusal;
-use super::{Edge, MESSAGE_OVERHEAD, RequestBody, http as plain, request_time};
+use super::{Edge, MESSAGE_OVERHEAD, RequestBody, mux, request_time};
 use crate::net::PeerInfo;
 use crate::threads;
 use requests::Limits;
@@ -68,7 +68,7 @@ impl<B: Backend> Edge<B> {
             None => Cow::Borrowed(request.uri.path()),
         };
         if path == "/v3" {
-            return redirect();
+            return mux::redirect(&request.method, "/v3/", request.uri.query());
         }
         if websocket::is_asked(&request.headers) {
             return websocket::open(self.clone(), request, peer);
@@ -148,18 +148,9 @@ fn metadata(headers: &HeaderMap) -> HeaderMap {
     metadata
 }
 
-/// A time limit that is none; gRPC's own calls ignore it.
+/// A time limit that is none; of gRPC's own calls `head` looks at it, in other words.
 fn unreadable_timeout(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     let given = headers.get("grpc-timeout")?;
     let is_read = super::framing::deadline(headers).is_some();
     (!is_read).then(|| String::from_utf8_lossy(given.as_bytes()))
-}
-
-/// As Go's mux, for the path without its slash.
-fn redirect() -> Response<Body> {
-    let mut response = plain::html("<a href=\"/v3/\">Temporary Redirect</a>.\n\n");
-    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-    let there = HeaderValue::from_static("/v3/");
-    response.headers_mut().insert(LOCATION, there);
-    response
 }

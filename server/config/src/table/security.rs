@@ -183,24 +183,20 @@ pub(super) const FLAGS: &[FlagSpec] = &[
         "auth-token",
         Kind::Text,
         "simple",
-        "Kind of token: `simple`, or `jwt,sign-method=…,pub-key=…,priv-key=…,ttl=…`; checked, and \
-         without effect as long as there are no users.",
-    )
-    .without_effect(),
+        "Kind of token: `simple`, or `jwt,sign-method=…,pub-key=…,priv-key=…,ttl=…`.",
+    ),
     auth(
         "bcrypt-cost",
         Kind::Unsigned,
         "10",
         "Cost of hashing a password, 4 to 31; else the default.",
     )
-    .unit("log2 of rounds")
-    .without_effect(),
+    .unit("log2 of rounds"),
     auth(
         "auth-token-ttl",
         Kind::Unsigned,
         "300",
         "Time that a simple token lives without use.",
     )
-    .unit("s")
-    .without_effect(),
+    .unit("s"),
 ];

@@ -26,7 +26,7 @@ async fn members_are_listed_as_etcd_lists_them() {
     let pair = Pair::start().await;
     let answer = ask(&pair, "GET /members").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(answer.contains("x-etcd-cluster-id: c\r\n"), "{answer}");
+    assert!(answer.contains("X-Etcd-Cluster-Id: c\r\n"), "{answer}");
     let expected = "[{\"id\":10,\"peerURLs\":[\"http://127.0.0.1:2380\"],\"name\":\"a\"},\
         {\"id\":11,\"peerURLs\":[\"http://127.0.0.1:2380\"],\"isLearner\":true}]\n";
     assert!(answer.ends_with(expected), "{answer}");
@@ -48,7 +48,7 @@ async fn a_downgrade_is_told() {
     let pair = Pair::start().await;
     let answer = ask(&pair, "GET /downgrade/enabled").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(answer.contains("x-etcd-cluster-id: c\r\n"), "{answer}");
+    assert!(answer.contains("X-Etcd-Cluster-Id: c\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n\r\ntrue"), "{answer}");
 }
 
