@@ -117,7 +117,8 @@ pub(super) fn volume(demo: &Declared, pod: &Value) -> String {
 
 /// Where a member's volume is on its node.
 pub(super) fn directory(demo: &Declared, pod: &Value) -> String {
+    let volume = volume(demo, pod);
     let path = "jsonpath={.spec.hostPath.path}{.spec.local.path}";
-    let get = ["get", "pv", &volume(demo, pod), "-o", path];
+    let get = ["get", "pv", &volume, "-o", path];
     demo.kind().must(&get)
 }
