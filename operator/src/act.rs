@@ -155,6 +155,7 @@ async fn start_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
     let restore = restore_of(scene, founds && !initialized).await?;
     let restore = scene.cluster.recovery().zip(restore.as_ref());
     let pod = build::member_pod(scene.cluster, member, &shape, scene.image, restore);
+    let pod = pod.map_err(|unfit| Error::input(Reason::InvalidSpec, unfit.to_string()))?;
     created(scene.pods().create(&PostParams::default(), &pod).await)?;
     is_its_own(scene, member).await
 }

@@ -2,6 +2,7 @@
 //! operator relies on (UIDs, versions and preconditions, finalizers, merges, label selectors). It may be asked
 //! for what the operator's roles allow, and for nothing else.
 
+pub mod members;
 mod rights;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,8 @@ struct State {
     requests: Vec<(Method, String)>,
     /// Paths that have one of these in them are never answered.
     hanging: Vec<String>,
+    /// Paths that begin with this are refused: nobody has a right to them.
+    forbidden: Option<String>,
     /// So many requests are answered yet, and the next one is never: who asks is killed there.
     left: Option<usize>,
     /// Evictions are refused: a disruption budget.
@@ -72,6 +75,11 @@ impl Played {
     /// Has requests of such a path never answered.
     pub fn hangs(&self, part: &str) {
         self.state().hanging.push(part.to_owned());
+    }
+
+    /// Has requests of paths that begin so refused, as where the operator has no right to them.
+    pub fn forbids(&self, path: &str) {
+        self.state().forbidden = Some(path.to_owned());
     }
 
     /// Has whoever asks be killed when so many more requests were answered, before the next one; or nobody.
@@ -185,6 +193,10 @@ impl State {
     }
 
     fn answer(&mut self, method: &Method, path: &str, query: &str, body: &Value) -> (u16, Value) {
+        let forbidden = self.forbidden.as_ref();
+        if forbidden.is_some_and(|begins| path.starts_with(begins)) {
+            return refusal(403, "Forbidden", path);
+        }
         let (target, sub) = split(path);
         let applies = method == Method::PATCH && query.contains("fieldManager");
         let makes = applies && sub.is_none() && !self.objects.contains_key(target);

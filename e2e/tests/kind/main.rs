@@ -2,6 +2,7 @@
 //! `TEST=name` some of them, `KEEP=1` leaves the clusters up.
 
 mod ci;
+mod frozen;
 mod full;
 mod lab;
 mod prometheus;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use runner::Stage::{Own, Shared};
 use runner::Story;
 
-const STORIES: [Story; 24] = [
+const STORIES: [Story; 26] = [
     Story {
         name: "ci::kubernetes_on_engram",
         stage: Own(ci::kubernetes_on_engram::tell),
@@ -105,8 +106,16 @@ const STORIES: [Story; 24] = [
         stage: Shared(full::stuck::tell),
     },
     Story {
+        name: "full::gone",
+        stage: Shared(full::gone::tell),
+    },
+    Story {
         name: "full::worker_node_stopped",
         stage: Shared(full::worker_node_stopped::tell),
+    },
+    Story {
+        name: "full::node_deleted",
+        stage: Shared(full::node_deleted::tell),
     },
     // The last one: it takes the operator away and brings it back.
     Story {

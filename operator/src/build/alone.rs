@@ -1,11 +1,12 @@
 //! A member that goes on alone after the others are lost: its directory is told so before it starts, once.
 
-use serde_json::{Value, json};
+use k8s_openapi::api::core::v1::Container;
 
 use crate::api::EngramCluster;
 
 use super::job::PROGRAM;
-use super::pod::{DATA_DIRECTORY, VOLUME, container_security, pull_policy};
+use super::parts::{LAST_WORDS, container_security, mount, pull_policy};
+use super::pod::{DATA_DIRECTORY, VOLUME};
 
 /// On its pods: for which restore, by its UID.
 pub const ALONE_ANNOTATION: &str = "engram.dev/alone-for";
@@ -13,24 +14,22 @@ pub const ALONE_ANNOTATION: &str = "engram.dev/alone-for";
 pub const ALONE_CONTAINER: &str = "force-new-cluster";
 
 /// It may run again, with the pod: for the same restore nothing is done twice.
-pub(super) fn container(cluster: &EngramCluster, image: &str, once: &str) -> Value {
-    let mut container = json!({
-        "name": ALONE_CONTAINER,
-        "image": image,
-        "imagePullPolicy": pull_policy(cluster),
-        "command": [
-            PROGRAM,
-            "force-new-cluster",
+pub(super) fn container(cluster: &EngramCluster, image: &str, once: &str) -> Container {
+    Container {
+        name: ALONE_CONTAINER.to_owned(),
+        image: Some(image.to_owned()),
+        image_pull_policy: Some(pull_policy(cluster).to_owned()),
+        command: Some(vec![
+            PROGRAM.to_owned(),
+            "force-new-cluster".to_owned(),
             format!("--data-dir={DATA_DIRECTORY}"),
             format!("--once={once}"),
-        ],
-        "securityContext": container_security(Some(cluster)),
-        "volumeMounts": [{ "name": "data", "mountPath": VOLUME }],
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-    });
-    // What the member may use; the pod asks for no more than the larger of the two.
-    if let Some(resources) = &cluster.spec.resources {
-        container["resources"] = json!(resources);
+        ]),
+        security_context: Some(container_security(Some(cluster))),
+        volume_mounts: Some(vec![mount("data", VOLUME)]),
+        termination_message_policy: Some(LAST_WORDS.to_owned()),
+        // What the member may use; the pod asks for no more than the larger of the two.
+        resources: cluster.spec.resources.clone(),
+        ..Container::default()
     }
-    container
 }

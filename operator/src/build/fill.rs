@@ -1,14 +1,16 @@
 //! A member's volume is filled from a backup before the member starts for the first time.
 
+use k8s_openapi::api::core::v1::Container;
 use kube::ResourceExt as _;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::api::{EngramCluster, Recovery};
 
 use super::flags;
 use super::job::{PROGRAM, RESULT};
 use super::names::Names;
-use super::pod::{DATA_DIRECTORY, MemberPod, VOLUME, container_security, digest, pull_policy};
+use super::parts::{LAST_WORDS, container_security, mount, pull_policy};
+use super::pod::{DATA_DIRECTORY, MemberPod, VOLUME, digest};
 use super::store::{AUTHORITIES_KEY, StoreAccess};
 
 /// The container that does it, by which its result is found.
@@ -46,7 +48,7 @@ pub(super) fn container(
     image: &str,
     recovery: &Recovery,
     access: &StoreAccess,
-) -> Value {
+) -> Container {
     let source = recovery
         .cluster
         .clone()
@@ -73,21 +75,19 @@ pub(super) fn container(
     if recovery.mark_compacted {
         command.push("--mark-compacted".into());
     }
-    let mut mounts = vec![json!({ "name": "data", "mountPath": VOLUME })];
+    let mut mounts = vec![mount("data", VOLUME)];
     mounts.extend(access.mounts.iter().cloned());
-    let mut container = json!({
-        "name": RESTORE_CONTAINER,
-        "image": image,
-        "imagePullPolicy": pull_policy(cluster),
-        "command": command,
-        "env": access.env,
-        "securityContext": container_security(Some(cluster)),
-        "volumeMounts": mounts,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-    });
-    // What the member may use; the pod asks for no more than the larger of the two.
-    if let Some(resources) = &cluster.spec.resources {
-        container["resources"] = json!(resources);
+    Container {
+        name: RESTORE_CONTAINER.to_owned(),
+        image: Some(image.to_owned()),
+        image_pull_policy: Some(pull_policy(cluster).to_owned()),
+        command: Some(command),
+        env: Some(access.env.clone()),
+        security_context: Some(container_security(Some(cluster))),
+        volume_mounts: Some(mounts),
+        termination_message_policy: Some(LAST_WORDS.to_owned()),
+        // What the member may use; the pod asks for no more than the larger of the two.
+        resources: cluster.spec.resources.clone(),
+        ..Container::default()
     }
-    container
 }

@@ -4,9 +4,12 @@ mod alone;
 mod archive;
 mod fill;
 mod flags;
+#[cfg(test)]
+mod golden;
 mod job;
 mod member;
 mod names;
+mod parts;
 mod pod;
 mod policy;
 mod quantity;
@@ -29,7 +32,7 @@ pub use names::{
     member_query,
 };
 pub use pod::{
-    MEMBER_CONTAINER, MemberPod, TEMPLATE_ANNOTATION, digest, member_pod, template_hash,
+    MEMBER_CONTAINER, MemberPod, TEMPLATE_ANNOTATION, Unfit, digest, member_pod, template_hash,
 };
 pub use policy::{disruption_budget, network_policy};
 pub use quantity::bytes;
@@ -37,13 +40,3 @@ pub use services::{client_service, peer_service};
 pub use store::{Needed, StoreAccess, access, would_borrow};
 pub use tool::{TOOL_CONTAINER, Tool, tool_pod};
 pub use volume::{claim_name, claim_repair, keeps_volume, volume_claim};
-
-use serde::de::DeserializeOwned;
-
-/// An object from its JSON form.
-///
-/// # Panics
-/// If the shape is not the type's: shapes are constants of this room, and its tests build each.
-fn shaped<T: DeserializeOwned>(json: serde_json::Value) -> T {
-    serde_json::from_value(json).expect("the shape of a Kubernetes object")
-}

@@ -1,14 +1,21 @@
 //! What protects members: from evictions, and from whoever has no business with them.
 
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::Resource as _;
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::networking::v1::{
+    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
+    NetworkPolicySpec,
+};
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::api::EngramCluster;
 
-use super::names::{CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, cluster_labels, member_selector};
-use super::shaped;
+use super::names::{CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, member_selector};
+use super::parts::{labelled, metadata};
+
+/// The component of these objects.
+const COMPONENT: &str = "policy";
 
 /// Holds evictions to the quorum of `voters`, whatever `others` are ready beside them: members that do not
 /// vote. None for one member: it would keep its node from ever being drained.
@@ -29,17 +36,18 @@ pub fn disruption_budget(
         return None;
     }
     let names = Names::of(cluster);
-    Some(shaped(json!({
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": metadata(cluster, &names, &names.cluster),
-        "spec": {
-            "minAvailable": voters / 2 + 1 + others,
-            "selector": { "matchLabels": member_selector(&names.cluster) },
+    let stay = i32::try_from(voters / 2 + 1 + others).unwrap_or(i32::MAX);
+    Some(PodDisruptionBudget {
+        spec: Some(PodDisruptionBudgetSpec {
+            min_available: Some(IntOrString::Int(stay)),
+            selector: Some(labelled(member_selector(&names.cluster))),
             // A member's readiness is also that of its quorum: what is not ready may still vote.
-            "unhealthyPodEvictionPolicy": "IfHealthyBudget",
-        },
-    })))
+            unhealthy_pod_eviction_policy: Some("IfHealthyBudget".to_owned()),
+            ..PodDisruptionBudgetSpec::default()
+        }),
+        metadata: metadata(cluster, names.cluster, COMPONENT),
+        ..PodDisruptionBudget::default()
+    })
 }
 
 /// Who may reach which port: members each other, the operator (in the namespace `operator`) and its backups the clients' port,
@@ -51,44 +59,62 @@ pub fn network_policy(cluster: &EngramCluster, operator: &str) -> Option<Network
         return None;
     }
     let names = Names::of(cluster);
-    let ours = json!({ "podSelector": { "matchLabels": { "engram.dev/cluster": names.cluster } } });
-    let operator = json!({
-        "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": operator } },
-        "podSelector": { "matchLabels": { "app.kubernetes.io/name": "engram-operator" } },
+    let members = labelled(member_selector(&names.cluster));
+    // Nobody named: anybody.
+    let clients = (!settings.from.is_empty()).then(|| {
+        let ours = pods(&[("engram.dev/cluster", names.cluster.as_str())]);
+        let given = settings.from.iter().cloned();
+        given.chain([ours, operators(operator)]).collect()
     });
-    let mut clients = json!({ "ports": [tcp(CLIENT_PORT)] });
-    if !settings.from.is_empty() {
-        let given = settings.from.iter().map(|peer| json!(peer));
-        let from: Vec<Value> = given.chain([ours.clone(), operator]).collect();
-        clients["from"] = json!(from);
-    }
-    Some(shaped(json!({
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": metadata(cluster, &names, &format!("{}-members", names.cluster)),
-        "spec": {
-            "podSelector": { "matchLabels": member_selector(&names.cluster) },
-            "policyTypes": ["Ingress"],
-            "ingress": [
-                clients,
-                { "ports": [tcp(PEER_PORT)], "from": [
-                    { "podSelector": { "matchLabels": member_selector(&names.cluster) } },
-                ] },
-                { "ports": [tcp(METRICS_PORT)] },
-            ],
-        },
-    })))
-}
-
-fn tcp(port: u16) -> Value {
-    json!({ "port": port, "protocol": "TCP" })
-}
-
-fn metadata(cluster: &EngramCluster, names: &Names, name: &str) -> Value {
-    json!({
-        "name": name,
-        "namespace": names.namespace,
-        "labels": cluster_labels(&names.cluster, "policy"),
-        "ownerReferences": cluster.controller_owner_ref(&()).into_iter().collect::<Vec<_>>(),
+    let peers = NetworkPolicyPeer {
+        pod_selector: Some(members.clone()),
+        ..NetworkPolicyPeer::default()
+    };
+    Some(NetworkPolicy {
+        metadata: metadata(cluster, format!("{}-members", names.cluster), COMPONENT),
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(members),
+            policy_types: Some(vec!["Ingress".to_owned()]),
+            ingress: Some(vec![
+                lets_in(CLIENT_PORT, clients),
+                lets_in(PEER_PORT, Some(vec![peers])),
+                lets_in(METRICS_PORT, None),
+            ]),
+            ..NetworkPolicySpec::default()
+        }),
     })
+}
+
+/// These, or everybody, to one port.
+fn lets_in(port: u16, from: Option<Vec<NetworkPolicyPeer>>) -> NetworkPolicyIngressRule {
+    let port = NetworkPolicyPort {
+        port: Some(IntOrString::Int(port.into())),
+        protocol: Some("TCP".to_owned()),
+        ..NetworkPolicyPort::default()
+    };
+    NetworkPolicyIngressRule {
+        from,
+        ports: Some(vec![port]),
+    }
+}
+
+/// Pods of the same namespace.
+fn pods(labels: &[(&str, &str)]) -> NetworkPolicyPeer {
+    NetworkPolicyPeer {
+        pod_selector: Some(labelled(map(labels))),
+        ..NetworkPolicyPeer::default()
+    }
+}
+
+/// The operator's, in its own namespace.
+fn operators(namespace: &str) -> NetworkPolicyPeer {
+    NetworkPolicyPeer {
+        namespace_selector: Some(labelled(map(&[("kubernetes.io/metadata.name", namespace)]))),
+        ..pods(&[("app.kubernetes.io/name", "engram-operator")])
+    }
+}
+
+fn map(labels: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    labels.iter().map(own).collect()
 }

@@ -1,12 +1,16 @@
 //! How a pod reaches a backup store: its URL, environment and volumes.
 
+use k8s_openapi::api::core::v1::{
+    EnvVar, EnvVarSource, SecretKeySelector, SecretVolumeSource, Volume, VolumeMount,
+};
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::api::{
     AzureStore, EncryptionKey, EngramBackupStore, EngramBackupStoreSpec, GcsStore, LocalRef,
     PvcStore, S3Store, StorePods,
 };
+
+use super::parts::{GROUP_READS, claimed, item, mount, mount_to_read, variable};
 
 /// Where a store's volume is mounted.
 const MOUNT: &str = "/var/lib/engram-backups";
@@ -14,6 +18,8 @@ const MOUNT: &str = "/var/lib/engram-backups";
 const AUTHORITIES: &str = "/etc/engram/store-ca";
 /// The Secret's key that they are kept under.
 pub(super) const AUTHORITIES_KEY: &str = "ca.crt";
+/// The variable that names their file.
+const AUTHORITIES_FILE: &str = "SSL_CERT_FILE";
 /// Where the keys are that its objects are encrypted with, each in a directory of its number.
 const KEYS: &str = "/etc/engram/store-keys";
 /// The name of its file there.
@@ -25,11 +31,11 @@ pub struct StoreAccess {
     /// As engramctl is given it; holds no secret.
     pub url: String,
     /// Environment variables.
-    pub env: Vec<Value>,
+    pub env: Vec<EnvVar>,
     /// Mounts of the container.
-    pub mounts: Vec<Value>,
+    pub mounts: Vec<VolumeMount>,
     /// Volumes of the pod.
-    pub volumes: Vec<Value>,
+    pub volumes: Vec<Volume>,
     /// The files with its keys, the one that encrypts first.
     pub key_files: Vec<String>,
     /// What has to be in Secrets among the volumes.
@@ -56,37 +62,31 @@ impl StoreAccess {
             needs,
             pods,
         } = self;
-        let text = |one: &Value, part: &str| one[part].as_str().unwrap_or_default().to_owned();
-        let renamed = |one: &Value| {
-            let mut one = one.clone();
-            one["name"] = json!(format!("to-{}", text(&one, "name")));
-            one
+        let other = |name: &str| format!("to-{name}");
+        let moved = |path: &str| format!("{OTHERS}{path}");
+        let renamed = |one: &EnvVar| EnvVar {
+            name: format!("TO_{}", one.name),
+            value: one.value.as_deref().map(moved),
+            value_from: one.value_from.clone(),
         };
-        let variable = |one: &Value| {
-            let mut one = one.clone();
-            one["name"] = json!(format!("TO_{}", text(&one, "name")));
-            if one["value"].is_string() {
-                one["value"] = json!(format!("{OTHERS}{}", text(&one, "value")));
-            }
-            one
+        let mounted = |one: &VolumeMount| VolumeMount {
+            name: other(&one.name),
+            mount_path: moved(&one.mount_path),
+            ..one.clone()
         };
-        let mounted = |one: &Value| {
-            let mut one = renamed(one);
-            one["mountPath"] = json!(format!("{OTHERS}{}", text(&one, "mountPath")));
-            one
+        let held = |one: &Volume| Volume {
+            name: other(&one.name),
+            ..one.clone()
         };
         StoreAccess {
             url: match url.strip_prefix("file://") {
                 Some(path) => format!("file://{OTHERS}{path}"),
                 None => url.clone(),
             },
-            env: env.iter().map(variable).collect(),
+            env: env.iter().map(renamed).collect(),
             mounts: mounts.iter().map(mounted).collect(),
-            volumes: volumes.iter().map(renamed).collect(),
-            key_files: key_files
-                .iter()
-                .map(|file| format!("{OTHERS}{file}"))
-                .collect(),
+            volumes: volumes.iter().map(held).collect(),
+            key_files: key_files.iter().map(|file| moved(file)).collect(),
             needs: needs.clone(),
             pods: pods.clone(),
         }
@@ -96,9 +96,9 @@ impl StoreAccess {
     #[must_use]
     pub fn with(mut self, other: &StoreAccess) -> StoreAccess {
         // Where this one has authorities of its own the other may have the public ones.
-        if self.env.iter().any(|one| one["name"] == "SSL_CERT_FILE") {
-            let public = json!({ "name": "SSL_CERT_DIR", "value": "/etc/ssl/certs" });
-            self.env.push(public);
+        if self.env.iter().any(|one| one.name == AUTHORITIES_FILE) {
+            let public = "/etc/ssl/certs".to_owned();
+            self.env.push(variable("SSL_CERT_DIR", public));
         }
         self.env.extend(other.env.iter().cloned());
         self.mounts.extend(other.mounts.iter().cloned());
@@ -183,13 +183,14 @@ fn encrypt(access: &mut StoreAccess, place: usize, key: &EncryptionKey) {
     let EncryptionKey { secret_ref, key } = key;
     let (name, directory) = (format!("store-key-{place}"), format!("{KEYS}/{place}"));
     access.key_files.push(format!("{directory}/{KEY_FILE}"));
-    let mount = json!({ "name": name, "mountPath": directory, "readOnly": true });
-    access.mounts.push(mount);
-    let item = json!({ "key": key, "path": KEY_FILE });
-    let source = json!({ "secretName": secret_ref.name, "items": [item], "defaultMode": 0o440 });
-    access
-        .volumes
-        .push(json!({ "name": name, "secret": source }));
+    access.mounts.push(mount_to_read(&name, &directory));
+    let source = SecretVolumeSource {
+        secret_name: Some(secret_ref.name.clone()),
+        items: Some(vec![item(key, KEY_FILE)]),
+        default_mode: Some(GROUP_READS),
+        ..SecretVolumeSource::default()
+    };
+    access.volumes.push(out_of(name, source));
     access.needs.push(Needed {
         secret: secret_ref.name.clone(),
         key: key.clone(),
@@ -295,18 +296,15 @@ fn at(place: &str, prefix: &str, options: impl IntoIterator<Item = Option<String
 fn believe(access: &mut StoreAccess, secret: Option<&LocalRef>) {
     if let Some(secret) = secret {
         let file = format!("{AUTHORITIES}/{AUTHORITIES_KEY}");
-        access
-            .env
-            .push(json!({ "name": "SSL_CERT_FILE", "value": file }));
-        access
-            .mounts
-            .push(json!({ "name": "store-ca", "mountPath": AUTHORITIES, "readOnly": true }));
-        // Named by its key: a Secret without it keeps the pod waiting instead of failing engramctl.
-        let item = json!({ "key": AUTHORITIES_KEY, "path": AUTHORITIES_KEY });
-        let source = json!({ "secretName": secret.name, "items": [item] });
-        access
-            .volumes
-            .push(json!({ "name": "store-ca", "secret": source }));
+        access.env.push(variable(AUTHORITIES_FILE, file));
+        access.mounts.push(mount_to_read("store-ca", AUTHORITIES));
+        let source = SecretVolumeSource {
+            secret_name: Some(secret.name.clone()),
+            // Named by its key: a Secret without it keeps the pod waiting instead of failing engramctl.
+            items: Some(vec![item(AUTHORITIES_KEY, AUTHORITIES_KEY)]),
+            ..SecretVolumeSource::default()
+        };
+        access.volumes.push(out_of("store-ca".to_owned(), source));
         access.needs.push(Needed {
             secret: secret.name.clone(),
             key: AUTHORITIES_KEY.to_owned(),
@@ -317,20 +315,29 @@ fn believe(access: &mut StoreAccess, secret: Option<&LocalRef>) {
 
 fn volume(pvc: &PvcStore) -> StoreAccess {
     let PvcStore { claim_name, path } = pvc;
-    let mut place = MOUNT.to_owned();
-    let mut mount = json!({ "name": "store" });
-    if !path.is_empty() {
-        place = format!("{MOUNT}/{path}");
+    let inner = (!path.is_empty()).then(|| path.clone());
+    let place = match &inner {
+        Some(path) => format!("{MOUNT}/{path}"),
+        None => MOUNT.to_owned(),
+    };
+    let mount = VolumeMount {
         // The kubelet makes the directory where it is missing; engramctl never does.
-        mount["subPath"] = json!(path);
-    }
-    mount["mountPath"] = json!(place);
-    let volume = json!({ "name": "store", "persistentVolumeClaim": { "claimName": claim_name } });
+        sub_path: inner,
+        ..mount("store", &place)
+    };
     StoreAccess {
         url: format!("file://{place}"),
         mounts: vec![mount],
-        volumes: vec![volume],
+        volumes: vec![claimed("store", claim_name)],
         ..StoreAccess::default()
+    }
+}
+
+fn out_of(name: String, secret: SecretVolumeSource) -> Volume {
+    Volume {
+        name,
+        secret: Some(secret),
+        ..Volume::default()
     }
 }
 
@@ -340,7 +347,18 @@ fn credentials(access: &mut StoreAccess, secret: Option<&LocalRef>, variables: &
         return;
     };
     access.env.extend(variables.iter().map(|(name, optional)| {
-        let from = json!({ "name": secret.name, "key": name, "optional": optional });
-        json!({ "name": name, "valueFrom": { "secretKeyRef": from } })
+        let from = SecretKeySelector {
+            name: secret.name.clone(),
+            key: (*name).to_owned(),
+            optional: Some(*optional),
+        };
+        EnvVar {
+            name: (*name).to_owned(),
+            value_from: Some(EnvVarSource {
+                secret_key_ref: Some(from),
+                ..EnvVarSource::default()
+            }),
+            ..EnvVar::default()
+        }
     }));
 }

@@ -8,6 +8,11 @@ use serde_json::json;
 use super::*;
 use crate::api::{EngramBackupStore, EngramCluster, EngramMember, MemberOrigin, Recovery, TlsMode};
 
+/// What a test says in JSON.
+fn shaped<T: serde::de::DeserializeOwned>(json: serde_json::Value) -> T {
+    serde_json::from_value(json).expect("the shape of an object")
+}
+
 fn cluster(spec: serde_json::Value) -> EngramCluster {
     shaped(json!({
         "apiVersion": "engram.dev/v1alpha1",
@@ -42,13 +47,8 @@ fn pod(spec: serde_json::Value) -> serde_json::Value {
         founds: true,
         ..MemberPod::default()
     };
-    json!(member_pod(
-        &cluster(spec),
-        &member(),
-        &plain,
-        "engram:1",
-        None
-    ))
+    let built = member_pod(&cluster(spec), &member(), &plain, "engram:1", None);
+    json!(built.unwrap())
 }
 
 fn command(pod: &serde_json::Value) -> Vec<String> {
@@ -184,7 +184,8 @@ fn a_replacement_need_not_keep_away_from_whom_it_replaces() {
             ..MemberPod::default()
         };
         let cluster = cluster(json!({ "scheduling": { "antiAffinity": policy } }));
-        let pod = json!(member_pod(&cluster, &member(), &plain, "engram:1", None));
+        let pod = member_pod(&cluster, &member(), &plain, "engram:1", None);
+        let pod = json!(pod.unwrap());
         pod["spec"]["affinity"]["podAntiAffinity"].clone()
     };
     let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
@@ -209,7 +210,8 @@ fn a_spread_that_is_required_leaves_a_member_waiting_and_does_not_count_whoever_
             ..MemberPod::default()
         };
         let cluster = cluster(json!({ "scheduling": scheduling }));
-        let pod = json!(member_pod(&cluster, &member(), &plain, "engram:1", None));
+        let pod = member_pod(&cluster, &member(), &plain, "engram:1", None);
+        let pod = json!(pod.unwrap());
         pod["spec"]["topologySpreadConstraints"].clone()
     };
     let usual = built(json!({}));
@@ -357,14 +359,16 @@ fn a_bucket_and_a_volume_are_reached() {
     assert_eq!(bucket.env.len(), 3);
     let own = json!({ "s3": { "bucket": "backups", "caSecretRef": { "name": "authorities" } } });
     let own = access(&store(own));
-    assert_eq!(own.env[0]["value"], "/etc/engram/store-ca/ca.crt");
-    assert_eq!(own.volumes[0]["secret"]["secretName"], "authorities");
-    assert_eq!(own.volumes[0]["secret"]["items"][0]["key"], "ca.crt");
+    let file = own.env[0].value.as_deref();
+    assert_eq!(file, Some("/etc/engram/store-ca/ca.crt"));
+    let secret = own.volumes[0].secret.clone().unwrap();
+    assert_eq!(secret.secret_name.as_deref(), Some("authorities"));
+    assert_eq!(secret.items.unwrap()[0].key, "ca.crt");
     assert_eq!(own.needs[0].secret, "authorities");
     let volume = access(&store(json!({ "pvc": { "claimName": "c", "path": "x" } })));
     assert_eq!(volume.url, "file:///var/lib/engram-backups/x");
     // engramctl wants a directory that is there: the kubelet makes it.
-    assert_eq!(volume.mounts[0]["subPath"], "x");
+    assert_eq!(volume.mounts[0].sub_path.as_deref(), Some("x"));
     assert_eq!((volume.mounts.len(), volume.volumes.len()), (1, 1));
 }
 
@@ -374,7 +378,7 @@ fn a_bucket_of_googles_and_a_container_of_azures_are_reached() {
         "bucket": "backups", "prefix": "a/b", "credentialsSecretRef": { "name": "account" },
     } })));
     assert_eq!(google.url, "gs://backups/a/b");
-    assert_eq!(google.env[0]["name"], "GOOGLE_SERVICE_ACCOUNT_KEY");
+    assert_eq!(google.env[0].name, "GOOGLE_SERVICE_ACCOUNT_KEY");
     let azure = access(&store(json!({ "azure": {
         "account": "engram", "container": "backups", "endpoint": "https://blob.local",
         "caSecretRef": { "name": "authorities" },
@@ -443,27 +447,27 @@ fn two_stores_are_reached_by_one_pod_and_share_nothing() {
         access(&store(spec("b"))).beside(),
     );
     let both = from.clone().with(&to);
-    let apart = |list: &[serde_json::Value], part: &str| {
-        let names: std::collections::BTreeSet<_> =
-            list.iter().map(|one| one[part].as_str()).collect();
-        assert_eq!(names.len(), list.len(), "{list:?}");
+    let apart = |names: Vec<&String>| {
+        let all: std::collections::BTreeSet<&String> = names.iter().copied().collect();
+        assert_eq!(all.len(), names.len(), "{names:?}");
     };
-    apart(&both.env, "name");
-    apart(&both.mounts, "mountPath");
-    apart(&both.volumes, "name");
+    apart(both.env.iter().map(|one| &one.name).collect());
+    apart(both.mounts.iter().map(|one| &one.mount_path).collect());
+    apart(both.volumes.iter().map(|one| &one.name).collect());
     let value = |name: &str| {
-        let found = both.env.iter().find(|one| one["name"] == name);
-        found.map(|one| one["value"].clone())
+        let found = both.env.iter().find(|one| one.name == name);
+        found.and_then(|one| one.value.as_deref())
     };
     assert_eq!(
         value("TO_SSL_CERT_FILE"),
-        Some(json!("/to/etc/engram/store-ca/ca.crt"))
+        Some("/to/etc/engram/store-ca/ca.crt")
     );
-    assert_eq!(value("SSL_CERT_DIR"), Some(json!("/etc/ssl/certs")));
+    assert_eq!(value("SSL_CERT_DIR"), Some("/etc/ssl/certs"));
     assert_eq!(to.key_files, ["/to/etc/engram/store-keys/0/key"]);
     let volume = access(&store(json!({ "pvc": { "claimName": "c" } }))).beside();
     assert_eq!(volume.url, "file:///to/var/lib/engram-backups");
-    assert_eq!(volume.mounts[0]["mountPath"], "/to/var/lib/engram-backups");
+    let place = volume.mounts[0].mount_path.as_str();
+    assert_eq!(place, "/to/var/lib/engram-backups");
 }
 
 #[test]
@@ -690,7 +694,8 @@ fn members_listen_by_the_families_of_their_services() {
         let status = json!({ "ipFamilies": families });
         cluster.status = Some(shaped(status));
         let plain = MemberPod::default();
-        let pod = json!(member_pod(&cluster, &member(), &plain, "engram:1", None));
+        let pod = member_pod(&cluster, &member(), &plain, "engram:1", None);
+        let pod = json!(pod.unwrap());
         let command = command(&pod);
         let mut listens = command.iter().filter(|word| word.starts_with("--listen-"));
         let all = listens.clone().count();
@@ -754,7 +759,8 @@ fn a_restore_fills_the_volume_before_the_first_start_and_is_not_part_of_the_temp
         "engram:1",
         Some((&recovery, &access)),
     );
-    let bare = member_pod(&cluster, &member(), &plain, "engram:1", None);
+    let pod = pod.unwrap();
+    let bare = member_pod(&cluster, &member(), &plain, "engram:1", None).unwrap();
     let template = |pod: &Pod| pod.annotations()[TEMPLATE_ANNOTATION].clone();
     assert_eq!(template(&pod), template(&bare));
     // What it was filled from is told, so that a store that is corrected is another one.
@@ -789,7 +795,8 @@ fn a_member_archives_to_a_store_and_is_filled_from_it_in_one_pod() {
     let recovery: Recovery = shaped(json!({ "storeRef": { "name": "s" } }));
     let shape = MemberPod::default();
     let restore = Some((&recovery, &store));
-    let pod = json!(member_pod(&cluster, &member(), &shape, "engram:1", restore));
+    let pod = member_pod(&cluster, &member(), &shape, "engram:1", restore);
+    let pod = json!(pod.unwrap());
     let command = command(&pod);
     for flag in [
         format!("--archive-url={}", store.url),
@@ -854,4 +861,24 @@ fn a_claim_follows_the_policy_as_it_is_now() {
     claim.metadata.labels = None;
     let patch = claim_repair(&retain, &member(), &claim).unwrap();
     assert_eq!(patch["metadata"]["labels"]["engram.dev/cluster"], "demo");
+}
+
+#[test]
+fn what_is_handed_on_and_is_no_container_is_refused_by_its_name() {
+    let plain = template_hash(&cluster(json!({})), "engram:1");
+    let refused = |template: serde_json::Value| {
+        let cluster = cluster(json!({ "podTemplate": template }));
+        // Whatever it is, the template is another one with it.
+        assert_ne!(template_hash(&cluster, "engram:1"), plain);
+        let shape = MemberPod::default();
+        let built = member_pod(&cluster, &member(), &shape, "engram:1", None);
+        built.unwrap_err().to_string()
+    };
+    let sidecar = refused(json!({ "sidecars": [{ "name": "logs", "image": 5 }] }));
+    assert!(
+        sidecar.starts_with("podTemplate.sidecars, logs: "),
+        "{sidecar}"
+    );
+    let volume = refused(json!({ "volumes": [{ "name": "tmp", "emptyDir": "big" }] }));
+    assert!(volume.starts_with("podTemplate.volumes, tmp: "), "{volume}");
 }

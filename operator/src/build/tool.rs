@@ -2,19 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use serde_json::{Value, json};
+use k8s_openapi::api::core::v1::{
+    Affinity, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource,
+    EphemeralVolumeSource, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
+    ObjectFieldSelector, PersistentVolumeClaimTemplate, Pod, PodSecurityContext, PodSpec,
+    ResourceRequirements, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use crate::api::{EngramCluster, StorePods};
 
-use super::job::{
-    CUT_OVER, CUT_OVER_ANNOTATION, CUT_OVER_FILE, Import, Job, PROGRAM, RESULT, SOURCE_TLS,
-};
+use super::job::{CUT_OVER, CUT_OVER_ANNOTATION, CUT_OVER_FILE, Job, PROGRAM, RESULT, SOURCE_TLS};
 use super::names::{Names, cluster_labels, member_selector};
-use super::pod::{VOLUME, container_security, pod_security, pull_policy, without_nulls};
+use super::parts::{
+    LAST_WORDS, apart, away, claim_of, claimed, container_security, labelled, mount, mount_to_read,
+    pod_security, preferably, pull_policy, secret,
+};
+use super::pod::VOLUME;
 use super::quantity;
-use super::shaped;
 use super::store::StoreAccess;
 
 /// The container that runs engramctl.
@@ -70,94 +76,120 @@ pub fn tool_pod(tool: &Tool<'_>) -> Pod {
             command.push(format!("--cluster={}", tool.cluster_name));
         }
     }
-    let mut annotations = Value::Null;
-    match &tool.job {
-        Job::Inspect { claim, .. } => {
-            mounts.push(json!({ "name": "data", "mountPath": VOLUME, "readOnly": true }));
-            let claim = json!({ "claimName": claim });
-            volumes.push(json!({ "name": "data", "persistentVolumeClaim": claim }));
-        }
-        Job::Import(import) => {
-            if import.cut_over {
-                annotations = json!({ CUT_OVER_ANNOTATION: "true" });
-            }
-            for (name, path, source) in sources(import) {
-                mounts.push(json!({ "name": name, "mountPath": path, "readOnly": true }));
-                let mut volume = source;
-                volume["name"] = json!(name);
-                volumes.push(volume);
-            }
-        }
-        _ => {}
+    for (mount, volume) in sources(&tool.job) {
+        mounts.push(mount);
+        volumes.push(volume);
     }
-    mounts.push(json!({ "name": "scratch", "mountPath": SCRATCH }));
+    mounts.push(mount("scratch", SCRATCH));
     volumes.push(scratch(tool));
-    let secret = tool
+    let certificate = tool
         .cluster
         .filter(|_| tool.job.speaks())
         .and_then(|cluster| Names::of(cluster).operator_secret());
-    if let Some(secret) = secret {
+    if let Some(certificate) = certificate {
         command.push(format!("--cacert={TLS}/ca.crt"));
         command.push(format!("--cert={TLS}/tls.crt"));
         command.push(format!("--key={TLS}/tls.key"));
-        mounts.push(json!({ "name": "tls", "mountPath": TLS, "readOnly": true }));
-        let secret = json!({ "secretName": secret, "defaultMode": 0o440 });
-        volumes.push(json!({ "name": "tls", "secret": secret }));
+        mounts.push(mount_to_read("tls", TLS));
+        volumes.push(secret("tls", &certificate));
     }
-    let spec = tool.cluster.map(|cluster| &cluster.spec);
-    let own_image = spec.and_then(|spec| spec.image.as_deref());
-    let container = json!({
-        "name": TOOL_CONTAINER,
-        "image": own_image.unwrap_or(tool.image),
-        "imagePullPolicy": tool.cluster.map_or("IfNotPresent", pull_policy),
-        "command": command,
-        "env": tool.access.env,
-        "resources": resources(tool),
-        "securityContext": container_security(tool.cluster),
-        "volumeMounts": mounts,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-    });
-    let mut pod = json!({
-        "restartPolicy": "Never",
-        "activeDeadlineSeconds": tool.deadline,
-        "serviceAccountName": tool.access.pods.service_account_name,
-        "automountServiceAccountToken": false,
-        "enableServiceLinks": false,
-        "securityContext": security(tool),
-        "imagePullSecrets": spec.map(|spec| &spec.image_pull_secrets),
-        // A store's volume may be on the members' own nodes.
-        "tolerations": spec.map(|spec| &spec.scheduling.tolerations),
-        "priorityClassName": spec.map(|spec| &spec.scheduling.priority_class_name),
-        "affinity": match &tool.job {
-            Job::Inspect { node, .. } => node.as_deref().map_or(Value::Null, on_node),
-            _ => away_from_members(tool.cluster_name),
-        },
-        "containers": [container],
-        "volumes": volumes,
-    });
-    without_nulls(&mut pod);
-    let mut metadata = json!({
-        "name": tool.name,
-        "namespace": tool.namespace,
-        "labels": labels(tool),
-        "annotations": annotations,
-        "ownerReferences": tool.owner.iter().collect::<Vec<_>>(),
-    });
-    without_nulls(&mut metadata);
-    shaped(json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod }))
+    let container = container(tool, command, mounts);
+    Pod {
+        metadata: metadata(tool),
+        spec: Some(spec(tool, container, volumes)),
+        ..Pod::default()
+    }
 }
 
-/// What an import has mounted: the annotation that ends it, and how the other cluster is spoken to.
-fn sources(import: &Import) -> Vec<(&'static str, &'static str, Value)> {
-    let field = format!("metadata.annotations['{CUT_OVER_ANNOTATION}']");
-    let item = json!({ "path": CUT_OVER_FILE, "fieldRef": { "fieldPath": field } });
-    let annotation = json!({ "downwardAPI": { "items": [item] } });
-    let mut all = vec![("import", CUT_OVER, annotation)];
-    all.extend(import.secret.as_ref().map(|secret| {
-        let secret = json!({ "secretName": secret, "defaultMode": 0o440 });
-        ("source-tls", SOURCE_TLS, json!({ "secret": secret }))
-    }));
-    all
+fn metadata(tool: &Tool<'_>) -> ObjectMeta {
+    let cuts_over = matches!(&tool.job, Job::Import(import) if import.cut_over);
+    let cut_over = || [(CUT_OVER_ANNOTATION.to_owned(), "true".to_owned())].into();
+    ObjectMeta {
+        name: Some(tool.name.clone()),
+        namespace: Some(tool.namespace.clone()),
+        labels: Some(labels(tool)),
+        annotations: cuts_over.then(cut_over),
+        owner_references: Some(tool.owner.iter().cloned().collect()),
+        ..ObjectMeta::default()
+    }
+}
+
+fn container(tool: &Tool<'_>, command: Vec<String>, mounts: Vec<VolumeMount>) -> Container {
+    let own_image = tool.cluster.and_then(|cluster| cluster.spec.image.clone());
+    Container {
+        name: TOOL_CONTAINER.to_owned(),
+        image: Some(own_image.unwrap_or_else(|| tool.image.to_owned())),
+        image_pull_policy: Some(tool.cluster.map_or("IfNotPresent", pull_policy).to_owned()),
+        command: Some(command),
+        env: Some(tool.access.env.clone()),
+        resources: Some(resources(tool)),
+        security_context: Some(container_security(tool.cluster)),
+        volume_mounts: Some(mounts),
+        termination_message_policy: Some(LAST_WORDS.to_owned()),
+        ..Container::default()
+    }
+}
+
+fn spec(tool: &Tool<'_>, container: Container, volumes: Vec<Volume>) -> PodSpec {
+    let spec = tool.cluster.map(|cluster| &cluster.spec);
+    PodSpec {
+        restart_policy: Some("Never".to_owned()),
+        active_deadline_seconds: Some(tool.deadline),
+        service_account_name: tool.access.pods.service_account_name.clone(),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        security_context: Some(security(tool)),
+        image_pull_secrets: spec.map(|spec| spec.image_pull_secrets.clone()),
+        // A store's volume may be on the members' own nodes.
+        tolerations: spec.map(|spec| spec.scheduling.tolerations.clone()),
+        priority_class_name: spec.and_then(|spec| spec.scheduling.priority_class_name.clone()),
+        affinity: match &tool.job {
+            Job::Inspect { node, .. } => node.as_deref().map(on_node),
+            _ => Some(away_from_members(tool.cluster_name)),
+        },
+        containers: vec![container],
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    }
+}
+
+/// What a job reads beside the store.
+fn sources(job: &Job) -> Vec<(VolumeMount, Volume)> {
+    match job {
+        Job::Inspect { claim, .. } => {
+            vec![(mount_to_read("data", VOLUME), claimed("data", claim))]
+        }
+        Job::Import(import) => {
+            let ends = (mount_to_read("import", CUT_OVER), cut_over());
+            let other = import.secret.as_ref().map(|name| {
+                let mount = mount_to_read("source-tls", SOURCE_TLS);
+                (mount, secret("source-tls", name))
+            });
+            [ends].into_iter().chain(other).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The annotation that ends an import, as a file.
+fn cut_over() -> Volume {
+    let field = ObjectFieldSelector {
+        field_path: format!("metadata.annotations['{CUT_OVER_ANNOTATION}']"),
+        ..ObjectFieldSelector::default()
+    };
+    let file = DownwardAPIVolumeFile {
+        path: CUT_OVER_FILE.to_owned(),
+        field_ref: Some(field),
+        ..DownwardAPIVolumeFile::default()
+    };
+    Volume {
+        name: "import".to_owned(),
+        downward_api: Some(DownwardAPIVolumeSource {
+            items: Some(vec![file]),
+            ..DownwardAPIVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
 }
 
 /// Its own, which no other may take the place of, and the store's.
@@ -168,15 +200,13 @@ fn labels(tool: &Tool<'_>) -> BTreeMap<String, String> {
 }
 
 /// As the store says, else as the cluster does, else the operator's own.
-fn security(tool: &Tool<'_>) -> Value {
-    match &tool.access.pods.security_context {
-        Some(given) => json!(given),
-        None => pod_security(tool.cluster),
-    }
+fn security(tool: &Tool<'_>) -> PodSecurityContext {
+    let given = tool.access.pods.security_context.clone();
+    given.unwrap_or_else(|| pod_security(tool.cluster))
 }
 
 /// Bounded, so that a pod which needs more is ended before its node's disk is full.
-fn scratch(tool: &Tool<'_>) -> Value {
+fn scratch(tool: &Tool<'_>) -> Volume {
     // No `..`: a new wish does not compile until it reaches the pod.
     let crate::api::Scratch {
         size,
@@ -184,28 +214,44 @@ fn scratch(tool: &Tool<'_>) -> Value {
         storage_class_name,
     } = &tool.access.pods.scratch;
     if !tool.job.spools() {
-        return json!({ "name": "scratch", "emptyDir": { "sizeLimit": SCRATCH_MIN } });
+        return empty(SCRATCH_MIN);
     }
     let member = tool
         .cluster
         .map(|cluster| cluster.spec.storage.size.as_str());
     let size = size.as_deref().or(member).unwrap_or(SCRATCH_DEFAULT);
     if !claim {
-        return json!({ "name": "scratch", "emptyDir": { "sizeLimit": size } });
+        return empty(size);
     }
-    let mut spec = json!({
-        "accessModes": ["ReadWriteOnce"],
-        "resources": { "requests": { "storage": size } },
-    });
-    if let Some(class) = storage_class_name {
-        spec["storageClassName"] = json!(class);
+    let template = PersistentVolumeClaimTemplate {
+        metadata: Some(ObjectMeta {
+            labels: Some(cluster_labels(tool.cluster_name, "backup")),
+            ..ObjectMeta::default()
+        }),
+        spec: claim_of(size, storage_class_name.as_ref()),
+    };
+    Volume {
+        name: "scratch".to_owned(),
+        ephemeral: Some(EphemeralVolumeSource {
+            volume_claim_template: Some(template),
+        }),
+        ..Volume::default()
     }
-    let labels = cluster_labels(tool.cluster_name, "backup");
-    let template = json!({ "metadata": { "labels": labels }, "spec": spec });
-    json!({ "name": "scratch", "ephemeral": { "volumeClaimTemplate": template } })
 }
 
-fn resources(tool: &Tool<'_>) -> Value {
+/// On the node's own disk.
+fn empty(size: &str) -> Volume {
+    Volume {
+        name: "scratch".to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            size_limit: Some(Quantity(size.to_owned())),
+            ..EmptyDirVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+fn resources(tool: &Tool<'_>) -> ResourceRequirements {
     let StorePods {
         resources,
         scratch: _,
@@ -214,22 +260,22 @@ fn resources(tool: &Tool<'_>) -> Value {
         security_context: _,
     } = &tool.access.pods;
     if let Some(resources) = resources {
-        return json!(resources);
+        return resources.clone();
     }
     let member = tool
         .cluster
         .and_then(|cluster| cluster.spec.resources.as_ref());
     let limits = member.and_then(|member| member.limits.as_ref());
     let memory = limits.and_then(|limits| limits.get("memory"));
-    let mut resources = json!({ "requests": { "cpu": CPU, "memory": MEMORY } });
-    if let Some(memory) = memory {
-        resources["limits"] = json!({ "memory": memory });
-        // A request is never above the limit.
-        if !is_above(&memory.0, MEMORY) {
-            resources["requests"]["memory"] = json!(memory);
-        }
+    // A request is never above the limit.
+    let least = memory.filter(|memory| !is_above(&memory.0, MEMORY));
+    let least = least.map_or(MEMORY, |memory| memory.0.as_str());
+    let of = |name: &str, amount: &str| (name.to_owned(), Quantity(amount.to_owned()));
+    ResourceRequirements {
+        requests: Some([of("cpu", CPU), of("memory", least)].into()),
+        limits: memory.map(|memory| [of("memory", &memory.0)].into()),
+        ..ResourceRequirements::default()
     }
-    resources
 }
 
 fn is_above(left: &str, right: &str) -> bool {
@@ -237,21 +283,29 @@ fn is_above(left: &str, right: &str) -> bool {
 }
 
 /// Where a volume is mounted already.
-fn on_node(node: &str) -> Value {
-    let field = json!({ "key": "metadata.name", "operator": "In", "values": [node] });
-    let terms = json!([{ "matchFields": [field] }]);
-    json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {
-        "nodeSelectorTerms": terms,
-    } } })
+fn on_node(node: &str) -> Affinity {
+    let named = NodeSelectorRequirement {
+        key: "metadata.name".to_owned(),
+        operator: "In".to_owned(),
+        values: Some(vec![node.to_owned()]),
+    };
+    let term = NodeSelectorTerm {
+        match_fields: Some(vec![named]),
+        ..NodeSelectorTerm::default()
+    };
+    Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+                node_selector_terms: vec![term],
+            }),
+            ..NodeAffinity::default()
+        }),
+        ..Affinity::default()
+    }
 }
 
 /// Where there is a choice: what a backup takes of a node is not a member's.
-fn away_from_members(cluster: &str) -> Value {
-    let term = json!({
-        "labelSelector": { "matchLabels": member_selector(cluster) },
-        "topologyKey": "kubernetes.io/hostname",
-    });
-    json!({ "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [
-        { "weight": 100, "podAffinityTerm": term },
-    ] } })
+fn away_from_members(cluster: &str) -> Affinity {
+    let members = labelled(member_selector(cluster));
+    away(preferably(apart(members)))
 }

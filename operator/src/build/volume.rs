@@ -1,14 +1,14 @@
 //! A member's volume.
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use crate::api::{EngramCluster, EngramMember, VolumeReclaim};
 
 use super::names::{KEEP_ANNOTATION, member_labels};
-use super::shaped;
+use super::parts::claim_of;
 
 /// The claim of a member: named after its object's UID as well, so that no member ever meets a
 /// volume that another one of its name left, unless it was made to go on with it.
@@ -74,22 +74,15 @@ pub fn volume_claim(cluster: &EngramCluster, member: &EngramMember) -> Persisten
         false => member.controller_owner_ref(&()).into_iter().collect(),
         true => Vec::new(),
     };
-    let mut claim = json!({
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {
-            "name": claim_name(member),
-            "namespace": member.namespace(),
-            "labels": member_labels(&cluster.name_any(), &member.name_any()),
-            "ownerReferences": owners,
+    PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(claim_name(member)),
+            namespace: member.namespace(),
+            labels: Some(member_labels(&cluster.name_any(), &member.name_any())),
+            owner_references: Some(owners),
+            ..ObjectMeta::default()
         },
-        "spec": {
-            "accessModes": ["ReadWriteOnce"],
-            "resources": { "requests": { "storage": storage.size } },
-        },
-    });
-    if let Some(class) = &storage.storage_class_name {
-        claim["spec"]["storageClassName"] = json!(class);
+        spec: Some(claim_of(&storage.size, storage.storage_class_name.as_ref())),
+        ..PersistentVolumeClaim::default()
     }
-    shaped(claim)
 }

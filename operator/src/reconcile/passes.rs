@@ -1,9 +1,11 @@
 //! Whole passes against an API server that is played.
 
 mod adopt;
+mod answers;
 mod archive;
 mod catalog;
 mod claims;
+mod gone;
 mod import;
 mod in_place;
 mod killed;

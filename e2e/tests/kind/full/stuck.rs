@@ -62,35 +62,39 @@ fn finds_no_node(demo: &Declared) {
     replaced(demo, &member);
 }
 
-fn replaced(demo: &Declared, member: &str) {
+/// The member goes, and another one takes its place; that is said.
+pub(super) fn replaced(demo: &Declared, member: &str) {
     wait_for("the member is gone", READY_LIMIT, || {
         (!demo.members().iter().any(|one| one == member)).then_some(())
     });
     demo.ready(3, READY_LIMIT);
-    let events = demo.kind().must(&["-n", NAMESPACE, "get", "events"]);
+    let get = ["-n", demo.namespace(), "get", "events"];
+    let events = demo.kind().must(&get);
     let said = |line: &str| line.contains("ReplacingMember") && line.contains(member);
     assert!(events.lines().any(said), "{events}");
 }
 
-fn pod(demo: &Declared, member: &str) -> Value {
-    let pod = demo.kind().get(NAMESPACE, &["pod", member]);
+pub(super) fn pod(demo: &Declared, member: &str) -> Value {
+    let pod = demo.kind().get(demo.namespace(), &["pod", member]);
     pod.expect("the member has a pod")
 }
 
-fn node(pod: &Value) -> &str {
+pub(super) fn node(pod: &Value) -> &str {
     pod["spec"]["nodeName"].as_str().expect("it is on a node")
 }
 
-fn delete(demo: &Declared, member: &str) {
-    let delete = ["-n", NAMESPACE, "delete", "pod", member, "--wait=false"];
+pub(super) fn delete(demo: &Declared, member: &str) {
+    let namespace = demo.namespace();
+    let delete = ["-n", namespace, "delete", "pod", member, "--wait=false"];
     demo.kind().must(&delete);
 }
 
 fn finalizers(demo: &Declared, member: &str, these: &[&str]) {
     let patch = json!({ "metadata": { "finalizers": these } }).to_string();
+    let namespace = demo.namespace();
     let patched = [
         "-n",
-        NAMESPACE,
+        namespace,
         "patch",
         "pod",
         member,
@@ -100,15 +104,21 @@ fn finalizers(demo: &Declared, member: &str, these: &[&str]) {
     demo.kind().must(&[&patched[..], &[&patch]].concat());
 }
 
-/// Where a member's volume is on its node.
-fn directory(demo: &Declared, pod: &Value) -> String {
+/// The PersistentVolume of a member.
+pub(super) fn volume(demo: &Declared, pod: &Value) -> String {
     let volumes = pod["spec"]["volumes"].as_array().expect("volumes");
     let data = volumes.iter().find(|volume| volume["name"] == "data");
     let claim = data.expect("a volume")["persistentVolumeClaim"]["claimName"].clone();
     let claim = claim.as_str().expect("a claim");
     let path = "jsonpath={.spec.volumeName}";
-    let volume = ["-n", NAMESPACE, "get", "pvc", claim, "-o", path];
-    let volume = demo.kind().must(&volume);
+    let get = ["-n", demo.namespace(), "get", "pvc", claim, "-o", path];
+    demo.kind().must(&get).trim().to_owned()
+}
+
+/// Where a member's volume is on its node.
+pub(super) fn directory(demo: &Declared, pod: &Value) -> String {
+    let volume = volume(demo, pod);
     let path = "jsonpath={.spec.hostPath.path}{.spec.local.path}";
-    demo.kind().must(&["get", "pv", volume.trim(), "-o", path])
+    let get = ["get", "pv", &volume, "-o", path];
+    demo.kind().must(&get)
 }

@@ -52,7 +52,7 @@ pub fn tell(lab: &Lab) {
 }
 
 /// A worker node with a member on it.
-fn worker(demo: &Declared) -> (String, String) {
+pub(super) fn worker(demo: &Declared) -> (String, String) {
     let pods = demo.pods();
     let on_a_worker = pods.iter().find_map(|pod| {
         let node = pod["spec"]["nodeName"].as_str()?;

@@ -91,3 +91,21 @@ async fn a_policy_that_comes_while_the_cluster_goes_is_in_time_as_long_as_member
         "EngramMember"
     );
 }
+
+#[tokio::test]
+async fn in_a_namespace_that_goes_a_cluster_and_its_members_do_not_stay_for_ever() {
+    let lab = deleting();
+    lab.pass().await.unwrap();
+    lab.server.goes("data");
+    // The namespace's controller deletes whatever is in it, in any order.
+    going(&lab, CLUSTER);
+    for number in 1..=3 {
+        going(&lab, &format!("{MEMBERS}/demo-{number}"));
+    }
+    lab.server.remove("/api/v1/namespaces/data/pods/demo-2");
+    passes(&lab).await;
+    assert_eq!(lab.server.object(CLUSTER), None);
+    for part in ["/engrammembers/", "/pods/", "/persistentvolumeclaims/"] {
+        assert_eq!(lab.server.paths(part), [] as [String; 0]);
+    }
+}

@@ -530,3 +530,28 @@ async fn a_cluster_with_a_quorum_is_not_recovered() {
     );
     assert_eq!(story.object(CLUSTER), before, "nothing was changed");
 }
+
+#[tokio::test]
+async fn a_cluster_that_is_deleted_before_a_restore_is_decided_goes_with_all_its_members() {
+    let mut story = Story::begun().await;
+    // The old members stop, and a new one is made.
+    story.cluster(4).await;
+    assert!(story.0.server.paths(MEMBERS).len() > 3);
+    let members = story.0.server.paths(MEMBERS);
+    for path in members.iter().map(String::as_str).chain([CLUSTER]) {
+        let mut object = story.object(path);
+        object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        story.0.server.put(path, object);
+    }
+    for _ in 0..8 {
+        if story.0.server.object(CLUSTER).is_some() {
+            story.cluster(1).await;
+        }
+    }
+    assert_eq!(story.0.server.object(CLUSTER), None);
+    assert_eq!(story.0.server.paths(MEMBERS), [] as [String; 0]);
+    // Its restore says so, and holds nothing up.
+    story.restore().await;
+    let (phase, _, message) = story.complete();
+    assert_ne!(phase, "Completed", "{message}");
+}
