@@ -1,9 +1,9 @@
 //! Taking a backup.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 
-use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use engram_proto::backup as pb;
 use engram_server::snapshot::file::{DigestCheck, FileError, SnapshotFile, Tables};
@@ -12,12 +12,14 @@ use engram_server::types::Revision;
 use tokio::sync::mpsc;
 
 use crate::Progress;
+use crate::channel::Channel;
 use crate::format::{
-    BackupId, Chunk, ChunkEntry, FORMAT, Kind, Manifest, Packer, Selector, Whose, sha256, sha256_of,
+    BackupId, Chunk, ChunkEntry, FORMAT, Kind, Manifest, Packer, Selector, Whose, sha256,
 };
 use crate::lineage::{self, History};
 use crate::members::{self, MembersError, Reached, Verdict, Voter};
-use crate::source::{self, MemberStatus, SourceError, Spooled};
+use crate::receive::{self, Digests};
+use crate::source::{self, MemberStatus, Records, SourceError, Spooled};
 use crate::store::{BackupStore, StoreError};
 
 /// How often a snapshot is taken again because a compaction came between it and its hash.
@@ -25,6 +27,8 @@ const ATTEMPTS_MAX: usize = 3;
 /// Chunks that wait to be stored: with the one being made and the one on its way, the memory a
 /// backup takes.
 const CHUNKS_WAITING: usize = 1;
+/// Pieces of a member's records, of a quarter of a MiB, that wait to be packed.
+const PIECES_WAITING: usize = 4;
 
 /// Why no backup was taken.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +74,9 @@ pub enum CreateError {
         /// What was named.
         wanted: String,
     },
+    /// Chunks were not stored any more. Whoever stores them tells why.
+    #[error("nobody takes the chunks any more")]
+    Untaken,
     /// A worker ended early.
     #[error("the backup's worker ended early: {0}")]
     Worker(#[from] tokio::task::JoinError),
@@ -98,13 +105,42 @@ pub struct CreateOptions {
 
 /// A snapshot whose hash is known, and shared by these members.
 struct Taken {
-    spooled: Spooled,
-    member: MemberStatus,
+    held: Held,
     examined: Examined,
+    known: Known,
+    at: DateTime<Utc>,
+}
+
+/// What members say of a snapshot.
+struct Known {
+    /// Whose it is.
+    member: MemberStatus,
     hash: u32,
+    /// Who has the same.
     hash_members: Vec<u64>,
     voters: usize,
-    at: DateTime<Utc>,
+}
+
+/// Where a backup goes.
+#[derive(Clone, Copy)]
+struct To<'t> {
+    store: &'t BackupStore,
+    options: &'t CreateOptions,
+}
+
+/// Where a snapshot is.
+enum Held {
+    /// In a file.
+    Spooled(Spooled),
+    /// In the store.
+    Stored(Stored),
+}
+
+/// Chunks that were stored, under this name.
+struct Stored {
+    id: BackupId,
+    attempt: String,
+    chunks: Vec<ChunkEntry>,
 }
 
 /// What a snapshot holds.
@@ -112,6 +148,7 @@ struct Examined {
     tables: Tables,
     revision: Revision,
     records: u64,
+    leases: u64,
     /// SHA-256 of the last revision's records, where it has any.
     last_records: Option<String>,
     /// The same of revisions that were asked for.
@@ -148,14 +185,14 @@ pub async fn create(
     let known = listing.backups.iter().map(|listed| &listed.manifest);
     let ends = lineage::ends(known, &cluster_id);
     let wanted = ends.iter().map(|end| end.revision).collect();
-    let taken = take_from_any(&voters, options, &wanted, progress).await?;
-    let attempt = attempt(&taken);
-    let id = match &options.id {
-        Some(id) => id.clone(),
-        None => id_of(store, options, &taken, &attempt).await?,
+    let to = To { store, options };
+    let taken = take_from_any(to, &voters, &wanted, progress).await?;
+    let (examined, at) = (&taken.examined, taken.at);
+    let stored = match taken.held {
+        Held::Stored(stored) => stored,
+        Held::Spooled(spooled) => upload(to, &spooled, examined, at, progress).await?,
     };
-    let chunks = upload(store, options, &id, &taken, &attempt, progress).await?;
-    let manifest = manifest(options, taken, &ends, &attempt, id, chunks);
+    let manifest = manifest(options, taken.known, taken.examined, at, &ends, stored);
     match store.publish(&manifest).await {
         // Another attempt was quicker.
         Err(StoreError::Exists(id)) if options.or_existing => {
@@ -198,29 +235,31 @@ fn existing(
 
 fn manifest(
     options: &CreateOptions,
-    taken: Taken,
+    known: Known,
+    examined: Examined,
+    at: DateTime<Utc>,
     ends: &[&Manifest],
-    attempt: &str,
-    id: BackupId,
-    chunks: Vec<ChunkEntry>,
+    stored: Stored,
 ) -> Manifest {
     let compact = |revision: Option<Revision>| revision.map_or(-1, |revision| revision.0);
-    let Taken {
-        spooled: _,
+    let Known {
         member,
-        examined,
         hash,
         hash_members,
         voters,
-        at,
-    } = taken;
+    } = known;
+    let Stored {
+        id,
+        attempt,
+        chunks,
+    } = stored;
     let history = History {
         revision: examined.revision.0,
         compacted: compact(examined.tables.compacted()),
         digests: examined.digests,
     };
     let cluster_id = format!("{:x}", member.cluster_id);
-    let (whose, mut continues) = lineage::whose(&cluster_id, ends, &history, attempt);
+    let (whose, mut continues) = lineage::whose(&cluster_id, ends, &history, &attempt);
     for one in &options.continues {
         if *one != whose && !continues.contains(one) {
             continues.push(one.clone());
@@ -245,7 +284,7 @@ fn manifest(
         bumped: examined.bumped,
         records: examined.records,
         last_records: examined.last_records,
-        leases: u64::try_from(examined.tables.leases.len()).unwrap_or(u64::MAX),
+        leases: examined.leases,
         auth_enabled: examined.tables.auth_enabled(),
         size: chunks.iter().map(|chunk| chunk.bytes).sum(),
         server_version: member.version,
@@ -255,44 +294,68 @@ fn manifest(
     }
 }
 
-/// Where the chunks of this attempt lie: a name that no other one has, be it of the same moment.
-fn attempt(taken: &Taken) -> String {
-    let nanoseconds = Utc::now().timestamp_nanos_opt().unwrap_or_default();
-    let path = taken.spooled.file.path().to_string_lossy();
-    let seed = format!("{nanoseconds}{path}{}", std::process::id());
-    format!("{nanoseconds:x}{}", &sha256(seed.as_bytes())[..8])
-}
+impl To<'_> {
+    /// Where the chunks of this attempt lie: a name that no other one has, be it of the same moment. And the
+    /// backup's name: the time and the revision; where another one has that already, with the attempt behind it.
+    async fn place(
+        self,
+        at: DateTime<Utc>,
+        revision: Revision,
+    ) -> Result<(BackupId, String), StoreError> {
+        let To { store, options } = self;
+        let nanoseconds = Utc::now().timestamp_nanos_opt().unwrap_or_default();
+        let seed = RandomState::new().hash_one(std::process::id());
+        let seed = sha256(format!("{nanoseconds}{seed}").as_bytes());
+        let attempt = format!("{nanoseconds:x}{}", &seed[..8]);
+        if let Some(id) = &options.id {
+            return Ok((id.clone(), attempt));
+        }
+        let name = |text: String| text.parse::<BackupId>();
+        let id = format!("{}-r{revision}", at.format("%Y%m%dT%H%M%SZ"));
+        let id = name(id).expect("digits and letters make a name");
+        let id = match store.has(&options.cluster, &id).await? {
+            false => id,
+            true => name(format!("{id}-{attempt}")).expect("digits and letters make a name"),
+        };
+        Ok((id, attempt))
+    }
 
-/// The time and the revision; where another one has that name already, with the attempt behind it.
-async fn id_of(
-    store: &BackupStore,
-    options: &CreateOptions,
-    taken: &Taken,
-    attempt: &str,
-) -> Result<BackupId, StoreError> {
-    let (at, revision) = (taken.at.format("%Y%m%dT%H%M%SZ"), taken.examined.revision);
-    let name = |text: String| text.parse::<BackupId>();
-    let id = name(format!("{at}-r{revision}")).expect("digits and letters make a name");
-    match store.has(&options.cluster, &id).await? {
-        false => Ok(id),
-        true => Ok(name(format!("{id}-{attempt}")).expect("digits and letters make a name")),
+    /// Stores chunks as they are made, in order.
+    async fn store(
+        self,
+        id: &BackupId,
+        attempt: &str,
+        mut chunks: mpsc::Receiver<Chunk>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<ChunkEntry>, StoreError> {
+        let mut entries = Vec::new();
+        while let Some(chunk) = chunks.recv().await {
+            let entry = entry(attempt, &chunk);
+            let cluster = &self.options.cluster;
+            let put = self.store.put_chunk(cluster, id, &entry.path, chunk.bytes);
+            put.await?;
+            progress.advance(entry.raw_bytes);
+            entries.push(entry);
+        }
+        Ok(entries)
     }
 }
 
 /// Takes a snapshot from the first member that gives a good one.
 async fn take_from_any(
+    to: To<'_>,
     voters: &[Voter],
-    options: &CreateOptions,
     wanted: &BTreeSet<i64>,
     progress: &dyn Progress,
 ) -> Result<Taken, CreateError> {
     let mut failures = Vec::new();
     for place in 0..voters.len() {
         let (voter, endpoint) = (&voters[place], &voters[place].endpoint);
-        match take(voters, place, options, wanted, progress).await {
+        match take(to, voters, place, wanted, progress).await {
             // No other member can make these good.
             Err(error @ (CreateError::Split { .. } | CreateError::Worker(_))) => return Err(error),
             Err(error @ CreateError::Source(SourceError::Spool { .. })) => return Err(error),
+            Err(error @ CreateError::Store(_)) => return Err(error),
             Err(error) if voters.len() == 1 => return Err(error),
             Err(error) => failures.push(format!(
                 "{endpoint} ({:x}): {error}",
@@ -307,9 +370,9 @@ async fn take_from_any(
 /// Takes a snapshot of one of the members, and has all of them hash the same revision with the same
 /// history. `wanted` are revisions whose records are digested.
 async fn take(
+    to: To<'_>,
     voters: &[Voter],
     place: usize,
-    options: &CreateOptions,
     wanted: &BTreeSet<i64>,
     progress: &dyn Progress,
 ) -> Result<Taken, CreateError> {
@@ -326,38 +389,52 @@ async fn take(
         id != status.member_id && ids.contains(&id)
     });
     let others: Vec<&Voter> = others.collect();
+    let mut may_stream = true;
     for _ in 0..ATTEMPTS_MAX {
         let at = Utc::now();
-        let spooled = source::spool(channel, &options.scratch_dir, progress).await?;
-        let wanted = wanted.clone();
-        let examining = tokio::task::spawn_blocking(move || {
-            let examined = examine(&spooled, &wanted);
-            (spooled, examined)
-        });
-        let (spooled, examined) = examining.await?;
-        let examined = examined?;
+        let records = match may_stream {
+            true => source::records(channel).await?,
+            false => None,
+        };
+        let snapshot = match records {
+            Some(records) => match stream(to, records, wanted, at, progress).await {
+                // It may have been the store, too slow for the member's patience: a file waits for it.
+                Err(CreateError::Source(_)) => {
+                    may_stream = false;
+                    continue;
+                }
+                streamed => streamed.map(Some)?,
+            },
+            None => spool(to, channel, wanted, progress).await?,
+        };
+        let Some(Snapshot {
+            held,
+            examined,
+            hash,
+        }) = snapshot
+        else {
+            continue;
+        };
         let revision = examined.revision.0;
         let compacted = examined.tables.compacted();
         let compacted = compacted.map_or(-1, |revision| revision.0);
-        let hash = source::hash_kv(channel, revision, compacted).await?;
-        let hash = hash.filter(|hash| hash.compact_revision == compacted);
-        let Some(hash) = hash else {
-            continue;
-        };
         let answers = members::ask(&others, revision, compacted).await;
-        let own = (status.member_id, hash.hash);
+        let own = (status.member_id, hash);
         match members::judge(own, &answers, ids.len()) {
             Verdict::Moved => {}
             Verdict::Odd => return Err(CreateError::Odd),
             Verdict::Split(hashes) => return Err(CreateError::Split { revision, hashes }),
             Verdict::Same(hash_members) => {
-                return Ok(Taken {
-                    spooled,
+                let known = Known {
                     member: status.clone(),
-                    examined,
-                    hash: hash.hash,
+                    hash,
                     hash_members,
                     voters: ids.len(),
+                };
+                return Ok(Taken {
+                    held,
+                    examined,
+                    known,
                     at,
                 });
             }
@@ -366,36 +443,106 @@ async fn take(
     Err(CreateError::Compacted)
 }
 
-fn examine(spooled: &Spooled, wanted: &BTreeSet<i64>) -> Result<Examined, FileError> {
+/// A snapshot, and what its member says that it hashes to.
+struct Snapshot {
+    held: Held,
+    examined: Examined,
+    hash: u32,
+}
+
+/// Stores a member's records while they come, with a few chunks in memory.
+async fn stream(
+    to: To<'_>,
+    mut records: Records,
+    wanted: &BTreeSet<i64>,
+    at: DateTime<Utc>,
+    progress: &dyn Progress,
+) -> Result<Snapshot, CreateError> {
+    progress.begin("backup", None);
+    let head = records.head.clone();
+    let revision = Revision(head.revision);
+    let (id, attempt) = to.place(at, revision).await?;
+    let (pieces, waiting) = mpsc::channel(PIECES_WAITING);
+    let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
+    let wanted = wanted.clone();
+    let packing =
+        tokio::task::spawn_blocking(move || receive::pack(head, waiting, wanted, &sender));
+    let receiving = async move {
+        while let Some(piece) = records.next().await? {
+            // Whoever packs has an error of its own to tell.
+            if pieces.send(piece).await.is_err() {
+                break;
+            }
+        }
+        Ok::<_, SourceError>(())
+    };
+    let storing = to.store(&id, &attempt, chunks, progress);
+    let (received, stored) = tokio::join!(receiving, storing);
+    let packed = packing.await?;
+    let (chunks, ()) = (stored?, received?);
+    let received = packed?;
+    let (digests, last_records) = received.digests.finish(revision.0);
+    let examined = Examined {
+        tables: received.tables,
+        revision,
+        records: received.records,
+        leases: received.leases,
+        last_records,
+        digests,
+        bumped: false,
+    };
+    Ok(Snapshot {
+        held: Held::Stored(Stored {
+            id,
+            attempt,
+            chunks,
+        }),
+        examined,
+        hash: received.hash,
+    })
+}
+
+/// Takes a member's snapshot as etcd's file, and has the member hash it; none where a compaction came between.
+async fn spool(
+    to: To<'_>,
+    channel: &Channel,
+    wanted: &BTreeSet<i64>,
+    progress: &dyn Progress,
+) -> Result<Option<Snapshot>, CreateError> {
+    let spooled = source::spool(channel, &to.options.scratch_dir, progress).await?;
+    let wanted = wanted.clone();
+    let examining = tokio::task::spawn_blocking(move || {
+        let examined = examine(&spooled, wanted);
+        (spooled, examined)
+    });
+    let (spooled, examined) = examining.await?;
+    let examined = examined?;
+    let compacted = examined.tables.compacted();
+    let compacted = compacted.map_or(-1, |revision| revision.0);
+    let hash = source::hash_kv(channel, examined.revision.0, compacted).await?;
+    let hash = hash.filter(|hash| hash.compact_revision == compacted);
+    Ok(hash.map(|hash| Snapshot {
+        held: Held::Spooled(spooled),
+        examined,
+        hash: hash.hash,
+    }))
+}
+
+fn examine(spooled: &Spooled, wanted: BTreeSet<i64>) -> Result<Examined, FileError> {
     let file = SnapshotFile::open(spooled.file.path(), DigestCheck::Required)?;
     let tables = file.tables()?;
     let mut records = 0;
-    let mut digests = BTreeMap::new();
-    let mut current: (i64, Vec<Bytes>) = (0, Vec::new());
-    let digest = |parts: &[Bytes]| sha256_of(parts.iter().map(Bytes::as_ref));
+    let mut digests = Digests::of(wanted);
     let read = file.records(&mut |record| {
         records += 1;
-        let revision = record.pair.main.0;
-        if revision != current.0 {
-            if wanted.contains(&current.0) {
-                digests.insert(current.0, digest(&current.1));
-            }
-            current = (revision, Vec::new());
-        }
-        current.1.push(record.encoded);
+        digests.add(&record);
         Ok(())
     })?;
     // What a compaction left behind may be older than it.
     let revision = read.last.max(tables.compacted().unwrap_or_default());
-    let is_last = current.0 == revision.0;
-    let last_records = is_last.then(|| digest(&current.1));
-    if let Some(records) = last_records
-        .clone()
-        .filter(|_| wanted.contains(&revision.0))
-    {
-        digests.insert(revision.0, records);
-    }
+    let (digests, last_records) = digests.finish(revision.0);
     Ok(Examined {
+        leases: u64::try_from(tables.leases.len()).unwrap_or(u64::MAX),
         tables,
         revision,
         records,
@@ -405,34 +552,31 @@ fn examine(spooled: &Spooled, wanted: &BTreeSet<i64>) -> Result<Examined, FileEr
     })
 }
 
-/// Stores the chunks, in order, while the next ones are made.
+/// Stores the chunks of a file, in order, while the next ones are made.
 async fn upload(
-    store: &BackupStore,
-    options: &CreateOptions,
-    id: &BackupId,
-    taken: &Taken,
-    attempt: &str,
+    to: To<'_>,
+    spooled: &Spooled,
+    examined: &Examined,
+    at: DateTime<Utc>,
     progress: &dyn Progress,
-) -> Result<Vec<ChunkEntry>, CreateError> {
-    progress.begin("backup", Some(total_bytes(taken)));
-    let (sender, mut receiver) = mpsc::channel(CHUNKS_WAITING);
-    let path = taken.spooled.file.path().to_owned();
-    let tables = taken.examined.tables.clone();
+) -> Result<Stored, CreateError> {
+    progress.begin("backup", Some(total_bytes(spooled)));
+    let (id, attempt) = to.place(at, examined.revision).await?;
+    let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
+    let path = spooled.file.path().to_owned();
+    let tables = examined.tables.clone();
     let packing = tokio::task::spawn_blocking(move || pack(&path, &tables, &sender));
-    let mut entries = Vec::new();
-    while let Some(chunk) = receiver.recv().await {
-        let entry = entry(attempt, &chunk);
-        let put = store.put_chunk(&options.cluster, id, &entry.path, chunk.bytes);
-        put.await?;
-        progress.advance(entry.raw_bytes);
-        entries.push(entry);
-    }
+    let chunks = to.store(&id, &attempt, chunks, progress).await?;
     packing.await??;
-    Ok(entries)
+    Ok(Stored {
+        id,
+        attempt,
+        chunks,
+    })
 }
 
-fn total_bytes(taken: &Taken) -> u64 {
-    let metadata = taken.spooled.file.as_file().metadata();
+fn total_bytes(spooled: &Spooled) -> u64 {
+    let metadata = spooled.file.as_file().metadata();
     metadata.map_or(0, |metadata| metadata.len())
 }
 

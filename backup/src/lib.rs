@@ -33,6 +33,7 @@ pub mod point;
 mod progress;
 pub mod prune;
 pub mod read;
+mod receive;
 mod replay;
 pub mod restore;
 pub mod retention;

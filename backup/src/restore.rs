@@ -133,13 +133,8 @@ pub async fn restore_to(
     let manifest = &point.manifest;
     let member = offline::new_member(&target.member)?;
     let restore = Restore::begin(&target.data_dir, member).map_err(ReadError::from)?;
-    let mut feeding = read::feed(store, manifest, restore, progress).await?;
-    // Hashing writes what it is told of: these are not the moment's yet.
-    let leases = std::mem::take(&mut feeding.totals.leases);
-    let auth = std::mem::take(&mut feeding.totals.auth);
-    feeding = compare(manifest, feeding).await?;
-    feeding.totals.leases = leases;
-    feeding.totals.auth = auth;
+    let feeding = read::feed(store, manifest, restore, progress).await?;
+    let mut feeding = compare(manifest, feeding).await?;
     if let Some(behind) = &point.behind {
         feeding = replay::replay(store, &manifest.cluster, behind, feeding, progress).await?;
     }

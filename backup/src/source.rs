@@ -1,27 +1,34 @@
 //! The member a backup is taken from, by etcd's own API: `Maintenance.Snapshot` is the one answer
 //! that holds every revision since the last compaction, with leases, users, roles and members.
 //!
-//! The stream is written to a file first, since etcd's tree is not in the order it is read in, and
-//! since nothing may be trusted before its digest has come.
+//! A member of Engram's streams its records as they are, with what they hash to ([`records`]). Who answers with
+//! etcd's file has it written to a file here first, since etcd's tree is not in the order it is read in, and since
+//! nothing may be trusted before its digest has come.
 
 use std::io::Write as _;
 use std::path::Path;
 
-use crate::channel::Channel;
+use bytes::Bytes;
+use engram_proto::backup::{SnapshotHead, SnapshotPiece};
 use engram_proto::etcdserverpb::cluster_client::ClusterClient;
 use engram_proto::etcdserverpb::kv_client::KvClient;
 use engram_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use engram_proto::etcdserverpb::{
     AlarmRequest, AlarmType, HashKvRequest, MemberListRequest, RangeRequest, SnapshotRequest,
-    StatusRequest,
+    SnapshotResponse, StatusRequest,
 };
+use prost::Message as _;
 use tempfile::NamedTempFile;
-use tonic::{Code, Status};
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Request, Status, Streaming};
 
 use crate::Progress;
+use crate::channel::Channel;
 
 /// Bytes of one message that are taken: a member sends 32 KiB at a time.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// What a member says of a snapshot in records.
+const RECORDS_VERSION: &str = "engram.backup.v1";
 
 /// Why a member gives no backup.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +41,12 @@ pub enum SourceError {
         /// What it said.
         source: Status,
     },
+    /// What came is not what was sent.
+    #[error("the snapshot stream is damaged ({0}): take it again")]
+    Damaged(&'static str),
+    /// The records ended before their end.
+    #[error("the snapshot stream ended early: take it again")]
+    Endless,
     /// The stream ended before the file.
     #[error("the snapshot stream ended {0} bytes early: take it again")]
     Short(u64),
@@ -141,6 +154,44 @@ pub async fn catch_up(channel: &Channel) -> Result<(), SourceError> {
     answer
         .map(drop)
         .map_err(failed("a read at the latest revision"))
+}
+
+/// A member's records, as they come.
+#[derive(Debug)]
+pub struct Records {
+    /// What holds of all of them.
+    pub head: SnapshotHead,
+    pieces: Streaming<SnapshotResponse>,
+}
+
+/// Asks a member for its records as they are; none from one that answers with etcd's file.
+///
+/// # Errors
+/// The member fails.
+pub async fn records(channel: &Channel) -> Result<Option<Records>, SourceError> {
+    let mut request = Request::new(SnapshotRequest {});
+    let asked = MetadataValue::from_static("records");
+    request.metadata_mut().insert("engram-snapshot", asked);
+    let answer = maintenance(channel).snapshot(request).await;
+    let mut pieces = answer.map_err(failed("snapshot"))?.into_inner();
+    let first = pieces.message().await.map_err(failed("snapshot"))?;
+    let Some(first) = first.filter(|first| first.version == RECORDS_VERSION) else {
+        return Ok(None);
+    };
+    let piece = SnapshotPiece::decode(first.blob).map_err(|_| SourceError::Damaged("its head"))?;
+    let head = piece.head.ok_or(SourceError::Damaged("its head"))?;
+    Ok(Some(Records { head, pieces }))
+}
+
+impl Records {
+    /// The next piece; none after the last one.
+    ///
+    /// # Errors
+    /// The member fails.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
+        let piece = self.pieces.message().await.map_err(failed("snapshot"))?;
+        Ok(piece.map(|piece| piece.blob))
+    }
 }
 
 /// Writes a member's snapshot to a file in `dir`, with the digest at its end. The digest is not

@@ -14,6 +14,8 @@ const POLL: Duration = Duration::from_millis(20);
 pub struct Usage {
     /// Memory in use (resident), bytes.
     pub memory: u64,
+    /// What of it is no file's, bytes.
+    pub anonymous: u64,
     /// The most memory that was ever in use, bytes.
     pub peak: u64,
     /// Threads.
@@ -37,6 +39,7 @@ pub fn usage(pid: u32) -> Option<Usage> {
     let ticks: u64 = ticks.map(|text| text.parse().unwrap_or(0)).sum();
     Some(Usage {
         memory: field("VmRSS:")? << 10,
+        anonymous: field("RssAnon:")? << 10,
         peak: field("VmHWM:")? << 10,
         threads: field("Threads:")?,
         busy: Duration::from_millis(ticks * 10),

@@ -22,6 +22,13 @@ const RAW_BYTES_MAX: usize = 1 << 31;
 const LEVEL: i32 = 3;
 /// That of what is written beside a server's own work: a third of the time, a little larger.
 const LEVEL_FAST: i32 = -3;
+/// That of what does not become shorter: stored about as it is, in zstd's form; what is there twice is still found.
+const LEVEL_STORED: i32 = -50;
+/// Where a chunk is tried, evenly over it, and how much of it there.
+const TRIALS: usize = 16;
+const TRIAL_BYTES: usize = 4 << 10;
+/// What has to become shorter by less than this part, 1/32, is not worked on.
+const GAIN_MIN: usize = 32;
 const MAGIC: [u8; 4] = *b"EGBK";
 const VERSION: u16 = 1;
 const HEADER_BYTES: usize = 48;
@@ -54,7 +61,8 @@ impl Kind {
         Kind::Moments,
     ];
 
-    fn number(self) -> u16 {
+    /// Its number in chunks.
+    pub fn number(self) -> u16 {
         match self {
             Kind::Records => 1,
             Kind::Leases => 2,
@@ -63,6 +71,11 @@ impl Kind {
             Kind::Notes => 5,
             Kind::Moments => 6,
         }
+    }
+
+    /// The kind of a number.
+    pub fn of(number: u16) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.number() == number)
     }
 
     /// Its name in the manifest.
@@ -154,7 +167,22 @@ impl Packer {
     /// Adds a message, of `revision` if it is a record's. Returns the chunk before it where that is
     /// full, or of another kind.
     pub fn add(&mut self, kind: Kind, message: &impl Message, revision: i64) -> Option<Chunk> {
-        let bytes = message.encoded_len();
+        let closed = self.begin(kind, message.encoded_len(), revision);
+        let encoded = message.encode_length_delimited(&mut self.raw);
+        encoded.expect("a vector has room");
+        closed
+    }
+
+    /// The same of a message that is encoded already.
+    pub fn add_encoded(&mut self, kind: Kind, message: &[u8], revision: i64) -> Option<Chunk> {
+        let closed = self.begin(kind, message.len(), revision);
+        prost::encoding::encode_varint(wide(message.len()), &mut self.raw);
+        self.raw.extend_from_slice(message);
+        closed
+    }
+
+    /// Makes room for a message of so many bytes.
+    fn begin(&mut self, kind: Kind, bytes: usize, revision: i64) -> Option<Chunk> {
         let is_full = self.raw.len() + bytes > CHUNK_BYTES;
         let closed = match self.messages > 0 && (is_full || kind != self.kind) {
             true => self.close(),
@@ -166,8 +194,6 @@ impl Packer {
         self.kind = kind;
         self.last_revision = revision;
         self.messages += 1;
-        let encoded = message.encode_length_delimited(&mut self.raw);
-        encoded.expect("a vector has room");
         closed
     }
 
@@ -195,7 +221,11 @@ impl Packer {
         let bound = zstd_safe::compress_bound(self.raw.len());
         let mut out = vec![0; HEADER_BYTES + bound];
         let body = &mut out[HEADER_BYTES..];
-        let compressed = zstd_safe::compress(body, &self.raw, self.level);
+        let level = match is_worth_it(&self.raw) {
+            true => self.level,
+            false => LEVEL_STORED,
+        };
+        let compressed = zstd_safe::compress(body, &self.raw, level);
         let compressed = compressed.expect("the bound is enough");
         out.truncate(HEADER_BYTES + compressed);
         let mut header = Vec::with_capacity(HEADER_BYTES);
@@ -219,6 +249,20 @@ impl Packer {
         out.extend_from_slice(&sum.to_be_bytes());
         out.into()
     }
+}
+
+/// Whether bytes become shorter by compression, by some of them: values may be encrypted, or compressed
+/// already, and then zstd looks for nothing at a third of all that a backup costs.
+fn is_worth_it(raw: &[u8]) -> bool {
+    let stride = (raw.len() / TRIALS).max(TRIAL_BYTES);
+    let mut sample = Vec::with_capacity(TRIALS * TRIAL_BYTES);
+    for piece in raw.chunks(stride) {
+        sample.extend_from_slice(&piece[..piece.len().min(TRIAL_BYTES)]);
+    }
+    let mut out = vec![0; zstd_safe::compress_bound(sample.len())];
+    let compressed = zstd_safe::compress(&mut out[..], &sample, 1);
+    let compressed = compressed.expect("the bound is enough");
+    compressed + sample.len() / GAIN_MIN < sample.len() || sample.len() < TRIAL_BYTES
 }
 
 /// A chunk that was read.
@@ -275,8 +319,7 @@ pub fn unpack(bytes: &[u8]) -> Result<Unpacked, ChunkError> {
         return Err(ChunkError::Format(version));
     }
     let number = header.get_u16();
-    let kind = Kind::ALL.into_iter().find(|kind| kind.number() == number);
-    let kind = kind.ok_or(ChunkError::Nonsense("it is of an unknown kind"))?;
+    let kind = Kind::of(number).ok_or(ChunkError::Nonsense("it is of an unknown kind"))?;
     let sequence = header.get_u64();
     let messages = header.get_u32();
     let raw_bytes = usize::try_from(header.get_u32()).expect("a u32 fits");
@@ -387,6 +430,52 @@ mod tests {
             assert!(unpack(&whole[..at]).is_err(), "{at} bytes");
         }
         assert!(unpack(&[whole.as_ref(), b"x"].concat()).is_err());
+    }
+
+    /// Bytes that no compression shortens.
+    fn noise(bytes: usize) -> Vec<u8> {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        };
+        std::iter::repeat_with(&mut next)
+            .flatten()
+            .take(bytes)
+            .collect()
+    }
+
+    #[test]
+    fn what_cannot_be_shortened_is_stored_and_what_can_be_is_shortened() {
+        let packed = |values: &[Vec<u8>]| {
+            let mut packer = Packer::default();
+            for (revision, value) in (1..).zip(values) {
+                packer.add(Kind::Records, &record(revision, value.clone()), revision);
+            }
+            let chunk = packer.close().expect("records");
+            let found: Vec<_> = read(&chunk).into_iter().map(|it| it.key_value).collect();
+            assert!(
+                found
+                    .iter()
+                    .zip(values)
+                    .all(|(found, value)| found == value)
+            );
+            (chunk.bytes.len(), chunk.raw_bytes)
+        };
+        let noise = noise(4 << 20);
+        let (stored, raw) = packed(&[noise.clone()]);
+        assert!(stored as u64 <= raw + raw / 1_000, "{stored} of {raw}");
+        // A half of it is enough to be worked on, wherever it lies.
+        let mixed: Vec<_> = noise
+            .chunks(4096)
+            .flat_map(|piece| [piece.to_vec(), vec![b'x'; 4096]])
+            .take(1024)
+            .collect();
+        let (stored, raw) = packed(&mixed);
+        assert!(stored as u64 <= raw * 6 / 10, "{stored} of {raw}");
+        assert!(!is_worth_it(&noise) && is_worth_it(b"few"));
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! SHA-256 in hexadecimal.
 
-use sha2::{Digest as _, Sha256};
+use aws_lc_rs::digest::{Context, SHA256};
 
 /// SHA-256 in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
@@ -9,8 +9,9 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 /// SHA-256 of parts one after the other, in hexadecimal.
 pub fn sha256_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
-    let mut digest = Sha256::new();
+    let mut digest = Context::new(&SHA256);
     parts.into_iter().for_each(|part| digest.update(part));
-    let digest = digest.finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digest = digest.finish();
+    let digest = digest.as_ref().iter();
+    digest.map(|byte| format!("{byte:02x}")).collect()
 }

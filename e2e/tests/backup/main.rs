@@ -11,6 +11,7 @@ mod directory;
 mod encryption;
 mod formats;
 mod import;
+mod memory;
 mod object_store;
 mod snapshots;
 mod users;

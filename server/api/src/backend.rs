@@ -239,6 +239,9 @@ pub struct HashKv {
     pub hash_revision: Revision,
 }
 
+/// Pieces of a snapshot as they are made.
+pub type Pieces = mpsc::Receiver<Result<Bytes, ServeError>>;
+
 /// A snapshot under way: a bbolt file in pieces.
 #[derive(Debug)]
 pub struct SnapshotSource {
@@ -246,7 +249,7 @@ pub struct SnapshotSource {
     pub total: u64,
     /// The file's pieces (32 KiB, the last one shorter), then one piece more: its SHA-256. A closed
     /// channel before the digest means that making it failed.
-    pub pieces: mpsc::Receiver<Result<Bytes, ServeError>>,
+    pub pieces: Pieces,
 }
 
 /// A range read page by page, at one revision that stays readable as long as this lives.
@@ -431,6 +434,10 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         revision: Revision,
     ) -> impl Future<Output = Result<(), ServeError>> + Send;
+
+    /// Begins a snapshot as backups take it: pieces of it (`engram.backup.v1.SnapshotPiece`), of which the
+    /// last one says that it is.
+    fn snapshot_records(&self) -> impl Future<Output = Result<Pieces, ServeError>> + Send;
 
     /// Begins a snapshot.
     fn snapshot(&self) -> impl Future<Output = Result<SnapshotSource, ServeError>> + Send;

@@ -671,8 +671,12 @@ impl<B: Backend> Edge<B> {
         let metrics = Arc::clone(&self.0.metrics);
         let max = self.config().max_request_bytes + MESSAGE_OVERHEAD;
         let interruption = self.interruption(request.headers());
+        let wants_records = maintenance::wants_records(request.headers());
         let open: Open = Box::new(move |requests| {
-            let answers = self.open_stream(row, requests, credentials);
+            let answers = match row.rpc {
+                Rpc::Snapshot if wants_records => self.snapshot_records(requests),
+                _ => self.open_stream(row, requests, credentials),
+            };
             Box::pin(Until::new(answers, interruption))
         });
         let codec = ByteCodec {

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use engram_proto::etcdserverpb as pb;
-use futures_util::stream;
+use futures_util::{TryFutureExt as _, stream};
+use http::HeaderMap;
 
-use super::backend::{Backend, ServeError, SnapshotSource};
+use super::backend::{Backend, Pieces, ServeError, SnapshotSource};
 use super::caller::Caller;
 use super::error::Refusal;
 use super::streams::{Answers, Outgoing, Requests, next_request};
@@ -14,6 +15,9 @@ use crate::config::{ETCD_VERSION, cluster_version};
 use crate::types::request::{Alarm, AlarmType, Op};
 use crate::types::result::{self, Applied};
 use crate::types::{MemberId, version};
+
+/// What `SnapshotResponse.version` says of a snapshot in records.
+const RECORDS_VERSION: &str = "engram.backup.v1";
 
 impl<B: Backend> Edge<B> {
     pub(super) async fn alarm(&self, message: Bytes, caller: &Caller) -> Result<Frame, Refusal> {
@@ -216,6 +220,32 @@ impl<B: Backend> Edge<B> {
         self.backend().cluster_version()
     }
 
+    /// The snapshot as backups take it. How much is left is not known.
+    pub(super) fn snapshot_records(self, mut requests: Requests) -> Answers {
+        let opening = async move {
+            let message = next_request(&mut requests)
+                .await?
+                .ok_or(Refusal::NO_REQUEST)?;
+            let pb::SnapshotRequest {} = decode(message)?;
+            Ok::<_, Refusal>(self.backend().snapshot_records().await?)
+        };
+        let pieces = opening.map_ok(|receiver| {
+            stream::unfold(receiver, |mut receiver: Pieces| async move {
+                let piece = receiver.recv().await?.map_err(Refusal::from);
+                let frame = piece.map(|blob| {
+                    Outgoing::Frame(Frame::from(&pb::SnapshotResponse {
+                        header: None,
+                        remaining_bytes: 1,
+                        blob,
+                        version: RECORDS_VERSION.to_owned(),
+                    }))
+                });
+                Some((frame, receiver))
+            })
+        });
+        Box::pin(pieces.try_flatten_stream())
+    }
+
     /// The snapshot's pieces, each with what is left; the digest comes last.
     pub(super) fn snapshot(self, mut requests: Requests) -> Answers {
         let version = self.storage_version().unwrap_or_default();
@@ -235,6 +265,14 @@ impl<B: Backend> Edge<B> {
             },
         ))
     }
+}
+
+/// Whether a snapshot is asked for as backups take it. Who does not know the question answers with etcd's file, and
+/// says so.
+pub(super) fn wants_records(headers: &HeaderMap) -> bool {
+    headers
+        .get("engram-snapshot")
+        .is_some_and(|form| form == "records")
 }
 
 /// As Go's prototext has it.

@@ -10,10 +10,10 @@ use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 
+use aws_lc_rs::digest::{Context, SHA256, digest};
 use bytes::Bytes;
 use engram_proto::etcdserverpb;
 use prost::Message as _;
-use sha2::{Digest as _, Sha256};
 
 use super::bbolt::{Bucket, DIGEST_BYTES, Database, DatabaseError};
 use super::etcd_schema as schema;
@@ -288,8 +288,9 @@ fn count(keys: &mut HashSet<[u8; 16]>, key: &[u8], value: &[u8]) -> Result<Revis
     let (pair, tombstone) = parsed.ok_or(FileError::Row("a revision's key"))?;
     let kv = KeyValue::decode(&Bytes::copy_from_slice(value));
     let name = kv.map_err(|_| FileError::Row("a key-value"))?.key;
-    let digest = Sha256::digest(&name);
-    let short = *digest.first_chunk().expect("SHA-256 has 32 bytes");
+    let digest = digest(&SHA256, &name);
+    let short = digest.as_ref().first_chunk();
+    let short = *short.expect("SHA-256 has 32 bytes");
     match tombstone {
         true => keys.remove(&short),
         false => keys.insert(short),
@@ -308,20 +309,24 @@ fn record(pair: RevisionPair, tombstone: bool, value: &[u8]) -> Result<RevisionR
 }
 
 /// Whether a stored key-value can be one of this revision: with a key, encoded as etcd encodes it
-/// (HashKV is over these bytes), and a put of exactly this revision.
+/// (HashKV is over these bytes), and a put of exactly this revision. Returns what it says.
 ///
 /// # Errors
 /// It cannot.
-pub fn check_record(pair: RevisionPair, tombstone: bool, encoded: &Bytes) -> Result<(), FileError> {
-    let kv = KeyValue::decode(encoded).map_err(|_| FileError::Row("a key-value"))?;
+pub fn check_record(
+    pair: RevisionPair,
+    tombstone: bool,
+    encoded: &Bytes,
+) -> Result<KeyValue, FileError> {
+    let kv = KeyValue::decode_exact(encoded).map_err(|_| FileError::Row("a key-value"))?;
     let makes_sense = match tombstone {
         true => true,
-        false => kv.mod_revision == pair.main && kv.version > 0,
+        false => kv.mod_revision == pair.main && kv.create_revision <= pair.main && kv.version > 0,
     };
-    if kv.key.is_empty() || !makes_sense || kv.encode() != *encoded {
-        return Err(FileError::Row("a key-value"));
+    match !kv.key.is_empty() && makes_sense {
+        true => Ok(kv),
+        false => Err(FileError::Row("a key-value")),
     }
-    Ok(())
 }
 
 fn read_row(tables: &mut Tables, bucket: &[u8], key: &[u8], value: &[u8]) -> Result<(), FileError> {
@@ -491,25 +496,26 @@ fn check_digest(path: &Path) -> Result<(), FileError> {
         return Err(FileError::NoDigest);
     }
     let end = bytes - digest_bytes;
-    let mut digest = Sha256::new();
+    let mut digest = Context::new(&SHA256);
     let mut buffer = vec![0; READ_BYTES];
     let mut offset = 0;
     while offset < end {
         let left = usize::try_from(end - offset).unwrap_or(usize::MAX);
         let piece = &mut buffer[..left.min(READ_BYTES)];
         file.read_exact_at(piece, offset)?;
-        digest.update(&*piece);
+        digest.update(piece);
         offset += u64::try_from(piece.len()).expect("a length fits");
     }
     let mut expected = [0; DIGEST_BYTES];
     file.read_exact_at(&mut expected, end)?;
-    let found = digest.finalize();
-    if found[..] == expected {
+    let found = digest.finish();
+    let found = found.as_ref();
+    if found == expected {
         return Ok(());
     }
     Err(FileError::Digest {
         expected: hexadecimal(&expected),
-        found: hexadecimal(&found),
+        found: hexadecimal(found),
     })
 }
 

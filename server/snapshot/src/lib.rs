@@ -1,5 +1,6 @@
 //! Snapshots: what `Maintenance.Snapshot` streams, a real bbolt file in etcd's schema, and what a
 //! member that lags too far gets from the leader, the store's own files (`transfer`, `install`).
+//! Whoever takes a backup gets the records as they are (`records`).
 //! Offline: reading such a bbolt file back (`file`), and making a data directory (`restore`).
 //!
 //! The bbolt file takes two passes over one view of the engine: the first plans the file (its length is known before the
@@ -12,6 +13,7 @@ pub mod bbolt;
 pub mod etcd_schema;
 pub mod file;
 pub mod install;
+pub mod records;
 pub mod restore;
 #[cfg(test)]
 mod tests;
@@ -120,8 +122,8 @@ impl BucketSource for Keys<'_> {
     fn pairs(&mut self, visitor: &mut PairVisitor<'_>) -> Result<(), SourceError> {
         self.scanner.records(&mut |record| {
             let flow = match record.tombstone {
-                true => visitor(&etcd_schema::tombstone_key(record.pair), &record.encoded),
-                false => visitor(&etcd_schema::revision_key(record.pair), &record.encoded),
+                true => visitor(&etcd_schema::tombstone_key(record.pair), record.encoded),
+                false => visitor(&etcd_schema::revision_key(record.pair), record.encoded),
             };
             flow == ControlFlow::Continue(())
         });
@@ -131,12 +133,15 @@ impl BucketSource for Keys<'_> {
 
 /// Users, roles and the switch, as the rows of etcd's buckets.
 pub fn auth_rows(auth: &Auth) -> Vec<pb::AuthRow> {
-    let tables = Tables {
+    auth_rows_of(&Tables {
         auth: auth.tables(),
         ..Tables::default()
-    };
+    })
+}
+
+fn auth_rows_of(tables: &Tables) -> Vec<pb::AuthRow> {
     let (applied, about) = (Applied::default(), Description::default());
-    let buckets = small_buckets(&tables, &applied, &about).into_iter();
+    let buckets = small_buckets(tables, &applied, &about).into_iter();
     let is_of_users = |bucket: &MemoryBucket| {
         let names = [
             etcd_schema::AUTH,

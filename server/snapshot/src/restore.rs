@@ -10,6 +10,8 @@
 //!
 //! Must never write into a directory that holds something else.
 
+mod counted;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -18,14 +20,14 @@ use bytes::Bytes;
 use super::file::{FileError, check_record};
 use crate::fs::{self, DirError, DirLock, LockError};
 use crate::state::auth::AuthTables;
-use crate::state::{Change, KeyValueHash, Limits, LoadError, MemberRecord, RevisionRecord};
+use crate::state::{Change, Hashing, KeyValueHash, LoadError, MemberRecord, RevisionRecord};
 use crate::storage::{
     Applied, Engine, EngineOptions, Identity, IdentityError, LogPosition, OpenError, Place,
     PlaceError, place,
 };
-use crate::store;
-use crate::types::result::{Alarm, ApplyError};
+use crate::types::result::Alarm;
 use crate::types::{LeaseId, MemberId, Revision, RevisionPair};
+use counted::Names;
 
 /// Where a restore works; a restore that did not finish leaves it.
 pub const UNFINISHED: &str = "restore.unfinished";
@@ -33,8 +35,12 @@ pub const UNFINISHED: &str = "restore.unfinished";
 pub const ORIGIN: &str = "RESTORED";
 /// The directory of the store that is being built.
 const STORE: &str = "store";
-/// Bytes of records written to the store at a time.
-const BATCH_BYTES: usize = 4 << 20;
+/// What is known of the records' keys, beside the store that is being built.
+const NAMES: &str = "names";
+/// Bytes of records written to the store at a time: what a processor's cache holds.
+const BATCH_BYTES: usize = 256 << 10;
+/// Beyond what any store reaches, and with room to count on.
+const REVISION_MAX: Revision = Revision(1 << 62);
 /// Where every restored member's log begins: before every term a leader may have.
 pub const FIRST: LogPosition = LogPosition { term: 0, index: 1 };
 
@@ -84,9 +90,6 @@ pub enum RestoreError {
     /// What was written does not make a state.
     #[error("the restored store: {0}")]
     State(#[from] LoadError),
-    /// It cannot be hashed at that revision.
-    #[error("the restored store cannot be hashed: {0:?}")]
-    Hash(ApplyError),
 }
 
 /// What makes a data directory, by the marks that it leaves.
@@ -174,6 +177,7 @@ pub struct Restore {
     batch_bytes: usize,
     last: RevisionPair,
     records: u64,
+    names: Names,
     _lock: DirLock,
 }
 
@@ -214,7 +218,9 @@ impl Restore {
         making.clear(data_dir)?;
         let unfinished = data_dir.join(making.unfinished);
         fs::create_private_dir(&unfinished)?;
-        let engine = Engine::open(&unfinished.join(STORE), EngineOptions::default())?;
+        let options = EngineOptions::to_fill(&unfinished);
+        let engine = Engine::open(&unfinished.join(STORE), options)?;
+        let names = Names::create(&unfinished.join(NAMES))?;
         Ok(Restore {
             data_dir: data_dir.to_path_buf(),
             making,
@@ -224,6 +230,7 @@ impl Restore {
             batch_bytes: 0,
             last: RevisionPair::default(),
             records: 0,
+            names,
             _lock: lock,
         })
     }
@@ -233,10 +240,11 @@ impl Restore {
     /// # Errors
     /// It makes no sense where it stands. An engine that fails ends the process.
     pub fn record(&mut self, record: RevisionRecord) -> Result<(), RestoreError> {
-        check_record(record.pair, record.tombstone, &record.encoded)?;
+        let kv = check_record(record.pair, record.tombstone, &record.encoded)?;
         if record.pair <= self.last {
             return Err(RestoreError::OutOfOrder(record.pair));
         }
+        self.names.add(&record, &kv)?;
         self.last = record.pair;
         self.records += 1;
         self.batch_bytes += record.encoded.len();
@@ -254,16 +262,47 @@ impl Restore {
     }
 
     /// HashKV of what was restored, at its revision and before any bump: what a member that starts
-    /// with it answers. Builds the member's index, so memory grows with the number of keys.
+    /// with it answers. Of the records as the store has them now; which of them count is told by the
+    /// order they came in, in the same memory for any number of keys.
     ///
     /// # Errors
     /// See [`RestoreError`].
     pub fn hash_kv(&mut self, totals: &Totals) -> Result<KeyValueHash, RestoreError> {
         self.write();
+        let compacted = totals.compact_scheduled.max(totals.compact_finished);
+        let revision = self.revision(totals)?.max(Revision::EMPTY_STORE);
+        let compacted = compacted.map_or(Revision(-1), |at| at.max(Revision(-1)));
+        let counted = self.names.counted(compacted)?;
+        let mut hashing = Hashing::default();
+        let mut place = 0;
+        self.engine.with_view(|scanner| {
+            scanner.records(&mut |record| {
+                if record.pair.main > compacted || counted.has(place) {
+                    hashing.add(record);
+                }
+                place += 1;
+                true
+            });
+        });
+        Ok(KeyValueHash {
+            hash: hashing.finish(),
+            compact_revision: compacted,
+            hash_revision: revision,
+        })
+    }
+
+    /// The store's revision: nothing may be beyond it.
+    fn revision(&self, totals: &Totals) -> Result<Revision, RestoreError> {
         let revision = totals.revision.max(self.last.main);
-        let rows = self.rows(totals, revision, Bump(0));
-        self.engine.write_unlogged(&rows);
-        hash_of(&self.engine)
+        let compacted = totals.compact_scheduled.max(totals.compact_finished);
+        if let Some(found) = compacted.filter(|found| *found > revision.max(Revision::EMPTY_STORE))
+        {
+            return Err(LoadError::BeyondRevision { found, revision }.into());
+        }
+        match revision > REVISION_MAX {
+            true => Err(LoadError::OutOfReach { revision }.into()),
+            false => Ok(revision),
+        }
     }
 
     /// Writes the rest and makes the directory a member's, durably. `origin` is kept in it.
@@ -336,17 +375,16 @@ impl Restore {
     }
 }
 
-/// HashKV of a store at its revision.
-pub(super) fn hash_of(engine: &Engine) -> Result<KeyValueHash, RestoreError> {
-    let limits = Limits {
+/// HashKV of a store at its revision, as a member that starts with it makes it, of its index.
+#[cfg(test)]
+pub(super) fn hash_of(engine: &Engine) -> KeyValueHash {
+    let limits = crate::state::Limits {
         value_cache_bytes: 0,
     };
-    let state = store::load(limits, engine.tables()?, engine)?;
-    let plan = state.mvcc.hash_keep(Revision(0));
-    let mut plan = plan.map_err(RestoreError::Hash)?;
-    drop(state);
-    engine.with_view(|scanner| scanner.records(&mut |record| plan.feed(&record)));
-    Ok(plan.finish())
+    let state = crate::store::load(limits, engine.tables().unwrap(), engine).unwrap();
+    let mut plan = state.mvcc.hash_keep(Revision(0)).unwrap();
+    engine.with_view(|scanner| scanner.records(&mut |record| plan.feed(record)));
+    plan.finish()
 }
 
 fn bumped(revision: Revision, bump: Bump) -> Result<Revision, RestoreError> {

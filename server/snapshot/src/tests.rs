@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use engram_proto::backup as pb;
+use prost::Message as _;
 use tempfile::TempDir;
 
 use super::file::{DigestCheck, FileError, SnapshotFile, auth_tables};
 use super::restore::{Bump, NewMember, Restore, RestoreError, Restored, Totals, UNFINISHED};
 use super::{Description, restore, write};
-use crate::state::{AuthTables, Change, KeyValueHash, MemberRecord, RevisionRecord};
+use crate::state::{AuthTables, Change, Hashing, KeyValueHash, MemberRecord, RevisionRecord};
 use crate::storage::{Applied, Engine, EngineOptions, Identity, Place};
 use crate::types::auth::{Allows, Permission, Role, Secret, User};
 use crate::types::request::MemberAttributes;
@@ -178,7 +180,7 @@ fn records_of(data_dir: &Path) -> (Vec<RevisionRecord>, crate::state::Tables, Ap
 fn hash_in(data_dir: &Path) -> KeyValueHash {
     let (place, _) = Place::find(data_dir).unwrap();
     let engine = Engine::open(&place.dir(), EngineOptions::default()).unwrap();
-    restore::hash_of(&engine).unwrap()
+    restore::hash_of(&engine)
 }
 
 #[test]
@@ -314,4 +316,132 @@ fn records_that_make_no_sense_are_refused() {
             Err(RestoreError::Record(_))
         ));
     }
+}
+
+#[test]
+fn what_backups_take_is_every_record_with_what_they_hash_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(&dir.path().join("source"), EngineOptions::default()).unwrap();
+    let records = changes(3_000, false);
+    let mut rows: Vec<Change> = records.iter().cloned().map(Change::PutRevision).collect();
+    rows.extend([
+        Change::SetRevision(Revision(3_001)),
+        Change::SetCompactScheduled(Revision(900)),
+        Change::PutLease(LeaseId(77), 600),
+    ]);
+    rows.extend(users().into_changes());
+    engine.write(&rows, &Applied::default());
+    let limits = crate::state::Limits {
+        value_cache_bytes: 0,
+    };
+    let state = crate::store::load(limits, engine.tables().unwrap(), &engine).unwrap();
+    let plan = state.mvcc.hash_keep(Revision(0)).unwrap();
+    let mut pieces = Vec::new();
+    let send = |piece: Bytes| {
+        pieces.push(pb::SnapshotPiece::decode(piece).unwrap());
+        true
+    };
+    let sent = engine.with_view(|scanner| super::records::write(scanner, plan, send));
+    sent.unwrap();
+    let head = pieces[0].head.clone().expect("it comes first");
+    assert_eq!((head.revision, head.compact_scheduled), (3_001, 900));
+    let (mut found, mut hashing, mut kinds) = (Vec::new(), Hashing::default(), Vec::new());
+    for piece in &pieces {
+        assert_eq!(piece.crc32c, crc32c::crc32c(&piece.raw));
+        kinds.push(piece.kind);
+        let (mut rest, mut place) = (piece.raw.clone(), 0);
+        while piece.kind == 1 && !rest.is_empty() {
+            let record = pb::Record::decode_length_delimited(&mut rest).unwrap();
+            let record = RevisionRecord {
+                pair: RevisionPair::new(record.revision, record.sub),
+                tombstone: record.tombstone,
+                encoded: record.key_value,
+            };
+            if !piece.uncounted.contains(&place) {
+                hashing.add(record.lent());
+            }
+            found.push(record);
+            place += 1;
+        }
+    }
+    assert_eq!(found, records);
+    kinds.dedup();
+    assert_eq!(kinds, [0, 1, 2, 3, 0], "no members are in it");
+    let end = pieces.last().and_then(|piece| piece.end).expect("the end");
+    assert_eq!(end.records, 3_000);
+    assert_eq!(end.hash_kv, restore::hash_of(&engine).hash);
+    assert_eq!(end.hash_kv, hashing.finish());
+    let plan = state.mvcc.hash_keep(Revision(0)).unwrap();
+    let mut heard = 0;
+    let leaves = |_| {
+        heard += 1;
+        heard < 2
+    };
+    let sent = engine.with_view(|scanner| super::records::write(scanner, plan, leaves));
+    assert!(sent.is_ok() && heard == 2, "{heard}");
+}
+
+/// Twenty keys put and deleted in no order; at the end all of them are deleted, where that is asked for.
+fn changes(count: i64, ends_empty: bool) -> Vec<RevisionRecord> {
+    let mut live = std::collections::BTreeMap::new();
+    let mut records = Vec::new();
+    let mut seed = 7_u64;
+    for main in 2..count + 2 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let name = format!("k{}", (seed >> 33) % 20);
+        if live.contains_key(&name) && (seed >> 40).is_multiple_of(3) {
+            live.remove(&name);
+            records.push(tombstone(main, &name));
+            continue;
+        }
+        let (create, version) = live.entry(name.clone()).or_insert((main, 0));
+        *version += 1;
+        records.push(put(main, 0, &name, *create, *version, 0));
+    }
+    if ends_empty {
+        let rest = (count + 2..).zip(live.into_keys());
+        records.extend(rest.map(|(main, name)| tombstone(main, &name)));
+    }
+    records
+}
+
+#[test]
+fn a_restore_hashes_without_an_index_what_a_member_hashes_with_one() {
+    for ends_empty in [false, true] {
+        let records = changes(300, ends_empty);
+        let last = records.last().unwrap().pair.main;
+        for compacted in [-1, 1, 2, 50, 150, 299, last.0] {
+            let dir = tempfile::tempdir().unwrap();
+            let data_dir = dir.path().join("restored");
+            let mut restore = Restore::begin(&data_dir, member("m1")).unwrap();
+            for record in &records {
+                restore.record(record.clone()).unwrap();
+            }
+            let totals = Totals {
+                revision: last,
+                compact_scheduled: (compacted >= 0).then_some(Revision(compacted)),
+                ..Totals::default()
+            };
+            let hash = restore.hash_kv(&totals).unwrap();
+            restore.finish(&totals, Bump(0), "here").unwrap();
+            assert_eq!(hash, hash_in(&data_dir), "{compacted} {ends_empty}");
+            assert_eq!(hash.compact_revision, Revision(compacted));
+        }
+    }
+}
+
+#[test]
+fn a_compaction_in_the_future_is_no_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut restore = Restore::begin(&dir.path().join("d"), member("m1")).unwrap();
+    restore.record(history()[0].clone()).unwrap();
+    let totals = Totals {
+        compact_scheduled: Some(Revision(3)),
+        ..Totals::default()
+    };
+    let refused = restore.hash_kv(&totals);
+    assert!(
+        matches!(refused, Err(RestoreError::State(_))),
+        "{refused:?}"
+    );
 }

@@ -19,6 +19,39 @@ pub struct RevisionRecord {
     pub encoded: Bytes,
 }
 
+/// A record where it lies: read, and not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordRef<'r> {
+    /// When.
+    pub pair: RevisionPair,
+    /// Whether the key was deleted.
+    pub tombstone: bool,
+    /// As [`RevisionRecord::encoded`].
+    pub encoded: &'r [u8],
+}
+
+impl RevisionRecord {
+    /// The record, lent.
+    pub fn lent(&self) -> RecordRef<'_> {
+        RecordRef {
+            pair: self.pair,
+            tombstone: self.tombstone,
+            encoded: &self.encoded,
+        }
+    }
+}
+
+impl RecordRef<'_> {
+    /// The record, kept.
+    pub fn kept(self) -> RevisionRecord {
+        RevisionRecord {
+            pair: self.pair,
+            tombstone: self.tombstone,
+            encoded: Bytes::copy_from_slice(self.encoded),
+        }
+    }
+}
+
 /// A change of what is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {

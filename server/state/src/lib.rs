@@ -35,13 +35,16 @@ pub use alarm::Alarms;
 pub use apply::apply;
 pub use auth::{Auth, AuthTables};
 pub use effects::{
-    Change, Effects, Event, MemberNode, MemberRecord, Meter, Previous, RevisionRecord, Values,
+    Change, Effects, Event, MemberNode, MemberRecord, Meter, Previous, RecordRef, RevisionRecord,
+    Values,
 };
 pub use hold::Hold;
 pub use lease::Leases;
 pub use load::{LoadError, Tables};
 pub use member::Members;
-pub use mvcc::{CompactionHash, HashPlan, KeyValueHash, Loaded, Mvcc, Plan, Sighting, Slot, Walk};
+pub use mvcc::{
+    CompactionHash, HashPlan, Hashing, KeyValueHash, Loaded, Mvcc, Plan, Sighting, Slot, Walk,
+};
 pub use txn::{CompareStep, Path as TxnPath};
 
 use std::sync::Arc;

@@ -73,6 +73,18 @@ impl KeyValue {
         Ok(kv)
     }
 
+    /// Decodes a key-value that is encoded exactly as [`KeyValue::encode`] would.
+    ///
+    /// # Errors
+    /// The bytes are not `mvccpb.KeyValue`, or another encoding of it.
+    pub fn decode_exact(bytes: &Bytes) -> Result<KeyValue, KeyValueError> {
+        let kv = KeyValue::decode(bytes)?;
+        match is_exact(bytes) {
+            true => Ok(kv),
+            false => Err(KeyValueError { offset: 0 }),
+        }
+    }
+
     /// The key inside encoded bytes, without decoding the rest.
     #[inline]
     pub fn key_of(encoded: &[u8]) -> Option<&[u8]> {
@@ -97,6 +109,34 @@ fn decode_field(rest: &mut Bytes, kv: &mut KeyValue) -> Option<()> {
         _ => return None,
     }
     Some(())
+}
+
+/// Whether a key-value that can be decoded has each field once, in order, only where it says something, and
+/// every number in as few bytes as it takes.
+fn is_exact(mut rest: &[u8]) -> bool {
+    let mut last = 0;
+    while let Some((&tag, field)) = rest.split_first() {
+        rest = field;
+        let Some(number) = get_varint(&mut rest) else {
+            return false;
+        };
+        let bytes = usize::try_from((64 - (number | 1).leading_zeros()).div_ceil(7));
+        let is_shortest = bytes == Ok(field.len() - rest.len());
+        if tag <= last || number == 0 || !is_shortest {
+            return false;
+        }
+        last = tag;
+        if matches!(tag, 0x0a | 0x2a) {
+            let skipped = usize::try_from(number)
+                .ok()
+                .and_then(|bytes| rest.get(bytes..));
+            let Some(behind) = skipped else {
+                return false;
+            };
+            rest = behind;
+        }
+    }
+    true
 }
 
 fn get_int(rest: &mut Bytes) -> Option<i64> {
@@ -243,6 +283,36 @@ mod tests {
         assert_eq!(KeyValue::decode(&kv.encode()), Ok(kv.clone()));
         assert_eq!(KeyValue::key_of(&kv.encode()), Some(b"foo".as_ref()));
         assert_eq!(KeyValue::default().encode().len(), 0);
+    }
+
+    #[test]
+    fn another_encoding_of_the_same_is_told_from_ours() {
+        let kv = sample();
+        assert_eq!(KeyValue::decode_exact(&kv.encode()), Ok(kv.clone()));
+        let others: [&[u8]; 6] = [
+            b"\x0a\x03foo\x18\x02\x10\x02", // out of order
+            b"\x0a\x03foo\x10\x02\x10\x02", // twice
+            b"\x0a\x03foo\x10\x82\x00",     // two bytes for a 2
+            b"\x0a\x83\x00foo",             // two bytes for a length
+            b"\x0a\x03foo\x20\x00",         // a zero
+            b"\x0a\x03foo\x2a\x00",         // an empty value
+        ];
+        for other in others {
+            let other = Bytes::from_static(other);
+            let decoded = KeyValue::decode(&other).expect("it is one");
+            assert_ne!(decoded.encode(), other);
+            assert!(KeyValue::decode_exact(&other).is_err(), "{other:?}");
+        }
+        for number in (0..63)
+            .map(|shift| 1_i64 << shift)
+            .flat_map(|it| [it - 1, it, -it])
+        {
+            let kv = KeyValue {
+                version: number,
+                ..sample()
+            };
+            assert_eq!(KeyValue::decode_exact(&kv.encode()), Ok(kv));
+        }
     }
 
     #[test]

@@ -537,6 +537,24 @@ fn a_snapshot_counts_down_to_its_digest() {
 }
 
 #[test]
+fn a_snapshot_is_in_records_for_whoever_asks_for_them() {
+    let server = Server::start();
+    server.calls(async |channel| {
+        let mut maintenance = MaintenanceClient::new(channel);
+        for (asked, version) in [("records", "engram.backup.v1"), ("others", "3.7.0")] {
+            let mut request = Request::new(pb::SnapshotRequest {});
+            let metadata = request.metadata_mut();
+            metadata.insert("engram-snapshot", asked.parse().unwrap());
+            let stream = maintenance.snapshot(request).await;
+            let mut stream = stream.unwrap().into_inner();
+            let piece = stream.message().await.unwrap().expect("a piece");
+            assert_eq!(piece.version, version);
+            assert_eq!(piece.blob == "piece", asked == "records");
+        }
+    });
+}
+
+#[test]
 fn watch_requests_reach_the_hub_and_its_frames_come_back() {
     let server = Server::start();
     server.calls(async |channel| {

@@ -11,13 +11,14 @@ use super::rows::{Amount, Batch, EngineError, Engines, Family, Read, Rows, View,
 use super::schema::{self, SchemaError, Table};
 use super::{Applied, Contents};
 use crate::fatal::end_process;
-use crate::state::{Change, LoadError, RevisionRecord, Tables, Values};
+use crate::state::{Change, LoadError, RecordRef, RevisionRecord, Tables, Values};
 use crate::types::{Revision, RevisionPair};
 
 /// Memory for a look into a store that is not this member's. Bytes.
 const LOOK: EngineOptions = EngineOptions {
     write_buffer_bytes: 1 << 20,
     block_cache_bytes: 1 << 20,
+    past_page_cache: false,
 };
 const ADVICE: &str = "the log still holds what was acknowledged: free disk space or replace the \
     disk and start again; if the store itself is damaged, restore this member from the others or \
@@ -30,6 +31,22 @@ pub struct EngineOptions {
     pub write_buffer_bytes: usize,
     /// The cache of blocks read from disk. Bytes.
     pub block_cache_bytes: usize,
+    /// Whether files are written and read past the system's page cache, whose pages cost more than the
+    /// writing where nobody reads them again, and are others' who serve beside it. The file system has to
+    /// take it ([`crate::fs::takes_direct_io`]).
+    pub past_page_cache: bool,
+}
+
+impl EngineOptions {
+    /// For a store in `dir` that is filled once, read back once, and closed.
+    pub fn to_fill(dir: &Path) -> EngineOptions {
+        EngineOptions {
+            write_buffer_bytes: 8 << 20,
+            block_cache_bytes: 4 << 20,
+            past_page_cache: crate::fs::takes_direct_io(dir),
+            ..EngineOptions::default()
+        }
+    }
 }
 
 impl Default for EngineOptions {
@@ -37,6 +54,7 @@ impl Default for EngineOptions {
         EngineOptions {
             write_buffer_bytes: 16 << 20,
             block_cache_bytes: 32 << 20,
+            past_page_cache: false,
         }
     }
 }
@@ -256,9 +274,9 @@ impl Engine {
         visit: &mut dyn FnMut(RevisionRecord) -> Result<(), LoadError>,
     ) -> Result<(), LoadError> {
         let mut came = Ok(());
-        let mut take = |key: &[u8], value| {
+        let mut take = |key: &[u8], value: &[u8]| {
             let record = record_of(key, value).map_err(unreadable);
-            came = record.and_then(&mut *visit);
+            came = record.and_then(|record| visit(record.kept()));
             came.is_ok()
         };
         let read = ask!(&**self.rows, rows => {
@@ -374,15 +392,15 @@ fn tables_of(rows: &impl Read) -> Result<Tables, OpenError> {
     let mut tables = Tables::default();
     let mut came = Ok(());
     rows.scan(Family::Tables, b"", Amount::Some, |key, value| {
-        came = add_row(&mut tables, key, &value);
+        came = add_row(&mut tables, key, value);
         came.is_ok()
     })?;
     came?;
     Ok(tables)
 }
 
-fn record_of(key: &[u8], value: Bytes) -> Result<RevisionRecord, SchemaError> {
-    schema::parse_revision(schema::parse_revision_key(key)?, value)
+fn record_of<'v>(key: &[u8], value: &'v [u8]) -> Result<RecordRef<'v>, SchemaError> {
+    schema::parse_record(schema::parse_revision_key(key)?, value)
 }
 
 /// Adds the rows of a change.
@@ -571,7 +589,8 @@ impl Values for Engine {
 
     fn scan(&self, from: RevisionPair, visit: &mut dyn FnMut(RevisionRecord) -> bool) {
         let from = schema::revision_key(from);
-        ask!(&**self.rows, rows => scan(rows, &from, Amount::Some, visit));
+        let mut visit = |record: RecordRef<'_>| visit(record.kept());
+        ask!(&**self.rows, rows => scan(rows, &from, Amount::Some, &mut visit));
     }
 }
 
@@ -585,9 +604,9 @@ fn scan(
     rows: &impl Read,
     from: &[u8],
     amount: Amount,
-    visit: &mut dyn FnMut(RevisionRecord) -> bool,
+    visit: &mut dyn FnMut(RecordRef<'_>) -> bool,
 ) {
-    let take = |key: &[u8], value| match record_of(key, value) {
+    let take = |key: &[u8], value: &[u8]| match record_of(key, value) {
         Ok(record) => visit(record),
         Err(error) => end_process(error, ADVICE),
     };
@@ -604,7 +623,7 @@ pub struct Scanner<'a>(View<'a>);
 
 impl Scanner<'_> {
     /// Calls `visit` with every record, ascending, until it returns false.
-    pub fn records(&self, visit: &mut dyn FnMut(RevisionRecord) -> bool) {
+    pub fn records(&self, visit: &mut dyn FnMut(RecordRef<'_>) -> bool) {
         scan(&self.0, b"", Amount::All, visit);
     }
 

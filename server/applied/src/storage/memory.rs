@@ -117,10 +117,10 @@ impl Read for View {
         family: Family,
         from: &[u8],
         _amount: Amount,
-        mut visit: impl FnMut(&[u8], Bytes) -> bool,
+        mut visit: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), EngineError> {
         for (key, value) in self.family(family).range(from.to_vec()..) {
-            if !visit(key, value.clone()) {
+            if !visit(key, value) {
                 break;
             }
         }
@@ -220,7 +220,7 @@ impl Read for Memory {
         family: Family,
         from: &[u8],
         amount: Amount,
-        visit: impl FnMut(&[u8], Bytes) -> bool,
+        visit: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), EngineError> {
         self.written().scan(family, from, amount, visit)
     }
@@ -349,8 +349,8 @@ mod tests {
     fn shown(rows: &impl Read) -> Shown {
         let all = |family| {
             let mut all = Vec::new();
-            let visit = |key: &[u8], value| {
-                all.push((key.to_vec(), value));
+            let visit = |key: &[u8], value: &[u8]| {
+                all.push((key.to_vec(), value.to_vec()));
                 true
             };
             rows.scan(family, b"", Amount::All, visit).unwrap();

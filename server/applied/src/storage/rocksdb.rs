@@ -14,8 +14,8 @@ use bytes::Bytes;
 use rocksdb::checkpoint::Checkpoint as Maker;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, ColumnFamilyRef, DB, DBCompressionType,
-    DBPinnableSlice, Direction, FlushOptions, IteratorMode, Options, ReadOptions, ReadTier,
-    Snapshot, WriteBatch, WriteOptions,
+    DBPinnableSlice, DBRawIterator, FlushOptions, Options, ReadOptions, ReadTier, Snapshot,
+    WriteBatch, WriteOptions,
 };
 
 pub use reclaim::Part;
@@ -50,7 +50,7 @@ pub(super) struct RocksDb(DB);
 impl RocksDb {
     pub(super) fn open(path: &Path, options: EngineOptions) -> Result<RocksDb, EngineError> {
         let families = column_families(options);
-        let db = DB::open_cf_descriptors(&db_options(), path, families)?;
+        let db = DB::open_cf_descriptors(&db_options(options), path, families)?;
         Ok(RocksDb(db))
     }
 
@@ -59,7 +59,7 @@ impl RocksDb {
         options: EngineOptions,
     ) -> Result<RocksDb, EngineError> {
         let families = column_families(options);
-        let db = DB::open_cf_descriptors_read_only(&db_options(), path, families, false)?;
+        let db = DB::open_cf_descriptors_read_only(&db_options(options), path, families, false)?;
         Ok(RocksDb(db))
     }
 
@@ -96,12 +96,11 @@ impl Read for RocksDb {
         family: Family,
         from: &[u8],
         amount: Amount,
-        visit: impl FnMut(&[u8], Bytes) -> bool,
+        visit: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), EngineError> {
-        let mode = IteratorMode::From(from, Direction::Forward);
         let options = read_options(amount);
-        let entries = self.0.iterator_cf_opt(self.family(family), options, mode);
-        scan(entries, visit)
+        let entries = self.0.raw_iterator_cf_opt(self.family(family), options);
+        scan(entries, from, visit)
     }
 }
 
@@ -241,28 +240,30 @@ impl Read for View<'_> {
         family: Family,
         from: &[u8],
         amount: Amount,
-        visit: impl FnMut(&[u8], Bytes) -> bool,
+        visit: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), EngineError> {
-        let mode = IteratorMode::From(from, Direction::Forward);
         let options = read_options(amount);
-        let entries = self
-            .snapshot
-            .iterator_cf_opt(self.db.family(family), options, mode);
-        scan(entries, visit)
+        let family = self.db.family(family);
+        let entries = self.snapshot.raw_iterator_cf_opt(family, options);
+        scan(entries, from, visit)
     }
 }
 
+/// Rows are shown where they lie: they are copied by whoever keeps them.
 fn scan(
-    entries: impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>>,
-    mut visit: impl FnMut(&[u8], Bytes) -> bool,
+    mut entries: DBRawIterator<'_>,
+    from: &[u8],
+    mut visit: impl FnMut(&[u8], &[u8]) -> bool,
 ) -> Result<(), EngineError> {
-    for entry in entries {
-        let (key, value) = entry?;
-        if !visit(&key, Bytes::from(value)) {
-            break;
+    entries.seek(from);
+    while let Some((key, value)) = entries.item() {
+        if !visit(key, value) {
+            return Ok(());
         }
+        entries.next();
     }
-    Ok(())
+    // It ends where it fails, too.
+    Ok(entries.status()?)
 }
 
 fn read_options(amount: Amount) -> ReadOptions {
@@ -280,8 +281,10 @@ fn unlogged() -> WriteOptions {
     options
 }
 
-fn db_options() -> Options {
+fn db_options(asked: EngineOptions) -> Options {
     let mut options = Options::default();
+    options.set_use_direct_reads(asked.past_page_cache);
+    options.set_use_direct_io_for_flush_and_compaction(asked.past_page_cache);
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_atomic_flush(true);

@@ -53,7 +53,7 @@ pub(super) trait Read {
         family: Family,
         from: &[u8],
         amount: Amount,
-        visit: impl FnMut(&[u8], Bytes) -> bool,
+        visit: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), EngineError>;
 }
 
@@ -248,7 +248,7 @@ impl Read for View<'_> {
         family: Family,
         from: &[u8],
         amount: Amount,
-        visit: impl FnMut(&[u8], Bytes) -> bool,
+        visit: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), EngineError> {
         match self {
             View::Disk(rows) => rows.scan(family, from, amount, visit),

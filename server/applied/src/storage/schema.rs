@@ -11,7 +11,7 @@ use engram_proto::store as pb;
 use prost::Message;
 
 use super::{Applied, LogPosition};
-use crate::state::{MemberRecord, RevisionRecord};
+use crate::state::{MemberRecord, RecordRef, RevisionRecord};
 use crate::types::auth::{Allows, Permission, Role, Secret, User};
 use crate::types::request::{AlarmType, MemberAttributes};
 use crate::types::{LeaseId, MemberId, Revision, RevisionPair};
@@ -95,15 +95,25 @@ pub fn revision_flag(record: &RevisionRecord) -> u8 {
 
 /// Reads a revision.
 pub fn parse_revision(pair: RevisionPair, value: Bytes) -> Result<RevisionRecord, SchemaError> {
-    let tombstone = match value.first() {
-        Some(0) => false,
-        Some(1) => true,
-        _ => return Err(SchemaError("a revision's value")),
-    };
+    let tombstone = parse_record(pair, &value)?.tombstone;
     Ok(RevisionRecord {
         pair,
         tombstone,
         encoded: value.slice(1..),
+    })
+}
+
+/// Reads a revision where it lies.
+pub fn parse_record(pair: RevisionPair, value: &[u8]) -> Result<RecordRef<'_>, SchemaError> {
+    let (tombstone, encoded) = match value.split_first() {
+        Some((0, encoded)) => (false, encoded),
+        Some((1, encoded)) => (true, encoded),
+        _ => return Err(SchemaError("a revision's value")),
+    };
+    Ok(RecordRef {
+        pair,
+        tombstone,
+        encoded,
     })
 }
 

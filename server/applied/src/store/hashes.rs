@@ -242,7 +242,7 @@ impl Begun {
             if record.pair.main > self.hash.revision() {
                 return false;
             }
-            page.add(record);
+            page.add(record.kept());
             if page.is_full() {
                 stopped = !self.take_in(&mut page);
             }

@@ -9,6 +9,7 @@
 //! - F2: every file is made with mode 0600, every directory with 0700.
 
 mod data_file;
+mod direct;
 mod directory;
 mod durable;
 #[cfg(any(test, feature = "fixtures"))]
@@ -23,6 +24,7 @@ mod reserve;
 mod tests;
 
 pub use data_file::DataFile;
+pub use direct::takes_direct_io;
 pub use directory::{
     DirError, DirMode, claim_dir, create_private_dir, file_names, file_sizes, is_dir, remove_tree,
 };

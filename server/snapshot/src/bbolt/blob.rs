@@ -5,8 +5,8 @@
 
 use std::io::{self, Write};
 
+use aws_lc_rs::digest::{Context, SHA256};
 use bytes::{Bytes, BytesMut};
-use sha2::{Digest, Sha256};
 
 /// Bytes of a blob, as etcd cuts them (`snapshotSendBufferSize`). The file's last one is shorter.
 pub const BLOB_BYTES: usize = 32 * 1024;
@@ -30,11 +30,10 @@ pub struct Blob {
 pub struct Closed;
 
 /// Gives what is written to it to `send`, in blobs. `send` may block: that is the back-pressure.
-#[derive(Debug)]
 pub struct BlobWriter<F> {
     send: F,
     blob: BytesMut,
-    digest: Sha256,
+    digest: Context,
     remaining_bytes: u64,
 }
 
@@ -46,7 +45,7 @@ impl<F: FnMut(Blob) -> Result<(), Closed>> BlobWriter<F> {
         BlobWriter {
             send,
             blob: BytesMut::with_capacity(BLOB_BYTES),
-            digest: Sha256::new(),
+            digest: Context::new(&SHA256),
             remaining_bytes: file_bytes,
         }
     }
@@ -64,7 +63,7 @@ impl<F: FnMut(Blob) -> Result<(), Closed>> BlobWriter<F> {
             self.remaining_bytes, 0,
             "the file has the length its layout announced"
         );
-        let bytes = Bytes::copy_from_slice(&self.digest.finalize());
+        let bytes = Bytes::copy_from_slice(self.digest.finish().as_ref());
         assert_eq!(bytes.len(), DIGEST_BYTES, "SHA-256 has 32 bytes");
         (self.send)(Blob {
             bytes,

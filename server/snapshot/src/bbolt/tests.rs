@@ -5,8 +5,8 @@ mod reader;
 
 use std::ops::ControlFlow;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use proptest::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::*;
 use reader::{Pairs, Walk, walk};
@@ -369,7 +369,7 @@ fn blobs_are_32_kib_then_the_rest_then_the_digest() {
         .flat_map(|blob| blob.bytes.to_vec())
         .collect();
     assert!(joined == file);
-    assert_eq!(blobs[4].bytes, Sha256::digest(&file).as_slice());
+    assert_eq!(blobs[4].bytes, digest(&SHA256, &file).as_ref());
 }
 
 #[test]

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 
 use super::{FileError, SnapshotFile, schema};
 use crate::state::KeyValueHash;
@@ -129,6 +129,7 @@ fn name(value: &[u8]) -> Result<Name, FileError> {
             kv.map_err(|_| FileError::Row("a key-value"))?.key
         }
     };
-    let digest = Sha256::digest(&key);
-    Ok(*digest.first_chunk().expect("SHA-256 has 32 bytes"))
+    let digest = digest(&SHA256, &key);
+    let short = digest.as_ref().first_chunk();
+    Ok(*short.expect("SHA-256 has 32 bytes"))
 }

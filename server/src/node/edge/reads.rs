@@ -1,8 +1,10 @@
 //! Answers that take more than the reader: leases with their deadlines, hashes of the whole store.
 
+use bytes::Bytes;
 use parking_lot::RwLockReadGuard;
 
 use crate::api::backend::{HashKv, LeaseReport, LeaseUse};
+use crate::snapshot::{self, SnapshotError};
 use crate::state::{KeyValueHash, State};
 use crate::store::{Remembered, Store};
 use crate::types::auth::{AuthError, Identity};
@@ -105,10 +107,31 @@ fn hash_under(
     let engine = store.engine();
     let found = engine.with_view(|scanner| {
         drop(state);
-        scanner.records(&mut |record| plan.feed(&record));
+        scanner.records(&mut |record| plan.feed(record));
         plan.finish()
     });
     Ok(of(head, found))
+}
+
+/// Sends everything that is readable now, as backups take it, with what it hashes to. Blocks until it is sent.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn snapshot_records(
+    store: &Store,
+    send: impl FnMut(Bytes) -> bool,
+) -> Result<(), SnapshotError> {
+    // What is planned with is what is written: no batch is half applied.
+    let whole = store.between_batches();
+    let state = store.read();
+    let plan = state.mvcc.hash_keep(Revision(0));
+    let plan = plan.expect("the latest revision is there to be hashed");
+    let engine = store.engine();
+    engine.with_view(|scanner| {
+        drop(state);
+        drop(whole);
+        snapshot::records::write(scanner, plan, send)
+    })
 }
 
 fn of(head: Revision, found: KeyValueHash) -> HashKv {

@@ -434,7 +434,7 @@ fn hash(store: &Store) -> u32 {
     let engine = store.engine();
     engine.with_view(|scanner| {
         scanner.records(&mut |record| {
-            hash = crc32c::crc32c_append(hash, &record.encoded);
+            hash = crc32c::crc32c_append(hash, record.encoded);
             true
         });
     });

@@ -195,7 +195,7 @@ impl Member {
         let engine = self.store.engine();
         engine.with_view(|scanner| {
             drop(state);
-            scanner.records(&mut |record| plan.feed(&record));
+            scanner.records(&mut |record| plan.feed(record));
             plan.finish()
         })
     }

@@ -13,7 +13,7 @@
 use crate::types::result::ApplyError;
 use crate::types::{KeyRange, KeyValue, RangeEnd, Revision, RevisionPair};
 
-use super::super::effects::RevisionRecord;
+use super::super::effects::{RecordRef, RevisionRecord};
 use super::{Mvcc, Version};
 
 /// The name of etcd's bucket for keys, with which its hash begins.
@@ -50,21 +50,31 @@ pub struct HashPlan {
 }
 
 impl HashPlan {
+    /// The revision that is hashed up to.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
     /// Takes in the next record, ascending. Returns false once no further record can count.
-    pub fn feed(&mut self, record: &RevisionRecord) -> bool {
+    pub fn feed(&mut self, record: RecordRef<'_>) -> bool {
+        self.take(record).is_some()
+    }
+
+    /// The same, and whether this one counts; none once no further record can.
+    pub fn take(&mut self, record: RecordRef<'_>) -> Option<bool> {
         assert!(
             self.last < Some(record.pair),
             "records are fed in ascending order"
         );
         if record.pair.main > self.revision {
-            return false;
+            return None;
         }
         self.last = Some(record.pair);
         if record.pair.main <= self.compacted && !self.keeps(record.pair) {
-            return true;
+            return Some(false);
         }
         self.crc = append(self.crc, record);
-        true
+        Some(true)
     }
 
     fn keeps(&mut self, pair: RevisionPair) -> bool {
@@ -78,7 +88,7 @@ impl HashPlan {
     pub fn finish(mut self) -> KeyValueHash {
         for record in std::mem::take(&mut self.unwritten) {
             if Some(record.pair) > self.last {
-                self.feed(&record);
+                self.feed(record.lent());
             }
         }
         KeyValueHash {
@@ -89,7 +99,8 @@ impl HashPlan {
     }
 }
 
-fn append(crc: u32, record: &RevisionRecord) -> u32 {
+/// The hash with one more record that counts.
+fn append(crc: u32, record: RecordRef<'_>) -> u32 {
     let mut key = [0u8; 18];
     key[..8].copy_from_slice(&record.pair.main.0.to_be_bytes());
     key[8] = b'_';
@@ -97,7 +108,29 @@ fn append(crc: u32, record: &RevisionRecord) -> u32 {
     key[17] = b't';
     let len = if record.tombstone { 18 } else { 17 };
     let crc = crc32c::crc32c_append(crc, &key[..len]);
-    crc32c::crc32c_append(crc, &record.encoded)
+    crc32c::crc32c_append(crc, record.encoded)
+}
+
+/// The hash of records of which somebody else knows that they count.
+#[derive(Clone, Copy, Debug)]
+pub struct Hashing(u32);
+
+impl Default for Hashing {
+    fn default() -> Hashing {
+        Hashing(crc32c::crc32c(BUCKET_NAME))
+    }
+}
+
+impl Hashing {
+    /// Takes in the next record that counts, ascending.
+    pub fn add(&mut self, record: RecordRef<'_>) {
+        self.0 = append(self.0, record);
+    }
+
+    /// What they hash to.
+    pub fn finish(self) -> u32 {
+        self.0
+    }
 }
 
 /// The hash of a revision that is about to be compacted, by the rules that hold until then.
@@ -151,7 +184,7 @@ impl CompactionHash {
                 Kept::Listed(kept) => kept.binary_search(&record.pair).is_ok(),
             };
             if counts {
-                self.crc = append(self.crc, record);
+                self.crc = append(self.crc, record.lent());
             }
         }
     }

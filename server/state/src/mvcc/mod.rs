@@ -39,7 +39,7 @@ use entry::{Entry, Version};
 use reclaim::Superseded;
 use tree::OrderTree;
 
-pub use hash::{CompactionHash, HashPlan, KeyValueHash};
+pub use hash::{CompactionHash, HashPlan, Hashing, KeyValueHash};
 pub(crate) use horizon::Horizon;
 pub use load::Loaded;
 pub(crate) use load::Loader;

@@ -102,7 +102,7 @@ fn view(state: &State, storage: &Storage) -> String {
     let txn = txn.map(|found| Applied::Txn(found.expect("within the meter")));
     let mut plan = mvcc.hash_keep(Revision(0)).unwrap();
     for record in storage.records.values() {
-        if !plan.feed(record) {
+        if !plan.feed(record.lent()) {
             break;
         }
     }
