@@ -7,6 +7,7 @@ mod claims;
 mod import;
 mod in_place;
 mod killed;
+mod strangers;
 
 use std::sync::Arc;
 
