@@ -65,6 +65,13 @@ impl Names {
         format!("{}-{number}", self.cluster)
     }
 
+    /// The number of the member with that name, if it is one of this cluster's.
+    #[must_use]
+    pub fn number(&self, member: &str) -> Option<u32> {
+        let tail = member.strip_prefix(&self.cluster)?.strip_prefix('-')?;
+        tail.parse().ok()
+    }
+
     /// What every member's host name ends with.
     #[must_use]
     pub fn domain(&self) -> String {

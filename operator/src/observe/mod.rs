@@ -156,6 +156,7 @@ async fn regard(
         learners_out: stuck.map(|time| time.0.as_second()).collect(),
         lacking: false,
         foreign: asked.foreign.clone(),
+        strangers: objects.strangers.iter().map(|one| one.name_any()).collect(),
         aside: aside::views(cluster, &aside, &in_force, pods),
         aside_goes: aside::cause(cluster),
     };
@@ -205,9 +206,7 @@ fn shares_node(pod: &Pod, pods: &BTreeMap<String, Pod>) -> bool {
 }
 
 fn number(names: &Names, member: &EngramMember) -> u32 {
-    let name = member.name_any();
-    let tail = name.strip_prefix(&format!("{}-", names.cluster));
-    tail.and_then(|tail| tail.parse().ok()).unwrap_or_default()
+    names.number(&member.name_any()).unwrap_or_default()
 }
 
 fn roster(names: &Names, listed: &[crate::etcd::Listed], leader: Option<u64>) -> Roster {
@@ -288,7 +287,9 @@ fn view(
     // A pod has its own time: a cluster that has rested for months was away all along.
     let made = facts.pod.and_then(created);
     let away_since = status.away_since.as_ref().map_or(facts.now, seconds);
-    let away_since = away_since.max(made.unwrap_or(away_since));
+    // And it was ready until Kubernetes found it not to be, though no operator was there to see it.
+    let unready = facts.pod.and_then(pod_state::unready_since);
+    let away_since = made.into_iter().chain(unready).fold(away_since, i64::max);
     let learns = listed.is_some_and(|entry| entry.learner);
     let ran = match facts.pod {
         None => status.founding_pods > 0,

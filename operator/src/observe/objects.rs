@@ -18,7 +18,10 @@ use super::{created, is_owned_by, node_name, number, own_pod};
 pub struct Objects {
     /// Members' objects, by number; those that a restore has set aside as well.
     pub members: Vec<EngramMember>,
-    /// Their pods, by name.
+    /// Members' objects that name this cluster and are not its own: its owner was taken off, or they are of a
+    /// cluster of this name that is gone.
+    pub strangers: Vec<EngramMember>,
+    /// The members' pods, by name.
     pub pods: BTreeMap<String, Pod>,
     /// Their volumes' claims, by name.
     pub claims: BTreeMap<String, PersistentVolumeClaim>,
@@ -61,11 +64,13 @@ impl Objects {
             list::<Pod>(client, &names.namespace, &labels),
             list::<PersistentVolumeClaim>(client, &names.namespace, &labels),
         )?;
+        let (members, others): (Vec<EngramMember>, Vec<EngramMember>) = members
+            .into_iter()
+            .partition(|member| is_owned_by(member, cluster));
+        let names_it = |member: &EngramMember| member.spec.cluster_ref.name == names.cluster;
         let mut found = Self {
-            members: members
-                .into_iter()
-                .filter(|member| is_owned_by(member, cluster))
-                .collect(),
+            members,
+            strangers: others.into_iter().filter(names_it).collect(),
             pods: by_name(pods),
             claims: by_name(claims),
             nodes: BTreeMap::new(),

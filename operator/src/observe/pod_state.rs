@@ -79,6 +79,11 @@ pub(crate) fn runs_since(pod: &Pod) -> Option<i64> {
     Some(running.started_at.as_ref()?.0.as_second())
 }
 
+/// Since when Kubernetes finds it not ready, if it does.
+pub(crate) fn unready_since(pod: &Pod) -> Option<i64> {
+    condition(pod, "Ready", "False")
+}
+
 /// Whether the member's own container has ever run in it.
 pub(crate) fn has_run(pod: &Pod) -> bool {
     let began = |one: &ContainerStatus| {

@@ -96,12 +96,13 @@ pub(super) fn step(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: 
     }
 }
 
-/// The listed member that is to go next: one that has no object, or whose object is being deleted.
+/// The listed member that is to go next: one that has no object at all, or whose object is being deleted.
 /// Those that do not work come first. And whether it works.
 fn leaving<'a>(observed: &Observed, roster: &'a Roster) -> Option<(&'a Entry, bool)> {
     let goes = |entry: &&Entry| match observed.member(&entry.member) {
         Some(member) => member.deleting,
-        None => entry.ours,
+        // Whoever only lost its owner works, and is given it back.
+        None => entry.ours && !observed.strangers.contains(&entry.member),
     };
     // A learner holds nothing up: it goes at once, and makes room for its replacement.
     let works = |entry: &&Entry| !entry.learner && is_healthy(observed, entry);

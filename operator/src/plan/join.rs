@@ -18,6 +18,14 @@ pub(super) fn found(observed: &Observed, wanted: &Wanted) -> Plan {
         actions: gone.collect(),
         ..plan
     };
+    if !observed.strangers.is_empty() {
+        let message = format!(
+            "{} are there, and of a cluster of this name that is gone: no other one is founded beside them; \
+             delete them if what they hold does not count, or go on with it by a restore of kind AdoptVolumes",
+            observed.strangers.join(", ")
+        );
+        return plan.blocked(Reason::AlreadyExists, message);
+    }
     let Some(seed) = observed.staying().next() else {
         let create = Action::CreateMember { seed: true };
         return plan.step(create, Reason::Bootstrapping, "the first member is made");

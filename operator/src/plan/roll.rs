@@ -153,6 +153,18 @@ pub(super) fn settle(observed: &Observed, roster: &Roster, wanted: &Wanted, plan
         let message = format!("{} is a member of someone else's making", entry.member);
         return Next::Done(plan.blocked(Reason::ForeignMember, message));
     }
+    let strangers: Vec<&str> = observed
+        .listed_strangers(roster)
+        .map(String::as_str)
+        .collect();
+    if !strangers.is_empty() {
+        let message = format!(
+            "the cluster lists {}, whose EngramMember objects are not its own: put its owner reference back, or \
+             delete them",
+            strangers.join(", ")
+        );
+        return Next::Done(plan.blocked(Reason::ForeignMember, message));
+    }
     if let Some(member) = observed.staying().find(|member| roster.dropped(member)) {
         let message = format!(
             "{} is not in the members' list, and is put away once the hour's limit and the others allow",

@@ -78,6 +78,10 @@ pub(super) fn up(observed: &Observed, roster: &Roster, wanted: &Wanted, plan: Pl
         // One after the other.
         return Next::On(plan);
     }
+    // They are members, whosever their objects are.
+    if observed.listed_strangers(roster).next().is_some() {
+        return Next::On(plan);
+    }
     // What is there has to work, apart from what is going: nobody joins a cluster in trouble.
     let healthy = |member: &Member| member.healthy || planted(Mutant::JoinedInTrouble);
     let listed = observed

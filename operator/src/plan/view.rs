@@ -29,6 +29,8 @@ pub struct Observed {
     /// Members whose address answers for another cluster, or, before this one's ID is known, all that
     /// answer where they disagree. Nothing that they said is in here.
     pub foreign: Vec<String>,
+    /// Members' objects that name this cluster and are not its own. They are none of `members`.
+    pub strangers: Vec<String>,
     /// Members that a restore has set aside. They are none of `members`.
     pub aside: Vec<Aside>,
     /// Whether those go, and why.
@@ -53,6 +55,12 @@ impl Observed {
     #[must_use]
     pub fn member(&self, name: &str) -> Option<&Member> {
         self.members.iter().find(|member| member.name == name)
+    }
+
+    /// The objects of members that the list names, where they are not this cluster's own.
+    pub fn listed_strangers<'a>(&'a self, roster: &'a Roster) -> impl Iterator<Item = &'a String> {
+        let strangers = self.strangers.iter();
+        strangers.filter(move |name| roster.of(name).is_some())
     }
 
     /// Members that are to stay.

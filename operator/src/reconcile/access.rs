@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::{ACCESS_FINALIZER, EngramCluster, Reason};
 use crate::etcd::{EtcdError, MemberClient};
+use crate::observe::{Form, observe};
 
 use super::{Context, Course, Error, has_finalizer, of_cluster, set_standing, tool};
 
@@ -208,20 +209,48 @@ enum Leave {
     Ask(MemberClient),
 }
 
-async fn leave<S: Subject>(api: &Api<S>, of: &S, found: Cluster) -> Result<Leave, Error> {
+async fn leave<S: Subject>(
+    context: &Context,
+    api: &Api<S>,
+    of: &S,
+    found: Cluster,
+) -> Result<Leave, Error> {
     if !has_finalizer(of, ACCESS_FINALIZER) {
         return Ok(Leave::Nothing);
     }
     Ok(match found {
-        Cluster::Serves(_, client) if elder(api, of).await?.is_none() => Leave::Ask(client),
-        Cluster::Waits(Reason::WaitingForCluster, _) => Leave::Later,
-        Cluster::Serves(..) | Cluster::Waits(..) | Cluster::Gone => Leave::Already,
+        Cluster::Gone => Leave::Already,
+        _ if elder(api, of).await?.is_some() => Leave::Already,
+        Cluster::Serves(_, client) => Leave::Ask(client),
+        Cluster::Waits(Reason::AuthDisabled, _) => unasked(context, of).await?,
+        Cluster::Waits(..) => Leave::Later,
+    })
+}
+
+/// A cluster that does not ask who its clients are keeps its users and roles: one whose object goes, goes as well, or it
+/// would be in force again once they are asked.
+async fn unasked<S: Subject>(context: &Context, of: &S) -> Result<Leave, Error> {
+    let namespace = of.namespace().unwrap_or_default();
+    let Some(cluster) = tool::cluster(context, &namespace, of.cluster()).await? else {
+        return Ok(Leave::Already);
+    };
+    let tls = context.last_client(cluster.metadata.uid.as_deref().unwrap_or_default());
+    let form = Form::default();
+    let sight = Box::pin(observe(context, &cluster, tls.as_ref(), &form)).await?;
+    Ok(match sight.asked.speaker() {
+        Some(client) => Leave::Ask(client.clone()),
+        None => Leave::Later,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
     use super::*;
+    use crate::played::Played;
 
     #[test]
     fn what_a_member_refuses_is_said_in_its_words_and_tried_again() {
@@ -242,5 +271,45 @@ mod tests {
         assert_eq!(holds("Stalled"), ("False", words));
         let stand = Stand::of(Err(taken("EngramUser", "app", "first"))).unwrap();
         assert!(matches!(stand, Stand::Wrong(Reason::AlreadyExists, _)));
+    }
+
+    #[tokio::test]
+    async fn a_user_that_is_deleted_while_nobody_is_asked_does_not_stay_in_the_cluster() {
+        const OURS: &str = "/apis/engram.dev/v1alpha1/namespaces/data";
+        let server = Played::default();
+        let context = Arc::new(server.context());
+        let (cluster, user) = (
+            format!("{OURS}/engramclusters/demo"),
+            format!("{OURS}/engramusers/app"),
+        );
+        server.put(
+            &cluster,
+            json!({
+                "apiVersion": "engram.dev/v1alpha1", "kind": "EngramCluster",
+                "spec": { "auth": { "enabled": false } }, "status": { "clusterID": "7" },
+            }),
+        );
+        server.put(
+            &user,
+            json!({
+                "apiVersion": "engram.dev/v1alpha1", "kind": "EngramUser",
+                "metadata": {
+                    "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["engram.dev/access"],
+                },
+                "spec": { "clusterRef": { "name": "demo" } },
+            }),
+        );
+        let pass = async || {
+            let seen = serde_json::from_value(server.object(&user).unwrap()).unwrap();
+            Box::pin(user::reconcile(Arc::new(seen), context.clone()))
+                .await
+                .unwrap();
+        };
+        // Nobody answers that could take it out: it stays until somebody does, or the cluster is gone.
+        pass().await;
+        assert!(server.object(&user).is_some());
+        server.remove(&cluster);
+        pass().await;
+        assert_eq!(server.object(&user), None);
     }
 }

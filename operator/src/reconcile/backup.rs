@@ -271,7 +271,31 @@ async fn execute(
     job: Job,
 ) -> Result<Run, Error> {
     let access = build::access(&store_of(context, backup).await?);
+    lies_there(backup, &access)?;
     execute_with(context, backup, part, job, &access).await
+}
+
+/// Whether a backup that was made lies where its store is now: another place knows nothing of it, which says nothing of
+/// the backup.
+fn lies_there(backup: &EngramBackup, access: &StoreAccess) -> Result<(), Error> {
+    let path = backup
+        .status
+        .as_ref()
+        .and_then(|status| status.path.as_ref());
+    let place = access.url.split('?').next().unwrap_or_default();
+    let cluster = &backup.spec.cluster_ref.name;
+    let there = format!("{place}/{cluster}/{}", backup_id(backup));
+    match path {
+        Some(path) if *path != there => {
+            let store = &backup.spec.store_ref.name;
+            let message = format!(
+                "it lies at {path}, and EngramBackupStore {store} is {place} by now: set that back, or make \
+                 another store for what is new"
+            );
+            Err(Error::input(Reason::InvalidSpec, message))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The same by a way to more than its store.

@@ -27,12 +27,16 @@ use crate::plan::{Observed, Wanted, plan};
 
 use super::certificates::{self, Certificates};
 use super::{
-    Context, Error, Version, access, calm, children, claims, cluster_status, is_conflict, labels,
-    maintenance, member_status, restore, set_finalizer, write_cluster_status,
+    Context, Error, Version, access, calm, children, claims, cluster_status, has_finalizer,
+    is_conflict, labels, maintenance, member_status, owners, restore, set_finalizer,
+    write_cluster_status,
 };
 
 /// How often a cluster that is another operator's is looked at.
 const HELD_PAUSE: Duration = Duration::from_secs(300);
+
+/// Kubernetes' own finalizer of what is deleted with `--cascade=orphan`.
+const ORPHANS: &str = "orphan";
 
 /// The next look while something is under way.
 const SOON: Duration = Duration::from_secs(2);
@@ -157,13 +161,28 @@ async fn pass(
     status: &mut EngramClusterStatus,
 ) -> Result<Pass, Error> {
     let deleting = cluster.meta().deletion_timestamp.is_some();
-    let archive = archive::find(context, cluster).await;
-    let catalog = catalog::find(context, cluster).await;
+    if deleting && has_finalizer(cluster, ORPHANS) {
+        // Who deleted it wants its members left as they are.
+        set_finalizer(context, cluster, CLUSTER_FINALIZER, false).await?;
+        return Ok(Pass {
+            busy: false,
+            over: true,
+            objects: None,
+        });
+    }
+    // What it would run is nothing to a cluster that goes.
+    let (archive, catalog) = match deleting {
+        true => (Ok(None), Ok(None)),
+        false => (
+            archive::find(context, cluster).await,
+            catalog::find(context, cluster).await,
+        ),
+    };
     // Each of these changes the object that was read: the next pass reads it again.
     if take(context, cluster, version, status).await?
         || (!deleting && set_finalizer(context, cluster, CLUSTER_FINALIZER, true).await?)
-        || archive::keep(context, cluster, version, &archive, status).await?
-        || catalog::keep(context, cluster, version, &catalog, status).await?
+        || (!deleting && archive::keep(context, cluster, version, &archive, status).await?)
+        || (!deleting && catalog::keep(context, cluster, version, &catalog, status).await?)
         || (!deleting && adopt::ensure(context, cluster, version, status).await?)
     {
         return Ok(Pass {
@@ -190,6 +209,18 @@ async fn pass(
         false => certificates::ensure(context, cluster).await,
     };
     let mut sight = observe(context, cluster, certificates.client.as_ref(), &form).await?;
+    let owners = match deleting {
+        true => Ok(false),
+        false => owners::repair(context, cluster, &sight).await,
+    };
+    if let Ok(true) = owners {
+        // They are looked at again as its own.
+        return Ok(Pass {
+            busy: true,
+            over: false,
+            objects: None,
+        });
+    }
     let mut pods = sight
         .observed
         .members
@@ -221,7 +252,11 @@ async fn pass(
     if let Ok(Some(families)) = &children {
         status.ip_families.clone_from(families);
     }
-    let mut planned = plan(sight.as_of_now(), &wanted(cluster)?);
+    let wanted = match deleting {
+        true => Wanted::default(),
+        false => wanted(cluster)?,
+    };
+    let mut planned = plan(sight.as_of_now(), &wanted);
     rollback::remember(cluster, image, &sight.observed, &planned, status);
     if rollback::begin(asked, offered, &planned, status) {
         let note = "what was changed does not start: it is taken back";
@@ -230,6 +265,7 @@ async fn pass(
     planned.blocked = planned.blocked.or_else(|| rollback::note(status));
     let done = steps::carry_out(context, cluster, version, &sight, &planned, image, status).await;
     let mut failure = done.failure.or(claims.err()).or(labels.err());
+    failure = failure.or(owners.err());
     failure = failure.or(children.err());
     failure = failure.or(told.err());
     failure = failure.or(archive.err());

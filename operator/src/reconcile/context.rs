@@ -28,6 +28,8 @@ const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// How long a password that was right is not shown again: members work for that.
 const KNOWN_FOR: Duration = Duration::from_secs(600);
+/// The longest note of an event, in bytes: Kubernetes takes 1024.
+const NOTE_MAX: usize = 1000;
 /// The longest.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
@@ -54,6 +56,11 @@ pub(super) struct Room {
     pub begun: i64,
     /// How it ended; none while it runs.
     pub made: Option<RoomMade>,
+}
+
+/// As much of a text as so many bytes hold, in whole characters.
+fn within(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -152,8 +159,7 @@ impl Context {
                 EventType::Normal
             },
             reason: reason.to_owned(),
-            // Kubernetes takes 1024 characters.
-            note: Some(note.chars().take(1000).collect()),
+            note: Some(within(note, NOTE_MAX).to_owned()),
             action: reason.to_owned(),
             secondary: related,
         };
@@ -309,5 +315,18 @@ impl Context {
         self.forget_speaker(uid);
         held(&self.clients).remove(uid);
         held(&self.rooms).remove(uid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_cut_by_bytes_between_characters() {
+        assert_eq!(within("short", 1000), "short");
+        let long = "\u{e4}".repeat(900);
+        assert_eq!(within(&long, NOTE_MAX).len(), 1000);
+        assert_eq!(within(&long, 999).len(), 998);
     }
 }

@@ -12,9 +12,11 @@ mod context;
 mod error;
 mod labels;
 mod maintenance;
+mod member;
 mod member_status;
 mod operation;
 mod owner;
+mod owners;
 #[cfg(test)]
 mod passes;
 mod restore;
@@ -43,7 +45,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::api::{ConditionKind, EngramCluster, EngramClusterStatus, Reason, set_condition};
+use crate::api::{ConditionKind, EngramCluster, EngramClusterStatus, GROUP, Reason, set_condition};
 
 /// Who owns the fields that the operator writes.
 pub const FIELD_MANAGER: &str = "engram-operator";
@@ -124,7 +126,33 @@ async fn write_cluster_status(
         .patch_status(&cluster.name_any(), &apply_params(), &Patch::Apply(&patch))
         .await?;
     *version.known() = patched.resource_version();
-    Ok(())
+    let lost = lost(&json!(status), &json!(patched.status.unwrap_or_default()));
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "the CustomResourceDefinition engramclusters.{GROUP} drops {} of the status: it is not of this operator's \
+         version; apply the definitions of this one (the chart does with crds.install: true)",
+        lost.join(", ")
+    );
+    context
+        .event(cluster, true, "DefinitionsOutdated", &message)
+        .await;
+    Err(Error::input(Reason::InvalidSpec, message))
+}
+
+/// Which fields of what was written were not kept: a definition that does not know them has them dropped in silence, and
+/// what was decided by then would be decided again, or otherwise.
+fn lost(written: &serde_json::Value, kept: &serde_json::Value) -> Vec<String> {
+    let fields = written.as_object().into_iter().flatten();
+    let is_lost = |field: &String, value: &serde_json::Value| match &kept[field] {
+        serde_json::Value::Null => !value.is_null(),
+        // Others may have a part in these.
+        serde_json::Value::Array(_) | serde_json::Value::Object(_) => false,
+        other => other != value,
+    };
+    let lost = fields.filter(|(field, value)| is_lost(field, value));
+    lost.map(|(field, _)| field.clone()).collect()
 }
 
 /// Whether the API server says that somebody else was quicker.
@@ -304,6 +332,22 @@ mod tests {
         assert_eq!(of(Course::Open), "InProgress");
         assert_eq!(of(Course::Good), "Current");
         assert_eq!(of(Course::Bad), "Failed");
+    }
+
+    #[test]
+    fn a_definition_that_drops_what_is_written_is_noticed() {
+        let written = json!({
+            "heldBy": "a/b", "lastMemberNumber": 4, "conditions": [1], "restoring": { "stage": "Kept" },
+        });
+        assert_eq!(lost(&written, &written), [""; 0]);
+        // Others' conditions are theirs.
+        let more = json!({
+            "heldBy": "a/b", "lastMemberNumber": 4, "conditions": [1, 2], "restoring": {}, "more": 1,
+        });
+        assert_eq!(lost(&written, &more), [""; 0]);
+        let less = json!({ "lastMemberNumber": 0, "conditions": [] });
+        let found = lost(&written, &less);
+        assert_eq!(found, ["heldBy", "lastMemberNumber", "restoring"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod gone;
 mod import;
 mod in_place;
 mod killed;
+mod strangers;
 
 use std::sync::Arc;
 

@@ -31,7 +31,8 @@ use plan::Planning;
 use source::Source;
 use state::State;
 
-pub(super) use state::{refusal, restored};
+pub(super) use in_place::go_back;
+pub(super) use state::{is_refusal, refusal, restored};
 
 /// On clusters: the restore that made them (by its UID).
 const ANNOTATION: &str = "engram.dev/restore";

@@ -25,7 +25,7 @@ use crate::api::{
 
 use super::calm::{self, News};
 use super::context::Form;
-use super::{Context, Error, access, backup, cluster, operation, restore, schedule, store};
+use super::{Context, Error, access, backup, cluster, member, operation, restore, schedule, store};
 
 /// Changes of one object that come close together are looked at once.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -92,12 +92,14 @@ async fn run_in(context: &Arc<Context>, scope: &Scope) {
     let stores =
         controller::<EngramBackupStore>(context, scope).owns(scoped::<Pod>(context, scope), ours);
     let operations = controller::<EngramOperation>(context, scope);
+    let members = controller::<EngramMember>(context, scope);
     let users = controller::<EngramUser>(context, scope);
     let roles = controller::<EngramRole>(context, scope);
     tokio::join!(
         drive_when(clusters, context, cluster::reconcile, |seen, context| {
             context.start.wait(seen)
         }),
+        drive(members, context, member::reconcile),
         drive(backups, context, backup::reconcile),
         drive(schedules, context, schedule::reconcile),
         drive(restores, context, restore::reconcile),

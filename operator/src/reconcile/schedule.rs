@@ -123,6 +123,7 @@ async fn pass(
         return Ok(if busy { SOON } else { LOOK });
     }
     let now = now();
+    mend(status, now);
     let due = due_now(schedule, status, &clock, now);
     make::due(context, &backups, schedule, &made, &due, status).await?;
     let next = clock.next(now);
@@ -156,7 +157,9 @@ fn look_back(made: &[EngramBackup], status: &mut EngramBackupScheduleStatus) {
     let running = made.iter().filter(|backup| is_running(backup));
     status.active = running.map(|backup| backup.name_any()).collect();
     let newest = made.iter().filter_map(success).max().map(Time);
-    status.last_success_time = newest.max(status.last_success_time.take());
+    // A clock that was ahead is not believed for longer than it was.
+    let known = status.last_success_time.take();
+    status.last_success_time = newest.max(known.filter(|time| time.0 <= now()));
 }
 
 /// When the first backup after the last success is due; from its beginning on, where there was none.
@@ -170,6 +173,14 @@ pub(super) fn expected(schedule: &EngramBackupSchedule) -> Option<Timestamp> {
     let success = status.and_then(|status| status.last_success_time.as_ref());
     let since = success.or(schedule.metadata.creation_timestamp.as_ref())?;
     clock.next(since.0)
+}
+
+/// A time that is still to come was written by a clock that was ahead: until then nothing would be due. What is due
+/// twice for it has the same name both times, and is made once.
+fn mend(status: &mut EngramBackupScheduleStatus, now: Timestamp) {
+    if let Some(last) = status.last_schedule_time.as_mut() {
+        last.0 = last.0.min(now);
+    }
 }
 
 /// What is due; the first backup at once, where that is asked for.
@@ -190,7 +201,11 @@ fn due_now(
     }
 }
 
+/// Whether it is being made. One that is being deleted is given up, though it may stay for as long as its store refuses.
 fn is_running(backup: &EngramBackup) -> bool {
+    if backup.metadata.deletion_timestamp.is_some() {
+        return false;
+    }
     let phase = backup.status.as_ref().and_then(|status| status.phase);
     !matches!(phase, Some(BackupPhase::Completed | BackupPhase::Failed))
 }
@@ -213,4 +228,56 @@ fn success(backup: &EngramBackup) -> Option<Timestamp> {
     let completed = status.phase == Some(BackupPhase::Completed);
     let at = status.completed_at.as_ref().filter(|_| completed)?;
     Some(at.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_ahead_costs_no_backup() {
+        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+        let schedule: EngramBackupSchedule = serde_json::from_value(json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackupSchedule",
+            "metadata": { "name": "hourly", "namespace": "data" },
+            "spec": {
+                "clusterRef": { "name": "demo" }, "storeRef": { "name": "s" }, "schedule": "0 * * * *",
+            },
+        }))
+        .unwrap();
+        let clock = Clock::new("0 * * * *", "UTC").unwrap();
+        let mut status = EngramBackupScheduleStatus {
+            last_schedule_time: Some(Time(at("2026-01-09T03:00:00Z"))),
+            ..EngramBackupScheduleStatus::default()
+        };
+        let mut made = Vec::new();
+        // A day of looks, each minute.
+        for minute in 0..24 * 60 {
+            let now = at("2026-01-02T00:30:30Z") + Duration::from_secs(60 * minute);
+            mend(&mut status, now);
+            let due = due_now(&schedule, &status, &clock, now);
+            made.extend(due.at);
+            if let Some(seen) = due.seen {
+                status.last_schedule_time = Some(Time(seen));
+            }
+        }
+        assert_eq!(made.len(), 24, "{made:?}");
+    }
+
+    #[test]
+    fn what_is_being_deleted_keeps_no_other_from_being_made() {
+        let backup = |deleted: Option<&str>| -> EngramBackup {
+            serde_json::from_value(json!({
+                "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackup",
+                "metadata": { "name": "b", "deletionTimestamp": deleted },
+                "spec": { "clusterRef": { "name": "demo" }, "storeRef": { "name": "s" } },
+                "status": { "phase": "Running" },
+            }))
+            .unwrap()
+        };
+        assert!(is_running(&backup(None)));
+        assert!(!is_running(&backup(Some("2026-01-01T00:00:00Z"))));
+    }
 }

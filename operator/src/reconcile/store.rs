@@ -52,8 +52,9 @@ pub(super) async fn reconcile(
     }
     let access = build::access(&store);
     let generation = store.metadata.generation;
+    // No number at its end: a member's pod has one, of a cluster of whatever name.
     let name = format!(
-        "{}-store-{}",
+        "{}-{}-store",
         store.name_any(),
         generation.unwrap_or_default()
     );

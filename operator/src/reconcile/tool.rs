@@ -4,11 +4,11 @@ mod retry;
 mod verdict;
 
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, PostParams, Preconditions};
+use kube::{Resource as _, ResourceExt as _};
 use serde::Deserialize;
 
-use crate::api::{EngramBackupStore, EngramCluster, EngramMember, Reason};
+use crate::api::{EngramBackupStore, EngramCluster, EngramMember, GROUP, Reason};
 use crate::build::{Names, Needed, StoreAccess, Tool, tool_pod};
 
 use super::{Context, Error, is_gone, now};
@@ -113,8 +113,17 @@ pub(super) async fn look(context: &Context, begun: &Begun<'_>) -> Result<Option<
     };
     let owners = pod.owner_references();
     if !owners.iter().any(|one| Some(&one.uid) == begun.owner) {
-        // One of an object of this name that is gone: its own deletion is under way.
-        return Ok(Some(Run::Running));
+        return Ok(Some(match is_a_tool(&pod) {
+            // One of an object of this name that is gone: its own deletion is under way.
+            true => Run::Running,
+            false => Run::Waiting {
+                reason: Reason::AlreadyExists,
+                message: format!(
+                    "Pod {} exists and is none of engramctl's: delete or rename it",
+                    begun.name
+                ),
+            },
+        }));
     }
     if verdict::is_left_behind(&pod, now().as_second()) {
         // Its node does not answer. What was begun there is begun anew.
@@ -177,12 +186,23 @@ async fn begin(api: &Api<Pod>, tool: &Tool<'_>) -> Result<Run, Error> {
     }
 }
 
-/// Deletes a run's pod; whether it is gone. One that a lost node holds is not waited for.
+/// Whether a pod was made to run engramctl for an object of ours, and is not a member's or somebody else's.
+fn is_a_tool(pod: &Pod) -> bool {
+    let own = format!("{GROUP}/");
+    let mut owners = pod.owner_references().iter();
+    owners.any(|one| one.api_version.starts_with(&own) && one.kind != EngramMember::kind(&()))
+}
+
+/// Deletes a run's pod; whether it is gone. One that a lost node holds is not waited for, and one that only has the
+/// name is left alone.
 pub(super) async fn clear(context: &Context, namespace: &str, name: &str) -> Result<bool, Error> {
     let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
     let Some(pod) = api.get_opt(name).await? else {
         return Ok(true);
     };
+    if !is_a_tool(&pod) {
+        return Ok(true);
+    }
     let left_behind = verdict::is_left_behind(&pod, now().as_second());
     let params = DeleteParams {
         grace_period_seconds: left_behind.then_some(0),

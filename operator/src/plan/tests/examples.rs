@@ -561,3 +561,40 @@ fn a_learner_that_stalls_does_not_hold_up_a_change() {
     let voters = &world.observed.members[..3];
     assert!(!voters.iter().any(outdated), "{voters:?}");
 }
+
+#[test]
+fn no_cluster_is_founded_beside_members_of_one_that_is_gone() {
+    let mut world = World::of(0, 3);
+    world.observed.strangers = vec!["demo-1".into(), "demo-2".into()];
+    let planned = plan(&world.view(), &world.wanted);
+    assert_eq!(planned.actions, []);
+    let blocked = planned.blocked.unwrap();
+    assert_eq!(blocked.reason, Reason::AlreadyExists);
+    assert!(
+        blocked.message.contains("demo-1, demo-2"),
+        "{}",
+        blocked.message
+    );
+    world.observed.strangers.clear();
+    world.settle();
+}
+
+#[test]
+fn a_voter_whose_object_is_not_the_clusters_own_stays_a_voter_and_nobody_joins_in_its_place() {
+    let mut world = World::of(3, 3);
+    let stranger = world.observed.members.remove(1);
+    world.observed.strangers = vec![stranger.name.clone()];
+    for _ in 0..5 {
+        let planned = plan(&world.view(), &world.wanted);
+        assert_eq!(planned.actions, []);
+        let blocked = planned.blocked.unwrap();
+        assert_eq!(blocked.reason, Reason::ForeignMember);
+        assert!(blocked.message.contains("demo-2"), "{}", blocked.message);
+        world.tick();
+    }
+    // Once it has no object at all it is gone, and replaced.
+    world.observed.strangers.clear();
+    world.settle();
+    assert_eq!(world.voters(), 3);
+    assert!(world.observed.member("demo-4").is_some());
+}

@@ -89,7 +89,7 @@ async fn release(
     role: &EngramRole,
     found: Cluster,
 ) -> Result<Next, Error> {
-    match leave(api, role, found).await? {
+    match leave(context, api, role, found).await? {
         Leave::Nothing => return Ok(Next::await_change()),
         Leave::Later => return Ok(Next::requeue(SOON)),
         Leave::Already => {}

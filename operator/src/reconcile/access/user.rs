@@ -165,7 +165,7 @@ async fn release(
     user: &EngramUser,
     found: Cluster,
 ) -> Result<Next, Error> {
-    match leave(api, user, found).await? {
+    match leave(context, api, user, found).await? {
         Leave::Nothing => return Ok(Next::await_change()),
         Leave::Later => return Ok(Next::requeue(SOON)),
         Leave::Already => {}

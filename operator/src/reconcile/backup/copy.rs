@@ -10,7 +10,7 @@ use crate::build::{self, Job};
 
 use super::super::tool::{self, Run};
 use super::super::{Context, Error, now};
-use super::{OBJECT_MAX_SECONDS, execute_with, pod_name, retry, store_of};
+use super::{OBJECT_MAX_SECONDS, execute_with, lies_there, pod_name, retry, store_of};
 
 /// The pod that copies a backup.
 const PART: &str = "copy";
@@ -74,7 +74,7 @@ pub(super) async fn copy(
     if retry::rests(context, backup, status, PART).await? {
         return Ok(());
     }
-    let run = match run(context, backup, status, &wanted.store_ref.name).await {
+    let run = match Box::pin(run(context, backup, status, &wanted.store_ref.name)).await {
         // The backup is none the worse for it.
         Err(Error::Input { reason, message }) => Run::Failed { reason, message },
         run => run?,
@@ -118,7 +118,9 @@ async fn run(
         return Err(Error::input(Reason::InvalidSpec, message));
     }
     let other = build::access(&other).beside();
-    let access = build::access(&own).with(&other);
+    let own = build::access(&own);
+    lies_there(backup, &own)?;
+    let access = own.with(&other);
     let job = Job::Copy {
         id: status.backup_id.clone().unwrap_or_default(),
         to: other.url,

@@ -1,14 +1,17 @@
 //! A backup's object goes, and where that was asked for its copy in the store before it.
 
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
+use kube::api::Api;
 use kube::runtime::controller::Action as Next;
 
 use crate::api::{BACKUP_FINALIZER, DeletionPolicy, EngramBackup, Reason};
 use crate::build::Job;
 
 use super::super::tool::{self, Run};
-use super::super::{Context, Error, has_finalizer, set_finalizer};
-use super::{SOON, backup_id, execute, pod_name};
+use super::super::{Context, Error, has_finalizer, now, set_finalizer, write_status};
+use super::{PART, SOON, backup_id, execute, pod_name};
 
 /// Deletes the copy in the store, then lets the object go.
 pub(super) async fn delete(context: &Context, backup: &EngramBackup) -> Result<Next, Error> {
@@ -16,16 +19,34 @@ pub(super) async fn delete(context: &Context, backup: &EngramBackup) -> Result<N
         return Ok(Next::await_change());
     }
     let kept = backup.spec.deletion_policy == DeletionPolicy::Retain;
-    if kept || !was_begun(backup) || is_deleted(context, backup).await? {
+    if kept || !was_begun(context, backup).await? || is_deleted(context, backup).await? {
         set_finalizer(context, backup, BACKUP_FINALIZER, false).await?;
         return Ok(Next::await_change());
     }
     Ok(Next::requeue(SOON))
 }
 
-fn was_begun(backup: &EngramBackup) -> bool {
+/// Its pod is made before that is written down: whoever was to write it may not have lived to, or was refused.
+async fn was_begun(context: &Context, backup: &EngramBackup) -> Result<bool, Error> {
     let status = backup.status.as_ref();
-    status.is_some_and(|status| status.started_at.is_some())
+    if status.is_some_and(|status| status.started_at.is_some()) {
+        return Ok(true);
+    }
+    let namespace = backup.namespace().unwrap_or_default();
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
+    let pod = api.get_opt(&pod_name(backup, PART)).await?;
+    let owns = |pod: &Pod| {
+        let mut owners = pod.owner_references().iter();
+        owners.any(|one| Some(&one.uid) == backup.metadata.uid.as_ref())
+    };
+    if !pod.is_some_and(|pod| owns(&pod)) {
+        return Ok(false);
+    }
+    // That pod goes first, and then nothing else would say so.
+    let mut status = backup.status.clone().unwrap_or_default();
+    status.started_at = Some(Time(now()));
+    write_status(context, backup, &status).await?;
+    Ok(true)
 }
 
 /// Whether nothing of it is left in the store.
@@ -68,6 +89,7 @@ async fn is_deleted(context: &Context, backup: &EngramBackup) -> Result<bool, Er
             context.event(backup, true, "CopyKept", &note).await;
             return Ok(true);
         }
+        Err(Error::Input { reason, message }) => (reason, message),
         Err(error) => return Err(error),
     };
     tool::clear(context, &namespace, &pod_name(backup, "delete")).await?;

@@ -98,10 +98,15 @@ impl Lab {
 }
 
 fn done() -> Value {
+    done_at("file:///var/lib/engram-backups")
+}
+
+/// A backup is made, in the store that is there.
+fn done_at(place: &str) -> Value {
     let said = json!({
         "id": "b-0a1b2c3d", "cluster": "demo", "clusterID": "7", "incarnation": "0", "revision": 7,
         "compactRevision": -1, "hashKV": 9, "size": 5, "createdAt": "2026-01-01T00:00:00Z",
-        "engramVersion": "0.1.0", "path": "file:///backups/demo/b-0a1b2c3d",
+        "engramVersion": "0.1.0", "path": format!("{place}/demo/b-0a1b2c3d"),
     });
     json!({ "phase": "Succeeded", "containerStatuses": [{
         "name": "engramctl", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
@@ -273,7 +278,7 @@ async fn a_second_store_is_not_asked_with_the_firsts_credentials() {
     bucket("s", Some("firsts"));
     bucket("second", None);
     copied_to_second(&lab, false);
-    lab.pod("backup", &done());
+    lab.pod("backup", &done_at("s3://s"));
     for _ in 0..3 {
         lab.pass().await.unwrap();
     }
@@ -396,7 +401,7 @@ async fn a_key_that_is_missing_is_named_and_asked_for_again() {
     let pod = |state: Value| {
         let created = Timestamp::now() - SignedDuration::from_secs(5);
         lab.server.put(
-            &format!("{PODS}/s-store-{}", generation(&lab)),
+            &format!("{PODS}/s-{}-store", generation(&lab)),
             json!({
                 "metadata": { "ownerReferences": owner, "creationTimestamp": created.to_string() },
                 "status": state,
@@ -485,4 +490,67 @@ async fn in_a_namespace_that_goes_a_backup_does_not_stay_for_ever() {
             .object(&format!("{OURS}/engrambackups/b"))
             .is_none()
     );
+}
+
+#[tokio::test]
+async fn a_copy_whose_maker_could_not_be_written_down_is_deleted_as_well() {
+    let lab = Lab::new("Delete");
+    let path = format!("{OURS}/engrambackups/b");
+    let mut backup = lab.server.object(&path).unwrap();
+    backup["status"] = Value::Null;
+    lab.server.put(&path, backup);
+    lab.delete(&path, 5);
+    lab.pod("backup", &json!({ "phase": "Running" }));
+    for _ in 0..2 {
+        lab.pass().await.unwrap();
+        assert!(lab.server.object(&path).is_some(), "it may have been made");
+    }
+    assert_eq!(lab.server.paths("/pods/"), [format!("{PODS}/b-delete")]);
+    lab.pod("delete", &json!({ "phase": "Succeeded" }));
+    lab.pass().await.unwrap();
+    assert_eq!(lab.server.object(&path), None);
+}
+
+#[tokio::test]
+async fn a_pod_that_only_has_the_name_is_neither_deleted_nor_waited_for_in_silence() {
+    let lab = Lab::new("Delete");
+    let pod = format!("{PODS}/b-backup");
+    lab.server
+        .put(&pod, json!({ "status": { "phase": "Running" } }));
+    lab.pass().await.unwrap();
+    let backup = lab
+        .server
+        .object(&format!("{OURS}/engrambackups/b"))
+        .unwrap();
+    let said = backup["status"]["conditions"].to_string();
+    assert!(
+        said.contains("AlreadyExists") && said.contains("Pod b-backup"),
+        "{said}"
+    );
+    lab.delete(&format!("{OURS}/engrambackups/b"), 5);
+    lab.pass().await.unwrap();
+    assert!(lab.server.object(&pod).is_some(), "it is somebody else's");
+    assert!(lab.server.object(&format!("{PODS}/b-delete")).is_some());
+}
+
+#[tokio::test]
+async fn a_backup_whose_store_is_elsewhere_by_now_is_none_the_worse_and_not_taken_for_deleted() {
+    let lab = Lab::new("Delete");
+    let path = format!("{OURS}/engrambackups/b");
+    lab.pod("backup", &done_at("file:///old"));
+    lab.pass().await.unwrap();
+    assert_eq!(lab.phase(), "Completed");
+    let mut backup = lab.server.object(&path).unwrap();
+    backup["spec"]["verify"] = json!(true);
+    lab.server.put(&path, backup);
+    lab.pass().await.unwrap();
+    assert_eq!(lab.phase(), "Completed");
+    let said = lab.server.object(&path).unwrap()["status"]["conditions"].to_string();
+    assert!(said.contains("it lies at file:///old/demo/"), "{said}");
+    lab.delete(&path, 5);
+    for _ in 0..2 {
+        drop(lab.pass().await);
+    }
+    assert!(lab.server.object(&path).is_some(), "its copy is there yet");
+    assert_eq!(lab.server.object(&format!("{PODS}/b-delete")), None);
 }

@@ -27,7 +27,8 @@ pub(super) async fn ensure(
     let Some(adopt) = bootstrap.and_then(|bootstrap| bootstrap.adopt.as_ref()) else {
         return Ok(false);
     };
-    if status.cluster_id.is_some() {
+    // With a restore in place it goes on with what was adopted no more: its ID is another one's yet.
+    if status.cluster_id.is_some() || status.restoring.is_some() {
         return Ok(false);
     }
     for member in &adopt.members {

@@ -54,7 +54,7 @@ pub(super) async fn advance(
         }
         Some(Run::Waiting { reason, message }) => (reason, message),
         Some(Run::Done(said)) => match serde_json::from_str::<Said>(said.trim()) {
-            Ok(said) => return done(context, cluster, &said, status).await,
+            Ok(said) => return done(context, cluster, version, &said, status).await,
             Err(_) => (
                 Reason::Failed,
                 "engramctl's result cannot be read".to_owned(),
@@ -218,9 +218,12 @@ async fn cut_over(context: &Context, names: &Names, import: &Import) -> Result<(
     Ok(())
 }
 
+/// It is over. That is written before its pod goes: whoever finds neither begins anew, and removes all that is here,
+/// what clients have written since among it.
 async fn done(
     context: &Context,
     cluster: &EngramCluster,
+    version: &Version,
     said: &Said,
     status: &mut EngramClusterStatus,
 ) -> Result<(), Error> {
@@ -234,8 +237,9 @@ async fn done(
         "cut over: revision {} of the source is revision {} here, {} keys each",
         said.source_revision, said.target_revision, said.keys
     );
+    say(cluster, status, true, Reason::Succeeded, message.clone());
+    write_cluster_status(context, cluster, version, status).await?;
     context.event(cluster, false, "Imported", &message).await;
-    say(cluster, status, true, Reason::Succeeded, message);
     let names = Names::of(cluster);
     tool::clear(
         context,

@@ -4,14 +4,16 @@ use kube::ResourceExt as _;
 use kube::api::Api;
 
 use crate::api::{
-    ConditionKind, EngramCluster, EngramClusterStatus, EngramRestore, RestoringStage, is_true,
+    ConditionKind, EngramCluster, EngramClusterStatus, EngramRestore, Reason, Restoring,
+    RestoringStage, condition, is_true, parse_duration,
 };
 use crate::observe::Sight;
+use crate::plan::{Member, PodState};
 
-use super::super::{Context, Error};
+use super::super::{Context, Error, restore};
 
-/// Forgets it once what it had set aside is gone; and has that go, with its volumes kept, where the
-/// EngramRestore was deleted before it was decided and the cluster works.
+/// Forgets it once what it had set aside is gone. Where the EngramRestore was deleted before it was decided: once the
+/// cluster works what was set aside goes, with its volumes kept; where nothing comes of the new members it is undone.
 ///
 /// # Errors
 /// The API server did not answer.
@@ -21,8 +23,7 @@ pub(super) async fn settle(
     sight: &Sight,
     status: &mut EngramClusterStatus,
 ) -> Result<(), Error> {
-    let ready = is_true(&status.conditions, ConditionKind::Ready) && status.cluster_id.is_some();
-    let Some(restoring) = status.restoring.as_mut() else {
+    let Some(restoring) = status.restoring.clone() else {
         return Ok(());
     };
     if restoring.stage != RestoringStage::Kept {
@@ -31,16 +32,21 @@ pub(super) async fn settle(
         }
         return Ok(());
     }
-    if !ready {
+    let ready = is_true(&status.conditions, ConditionKind::Ready) && status.cluster_id.is_some();
+    let vain = comes_to_nothing(cluster, sight, &restoring, status);
+    if !(ready || vain) || is_there(context, cluster, &restoring).await? {
         return Ok(());
     }
-    let namespace = cluster.namespace().unwrap_or_default();
-    let restores: Api<EngramRestore> = Api::namespaced(context.client.clone(), &namespace);
-    let found = restores.get_opt(&restoring.restore).await?;
-    if found.and_then(|one| one.metadata.uid).as_ref() == Some(&restoring.restore_uid) {
+    if vain {
+        restore::go_back(&restoring, status);
+        let note = format!(
+            "EngramRestore {} is gone, nothing was decided, and its members never served: the old members start again \
+             on their volumes",
+            restoring.restore
+        );
+        context.event(cluster, true, "RestoreUndone", &note).await;
         return Ok(());
     }
-    restoring.stage = RestoringStage::LetGo;
     let claims: Vec<&str> = restoring
         .kept
         .iter()
@@ -52,6 +58,63 @@ pub(super) async fn settle(
         restoring.restore,
         claims.join(", ")
     );
+    status.restoring = Some(Restoring {
+        stage: RestoringStage::LetGo,
+        ..restoring
+    });
     context.event(cluster, true, "OldVolumesKept", &note).await;
     Ok(())
+}
+
+/// Whether the EngramRestore is there that may yet be decided.
+async fn is_there(
+    context: &Context,
+    cluster: &EngramCluster,
+    restoring: &Restoring,
+) -> Result<bool, Error> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let restores: Api<EngramRestore> = Api::namespaced(context.client.clone(), &namespace);
+    let found = restores.get_opt(&restoring.restore).await?;
+    Ok(found.and_then(|one| one.metadata.uid).as_ref() == Some(&restoring.restore_uid))
+}
+
+/// Whether the new members come to nothing: none of them has ever served, and the first one is refused its backup for
+/// good, or neither runs nor is being filled after a time in which any other member would have been given up.
+fn comes_to_nothing(
+    cluster: &EngramCluster,
+    sight: &Sight,
+    restoring: &Restoring,
+    status: &EngramClusterStatus,
+) -> bool {
+    let members = &sight.observed.members;
+    let begun = members.iter().any(|member| member.initialized);
+    if begun || members.is_empty() || status.cluster_id.is_some() || restoring.survivor.is_some() {
+        return false;
+    }
+    let now = sight.observed.now;
+    let at_it = |member: &Member| {
+        let state = member.pod.as_ref().map(|pod| &pod.state);
+        match state {
+            Some(PodState::Running { .. }) => true,
+            // As long as it is filled it has only just begun.
+            Some(PodState::Starting { since }) => *since >= now,
+            _ => false,
+        }
+    };
+    if members.iter().any(at_it) {
+        return false;
+    }
+    let said = condition(&status.conditions, ConditionKind::Ready);
+    let refused = said.and_then(|one| Reason::of(&one.reason));
+    if refused.is_some_and(restore::is_refusal) {
+        return true;
+    }
+    let made = sight.objects.members.iter();
+    let made = made.filter(|one| sight.observed.member(&one.name_any()).is_some());
+    let made = made.filter_map(|one| one.metadata.creation_timestamp.as_ref());
+    let Some(made) = made.map(|time| time.0.as_second()).min() else {
+        return false;
+    };
+    let limit = parse_duration(&cluster.spec.healing.stuck_after).unwrap_or_default();
+    now - made >= i64::try_from(limit.as_secs()).unwrap_or(i64::MAX)
 }

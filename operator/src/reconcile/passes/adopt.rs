@@ -82,3 +82,55 @@ async fn members_have_their_names_and_volumes_again_and_none_is_founded() {
         assert_eq!(claim["metadata"]["labels"]["engram.dev/cluster"], "demo");
     }
 }
+
+#[tokio::test]
+async fn an_adopted_cluster_can_be_restored_in_place_though_a_member_was_replaced_since() {
+    let mut lab = lab();
+    claim(&lab, 4);
+    claim(&lab, 6);
+    for _ in 0..4 {
+        lab = Lab::on(lab.server.clone());
+        lab.pass().await.unwrap();
+    }
+    // One of those that were adopted is gone, and so is its volume; then a backup is restored.
+    lab.server.remove(&format!("{MEMBERS}/demo-4"));
+    lab.server.remove(&format!("{CORE}/pods/demo-4"));
+    lab.server
+        .remove(&format!("{CORE}/persistentvolumeclaims/left-4"));
+    lab.server.put(
+        "/apis/engram.dev/v1alpha1/namespaces/data/engrambackupstores/s3",
+        json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackupStore",
+            "spec": { "s3": { "bucket": "backups" } },
+        }),
+    );
+    lab.server.put(
+        "/apis/engram.dev/v1alpha1/namespaces/data/engramrestores/back",
+        json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramRestore",
+            "metadata": { "uid": "r" },
+            "spec": { "kind": "InPlace", "target": { "name": "demo" } },
+        }),
+    );
+    let mut cluster = lab.server.object(CLUSTER).unwrap();
+    let status = &mut cluster["status"];
+    status["clusterID"] = Value::Null;
+    status["restoring"] = json!({
+        "restore": "back", "restoreUID": "r", "stage": "Kept", "aside": "Old", "lastOldMember": 6,
+        "recovery": {
+            "storeRef": { "name": "s3" }, "backup": "n-1", "revisionBump": 0, "markCompacted": false,
+        },
+        "kept": [{ "member": "demo-6", "volumeClaim": "left-6" }], "oldClusterID": "7",
+    });
+    lab.server.put(CLUSTER, cluster);
+    for _ in 0..3 {
+        lab = Lab::on(lab.server.clone());
+        lab.pass().await.unwrap();
+    }
+    let status = lab.server.object(CLUSTER).unwrap()["status"].clone();
+    assert_eq!(status["clusterID"], Value::Null, "it is not the old one");
+    assert_eq!(
+        lab.server.paths("/pods/demo-"),
+        [format!("{CORE}/pods/demo-7")]
+    );
+}

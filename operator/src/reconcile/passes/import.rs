@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{CLUSTER, CORE, Lab};
+use super::{CLUSTER, CORE, Lab, cluster};
+use crate::api::EngramCluster;
 
 /// A cluster that imports; nobody of it answers here, so that the import's own part is called.
 struct Story(Lab);
@@ -129,4 +130,26 @@ async fn keys_that_are_not_its_own_are_never_removed() {
     story.0.server.remove(&format!("{CORE}/pods/demo-import"));
     story.pass().await;
     assert!(!words(&story.pod().unwrap()).contains("--replace"));
+}
+
+#[tokio::test]
+async fn one_that_is_over_is_not_begun_anew_though_somebody_wrote_to_the_cluster_meanwhile() {
+    let story = Story::new();
+    story.pass().await;
+    let said = r#"{"equal":true,"sourceRevision":70,"targetRevision":12,"keys":9}"#;
+    story.ends("Succeeded", 0, said);
+    // A user edits the cluster while a pass looks at it: what that pass writes is refused.
+    let seen: EngramCluster =
+        serde_json::from_value(story.0.server.object(CLUSTER).unwrap()).unwrap();
+    story.spec("cutOver", json!(true));
+    let late = cluster::import_once(&story.0.context, &seen).await;
+    assert!(late.is_err(), "it was overtaken");
+    assert!(story.pod().is_some(), "it says what it has done");
+    story.pass().await;
+    assert_eq!(story.imported(), ("True".into(), "Succeeded".into()));
+    for _ in 0..2 {
+        story.pass().await;
+        assert_eq!(story.pod(), None, "nothing is removed and copied again");
+    }
+    assert_eq!(story.status()["import"]["attempts"], 1);
 }

@@ -555,3 +555,37 @@ async fn a_cluster_that_is_deleted_before_a_restore_is_decided_goes_with_all_its
     let (phase, _, message) = story.complete();
     assert_ne!(phase, "Completed", "{message}");
 }
+
+#[tokio::test]
+async fn a_restore_that_is_deleted_and_comes_to_nothing_is_undone() {
+    let mut story = Story::begun().await;
+    story.cluster(3).await;
+    assert_eq!(story.pods(), ["demo-4"]);
+    // It is being filled: a restore that is deleted is brought to its end.
+    story.fills("demo-4");
+    story.0.server.remove(RESTORE);
+    story.cluster(3).await;
+    assert_eq!(story.pods(), ["demo-4"]);
+    // The backup turns out to be of no use, and nobody is there who could decide.
+    let path = format!("{CORE}/pods/demo-4");
+    let mut pod = story.object(&path);
+    let said = "Error: backup n-1: chunk 0/00000000.chunk: a checksum does not fit: this backup cannot be used, take another";
+    let ended = json!({ "terminated": { "exitCode": 1, "message": said } });
+    pod["status"] = json!({ "phase": "Pending", "initContainerStatuses": [{
+        "name": "restore", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
+        "state": { "waiting": { "reason": "CrashLoopBackOff" } }, "lastState": ended,
+    }] });
+    story.0.server.put(&path, pod);
+    story.cluster(2).await;
+    let status = story.object(CLUSTER)["status"].clone();
+    assert_eq!(
+        (&status["clusterID"], &status["restoring"]["aside"]),
+        (&json!("7"), &json!("New")),
+        "{status}"
+    );
+    // The new one goes, the old ones start on their volumes, and another restore may be made.
+    story.cluster(6).await;
+    assert_eq!(story.pods(), ["demo-1", "demo-2", "demo-3"]);
+    assert_eq!(story.claims(), 3);
+    assert_eq!(story.object(CLUSTER)["status"]["restoring"], Value::Null);
+}

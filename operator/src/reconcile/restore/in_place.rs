@@ -168,7 +168,8 @@ fn obstacle(context: &Context, cluster: &EngramCluster) -> Option<(Reason, Strin
     }
     if let Some(other) = &status.restoring {
         let message = format!(
-            "EngramRestore {} of {name} is not decided yet: set its decision to Accept or Undo",
+            "EngramRestore {} of {name} is not decided yet: set its decision to Accept or Undo; one that was deleted \
+             comes to its end by itself",
             other.restore
         );
         return Some((Reason::NotDecided, message));
@@ -370,13 +371,8 @@ async fn accept(
     }
 }
 
-/// The other step that decides: the new members are set aside, and go.
-async fn undo(
-    context: &Context,
-    cluster: &EngramCluster,
-    restoring: &Restoring,
-) -> Result<State, Error> {
-    let mut after = cluster.status.clone().unwrap_or_default();
+/// What undoing a restore makes of the cluster's status: the new members are set aside, and go.
+pub(in crate::reconcile) fn go_back(restoring: &Restoring, after: &mut EngramClusterStatus) {
     after.cluster_id = Some(restoring.old_cluster_id.clone());
     after.restored.clone_from(&restoring.old_restored);
     after.restoring = Some(Restoring {
@@ -384,7 +380,17 @@ async fn undo(
         aside: Aside::New,
         ..restoring.clone()
     });
-    forget(&mut after);
+    forget(after);
+}
+
+/// The other step that decides.
+async fn undo(
+    context: &Context,
+    cluster: &EngramCluster,
+    restoring: &Restoring,
+) -> Result<State, Error> {
+    let mut after = cluster.status.clone().unwrap_or_default();
+    go_back(restoring, &mut after);
     if let Some(busy) = switch(context, cluster, &mut after).await? {
         return Ok(busy);
     }

@@ -37,16 +37,7 @@ pub(super) fn of(advice: &str, status: &EngramClusterStatus) -> State {
         let message = "the cluster is being made".to_owned();
         return State::Running(Reason::Restoring, message);
     };
-    // These do not pass by themselves, whatever is tried.
-    let refusals = [
-        Reason::VerificationFailed,
-        Reason::BackupNotFound,
-        Reason::MomentNotFound,
-        Reason::BackupAmbiguous,
-    ];
-    let refusal = refusals
-        .into_iter()
-        .find(|reason| reason.as_str() == ready.reason);
+    let refusal = Reason::of(&ready.reason).filter(|reason| is_refusal(*reason));
     match refusal {
         Some(reason) => {
             let message = format!("{}; {advice}", ready.message);
@@ -54,6 +45,17 @@ pub(super) fn of(advice: &str, status: &EngramClusterStatus) -> State {
         }
         None => State::Running(Reason::Restoring, ready.message.clone()),
     }
+}
+
+/// Whether it does not pass by itself, whatever is tried.
+pub(in crate::reconcile) fn is_refusal(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::VerificationFailed
+            | Reason::BackupNotFound
+            | Reason::MomentNotFound
+            | Reason::BackupAmbiguous
+    )
 }
 
 /// What `engramctl restore` says.

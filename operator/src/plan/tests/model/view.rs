@@ -56,6 +56,7 @@ impl World {
             lacking: self.lacking,
             foreign: self.foreign.iter().cloned().collect(),
             roster,
+            strangers: Vec::new(),
             aside: Vec::new(),
             aside_goes: None,
         }

@@ -1,0 +1,68 @@
+//! A member's object that is deleted after its cluster's: nobody else puts it away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::api::Api;
+use kube::runtime::controller::Action as Next;
+use kube::{Resource as _, ResourceExt as _};
+
+use crate::api::{EngramCluster, EngramMember, MEMBER_FINALIZER};
+
+use super::{Context, Error, has_finalizer, set_finalizer};
+
+/// A cluster that is there may go without its members (a finalizer that a person takes off), of which nothing is heard
+/// at the member.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// One pass.
+pub(super) async fn reconcile(
+    seen: Arc<EngramMember>,
+    context: Arc<Context>,
+) -> Result<Next, Error> {
+    if seen.meta().deletion_timestamp.is_none() || !has_finalizer(&*seen, MEMBER_FINALIZER) {
+        return Ok(Next::await_change());
+    }
+    let namespace = seen.namespace().unwrap_or_default();
+    let api: Api<EngramMember> = Api::namespaced(context.client.clone(), &namespace);
+    let Some(member) = api.get_opt(&seen.name_any()).await? else {
+        return Ok(Next::await_change());
+    };
+    let goes = member.meta().deletion_timestamp.is_some();
+    if !goes || !has_finalizer(&member, MEMBER_FINALIZER) {
+        return Ok(Next::await_change());
+    }
+    if has_cluster(&context, &member).await? {
+        return Ok(Next::requeue(AGAIN));
+    }
+    // Garbage collection takes its pod, and its claim where that is the policy: they are owned.
+    tracing::warn!(
+        namespace,
+        name = member.name_any(),
+        "its cluster is gone: let go"
+    );
+    set_finalizer(&context, &member, MEMBER_FINALIZER, false).await?;
+    Ok(Next::await_change())
+}
+
+/// Whether a cluster is there that puts it away: its owner; of one that has none, the cluster that it names once that
+/// was founded, which gives it back to itself.
+async fn has_cluster(context: &Context, member: &EngramMember) -> Result<bool, Error> {
+    let namespace = member.namespace().unwrap_or_default();
+    let api: Api<EngramCluster> = Api::namespaced(context.client.clone(), &namespace);
+    let kind = EngramCluster::kind(&());
+    let owners = member.owner_references();
+    let owner = owners.iter().find(|one| one.kind == kind);
+    let name = owner.map_or(&member.spec.cluster_ref.name, |owner| &owner.name);
+    let Some(cluster) = api.get_opt(name).await? else {
+        return Ok(false);
+    };
+    let founded = cluster
+        .status
+        .as_ref()
+        .is_some_and(|status| status.cluster_id.is_some());
+    Ok(match owner {
+        Some(owner) => cluster.metadata.uid.as_ref() == Some(&owner.uid),
+        None => founded && cluster.metadata.deletion_timestamp.is_none(),
+    })
+}

@@ -1,0 +1,128 @@
+//! Members' objects that are not, or not any more, their cluster's own.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::super::member;
+use super::{CLUSTER, CORE, Lab, MEMBERS};
+use crate::api::EngramMember;
+
+fn path(number: u32) -> String {
+    format!("{MEMBERS}/demo-{number}")
+}
+
+fn owners(lab: &Lab, number: u32) -> Value {
+    let member = lab.server.object(&path(number)).unwrap();
+    member["metadata"]["ownerReferences"].clone()
+}
+
+/// Changes what is there of a member.
+fn change(lab: &Lab, number: u32, change: impl FnOnce(&mut Value)) {
+    let mut member = lab.server.object(&path(number)).unwrap();
+    change(&mut member);
+    lab.server.put(&path(number), member);
+}
+
+/// A pass of the member's own loop.
+async fn pass_of(lab: &Lab, number: u32) {
+    let seen = lab.server.object(&path(number)).unwrap();
+    let seen: EngramMember = serde_json::from_value(seen).unwrap();
+    let pass = member::reconcile(Arc::new(seen), lab.context.clone());
+    pass.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_member_that_has_lost_its_owner_has_it_again_before_anything_is_decided() {
+    let lab = Lab::new(json!({}));
+    for number in [1, 2, 3] {
+        lab.member(number);
+        change(&lab, number, |member| {
+            member["metadata"]["ownerReferences"] = json!([]);
+        });
+    }
+    lab.pass().await.unwrap();
+    for number in [1, 2, 3] {
+        assert_eq!(owners(&lab, number)[0]["uid"], "cluster-uid", "{number}");
+    }
+    assert_eq!(lab.server.paths(MEMBERS).len(), 3);
+    lab.pass().await.unwrap();
+    assert_eq!(lab.server.paths("/pods/").len(), 3, "they are looked after");
+}
+
+#[tokio::test]
+async fn what_a_cluster_of_the_name_left_keeps_another_one_from_being_founded() {
+    let lab = Lab::new(json!({}));
+    let mut cluster = lab.server.object(CLUSTER).unwrap();
+    cluster["status"] = json!({ "heldBy": "default/engram-operator" });
+    lab.server.put(CLUSTER, cluster);
+    for (number, owner) in [(1, json!([])), (2, json!("gone"))] {
+        lab.member(number);
+        change(&lab, number, |member| match owner {
+            Value::Array(_) => member["metadata"]["ownerReferences"] = owner,
+            uid => member["metadata"]["ownerReferences"][0]["uid"] = uid,
+        });
+    }
+    for _ in 0..5 {
+        lab.pass().await.unwrap();
+        assert_eq!(lab.server.paths(MEMBERS).len(), 2, "none is made");
+        assert_eq!(lab.server.paths("/pods/").len(), 0);
+    }
+    let (status, reason, message) = lab.condition("Degraded");
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("True", "AlreadyExists")
+    );
+    assert!(message.contains("demo-1, demo-2"), "{message}");
+    let status = lab.server.object(CLUSTER).unwrap()["status"].clone();
+    assert_eq!(status["lastMemberNumber"], 0, "no number is spent");
+    // A person deletes them: nobody else lets them go.
+    for number in [1, 2] {
+        change(&lab, number, |member| {
+            member["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        });
+        pass_of(&lab, number).await;
+    }
+    assert_eq!(lab.server.paths(MEMBERS).len(), 0);
+    lab.pass().await.unwrap();
+    assert_eq!(lab.server.paths(MEMBERS), [path(1)]);
+}
+
+#[tokio::test]
+async fn a_member_is_let_go_by_its_cluster_and_only_where_that_is_gone_without_it() {
+    let lab = Lab::new(json!({}));
+    lab.member(1);
+    change(&lab, 1, |member| {
+        member["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    });
+    pass_of(&lab, 1).await;
+    assert!(
+        lab.server.object(&path(1)).is_some(),
+        "its cluster is there"
+    );
+    // Somebody takes the cluster's finalizer off, and it is gone.
+    lab.server.remove(CLUSTER);
+    pass_of(&lab, 1).await;
+    assert_eq!(lab.server.object(&path(1)), None);
+    // One that is not deleted runs on.
+    lab.member(2);
+    pass_of(&lab, 2).await;
+    assert!(lab.server.object(&path(2)).is_some());
+}
+
+#[tokio::test]
+async fn who_deletes_a_cluster_and_leaves_what_it_owns_loses_no_member() {
+    let lab = Lab::new(json!({}));
+    lab.member(1);
+    let mut cluster = lab.server.object(CLUSTER).unwrap();
+    cluster["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    cluster["metadata"]["finalizers"] = json!(["engram.dev/cluster", "orphan"]);
+    lab.server.put(CLUSTER, cluster);
+    lab.pass().await.unwrap();
+    let cluster = lab.server.object(CLUSTER).unwrap();
+    assert_eq!(cluster["metadata"]["finalizers"], json!(["orphan"]));
+    let member = lab.server.object(&path(1)).unwrap();
+    assert_eq!(member["metadata"]["deletionTimestamp"], Value::Null);
+    let claim = format!("{CORE}/persistentvolumeclaims/data-demo-1-00000001");
+    assert!(lab.server.object(&claim).is_some());
+}
