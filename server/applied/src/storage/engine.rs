@@ -44,7 +44,6 @@ impl EngineOptions {
             write_buffer_bytes: 8 << 20,
             block_cache_bytes: 4 << 20,
             past_page_cache: crate::fs::takes_direct_io(dir),
-            ..EngineOptions::default()
         }
     }
 }
