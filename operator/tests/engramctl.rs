@@ -259,7 +259,7 @@ fn restored(recovery: &Recovery) -> (cli::Restore, Vec<String>) {
     let access = build::access(&stores()[1]);
     let restore = Some((recovery, &access));
     let pod = build::member_pod(&cluster(), &member, &shape, "engram:1", restore);
-    let pod = serde_json::to_value(pod).unwrap();
+    let pod = serde_json::to_value(pod.unwrap()).unwrap();
     let Command::Restore(restore) = parse(&pod["spec"]["initContainers"][0]).command else {
         panic!("it is another verb");
     };
@@ -413,7 +413,7 @@ fn a_volume_is_looked_at_and_a_survivor_is_told_that_it_is_alone() {
         ..MemberPod::default()
     };
     let pod = build::member_pod(&cluster(), &member, &shape, "engram:1", None);
-    let pod = serde_json::to_value(pod).unwrap();
+    let pod = serde_json::to_value(pod.unwrap()).unwrap();
     let Command::ForceNewCluster(force) = parse(&pod["spec"]["initContainers"][0]).command else {
         panic!("it is another verb");
     };
