@@ -465,7 +465,7 @@ mod tests {
             (chunk.bytes.len(), chunk.raw_bytes)
         };
         let noise = noise(4 << 20);
-        let (stored, raw) = packed(&[noise.clone()]);
+        let (stored, raw) = packed(std::slice::from_ref(&noise));
         assert!(stored as u64 <= raw + raw / 1_000, "{stored} of {raw}");
         // A half of it is enough to be worked on, wherever it lies.
         let mixed: Vec<_> = noise

@@ -344,7 +344,7 @@ mod tests {
     use crate::storage::EngineOptions;
 
     /// All rows, and whether one is there for good.
-    type Shown = (Vec<(Vec<u8>, Bytes)>, Vec<(Vec<u8>, Bytes)>);
+    type Shown = (Vec<(Vec<u8>, Vec<u8>)>, Vec<(Vec<u8>, Vec<u8>)>);
 
     fn shown(rows: &impl Read) -> Shown {
         let all = |family| {
