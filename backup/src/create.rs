@@ -162,7 +162,7 @@ struct Examined {
 /// the majority's, is not backed up; of one that fails the next is tried.
 ///
 /// # Errors
-/// See [`CreateError`]. What was stored by then is not listed, and goes with the next prune.
+/// See [`CreateError`]. What was stored by then is not listed; it is removed, or goes with a prune.
 pub async fn create(
     reached: &[Reached],
     store: &BackupStore,
@@ -320,6 +320,13 @@ impl To<'_> {
         Ok((id, attempt))
     }
 
+    /// Removes what an attempt has stored that comes to nothing. What cannot be removed (a store's retention keeps it,
+    /// the store is away) is no part of any backup.
+    async fn discard(self, id: &BackupId, attempt: &str) {
+        let cluster = &self.options.cluster;
+        let _ = self.store.remove_attempt(cluster, id, attempt).await;
+    }
+
     /// Stores chunks as they are made, in order.
     async fn store(
         self,
@@ -390,23 +397,34 @@ async fn take(
     });
     let others: Vec<&Voter> = others.collect();
     let mut may_stream = true;
-    for _ in 0..ATTEMPTS_MAX {
+    let mut compactions = 0;
+    while compactions < ATTEMPTS_MAX {
         let at = Utc::now();
         let records = match may_stream {
             true => source::records(channel).await?,
             false => None,
         };
+        let mut asked = None;
         let snapshot = match records {
-            Some(records) => match stream(to, records, wanted, at, progress).await {
-                // It may have been the store, too slow for the member's patience: a file waits for it.
-                Err(CreateError::Source(_)) => {
-                    may_stream = false;
-                    continue;
+            Some(records) => {
+                let (revision, compacted) = records.moment();
+                // At once: by the time that all is stored the others may be compacted further.
+                let asking = members::ask(&others, revision, compacted);
+                let streaming = stream(to, records, wanted, at, progress);
+                let (streamed, answers) = tokio::join!(streaming, asking);
+                asked = Some(answers);
+                match streamed {
+                    // It may have been the store, too slow for the member's patience: a file waits for it.
+                    Err(CreateError::Source(_)) => {
+                        may_stream = false;
+                        continue;
+                    }
+                    streamed => streamed.map(Some)?,
                 }
-                streamed => streamed.map(Some)?,
-            },
+            }
             None => spool(to, channel, wanted, progress).await?,
         };
+        compactions += 1;
         let Some(Snapshot {
             held,
             examined,
@@ -418,9 +436,16 @@ async fn take(
         let revision = examined.revision.0;
         let compacted = examined.tables.compacted();
         let compacted = compacted.map_or(-1, |revision| revision.0);
-        let answers = members::ask(&others, revision, compacted).await;
+        let answers = match asked {
+            Some(answers) => answers,
+            None => members::ask(&others, revision, compacted).await,
+        };
         let own = (status.member_id, hash);
-        match members::judge(own, &answers, ids.len()) {
+        let verdict = members::judge(own, &answers, ids.len());
+        if let (Held::Stored(stored), false) = (&held, matches!(verdict, Verdict::Same(_))) {
+            to.discard(&stored.id, &stored.attempt).await;
+        }
+        match verdict {
             Verdict::Moved => {}
             Verdict::Odd => return Err(CreateError::Odd),
             Verdict::Split(hashes) => return Err(CreateError::Split { revision, hashes }),
@@ -479,8 +504,16 @@ async fn stream(
     let storing = to.store(&id, &attempt, chunks, progress);
     let (received, stored) = tokio::join!(receiving, storing);
     let packed = packing.await?;
-    let (chunks, ()) = (stored?, received?);
-    let received = packed?;
+    let came = match (stored, received, packed) {
+        (Err(error), ..) => Err(error.into()),
+        (_, Err(error), _) => Err(error.into()),
+        (_, _, Err(error)) => Err(error),
+        (Ok(chunks), Ok(()), Ok(received)) => Ok((chunks, received)),
+    };
+    if came.is_err() {
+        to.discard(&id, &attempt).await;
+    }
+    let (chunks, received) = came?;
     let (digests, last_records) = received.digests.finish(revision.0);
     let examined = Examined {
         tables: received.tables,

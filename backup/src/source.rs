@@ -184,6 +184,17 @@ pub async fn records(channel: &Channel) -> Result<Option<Records>, SourceError> 
 }
 
 impl Records {
+    /// Their revision, and that of the last compaction, -1 before the first: what a hash of the same is asked by.
+    pub fn moment(&self) -> (i64, i64) {
+        let SnapshotHead {
+            revision,
+            compact_scheduled,
+            compact_finished,
+            ..
+        } = &self.head;
+        (*revision, *compact_scheduled.max(compact_finished))
+    }
+
     /// The next piece; none after the last one.
     ///
     /// # Errors

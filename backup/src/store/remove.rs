@@ -19,15 +19,34 @@ impl BackupStore {
         let directory = self.backup(cluster, id);
         let manifest = directory.clone().join(MANIFEST);
         self.remove_object(&manifest).await?;
-        let objects = self.objects.raw().list(Some(&directory));
-        let failed = |error| self.failed(&directory, error);
+        self.remove_below(&directory).await?;
+        self.remove_object(&manifest).await
+    }
+
+    /// Removes what one attempt at a backup has stored: no prune looks for it once another attempt of that name is
+    /// whole.
+    ///
+    /// # Errors
+    /// The store refuses; what is left is not listed.
+    pub(crate) async fn remove_attempt(
+        &self,
+        cluster: &BackupId,
+        id: &BackupId,
+        attempt: &str,
+    ) -> Result<(), StoreError> {
+        self.remove_below(&self.backup(cluster, id).join(attempt))
+            .await
+    }
+
+    async fn remove_below(&self, directory: &Path) -> Result<(), StoreError> {
+        let objects = self.objects.raw().list(Some(directory));
+        let failed = |error| self.failed(directory, error);
         objects
             .map_err(failed)
             .try_for_each_concurrent(REMOVALS_AT_ONCE, |object| async move {
                 self.remove_object(&object.location).await
             })
-            .await?;
-        self.remove_object(&manifest).await
+            .await
     }
 
     pub(super) async fn remove_object(&self, place: &Path) -> Result<(), StoreError> {

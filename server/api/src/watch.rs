@@ -18,6 +18,9 @@ use crate::codec::request;
 use crate::types::auth::Identity;
 use engram_watch::{Create, Request, WatchStream};
 
+/// Spans of watches that a stream keeps.
+const SPANS_MAX: usize = 4096;
+
 /// Ends with the refusal that ends the stream.
 pub(super) type Interruption = Pin<Box<dyn Future<Output = Refusal> + Send>>;
 
@@ -101,6 +104,10 @@ impl<B: Backend> Call<B> {
         if let (Some(watcher), Some(said)) = (self.watch.handle(request), said)
             && let Some(span) = self.edge.child_span(|| said)
         {
+            // The server's own cancellations are not seen here: the oldest ends early.
+            if self.spans.len() >= SPANS_MAX {
+                self.spans.pop_first();
+            }
             self.spans.insert(watcher, span);
         }
         Ok(())

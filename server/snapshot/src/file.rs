@@ -308,6 +308,9 @@ fn record(pair: RevisionPair, tombstone: bool, value: &[u8]) -> Result<RevisionR
     })
 }
 
+/// More versions of a key than any store comes to: a member does not start with such a record.
+const VERSION_MAX: i64 = 1 << 62;
+
 /// Whether a stored key-value can be one of this revision: with a key, encoded as etcd encodes it
 /// (HashKV is over these bytes), and a put of exactly this revision. Returns what it says.
 ///
@@ -321,7 +324,11 @@ pub fn check_record(
     let kv = KeyValue::decode_exact(encoded).map_err(|_| FileError::Row("a key-value"))?;
     let makes_sense = match tombstone {
         true => true,
-        false => kv.mod_revision == pair.main && kv.create_revision <= pair.main && kv.version > 0,
+        false => {
+            kv.mod_revision == pair.main
+                && kv.create_revision <= pair.main
+                && (1..=VERSION_MAX).contains(&kv.version)
+        }
     };
     match !kv.key.is_empty() && makes_sense {
         true => Ok(kv),

@@ -7,7 +7,7 @@
 //! has been so for [`LASTING`] without becoming less: more comes than goes. Somebody has to be refused
 //! then, and who is refused at once loses less than who waits for the request timeout. From then on no more
 //! is admitted than waits for [`HELD`], so that what is admitted is served as if nothing were wrong, until
-//! [`CALM`] has passed in which nobody had to be refused.
+//! [`CALM`] has passed in which nobody had to be refused, or [`TRIED_AFTER`] in all.
 //!
 //! Nobody is refused while less than a batch waits: it goes with the next one, however slow the disk. And
 //! nobody is admitted, overloaded or not, who would wait longer than [`MOST`].
@@ -37,8 +37,11 @@ const SAMPLES: usize = 9;
 const SAMPLES_MIN: usize = 3;
 /// What a batch counts for at least, however little of it a large request behind it left room for.
 const PART_MIN: f64 = 0.5;
-/// A wait that has come down to this part of what it was becomes less.
-const LESS: f64 = 0.9;
+/// A wait becomes less that shrinks by this part of the time that passes: so much of what can be done is left over.
+const LESS: f64 = 0.1;
+/// Overload is tried without after so long, whoever had to be refused since: what comes may be bursts that can be
+/// worked off, of which one a second keeps it from being calm.
+const TRIED_AFTER: Duration = Duration::from_secs(30);
 
 /// A moment: the time since any other that stays the same.
 pub type Moment = Duration;
@@ -118,6 +121,7 @@ pub struct Admission {
 /// Overload under way.
 #[derive(Clone, Copy, Debug)]
 struct Overload {
+    began: Moment,
     /// How many had been refused when it began.
     before: u64,
     /// How many had been when somebody last looked and there were more, and when that was.
@@ -182,7 +186,8 @@ impl Admission {
             overload.refused = self.refused;
             overload.refused_at = now;
         }
-        if now.saturating_sub(overload.refused_at) < CALM {
+        let is_calm = now.saturating_sub(overload.refused_at) >= CALM;
+        if !is_calm && now.saturating_sub(overload.began) < TRIED_AFTER {
             return None;
         }
         let refused = self.refused - overload.before;
@@ -219,15 +224,17 @@ impl Admission {
             return None;
         };
         let (since, before) = *self.long.get_or_insert((now, wait));
-        if now.saturating_sub(since) < LASTING {
+        let passed = now.saturating_sub(since);
+        if passed < LASTING {
             return None;
         }
-        if wait < before.mul_f64(LESS) {
+        if wait + passed.mul_f64(LESS) < before {
             self.long = Some((now, wait));
             return None;
         }
         self.long = None;
         self.overload = Some(Overload {
+            began: now,
             before: self.refused,
             refused: self.refused,
             refused_at: now,
