@@ -155,9 +155,13 @@ async fn start_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
     let restore = restore_of(scene, founds && !initialized).await?;
     let restore = scene.cluster.recovery().zip(restore.as_ref());
     let pod = build::member_pod(scene.cluster, member, &shape, scene.image, restore);
-    let pod = pod.map_err(|unfit| Error::input(Reason::InvalidSpec, unfit.to_string()))?;
+    let pod = pod.map_err(|unfit| invalid(&unfit))?;
     created(scene.pods().create(&PostParams::default(), &pod).await)?;
     is_its_own(scene, member).await
+}
+
+fn invalid(unfit: &build::Unfit) -> Error {
+    Error::input(Reason::InvalidSpec, unfit.to_string())
 }
 
 /// Writes a part of a member's status that has to be there before what follows is done.
@@ -271,6 +275,8 @@ fn created<K>(result: Result<K, kube::Error>) -> Result<(), Error> {
 /// One that serves nobody is deleted. One that works is evicted, so that a drain at the same moment counts
 /// it, and only once enough of the others have said again that they are there.
 async fn restart_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
+    // Nothing would come after it.
+    build::fits(scene.cluster).map_err(|unfit| invalid(&unfit))?;
     let works = scene.sight.observed.member(name);
     let Some(pod) = scene.sight.objects.pods.get(name) else {
         return Ok(());
@@ -474,10 +480,20 @@ mod tests {
 
     /// What becomes of a restart of `demo-1`, which works or not, among so many voters.
     async fn restart(server: &Played, healthy: bool, voters: u64) -> Result<(), Error> {
+        restart_to(server, healthy, voters, json!({})).await
+    }
+
+    /// The same, where pods are to be made from this specification.
+    async fn restart_to(
+        server: &Played,
+        healthy: bool,
+        voters: u64,
+        spec: Value,
+    ) -> Result<(), Error> {
         let context = server.context();
         let cluster: EngramCluster = serde_json::from_value(json!({
             "apiVersion": "engram.dev/v1alpha1", "kind": "EngramCluster",
-            "metadata": { "name": "demo", "namespace": "data", "uid": "u" }, "spec": {},
+            "metadata": { "name": "demo", "namespace": "data", "uid": "u" }, "spec": spec,
         }))
         .unwrap();
         let entry = |id: u64| Entry {
@@ -555,5 +571,19 @@ mod tests {
             "{refused}"
         );
         assert!(server.object(POD).is_some());
+    }
+
+    #[tokio::test]
+    async fn nobody_is_restarted_for_a_pod_that_cannot_be_made() {
+        let server = Played::default();
+        server.put(POD, json!({}));
+        for healthy in [true, false] {
+            let sidecar = json!({ "name": "agent", "image": 5 });
+            let spec = json!({ "podTemplate": { "sidecars": [sidecar] } });
+            let refused = restart_to(&server, healthy, 1, spec).await.unwrap_err();
+            assert_eq!(refused.reason(), Reason::InvalidSpec);
+            assert!(refused.to_string().contains("agent"), "{refused}");
+            assert!(server.object(POD).is_some());
+        }
     }
 }

@@ -27,6 +27,13 @@ impl<'a> Frozen<'a> {
         frozen
     }
 
+    /// Has it stand still again: another process may be in its place by now, or none.
+    pub fn again(&self) {
+        // The shell itself is not meant: in its own words the pattern's dots have backslashes before them.
+        let stop = format!("pkill -STOP -f -- '{}' || true", self.process);
+        self.demo.kind().on_node(&self.node, &["sh", "-c", &stop]);
+    }
+
     fn signal(&self, signal: &str) {
         let kill = ["pkill", signal, "-f", "--", &self.process];
         self.demo.kind().on_node(&self.node, &kill);

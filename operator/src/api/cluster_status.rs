@@ -114,6 +114,14 @@ pub struct EngramClusterStatus {
     pub conditions: Vec<Condition>,
 }
 
+impl EngramClusterStatus {
+    /// Whether it was ever founded: while it is being restored in place it has no ID.
+    #[must_use]
+    pub fn was_founded(&self) -> bool {
+        self.cluster_id.is_some() || self.restoring.is_some()
+    }
+}
+
 /// What pods are made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

@@ -32,7 +32,8 @@ pub use names::{
     member_query,
 };
 pub use pod::{
-    MEMBER_CONTAINER, MemberPod, TEMPLATE_ANNOTATION, Unfit, digest, member_pod, template_hash,
+    MEMBER_CONTAINER, MemberPod, TEMPLATE_ANNOTATION, Unfit, digest, fits, member_pod,
+    template_hash,
 };
 pub use policy::{disruption_budget, network_policy};
 pub use quantity::bytes;

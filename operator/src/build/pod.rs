@@ -95,6 +95,14 @@ fn fitting<T: DeserializeOwned>(part: &'static str, all: &[HandedOn]) -> Result<
     all.iter().map(fit).collect()
 }
 
+/// Whether what a cluster's template hands on can be part of a pod.
+///
+/// # Errors
+/// It is no part of one.
+pub fn fits(cluster: &EngramCluster) -> Result<(), Unfit> {
+    Given::of(cluster).map(drop)
+}
+
 /// The pod of a member. `restore` is the backup that its volume is filled from before it starts.
 ///
 /// # Errors

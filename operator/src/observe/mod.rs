@@ -288,7 +288,9 @@ fn view(
     let made = facts.pod.and_then(created);
     let away_since = status.away_since.as_ref().map_or(facts.now, seconds);
     // And it was ready until Kubernetes found it not to be, though no operator was there to see it.
+    // By a clock of its own: one that is ahead would have it away from then on only.
     let unready = facts.pod.and_then(pod_state::unready_since);
+    let unready = unready.filter(|since| *since <= facts.now);
     let away_since = made.into_iter().chain(unready).fold(away_since, i64::max);
     let learns = listed.is_some_and(|entry| entry.learner);
     let ran = match facts.pod {

@@ -21,7 +21,8 @@ pub(super) fn found(observed: &Observed, wanted: &Wanted) -> Plan {
     if !observed.strangers.is_empty() {
         let message = format!(
             "{} are there, and of a cluster of this name that is gone: no other one is founded beside them; \
-             delete them if what they hold does not count, or go on with it by a restore of kind AdoptVolumes",
+             delete these EngramMembers, and go on with what they hold by a restore of kind AdoptVolumes, or delete \
+             their claims as well if it does not count",
             observed.strangers.join(", ")
         );
         return plan.blocked(Reason::AlreadyExists, message);

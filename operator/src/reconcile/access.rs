@@ -16,7 +16,7 @@ use kube::ResourceExt as _;
 use kube::api::Api;
 use serde::de::DeserializeOwned;
 
-use crate::api::{ACCESS_FINALIZER, EngramCluster, Reason};
+use crate::api::{ACCESS_FINALIZER, EngramCluster, EngramClusterStatus, Reason};
 use crate::etcd::{EtcdError, MemberClient};
 use crate::observe::{Form, observe};
 
@@ -201,8 +201,8 @@ fn taken(kind: &str, name: &str, by: &str) -> Error {
 enum Leave {
     /// Nothing: it was not to be taken from the cluster, and may go.
     Nothing,
-    /// The cluster cannot be asked now.
-    Later,
+    /// The cluster cannot be asked now: when to look again.
+    Later(Duration),
     /// The cluster has it no more, or not by this object.
     Already,
     /// It is to be taken from the cluster.
@@ -223,23 +223,32 @@ async fn leave<S: Subject>(
         _ if elder(api, of).await?.is_some() => Leave::Already,
         Cluster::Serves(_, client) => Leave::Ask(client),
         Cluster::Waits(Reason::AuthDisabled, _) => unasked(context, of).await?,
-        Cluster::Waits(..) => Leave::Later,
+        Cluster::Waits(..) => Leave::Later(SOON),
     })
 }
 
 /// A cluster that does not ask who its clients are keeps its users and roles: one whose object goes, goes as well, or it
-/// would be in force again once they are asked.
+/// would be in force again once they are asked. Looking for somebody to ask takes a pass of its own: seldom.
 async fn unasked<S: Subject>(context: &Context, of: &S) -> Result<Leave, Error> {
     let namespace = of.namespace().unwrap_or_default();
     let Some(cluster) = tool::cluster(context, &namespace, of.cluster()).await? else {
         return Ok(Leave::Already);
     };
+    let status = cluster.status.as_ref();
+    if !status.is_some_and(EngramClusterStatus::was_founded) {
+        return Ok(Leave::Already);
+    }
+    // Nobody runs who could be asked.
+    if cluster.spec.replicas == 0 {
+        return Ok(Leave::Later(LATER));
+    }
     let tls = context.last_client(cluster.metadata.uid.as_deref().unwrap_or_default());
     let form = Form::default();
     let sight = Box::pin(observe(context, &cluster, tls.as_ref(), &form)).await?;
     Ok(match sight.asked.speaker() {
         Some(client) => Leave::Ask(client.clone()),
-        None => Leave::Later,
+        // Looking costs as much as a pass of the cluster.
+        None => Leave::Later(LATER),
     })
 }
 
@@ -282,23 +291,24 @@ mod tests {
             format!("{OURS}/engramclusters/demo"),
             format!("{OURS}/engramusers/app"),
         );
-        server.put(
-            &cluster,
-            json!({
-                "apiVersion": "engram.dev/v1alpha1", "kind": "EngramCluster",
-                "spec": { "auth": { "enabled": false } }, "status": { "clusterID": "7" },
-            }),
-        );
-        server.put(
-            &user,
-            json!({
-                "apiVersion": "engram.dev/v1alpha1", "kind": "EngramUser",
-                "metadata": {
-                    "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["engram.dev/access"],
-                },
+        let is = |replicas: u32, status: serde_json::Value| {
+            let spec = json!({ "replicas": replicas, "auth": { "enabled": false } });
+            let demo = json!({
+                "apiVersion": "engram.dev/v1alpha1", "kind": "EngramCluster", "spec": spec, "status": status,
+            });
+            server.put(&cluster, demo);
+        };
+        let deleted = || {
+            let meta = json!({
+                "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["engram.dev/access"],
+            });
+            let app = json!({
+                "apiVersion": "engram.dev/v1alpha1", "kind": "EngramUser", "metadata": meta,
                 "spec": { "clusterRef": { "name": "demo" } },
-            }),
-        );
+            });
+            server.put(&user, app);
+        };
+        deleted();
         let pass = async || {
             let seen = serde_json::from_value(server.object(&user).unwrap()).unwrap();
             Box::pin(user::reconcile(Arc::new(seen), context.clone()))
@@ -306,8 +316,20 @@ mod tests {
                 .unwrap();
         };
         // Nobody answers that could take it out: it stays until somebody does, or the cluster is gone.
+        for replicas in [3, 0] {
+            is(replicas, json!({ "clusterID": "7" }));
+            server.requests();
+            pass().await;
+            assert!(server.object(&user).is_some());
+            let asked = server.requests();
+            let looked = asked.iter().any(|(_, path)| path.contains("/pods"));
+            assert_eq!(looked, replicas > 0, "{asked:?}");
+        }
+        // One that never was founded has no users.
+        is(3, json!({}));
         pass().await;
-        assert!(server.object(&user).is_some());
+        assert_eq!(server.object(&user), None);
+        deleted();
         server.remove(&cluster);
         pass().await;
         assert_eq!(server.object(&user), None);

@@ -281,7 +281,7 @@ async fn pass(
     if let (Some(why), Some(progress)) = (done.waits, planned.progress.as_mut()) {
         progress.message = why;
     }
-    restoring::settle(context, cluster, &sight, status).await?;
+    restoring::settle(context, cluster, &sight, failure.is_none(), status).await?;
     let may_begin = planned.leaves_members() && !cluster.spec.paused && !deleting;
     let space = maintenance::clear_no_space(context, cluster, &sight, may_begin);
     let over = deleting && sight.objects.members.is_empty();

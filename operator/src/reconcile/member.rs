@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::api::Api;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::controller::Action as Next;
 use kube::{Resource as _, ResourceExt as _};
+use serde_json::json;
 
-use crate::api::{EngramCluster, EngramMember, MEMBER_FINALIZER};
+use crate::api::{EngramCluster, EngramClusterStatus, EngramMember, MEMBER_FINALIZER};
+use crate::build;
 
-use super::{Context, Error, has_finalizer, set_finalizer};
+use super::{Context, Error, gone, has_finalizer, set_finalizer};
 
 /// A cluster that is there may go without its members (a finalizer that a person takes off), of which nothing is heard
 /// at the member.
@@ -35,6 +39,9 @@ pub(super) async fn reconcile(
     if has_cluster(&context, &member).await? {
         return Ok(Next::requeue(AGAIN));
     }
+    if owner(&member).is_none() {
+        keep_volume(&context, &member).await?;
+    }
     // Garbage collection takes its pod, and its claim where that is the policy: they are owned.
     tracing::warn!(
         namespace,
@@ -50,9 +57,7 @@ pub(super) async fn reconcile(
 async fn has_cluster(context: &Context, member: &EngramMember) -> Result<bool, Error> {
     let namespace = member.namespace().unwrap_or_default();
     let api: Api<EngramCluster> = Api::namespaced(context.client.clone(), &namespace);
-    let kind = EngramCluster::kind(&());
-    let owners = member.owner_references();
-    let owner = owners.iter().find(|one| one.kind == kind);
+    let owner = owner(member);
     let name = owner.map_or(&member.spec.cluster_ref.name, |owner| &owner.name);
     let Some(cluster) = api.get_opt(name).await? else {
         return Ok(false);
@@ -60,9 +65,41 @@ async fn has_cluster(context: &Context, member: &EngramMember) -> Result<bool, E
     let founded = cluster
         .status
         .as_ref()
-        .is_some_and(|status| status.cluster_id.is_some());
+        .is_some_and(EngramClusterStatus::was_founded);
     Ok(match owner {
         Some(owner) => cluster.metadata.uid.as_ref() == Some(&owner.uid),
         None => founded && cluster.metadata.deletion_timestamp.is_none(),
     })
+}
+
+/// The cluster that owns it.
+fn owner(member: &EngramMember) -> Option<&OwnerReference> {
+    let kind = EngramCluster::kind(&());
+    let mut owners = member.owner_references().iter();
+    owners.find(|one| one.kind == kind)
+}
+
+/// Takes a member off its claim's owners. Whoever deleted its cluster and left it behind may want to go on with the
+/// volume, and has to delete the member first: the policy was that of a cluster that takes its members along.
+async fn keep_volume(context: &Context, member: &EngramMember) -> Result<(), Error> {
+    let namespace = member.namespace().unwrap_or_default();
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &namespace);
+    let name = build::claim_name(member);
+    let Some(claim) = api.get_opt(&name).await? else {
+        return Ok(());
+    };
+    let owners = claim.owner_references();
+    let uid = member.metadata.uid.as_ref();
+    let others = owners.iter().filter(|one| Some(&one.uid) != uid);
+    let others: Vec<&OwnerReference> = others.collect();
+    if others.len() == owners.len() {
+        return Ok(());
+    }
+    let patch = json!({ "metadata": {
+        "uid": claim.uid(),
+        "resourceVersion": claim.resource_version(),
+        "ownerReferences": others,
+    } });
+    let patch = Patch::Merge(&patch);
+    gone(api.patch(&name, &PatchParams::default(), &patch).await)
 }

@@ -148,7 +148,10 @@ fn lost(written: &serde_json::Value, kept: &serde_json::Value) -> Vec<String> {
     let is_lost = |field: &String, value: &serde_json::Value| match &kept[field] {
         serde_json::Value::Null => !value.is_null(),
         // Others may have a part in these.
-        serde_json::Value::Array(_) | serde_json::Value::Object(_) => false,
+        serde_json::Value::Array(_) => false,
+        kept @ serde_json::Value::Object(_) => !lost(value, kept).is_empty(),
+        // Kubernetes writes 1.0 as 1.
+        serde_json::Value::Number(kept) => kept.as_f64() != value.as_f64(),
         other => other != value,
     };
     let lost = fields.filter(|(field, value)| is_lost(field, value));
@@ -342,12 +345,18 @@ mod tests {
         assert_eq!(lost(&written, &written), [""; 0]);
         // Others' conditions are theirs.
         let more = json!({
-            "heldBy": "a/b", "lastMemberNumber": 4, "conditions": [1, 2], "restoring": {}, "more": 1,
+            "heldBy": "a/b", "lastMemberNumber": 4, "conditions": [1, 2], "more": 1,
+            "restoring": { "stage": "Kept", "more": 1 },
         });
         assert_eq!(lost(&written, &more), [""; 0]);
         let less = json!({ "lastMemberNumber": 0, "conditions": [] });
         let found = lost(&written, &less);
         assert_eq!(found, ["heldBy", "lastMemberNumber", "restoring"]);
+        // A field within one is one as well.
+        let within = json!({
+            "heldBy": "a/b", "lastMemberNumber": 4.0, "conditions": [1], "restoring": {},
+        });
+        assert_eq!(lost(&written, &within), ["restoring"]);
     }
 
     #[test]

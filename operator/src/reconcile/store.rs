@@ -90,6 +90,13 @@ pub(super) async fn reconcile(
         // The time of the last answer is that of the condition: it says when to ask again.
         status.conditions.clear();
         tool::clear(&context, &namespace, &name).await?;
+        // As an earlier operator called it.
+        let earlier = format!(
+            "{}-store-{}",
+            store.name_any(),
+            generation.unwrap_or_default()
+        );
+        tool::clear(&context, &namespace, &earlier).await?;
     }
     let kind = ConditionKind::Reachable;
     let conditions = &mut status.conditions;

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::stuck::{delete, directory, node, pod, replaced, volume};
 use crate::ci::audit;
 use crate::frozen::Frozen;
-use crate::lab::{LIMIT, Lab};
+use crate::lab::{LIMIT, Lab, READY_LIMIT};
 use crate::steps::{step, step_under};
 
 const NAMESPACE: &str = "gone";
@@ -46,10 +46,14 @@ fn not_mounted(demo: &Declared) {
     demo.kind().on_node(node(&pod), &["sh", "-c", &away]);
 }
 
-/// Sooner than its liveness probe has it started again.
+/// Its liveness probe has it started again, and each time it falls silent anew.
 fn silent(demo: &Declared) {
     let member = demo.follower();
     let frozen = Frozen::member(demo, &member);
+    wait_for("the member is gone", READY_LIMIT, || {
+        frozen.again();
+        (!demo.members().contains(&member)).then_some(())
+    });
     replaced(demo, &member);
     drop(frozen);
 }

@@ -91,7 +91,7 @@ async fn release(
 ) -> Result<Next, Error> {
     match leave(context, api, role, found).await? {
         Leave::Nothing => return Ok(Next::await_change()),
-        Leave::Later => return Ok(Next::requeue(SOON)),
+        Leave::Later(wait) => return Ok(Next::requeue(wait)),
         Leave::Already => {}
         Leave::Ask(client) => client.delete_role(&role.name_in_cluster()).await?,
     }

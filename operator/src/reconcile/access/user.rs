@@ -167,7 +167,7 @@ async fn release(
 ) -> Result<Next, Error> {
     match leave(context, api, user, found).await? {
         Leave::Nothing => return Ok(Next::await_change()),
-        Leave::Later => return Ok(Next::requeue(SOON)),
+        Leave::Later(wait) => return Ok(Next::requeue(wait)),
         Leave::Already => {}
         Leave::Ask(client) => client.delete_user(&user.name_in_cluster()).await?,
     }

@@ -2,16 +2,16 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt as _;
 use kube::api::Api;
 use kube::runtime::controller::Action as Next;
+use kube::{Resource as _, ResourceExt as _};
 
-use crate::api::{BACKUP_FINALIZER, DeletionPolicy, EngramBackup, Reason};
-use crate::build::Job;
+use crate::api::{BACKUP_FINALIZER, DeletionPolicy, EngramBackup, EngramBackupStore, Reason};
+use crate::build::{self, Job};
 
 use super::super::tool::{self, Run};
 use super::super::{Context, Error, has_finalizer, now, set_finalizer, write_status};
-use super::{PART, SOON, backup_id, execute, pod_name};
+use super::{PART, SOON, backup_id, execute, lies_there, pod_name};
 
 /// Deletes the copy in the store, then lets the object go.
 pub(super) async fn delete(context: &Context, backup: &EngramBackup) -> Result<Next, Error> {
@@ -58,6 +58,11 @@ async fn is_deleted(context: &Context, backup: &EngramBackup) -> Result<bool, Er
             return Ok(false);
         }
     }
+    if let Some(why) = out_of_reach(context, backup).await? {
+        let note = format!("the copy stays in the store: {why}");
+        context.event(backup, true, "CopyKept", &note).await;
+        return Ok(true);
+    }
     let id = backup_id(backup);
     let (reason, message) = match execute(context, backup, "delete", Job::Delete { id }).await {
         Ok(Run::Running | Run::Waiting { .. }) => return Ok(false),
@@ -100,4 +105,15 @@ async fn is_deleted(context: &Context, backup: &EngramBackup) -> Result<bool, Er
         .event(backup, true, "DeletionFailed", &message)
         .await;
     Err(Error::input(reason, message))
+}
+
+/// Why nobody comes to the copy any more: its store is at another place by now, and is being deleted itself, so that
+/// nobody sets it back.
+async fn out_of_reach(context: &Context, backup: &EngramBackup) -> Result<Option<String>, Error> {
+    let namespace = backup.namespace().unwrap_or_default();
+    let api: Api<EngramBackupStore> = Api::namespaced(context.client.clone(), &namespace);
+    let store = api.get_opt(&backup.spec.store_ref.name).await?;
+    let going = store.filter(|store| store.meta().deletion_timestamp.is_some());
+    let elsewhere = going.and_then(|store| lies_there(backup, &build::access(&store)).err());
+    Ok(elsewhere.map(|error| error.to_string()))
 }

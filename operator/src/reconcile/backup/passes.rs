@@ -553,4 +553,16 @@ async fn a_backup_whose_store_is_elsewhere_by_now_is_none_the_worse_and_not_take
     }
     assert!(lab.server.object(&path).is_some(), "its copy is there yet");
     assert_eq!(lab.server.object(&format!("{PODS}/b-delete")), None);
+    // Once the store goes as well nobody sets it back, and neither waits for the other.
+    lab.delete(&format!("{OURS}/engrambackupstores/s"), 60);
+    lab.pass().await.unwrap();
+    assert_eq!(lab.server.object(&path), None);
+    let events = lab.server.paths("/events/").into_iter();
+    let said = events.filter_map(|path| lab.server.object(&path));
+    let kept = said.filter(|event| event["reason"] == "CopyKept");
+    let notes: Vec<String> = kept.map(|event| event["note"].to_string()).collect();
+    assert!(
+        notes.iter().any(|note| note.contains("file:///old/demo/")),
+        "{notes:?}"
+    );
 }

@@ -14,6 +14,7 @@ use super::super::{Context, Error, restore};
 
 /// Forgets it once what it had set aside is gone. Where the EngramRestore was deleted before it was decided: once the
 /// cluster works what was set aside goes, with its volumes kept; where nothing comes of the new members it is undone.
+/// `well`: whether all was done in this pass that was to be.
 ///
 /// # Errors
 /// The API server did not answer.
@@ -21,6 +22,7 @@ pub(super) async fn settle(
     context: &Context,
     cluster: &EngramCluster,
     sight: &Sight,
+    well: bool,
     status: &mut EngramClusterStatus,
 ) -> Result<(), Error> {
     let Some(restoring) = status.restoring.clone() else {
@@ -33,7 +35,7 @@ pub(super) async fn settle(
         return Ok(());
     }
     let ready = is_true(&status.conditions, ConditionKind::Ready) && status.cluster_id.is_some();
-    let vain = comes_to_nothing(cluster, sight, &restoring, status);
+    let vain = comes_to_nothing(cluster, sight, well, &restoring, status);
     if !(ready || vain) || is_there(context, cluster, &restoring).await? {
         return Ok(());
     }
@@ -83,9 +85,14 @@ async fn is_there(
 fn comes_to_nothing(
     cluster: &EngramCluster,
     sight: &Sight,
+    well: bool,
     restoring: &Restoring,
     status: &EngramClusterStatus,
 ) -> bool {
+    // Nobody is started, and that is as it was wanted.
+    if cluster.spec.paused || cluster.spec.replicas == 0 {
+        return false;
+    }
     let members = &sight.observed.members;
     let begun = members.iter().any(|member| member.initialized);
     if begun || members.is_empty() || status.cluster_id.is_some() || restoring.survivor.is_some() {
@@ -98,6 +105,8 @@ fn comes_to_nothing(
             Some(PodState::Running { .. }) => true,
             // As long as it is filled it has only just begun.
             Some(PodState::Starting { since }) => *since >= now,
+            // It has just got one.
+            None => well,
             _ => false,
         }
     };

@@ -391,6 +391,18 @@ async fn what_another_member_would_lack_as_well_is_said() {
 }
 
 #[tokio::test]
+async fn a_nodes_clock_that_is_ahead_does_not_put_off_what_is_done() {
+    let cluster = Cluster::new(&json!({})).await;
+    silent(&cluster, LONG_AGO);
+    cluster.pod(|pod| {
+        pod["status"]["conditions"][1]["lastTransitionTime"] = json!("2126-01-01T00:00:00Z");
+    });
+    cluster.rounds(ROUNDS).await;
+    let (voters, _) = cluster.members.listed();
+    assert_eq!(voters, ["demo-1", "demo-3", "demo-4"]);
+}
+
+#[tokio::test]
 async fn where_healing_is_off_it_is_said_and_not_done() {
     let cluster = Cluster::new(&json!({ "healing": { "enabled": false } })).await;
     let before = cluster.there();

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::super::member;
+use super::super::{member, owners};
 use super::{CLUSTER, CORE, Lab, MEMBERS};
-use crate::api::EngramMember;
+use crate::api::{EngramCluster, EngramMember};
+use crate::observe::{Form, observe};
 
 fn path(number: u32) -> String {
     format!("{MEMBERS}/demo-{number}")
 }
 
-fn owners(lab: &Lab, number: u32) -> Value {
+fn owners_of(lab: &Lab, number: u32) -> Value {
     let member = lab.server.object(&path(number)).unwrap();
     member["metadata"]["ownerReferences"].clone()
 }
@@ -43,7 +44,7 @@ async fn a_member_that_has_lost_its_owner_has_it_again_before_anything_is_decide
     }
     lab.pass().await.unwrap();
     for number in [1, 2, 3] {
-        assert_eq!(owners(&lab, number)[0]["uid"], "cluster-uid", "{number}");
+        assert_eq!(owners_of(&lab, number)[0]["uid"], "cluster-uid", "{number}");
     }
     assert_eq!(lab.server.paths(MEMBERS).len(), 3);
     lab.pass().await.unwrap();
@@ -84,6 +85,13 @@ async fn what_a_cluster_of_the_name_left_keeps_another_one_from_being_founded() 
         pass_of(&lab, number).await;
     }
     assert_eq!(lab.server.paths(MEMBERS).len(), 0);
+    // Of one that was left behind the volume stays, and may be adopted; the other one's is the policy's.
+    for (number, owned) in [(1, 0), (2, 1)] {
+        let claim = format!("{CORE}/persistentvolumeclaims/data-demo-{number}-{number:08x}");
+        let claim = lab.server.object(&claim).unwrap();
+        let owners = claim["metadata"]["ownerReferences"].as_array().unwrap();
+        assert_eq!(owners.len(), owned, "{claim}");
+    }
     lab.pass().await.unwrap();
     assert_eq!(lab.server.paths(MEMBERS), [path(1)]);
 }
@@ -125,4 +133,74 @@ async fn who_deletes_a_cluster_and_leaves_what_it_owns_loses_no_member() {
     assert_eq!(member["metadata"]["deletionTimestamp"], Value::Null);
     let claim = format!("{CORE}/persistentvolumeclaims/data-demo-1-00000001");
     assert!(lab.server.object(&claim).is_some());
+}
+
+#[tokio::test]
+async fn whom_a_cluster_leaves_behind_that_was_deleted_since_it_was_read_is_not_given_back() {
+    let lab = Lab::new(json!({}));
+    for number in [1, 2] {
+        lab.member(number);
+        change(&lab, number, |member| {
+            member["metadata"]["ownerReferences"] = json!([]);
+        });
+    }
+    // Somebody else's now.
+    change(&lab, 2, |member| {
+        member["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": "v1", "kind": "Other", "name": "o", "uid": "o", "controller": true,
+        }]);
+    });
+    let there = lab.server.object(CLUSTER).unwrap();
+    let seen: EngramCluster = serde_json::from_value(there.clone()).unwrap();
+    let sight = observe(&lab.context, &seen, None, &Form::default())
+        .await
+        .unwrap();
+    let mut goes = there.clone();
+    goes["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let mut another = there.clone();
+    another["metadata"]["uid"] = json!("another");
+    for (now, uid) in [
+        (Some(goes), Value::Null),
+        (Some(another), Value::Null),
+        (None, Value::Null),
+        (Some(there), json!("cluster-uid")),
+    ] {
+        lab.server.remove(CLUSTER);
+        if let Some(now) = now {
+            lab.server.put(CLUSTER, now);
+        }
+        let any = owners::repair(&lab.context, &seen, &sight).await.unwrap();
+        assert!(any, "nothing else is decided by what was seen");
+        assert_eq!(owners_of(&lab, 1)[0]["uid"], uid);
+        assert_eq!(owners_of(&lab, 2).as_array().unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_member_without_an_owner_that_is_deleted_is_put_away_by_the_cluster_that_it_names() {
+    let restoring = json!({
+        "restore": "back", "restoreUID": "u", "stage": "Kept", "aside": "Old", "lastOldMember": 3,
+        "oldClusterID": "7",
+    });
+    for part in [
+        json!({ "clusterID": "7" }),
+        json!({ "restoring": restoring }),
+    ] {
+        let lab = Lab::new(json!({}));
+        let mut cluster = lab.server.object(CLUSTER).unwrap();
+        cluster["status"] = part;
+        cluster["status"]["heldBy"] = json!("default/engram-operator");
+        lab.server.put(CLUSTER, cluster);
+        lab.member(1);
+        // The list never had it.
+        change(&lab, 1, |member| {
+            member["metadata"]["ownerReferences"] = json!([]);
+            member["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            member["status"] = json!({});
+        });
+        pass_of(&lab, 1).await;
+        assert!(lab.server.object(&path(1)).is_some(), "its cluster's there");
+        lab.pass().await.unwrap();
+        assert_eq!(owners_of(&lab, 1)[0]["uid"], "cluster-uid");
+    }
 }

@@ -103,7 +103,8 @@ async fn claims(context: &Context, restore: &EngramRestore) -> Result<Vec<String
             let member = members.get_opt(&owner.name).await?;
             if member.is_some_and(|member| member.metadata.uid.as_ref() == Some(&owner.uid)) {
                 let message = format!(
-                    "the volume {} is that of EngramMember {}, which is there: its cluster has to be gone first",
+                    "the volume {} is that of EngramMember {}, which is there: its cluster has to be gone first; \
+                     where that has left it behind (--cascade=orphan), delete it: its volume stays",
                     claim.name_any(),
                     owner.name
                 );
