@@ -109,8 +109,9 @@ pub struct Admission {
     times: Vec<Duration>,
     /// The middle one, once enough are known.
     time: Option<Duration>,
-    /// A wait that is too long: since when it has not become less, and how long it was then.
-    long: Option<(Moment, Duration)>,
+    /// A wait that is too long: since when it has not become less, how long it was then, and how many had been
+    /// refused.
+    long: Option<(Moment, Duration, u64)>,
     overload: Option<Overload>,
     /// From how many waiting batches on data and new leases are refused.
     data_from: Option<f64>,
@@ -223,13 +224,17 @@ impl Admission {
             self.long = None;
             return None;
         };
-        let (since, before) = *self.long.get_or_insert((now, wait));
+        let (since, before, refused) = *self.long.get_or_insert((now, wait, self.refused));
         let passed = now.saturating_sub(since);
-        if passed < LASTING {
+        // A wait is known to a batch: it is looked at over several, and less is less by more than one.
+        let batch = self.time.unwrap_or_default();
+        if passed < LASTING.max(batch * 4) {
             return None;
         }
-        if wait + passed.mul_f64(LESS) < before {
-            self.long = Some((now, wait));
+        // Where somebody was refused it is less because of that.
+        let is_less = wait + passed.mul_f64(LESS) + batch < before && self.refused == refused;
+        if is_less {
+            self.long = Some((now, wait, self.refused));
             return None;
         }
         self.long = None;

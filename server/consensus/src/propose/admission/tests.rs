@@ -198,11 +198,12 @@ fn however_slow_the_disk_what_goes_with_the_next_batch_is_admitted() {
     let slow = Duration::from_millis(500);
     played.run(seconds(30), 1_600.0, slow);
     assert!(played.admission.is_overloaded());
-    let longest = played.longest(seconds(10), seconds(28));
+    // Once what came before anything was known is worked off.
+    let longest = played.longest(seconds(20), seconds(28));
     assert!(longest <= slow * 3, "{longest:?}");
     let after = played.served.iter();
-    let after = after.filter(|served| served.came >= seconds(10)).count();
-    assert!(after > 2_000, "{after} of 128 a second");
+    let after = after.filter(|served| served.came >= seconds(20)).count();
+    assert!(after > 1_000, "{after} of 128 a second");
 }
 
 #[test]
