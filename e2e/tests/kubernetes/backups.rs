@@ -16,7 +16,7 @@ const CORE: &str = "/api/v1/namespaces/backups";
 const OURS: &str = "/apis/engram.dev/v1alpha1/namespaces/backups";
 const LIMIT: Duration = Duration::from_secs(90);
 /// What `engramctl backup create` says of a backup.
-const SUMMARY: &str = r#"{"id":"one-1","cluster":"demo","clusterID":"cdf8","incarnation":"0","revision":7,"compactRevision":-1,"hashKV":9,"size":5,"createdAt":"2026-01-01T00:00:00Z","engramVersion":"0.1.0","path":"file:///b/demo/one-1","agreed":true}"#;
+const SUMMARY: &str = r#"{"id":"one-1","cluster":"demo","clusterID":"cdf8","incarnation":"0","revision":7,"compactRevision":-1,"hashKV":9,"size":5,"createdAt":"2026-01-01T00:00:00Z","engramVersion":"0.1.0","path":"file:///var/lib/engram-backups/demo/one-1","agreed":true}"#;
 
 /// The whole story.
 pub fn are_made_and_tried_again(cluster: &Cluster) {
@@ -166,7 +166,7 @@ fn what_may_pass_is_tried_again(api: Api) {
     let pod = next_pod(api, "one-backup", &first);
     end(api, &pod, &ended("Succeeded", 0, SUMMARY));
     let pod = next_pod(api, "one-verify", &Value::Null);
-    let away = "Error: file:///b: the store failed: connection refused";
+    let away = "Error: file:///var/lib/engram-backups: the store failed: connection refused";
     let first = end(api, &pod, &ended("Failed", 1, away));
     backup_is(
         api,
