@@ -2,7 +2,6 @@
 
 use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
@@ -13,7 +12,7 @@ use crate::api::{
 };
 use crate::build::{self, KEEP_ANNOTATION, MemberPod, Names};
 use crate::etcd::MemberClient;
-use crate::observe::{Sight, names_corrupt};
+use crate::observe::{Sight, is_owned_by, names_corrupt};
 use crate::plan::{Action, Cause};
 use crate::reconcile::{
     Context, Error, FIELD_MANAGER, follow_policy, gone, missing_secrets, this_one,
@@ -203,8 +202,7 @@ async fn is_its_own(scene: &Scene<'_>, member: &EngramMember) -> Result<(), Erro
     let Some(pod) = scene.pods().get_opt(&name).await? else {
         return Ok(());
     };
-    let owned = |one: &OwnerReference| Some(&one.uid) == member.metadata.uid.as_ref();
-    if pod.meta().deletion_timestamp.is_some() || pod.owner_references().iter().any(owned) {
+    if pod.meta().deletion_timestamp.is_some() || is_owned_by(&pod, member) {
         return Ok(());
     }
     let message = format!("Pod {name} exists and is not this cluster's: delete or rename it");

@@ -147,6 +147,29 @@ impl Played {
         self.state().objects.get(path).cloned()
     }
 
+    /// Changes an object, as if a user or another controller had.
+    pub fn change(&self, path: &str, change: impl FnOnce(&mut Value)) {
+        let mut object = self.object(path).expect("it is there");
+        change(&mut object);
+        self.put(path, object);
+    }
+
+    /// Has an object be deleted that finalizers hold yet.
+    pub fn deletes(&self, path: &str) {
+        let when = json!("2026-01-01T00:00:00Z");
+        self.change(path, |object| {
+            object["metadata"]["deletionTimestamp"] = when
+        });
+    }
+
+    /// The notes of the events of this reason.
+    pub fn notes(&self, reason: &str) -> Vec<String> {
+        let events = self.paths("/events/").into_iter();
+        let events = events.filter_map(|path| self.object(&path));
+        let events = events.filter(|event| event["reason"] == reason);
+        events.map(|event| event["note"].to_string()).collect()
+    }
+
     /// The paths of all objects that have this in them.
     pub fn paths(&self, part: &str) -> Vec<String> {
         let state = self.state();

@@ -129,6 +129,13 @@ fn selects(selector: &Value, labels: &Value) -> bool {
     wanted.all(|holds| holds) && list(&selector["matchExpressions"]).all(expression)
 }
 
+/// What comes from one of these; none where there are none.
+fn out_of<'a>(addresses: impl Iterator<Item = &'a str>) -> Option<String> {
+    let all: BTreeSet<&str> = addresses.collect();
+    let all: Vec<&str> = all.into_iter().collect();
+    (!all.is_empty()).then(|| format!("ip saddr {{ {} }} ", all.join(", ")))
+}
+
 impl World {
     /// The rules of a node: for each of its pods that a policy is about, who may come in. What a node asks of
     /// its own pods does not come this way.
@@ -170,15 +177,9 @@ impl World {
 
     /// Refuses whoever is known: a client fails at once where it is refused, and a pod runs before its address is told.
     fn refusal(&self) -> String {
-        let known: BTreeSet<&str> = self.pods.iter().filter_map(address).collect();
-        let known: Vec<&str> = known.into_iter().collect();
-        match known.is_empty() {
-            true => String::new(),
-            false => format!(
-                "ip saddr {{ {} }} meta l4proto tcp reject with tcp reset\n",
-                known.join(", ")
-            ),
-        }
+        let known = out_of(self.pods.iter().filter_map(address));
+        let refused = |known: String| format!("{known}meta l4proto tcp reject with tcp reset\n");
+        known.map(refused).unwrap_or_default()
     }
 
     /// One rule of a policy: from these addresses, to these ports.
@@ -186,15 +187,12 @@ impl World {
         let from = match rule["from"].as_array() {
             None => String::new(),
             Some(peers) => {
-                let all: BTreeSet<String> = peers
-                    .iter()
-                    .flat_map(|peer| self.addresses(policy, peer))
-                    .collect();
-                if all.is_empty() {
-                    return String::new();
+                let all = peers.iter().flat_map(|peer| self.addresses(policy, peer));
+                let all: Vec<String> = all.collect();
+                match out_of(all.iter().map(String::as_str)) {
+                    Some(from) => from,
+                    None => return String::new(),
                 }
-                let all: Vec<String> = all.into_iter().collect();
-                format!("ip saddr {{ {} }} ", all.join(", "))
             }
         };
         let Some(ports) = rule["ports"].as_array() else {

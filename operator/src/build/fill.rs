@@ -9,7 +9,7 @@ use crate::api::{EngramCluster, Recovery};
 use super::flags;
 use super::job::{PROGRAM, RESULT};
 use super::names::Names;
-use super::parts::{LAST_WORDS, container_security, mount, pull_policy};
+use super::parts::{mount, of_member};
 use super::pod::{DATA_DIRECTORY, MemberPod, VOLUME, digest};
 use super::store::{AUTHORITIES_KEY, StoreAccess};
 
@@ -78,16 +78,9 @@ pub(super) fn container(
     let mut mounts = vec![mount("data", VOLUME)];
     mounts.extend(access.mounts.iter().cloned());
     Container {
-        name: RESTORE_CONTAINER.to_owned(),
-        image: Some(image.to_owned()),
-        image_pull_policy: Some(pull_policy(cluster).to_owned()),
         command: Some(command),
         env: Some(access.env.clone()),
-        security_context: Some(container_security(Some(cluster))),
         volume_mounts: Some(mounts),
-        termination_message_policy: Some(LAST_WORDS.to_owned()),
-        // What the member may use; the pod asks for no more than the larger of the two.
-        resources: cluster.spec.resources.clone(),
-        ..Container::default()
+        ..of_member(cluster, image, RESTORE_CONTAINER)
     }
 }

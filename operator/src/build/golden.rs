@@ -2,11 +2,11 @@
 //! (`golden.jsonl`). A pod that is built otherwise has another template: every cluster's members are restarted when the
 //! operator is upgraded. Where that is meant, the file is replaced, and the change log says so.
 
-use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 
+use super::tests::member;
 use super::*;
-use crate::api::{EngramBackupStore, EngramCluster, EngramMember, EngramMemberSpec, Recovery};
+use crate::api::{EngramBackupStore, EngramCluster, Recovery};
 
 const BEFORE: &str = include_str!("golden.jsonl");
 const IMAGE: &str = "engram:1";
@@ -115,21 +115,6 @@ fn clusters() -> Vec<(&'static str, EngramCluster)> {
         ("own", cluster(&own, &json!({}))),
         ("full", cluster(&full(), &status)),
     ]
-}
-
-fn member() -> EngramMember {
-    let spec: EngramMemberSpec = serde_json::from_value(json!({
-        "clusterRef": { "name": "demo" }, "origin": "Seed",
-        "peerURL": "https://demo-1.demo-peers.data.svc:2380",
-    }))
-    .expect("a member");
-    let mut member = EngramMember::new("demo-1", spec);
-    member.metadata = ObjectMeta {
-        namespace: Some("data".into()),
-        uid: Some("0a1b2c3d-4e5f".into()),
-        ..member.metadata
-    };
-    member
 }
 
 /// A member's pod of a cluster.

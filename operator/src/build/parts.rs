@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, EnvVar, KeyToPath, PersistentVolumeClaimSpec,
+    Affinity, Capabilities, Container, EnvVar, KeyToPath, PersistentVolumeClaimSpec,
     PersistentVolumeClaimVolumeSource, PodAffinityTerm, PodAntiAffinity, PodSecurityContext,
     SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
     VolumeResourceRequirements, WeightedPodAffinityTerm,
@@ -160,6 +160,19 @@ pub(super) fn container_security(cluster: Option<&EngramCluster>) -> SecurityCon
         }),
         ..SecurityContext::default()
     })
+}
+
+/// A container of a member's pod. All of them may use what the member may: the pod asks for no more than the largest.
+pub(super) fn of_member(cluster: &EngramCluster, image: &str, name: &str) -> Container {
+    Container {
+        name: name.to_owned(),
+        image: Some(image.to_owned()),
+        image_pull_policy: Some(pull_policy(cluster).to_owned()),
+        security_context: Some(container_security(Some(cluster))),
+        termination_message_policy: Some(LAST_WORDS.to_owned()),
+        resources: cluster.spec.resources.clone(),
+        ..Container::default()
+    }
 }
 
 /// On another node than whatever this selects.

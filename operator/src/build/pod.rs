@@ -25,8 +25,8 @@ use super::names::{
     CLIENT_PORT, MEMBER_LABEL, METRICS_PORT, Names, PEER_PORT, member_labels, member_selector,
 };
 use super::parts::{
-    LAST_WORDS, apart, away, claimed, container_security, labelled, mount, mount_to_read,
-    pod_security, preferably, pull_policy, secret,
+    apart, away, claimed, labelled, mount, mount_to_read, of_member, pod_security, preferably,
+    secret,
 };
 use super::store::StoreAccess;
 use super::volume::claim_name;
@@ -245,21 +245,15 @@ fn engram(cluster: &EngramCluster, member: &MemberPod, image: &str) -> Container
         ("metrics", METRICS_PORT),
     ];
     Container {
-        name: MEMBER_CONTAINER.to_owned(),
-        image: Some(image.to_owned()),
-        image_pull_policy: Some(pull_policy(cluster).to_owned()),
         command: Some(flags::command(cluster, member)),
         // What was there before there was one must not look like another template.
         env: (!env.is_empty()).then_some(env),
         ports: Some(ports.map(|(name, number)| port(name, number)).into()),
-        resources: cluster.spec.resources.clone(),
-        security_context: Some(container_security(Some(cluster))),
         volume_mounts: Some(mounts),
         startup_probe: Some(probe("/livez", 2, START_PROBES)),
         liveness_probe: Some(probe("/livez", 10, 6)),
         readiness_probe: Some(probe("/readyz", 3, 3)),
-        termination_message_policy: Some(LAST_WORDS.to_owned()),
-        ..Container::default()
+        ..of_member(cluster, image, MEMBER_CONTAINER)
     }
 }
 

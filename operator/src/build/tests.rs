@@ -22,7 +22,7 @@ fn cluster(spec: serde_json::Value) -> EngramCluster {
     }))
 }
 
-fn member() -> EngramMember {
+pub(super) fn member() -> EngramMember {
     let spec = crate::api::EngramMemberSpec {
         cluster_ref: crate::api::LocalRef {
             name: "demo".into(),

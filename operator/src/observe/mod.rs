@@ -14,7 +14,7 @@ use std::time::Instant;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::{Resource as _, ResourceExt as _};
+use kube::{Resource as _, ResourceExt};
 
 use crate::api::{EngramCluster, EngramMember, EngramMemberStatus, MemberRole};
 use crate::build::{self, Names, TEMPLATE_ANNOTATION};
@@ -178,21 +178,17 @@ fn is_fresh(began: Instant) -> bool {
     began.elapsed().as_secs() < FRESH_SECONDS
 }
 
-fn is_owned_by(member: &EngramMember, cluster: &EngramCluster) -> bool {
-    let owners = member.owner_references();
-    owners
-        .iter()
-        .any(|owner| Some(&owner.uid) == cluster.metadata.uid.as_ref())
+/// Whether an object is owned by this very one, and not by another of its name.
+pub(crate) fn is_owned_by(object: &impl ResourceExt, owner: &impl ResourceExt) -> bool {
+    let uid = owner.meta().uid.as_ref();
+    let mut owners = object.owner_references().iter();
+    owners.any(|one| Some(&one.uid) == uid)
 }
 
 /// A member's own pod; one of the same name that is not is somebody else's.
 fn own_pod<'a>(member: &EngramMember, pods: &'a BTreeMap<String, Pod>) -> Option<&'a Pod> {
     let pod = pods.get(&member.name_any())?;
-    let owners = pod.owner_references();
-    let owned = owners
-        .iter()
-        .any(|owner| Some(&owner.uid) == member.metadata.uid.as_ref());
-    owned.then_some(pod)
+    is_owned_by(pod, member).then_some(pod)
 }
 
 fn node_name(pod: &Pod) -> Option<&str> {

@@ -31,7 +31,8 @@ fn seconds(limit: Duration) -> i64 {
     i64::try_from(limit.as_secs()).unwrap_or(i64::MAX)
 }
 
-pub(super) fn is_over(observed: &Observed, since: i64, limit: Duration) -> bool {
+/// Whether something has lasted for as long as it may.
+pub(crate) fn is_over(observed: &Observed, since: i64, limit: Duration) -> bool {
     observed.now.saturating_sub(since) >= seconds(limit)
 }
 

@@ -24,6 +24,7 @@ mod tests;
 mod view;
 
 use crate::api::Reason;
+pub(crate) use lost::is_over;
 use mutant::{Mutant, planted};
 pub use view::{Aside, Entry, Lack, Member, Node, Observed, Pod, PodState, Roster, Volume, Wanted};
 

@@ -2,13 +2,13 @@
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt as _;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 
 use crate::api::{EngramCluster, EngramMember};
 use crate::build;
 use crate::observe::Sight;
 
-use super::{Context, Error, gone};
+use super::{Context, Error, merge};
 
 /// Repairs those that were seen, during a deletion as well: what garbage collection takes is decided by
 /// their owners.
@@ -44,7 +44,5 @@ pub(crate) async fn follow_policy(
     };
     let namespace = cluster.namespace().unwrap_or_default();
     let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
-    let patch = Patch::Merge(&patch);
-    let params = PatchParams::default();
-    gone(api.patch(&claim.name_any(), &params, &patch).await)
+    merge(&api, &claim.name_any(), &patch).await
 }

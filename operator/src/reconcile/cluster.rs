@@ -145,6 +145,7 @@ pub(super) async fn import_once(context: &Context, cluster: &EngramCluster) -> R
 }
 
 /// How a pass ended.
+#[derive(Default)]
 struct Pass {
     /// Whether something is under way.
     busy: bool,
@@ -165,9 +166,8 @@ async fn pass(
         // Who deleted it wants its members left as they are.
         set_finalizer(context, cluster, CLUSTER_FINALIZER, false).await?;
         return Ok(Pass {
-            busy: false,
             over: true,
-            objects: None,
+            ..Pass::default()
         });
     }
     // What it would run is nothing to a cluster that goes.
@@ -180,15 +180,15 @@ async fn pass(
     };
     // Each of these changes the object that was read: the next pass reads it again.
     if take(context, cluster, version, status).await?
-        || (!deleting && set_finalizer(context, cluster, CLUSTER_FINALIZER, true).await?)
-        || (!deleting && archive::keep(context, cluster, version, &archive, status).await?)
-        || (!deleting && catalog::keep(context, cluster, version, &catalog, status).await?)
-        || (!deleting && adopt::ensure(context, cluster, version, status).await?)
+        || (!deleting
+            && (set_finalizer(context, cluster, CLUSTER_FINALIZER, true).await?
+                || archive::keep(context, cluster, version, &archive, status).await?
+                || catalog::keep(context, cluster, version, &catalog, status).await?
+                || adopt::ensure(context, cluster, version, status).await?))
     {
         return Ok(Pass {
             busy: true,
-            over: false,
-            objects: None,
+            ..Pass::default()
         });
     }
     let offered = &context.settings.image;
@@ -217,8 +217,7 @@ async fn pass(
         // They are looked at again as its own.
         return Ok(Pass {
             busy: true,
-            over: false,
-            objects: None,
+            ..Pass::default()
         });
     }
     let mut pods = sight

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use serde_json::{Value, json};
 
 use crate::api::{EngramCluster, EngramMember};
 use crate::build;
 use crate::observe::Sight;
 
-use super::{Context, Error, gone};
+use super::{Context, Error, merge};
 
 /// Repairs those that were seen.
 ///
@@ -31,11 +31,11 @@ pub(super) async fn repair(
         let name = member.name_any();
         let wanted = build::member_labels(&cluster.name_any(), &name);
         if let Some(patch) = missing(member, &wanted) {
-            result = result.and(put_back(&members, &name, &patch).await);
+            result = result.and(merge(&members, &name, &patch).await);
         }
         let pod = sight.objects.pods.get(&name);
         if let Some(patch) = pod.and_then(|pod| missing(pod, &wanted)) {
-            result = result.and(put_back(&pods, &name, &patch).await);
+            result = result.and(merge(&pods, &name, &patch).await);
         }
     }
     result
@@ -48,12 +48,4 @@ fn missing(object: &impl ResourceExt, wanted: &BTreeMap<String, String>) -> Opti
         .iter()
         .all(|(key, value)| labels.get(key) == Some(value));
     (!all).then(|| json!({ "metadata": { "uid": object.uid(), "labels": wanted } }))
-}
-
-async fn put_back<K>(api: &Api<K>, name: &str, patch: &Value) -> Result<(), Error>
-where
-    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    let patch = Patch::Merge(patch);
-    gone(api.patch(name, &PatchParams::default(), &patch).await)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use kube::runtime::controller::Action as Next;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::api::{EngramCluster, EngramClusterStatus, EngramMember, MEMBER_FINALIZER};
 use crate::build;
 
-use super::{Context, Error, gone, has_finalizer, set_finalizer};
+use super::{Context, Error, has_finalizer, merge, set_finalizer, tool};
 
 /// A cluster that is there may go without its members (a finalizer that a person takes off), of which nothing is heard
 /// at the member.
@@ -56,10 +56,9 @@ pub(super) async fn reconcile(
 /// was founded, which gives it back to itself.
 async fn has_cluster(context: &Context, member: &EngramMember) -> Result<bool, Error> {
     let namespace = member.namespace().unwrap_or_default();
-    let api: Api<EngramCluster> = Api::namespaced(context.client.clone(), &namespace);
     let owner = owner(member);
     let name = owner.map_or(&member.spec.cluster_ref.name, |owner| &owner.name);
-    let Some(cluster) = api.get_opt(name).await? else {
+    let Some(cluster) = tool::cluster(context, &namespace, name).await? else {
         return Ok(false);
     };
     let founded = cluster
@@ -100,6 +99,5 @@ async fn keep_volume(context: &Context, member: &EngramMember) -> Result<(), Err
         "resourceVersion": claim.resource_version(),
         "ownerReferences": others,
     } });
-    let patch = Patch::Merge(&patch);
-    gone(api.patch(&name, &PatchParams::default(), &patch).await)
+    merge(&api, &name, &patch).await
 }

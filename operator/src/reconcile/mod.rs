@@ -284,6 +284,18 @@ pub(crate) fn gone<T>(result: Result<T, kube::Error>) -> Result<(), Error> {
     }
 }
 
+/// Merges this into an object, unless that is gone already.
+///
+/// # Errors
+/// The API server refused.
+async fn merge<K>(api: &Api<K>, name: &str, patch: &serde_json::Value) -> Result<(), Error>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let patch = Patch::Merge(patch);
+    gone(api.patch(name, &PatchParams::default(), &patch).await)
+}
+
 /// Whether an object has a finalizer.
 fn has_finalizer(object: &impl ResourceExt, name: &str) -> bool {
     object.finalizers().iter().any(|one| one == name)

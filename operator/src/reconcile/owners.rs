@@ -2,7 +2,7 @@
 //! nobody is planned for, and nobody is taken out for having no object.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::api::{EngramCluster, EngramMember};
 use crate::build::Names;
 use crate::observe::Sight;
 
-use super::{Context, Error, gone};
+use super::{Context, Error, merge, tool};
 
 /// Gives them back; whether there were any.
 ///
@@ -42,8 +42,7 @@ pub(super) async fn repair(
 /// Whether the cluster is there, and not being deleted.
 async fn stays(context: &Context, cluster: &EngramCluster) -> Result<bool, Error> {
     let namespace = cluster.namespace().unwrap_or_default();
-    let api: Api<EngramCluster> = Api::namespaced(context.client.clone(), &namespace);
-    let now = api.get_opt(&cluster.name_any()).await?;
+    let now = tool::cluster(context, &namespace, &cluster.name_any()).await?;
     Ok(now.is_some_and(|now| {
         now.metadata.uid == cluster.metadata.uid && now.metadata.deletion_timestamp.is_none()
     }))
@@ -64,8 +63,7 @@ async fn give_back(
         "resourceVersion": member.resource_version(),
         "ownerReferences": owners,
     } });
-    let patch = Patch::Merge(&patch);
-    gone(api.patch(&name, &PatchParams::default(), &patch).await)?;
+    merge(&api, &name, &patch).await?;
     let note = format!("{name} had lost its owner reference, and has it again");
     context.event(cluster, true, "OwnerRepaired", &note).await;
     Ok(())

@@ -53,11 +53,8 @@ pub(super) async fn reconcile(
     let access = build::access(&store);
     let generation = store.metadata.generation;
     // No number at its end: a member's pod has one, of a cluster of whatever name.
-    let name = format!(
-        "{}-{}-store",
-        store.name_any(),
-        generation.unwrap_or_default()
-    );
+    let (of, number) = (store.name_any(), generation.unwrap_or_default());
+    let name = format!("{of}-{number}-store");
     let tool = Tool {
         name: name.clone(),
         namespace: namespace.clone(),
@@ -91,12 +88,7 @@ pub(super) async fn reconcile(
         status.conditions.clear();
         tool::clear(&context, &namespace, &name).await?;
         // As an earlier operator called it.
-        let earlier = format!(
-            "{}-store-{}",
-            store.name_any(),
-            generation.unwrap_or_default()
-        );
-        tool::clear(&context, &namespace, &earlier).await?;
+        tool::clear(&context, &namespace, &format!("{of}-store-{number}")).await?;
     }
     let kind = ConditionKind::Reachable;
     let conditions = &mut status.conditions;

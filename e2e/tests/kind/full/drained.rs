@@ -8,7 +8,7 @@ use engram_e2e::kind::{Declared, wait_for};
 use engram_e2e::tools::Finished;
 use serde_json::{Value, json};
 
-use super::cordoned::Cordoned;
+use super::out_of_use::OutOfUse;
 use crate::ci::audit;
 use crate::lab::{LIMIT, Lab, READY_LIMIT};
 use crate::steps::{step, step_under};
@@ -76,8 +76,8 @@ fn nodes(demo: &Declared) -> Vec<String> {
 }
 
 /// Takes the members off a node, which takes no pods for as long as the second value lives.
-fn drain<'a>(demo: &'a Declared, node: &str, timeout: &str) -> (Finished, Cordoned<'a>) {
-    let cordoned = Cordoned::node(demo.kind(), node);
+fn drain<'a>(demo: &'a Declared, node: &str, timeout: &str) -> (Finished, OutOfUse<'a>) {
+    let cordoned = OutOfUse::cordoned(demo.kind(), node);
     let selector = format!("--pod-selector=engram.dev/cluster={}", demo.name());
     let drain = ["drain", node, &selector, timeout, "--ignore-daemonsets"];
     (demo.kind().kubectl_within(DRAIN_LIMIT, &drain), cordoned)

@@ -5,7 +5,7 @@ use engram_e2e::kind::traffic::Traffic;
 use engram_e2e::kind::{Declared, wait_for};
 use serde_json::{Value, json};
 
-use super::cordoned::Cordoned;
+use super::out_of_use::OutOfUse;
 use crate::ci::audit;
 use crate::lab::{Lab, READY_LIMIT};
 use crate::steps::{step, step_under};
@@ -57,7 +57,7 @@ fn does_not_end(demo: &Declared) {
 fn finds_no_node(demo: &Declared) {
     let member = demo.follower();
     let pod = pod(demo, &member);
-    let _cordoned = Cordoned::node(demo.kind(), node(&pod));
+    let _cordoned = OutOfUse::cordoned(demo.kind(), node(&pod));
     delete(demo, &member);
     replaced(demo, &member);
 }

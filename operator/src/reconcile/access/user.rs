@@ -9,6 +9,7 @@ use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{ACCESS_FINALIZER, DeletionPolicy, EngramCluster, EngramUser, Reason};
 use crate::etcd::MemberClient;
+use crate::observe::is_owned_by;
 
 use super::super::{Context, Error, certificates, set_finalizer, write_status};
 use super::password::{self, Password};
@@ -115,11 +116,9 @@ async fn keep(
     let secret = secret_name(user);
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
     let there = api.get_opt(&secret).await?;
-    let uid = user.metadata.uid.as_ref();
-    let foreign = there.as_ref().is_some_and(|there| {
-        let owners = there.owner_references();
-        !owners.iter().any(|one| Some(&one.uid) == uid)
-    });
+    let foreign = there
+        .as_ref()
+        .is_some_and(|there| !is_owned_by(there, user));
     if foreign {
         let message = format!("Secret {secret} exists and is not this user's: delete or rename it");
         return Err(Error::input(Reason::AlreadyExists, message));

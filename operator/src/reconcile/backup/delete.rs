@@ -8,6 +8,7 @@ use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{BACKUP_FINALIZER, DeletionPolicy, EngramBackup, EngramBackupStore, Reason};
 use crate::build::{self, Job};
+use crate::observe::is_owned_by;
 
 use super::super::tool::{self, Run};
 use super::super::{Context, Error, has_finalizer, now, set_finalizer, write_status};
@@ -35,11 +36,7 @@ async fn was_begun(context: &Context, backup: &EngramBackup) -> Result<bool, Err
     let namespace = backup.namespace().unwrap_or_default();
     let api: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
     let pod = api.get_opt(&pod_name(backup, PART)).await?;
-    let owns = |pod: &Pod| {
-        let mut owners = pod.owner_references().iter();
-        owners.any(|one| Some(&one.uid) == backup.metadata.uid.as_ref())
-    };
-    if !pod.is_some_and(|pod| owns(&pod)) {
+    if !pod.is_some_and(|pod| is_owned_by(&pod, backup)) {
         return Ok(false);
     }
     // That pod goes first, and then nothing else would say so.

@@ -557,10 +557,7 @@ async fn a_backup_whose_store_is_elsewhere_by_now_is_none_the_worse_and_not_take
     lab.delete(&format!("{OURS}/engrambackupstores/s"), 60);
     lab.pass().await.unwrap();
     assert_eq!(lab.server.object(&path), None);
-    let events = lab.server.paths("/events/").into_iter();
-    let said = events.filter_map(|path| lab.server.object(&path));
-    let kept = said.filter(|event| event["reason"] == "CopyKept");
-    let notes: Vec<String> = kept.map(|event| event["note"].to_string()).collect();
+    let notes = lab.server.notes("CopyKept");
     assert!(
         notes.iter().any(|note| note.contains("file:///old/demo/")),
         "{notes:?}"

@@ -28,7 +28,7 @@ pub(super) async fn ensure(
         return Ok(false);
     };
     // With a restore in place it goes on with what was adopted no more: its ID is another one's yet.
-    if status.cluster_id.is_some() || status.restoring.is_some() {
+    if status.was_founded() {
         return Ok(false);
     }
     for member in &adopt.members {

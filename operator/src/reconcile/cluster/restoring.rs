@@ -8,7 +8,7 @@ use crate::api::{
     RestoringStage, condition, is_true, parse_duration,
 };
 use crate::observe::Sight;
-use crate::plan::{Member, PodState};
+use crate::plan::{Member, PodState, is_over};
 
 use super::super::{Context, Error, restore};
 
@@ -125,5 +125,5 @@ fn comes_to_nothing(
         return false;
     };
     let limit = parse_duration(&cluster.spec.healing.stuck_after).unwrap_or_default();
-    now - made >= i64::try_from(limit.as_secs()).unwrap_or(i64::MAX)
+    is_over(&sight.observed, made, limit)
 }

@@ -79,9 +79,7 @@ async fn a_cluster_whose_catalog_never_was_can_be_deleted() {
     let lab = Lab::new(json!({ "healing": { "unhealthyAfter": "99999999999999999999h" } }));
     asks_for(&lab, "1.1.0");
     lab.pass().await.unwrap_err();
-    let mut cluster = lab.server.object(CLUSTER).unwrap();
-    cluster["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    lab.server.put(CLUSTER, cluster);
+    lab.server.deletes(CLUSTER);
     lab.pass().await.unwrap();
     assert_eq!(lab.server.object(CLUSTER), None);
 }

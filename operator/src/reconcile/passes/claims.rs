@@ -7,12 +7,6 @@ use super::{CLUSTER, Lab, MEMBERS};
 /// Passes until nothing is left to do.
 const PASSES: usize = 6;
 
-fn going(lab: &Lab, path: &str) {
-    let mut object = lab.server.object(path).unwrap();
-    object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    lab.server.put(path, object);
-}
-
 fn policy(lab: &Lab, policy: &str) {
     let mut cluster = lab.server.object(CLUSTER).unwrap();
     cluster["spec"]["storage"]["reclaimPolicy"] = json!(policy);
@@ -57,9 +51,9 @@ async fn what_is_to_be_retained_outlives_its_members_and_its_cluster() {
     policy(&lab, "Retain");
     lab.pass().await.unwrap();
     assert_eq!(owners(&lab), [0, 0, 0]);
-    going(&lab, CLUSTER);
+    lab.server.deletes(CLUSTER);
     for number in 1..=3 {
-        going(&lab, &format!("{MEMBERS}/demo-{number}"));
+        lab.server.deletes(&format!("{MEMBERS}/demo-{number}"));
     }
     passes(&lab).await;
     assert_eq!(lab.server.object(CLUSTER), None);
@@ -69,9 +63,9 @@ async fn what_is_to_be_retained_outlives_its_members_and_its_cluster() {
 #[tokio::test]
 async fn a_policy_that_comes_while_the_cluster_goes_is_in_time_as_long_as_members_are_there() {
     let lab = deleting();
-    going(&lab, CLUSTER);
+    lab.server.deletes(CLUSTER);
     for number in 1..=3 {
-        going(&lab, &format!("{MEMBERS}/demo-{number}"));
+        lab.server.deletes(&format!("{MEMBERS}/demo-{number}"));
     }
     policy(&lab, "Retain");
     passes(&lab).await;
@@ -98,9 +92,9 @@ async fn in_a_namespace_that_goes_a_cluster_and_its_members_do_not_stay_for_ever
     lab.pass().await.unwrap();
     lab.server.goes("data");
     // The namespace's controller deletes whatever is in it, in any order.
-    going(&lab, CLUSTER);
+    lab.server.deletes(CLUSTER);
     for number in 1..=3 {
-        going(&lab, &format!("{MEMBERS}/demo-{number}"));
+        lab.server.deletes(&format!("{MEMBERS}/demo-{number}"));
     }
     lab.server.remove("/api/v1/namespaces/data/pods/demo-2");
     passes(&lab).await;

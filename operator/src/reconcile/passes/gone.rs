@@ -85,9 +85,7 @@ impl Cluster {
     }
 
     pub(super) fn change(&self, path: &str, change: impl FnOnce(&mut Value)) {
-        let mut object = self.lab.server.object(path).unwrap();
-        change(&mut object);
-        self.lab.server.put(path, object);
+        self.lab.server.change(path, change);
     }
 
     fn pod(&self, change: impl FnOnce(&mut Value)) {
@@ -125,12 +123,7 @@ impl Cluster {
 
     /// What was said for this reason.
     pub(super) fn notes(&self, reason: &str) -> Vec<String> {
-        let events = self.lab.server.paths("/events/");
-        let events = events
-            .iter()
-            .filter_map(|path| self.lab.server.object(path));
-        let events = events.filter(|event| event["reason"] == reason);
-        events.map(|event| event["note"].to_string()).collect()
+        self.lab.server.notes(reason)
     }
 }
 

@@ -539,9 +539,7 @@ async fn a_cluster_that_is_deleted_before_a_restore_is_decided_goes_with_all_its
     assert!(story.0.server.paths(MEMBERS).len() > 3);
     let members = story.0.server.paths(MEMBERS);
     for path in members.iter().map(String::as_str).chain([CLUSTER]) {
-        let mut object = story.object(path);
-        object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        story.0.server.put(path, object);
+        story.0.server.deletes(path);
     }
     for _ in 0..8 {
         if story.0.server.object(CLUSTER).is_some() {

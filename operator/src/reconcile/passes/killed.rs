@@ -186,9 +186,7 @@ fn going(spec: Value, all: bool) -> Played {
         go.push(CLUSTER.to_owned());
     }
     for path in go {
-        let mut object = lab.server.object(&path).unwrap();
-        object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        lab.server.put(&path, object);
+        lab.server.deletes(&path);
     }
     lab.server
 }

@@ -14,6 +14,7 @@ use crate::api::{
     Restoring, RestoringStage, set_condition,
 };
 use crate::build::claim_name;
+use crate::observe::is_owned_by;
 
 use super::super::{Context, Error, Version, is_conflict, now, write_cluster_status};
 use super::plan::{self, Planning};
@@ -285,12 +286,7 @@ async fn volumes(context: &Context, cluster: &EngramCluster) -> Result<Vec<KeptV
     let namespace = cluster.namespace().unwrap_or_default();
     let members: Api<EngramMember> = Api::namespaced(context.client.clone(), &namespace);
     let members = members.list(&ListParams::default()).await?;
-    let ours = |member: &&EngramMember| {
-        let owners = member.owner_references();
-        owners
-            .iter()
-            .any(|one| Some(&one.uid) == cluster.metadata.uid.as_ref())
-    };
+    let ours = |member: &&EngramMember| is_owned_by(*member, cluster);
     let mut volumes: Vec<KeptVolume> = members
         .iter()
         .filter(ours)
