@@ -241,7 +241,6 @@ fn manifest(
     ends: &[&Manifest],
     stored: Stored,
 ) -> Manifest {
-    let compact = |revision: Option<Revision>| revision.map_or(-1, |revision| revision.0);
     let Known {
         member,
         hash,
@@ -434,8 +433,7 @@ async fn take(
             continue;
         };
         let revision = examined.revision.0;
-        let compacted = examined.tables.compacted();
-        let compacted = compacted.map_or(-1, |revision| revision.0);
+        let compacted = compact(examined.tables.compacted());
         let answers = match asked {
             Some(answers) => answers,
             None => members::ask(&others, revision, compacted).await,
@@ -550,8 +548,7 @@ async fn spool(
     });
     let (spooled, examined) = examining.await?;
     let examined = examined?;
-    let compacted = examined.tables.compacted();
-    let compacted = compacted.map_or(-1, |revision| revision.0);
+    let compacted = compact(examined.tables.compacted());
     let hash = source::hash_kv(channel, examined.revision.0, compacted).await?;
     let hash = hash.filter(|hash| hash.compact_revision == compacted);
     Ok(hash.map(|hash| Snapshot {
@@ -608,6 +605,11 @@ async fn upload(
     })
 }
 
+/// A compaction's revision as it is told, -1 for none.
+fn compact(revision: Option<Revision>) -> i64 {
+    revision.map_or(-1, |revision| revision.0)
+}
+
 fn total_bytes(spooled: &Spooled) -> u64 {
     let metadata = spooled.file.as_file().metadata();
     metadata.map_or(0, |metadata| metadata.len())
@@ -626,7 +628,7 @@ fn entry(attempt: &str, chunk: &Chunk) -> ChunkEntry {
     }
 }
 
-/// Makes chunks of a snapshot file. Ends early, without an error, when nobody takes them.
+/// Makes chunks of a snapshot file. Ends early when nobody takes them.
 fn pack(
     path: &std::path::Path,
     tables: &Tables,

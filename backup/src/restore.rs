@@ -102,7 +102,7 @@ pub async fn restore(
     let member = offline::new_member(&target.member)?;
     let restore = Restore::begin(&target.data_dir, member).map_err(ReadError::from)?;
     let feeding = read::feed(store, manifest, restore, progress).await?;
-    let feeding = compare(manifest, feeding).await?;
+    let (feeding, _) = compare(manifest, feeding).await?;
     let bump = target.bump;
     let origin = store.path_of(&manifest.cluster, &manifest.id);
     let finish = move || feeding.restore.finish(&feeding.totals, bump, &origin);
@@ -134,11 +134,11 @@ pub async fn restore_to(
     let member = offline::new_member(&target.member)?;
     let restore = Restore::begin(&target.data_dir, member).map_err(ReadError::from)?;
     let feeding = read::feed(store, manifest, restore, progress).await?;
-    let mut feeding = compare(manifest, feeding).await?;
+    let (mut feeding, mut hash_kv) = compare(manifest, feeding).await?;
     if let Some(behind) = &point.behind {
         feeding = replay::replay(store, &manifest.cluster, behind, feeding, progress).await?;
+        (feeding, hash_kv) = hash(feeding).await?;
     }
-    let (feeding, hash_kv) = hash(feeding).await?;
     let bump = target.bump;
     let origin = origin_of(store, point);
     let finish = move || feeding.restore.finish(&feeding.totals, bump, &origin);
@@ -167,10 +167,13 @@ async fn hash(mut feeding: Feeding) -> Result<(Feeding, KeyValueHash), RestoreFa
 }
 
 /// Compares revision, compact revision and HashKV of what was restored with the manifest.
-async fn compare(manifest: &Manifest, feeding: Feeding) -> Result<Feeding, RestoreFailed> {
+async fn compare(
+    manifest: &Manifest,
+    feeding: Feeding,
+) -> Result<(Feeding, KeyValueHash), RestoreFailed> {
     let (feeding, hashed) = hash(feeding).await?;
     match difference(manifest, &hashed) {
-        None => Ok(feeding),
+        None => Ok((feeding, hashed)),
         Some((what, found, expected)) => Err(RestoreFailed::Different {
             backup: manifest.id.to_string(),
             what,

@@ -398,6 +398,17 @@ impl Server {
         asked.unwrap_or_else(|error| panic!("no metrics of {}: {error}", self.name))
     }
 
+    /// A metric without labels, if it is there.
+    ///
+    /// # Panics
+    /// If `/metrics` does not answer.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let metrics = self.metrics();
+        let mut lines = metrics.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        value.trim().parse().ok()
+    }
+
     /// All that the process of the last start has printed.
     pub fn output(&self) -> String {
         let read = |name| fs::read(self.scratch().join(name)).unwrap_or_default();

@@ -61,8 +61,7 @@ impl Kind {
         Kind::Moments,
     ];
 
-    /// Its number in chunks.
-    pub fn number(self) -> u16 {
+    fn number(self) -> u16 {
         match self {
             Kind::Records => 1,
             Kind::Leases => 2,

@@ -39,7 +39,7 @@ fn must_equal(server: &Server, arguments: &[&str]) {
     let mut asked = 0;
     let (theirs, ours) = loop {
         let [before, ours] = both(server, arguments);
-        let [after, _] = both(server, arguments);
+        let after = server.try_etcdctl(arguments);
         if before.stdout == after.stdout {
             break (before, ours);
         }

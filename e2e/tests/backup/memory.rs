@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use engram_e2e::client::{self, Client};
+use engram_e2e::random::Random;
 use engram_e2e::server::{Server, Setup};
 use engram_e2e::{process, tools};
 use engram_proto::etcdserverpb::{
@@ -37,15 +38,14 @@ fn fill(server: &Server) -> i64 {
 }
 
 async fn put_all(client: &mut Client, step: usize) -> i64 {
+    let mut random = Random::new(step as u64);
     let keys: Vec<usize> = (0..KEYS).step_by(step).collect();
     let mut revision = 0;
     for batch in keys.chunks(BATCH) {
         let success = batch.iter().map(|key| {
-            // No two values are alike, and few of their bits are the same.
-            let noise = (0..VALUE_BYTES).map(|at| (key * 31 + at * at * 17 + step) as u8);
             let put = PutRequest {
                 key: format!("a key with a name of some length/{key:08}").into(),
-                value: noise.collect::<Vec<u8>>().into(),
+                value: random.bytes(VALUE_BYTES).into(),
                 ..PutRequest::default()
             };
             RequestOp {

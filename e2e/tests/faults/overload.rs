@@ -144,11 +144,7 @@ const OVERLOADED_NOW: &str = "engram_overloaded";
 const REFUSED: &str = "engram_proposals_refused_total";
 
 fn metric(cluster: &Cluster, place: usize, name: &str) -> f64 {
-    let metrics = cluster.server(place).metrics();
-    let line = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    let value = line.and_then(|value| value.trim().parse().ok());
+    let value = cluster.server(place).metric(name);
     value.unwrap_or_else(|| cluster.fail(&format!("no {name} in /metrics")))
 }
 

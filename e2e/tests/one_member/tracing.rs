@@ -351,12 +351,6 @@ fn the_caller_decides_and_else_the_rate() {
     }
 }
 
-fn metric(metrics: &str, name: &str) -> u64 {
-    let mut lines = metrics.lines();
-    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.expect("a metric").parse().expect("a number")
-}
-
 /// Two spans a put: more than wait and are being sent.
 const PUTS: u32 = 2_000;
 
@@ -379,10 +373,10 @@ fn a_collector_that_is_away_holds_nobody_up() {
         }
     });
     let took = started.elapsed();
-    let metrics = server.metrics();
-    let dropped = metric(&metrics, "engram_spans_dropped_total");
-    assert!(dropped > 0, "{dropped}");
-    assert_eq!(metric(&metrics, "engram_spans_sent_total"), 0);
+    let dropped = server.metric("engram_spans_dropped_total");
+    let dropped = dropped.expect("a metric");
+    assert!(dropped > 0.0, "{dropped}");
+    assert_eq!(server.metric("engram_spans_sent_total"), Some(0.0));
     let output = server.output();
     assert!(output.contains("spans cannot be sent"), "{output}");
     let (status, stop) = server.terminate();

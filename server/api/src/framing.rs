@@ -180,21 +180,39 @@ impl HttpBody for UnaryBody {
     }
 }
 
-/// The client's deadline (`grpc-timeout`: up to eight digits and a unit), where it set one.
+/// Digits of a time limit at most, with its unit.
+const TIMEOUT_LEN_MAX: usize = 9;
+
+/// The client's deadline (`grpc-timeout`), where it set one.
 pub(super) fn deadline(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
+    time_limit(headers.get("grpc-timeout")?.as_bytes()).ok()
+}
+
+/// A time limit: up to eight digits and a unit. Else what is wrong with it, in grpc-go's words (`decodeTimeout`).
+pub(super) fn time_limit(given: &[u8]) -> Result<Duration, String> {
+    let wrong = |how: &str| {
+        let text = String::from_utf8_lossy(given);
+        Err(format!("transport: timeout {how}: {text:?}"))
+    };
+    if given.len() > TIMEOUT_LEN_MAX {
+        return wrong("string is too long");
     }
-    let count: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(count * 3600)),
-        "M" => Some(Duration::from_secs(count * 60)),
-        "S" => Some(Duration::from_secs(count)),
-        "m" => Some(Duration::from_millis(count)),
-        "u" => Some(Duration::from_micros(count)),
-        "n" => Some(Duration::from_nanos(count)),
-        _ => None,
-    }
+    let Some((unit, digits @ [_, ..])) = given.split_last() else {
+        return wrong("string is too short");
+    };
+    let of: fn(u64) -> Duration = match unit {
+        b'H' => |count| Duration::from_secs(count * 3600),
+        b'M' => |count| Duration::from_secs(count * 60),
+        b'S' => Duration::from_secs,
+        b'm' => Duration::from_millis,
+        b'u' => Duration::from_micros,
+        b'n' => Duration::from_nanos,
+        _ => return wrong("unit is not recognized"),
+    };
+    let digits = String::from_utf8_lossy(digits);
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let count = digits.parse().ok().filter(|_| is_number);
+    let count =
+        count.ok_or_else(|| format!("strconv.ParseUint: parsing {digits:?}: invalid syntax"))?;
+    Ok(of(count))
 }

@@ -1,18 +1,17 @@
 //! What a gRPC request's head must be before anything is made of it: a POST, with a time limit that is
-//! one. The rules and words are grpc-go's (`http2Server.operateHeaders`, `decodeTimeout`).
+//! one. The rules and words are grpc-go's (`http2Server.operateHeaders`).
 
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-/// Digits of a time limit at most, with its unit.
-const TIMEOUT_LEN_MAX: usize = 9;
+use super::framing;
 
 /// The answer to a request whose head is none of a call.
 pub(super) fn refused(head: &Parts) -> Option<Response<Body>> {
     if let Some(given) = head.headers.get("grpc-timeout")
-        && let Some(wrong) = malformed(given.as_bytes())
+        && let Err(wrong) = framing::time_limit(given.as_bytes())
     {
         let text = format!("malformed grpc-timeout: {wrong}");
         return Some(answer(StatusCode::BAD_REQUEST, text));
@@ -29,36 +28,6 @@ fn answer(http: StatusCode, text: String) -> Response<Body> {
     let mut answer = Status::new(Code::Internal, text).into_http();
     *answer.status_mut() = http;
     answer
-}
-
-/// What is wrong with a time limit: up to eight digits and a unit.
-fn malformed(given: &[u8]) -> Option<String> {
-    let text = || String::from_utf8_lossy(given);
-    if given.len() > TIMEOUT_LEN_MAX {
-        return Some(format!(
-            "transport: timeout string is too long: {:?}",
-            text()
-        ));
-    }
-    let Some((unit, count @ [_, ..])) = given.split_last() else {
-        return Some(format!(
-            "transport: timeout string is too short: {:?}",
-            text()
-        ));
-    };
-    if !matches!(unit, b'H' | b'M' | b'S' | b'm' | b'u' | b'n') {
-        return Some(format!(
-            "transport: timeout unit is not recognized: {:?}",
-            text()
-        ));
-    }
-    if !count.iter().all(u8::is_ascii_digit) {
-        let count = String::from_utf8_lossy(count);
-        return Some(format!(
-            "strconv.ParseUint: parsing {count:?}: invalid syntax"
-        ));
-    }
-    None
 }
 
 #[cfg(test)]
@@ -80,7 +49,9 @@ mod tests {
             ("1.5S", "strconv.ParseUint: parsing \"1.5\": invalid syntax"),
             ("+1S", "strconv.ParseUint: parsing \"+1\": invalid syntax"),
         ] {
-            let told = malformed(given.as_bytes()).unwrap_or_default();
+            let told = framing::time_limit(given.as_bytes())
+                .err()
+                .unwrap_or_default();
             assert_eq!(told, wrong, "{given}");
         }
     }

@@ -8,9 +8,9 @@ use engram_proto::health::{
 };
 use futures_util::{StreamExt, stream};
 
+use super::decode;
 use super::error::Refusal;
-use super::streams::{Answers, Outgoing, Requests, next_request};
-use super::{decode, decode_streamed};
+use super::streams::{Answers, Outgoing, Requests, only_request};
 use crate::codec::Frame;
 
 pub(super) fn check(message: Bytes) -> Result<Frame, Refusal> {
@@ -34,10 +34,7 @@ pub(super) fn list(message: Bytes) -> Result<Frame, Refusal> {
 /// Tells the health once; it does not change as long as there is a connection to tell it on.
 pub(super) fn watch(mut requests: Requests) -> Answers {
     let first = async move {
-        let message = next_request(&mut requests)
-            .await?
-            .ok_or(Refusal::NO_REQUEST)?;
-        let wanted: HealthCheckRequest = decode_streamed(message)?;
+        let wanted: HealthCheckRequest = only_request(&mut requests).await?;
         let known = wanted.service.is_empty();
         let health = if known {
             ServingStatus::Serving

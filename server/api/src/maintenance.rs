@@ -8,8 +8,8 @@ use http::HeaderMap;
 use super::backend::{Backend, Pieces, ServeError, SnapshotSource};
 use super::caller::Caller;
 use super::error::Refusal;
-use super::streams::{Answers, Outgoing, Requests, next_request};
-use super::{Edge, decode, decode_streamed};
+use super::streams::{Answers, Outgoing, Requests, only_request};
+use super::{Edge, decode};
 use crate::codec::{Frame, proto};
 use crate::config::{ETCD_VERSION, cluster_version};
 use crate::types::request::{Alarm, AlarmType, Op};
@@ -223,10 +223,7 @@ impl<B: Backend> Edge<B> {
     /// The snapshot as backups take it. How much is left is not known.
     pub(super) fn snapshot_records(self, mut requests: Requests) -> Answers {
         let opening = async move {
-            let message = next_request(&mut requests)
-                .await?
-                .ok_or(Refusal::NO_REQUEST)?;
-            let pb::SnapshotRequest {} = decode(message)?;
+            let pb::SnapshotRequest {} = only_request(&mut requests).await?;
             Ok::<_, Refusal>(self.backend().snapshot_records().await?)
         };
         let pieces = opening.map_ok(|receiver| {
@@ -250,10 +247,7 @@ impl<B: Backend> Edge<B> {
     pub(super) fn snapshot(self, mut requests: Requests) -> Answers {
         let version = self.storage_version().unwrap_or_default();
         let opening = async move {
-            let message = next_request(&mut requests)
-                .await?
-                .ok_or(Refusal::NO_REQUEST)?;
-            let pb::SnapshotRequest {} = decode_streamed(message)?;
+            let pb::SnapshotRequest {} = only_request(&mut requests).await?;
             Ok::<_, Refusal>(self.backend().snapshot().await?)
         };
         let start = Sending::Opening(Box::pin(opening));

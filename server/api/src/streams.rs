@@ -12,6 +12,7 @@ use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder
 use tonic::server::StreamingService;
 use tonic::{Code, Request, Response, Status};
 
+use super::decode_streamed;
 use super::durations::Started;
 use super::error::Refusal;
 use super::metrics::Metrics;
@@ -41,6 +42,14 @@ pub(super) async fn next_request(requests: &mut Requests) -> Result<Option<Bytes
         .message()
         .await
         .map_err(|status| Refusal::of_stream(&status))
+}
+
+/// The one request of a call that is answered by a stream.
+pub(super) async fn only_request<M: prost::Message + Default>(
+    requests: &mut Requests,
+) -> Result<M, Refusal> {
+    let message = next_request(requests).await?;
+    decode_streamed(message.ok_or(Refusal::NO_REQUEST)?)
 }
 
 /// Our codec: bytes in, bytes out. Counts messages.

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 
-use aws_lc_rs::digest::{Context, SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use engram_proto::etcdserverpb;
 use prost::Message as _;
@@ -19,7 +19,7 @@ use super::bbolt::{Bucket, DIGEST_BYTES, Database, DatabaseError};
 use super::etcd_schema as schema;
 use crate::fs::DataFile;
 use crate::state::auth::FIRST_REVISION;
-use crate::state::{AuthTables, RevisionRecord};
+use crate::state::{AuthTables, RecordRef, RevisionRecord, is_sound};
 use crate::storage::{self, LogPosition};
 use crate::types::request::AlarmType;
 use crate::types::result::{Alarm, ApplyError};
@@ -283,17 +283,13 @@ impl SnapshotFile {
 }
 
 /// Keeps the book of keys that exist, by 16 bytes of their SHA-256; returns the record's revision.
-fn count(keys: &mut HashSet<[u8; 16]>, key: &[u8], value: &[u8]) -> Result<Revision, FileError> {
+fn count(keys: &mut HashSet<hash::Name>, key: &[u8], value: &[u8]) -> Result<Revision, FileError> {
     let parsed = schema::parse_revision_key(key);
     let (pair, tombstone) = parsed.ok_or(FileError::Row("a revision's key"))?;
-    let kv = KeyValue::decode(&Bytes::copy_from_slice(value));
-    let name = kv.map_err(|_| FileError::Row("a key-value"))?.key;
-    let digest = digest(&SHA256, &name);
-    let short = digest.as_ref().first_chunk();
-    let short = *short.expect("SHA-256 has 32 bytes");
+    let name = hash::name(value)?;
     match tombstone {
-        true => keys.remove(&short),
-        false => keys.insert(short),
+        true => keys.remove(&name),
+        false => keys.insert(name),
     };
     Ok(pair.main)
 }
@@ -308,9 +304,6 @@ fn record(pair: RevisionPair, tombstone: bool, value: &[u8]) -> Result<RevisionR
     })
 }
 
-/// More versions of a key than any store comes to: a member does not start with such a record.
-const VERSION_MAX: i64 = 1 << 62;
-
 /// Whether a stored key-value can be one of this revision: with a key, encoded as etcd encodes it
 /// (HashKV is over these bytes), and a put of exactly this revision. Returns what it says.
 ///
@@ -322,15 +315,12 @@ pub fn check_record(
     encoded: &Bytes,
 ) -> Result<KeyValue, FileError> {
     let kv = KeyValue::decode_exact(encoded).map_err(|_| FileError::Row("a key-value"))?;
-    let makes_sense = match tombstone {
-        true => true,
-        false => {
-            kv.mod_revision == pair.main
-                && kv.create_revision <= pair.main
-                && (1..=VERSION_MAX).contains(&kv.version)
-        }
+    let record = RecordRef {
+        pair,
+        tombstone,
+        encoded,
     };
-    match !kv.key.is_empty() && makes_sense {
+    match is_sound(record, &kv) {
         true => Ok(kv),
         false => Err(FileError::Row("a key-value")),
     }

@@ -177,6 +177,12 @@ fn small_buckets(tables: &Tables, applied: &Applied, about: &Description) -> Vec
     buckets
 }
 
+/// The version that a downgrade under way is to.
+fn downgraded(tables: &Tables) -> Option<&str> {
+    let held = tables.cluster_version.as_deref();
+    held.and_then(version::downgrade_target)
+}
+
 fn fill(bucket: &mut MemoryBucket, tables: &Tables, applied: &Applied, about: &Description) {
     match bucket.name.clone().as_slice() {
         etcd_schema::META => {
@@ -188,11 +194,7 @@ fn fill(bucket: &mut MemoryBucket, tables: &Tables, applied: &Applied, about: &D
                 learners: about.learners.clone(),
                 scheduled_compaction: tables.compact_scheduled,
                 finished_compaction: tables.compact_finished,
-                downgraded: tables
-                    .cluster_version
-                    .as_deref()
-                    .and_then(version::downgrade_target)
-                    .map(str::to_owned),
+                downgraded: downgraded(tables).map(str::to_owned),
             };
             for (key, value) in meta.pairs() {
                 bucket.put(key, value);

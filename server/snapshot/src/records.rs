@@ -4,15 +4,15 @@
 //! is read twice for it, and hashed as a file. Whoever takes a backup wants the records, which cost a third of
 //! that; HashKV is made beside, of the very bytes that are sent.
 
-use bytes::{BufMut as _, Bytes};
+use bytes::{Bytes, BytesMut};
 use engram_proto::backup as pb;
 use prost::Message;
 use prost::encoding::{self, WireType};
 
-use super::{SnapshotError, auth_rows_of, etcd_schema};
+use super::{SnapshotError, auth_rows_of, downgraded, etcd_schema};
 use crate::state::{HashPlan, RecordRef, Tables};
 use crate::storage::Scanner;
-use crate::types::{Revision, version};
+use crate::types::Revision;
 
 /// Bytes from which on a piece is sent.
 const PIECE_BYTES: usize = 256 << 10;
@@ -50,7 +50,7 @@ struct Sending<F> {
     send: F,
     kind: Kind,
     piece: pb::SnapshotPiece,
-    raw: Vec<u8>,
+    raw: BytesMut,
     /// Room for what comes before a record's bytes.
     front: Vec<u8>,
 }
@@ -61,7 +61,7 @@ impl<F: FnMut(Bytes) -> bool> Sending<F> {
             send,
             kind: Kind::Records,
             piece: pb::SnapshotPiece::default(),
-            raw: Vec::with_capacity(2 * PIECE_BYTES),
+            raw: BytesMut::with_capacity(2 * PIECE_BYTES),
             front: Vec::new(),
         }
     }
@@ -165,17 +165,9 @@ impl<F: FnMut(Bytes) -> bool> Sending<F> {
         if piece.messages > 0 {
             piece.kind = self.kind as u32;
             piece.crc32c = crc32c::crc32c(&self.raw);
+            piece.raw = self.raw.split().freeze();
         }
-        let mut out = Vec::with_capacity(piece.encoded_len() + self.raw.len() + 8);
-        piece.encode(&mut out).expect("a vector has room");
-        if !self.raw.is_empty() {
-            // The last field, without a copy of it.
-            encoding::encode_key(7, WireType::LengthDelimited, &mut out);
-            encoding::encode_varint(wide(self.raw.len()), &mut out);
-            out.put_slice(&self.raw);
-            self.raw.clear();
-        }
-        match (self.send)(out.into()) {
+        match (self.send)(piece.encode_to_vec().into()) {
             true => Ok(()),
             false => Err(Gone),
         }
@@ -198,9 +190,8 @@ fn put_front(front: &mut Vec<u8>, record: RecordRef<'_>) {
 
 /// As a snapshot file says it.
 fn storage_version(tables: &Tables) -> String {
-    let held = tables.cluster_version.as_deref();
-    let target = held.and_then(version::downgrade_target);
-    target.unwrap_or(etcd_schema::STORAGE_VERSION).to_owned()
+    let version = downgraded(tables).unwrap_or(etcd_schema::STORAGE_VERSION);
+    version.to_owned()
 }
 
 fn wide(bytes: usize) -> u64 {

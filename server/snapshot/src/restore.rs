@@ -20,7 +20,9 @@ use bytes::Bytes;
 use super::file::{FileError, check_record};
 use crate::fs::{self, DirError, DirLock, LockError};
 use crate::state::auth::AuthTables;
-use crate::state::{Change, Hashing, KeyValueHash, LoadError, MemberRecord, RevisionRecord};
+use crate::state::{
+    Change, Hashing, KeyValueHash, LoadError, MemberRecord, NUMBER_MAX, RevisionRecord,
+};
 use crate::storage::{
     Applied, Engine, EngineOptions, Identity, IdentityError, LogPosition, OpenError, Place,
     PlaceError, place,
@@ -39,8 +41,6 @@ const STORE: &str = "store";
 const NAMES: &str = "names";
 /// Bytes of records written to the store at a time: what a processor's cache holds.
 const BATCH_BYTES: usize = 256 << 10;
-/// Beyond what any store reaches, and with room to count on.
-const REVISION_MAX: Revision = Revision(1 << 62);
 /// Where every restored member's log begins: before every term a leader may have.
 pub const FIRST: LogPosition = LogPosition { term: 0, index: 1 };
 
@@ -138,6 +138,13 @@ pub struct Totals {
     pub auth: AuthTables,
     /// What goes on from the cluster it was taken from.
     pub cluster: ClusterTotals,
+}
+
+impl Totals {
+    /// The compact revision: of the compaction last asked for, be it finished or not.
+    fn compacted(&self) -> Option<Revision> {
+        self.compact_scheduled.max(self.compact_finished)
+    }
 }
 
 /// What the same cluster goes on with, and a new one does not.
@@ -269,9 +276,8 @@ impl Restore {
     /// See [`RestoreError`].
     pub fn hash_kv(&mut self, totals: &Totals) -> Result<KeyValueHash, RestoreError> {
         self.write();
-        let compacted = totals.compact_scheduled.max(totals.compact_finished);
         let revision = self.revision(totals)?.max(Revision::EMPTY_STORE);
-        let compacted = compacted.map_or(Revision(-1), |at| at.max(Revision(-1)));
+        let compacted = totals.compacted().unwrap_or(Revision(-1)).max(Revision(-1));
         let counted = self.names.counted(compacted)?;
         let mut hashing = Hashing::default();
         let mut place = 0;
@@ -294,12 +300,11 @@ impl Restore {
     /// The store's revision: nothing may be beyond it.
     fn revision(&self, totals: &Totals) -> Result<Revision, RestoreError> {
         let revision = totals.revision.max(self.last.main);
-        let compacted = totals.compact_scheduled.max(totals.compact_finished);
-        if let Some(found) = compacted.filter(|found| *found > revision.max(Revision::EMPTY_STORE))
-        {
+        let last = revision.max(Revision::EMPTY_STORE);
+        if let Some(found) = totals.compacted().filter(|found| *found > last) {
             return Err(LoadError::BeyondRevision { found, revision }.into());
         }
-        match revision > REVISION_MAX {
+        match revision.0 > NUMBER_MAX {
             true => Err(LoadError::OutOfReach { revision }.into()),
             false => Ok(revision),
         }

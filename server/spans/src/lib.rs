@@ -93,7 +93,6 @@ impl Spans {
     fn new(settings: &Settings, processor: impl SpanProcessor + 'static) -> Spans {
         let provider = SdkTracerProvider::builder()
             .with_sampler(settings.sampler())
-            .with_resource(settings.resource())
             .with_span_processor(processor)
             .build();
         let calls = InstrumentationScope::builder(CALLS_SCOPE)

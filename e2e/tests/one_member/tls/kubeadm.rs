@@ -108,19 +108,18 @@ fn configuration(of_kube_bench: &Path) -> String {
 
 /// The CIS benchmarks for Kubernetes itself that have a section on etcd.
 fn benchmarks(of_kube_bench: &Path) -> Vec<String> {
-    let listed = std::fs::read_dir(of_kube_bench.join("cfg")).expect("benchmarks");
-    let paths = listed.map(|entry| entry.expect("an entry").path());
-    let of_kubernetes = |path: &PathBuf| {
-        let name = path.file_name().expect("a name").to_string_lossy();
-        let release = name.strip_prefix("cis-1.").map(str::to_owned);
-        let is_plain = |release: String| release.parse::<u32>().is_ok();
-        release.is_some_and(is_plain) && path.join("etcd.yaml").is_file()
-    };
-    let names = paths.filter(of_kubernetes).map(|path| {
-        let name = path.file_name().expect("a name");
+    let cfg = of_kube_bench.join("cfg");
+    let listed = std::fs::read_dir(&cfg).expect("benchmarks");
+    let names = listed.map(|entry| {
+        let name = entry.expect("an entry").file_name();
         name.to_string_lossy().into_owned()
     });
-    names.collect()
+    let of_kubernetes = |name: &String| {
+        let release = name.strip_prefix("cis-1.");
+        release.is_some_and(|release| release.parse::<u32>().is_ok())
+            && cfg.join(name).join("etcd.yaml").is_file()
+    };
+    names.filter(of_kubernetes).collect()
 }
 
 #[test]

@@ -9,9 +9,8 @@ use engram_proto::v3electionpb as electionpb;
 use futures_util::stream;
 
 use super::super::backend::Backend;
-use super::super::decode_streamed;
 use super::super::error::Refusal;
-use super::super::streams::{Answers, Outgoing, Requests, next_request};
+use super::super::streams::{Answers, Outgoing, Requests, only_request};
 use super::ask::{self, Asking};
 use super::wait::{Seen, Watching, is_delete};
 use super::{end_of, prefix_of};
@@ -74,9 +73,7 @@ impl<B: Backend> Call<B> {
         let mut observing = match self {
             Call::Open(observing) => observing,
             Call::Asked(asking, mut requests) => {
-                let message = next_request(&mut requests).await?;
-                let asked = decode_streamed(message.ok_or(Refusal::NO_REQUEST)?)?;
-                let electionpb::LeaderRequest { name } = asked;
+                let electionpb::LeaderRequest { name } = only_request(&mut requests).await?;
                 Observing {
                     asking,
                     prefix: prefix_of(&name),

@@ -12,7 +12,7 @@ use crate::types::result::ApplyError;
 use crate::types::{KeyValue, Revision, RevisionPair};
 
 /// 16 bytes of a key's SHA-256.
-type Name = [u8; 16];
+pub(super) type Name = [u8; 16];
 
 /// A row of the bucket of keys.
 struct Row<'a> {
@@ -121,14 +121,9 @@ impl SnapshotFile {
 }
 
 /// The key of a record. A revision bump's is empty.
-fn name(value: &[u8]) -> Result<Name, FileError> {
-    let key = match value.is_empty() {
-        true => Bytes::new(),
-        false => {
-            let kv = KeyValue::decode(&Bytes::copy_from_slice(value));
-            kv.map_err(|_| FileError::Row("a key-value"))?.key
-        }
-    };
+pub(super) fn name(value: &[u8]) -> Result<Name, FileError> {
+    let kv = KeyValue::decode(&Bytes::copy_from_slice(value));
+    let key = kv.map_err(|_| FileError::Row("a key-value"))?.key;
     let digest = digest(&SHA256, &key);
     let short = digest.as_ref().first_chunk();
     Ok(*short.expect("SHA-256 has 32 bytes"))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::backend::{
@@ -11,7 +12,7 @@ use crate::api::backend::{
     SnapshotSource, StatusReport,
 };
 use crate::auth::{Busy, Jwt, Passwords, Tokens, VerifyOnly};
-use crate::budget::Budget;
+use crate::budget::{Budget, Charge};
 use crate::codec::Pages;
 use crate::home::Homes;
 use crate::metrics::Metrics;
@@ -30,7 +31,7 @@ use crate::node::{defragment, member_id, read_index, reads, users};
 use crate::propose::{ProposeError, Proposer};
 use crate::raft::{ApplyStats, LogStore};
 use crate::read::{Answer, ReadError, Reader};
-use crate::snapshot;
+use crate::snapshot::{self, SnapshotError};
 use crate::state::{Auth, MemberRecord};
 use crate::store::Store;
 use crate::types::auth::{Identity, Secret};
@@ -489,36 +490,20 @@ impl Backend for Core {
     }
 
     async fn snapshot_records(&self) -> Result<Pieces, ServeError> {
-        let seat = self.snapshots.take(1).await;
-        let seat = seat.map_err(|_| ServeError::Overloaded)?;
-        let (pieces, receiver) = mpsc::channel(RECORDS_PIECES_AHEAD);
-        let (store, metrics) = (Arc::clone(&self.store), self.metrics.clone());
-        crate::threads::spawn_blocking(move || {
-            let _timed = metrics.operations.snapshot_seconds.start_timer();
-            let runtime = tokio::runtime::Handle::current();
-            let send = |piece| {
-                let sending = tokio::time::timeout(SNAPSHOT_STALL_MAX, pieces.send(Ok(piece)));
-                matches!(runtime.block_on(sending), Ok(Ok(())))
-            };
-            if let Err(error) = reads::snapshot_records(&store, send) {
-                crate::log!(warn, "snapshot failed", error = %error);
-                drop(pieces.try_send(Err(ServeError::Internal(error.to_string()))));
-            }
-            drop(seat);
+        let seat = self.snapshot_seat().await?;
+        let store = Arc::clone(&self.store);
+        let pieces = self.send_snapshot(seat, RECORDS_PIECES_AHEAD, move |send| {
+            reads::snapshot_records(&store, send)
         });
-        Ok(receiver)
+        Ok(pieces)
     }
 
     async fn snapshot(&self) -> Result<SnapshotSource, ServeError> {
-        let seat = self.snapshots.take(1).await;
-        let seat = seat.map_err(|_| ServeError::Overloaded)?;
-        let (pieces, receiver) = mpsc::channel(SNAPSHOT_PIECES_AHEAD);
+        let seat = self.snapshot_seat().await?;
         let (begin, length) = oneshot::channel();
         let engine = self.store.engine();
         let description = self.describe();
-        let metrics = self.metrics.clone();
-        crate::threads::spawn_blocking(move || {
-            let _timed = metrics.operations.snapshot_seconds.start_timer();
+        let pieces = self.send_snapshot(seat, SNAPSHOT_PIECES_AHEAD, move |send| {
             let began = Instant::now();
             let (mut bytes, mut is_heard) = (0, true);
             // The receiver is gone only if the client is.
@@ -531,44 +516,31 @@ impl Backend for Core {
                 );
                 let _ = begin.send(total);
             };
-            let runtime = tokio::runtime::Handle::current();
-            let send = |piece| {
-                let sending = tokio::time::timeout(SNAPSHOT_STALL_MAX, pieces.send(Ok(piece)));
-                is_heard = matches!(runtime.block_on(sending), Ok(Ok(())));
+            let heard = |piece| {
+                is_heard = send(piece);
                 is_heard
             };
-            let written = snapshot::write(&engine, &description, begin, send);
-            match written {
-                Ok(()) if is_heard => {
-                    // It was the last piece.
-                    crate::log!(
-                        info,
-                        "sending database sha256 checksum to client",
-                        "total-bytes" = bytes,
-                        "checksum-size" = 32
-                    );
-                    crate::log!(
-                        info,
-                        "successfully sent database snapshot to client",
-                        "total-bytes" = bytes,
-                        took = began.elapsed()
-                    );
-                }
-                Ok(()) => {}
-                Err(error) => {
-                    crate::log!(warn, "snapshot failed", error = %error);
-                    let failure = ServeError::Internal(error.to_string());
-                    drop(pieces.try_send(Err(failure)));
-                }
+            snapshot::write(&engine, &description, begin, heard)?;
+            if is_heard {
+                // It was the last piece.
+                crate::log!(
+                    info,
+                    "sending database sha256 checksum to client",
+                    "total-bytes" = bytes,
+                    "checksum-size" = 32
+                );
+                crate::log!(
+                    info,
+                    "successfully sent database snapshot to client",
+                    "total-bytes" = bytes,
+                    took = began.elapsed()
+                );
             }
-            drop(seat);
+            Ok(())
         });
         let failed = || ServeError::Internal("the snapshot could not be begun".into());
         let total = length.await.map_err(|_| failed())?;
-        Ok(SnapshotSource {
-            total,
-            pieces: receiver,
-        })
+        Ok(SnapshotSource { total, pieces })
     }
 
     async fn interrupted(&self, require_leader: bool) -> ServeError {
@@ -601,6 +573,37 @@ fn unix_seconds() -> u64 {
 }
 
 impl Core {
+    /// A place among those who have a snapshot written.
+    async fn snapshot_seat(&self) -> Result<Charge, ServeError> {
+        let seat = self.snapshots.take(1).await;
+        seat.map_err(|_| ServeError::Overloaded)
+    }
+
+    /// What `write` sends, so many pieces ahead of the client, until that takes none for too long.
+    fn send_snapshot(
+        &self,
+        seat: Charge,
+        ahead: usize,
+        write: impl FnOnce(&mut dyn FnMut(Bytes) -> bool) -> Result<(), SnapshotError> + Send + 'static,
+    ) -> Pieces {
+        let (pieces, receiver) = mpsc::channel(ahead);
+        let metrics = self.metrics.clone();
+        crate::threads::spawn_blocking(move || {
+            let _timed = metrics.operations.snapshot_seconds.start_timer();
+            let runtime = tokio::runtime::Handle::current();
+            let mut send = |piece| {
+                let sending = tokio::time::timeout(SNAPSHOT_STALL_MAX, pieces.send(Ok(piece)));
+                matches!(runtime.block_on(sending), Ok(Ok(())))
+            };
+            if let Err(error) = write(&mut send) {
+                crate::log!(warn, "snapshot failed", error = %error);
+                drop(pieces.try_send(Err(ServeError::Internal(error.to_string()))));
+            }
+            drop(seat);
+        });
+        receiver
+    }
+
     /// Has the quota reckon with the space that the caller was just told is free.
     fn measure(&self) {
         let (data, size) = self.store.data_and_size_bytes();

@@ -9,7 +9,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher, Hasher};
 
 use crate::types::{KeyValue, LeaseId, Revision, RevisionPair, Stored};
 
-use super::super::effects::RevisionRecord;
+use super::super::effects::{RecordRef, RevisionRecord};
 use super::super::lease::Leases;
 use super::super::load::LoadError;
 use super::count::ChangeLog;
@@ -20,7 +20,7 @@ use super::write::record_bytes;
 use super::{Mvcc, NEVER_COMPACTED};
 
 /// The highest revision and version: beyond what any store reaches, and with room to count on.
-const NUMBER_MAX: i64 = 1 << 62;
+pub const NUMBER_MAX: i64 = 1 << 62;
 
 /// A stored record as the index takes it in. Made of each record by itself, so by any thread.
 pub struct Loaded {
@@ -40,7 +40,7 @@ impl Loaded {
         let pair = record.pair;
         let kv = KeyValue::decode(&record.encoded)
             .map_err(|source| LoadError::Damaged { pair, source })?;
-        if !is_sound(record, &kv) {
+        if !is_sound(record.lent(), &kv) {
             return Err(LoadError::Nonsense { pair });
         }
         let bytes = record_bytes(&record.encoded, record.tombstone);
@@ -228,14 +228,14 @@ impl Loader {
 }
 
 /// Whether a store can have written a record: the files may come from a peer, or from a disk that lies.
-fn is_sound(record: &RevisionRecord, kv: &KeyValue) -> bool {
+pub fn is_sound(record: RecordRef<'_>, kv: &KeyValue) -> bool {
     let pair = record.pair;
     let is_written = record.tombstone
         || (kv.mod_revision == pair.main
             && kv.create_revision <= pair.main
             && (1..=NUMBER_MAX).contains(&kv.version));
     // The index finds the key at the record's beginning.
-    let begins_with_key = KeyValue::key_of(&record.encoded) == Some(&kv.key);
+    let begins_with_key = KeyValue::key_of(record.encoded) == Some(&kv.key);
     !kv.key.is_empty() && begins_with_key && is_written
 }
 

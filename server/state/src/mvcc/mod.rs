@@ -41,8 +41,8 @@ use tree::OrderTree;
 
 pub use hash::{CompactionHash, HashPlan, Hashing, KeyValueHash};
 pub(crate) use horizon::Horizon;
-pub use load::Loaded;
 pub(crate) use load::Loader;
+pub use load::{Loaded, NUMBER_MAX, is_sound};
 pub(crate) use read::Found;
 pub use read::{Plan, Slot};
 pub use walk::{Sighting, Walk};
