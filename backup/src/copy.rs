@@ -98,8 +98,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_copy_is_whole_or_not_there_and_is_made_once() {
-        let golden = concat!("file://", env!("CARGO_MANIFEST_DIR"), "/goldens/format-1");
-        let from = BackupStore::open(golden).expect("a store");
+        let golden = format!("file://{}", crate::format::store_of_format_1().display());
+        let from = BackupStore::open(&golden).expect("a store");
         let manifest = from.find(None, &[], "first").await.expect("found").manifest;
         let directory = tempfile::tempdir().expect("a directory");
         let url = format!("file://{}", directory.path().display());
@@ -136,8 +136,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_copy_that_was_cut_short_is_gone_on_with_and_leaves_what_is_there() {
-        let golden = concat!("file://", env!("CARGO_MANIFEST_DIR"), "/goldens/format-1");
-        let from = BackupStore::open(golden).expect("a store");
+        let golden = format!("file://{}", crate::format::store_of_format_1().display());
+        let from = BackupStore::open(&golden).expect("a store");
         let manifest = from.find(None, &[], "first").await.expect("found").manifest;
         let directory = tempfile::tempdir().expect("a directory");
         let url = format!("file://{}", directory.path().display());

@@ -143,7 +143,7 @@ mod tests {
     /// The store with what an engramctl of format 1 left in it.
     fn format_1() -> (tempfile::TempDir, BackupStore) {
         let directory = tempfile::tempdir().expect("a directory");
-        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/format-1/demo/first");
+        let golden = crate::format::store_of_format_1().join("demo/first");
         let attempt = "18ec7dc62ca7128a";
         let target = directory.path().join("demo/first");
         std::fs::create_dir_all(target.join(attempt)).expect("a directory");

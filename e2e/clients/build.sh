@@ -5,7 +5,6 @@
 # quick: what CI tries, of three languages: the oldest and the newest release in Go, Python, Node.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-here=$PWD
 cache=${ENGRAM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/engram}
 to=$cache/clients
 bin=$to/bin
@@ -42,9 +41,10 @@ build_go() {
 build_python() {
   [ -x "$to/python/bin/python" ] || python3 -m venv "$to/python"
   "$to/python/bin/pip" install --quiet --requirement python/requirements.txt
-  program python-etcd3 env PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python "$to/python/bin/python" "$here/python/client.py"
-  program patroni-apisix python3 "$here/python/gateway_users.py"
-  program python-etcd3gw "$to/python/bin/python" "$here/python/through_gateway.py"
+  cp python/*.py "$to/python/"
+  program python-etcd3 env PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python "$to/python/bin/python" "$to/python/client.py"
+  program patroni-apisix python3 "$to/python/gateway_users.py"
+  program python-etcd3gw "$to/python/bin/python" "$to/python/through_gateway.py"
 }
 
 build_node() {

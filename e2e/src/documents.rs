@@ -18,7 +18,7 @@ mod tests {
 
     #[test]
     fn every_test_that_the_failure_modes_name_exists() {
-        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let repository = crate::tools::directory().join("..");
         let table =
             fs::read_to_string(repository.join("docs/failure-modes.md")).expect("the table");
         let mut code = String::new();

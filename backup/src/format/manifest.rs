@@ -282,6 +282,14 @@ impl Manifest {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use std::path::PathBuf;
+
+    /// The store that an engramctl of format 1 left. Cargo says where this crate is as tests run:
+    /// clones share what is built, and what another one has built knows that one's place.
+    pub(crate) fn store_of_format_1() -> PathBuf {
+        let here = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo says it");
+        PathBuf::from(here).join("goldens/format-1")
+    }
 
     pub(crate) fn sample(id: &str, created_at: &str) -> Manifest {
         Manifest {

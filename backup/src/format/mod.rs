@@ -10,4 +10,4 @@ pub use verification::Verification;
 
 pub(crate) use engram_objects::{sha256, sha256_of};
 #[cfg(test)]
-pub(crate) use manifest::tests::sample;
+pub(crate) use manifest::tests::{sample, store_of_format_1};

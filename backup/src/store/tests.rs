@@ -395,8 +395,8 @@ async fn what_is_removed_while_it_is_made_is_not_listed() {
 
 #[tokio::test]
 async fn a_backup_of_format_1_is_found_and_told_apart() {
-    let place = concat!("file://", env!("CARGO_MANIFEST_DIR"), "/goldens/format-1");
-    let store = BackupStore::open(place).expect("a store");
+    let place = format!("file://{}", crate::format::store_of_format_1().display());
+    let store = BackupStore::open(&place).expect("a store");
     let found = store.find(None, &[], "latest").await.expect("found");
     assert_eq!(found.manifest.whose().to_string(), "970c2fcc56acff62/0");
     let other = store.find(None, &selectors(&["aa"]), "first").await;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::*;
 use crate::table::{Effect, Kind, flags};
@@ -206,8 +206,8 @@ const READ: &[(&str, Read)] = &[
 /// several lines reads as one.
 fn source_outside() -> String {
     let mut text = String::new();
-    let server = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut left = vec![server.to_path_buf()];
+    let here = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo says it"));
+    let mut left = vec![here.join("..")];
     while let Some(dir) = left.pop() {
         for entry in fs::read_dir(&dir).unwrap() {
             let path = entry.unwrap().path();
