@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{Api, DeleteParams, Preconditions};
+use kube::api::{Api, DeleteParams, Patch, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt as _};
 use serde::Serialize;
@@ -18,7 +18,7 @@ use crate::build::{self, Names};
 
 use super::calm::{self, News};
 use super::owner::{Owner, owner, taken};
-use super::{Context, Error, apply, is_gone};
+use super::{Context, Error, apply_params, is_gone};
 
 /// Has them as they should be. `voters` is how many members vote now, `others` how many pods are ready of
 /// members that do not. The families of addresses that the
@@ -67,6 +67,18 @@ fn families(services: &[Service]) -> Vec<String> {
     all.into_iter().cloned().collect()
 }
 
+/// On what has to be as it is built: the digest of how it was built last.
+const BUILT_ANNOTATION: &str = "engram.dev/built";
+
+/// An object with a mark of how it is built. What is taken out of it later is no difference to what [`has`] looks
+/// for, and is one of the mark; the API server then takes away what the operator applied before.
+pub(super) fn marked(built: &impl Serialize) -> Value {
+    let mut built = json!(built);
+    let digest = build::digest(&built);
+    built["metadata"]["annotations"][BUILT_ANNOTATION] = digest.into();
+    built
+}
+
 /// Whether `whole` has all that `part` says: what others added to it is theirs.
 pub(super) fn has(whole: &Value, part: &Value) -> bool {
     match (whole, part) {
@@ -94,17 +106,18 @@ where
 {
     let namespace = cluster.namespace().unwrap_or_default();
     let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
-    let name = object.name_any();
+    let (name, built) = (object.name_any(), marked(object));
     let there = api.get_opt(&name).await?;
     if let Some(there) = there {
         if owner(&there, cluster) == Owner::Other {
             return Err(taken::<K>(&name, Reason::AlreadyExists));
         }
-        if has(&json!(there), &json!(object)) {
+        if has(&json!(there), &built) {
             return Ok(there);
         }
     }
-    apply(context, &namespace, object).await
+    let patch = Patch::Apply(&built);
+    Ok(api.patch(&name, &apply_params(), &patch).await?)
 }
 
 /// Has none of this cluster's.

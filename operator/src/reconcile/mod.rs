@@ -28,7 +28,7 @@ mod tool;
 mod turns;
 
 pub use calm::{Calm, News};
-use children::has;
+use children::{has, marked};
 pub(crate) use claims::follow_policy;
 pub use context::Context;
 pub use error::Error;

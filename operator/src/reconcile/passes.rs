@@ -4,6 +4,7 @@ mod adopt;
 mod answers;
 mod archive;
 mod catalog;
+mod children;
 mod claims;
 mod gone;
 mod import;

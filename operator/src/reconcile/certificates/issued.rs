@@ -11,7 +11,7 @@ use crate::build::{Names, cluster_labels};
 use crate::pki::{Files, LeafRequest};
 
 use super::super::owner::{Owner, owner, taken_kind};
-use super::super::{Context, Error, apply_params, has, is_gone};
+use super::super::{Context, Error, apply_params, has, is_gone, marked};
 use super::users_own;
 
 fn kind() -> ApiResource {
@@ -76,7 +76,7 @@ pub(super) async fn issued(
 ) -> Result<(String, Files), Error> {
     let namespace = cluster.namespace().unwrap_or_default();
     let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &namespace, &kind());
-    let built = certificate(cluster, side, name, request);
+    let built = marked(&certificate(cluster, side, name, request));
     let there = match api.get_opt(name).await {
         // Not the object is missing, but its kind.
         Err(error) if is_gone(&error) => {
