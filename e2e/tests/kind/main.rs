@@ -16,10 +16,14 @@ use std::process::ExitCode;
 use runner::Stage::{Own, Shared};
 use runner::Story;
 
-const STORIES: [Story; 26] = [
+const STORIES: [Story; 27] = [
     Story {
         name: "ci::kubernetes_on_engram",
         stage: Own(ci::kubernetes_on_engram::tell),
+    },
+    Story {
+        name: "full::control_plane_moved",
+        stage: Own(full::control_plane_moved::tell),
     },
     Story {
         name: "full::upgraded",

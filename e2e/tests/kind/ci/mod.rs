@@ -10,8 +10,8 @@ mod operations;
 mod quick_start;
 pub mod restore;
 pub mod scale;
-mod smoke;
-mod writer;
+pub mod smoke;
+pub mod writer;
 
 use engram_e2e::kind::traffic::{Audited, Traffic};
 

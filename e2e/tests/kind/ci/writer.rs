@@ -12,10 +12,11 @@ const WRITE_LIMIT: Duration = Duration::from_secs(40);
 /// Far more than a story has time for.
 const MOST_WRITES: usize = 5_000;
 
-/// Creates ConfigMaps, one after the other, until it is stopped.
+/// Creates ConfigMaps, one after the other, until it is stopped or dropped: a story that fails leaves nobody who
+/// holds its cluster.
 pub struct Writer {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Acknowledged>,
+    thread: Option<JoinHandle<Acknowledged>>,
 }
 
 /// What a [`Writer`] was told.
@@ -34,13 +35,28 @@ impl Writer {
         let stop = Arc::new(AtomicBool::new(false));
         let (kind, namespace, stopped) = (kind.clone(), namespace.to_owned(), stop.clone());
         let thread = thread::spawn(move || write(&kind, &namespace, &stopped));
-        Writer { stop, thread }
+        Writer {
+            stop,
+            thread: Some(thread),
+        }
     }
 
     /// Stops it and returns its books.
-    pub fn stop(self) -> Acknowledged {
+    pub fn stop(mut self) -> Acknowledged {
+        let told = self.ended().expect("it is stopped once");
+        told.expect("the writer does not panic")
+    }
+
+    fn ended(&mut self) -> Option<thread::Result<Acknowledged>> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the writer does not panic")
+        self.thread.take().map(JoinHandle::join)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // A panic of its own would hide the story's.
+        let _ = self.ended();
     }
 }
 

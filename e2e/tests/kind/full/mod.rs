@@ -4,6 +4,7 @@ pub mod access;
 pub mod bad_image;
 pub mod cert_manager;
 pub mod certificates;
+pub mod control_plane_moved;
 pub mod corrupt;
 pub mod drained;
 pub mod gone;
