@@ -230,6 +230,19 @@ mod tests {
     }
 
     #[test]
+    fn too_many_arguments_and_verbs_that_are_none_are_refused() {
+        for line in [
+            "engramctl get a b c",
+            "engramctl put k v w",
+            "engramctl defrag x",
+            "engramctl lease",
+            "engramctl lease foo",
+        ] {
+            assert!(Cli::read(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
     fn verbs_may_be_cut_short_where_they_stay_clear() {
         let read = |line: &str| Cli::read(line.split(' ')).map(|cli| cli.command);
         assert!(matches!(

@@ -33,6 +33,15 @@ impl Fields {
         self.line(name, quoted(value.as_ref()));
     }
 
+    /// Texts of one field, each quoted behind a space.
+    pub fn list<'a>(&mut self, name: &str, texts: impl IntoIterator<Item = &'a String>) {
+        let texts = texts.into_iter();
+        let quoted: String = texts
+            .map(|text| format!(" {}", quoted(text.as_bytes())))
+            .collect();
+        writeln!(self.text, "\"{name}\" :{quoted}").expect("a string takes what is written");
+    }
+
     /// An empty line.
     pub fn gap(&mut self) {
         self.text.push('\n');

@@ -11,7 +11,6 @@ use super::request::prefix_end;
 use crate::cli::{Auth, Global, Keys, Permission, Role, Secret, User};
 use crate::connect::{any, within};
 use crate::failure::Failure;
-use crate::go::quoted::quoted;
 use crate::output::{self, Answer};
 
 /// The name of the user and of the role that may do everything.
@@ -288,8 +287,7 @@ pub async fn role(global: &Global, command: Role) -> Result<(), Failure> {
                 .message("AuthRoleListResponse", &answer)
                 .fields(global, |fields| {
                     fields.header(&answer.header);
-                    let names = answer.roles.iter().map(|name| quoted(name.as_bytes()));
-                    fields.line("Roles", names.collect::<Vec<_>>().join(" "));
+                    fields.list("Roles", &answer.roles);
                 })
                 .write(global)
         }

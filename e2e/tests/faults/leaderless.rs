@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use engram_e2e::client::Client;
 use engram_e2e::cluster::{Cluster, ELECTION_TIMEOUT, LEADER_LIMIT, Plan};
-use engram_proto::etcdserverpb::WatchCreateRequest;
-use engram_proto::etcdserverpb::{WatchRequest, watch_request};
+use engram_proto::etcdserverpb::{
+    MemberAddRequest, MemberListRequest, MemberRemoveRequest, WatchCreateRequest, WatchRequest,
+    watch_request,
+};
 use tonic::codegen::tokio_stream;
 use tonic::{Code, Request, Status};
 
@@ -45,6 +47,42 @@ fn a_member_left_alone_by_kills_says_so() {
         cluster.kill(place);
     }
     says_so(&case, &cluster, left, watch);
+    refuses_members_at_once(&case, &cluster, left);
+}
+
+/// Nobody has to wait for what the connections of a member tell it: as an etcd, it refuses at once.
+fn refuses_members_at_once(case: &Case, cluster: &Cluster, left: usize) {
+    let address = cluster.server(left).address();
+    let asked = Instant::now();
+    let (added, removed) = cluster.runtime().block_on(async {
+        let mut client = Client::connect(address).await;
+        let members = client.cluster.member_list(MemberListRequest::default());
+        let members = members.await.expect("it lists").into_inner().members;
+        let other = members
+            .iter()
+            .find(|member| member.name != cluster.server(left).name());
+        let added = client.cluster.member_add(MemberAddRequest {
+            peer_ur_ls: vec!["http://127.0.0.1:1".into()],
+            ..MemberAddRequest::default()
+        });
+        let added = added.await.expect_err("there is no quorum");
+        let removed = client.cluster.member_remove(MemberRemoveRequest {
+            id: other.expect("three members").id,
+        });
+        (added, removed.await.expect_err("there is no quorum"))
+    });
+    let took = asked.elapsed();
+    case.saw(format!(
+        "a member to add: {added}; to remove: {removed}; {took:.1?}"
+    ));
+    for status in [&added, &removed] {
+        cluster.must(
+            status.code() == Code::Unavailable
+                && status.message() == "etcdserver: unhealthy cluster",
+            || format!("{status}"),
+        );
+    }
+    cluster.must(took < HEALTH_LIMIT, || format!("it took {took:?}"));
 }
 
 fn a_follower(cluster: &Cluster) -> usize {

@@ -234,9 +234,30 @@ fn the_gateway_answers_as_a_real_etcds_does() {
             "Origin: http://a\r\nAuthorization: x\r\n",
         ),
         ("POST /v3/kv/put", "Grpc-Timeout: x\r\n"),
+        ("POST /v3/kv/range", "Grpc-Timeout: 1n\r\n"),
+        ("POST /v3/kv/range", "Grpc-Timeout: -1S\r\n"),
+        ("POST /v3/auth/status", "Grpc-Timeout: 000000000005S\r\n"),
+        ("POST /v3/auth/status", "Grpc-Metadata-Foo-Bin: YQ\r\n"),
+        ("POST /v3/auth/status", "Grpc-Metadata-Foo-Bin: ***\r\n"),
     ] {
         let [wanted, got] = [&etcd, &server].map(|server| ask(server, request, headers, ""));
         assert_eq!(got, wanted, "{request} {headers}");
+    }
+    // A form that says that it is another method.
+    for (path, method) in [
+        ("auth/status", "GET"),
+        ("auth/status", "post"),
+        ("kv/range", "POST"),
+        ("kv/range", "what is this"),
+        ("kv/nothing", "GET"),
+    ] {
+        let headers = format!(
+            "Content-Type: application/x-www-form-urlencoded\r\nX-HTTP-Method-Override: {method}\r\n"
+        );
+        let request = format!("POST /v3/{path}");
+        let form = r#"{"key":"Zm9v"}"#;
+        let [wanted, got] = [&etcd, &server].map(|server| ask(server, &request, &headers, form));
+        assert_eq!(got, wanted, "{path} as {method}");
     }
     // etcd words it in one of two ways.
     let late = "Grpc-Timeout: 200m\r\n";

@@ -176,6 +176,21 @@ fn calls_with_an_odd_head_or_body_end_as_on_a_real_etcd() {
         };
         alike(&call, &format!("a time limit of {timeout}"));
     }
+    // etcd ends this one so, or by a reset, as it happens.
+    let call = Call {
+        headers: &[("grpc-timeout", "1n")],
+        ..Call::RANGE
+    };
+    let late = ("4".to_owned(), "context deadline exceeded".to_owned());
+    let ended = end(&server, &call).unwrap();
+    assert_eq!((ended.2, ended.3), late);
+    for value in ["YQ==", "YQ", "YQ=", "***", "YQ==YQ==", "Y"] {
+        let call = Call {
+            headers: &[("foo-bin", value)],
+            ..Call::RANGE
+        };
+        alike(&call, &format!("binary metadata of {value}"));
+    }
     for (body, what) in [
         (&b""[..], "nothing"),
         (b"\0\0", "half a prefix"),
@@ -255,6 +270,47 @@ fn pages_are_written_and_found_as_on_a_real_etcd() {
     ] {
         let [wanted, got] = [&etcd, &server].map(|server| written(server, request));
         assert_eq!(got, wanted, "{request}");
+    }
+}
+
+/// The status, whether the connection ends with it, and the body, of a request as it stands.
+fn refusal(server: &Server, request: &str) -> (String, bool, String) {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap();
+    (
+        status.to_owned(),
+        head.contains("Connection: close"),
+        body.to_owned(),
+    )
+}
+
+#[test]
+fn what_is_no_request_is_refused_as_on_a_real_etcd() {
+    let _turn = turn::take("odd clients");
+    let (etcd, server) = (Setup::etcd().start(), Setup::engram().start());
+    for head in [
+        "GET /version HTTP/1.1\r\n",
+        "GET /version HTTP/1.1\r\nHost: a\r\nHost: b\r\n",
+        "GET /version HTTP/1.1\r\nHost: a b\r\n",
+        "GET /version HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n",
+        "GET /version HTTP/1.0\r\nHost: a/b\r\n",
+    ] {
+        let request = format!("{head}\r\n");
+        let [wanted, got] = [&etcd, &server].map(|server| refusal(server, &request));
+        assert_eq!(got, wanted, "{head}");
+    }
+    // Each says in its own words what the chunk is not.
+    let chunked =
+        "POST /v3/kv/range HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
+    for server in [&etcd, &server] {
+        let (status, _, body) = refusal(server, chunked);
+        assert_eq!(status, "400");
+        assert!(body.starts_with(r#"{"code":3,"message":"#), "{body}");
     }
 }
 

@@ -16,7 +16,7 @@ use tonic::body::Body;
 
 use super::backend::Backend;
 use super::http::error;
-use super::{Edge, RequestBody, gateway, mux};
+use super::{Edge, RequestBody, gateway, mux, plain_head};
 use crate::net::PeerInfo;
 use crate::net::tls::PeerIdentity;
 
@@ -70,6 +70,9 @@ impl<B: Backend> Edge<B> {
         peer: PeerInfo,
     ) -> Response<Body> {
         let (mut request, body) = request.into_parts();
+        if let Some(refused) = plain_head::refused(&request) {
+            return refused;
+        }
         let access = &self.config().access;
         let host = host_name(&request);
         if !peer.is_tls && !access.admits_host(host) {

@@ -356,6 +356,16 @@ impl Refusal {
         Refusal::told(Code::Unavailable, format!("transport: {error}"))
     }
 
+    /// The JSON gateway: the body cannot be read to its end. As grpc-gateway, which takes that for JSON that
+    /// is none: nothing was done, and doing it again will not help.
+    pub fn unreadable_body(error: &dyn std::error::Error) -> Refusal {
+        let mut cause = error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        Refusal::told(Code::InvalidArgument, cause.to_string())
+    }
+
     /// What tonic's decoder of streams said.
     pub fn of_stream(status: &Status) -> Refusal {
         Refusal::told(status.code(), status.message().to_owned())

@@ -1,12 +1,12 @@
-//! What a gRPC request's head must be before anything is made of it: a POST, with a time limit that is
-//! one. The rules and words are grpc-go's (`http2Server.operateHeaders`).
+//! What a gRPC request's head must be before anything is made of it: a POST, with a time limit and binary
+//! metadata that are such. The rules and words are grpc-go's (`http2Server.operateHeaders`).
 
 use http::request::Parts;
-use http::{Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::framing;
+use super::{binary_metadata, framing};
 
 /// The answer to a request whose head is none of a call.
 pub(super) fn refused(head: &Parts) -> Option<Response<Body>> {
@@ -16,10 +16,28 @@ pub(super) fn refused(head: &Parts) -> Option<Response<Body>> {
         let text = format!("malformed grpc-timeout: {wrong}");
         return Some(answer(StatusCode::BAD_REQUEST, text));
     }
+    if let Some(text) = unreadable_metadata(&head.headers) {
+        return Some(answer(StatusCode::BAD_REQUEST, text));
+    }
     if head.method != Method::POST {
         let method = head.method.as_str();
         let text = format!("Received a HEADERS frame with :method {method:?} which should be POST");
         return Some(answer(StatusCode::METHOD_NOT_ALLOWED, text));
+    }
+    None
+}
+
+fn unreadable_metadata(headers: &HeaderMap) -> Option<String> {
+    let binary = headers
+        .iter()
+        .filter(|(name, _)| name.as_str().ends_with(binary_metadata::SUFFIX));
+    for (name, value) in binary {
+        if let Some(wrong) = binary_metadata::wrong(value.as_bytes()) {
+            let (name, value) = (name.as_str(), String::from_utf8_lossy(value.as_bytes()));
+            return Some(format!(
+                "malformed binary metadata {value:?} in header {name:?}: {wrong}"
+            ));
+        }
     }
     None
 }

@@ -16,6 +16,7 @@ mod access;
 mod arrival;
 mod auth;
 pub mod backend;
+mod binary_metadata;
 mod call_request;
 mod caller;
 mod charged;
@@ -44,6 +45,7 @@ mod maintenance;
 mod metrics;
 mod mux;
 mod overlap;
+mod plain_head;
 mod profiles;
 mod request_stats;
 mod request_text;
@@ -286,6 +288,9 @@ impl<B: Backend> Handler for MetricsEdge<B> {
         let (parts, body) = request.into_parts();
         async move {
             let _rest = (parts.version == ::http::Version::HTTP_2).then(|| Rest::of(body));
+            if let Some(refused) = plain_head::refused(&parts) {
+                return refused;
+            }
             let answered = ForCaller::new(edge.http(&parts, true)).await;
             answered.unwrap_or_else(|_| http::panicked())
         }
@@ -746,11 +751,16 @@ async fn in_time(
 ) -> Result<Frame, Refusal> {
     match deadline {
         None => answering.await,
+        // It is over before anything could be done; tokio's would find what is there at once.
+        Some(deadline) if deadline < DEADLINE_MIN => Err(Refusal::DEADLINE_EXCEEDED),
         Some(deadline) => tokio::time::timeout(deadline, answering)
             .await
             .unwrap_or(Err(Refusal::DEADLINE_EXCEEDED)),
     }
 }
+
+/// A deadline that is sooner passes before any call is answered: some microseconds.
+const DEADLINE_MIN: Duration = Duration::from_micros(5);
 
 /// How long a request of at most `max` bytes may take to come.
 fn request_time(max: usize) -> Duration {

@@ -9,6 +9,7 @@
 use std::io;
 use std::path::Path;
 
+use serde::Deserialize as _;
 use serde_yaml_ng::{Mapping, Value as Yaml};
 
 use super::golang::quote;
@@ -143,8 +144,11 @@ pub(super) fn load(
     Ok(raw)
 }
 
+/// The file's first document, as etcd takes it. An editor may have put a mark of its encoding before it.
 fn read_yaml(bytes: &[u8]) -> Result<Yaml, serde_yaml_ng::Error> {
-    let mut root: Yaml = serde_yaml_ng::from_slice(bytes)?;
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let first = serde_yaml_ng::Deserializer::from_slice(bytes).next();
+    let mut root = first.map_or(Ok(Yaml::Null), Yaml::deserialize)?;
     root.apply_merge()?;
     Ok(root)
 }

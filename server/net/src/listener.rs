@@ -1,11 +1,12 @@
 //! Listening sockets, TCP and Unix, behind one type.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use rustix::io::Errno;
+use tokio::net::{TcpListener, UnixListener};
 
 use super::PeerAddress;
 
@@ -15,7 +16,8 @@ const BACKLOG: u32 = 4096;
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// A TCP address; port 0 lets the system choose.
+    /// A TCP address; port 0 lets the system choose. All addresses of one family are all of both, as
+    /// for Go's listeners.
     Tcp(SocketAddr),
     /// A Unix socket's path.
     Unix(PathBuf),
@@ -59,10 +61,7 @@ impl Listener {
     /// # Errors
     /// The address is taken (a Unix socket's: somebody answers on it) or not allowed.
     pub(super) fn bind(address: &Address, options: BindOptions) -> io::Result<Listener> {
-        match address {
-            Address::Tcp(address) => bind_tcp(*address, options),
-            Address::Unix(_) => Bound::bind(address, options)?.into_listener(),
-        }
+        Bound::bind(address, options)?.into_listener()
     }
 
     /// The address bound, with the port the system chose. None for a Unix socket.
@@ -83,7 +82,8 @@ impl Listener {
         match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok((Accepted::Tcp(stream.into_std()?), PeerAddress::Tcp(peer)))
+                let peer = PeerAddress::Tcp(unmapped(peer));
+                Ok((Accepted::Tcp(stream.into_std()?), peer))
             }
             Socket::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
@@ -93,21 +93,12 @@ impl Listener {
     }
 }
 
-fn bind_tcp(address: SocketAddr, options: BindOptions) -> io::Result<Listener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
-    // As Go and std do it: only connections in TIME_WAIT are passed over, never a listener.
-    socket.set_reuseaddr(true)?;
-    if options.reuse_port {
-        socket.set_reuseport(true)?;
+/// An address as it is written: who comes over IPv4 to a socket of both families has a mapped one.
+pub(super) fn unmapped(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        IpAddr::V6(_) => address,
     }
-    socket.bind(address)?;
-    Ok(Listener {
-        socket: Socket::Tcp(socket.listen(BACKLOG)?),
-    })
 }
 
 /// A socket bound without a runtime, for the listener of another thread.
@@ -146,6 +137,18 @@ impl Bound {
 }
 
 fn bind_standard(address: SocketAddr, options: BindOptions) -> io::Result<std::net::TcpListener> {
+    if !address.ip().is_unspecified() {
+        return Ok(bind_family(address, options)?);
+    }
+    let any = |ip: IpAddr| bind_family(SocketAddr::new(ip, address.port()), options);
+    Ok(match any(Ipv6Addr::UNSPECIFIED.into()) {
+        // A system without IPv6: then all addresses are those of IPv4.
+        Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => any(Ipv4Addr::UNSPECIFIED.into())?,
+        bound => bound?,
+    })
+}
+
+fn bind_family(address: SocketAddr, options: BindOptions) -> Result<std::net::TcpListener, Errno> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
@@ -153,7 +156,10 @@ fn bind_standard(address: SocketAddr, options: BindOptions) -> io::Result<std::n
     };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    // As in `bind_tcp`.
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
+    }
+    // As Go and std do it: only connections in TIME_WAIT are passed over, never a listener.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if options.reuse_port {
         sockopt::set_socket_reuseport(&socket, true)?;

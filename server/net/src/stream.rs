@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
-use super::tls;
+use super::{listener, tls};
 
 /// A socket, nothing on top of it.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Socket {
     /// Where it came in; none over a Unix socket.
     pub(super) fn local_addr(&self) -> Option<SocketAddr> {
         match self {
-            Socket::Tcp(stream) => stream.local_addr().ok(),
+            Socket::Tcp(stream) => stream.local_addr().ok().map(listener::unmapped),
             Socket::Unix(_) => None,
         }
     }

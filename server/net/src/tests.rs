@@ -396,6 +396,27 @@ fn a_client_that_pings_too_often_is_told_so_and_cut_off() {
 }
 
 #[test]
+fn all_addresses_are_those_of_both_families() {
+    let (runtimes, _) = start(Limits::default());
+    let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
+    for any in ["0.0.0.0:0", "[::]:0"] {
+        let any = Address::Tcp(any.parse().unwrap());
+        let listener = runtimes.bind(&any, BindOptions::default()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        runtimes.serve(listener, Echo::default());
+        for (host, served) in [("127.0.0.1", true), ("[::1]", has_ipv6)] {
+            let connected = std::net::TcpStream::connect(format!("{host}:{port}"));
+            assert_eq!(connected.is_ok(), served, "{any:?} by {host}");
+            if let Ok(stream) = connected {
+                let answer = http1(stream, "/family");
+                assert!(answer.contains(&format!("{host}:")), "{answer}");
+            }
+        }
+    }
+    runtimes.shutdown();
+}
+
+#[test]
 fn a_unix_socket_left_behind_is_taken_over_and_a_live_one_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("client.sock");

@@ -93,6 +93,14 @@ fn a_revoked_certificate_is_refused_at_every_listener() {
         assert!(secured.serves(page, &good), "{page:?}");
         assert!(!secured.serves(page, &revoked), "{page:?}, revoked");
     }
+    // Only a member has to come from where its certificate says.
+    let elsewhere = ["elsewhere.invalid".to_owned()];
+    let elsewhere = secured.authority.issue_for(&elsewhere, "elsewhere", 3);
+    let [clients @ .., peers] = secured.pages;
+    for page in clients {
+        assert!(secured.serves(page, &elsewhere), "{page:?}, elsewhere");
+    }
+    assert!(!secured.serves(peers, &elsewhere), "peers, elsewhere");
 }
 
 /// CVE-2026-73500: who began a handshake and never ended it was waited for, for ever.

@@ -299,6 +299,8 @@ fn settings_that_cannot_work_are_refused_at_the_start() {
     assert!(said.contains("unexpected TLS cipher suite"), "{said}");
     let said = with_pair(&["--client-cert-auth"]);
     assert!(said.contains("--trusted-ca-file"), "{said}");
+    let said = with_pair(&["--client-cert-auth", "--trusted-ca-file=/dev/null"]);
+    assert!(said.contains("/dev/null: tls: "), "{said}");
     let crl = format!("--client-crl-file={}", bad_crl.display());
     assert!(with_pair(&[&crl]).contains("malformed crl"));
 }

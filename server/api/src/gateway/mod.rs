@@ -5,10 +5,13 @@
 //! Source: `registerGateway` of etcd's `server/embed/serve.go`; grpc-gateway v2.
 
 mod answers;
+mod deadline;
 mod duplicates;
 #[cfg(any(test, feature = "fixtures"))]
 pub(super) mod fixture;
 mod json;
+mod metadata;
+mod overridden;
 mod paths;
 mod pieces;
 mod requests;
@@ -19,9 +22,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
+use http::{HeaderMap, Method, Request, Response, Version};
 use http_body::Frame as HttpFrame;
 use http_body_util::{Full, StreamBody};
 use tonic::body::Body;
@@ -39,8 +41,6 @@ use requests::Limits;
 const JSON_RATIO: usize = 2;
 /// What is larger is translated on a thread for blocking work.
 const BLOCKING_MIN: usize = 64 << 10;
-/// A header with this prefix becomes metadata.
-const METADATA: &str = "grpc-metadata-";
 
 /// Whether the gateway answers a path.
 pub(super) fn answers(path: &str) -> bool {
@@ -76,16 +76,20 @@ impl<B: Backend> Edge<B> {
         let Some(method) = paths::find(&path) else {
             return answers::failure(&Status::new(Code::NotFound, "Not Found"));
         };
-        if request.method != Method::POST {
+        let overridden = overridden::method(request);
+        if *overridden.as_ref().unwrap_or(&request.method) != Method::POST {
             return answers::failure(&Status::new(Code::Unimplemented, "Method Not Allowed"));
         }
-        if let Some(timeout) = unreadable_timeout(&request.headers) {
-            let text = format!("invalid grpc-timeout: {timeout}");
-            return answers::failure(&Status::invalid_argument(text));
-        }
+        let metadata = match metadata::of(&request.headers) {
+            Ok(metadata) => metadata,
+            Err(wrong) => return answers::failure(&Status::invalid_argument(wrong)),
+        };
         let memory = self.memory(&peer);
         let limits = self.json_limits();
-        let messages = requests::Messages::new(body, method.input(), limits, memory.clone());
+        let mut messages = requests::Messages::new(body, method.input(), limits, memory.clone());
+        if overridden.is_some() {
+            messages.leave_unread();
+        }
         let body = match method.is_client_streaming() {
             true => Body::new(StreamBody::new(messages.all().map(|message| {
                 let data = message.map(HttpFrame::data);
@@ -96,7 +100,7 @@ impl<B: Backend> Edge<B> {
                 Err(refusal) => return answers::failure(&refusal.into_status()),
             },
         };
-        let call = grpc_request(&paths::grpc(method), &request.headers, body);
+        let call = grpc_request(&paths::grpc(method), metadata, body);
         // Who asks is said by a token alone, as in etcd: a certificate's name is not believed here.
         let peer = PeerInfo {
             identity: None,
@@ -120,37 +124,11 @@ impl<B: Backend> Edge<B> {
 }
 
 /// What a gRPC client would have sent.
-fn grpc_request(path: &str, headers: &HeaderMap, body: Body) -> Request<Body> {
+fn grpc_request(path: &str, metadata: HeaderMap, body: Body) -> Request<Body> {
     let mut request = Request::new(body);
     *request.method_mut() = Method::POST;
     *request.version_mut() = Version::HTTP_2;
     *request.uri_mut() = path.parse().expect("names of calls make a path");
-    *request.headers_mut() = metadata(headers);
+    *request.headers_mut() = metadata;
     request
-}
-
-/// The metadata that a request's headers are: its token, its time limit, and what is named so.
-fn metadata(headers: &HeaderMap) -> HeaderMap {
-    let mut metadata = HeaderMap::new();
-    let grpc = HeaderValue::from_static("application/grpc");
-    metadata.insert(http::header::CONTENT_TYPE, grpc);
-    for (name, value) in headers {
-        let name = match name.as_str().strip_prefix(METADATA) {
-            Some(rest) => HeaderName::from_bytes(rest.as_bytes()).ok(),
-            None => (*name == AUTHORIZATION || name == "grpc-timeout").then(|| name.clone()),
-        };
-        // How its messages are framed is not the client's to say.
-        let name = name.filter(|name| name != "content-type" && name != super::compression::HEADER);
-        if let Some(name) = name {
-            metadata.append(name, value.clone());
-        }
-    }
-    metadata
-}
-
-/// A time limit that is none; of gRPC's own calls `head` looks at it, in other words.
-fn unreadable_timeout(headers: &HeaderMap) -> Option<Cow<'_, str>> {
-    let given = headers.get("grpc-timeout")?;
-    let is_read = super::framing::deadline(headers).is_some();
-    (!is_read).then(|| String::from_utf8_lossy(given.as_bytes()))
 }

@@ -63,6 +63,11 @@ impl<R: RequestBody> Messages<R> {
         }
     }
 
+    /// Takes the body for one without any message, whatever is in it.
+    pub(super) fn leave_unread(&mut self) {
+        self.ended = true;
+    }
+
     /// The one message of a call that takes one, framed for gRPC. A body without any is the empty
     /// message; what follows the first one is not looked at, as in etcd.
     pub(super) async fn only(mut self) -> Result<Bytes, Refusal> {
@@ -154,7 +159,7 @@ impl<R: RequestBody> Messages<R> {
             };
             match frame.await.map_err(|_| Refusal::REQUEST_NOT_SENT)? {
                 None => return Ok(None),
-                Some(Err(error)) => return Err(Refusal::transport(&error)),
+                Some(Err(error)) => return Err(Refusal::unreadable_body(&error)),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         return Ok(Some(data));

@@ -200,9 +200,23 @@ fn deprecated_keys_are_reported() {
 }
 
 #[test]
+fn the_first_document_counts_and_a_mark_of_the_encoding_is_passed_over() {
+    for contents in [
+        "\u{feff}name: first",
+        "name: first\n---\nname: second\n",
+        "---\nname: first\n---\n- neither: read\n",
+        "\u{feff}{\"name\": \"first\"}",
+    ] {
+        let (config, _) = run(parse_file(&format!("{contents}\n")));
+        assert_eq!(config.name, "first", "{contents:?}");
+    }
+}
+
+#[test]
 fn errors_say_what_is_wrong_and_exit_with_1() {
     let table = [
         ("a: b: c", "error converting YAML to JSON: yaml: "),
+        ("name: a\nname: b", "error converting YAML to JSON: yaml: "),
         ("- a", "/etc/engram.yaml: a config file is a map of keys"),
         (
             "just text",

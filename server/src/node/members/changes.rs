@@ -53,6 +53,13 @@ impl Core {
         change: MemberChange,
         deadline: Instant,
     ) -> Result<Asked, MemberError> {
+        let needs_all = matches!(
+            change,
+            MemberChange::Add { .. } | MemberChange::Remove { .. }
+        );
+        if needs_all && self.leadership.leader().is_none() && self.membership.is_cut_off() {
+            return Ok(Asked::Answered(Err(MemberError::Unhealthy)));
+        }
         let known = timeout_at(deadline, self.leadership.leader_known()).await;
         let leader = known.map_err(|_| MemberError::Timeout)?;
         let left = deadline.saturating_duration_since(Instant::now());

@@ -136,6 +136,20 @@ impl Membership {
         made(self.make(consensus, &on, change.clone()).await)
     }
 
+    /// Whether this member, which knows of no leader, would refuse to have members added or removed as etcd's
+    /// members do, each by its own connections: they do not reach a quorum. Whoever asks need not wait.
+    pub fn is_cut_off(&self) -> bool {
+        let members = self.members();
+        let voters: Vec<MemberId> = members
+            .iter()
+            .filter(|member| !member.learner)
+            .map(|member| member.id)
+            .collect();
+        let is_reached =
+            |id: &&MemberId| **id == self.member || self.peers.active_since(**id).is_some();
+        self.rules.strict && voters.iter().filter(is_reached).count() < quorum(voters.len())
+    }
+
     /// Whether a change is under way: then who votes may be known too late.
     pub fn is_changing(&self) -> bool {
         self.turn.try_lock().is_err()
