@@ -401,6 +401,14 @@ async fn finish_removal(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
     let Some(member) = scene.members().get_opt(name).await? else {
         return Ok(());
     };
+    if !member
+        .finalizers()
+        .iter()
+        .any(|one| one == MEMBER_FINALIZER)
+    {
+        // Somebody else's finalizer holds it.
+        return Ok(());
+    }
     let rest = member
         .finalizers()
         .iter()

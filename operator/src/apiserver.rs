@@ -8,11 +8,15 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
+use hyper::header::DATE;
 use hyper::{Request, Response};
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::client::{Body, ClientBuilder};
 use tower_layer::Layer;
 use tower_service::Service;
+
+use crate::clock;
 
 /// How long a call may take, its answer's last byte included.
 pub const CALL_LIMIT: Duration = Duration::from_secs(30);
@@ -91,7 +95,12 @@ where
         let limit = self.limit;
         Box::pin(async move {
             let whole = async {
+                let asked = Timestamp::now();
                 let (head, body) = answer.await.map_err(Into::into)?.into_parts();
+                let date = head.headers.get(DATE).and_then(|date| date.to_str().ok());
+                if let Some(date) = date {
+                    clock::heard(date, asked, Timestamp::now());
+                }
                 let body = body.collect().await.map_err(Into::into)?.to_bytes();
                 Ok(Response::from_parts(head, Full::new(body)))
             };

@@ -9,6 +9,7 @@ pub mod act;
 pub mod api;
 pub mod apiserver;
 pub mod build;
+pub mod clock;
 pub mod crdgen;
 pub mod etcd;
 pub mod lease;

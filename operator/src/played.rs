@@ -6,8 +6,8 @@ pub mod members;
 mod rights;
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -30,6 +30,35 @@ use crate::telemetry::Metrics;
 #[derive(Clone, Default)]
 pub struct Played(Arc<Mutex<State>>, Arc<Notify>);
 
+/// How a request goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is refused with this code, and nothing is done.
+    Refused(u16),
+    /// The connection ends before it is read.
+    Reset,
+    /// It is done, and the connection ends before that is said.
+    Unanswered,
+}
+
+impl Fault {
+    /// All of them that a request of this method may meet.
+    pub fn of(method: &Method) -> &'static [Self] {
+        use Fault::{Refused, Reset, Unanswered};
+        match *method {
+            Method::GET => &[Refused(429), Refused(410), Refused(500), Reset],
+            _ => &[
+                Refused(429),
+                Refused(409),
+                Refused(500),
+                Refused(503),
+                Reset,
+                Unanswered,
+            ],
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     /// By path, such as `/api/v1/namespaces/data/pods/demo-1`.
@@ -43,6 +72,10 @@ struct State {
     forbidden: Option<String>,
     /// So many requests are answered yet, and the next one is never: who asks is killed there.
     left: Option<usize>,
+    /// So many requests are answered yet, then so many go wrong, and how.
+    fault: Option<(usize, usize, Fault)>,
+    /// The API server's clock, as its answers have it.
+    date: Option<String>,
     /// Evictions are refused: a disruption budget.
     budget: bool,
     /// A namespace that is being deleted: nothing is made in it.
@@ -85,6 +118,21 @@ impl Played {
     /// Has whoever asks be killed when so many more requests were answered, before the next one; or nobody.
     pub fn kills_after(&self, requests: Option<usize>) {
         self.state().left = requests;
+    }
+
+    /// Has so many requests go wrong, after so many more that were answered.
+    pub fn goes_wrong(&self, after: usize, many: usize, fault: Fault) {
+        self.state().fault = Some((after, many, fault));
+    }
+
+    /// Whether all that was to go wrong has.
+    pub fn went_wrong(&self) -> bool {
+        self.state().fault.is_none()
+    }
+
+    /// Has its answers say that it is this time.
+    pub fn dates(&self, date: &str) {
+        self.state().date = Some(date.to_owned());
     }
 
     /// Returns once somebody has to be killed.
@@ -189,6 +237,17 @@ impl Played {
 }
 
 impl State {
+    /// What goes wrong with the next request.
+    fn next_fault(&mut self) -> Option<Fault> {
+        let (after, many, fault) = self.fault.take()?;
+        self.fault = match (after, many) {
+            (0, 0) => None,
+            (0, many) => (many > 1).then_some((0, many - 1, fault)),
+            (after, many) => Some((after - 1, many, fault)),
+        };
+        (after == 0 && many > 0).then_some(fault)
+    }
+
     fn dressed(&mut self, path: &str, mut object: Value) -> Value {
         self.version += 1;
         let name = path.rsplit('/').next().unwrap_or_default();
@@ -384,6 +443,30 @@ fn merge(object: &mut Value, patch: &Value) {
     }
 }
 
+/// What the API server says where it cannot do what it would do otherwise.
+fn refused(code: u16) -> (u16, Value) {
+    let (reason, message) = match code {
+        409 => (
+            "Conflict",
+            "the object has been modified; please apply your changes to the latest version",
+        ),
+        410 => ("Expired", "too old resource version"),
+        429 => (
+            "TooManyRequests",
+            "too many requests, please try again later",
+        ),
+        503 => (
+            "ServiceUnavailable",
+            "the server is currently unable to handle the request",
+        ),
+        _ => (
+            "InternalError",
+            "an error on the server has prevented the request from succeeding",
+        ),
+    };
+    refusal(code, reason, message)
+}
+
 fn refusal(code: u16, reason: &str, message: &str) -> (u16, Value) {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure",
@@ -394,10 +477,10 @@ fn refusal(code: u16, reason: &str, message: &str) -> (u16, Value) {
 
 impl tower_service::Service<Request<Body>> for Played {
     type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
@@ -412,7 +495,7 @@ impl tower_service::Service<Request<Body>> for Played {
             let body = body.unwrap_or_default();
             let path = head.uri.path().to_owned();
             let query = head.uri.query().unwrap_or_default().to_owned();
-            let hangs = {
+            let (hangs, fault) = {
                 let mut state = this.state();
                 state
                     .requests
@@ -422,16 +505,33 @@ impl tower_service::Service<Request<Body>> for Played {
                 if killed {
                     this.1.notify_one();
                 }
-                killed || state.hanging.iter().any(|part| path.contains(part))
+                let hangs = killed || state.hanging.iter().any(|part| path.contains(part));
+                (hangs, state.next_fault())
             };
             if hangs {
                 std::future::pending::<()>().await;
             }
             let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-            let (code, answer) = this.state().answer(&head.method, &path, &query, &body);
-            let response = Response::builder()
+            let reset = || io::Error::from(io::ErrorKind::ConnectionReset);
+            let (code, answer) = match fault {
+                Some(Fault::Reset) => return Err(reset()),
+                Some(Fault::Refused(code)) => refused(code),
+                Some(Fault::Unanswered) | None => {
+                    this.state().answer(&head.method, &path, &query, &body)
+                }
+            };
+            if fault == Some(Fault::Unanswered) {
+                return Err(reset());
+            }
+            let mut response = Response::builder()
                 .status(code)
                 .header("content-type", "application/json");
+            if matches!(code, 429 | 503) {
+                response = response.header("retry-after", "1");
+            }
+            if let Some(date) = &this.state().date {
+                response = response.header("date", date);
+            }
             let response = response.body(Full::new(Bytes::from(answer.to_string())));
             Ok(response.expect("an answer"))
         })

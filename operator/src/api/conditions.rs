@@ -198,6 +198,8 @@ words! {
         AlreadyExists,
         /// Another restore of this cluster is not decided yet.
         NotDecided,
+        /// What was restored, or is to go on, does not start.
+        RestoreStuck,
         /// All is as it was before.
         Undone,
     }
@@ -215,6 +217,7 @@ impl Reason {
                 | Self::WrongCluster
                 | Self::RolloutFailed
                 | Self::AlreadyExists
+                | Self::RestoreStuck
                 | Self::BackupNotFound
                 | Self::MomentNotFound
                 | Self::VerificationFailed

@@ -42,9 +42,9 @@ pub struct Import {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ImportStatus {
-    /// Attempts, with the present one: each but the first removes what was copied before.
+    /// Attempts, with the present one: once one has run, each removes what was copied before.
     pub attempts: u32,
-    /// When the first began.
+    /// When the first was seen to run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
     /// Before when none is made.

@@ -66,7 +66,7 @@ pub use restore::{
     Decision, EngramRestore, EngramRestoreSpec, EngramRestoreStatus, RestoreKind, RestorePhase,
     RestoreSource, RestoreTarget,
 };
-pub use restoring::{Aside, KeptVolume, Restoring, RestoringStage};
+pub use restoring::{Aside, Before, KeptVolume, Restoring, RestoringStage};
 pub use schedule::{
     ArchiveVerification, ConcurrencyPolicy, EngramBackupSchedule, EngramBackupScheduleSpec,
     EngramBackupScheduleStatus,

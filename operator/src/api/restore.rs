@@ -39,7 +39,7 @@ use super::restoring::KeptVolume;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.kind == oldSelf.kind && has(self.source) == has(oldSelf.source) && (!has(self.source) || self.source == oldSelf.source) && has(self.volumes) == has(oldSelf.volumes) && (!has(self.volumes) || self.volumes == oldSelf.volumes) && self.target == oldSelf.target && self.revisionBump == oldSelf.revisionBump && self.markCompacted == oldSelf.markCompacted")
+    validation = Rule::new("self.kind == oldSelf.kind && has(self.source) == has(oldSelf.source) && (!has(self.source) || self.source == oldSelf.source) && has(self.volumes) == has(oldSelf.volumes) && (!has(self.volumes) || self.volumes == oldSelf.volumes) && has(self.survivor) == has(oldSelf.survivor) && (!has(self.survivor) || self.survivor == oldSelf.survivor) && self.target == oldSelf.target && self.revisionBump == oldSelf.revisionBump && self.markCompacted == oldSelf.markCompacted")
         .message("of a restore nothing but dryRun, confirm and decision can be changed: make another one"),
     validation = Rule::new("has(self.source) == (self.kind in ['NewCluster', 'InPlace'])")
         .message("source is the backup that kind NewCluster and InPlace restore; QuorumRecovery goes on with what is there"),
@@ -47,6 +47,8 @@ use super::restoring::KeptVolume;
         .message("target.spec is what a new cluster is made with: it is needed with kind NewCluster and AdoptVolumes, and with no other"),
     validation = Rule::new("!has(self.volumes) || self.kind == 'AdoptVolumes'")
         .message("volumes are those that kind AdoptVolumes takes"),
+    validation = Rule::new("!has(self.survivor) || self.kind == 'QuorumRecovery'")
+        .message("survivor is the member that goes on with kind QuorumRecovery, and with no other"),
     validation = Rule::new("!has(self.decision) || self.kind in ['InPlace', 'QuorumRecovery']")
         .message("decision is for what was put in another one's place: a new cluster is simply deleted"),
     validation = Rule::new("!has(self.decision) || self.kind != 'QuorumRecovery' || self.decision != 'Undo'")
@@ -67,6 +69,11 @@ pub struct EngramRestoreSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub volumes: Option<Vec<String>>,
+    /// With kind QuorumRecovery: the member that goes on, where it is not to be the one whose log goes furthest:
+    /// that one does not start, say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub survivor: Option<String>,
     /// The cluster.
     pub target: RestoreTarget,
     /// How far the revision is moved on, so that no client meets a revision twice.

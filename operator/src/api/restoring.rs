@@ -37,9 +37,55 @@ pub struct Restoring {
     /// What that one had begun with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub old_restored: Option<RestoredFrom>,
+    /// The recovery that did not serve, where this one is to take its place and nobody goes on yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
+}
+
+/// A recovery that another one is to take the place of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Before {
+    /// Its EngramRestore's name.
+    pub restore: String,
+    /// Its UID.
+    #[serde(rename = "restoreUID")]
+    pub restore_uid: String,
+    /// The member that went on alone.
+    pub survivor: String,
+    /// The highest number of a member before it.
+    pub last_old_member: u32,
 }
 
 impl Restoring {
+    /// Whether nobody goes on yet: all members are stopped, and their volumes looked at.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        let kept = (self.stage, self.aside) == (RestoringStage::Kept, Aside::Old);
+        kept && self.survivor.is_none() && self.recovery.is_none()
+    }
+
+    /// What is in force again where what is held is let go of: what was before it.
+    #[must_use]
+    pub fn released(&self) -> Option<Self> {
+        let before = self.before.clone()?;
+        let stays = |one: &&KeptVolume| {
+            let number = one.member.rsplit('-').next();
+            let number = number.and_then(|number| number.parse().ok());
+            one.member != before.survivor
+                && number.is_some_and(|number: u32| number <= before.last_old_member)
+        };
+        Some(Self {
+            kept: self.kept.iter().filter(stays).cloned().collect(),
+            restore: before.restore,
+            restore_uid: before.restore_uid,
+            last_old_member: before.last_old_member,
+            survivor: Some(before.survivor.clone()),
+            before: None,
+            ..self.clone()
+        })
+    }
+
     /// Whether a member is set aside, by its number and name.
     #[must_use]
     pub fn sets_aside(&self, number: u32, name: &str) -> bool {

@@ -251,3 +251,65 @@ pub fn member_query(cluster: &str) -> String {
     let pairs: Vec<String> = pairs.map(|(key, value)| format!("{key}={value}")).collect();
     pairs.join(",")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn of(name: &str) -> Names {
+        let cluster: EngramCluster = serde_json::from_value(json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramCluster",
+            "metadata": { "name": name, "namespace": "data" },
+            "spec": { "auth": { "enabled": true } },
+        }))
+        .unwrap();
+        Names::of(&cluster)
+    }
+
+    #[test]
+    fn clusters_whose_names_begin_alike_share_no_name_and_no_member() {
+        // Every part that the operator puts behind a name is one that a user may put there as well.
+        let parts = [
+            "b", "0", "1", "1-1", "client", "peers", "peer", "server", "operator", "root",
+            "client-1", "peers-1", "user", "tls", "ca",
+        ];
+        let mut all: Vec<Names> = parts.iter().map(|part| of(&format!("a-{part}"))).collect();
+        all.extend(["a", "a1", "b"].map(of));
+        let services = |names: &Names| vec![names.peers(), names.client()];
+        let secrets = |names: &Names| {
+            let tls = [
+                names.server_secret(),
+                names.client_secret(),
+                names.operator_secret(),
+                names.peer_secret(),
+            ];
+            let mut secrets: Vec<String> = tls.into_iter().flatten().collect();
+            secrets.extend([
+                names.root_secret(),
+                names.client_authority(),
+                names.peer_authority(),
+            ]);
+            secrets
+        };
+        let members = |names: &Names| vec![names.member(1), names.member(12)];
+        let kinds: [&dyn Fn(&Names) -> Vec<String>; 3] = [&services, &secrets, &members];
+        for kind in kinds {
+            let names: Vec<String> = all.iter().flat_map(kind).collect();
+            let distinct: BTreeSet<&String> = names.iter().collect();
+            assert_eq!(distinct.len(), names.len(), "{names:?}");
+        }
+        for one in &all {
+            for other in &all {
+                let member = other.member(1);
+                let own = one.cluster == other.cluster;
+                assert_eq!(one.number(&member).is_some(), own, "{one:?} {member}");
+                let found = one.member_of(&other.peer_url(&member));
+                assert_eq!(found.is_some(), own, "{one:?} {member}");
+            }
+        }
+    }
+}

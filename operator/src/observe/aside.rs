@@ -1,15 +1,12 @@
 //! Which of a cluster's members a restore has set aside: they are not asked, and not in force.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::api::core::v1::Pod;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{EngramCluster, EngramMember, Restoring, RestoringStage};
 use crate::build::{ALONE_ANNOTATION, Names};
-use crate::plan::{Aside, Cause};
+use crate::plan::{Aside, Cause, Node};
 
-use super::{number, own_pod};
+use super::{Objects, number, own_pod};
 
 /// A restore in place that is under way. With the cluster all its members go.
 fn restoring(cluster: &EngramCluster) -> Option<&Restoring> {
@@ -36,12 +33,14 @@ pub(super) fn views(
     cluster: &EngramCluster,
     aside: &[EngramMember],
     in_force: &[EngramMember],
-    pods: &BTreeMap<String, Pod>,
+    objects: &Objects,
 ) -> Vec<Aside> {
+    let pods = &objects.pods;
     let view = |member: &EngramMember| {
         let pod = own_pod(member, pods);
         Aside {
             name: member.name_any(),
+            node_lost: matches!(objects.node(&member.name_any()), Node::Lost { .. }),
             has_pod: pod.is_some(),
             ending: pod.is_some_and(|pod| pod.meta().deletion_timestamp.is_some()),
             deleting: member.meta().deletion_timestamp.is_some(),
@@ -57,6 +56,11 @@ pub(super) fn views(
     };
     let before = in_force.iter().filter(of_before);
     aside.iter().chain(before).map(view).collect()
+}
+
+/// Whether nobody is to run yet.
+pub(super) fn holds(cluster: &EngramCluster) -> bool {
+    restoring(cluster).is_some_and(Restoring::holds)
 }
 
 /// Whether they go, and why.

@@ -13,11 +13,11 @@ use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
 use kube::{Resource as _, ResourceExt};
 
 use crate::api::{EngramCluster, EngramMember, EngramMemberStatus, MemberRole};
 use crate::build::{self, Names, TEMPLATE_ANNOTATION};
+use crate::clock;
 use crate::etcd::{Status as Answer, TlsClient};
 use crate::plan::{Entry, Member, Node, Observed, Pod as PodView, Roster, Volume};
 use crate::reconcile::{Context, Error};
@@ -93,7 +93,7 @@ pub async fn observe(
     form: &Form,
 ) -> Result<Sight, Error> {
     let began = Instant::now();
-    let objects = Objects::read(context, cluster, Timestamp::now().as_second()).await?;
+    let objects = Objects::read(context, cluster, clock::now().as_second()).await?;
     Ok(regard(cluster, tls, form, Arc::new(objects), began).await)
 }
 
@@ -118,7 +118,7 @@ async fn regard(
     let pods = &objects.pods;
     let (aside, in_force) = aside::split(cluster, &names, &objects.members);
     let asked = asked::ask(&names, &in_force, pods, tls, known_id(cluster)).await;
-    let now = Timestamp::now().as_second();
+    let now = clock::now().as_second();
     let roster = asked
         .listed
         .as_ref()
@@ -157,8 +157,9 @@ async fn regard(
         lacking: false,
         foreign: asked.foreign.clone(),
         strangers: objects.strangers.iter().map(|one| one.name_any()).collect(),
-        aside: aside::views(cluster, &aside, &in_force, pods),
+        aside: aside::views(cluster, &aside, &in_force, &objects),
         aside_goes: aside::cause(cluster),
+        held: aside::holds(cluster),
     };
     Sight {
         began,

@@ -163,16 +163,18 @@ pub(crate) fn state(pod: &Pod, now: i64) -> PodState {
         .creation_timestamp
         .as_ref()
         .map_or(now, |time| time.0.as_second());
-    let since = condition(pod, "ContainersReady", "False").unwrap_or(created);
+    // A node's clock may be any: nothing of a pod is older than it.
+    let since = |kind, status| condition(pod, kind, status).map(|since| since.max(created));
+    let unready = since("ContainersReady", "False").unwrap_or(created);
     if is_over(pod) {
         return PodState::Broken {
-            since,
+            since: unready,
             starved: true,
         };
     }
     if is_up(pod) {
         return PodState::Running {
-            ready_since: condition(pod, "Ready", "True"),
+            ready_since: since("Ready", "True"),
         };
     }
     let oom = containers(pod).any(|one| {
@@ -191,18 +193,18 @@ pub(crate) fn state(pod: &Pod, now: i64) -> PodState {
             .iter()
             .any(|(known, starved)| *known == reason && *starved);
         return PodState::Broken {
-            since,
+            since: unready,
             starved: starved || lacks,
         };
     }
     let restarts = containers(pod).any(|one| one.restart_count > 0);
     if restarts {
         return PodState::Broken {
-            since,
+            since: unready,
             starved: lacks,
         };
     }
-    if let Some(since) = condition(pod, "PodScheduled", "False") {
+    if let Some(since) = since("PodScheduled", "False") {
         let lack = lack(pod);
         return PodState::Unplaced { since, lack };
     }
@@ -211,9 +213,9 @@ pub(crate) fn state(pod: &Pod, now: i64) -> PodState {
         let state = one.state.as_ref();
         state.is_some_and(|state| state.running.is_some())
     });
-    let since = condition(pod, "PodScheduled", "True").unwrap_or(created);
+    let placed = since("PodScheduled", "True").unwrap_or(created);
     PodState::Starting {
-        since: if prepares { now } else { since },
+        since: if prepares { now } else { placed },
     }
 }
 
@@ -275,6 +277,29 @@ mod tests {
     }
 
     #[test]
+    fn a_node_whose_clock_is_behind_makes_no_pod_older_than_it_is() {
+        let created = 1_767_225_600;
+        let long_ago = |kind: &str, status: &str| json!([{ "type": kind, "status": status, "lastTransitionTime": "2025-12-31T23:50:00Z" }]);
+        let mut crash = container(
+            json!({ "waiting": { "reason": "CrashLoopBackOff" } }),
+            json!({}),
+        );
+        crash["conditions"] = long_ago("ContainersReady", "False");
+        let broken = state(&pod(crash), created + 9);
+        assert!(
+            matches!(broken, PodState::Broken { since, .. } if since == created),
+            "{broken:?}"
+        );
+        let mut up = container(json!({ "running": {} }), json!({}));
+        up["conditions"] = long_ago("Ready", "True");
+        let ready_since = Some(created);
+        assert_eq!(
+            state(&pod(up), created + 9),
+            PodState::Running { ready_since }
+        );
+    }
+
+    #[test]
     fn states_are_told_apart() {
         let created = 1_767_225_600;
         assert_eq!(
@@ -282,12 +307,15 @@ mod tests {
             PodState::Starting { since: created }
         );
         let waits = json!({ "phase": "Pending", "conditions": [{
-            "type": "PodScheduled", "status": "True", "lastTransitionTime": "1970-01-01T00:00:08Z",
+            "type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:08Z",
         }], "containerStatuses": [{
             "name": "engram", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
             "state": { "waiting": { "reason": "ContainerCreating" } },
         }] });
-        assert_eq!(state(&pod(waits), 9), PodState::Starting { since: 8 });
+        assert_eq!(
+            state(&pod(waits), 9),
+            PodState::Starting { since: created + 8 }
+        );
         let restores = json!({ "phase": "Pending", "initContainerStatuses": [{
             "name": "restore", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
             "state": { "running": {} },
@@ -325,11 +353,14 @@ mod tests {
         ] {
             let unplaced = json!({ "phase": "Pending", "conditions": [{
                 "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words,
-                "lastTransitionTime": "1970-01-01T00:00:07Z",
+                "lastTransitionTime": "2026-01-01T00:00:07Z",
             }] });
             assert_eq!(
                 state(&pod(unplaced), 9),
-                PodState::Unplaced { since: 7, lack }
+                PodState::Unplaced {
+                    since: created + 7,
+                    lack
+                }
             );
         }
         let crash = container(

@@ -16,14 +16,26 @@ const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 /// When the first certificate of a PEM text ends, in seconds since 1970.
 #[must_use]
 pub fn not_after(pem: &[u8]) -> Option<i64> {
+    validity(pem).map(|(_, ends)| ends)
+}
+
+/// Whether the first certificate of a PEM text is good at a later time only: whoever made it had a clock that was
+/// ahead, and nobody believes it yet.
+pub(super) fn is_early(pem: &[u8], now: i64) -> bool {
+    validity(pem).is_some_and(|(begins, _)| begins > now)
+}
+
+/// From when to when the first certificate of a PEM text is good.
+fn validity(pem: &[u8]) -> Option<(i64, i64)> {
     let certificate = CertificateDer::pem_slice_iter(pem).next()?.ok()?;
     let (tag, validity, _) = element(from_validity(&certificate)?)?;
     if tag != SEQUENCE {
         return None;
     }
-    let (_, _, after) = element(validity)?;
-    let (tag, time, _) = element(after)?;
-    read_time(tag, std::str::from_utf8(time).ok()?)
+    let (from, before, after) = element(validity)?;
+    let (to, after, _) = element(after)?;
+    let read = |tag, time| read_time(tag, std::str::from_utf8(time).ok()?);
+    Some((read(from, before)?, read(to, after)?))
 }
 
 /// The common name of the first certificate of a PEM text: the last one, as servers read it.

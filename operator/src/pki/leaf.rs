@@ -6,11 +6,10 @@ use rcgen::{
 use sha2::{Digest as _, Sha256};
 
 use super::ring::Ring;
-use super::{Files, PkiError, not_after, set_lifetime, text};
+use super::{EARLIER_SECONDS, Files, PkiError, is_early, not_after, set_lifetime, text};
 
 /// What a certificate was made from, so that another request makes another one.
 const REQUEST: &str = "request";
-const EARLIER_SECONDS: i64 = 300;
 
 /// What a certificate shall say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +49,9 @@ pub fn renew_leaf(
         return Ok(files);
     }
     let lasts = ends.is_some_and(|end| end - now >= request.lifetime / 3);
+    let early = files.get("tls.crt").is_some_and(|pem| is_early(pem, now));
     if lasts
+        && !early
         && files.contains_key("tls.key")
         && text(&files, REQUEST).as_ref() == Some(&fingerprint)
     {

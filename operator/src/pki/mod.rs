@@ -11,12 +11,16 @@ mod ring;
 #[cfg(test)]
 mod tests;
 
+use expiry::is_early;
 pub use expiry::{common_name, not_after};
 pub use leaf::{LeafRequest, renew_leaf};
 pub use ring::{Ring, renew_ring, replace_lost_ring};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// Clocks differ, those of nodes among them: certificates are good from an hour before they are made on.
+const EARLIER_SECONDS: i64 = 3600;
 
 /// A Secret's data.
 pub type Files = BTreeMap<String, Vec<u8>>;

@@ -5,7 +5,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-use super::{Files, PkiError, not_after, set_lifetime, text};
+use super::{EARLIER_SECONDS, Files, PkiError, is_early, not_after, set_lifetime, text};
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -17,8 +17,6 @@ const PREVIOUS: &str = "previous.crt";
 /// How long the next authority is shown before it signs: kubelets look at Secrets about once a
 /// minute, members at every handshake.
 const SHOWN_SECONDS: i64 = 600;
-/// Clocks differ: certificates are good from a little earlier on.
-const EARLIER_SECONDS: i64 = 300;
 
 /// An authority with its successor and its predecessor, as the Secret holds them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,11 +117,22 @@ pub fn renew_ring(before: &Files, name: &str, lifetime: i64, now: i64) -> Result
     let ends = ends(&files, present)?;
     let shown = SHOWN_SECONDS.min(lifetime / 12);
     let since = text(&files, NEXT_SINCE).and_then(|text| text.parse::<i64>().ok());
+    let early = |files: &Files, key: &str| files.get(key).is_some_and(|pem| is_early(pem, now));
+    let begins_again = early(&files, present);
+    if early(&files, NEXT_CERTIFICATE) {
+        // Nobody would believe what it signs.
+        for key in [NEXT_CERTIFICATE, NEXT_KEY, NEXT_SINCE] {
+            files.remove(key);
+        }
+    }
     if files.contains_key(NEXT_CERTIFICATE) {
-        if since.is_none_or(|since| now - since >= shown) {
+        if since.is_some_and(|since| since > now + SHOWN_SECONDS) {
+            // By a clock that was ahead: it is shown from now on.
+            files.insert(NEXT_SINCE.into(), now.to_string().into_bytes());
+        } else if since.is_none_or(|since| now - since >= shown) {
             take_up(&mut files);
         }
-    } else if ends - now < lifetime / 3 {
+    } else if begins_again || ends - now < lifetime / 3 {
         let (certificate, key) = make(name, lifetime, now)?;
         files.insert(NEXT_CERTIFICATE.into(), certificate);
         files.insert(NEXT_KEY.into(), key);

@@ -126,6 +126,31 @@ fn through_every_rotation_old_and_new_trust_each_other() {
     assert!(authorities.len() > 5, "{} authorities", authorities.len());
 }
 
+/// Whatever a clock that was ahead by years has made is followed by what is believed, within the time that an authority
+/// is shown.
+#[test]
+fn what_a_clock_that_was_ahead_has_made_is_not_waited_for() {
+    let now = 1_800_000_000;
+    let ahead = now + 900 * DAY;
+    let sound = renew_ring(&Files::new(), NAME, 365 * DAY, now).unwrap();
+    let leaf = renew_leaf(&Files::new(), &sound, NAME, &request(30 * DAY), ahead).unwrap();
+    assert!(!trusted(&leaf["ca.crt"], &leaf, now));
+    let again = renew_leaf(&leaf, &sound, NAME, &request(30 * DAY), now).unwrap();
+    assert!(trusted(&again["ca.crt"], &again, now));
+    // The authority as well, or the next one, which was to sign long after.
+    let made = renew_ring(&Files::new(), NAME, 365 * DAY, ahead).unwrap();
+    let next = renew_ring(&sound.files, NAME, 365 * DAY, ahead).unwrap();
+    for mut ring in [made, next] {
+        let mut leaf = Files::new();
+        for look in 0..6 {
+            ring = renew_ring(&ring.files, NAME, 365 * DAY, now + look * 601).unwrap();
+            leaf = renew_leaf(&leaf, &ring, NAME, &request(30 * DAY), now + look * 601).unwrap();
+        }
+        let then = now + 6 * 601;
+        assert!(trusted(&leaf["ca.crt"], &leaf, then), "{ring:?}");
+    }
+}
+
 #[test]
 fn a_damaged_secret_is_an_error_and_not_a_new_authority() {
     let now = 1_800_000_000;

@@ -1,7 +1,7 @@
 //! Members that a restore has set aside: two sets of members never run beside each other.
 
 use super::view::{Aside, Observed};
-use super::{Action, Cause, Plan};
+use super::{Action, Cause, Plan, lost};
 use crate::api::Reason;
 
 /// As long as one of them has a pod, nothing is done but to stop it.
@@ -18,8 +18,17 @@ pub(super) fn stop(observed: &Observed) -> Option<Plan> {
         actions: stops.collect(),
         ..Plan::default()
     };
+    let held = observed
+        .aside
+        .iter()
+        .filter(|one| one.ending && one.node_lost);
+    let held: Vec<&str> = held.map(|one| one.name.as_str()).collect();
+    let advice = match held.is_empty() {
+        true => String::new(),
+        false => format!("; {}", lost::cannot_end(&held.join(", "))),
+    };
     let message = format!(
-        "{} stops, and its volume is kept: members that a restore has set aside do not run beside the others",
+        "{} stops, and its volume is kept: members that a restore has set aside do not run beside the others{advice}",
         names.join(", ")
     );
     Some(plan.waiting(Reason::Restoring, message))

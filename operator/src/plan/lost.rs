@@ -182,14 +182,21 @@ pub(super) fn overdue(observed: &Observed, wanted: &Wanted) -> Option<String> {
     away.find_map(words)
 }
 
+/// A pod that Kubernetes knows nothing of any more.
+pub(super) fn cannot_end(name: &str) -> String {
+    format!(
+        "the pod of {name} cannot end, since its node does not answer: once that machine is surely off, \
+         taint its node with node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+    )
+}
+
 /// The volume may still be in use there: only a person knows whether the machine is off.
 fn ending(member: &Member) -> String {
     let name = &member.name;
     match member.node {
         Node::Lost { .. } => format!(
-            "the pod of {name} cannot end, since its node does not answer: once that machine is surely \
-             off, taint its node with node.kubernetes.io/out-of-service=nodeshutdown:NoExecute, and it \
-             starts elsewhere if its volume can"
+            "{}, and it starts elsewhere if its volume can",
+            cannot_end(name)
         ),
         _ => format!("the pod of {name} does not end: look at its node's kubelet"),
     }

@@ -276,6 +276,11 @@ fn in_force(observed: &Observed, wanted: &Wanted) -> Plan {
     if wanted.replicas == 0 {
         return scale::rest(observed);
     }
+    if observed.held {
+        let message =
+            "nobody runs while it is looked at what the volumes hold: one of them goes on then";
+        return plan.waiting(Reason::Restoring, message);
+    }
     if !observed.foreign.is_empty() && !planted(Mutant::ForeignIgnored) {
         return foreign(observed);
     }

@@ -35,6 +35,8 @@ pub struct Observed {
     pub aside: Vec<Aside>,
     /// Whether those go, and why.
     pub aside_goes: Option<Cause>,
+    /// Whether nobody is to run yet: a restore looks at what the volumes hold.
+    pub held: bool,
 }
 
 /// A member that a restore has set aside.
@@ -46,6 +48,8 @@ pub struct Aside {
     pub has_pod: bool,
     /// Whether that is ending.
     pub ending: bool,
+    /// Whether the node that it runs on is not ready, or gone.
+    pub node_lost: bool,
     /// Whether its object is being deleted.
     pub deleting: bool,
 }

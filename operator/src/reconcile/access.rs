@@ -20,6 +20,7 @@ use crate::api::{ACCESS_FINALIZER, EngramCluster, EngramClusterStatus, Reason};
 use crate::etcd::{EtcdError, MemberClient};
 use crate::observe::{Form, observe};
 
+use super::cluster::{HELD_PAUSE, held_by_another};
 use super::{Context, Course, Error, has_finalizer, of_cluster, set_standing, tool};
 
 pub(super) use role::reconcile as role;
@@ -40,6 +41,8 @@ enum Cluster {
     Gone,
     /// It does not serve yet, or does not ask.
     Waits(Reason, String),
+    /// Another installation of the operator looks after it, and speaks for its users and roles.
+    Anothers,
 }
 
 /// The cluster that a user or role belongs to.
@@ -52,6 +55,9 @@ async fn cluster(context: &Context, namespace: &str, name: &str) -> Result<Clust
     };
     if cluster.metadata.deletion_timestamp.is_some() {
         return Ok(Cluster::Gone);
+    }
+    if held_by_another(context, &cluster).is_some() {
+        return Ok(Cluster::Anothers);
     }
     if !cluster.spec.auth.enabled {
         let message = format!(
@@ -220,6 +226,7 @@ async fn leave<S: Subject>(
     }
     Ok(match found {
         Cluster::Gone => Leave::Already,
+        Cluster::Anothers => Leave::Later(HELD_PAUSE),
         _ if elder(api, of).await?.is_some() => Leave::Already,
         Cluster::Serves(_, client) => Leave::Ask(client),
         Cluster::Waits(Reason::AuthDisabled, _) => unasked(context, of).await?,

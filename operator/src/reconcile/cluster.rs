@@ -33,7 +33,7 @@ use super::{
 };
 
 /// How often a cluster that is another operator's is looked at.
-const HELD_PAUSE: Duration = Duration::from_secs(300);
+pub(super) const HELD_PAUSE: Duration = Duration::from_secs(300);
 
 /// Kubernetes' own finalizer of what is deleted with `--cascade=orphan`.
 const ORPHANS: &str = "orphan";
@@ -98,7 +98,8 @@ pub(super) async fn reconcile(
 
 /// Another installation of the operator that looks after a cluster. An annotation says whose it is to be,
 /// and otherwise whoever came first.
-fn held_by_another(context: &Context, cluster: &EngramCluster) -> Option<String> {
+/// What is asked for in a cluster is its as well: two that answer would undo each other's words.
+pub(super) fn held_by_another(context: &Context, cluster: &EngramCluster) -> Option<String> {
     let said = cluster.annotations().get(HOLDER_ANNOTATION);
     let first = cluster
         .status
@@ -262,6 +263,8 @@ async fn pass(
         context.event(cluster, true, "RolledBack", note).await;
     }
     planned.blocked = planned.blocked.or_else(|| rollback::note(status));
+    let stuck = restoring::stuck(cluster, &sight, status);
+    planned.blocked = stuck.or(planned.blocked);
     let done = steps::carry_out(context, cluster, version, &sight, &planned, image, status).await;
     let mut failure = done.failure.or(claims.err()).or(labels.err());
     failure = failure.or(owners.err());

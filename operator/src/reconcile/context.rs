@@ -193,6 +193,11 @@ impl Context {
         wait
     }
 
+    /// How often in a row an object has failed.
+    pub fn failures(&self, key: &str) -> u32 {
+        held(&self.failures).get(key).map_or(0, |last| last.count)
+    }
+
     /// How long an object still has to wait after its last failure; not at all in another form. What
     /// a pass that fails writes would have the next one begin at once.
     pub fn must_wait(&self, key: &str, form: Form) -> Option<Duration> {

@@ -46,6 +46,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::api::{ConditionKind, EngramCluster, EngramClusterStatus, GROUP, Reason, set_condition};
+use crate::clock;
 
 /// Who owns the fields that the operator writes.
 pub const FIELD_MANAGER: &str = "engram-operator";
@@ -319,7 +320,7 @@ pub(crate) fn this_one(seen: &impl ResourceExt) -> DeleteParams {
 }
 
 fn now() -> Timestamp {
-    Timestamp::now()
+    clock::now()
 }
 
 #[cfg(test)]

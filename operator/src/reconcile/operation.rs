@@ -16,13 +16,14 @@ use crate::api::{
 };
 use crate::observe::{Form, observe};
 
+use super::cluster::{HELD_PAUSE, held_by_another};
 use super::{
     Context, Course, Error, certificates, is_gone, now, of_cluster, set_course, this_one, tool,
     write_status,
 };
 
 const SOON: Duration = Duration::from_secs(3);
-/// How long an operation waits for its cluster.
+/// How long an operation waits for its cluster, or for what that lacks to be heard: either may be on its way.
 const WAIT_MAX_SECONDS: i64 = 600;
 
 /// How a step went.
@@ -53,6 +54,11 @@ pub(super) async fn reconcile(
     let before = operation.status.clone().unwrap_or_default();
     if is_over(&before) {
         return expire(&api, &operation).await;
+    }
+    let name = &operation.spec.cluster_ref.name;
+    let cluster = tool::cluster(&context, &namespace, name).await?;
+    if cluster.is_some_and(|cluster| held_by_another(&context, &cluster).is_some()) {
+        return Ok(Next::requeue(HELD_PAUSE));
     }
     let mut status = before.clone();
     status.observed_generation = operation.metadata.generation;
@@ -108,16 +114,14 @@ fn say(operation: &EngramOperation, status: &mut EngramOperationStatus, step: St
                 .creation_timestamp
                 .as_ref()
                 .map_or(now(), |time| time.0);
-            if now().as_second() - created.as_second() > WAIT_MAX_SECONDS
-                && reason == Reason::WaitingForCluster
-            {
-                finish(
-                    operation,
-                    status,
-                    OperationPhase::Rejected,
-                    Reason::DeadlineExceeded,
-                    text,
-                );
+            let ends = match reason {
+                Reason::WaitingForCluster => Some(Reason::DeadlineExceeded),
+                Reason::NotFound | Reason::CertificateInvalid => Some(reason),
+                _ => None,
+            };
+            let waited = now().as_second() - created.as_second();
+            if let Some(reason) = ends.filter(|_| waited > WAIT_MAX_SECONDS) {
+                finish(operation, status, OperationPhase::Rejected, reason, text);
             } else {
                 note(operation, status, OperationPhase::Pending, reason, text);
             }
@@ -204,8 +208,11 @@ async fn advance(
     let namespace = operation.namespace().unwrap_or_default();
     let name = &operation.spec.cluster_ref.name;
     let Some(cluster) = tool::cluster(context, &namespace, name).await? else {
-        let text = format!("there is no EngramCluster {name}: correct clusterRef");
-        return Ok(Step::Reject(Reason::NotFound, text));
+        let text = format!("there is no EngramCluster {name}: make it, or correct clusterRef");
+        return Ok(match status.started_at {
+            None => Step::Wait(Reason::NotFound, text),
+            Some(_) => Step::Reject(Reason::NotFound, text),
+        });
     };
     if let Some(earlier) = earlier(api, operation).await? {
         return Ok(Step::Wait(
@@ -215,7 +222,11 @@ async fn advance(
     }
     let certificates = certificates::ensure(context, &cluster).await;
     if let Some(failure) = certificates.failure {
-        return Err(failure);
+        if matches!(failure, Error::Kube(_)) {
+            return Err(failure);
+        }
+        // A Secret may come later, or be put right.
+        return Ok(Step::Wait(Reason::CertificateInvalid, failure.to_string()));
     }
     // What pods are made from is not its matter.
     let form = Form::default();
@@ -280,7 +291,9 @@ async fn earlier(
         )
     };
     let own = key(operation);
-    let open = |one: &EngramOperation| !one.status.as_ref().is_some_and(is_over);
+    // One that somebody's finalizer holds is not gone on with.
+    let goes = |one: &EngramOperation| one.meta().deletion_timestamp.is_some();
+    let open = |one: &EngramOperation| !goes(one) && !one.status.as_ref().is_some_and(is_over);
     let all = api.list(&same).await?.items;
     Ok(all
         .iter()

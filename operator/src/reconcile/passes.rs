@@ -10,6 +10,8 @@ mod gone;
 mod import;
 mod in_place;
 mod killed;
+mod named;
+mod recovery;
 mod strangers;
 
 use std::sync::Arc;

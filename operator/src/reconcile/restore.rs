@@ -2,6 +2,7 @@
 //! watches it come up.
 
 mod adopt;
+mod hold;
 mod in_place;
 mod look;
 mod meant;
@@ -25,7 +26,8 @@ use crate::api::{
     Recovery, RestoreKind, RestorePhase, condition,
 };
 
-use super::{Context, Course, Error, now, set_course, write_status};
+use super::cluster::{HELD_PAUSE, held_by_another};
+use super::{Context, Course, Error, now, set_course, tool, write_status};
 use adopt::Adoption;
 use plan::Planning;
 use source::Source;
@@ -64,6 +66,12 @@ pub(super) async fn reconcile(
     let over = is_over(&before) && !in_place::is_open(&restore, &before);
     if over || waits || restore.meta().deletion_timestamp.is_some() {
         return Ok(Next::await_change());
+    }
+    let target = tool::cluster(&context, &namespace, &restore.spec.target.name).await?;
+    let holder = target.and_then(|cluster| held_by_another(&context, &cluster));
+    // Whoever looks after the cluster speaks for its restores, once it has begun to.
+    if holder.is_some() && before.phase.is_some() {
+        return Ok(Next::requeue(HELD_PAUSE));
     }
     let mut status = before.clone();
     status.observed_generation = restore.metadata.generation;

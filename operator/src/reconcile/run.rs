@@ -30,6 +30,9 @@ use super::{Context, Error, access, backup, cluster, member, operation, restore,
 /// Changes of one object that come close together are looked at once.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 
+/// Failures in a row after which that is said at an object.
+const TOLD_AFTER: u32 = 4;
+
 /// How long a pass of a cluster may take. What takes longer (making room) is done beside it.
 const CLUSTER_PASS_LIMIT: Duration = Duration::from_secs(180);
 /// Any other: an operation waits for a member that works through all of its data.
@@ -302,8 +305,9 @@ async fn drive_when<K, F>(
             .durations
             .with_label_values(&[&*kind])
             .observe(seconds);
-        if result.is_ok() {
-            context.succeeded(&key(&*object));
+        match &result {
+            Ok(_) => context.succeeded(&key(&*object)),
+            Err(error) => tell(&context, &*object, error).await,
         }
         result
     };
@@ -338,6 +342,14 @@ async fn drive_when<K, F>(
             }
         })
         .await;
+}
+
+/// Says at an object that its passes fail, which its conditions may not: once, when it has not gone by itself.
+async fn tell<K: Kind>(context: &Context, object: &K, error: &Error) {
+    if context.failures(&key(object)) + 1 == TOLD_AFTER {
+        let note = format!("it is not gone on with: {error}; it is tried again and again");
+        context.event(object, true, "PassFailed", &note).await;
+    }
 }
 
 /// One pass, as long as it may take. Passes of clusters are what the process's health goes by.
@@ -391,6 +403,26 @@ fn key<K: Kind>(object: &K) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_object_whose_passes_fail_says_so_once() {
+        let server = crate::played::Played::default();
+        let context = server.context();
+        let restore: EngramRestore = serde_json::from_value(serde_json::json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramRestore",
+            "metadata": { "name": "back", "namespace": "data", "uid": "u" },
+            "spec": { "kind": "QuorumRecovery", "target": { "name": "demo" } },
+        }))
+        .unwrap();
+        let error = Error::NotNow("a webhook refuses it".into());
+        for _ in 0..9 {
+            tell(&context, &restore, &error).await;
+            context.failed(&key(&restore), form(&restore));
+        }
+        let notes = server.notes("PassFailed");
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].contains("a webhook refuses it"), "{notes:?}");
+    }
 
     #[tokio::test]
     async fn a_pass_that_does_not_end_is_ended() {

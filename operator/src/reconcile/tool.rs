@@ -187,7 +187,7 @@ async fn begin(api: &Api<Pod>, tool: &Tool<'_>) -> Result<Run, Error> {
 }
 
 /// Whether a pod was made to run engramctl for an object of ours, and is not a member's or somebody else's.
-fn is_a_tool(pod: &Pod) -> bool {
+pub(super) fn is_a_tool(pod: &Pod) -> bool {
     let own = format!("{GROUP}/");
     let mut owners = pod.owner_references().iter();
     owners.any(|one| one.api_version.starts_with(&own) && one.kind != EngramMember::kind(&()))

@@ -12,6 +12,7 @@ fn aside(name: usize, has_pod: bool, ending: bool, deleting: bool) -> Aside {
         has_pod,
         ending: has_pod && ending,
         deleting,
+        ..Aside::default()
     }
 }
 
@@ -103,4 +104,34 @@ fn a_paused_cluster_is_left_as_it_is() {
     world.wanted.paused = true;
     world.observed.aside = vec![aside(9, true, false, false)];
     assert_eq!(plan(&world.observed, &world.wanted).actions, []);
+}
+
+#[test]
+fn nobody_runs_while_volumes_are_looked_at_and_who_cannot_end_is_told_of() {
+    let mut world = World::of(3, 3);
+    for _ in 0..12 {
+        world.tick();
+    }
+    let ends = |node_lost| Aside {
+        node_lost,
+        ..aside(101, true, true, false)
+    };
+    let mut observed = Observed {
+        members: Vec::new(),
+        roster: None,
+        held: true,
+        aside: vec![ends(false), ends(true)],
+        ..world.observed.clone()
+    };
+    let planned = plan(&observed, &world.wanted);
+    assert_eq!(planned.actions, []);
+    let message = planned.progress.expect("it waits").message;
+    assert!(message.contains("out-of-service"), "{message}");
+    for one in &mut observed.aside {
+        (one.has_pod, one.ending) = (false, false);
+    }
+    let planned = plan(&observed, &world.wanted);
+    assert_eq!((planned.actions.len(), planned.blocked), (0, None));
+    let message = planned.progress.expect("it waits").message;
+    assert!(message.contains("nobody runs"), "{message}");
 }

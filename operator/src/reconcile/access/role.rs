@@ -10,6 +10,7 @@ use kube::{Resource as _, ResourceExt as _};
 use crate::api::{ACCESS_FINALIZER, DeletionPolicy, EngramRole, KeyAccess, Permission, Reason};
 use crate::etcd::{Grant, MemberClient};
 
+use super::super::cluster::HELD_PAUSE;
 use super::super::{Context, Error, set_finalizer, write_status};
 use super::{Cluster, Leave, SOON, Stand, Subject, alone, cluster, leave};
 
@@ -37,6 +38,9 @@ pub(in super::super) async fn reconcile(
     if role.meta().deletion_timestamp.is_some() {
         return release(&context, &api, &role, found).await;
     }
+    if matches!(found, Cluster::Anothers) {
+        return Ok(Next::requeue(HELD_PAUSE));
+    }
     let goes = role.spec.deletion_policy == DeletionPolicy::Delete;
     if set_finalizer(&context, &role, ACCESS_FINALIZER, goes).await? {
         return Ok(Next::requeue(SOON));
@@ -44,7 +48,7 @@ pub(in super::super) async fn reconcile(
     let stand = match found {
         Cluster::Serves(_, client) => Stand::of(advance(&api, &role, &client).await)?,
         Cluster::Waits(reason, message) => Stand::Waits(reason, message),
-        Cluster::Gone => Stand::nowhere(role.cluster()),
+        Cluster::Gone | Cluster::Anothers => Stand::nowhere(role.cluster()),
     };
     let before = role.status.clone().unwrap_or_default();
     let mut status = before.clone();

@@ -11,6 +11,7 @@ use crate::api::{ACCESS_FINALIZER, DeletionPolicy, EngramCluster, EngramUser, Re
 use crate::etcd::MemberClient;
 use crate::observe::is_owned_by;
 
+use super::super::cluster::HELD_PAUSE;
 use super::super::{Context, Error, certificates, set_finalizer, write_status};
 use super::password::{self, Password};
 use super::{Cluster, Leave, SOON, Stand, Subject, alone, cluster, leave, switch};
@@ -39,6 +40,9 @@ pub(in super::super) async fn reconcile(
     if user.meta().deletion_timestamp.is_some() {
         return release(&context, &api, &user, found).await;
     }
+    if matches!(found, Cluster::Anothers) {
+        return Ok(Next::requeue(HELD_PAUSE));
+    }
     let goes = user.spec.deletion_policy == DeletionPolicy::Delete;
     if set_finalizer(&context, &user, ACCESS_FINALIZER, goes).await? {
         return Ok(Next::requeue(SOON));
@@ -51,7 +55,7 @@ pub(in super::super) async fn reconcile(
             Stand::of(advance(&context, &api, &user, &cluster, &client).await)?
         }
         Cluster::Waits(reason, message) => Stand::Waits(reason, message),
-        Cluster::Gone => Stand::nowhere(user.cluster()),
+        Cluster::Gone | Cluster::Anothers => Stand::nowhere(user.cluster()),
     };
     status.name = Some(user.name_in_cluster());
     status.observed_generation = user.metadata.generation;

@@ -47,6 +47,13 @@ pub(super) async fn advance(
     }
     let names = Names::of(cluster);
     let tool = attempt(context, cluster, import, &stands);
+    if stands.attempts > 0 && stands.started_at.is_none() && has_run(context, &names).await? {
+        // Before its pod goes: what it has copied is removed by the next one, and nothing else ever is.
+        let mut stands = stands;
+        stands.started_at = Some(Time(now()));
+        status.import = Some(stands);
+        write_cluster_status(context, cluster, version, status).await?;
+    }
     let (reason, message) = match tool::look(context, &tool::begun(&tool)).await? {
         Some(Run::Running) => {
             cut_over(context, &names, import).await?;
@@ -67,6 +74,14 @@ pub(super) async fn advance(
     };
     say(cluster, status, false, reason, message);
     Ok(())
+}
+
+/// Whether a pod has run that may have copied something. One that was never made, or found no node, has not.
+async fn has_run(context: &Context, names: &Names) -> Result<bool, Error> {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &names.namespace);
+    let pod = pods.get_opt(&format!("{}-import", names.cluster)).await?;
+    let phase = pod.and_then(|pod| pod.status?.phase);
+    Ok(phase.is_some_and(|phase| phase != "Pending"))
 }
 
 fn running(import: &Import) -> String {
@@ -112,7 +127,7 @@ fn attempt<'a>(
         secret: import.tls_secret_ref.as_ref().map(|one| one.name.clone()),
         prefix: import.prefix.clone(),
         to: names.endpoint(),
-        replace: stands.attempts > 1,
+        replace: stands.attempts > 1 && stands.started_at.is_some(),
         cut_over: import.cut_over,
     };
     Tool {
@@ -129,7 +144,7 @@ fn attempt<'a>(
 }
 
 /// The next attempt. It is counted before it is made: what a lost one had copied is removed by the next, and what
-/// somebody else had written is not removed by the first.
+/// somebody else had written is not, as long as none has run.
 async fn begin(
     context: &Context,
     cluster: &EngramCluster,
@@ -148,7 +163,6 @@ async fn begin(
         return Ok((Reason::Retrying, message));
     }
     stands.attempts += 1;
-    stands.started_at.get_or_insert_with(|| Time(now()));
     stands.retry_at = None;
     status.import = Some(stands.clone());
     write_cluster_status(context, cluster, version, status).await?;
@@ -173,7 +187,7 @@ async fn failed(
     let began = stands.started_at.as_ref().map_or_else(now, |time| time.0);
     if reason == Reason::InvalidSpec {
         // It found keys that are not its own: they are never removed.
-        stands.attempts = 0;
+        (stands.attempts, stands.started_at) = (0, None);
         status.import = Some(stands.clone());
     }
     let Some(wait) = tool::wait(reason, stands.attempts, began, now()) else {

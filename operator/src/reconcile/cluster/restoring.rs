@@ -4,13 +4,16 @@ use kube::ResourceExt as _;
 use kube::api::Api;
 
 use crate::api::{
-    ConditionKind, EngramCluster, EngramClusterStatus, EngramRestore, Reason, Restoring,
+    Aside, ConditionKind, EngramCluster, EngramClusterStatus, EngramRestore, Reason, Restoring,
     RestoringStage, condition, is_true, parse_duration,
 };
-use crate::observe::Sight;
-use crate::plan::{Member, PodState, is_over};
+use crate::observe::{self, Sight};
+use crate::plan::{Member, Note, PodState, Volume, is_over};
 
 use super::super::{Context, Error, restore};
+
+/// How much of a failing container's words is shown.
+const WORDS_MAX: usize = 400;
 
 /// Forgets it once what it had set aside is gone. Where the EngramRestore was deleted before it was decided: once the
 /// cluster works what was set aside goes, with its volumes kept; where nothing comes of the new members it is undone.
@@ -28,6 +31,17 @@ pub(super) async fn settle(
     let Some(restoring) = status.restoring.clone() else {
         return Ok(());
     };
+    if restoring.holds() {
+        if !is_there(context, cluster, &restoring).await? {
+            status.restoring = restoring.released();
+            let note = format!(
+                "EngramRestore {} is gone, and nobody went on alone yet: the members start again as they were",
+                restoring.restore
+            );
+            context.event(cluster, true, "RestoreUndone", &note).await;
+        }
+        return Ok(());
+    }
     if restoring.stage != RestoringStage::Kept {
         if sight.observed.aside.is_empty() {
             status.restoring = None;
@@ -66,6 +80,59 @@ pub(super) async fn settle(
     });
     context.event(cluster, true, "OldVolumesKept", &note).await;
     Ok(())
+}
+
+/// What a person should know where the first of the members in force does not come up: neither the survivor of a lost
+/// quorum, nor the member that begins with a backup. As long as a backup's store says why, that is said.
+pub(super) fn stuck(
+    cluster: &EngramCluster,
+    sight: &Sight,
+    status: &EngramClusterStatus,
+) -> Option<Note> {
+    let restoring = status.restoring.as_ref()?;
+    let open = (restoring.stage, restoring.aside) == (RestoringStage::Kept, Aside::Old);
+    let serves = match restoring.survivor {
+        Some(_) => sight.observed.roster.is_some(),
+        None => status.cluster_id.is_some(),
+    };
+    if !open || restoring.holds() || serves || cluster.spec.paused || cluster.spec.replicas == 0 {
+        return None;
+    }
+    let first = sight.observed.members.iter();
+    let member = first.min_by_key(|member| member.number)?;
+    let healing = &cluster.spec.healing;
+    let limit = |text: &str| parse_duration(text).unwrap_or_default();
+    let name = &member.name;
+    let gone = restoring.survivor.is_some() && member.volume != Volume::Present;
+    let pod = sight.objects.pods.get(name);
+    if !gone {
+        if pod.is_some_and(|pod| restore::refusal(pod).is_some()) {
+            return None;
+        }
+        let (since, limit) = match member.pod.as_ref()?.state {
+            PodState::Broken { since, .. } => (since, limit(&healing.unhealthy_after)),
+            PodState::Starting { since }
+            | PodState::Unplaced { since, .. }
+            | PodState::Terminating { since } => (since, limit(&healing.stuck_after)),
+            PodState::Running { .. } => (member.away_since?, limit(&healing.stuck_after)),
+        };
+        if !is_over(&sight.observed, since, limit) {
+            return None;
+        }
+    }
+    let words = pod.and_then(|pod| {
+        let (word, message) = observe::stuck(pod)?;
+        let words = observe::last_words(pod, WORDS_MAX).unwrap_or(message);
+        Some(format!("{word}: {words}"))
+    });
+    let words = match gone {
+        true => "its volume is gone".to_owned(),
+        false => words.unwrap_or_else(|| "the events of its pod say why".to_owned()),
+    };
+    Some(Note {
+        reason: Reason::RestoreStuck,
+        message: format!("{name} is to go on, and does not start: {words}"),
+    })
 }
 
 /// Whether the EngramRestore is there that may yet be decided.

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{CLUSTER, CORE, Lab, cluster};
 use crate::api::EngramCluster;
+use crate::played::Fault;
 
 /// A cluster that imports; nobody of it answers here, so that the import's own part is called.
 struct Story(Lab);
@@ -32,6 +33,13 @@ impl Story {
             "state": { "terminated": { "exitCode": code, "message": said } },
         }] });
         self.0.server.put(&format!("{CORE}/pods/demo-import"), pod);
+    }
+
+    fn runs(&self) {
+        let path = format!("{CORE}/pods/demo-import");
+        self.0
+            .server
+            .change(&path, |pod| pod["status"] = json!({ "phase": "Running" }));
     }
 
     fn spec(&self, key: &str, value: Value) {
@@ -98,6 +106,8 @@ async fn it_follows_until_it_is_cut_over_and_says_at_which_revisions() {
 async fn a_lost_attempt_is_made_again_without_what_it_had_copied() {
     let story = Story::new();
     story.pass().await;
+    story.runs();
+    story.pass().await;
     story.0.server.remove(&format!("{CORE}/pods/demo-import"));
     story.pass().await;
     assert!(words(&story.pod().unwrap()).contains("--replace"));
@@ -116,6 +126,36 @@ async fn a_lost_attempt_is_made_again_without_what_it_had_copied() {
             .2
             .contains("no endpoint answers")
     );
+}
+
+#[tokio::test]
+async fn an_attempt_that_never_ran_has_copied_nothing_and_the_next_one_removes_nothing() {
+    // Its pod is refused, or its answer is lost.
+    for (after, fault) in
+        (0..9).flat_map(|after| [(after, Fault::Refused(500)), (after, Fault::Reset)])
+    {
+        let story = Story::new();
+        story.0.server.goes_wrong(after, 1, fault);
+        // What fails is tried again.
+        for _ in 0..4 {
+            drop(Lab::on(story.0.server.clone()).import().await);
+            if story.pod().is_some() {
+                break;
+            }
+        }
+        let pod = story.pod().expect("an attempt is made");
+        assert!(
+            !words(&pod).contains("--replace"),
+            "{fault:?} after {after}: {pod}"
+        );
+    }
+    // No node took it before it was lost.
+    let story = Story::new();
+    story.pass().await;
+    story.0.server.remove(&format!("{CORE}/pods/demo-import"));
+    story.pass().await;
+    assert_eq!(story.status()["import"]["attempts"], 2);
+    assert!(!words(&story.pod().unwrap()).contains("--replace"));
 }
 
 #[tokio::test]

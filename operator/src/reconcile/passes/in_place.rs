@@ -12,15 +12,15 @@ pub(super) const RESTORE: &str = "/apis/engram.dev/v1alpha1/namespaces/data/engr
 pub(super) const STORE: &str = "/apis/engram.dev/v1alpha1/namespaces/data/engrambackupstores/s3";
 
 /// A cluster of three whose pods run, and a restore of it.
-struct Story(Lab);
+pub(super) struct Story(pub(super) Lab);
 
 impl Story {
-    async fn new(source: Value) -> Self {
+    pub(super) async fn new(source: Value) -> Self {
         let spec = json!({ "kind": "InPlace", "target": { "name": "demo" }, "source": source });
         Self::with(spec).await
     }
 
-    async fn with(spec: Value) -> Self {
+    pub(super) async fn with(spec: Value) -> Self {
         let lab = Lab::new(json!({
             "tls": { "client": { "mode": "Disabled" }, "peer": { "mode": "Disabled" } },
         }));
@@ -46,26 +46,31 @@ impl Story {
     }
 
     /// One pass of the restore, by a new operator.
-    async fn restore(&mut self) {
+    pub(super) async fn restore(&mut self) {
+        self.restore_of(RESTORE).await;
+    }
+
+    /// The same, of another one.
+    pub(super) async fn restore_of(&mut self, path: &str) {
         self.0 = Lab::on(self.0.server.clone());
-        let seen: EngramRestore = serde_json::from_value(self.object(RESTORE)).unwrap();
+        let seen: EngramRestore = serde_json::from_value(self.object(path)).unwrap();
         let pass = restore::reconcile(Arc::new(seen), self.0.context.clone());
         Box::pin(pass).await.unwrap();
     }
 
     /// Passes of the cluster, each by a new operator.
-    async fn cluster(&mut self, passes: usize) {
+    pub(super) async fn cluster(&mut self, passes: usize) {
         for _ in 0..passes {
             self.0 = Lab::on(self.0.server.clone());
             Box::pin(self.0.pass()).await.unwrap();
         }
     }
 
-    fn object(&self, path: &str) -> Value {
+    pub(super) fn object(&self, path: &str) -> Value {
         self.0.server.object(path).unwrap()
     }
 
-    fn change(&self, path: &str, part: &str, value: Value) {
+    pub(super) fn change(&self, path: &str, part: &str, value: Value) {
         let mut object = self.object(path);
         *object.pointer_mut(part).unwrap() = value;
         let generation = object["metadata"]["generation"].as_i64().unwrap();
@@ -73,24 +78,29 @@ impl Story {
         self.0.server.put(path, object);
     }
 
-    fn spec(&self, key: &str, value: Value) {
+    pub(super) fn spec(&self, key: &str, value: Value) {
         let mut spec = self.object(RESTORE)["spec"].clone();
         spec[key] = value;
         self.change(RESTORE, "/spec", spec);
     }
 
     /// The pod that asks the store has its answer.
-    fn answer(&self, of: &str) {
+    pub(super) fn answer(&self, of: &str) {
         self.says("back-show", &shown(of));
     }
 
     /// A pod has come to its good end.
-    fn says(&self, pod: &str, said: &Value) {
+    pub(super) fn says(&self, pod: &str, said: &Value) {
         self.0.says(pod, said);
     }
 
-    fn complete(&self) -> (String, String, String) {
-        let status = self.object(RESTORE)["status"].clone();
+    pub(super) fn complete(&self) -> (String, String, String) {
+        self.complete_of(RESTORE)
+    }
+
+    /// How another restore stands.
+    pub(super) fn complete_of(&self, path: &str) -> (String, String, String) {
+        let status = self.object(path)["status"].clone();
         let conditions = status["conditions"].as_array().unwrap().clone();
         let complete = conditions.iter().find(|one| one["type"] == "Complete");
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -102,18 +112,18 @@ impl Story {
         )
     }
 
-    fn pods(&self) -> Vec<String> {
+    pub(super) fn pods(&self) -> Vec<String> {
         let paths = self.0.server.paths("/pods/demo-");
         let name = |path: &String| path.rsplit('/').next().unwrap().to_owned();
         paths.iter().map(name).collect()
     }
 
-    fn claims(&self) -> usize {
+    pub(super) fn claims(&self) -> usize {
         self.0.server.paths("/persistentvolumeclaims/").len()
     }
 
     /// Planned, confirmed, and begun.
-    async fn begun() -> Self {
+    pub(super) async fn begun() -> Self {
         let mut story = Self::new(json!({ "storeRef": { "name": "s3" }, "cluster": "demo" })).await;
         story.restore().await;
         story.answer("7");
@@ -126,12 +136,12 @@ impl Story {
         story
     }
 
-    fn fills(&self, pod: &str) {
+    pub(super) fn fills(&self, pod: &str) {
         self.0.fills(pod);
     }
 
     /// The new member serves, and says so.
-    fn founded(&self) {
+    pub(super) fn founded(&self) {
         let mut status = self.object(CLUSTER)["status"].clone();
         status["clusterID"] = json!("9");
         status["restored"] =
@@ -420,15 +430,15 @@ async fn a_second_restore_waits_until_the_first_is_decided() {
 }
 
 /// The pod that looks at a claim.
-fn looks_at(story: &Story, claim: &str) -> String {
-    let pods = story.0.server.paths("/pods/back-look-").into_iter();
+pub(super) fn looks_at(story: &Story, claim: &str) -> String {
+    let pods = story.0.server.paths("-look-").into_iter();
     let mut of_claim = pods.filter(|path| story.object(path)["spec"].to_string().contains(claim));
     let path = of_claim.next().expect("a pod looks at it");
     path.rsplit('/').next().unwrap().to_owned()
 }
 
 /// The volume of a member whose log ends there.
-fn holds(story: &Story, number: u32, last_term: u64, last_index: u64) {
+pub(super) fn holds(story: &Story, number: u32, last_term: u64, last_index: u64) {
     let claim = format!("data-demo-{number}-0000000{number}");
     let said = held(number, last_term, last_index);
     story.says(&looks_at(story, &claim), &said);
@@ -482,8 +492,19 @@ async fn after_a_lost_quorum_the_furthest_log_goes_on_and_the_others_are_set_asi
     story.spec("confirm", status["planHash"].clone());
     look(&mut story).await;
     assert_eq!(story.complete().0, "Running");
-    story.cluster(1).await;
+    story.restore().await;
+    let (_, _, message) = story.complete();
+    assert!(
+        message.contains("Pod demo-1 uses the volume data-demo-1-00000001"),
+        "{message}"
+    );
+    story.cluster(2).await;
     assert_eq!(story.pods().len(), 0, "all stop, the survivor as well");
+    // What they hold is looked at once more, now that nobody writes to it.
+    look(&mut story).await;
+    let restoring = story.object(CLUSTER)["status"]["restoring"].clone();
+    assert_eq!(restoring["survivor"], "demo-2", "{restoring}");
+    assert_eq!(restoring["kept"].as_array().unwrap().len(), 2);
     story.cluster(1).await;
     assert_eq!(story.pods(), ["demo-2"]);
     let uid = story.object(RESTORE)["metadata"]["uid"]

@@ -1,4 +1,5 @@
-//! Operators that are killed between any two of their calls: whoever comes after one ends where it would have.
+//! Operators that are killed between any two of their calls: whoever comes after one ends where it would have. And
+//! calls that go wrong, each in every way: whoever makes them ends there as well.
 
 mod restores;
 
@@ -7,10 +8,12 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{CLUSTER, CORE, Lab, MEMBERS};
-use crate::played::Played;
+use crate::played::{Fault, Played};
 
 /// Passes until nothing is left to do.
 const PASSES: usize = 8;
+/// Calls in a row that go wrong: more than a pass makes of one kind.
+const SPELL: usize = 9;
 
 /// What is there in the end. Who made it, when, and which number it took makes no difference: a number is spent
 /// before it is used, and a pod of the first member is counted before it is made.
@@ -152,29 +155,77 @@ async fn whoever_is_killed_is_followed(what: &str, begin: impl Fn() -> Played) {
     }
 }
 
+/// Has each call of an operator go wrong, and a spell of them from there on.
+async fn what_goes_wrong_is_done_once(what: &str, begin: impl Fn() -> Played) {
+    let server = begin();
+    server.requests();
+    passes(&server).await;
+    let calls = server.requests();
+    let wanted = settled(&server);
+    for (at, (method, path)) in calls.iter().enumerate() {
+        let each = Fault::of(method).iter().map(|fault| (*fault, 1));
+        for (fault, many) in each.chain([(Fault::Refused(429), SPELL)]) {
+            let when = format!("{what}, {many} × {fault:?} after {at} calls, at {method} {path}");
+            let server = begin();
+            server.goes_wrong(at, many, fault);
+            passes(&server).await;
+            passes(&server).await;
+            // Of a spell in the end not all is met.
+            let met = many > 1 || server.went_wrong();
+            assert!(met, "{when}: it was not asked any more");
+            let found = settled(&server);
+            for path in wanted.keys().chain(found.keys()) {
+                assert_eq!(found.get(path), wanted.get(path), "{when}: {path}");
+            }
+        }
+    }
+}
+
+/// A cluster that was just made.
+fn new() -> Played {
+    // Pods of the played server are made long ago, and nobody runs them: that is not waited for here.
+    let patient = json!({ "stuckAfter": "99999h", "unhealthyAfter": "99999h" });
+    let lab = Lab::new(json!({ "replicas": 3, "healing": patient }));
+    let mut cluster = lab.server.object(CLUSTER).unwrap();
+    cluster["metadata"]["finalizers"] = json!([]);
+    cluster["status"] = json!({});
+    lab.server.put(CLUSTER, cluster);
+    lab.server
+}
+
+/// A founded one whose pods are gone.
+fn without_pods() -> Played {
+    let lab = Lab::new(json!({}));
+    (1..=3).for_each(|number| lab.member(number));
+    lab.server
+}
+
+#[tokio::test]
+async fn a_cluster_is_founded_once_whatever_goes_wrong() {
+    what_goes_wrong_is_done_once("founding", new).await;
+}
+
+#[tokio::test]
+async fn pods_that_are_gone_are_made_again_once_whatever_goes_wrong() {
+    what_goes_wrong_is_done_once("pods", without_pods).await;
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_deleted_goes_to_the_end_whatever_goes_wrong() {
+    for policy in ["Delete", "Retain"] {
+        let begin = || going(json!({ "storage": { "reclaimPolicy": policy } }), true);
+        what_goes_wrong_is_done_once(policy, begin).await;
+    }
+}
+
 #[tokio::test]
 async fn a_cluster_is_founded_once_whoever_begins_it() {
-    whoever_is_killed_is_followed("founding", || {
-        // Pods of the played server are made long ago, and nobody runs them: that is not waited for here.
-        let patient = json!({ "stuckAfter": "99999h", "unhealthyAfter": "99999h" });
-        let lab = Lab::new(json!({ "replicas": 3, "healing": patient }));
-        let mut cluster = lab.server.object(CLUSTER).unwrap();
-        cluster["metadata"]["finalizers"] = json!([]);
-        cluster["status"] = json!({});
-        lab.server.put(CLUSTER, cluster);
-        lab.server
-    })
-    .await;
+    whoever_is_killed_is_followed("founding", new).await;
 }
 
 #[tokio::test]
 async fn pods_that_are_gone_are_made_again_whoever_begins_it() {
-    whoever_is_killed_is_followed("pods", || {
-        let lab = Lab::new(json!({}));
-        (1..=3).for_each(|number| lab.member(number));
-        lab.server
-    })
-    .await;
+    whoever_is_killed_is_followed("pods", without_pods).await;
 }
 
 /// A cluster with two members, all of which, or one of which, goes.

@@ -13,7 +13,7 @@ use crate::api::{
 use crate::build::{Names, member_query};
 
 use super::super::{Context, Error};
-use super::look::{self, Found, Holds, Listed, Look};
+use super::look::{self, Found, Holds, Listed, Look, When};
 use super::plan;
 use super::state::State;
 use super::{stays, wished};
@@ -46,7 +46,14 @@ pub(super) async fn prepare(
             volume_claim: claim.clone(),
         })
         .collect();
-    let found = match look::at(context, restore, &target, &volumes).await? {
+    if !restore.spec.dry_run {
+        let namespace = restore.namespace().unwrap_or_default();
+        if let Some(message) = look::used(context, &namespace, &volumes).await? {
+            let state = State::Pending(Reason::WaitingForTurn, message);
+            return Ok(Adoption::Not(state));
+        }
+    }
+    let found = match look::at(context, restore, &target, &volumes, When::First).await? {
         Look::Not(state) => return Ok(Adoption::Not(state)),
         Look::Done(found) => found,
     };
@@ -229,8 +236,11 @@ impl Chosen {
             .members
             .iter()
             .map(|one| {
+                let held = found.get(&one.volume_claim);
+                let held = held.and_then(|held| held.as_ref().ok());
+                let (index, term) = held.map_or((0, 0), |held| (held.last_index, held.last_term));
                 format!(
-                    "{} (member {}) goes on with the volume {}",
+                    "{} (member {}) goes on with the volume {}: last entry {index} of term {term}",
                     one.name, one.member_id, one.volume_claim
                 )
             })

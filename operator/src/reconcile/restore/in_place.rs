@@ -9,16 +9,19 @@ use kube::{Resource as _, ResourceExt as _};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::{
-    Aside, ConditionKind, Decision, EngramCluster, EngramClusterStatus, EngramMember,
+    Aside, Before, ConditionKind, Decision, EngramCluster, EngramClusterStatus, EngramMember,
     EngramRestore, EngramRestoreStatus, KeptVolume, Reason, Recovery, RestoreKind, RestorePhase,
-    Restoring, RestoringStage, set_condition,
+    Restoring, RestoringStage, is_true, set_condition,
 };
 use crate::build::claim_name;
 use crate::observe::is_owned_by;
 
 use super::super::{Context, Error, Version, is_conflict, now, write_cluster_status};
+use super::hold;
+use super::look::When;
 use super::plan::{self, Planning};
 use super::quorum::{self, Choice};
+use super::source;
 use super::state::{self, State};
 use super::{confirmed, planned, stays};
 
@@ -26,8 +29,8 @@ use super::{confirmed, planned, stays};
 enum With {
     /// A backup.
     Backup(Recovery),
-    /// What this member has.
-    Survivor(String),
+    /// What one of the members has, once it is known whose; and the recovery that this one is to take the place of.
+    Nobody(Option<Before>),
 }
 
 /// Whether something may still become of a restore that has come to an end: what it replaced is kept.
@@ -56,24 +59,44 @@ pub(super) async fn advance(
                  or make a restore of kind NewCluster"
             ),
         };
+        if status.started_at.is_none() && source::is_young(restore) {
+            return Ok(State::Pending(Reason::NotFound, message));
+        }
         status.decided = status.started_at.as_ref().map(|_| Decision::Accept);
         return Ok(State::Failed(Reason::NotFound, message));
     };
     let ours = |one: &&Restoring| Some(&one.restore_uid) == restore.metadata.uid.as_ref();
     match cluster.restoring().filter(ours) {
+        Some(restoring) if restoring.holds() => {
+            Box::pin(hold::go_on(context, restore, &cluster, restoring, status)).await
+        }
         Some(restoring) => {
             status.started_at.get_or_insert_with(|| Time(now()));
             status.kept.clone_from(&restoring.kept);
             under_way(context, restore, &cluster, restoring, status).await
         }
-        None if status.started_at.is_some() => Ok(decided(restore, status)),
+        None if status.started_at.is_some() => Ok(decided(restore, &cluster, status)),
         None => prepare(context, restore, &cluster, status).await,
     }
 }
 
 /// The cluster has forgotten it: what was set aside is gone.
-fn decided(restore: &EngramRestore, status: &mut EngramRestoreStatus) -> State {
+fn decided(
+    restore: &EngramRestore,
+    cluster: &EngramCluster,
+    status: &mut EngramRestoreStatus,
+) -> State {
     let name = &restore.spec.target.name;
+    let failed = status.phase == Some(RestorePhase::Failed);
+    // Nothing is decided of one that has failed.
+    let open = restore.spec.decision.is_none() || failed;
+    if let Some(next) = cluster.restoring().filter(|_| open) {
+        let message = format!("EngramRestore {} took its place", next.restore);
+        if !next.holds() {
+            status.decided = Some(Decision::Accept);
+        }
+        return State::Failed(Reason::RestoreStuck, message);
+    }
     let Some(decision) = restore.spec.decision else {
         status.decided = Some(Decision::Accept);
         let message = format!("EngramCluster {name} is not the one any more that was restored");
@@ -101,9 +124,10 @@ async fn prepare(
             "it was given up before anything was changed".into(),
         ));
     }
-    let obstacle = obstacle(context, cluster);
+    let before = takes_the_place_of(context, restore, cluster).await?;
+    let obstacle = obstacle(context, cluster, before.is_some());
     if restore.spec.kind == RestoreKind::QuorumRecovery {
-        return recover(context, restore, cluster, obstacle, status).await;
+        return recover(context, restore, cluster, obstacle, before, status).await;
     }
     if restore.spec.dry_run {
         let planning = plan::make(context, restore, status, cluster).await?;
@@ -133,25 +157,63 @@ async fn recover(
     restore: &EngramRestore,
     cluster: &EngramCluster,
     obstacle: Option<(Reason, String)>,
+    before: Option<Before>,
     status: &mut EngramRestoreStatus,
 ) -> Result<State, Error> {
     if let Some((reason, message)) = obstacle {
         return Ok(State::Pending(reason, message));
     }
     let volumes = volumes(context, cluster).await?;
-    let survivor = match quorum::choose(context, restore, cluster, &volumes, status).await? {
-        Choice::Not(state) => return Ok(state),
-        Choice::Made(survivor) => survivor,
-    };
+    let when = When::First;
+    if let Choice::Not(state) =
+        quorum::choose(context, restore, cluster, &volumes, when, status).await?
+    {
+        return Ok(state);
+    }
     if let Some(state) = stays(restore, status, "") {
         return Ok(state);
     }
-    let with = With::Survivor(survivor);
+    let with = With::Nobody(before);
     begin(context, restore, cluster, with, volumes, status).await
 }
 
+/// The recovery that has failed, or whose EngramRestore is gone, where this one may take its place: nothing answers.
+async fn takes_the_place_of(
+    context: &Context,
+    restore: &EngramRestore,
+    cluster: &EngramCluster,
+) -> Result<Option<Before>, Error> {
+    let Some(other) = cluster.restoring() else {
+        return Ok(None);
+    };
+    let serves = cluster
+        .status
+        .as_ref()
+        .is_some_and(|status| is_true(&status.conditions, ConditionKind::QuorumAvailable));
+    let recovers = restore.spec.kind == RestoreKind::QuorumRecovery;
+    let Some(survivor) = other.survivor.clone().filter(|_| recovers && !serves) else {
+        return Ok(None);
+    };
+    if other.stage != RestoringStage::Kept {
+        return Ok(None);
+    }
+    let namespace = cluster.namespace().unwrap_or_default();
+    let restores: Api<EngramRestore> = Api::namespaced(context.client.clone(), &namespace);
+    let found = restores.get_opt(&other.restore).await?;
+    let found = found.filter(|one| one.metadata.uid.as_ref() == Some(&other.restore_uid));
+    let phase = found.map(|one| one.status.unwrap_or_default().phase);
+    let open = phase.is_some_and(|phase| phase != Some(RestorePhase::Failed));
+    Ok((!open).then(|| Before {
+        restore: other.restore.clone(),
+        restore_uid: other.restore_uid.clone(),
+        survivor,
+        last_old_member: other.last_old_member,
+    }))
+}
+
 /// Why a cluster cannot be restored as it is.
-fn obstacle(context: &Context, cluster: &EngramCluster) -> Option<(Reason, String)> {
+/// `follows`: whether what was restored before it may be taken up.
+fn obstacle(context: &Context, cluster: &EngramCluster, follows: bool) -> Option<(Reason, String)> {
     let name = cluster.name_any();
     let status = cluster.status.clone().unwrap_or_default();
     let own = context.settings.installation();
@@ -167,12 +229,20 @@ fn obstacle(context: &Context, cluster: &EngramCluster) -> Option<(Reason, Strin
         );
         return Some((Reason::WaitingForCluster, message));
     }
-    if let Some(other) = &status.restoring {
-        let message = format!(
-            "EngramRestore {} of {name} is not decided yet: set its decision to Accept or Undo; one that was deleted \
-             comes to its end by itself",
-            other.restore
-        );
+    if let Some(other) = status.restoring.as_ref().filter(|_| !follows) {
+        let message = match &other.survivor {
+            None => format!(
+                "EngramRestore {} of {name} is not decided yet: set its decision to Accept or Undo; one that was \
+                 deleted comes to its end by itself",
+                other.restore
+            ),
+            Some(survivor) => format!(
+                "EngramRestore {} of {name} is not decided yet: set its decision to Accept once {survivor} serves; \
+                 where it has failed, or is deleted, a restore of kind QuorumRecovery may take its place, with another \
+                 survivor",
+                other.restore
+            ),
+        };
         return Some((Reason::NotDecided, message));
     }
     if cluster.spec.paused || cluster.spec.replicas == 0 {
@@ -202,17 +272,14 @@ async fn begin(
     after.last_member_number = numbers.fold(after.last_member_number, u32::max);
     let old_cluster_id = after.cluster_id.clone().unwrap_or_default();
     let old_restored = after.restored.clone();
-    let (recovery, survivor) = match with {
+    let (recovery, before) = match with {
         With::Backup(recovery) => {
             (after.cluster_id, after.restored) = (None, None);
             (Some(recovery), None)
         }
-        With::Survivor(member) => (None, Some(member)),
+        With::Nobody(before) => (None, before),
     };
-    let kept: Vec<KeptVolume> = volumes
-        .into_iter()
-        .filter(|one| Some(&one.member) != survivor.as_ref())
-        .collect();
+    let kept = volumes;
     after.restoring = Some(Restoring {
         restore: restore.name_any(),
         restore_uid: restore.metadata.uid.clone().unwrap_or_default(),
@@ -220,11 +287,13 @@ async fn begin(
         aside: Aside::Old,
         last_old_member: after.last_member_number,
         recovery,
-        survivor,
+        survivor: None,
         kept: kept.clone(),
         old_cluster_id,
         old_restored,
+        before,
     });
+    let held = after.restoring.as_ref().is_some_and(Restoring::holds);
     forget(&mut after);
     if let Some(busy) = switch(context, cluster, &mut after).await? {
         return Ok(busy);
@@ -238,10 +307,16 @@ async fn begin(
     context
         .event(cluster, false, "RestoringInPlace", &note)
         .await;
-    status.started_at = Some(Time(now()));
-    status.kept = kept;
-    let message = "the members are stopped and set aside".to_owned();
-    Ok(State::Running(Reason::Restoring, message))
+    let message = match held {
+        // Nothing was done yet that could not be let go of.
+        true => "the members are stopped before their volumes are looked at again",
+        false => {
+            status.started_at = Some(Time(now()));
+            status.kept = kept;
+            "the members are stopped and set aside"
+        }
+    };
+    Ok(State::Running(Reason::Restoring, message.to_owned()))
 }
 
 /// What was known of members that are not in force any more.
@@ -253,7 +328,7 @@ fn forget(status: &mut EngramClusterStatus) {
 }
 
 /// Writes it over the status that was read. What to say where somebody else was quicker.
-async fn switch(
+pub(super) async fn switch(
     context: &Context,
     cluster: &EngramCluster,
     after: &mut EngramClusterStatus,
@@ -329,7 +404,7 @@ async fn under_way(
     if restoring.survivor.is_some() {
         status.revision = found.revision;
     }
-    let state = progress(&found);
+    let state = progress(restoring, &found);
     match (restore.spec.decision, state) {
         (Some(Decision::Accept), State::Completed(_)) => accept(context, cluster, restoring).await,
         (_, state) => Ok(state),
@@ -337,8 +412,14 @@ async fn under_way(
 }
 
 /// How the new members stand.
-fn progress(found: &EngramClusterStatus) -> State {
-    let advice = "set decision: Undo to have the old volumes again, and restore another backup";
+fn progress(restoring: &Restoring, found: &EngramClusterStatus) -> State {
+    let advice = match restoring.survivor {
+        None => "set decision: Undo to have the old volumes again, and restore another backup",
+        Some(_) => {
+            "once that is put right it goes on; or make another EngramRestore of kind QuorumRecovery whose \
+             survivor is another member: the volumes are all kept"
+        }
+    };
     match state::of(advice, found) {
         State::Completed(_) => State::Completed(
             "every member is ready; the old volumes (status.kept) are kept until decision is Accept or Undo"

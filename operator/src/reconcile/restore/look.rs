@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::api::Api;
+use kube::api::{Api, ListParams};
 use kube::{Resource as _, ResourceExt as _};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -54,6 +54,51 @@ pub(super) enum Look {
     Done(Found),
 }
 
+/// When it is looked: an earlier look is no answer to a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// Members may run.
+    First,
+    /// Nobody runs.
+    Held,
+}
+
+/// Who uses one of these volumes, in words: what it holds may change as long as somebody does.
+///
+/// # Errors
+/// The API server refused.
+pub(super) async fn used(
+    context: &Context,
+    namespace: &str,
+    volumes: &[KeptVolume],
+) -> Result<Option<String>, Error> {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let pods = pods.list(&ListParams::default()).await?;
+    let claims: Vec<&str> = volumes
+        .iter()
+        .map(|one| one.volume_claim.as_str())
+        .collect();
+    let uses = |pod: &Pod| {
+        let spec = pod.spec.as_ref()?;
+        let mut mounted = spec.volumes.iter().flatten().filter_map(|volume| {
+            let claim = volume.persistent_volume_claim.as_ref()?;
+            claims.iter().find(|one| **one == claim.claim_name)
+        });
+        let claim = mounted.next().filter(|_| may_write(pod))?;
+        Some(format!(
+            "Pod {} uses the volume {claim}, and has to end first",
+            pod.name_any()
+        ))
+    };
+    Ok(pods.iter().find_map(uses))
+}
+
+/// Whether a pod may yet write to what it mounts. What looks at volumes does not.
+fn may_write(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|one| one.phase.as_deref());
+    !matches!(phase, Some("Succeeded" | "Failed")) && !tool::is_a_tool(pod)
+}
+
 /// Looks at each of these volumes of `target`'s.
 ///
 /// # Errors
@@ -63,11 +108,12 @@ pub(super) async fn at(
     restore: &EngramRestore,
     target: &EngramCluster,
     volumes: &[KeptVolume],
+    when: When,
 ) -> Result<Look, Error> {
     let mut found = Found::new();
     let mut waits = Vec::new();
     for volume in volumes {
-        match one(context, restore, target, volume).await? {
+        match one(context, restore, target, volume, when).await? {
             Run::Done(said) => {
                 let holds = serde_json::from_str(said.trim());
                 let holds = holds.map_err(|_| "engramctl's result cannot be read".to_owned());
@@ -86,7 +132,7 @@ pub(super) async fn at(
     }
     let namespace = restore.namespace().unwrap_or_default();
     for volume in volumes {
-        tool::clear(context, &namespace, &pod_name(restore, volume)).await?;
+        tool::clear(context, &namespace, &pod_name(restore, volume, when)).await?;
     }
     Ok(Look::Done(found))
 }
@@ -100,14 +146,18 @@ pub(super) fn failures(found: &Found) -> Vec<String> {
     failed.collect()
 }
 
-fn pod_name(restore: &EngramRestore, volume: &KeptVolume) -> String {
+fn pod_name(restore: &EngramRestore, volume: &KeptVolume, when: When) -> String {
     let digest = Sha256::digest(&volume.volume_claim);
     let digits: String = digest
         .iter()
         .take(4)
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    format!("{}-look-{digits}", restore.name_any())
+    let stage = match when {
+        When::First => "",
+        When::Held => "held-",
+    };
+    format!("{}-look-{stage}{digits}", restore.name_any())
 }
 
 async fn one(
@@ -115,6 +165,7 @@ async fn one(
     restore: &EngramRestore,
     target: &EngramCluster,
     volume: &KeptVolume,
+    when: When,
 ) -> Result<Run, Error> {
     let namespace = restore.namespace().unwrap_or_default();
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &namespace);
@@ -125,10 +176,17 @@ async fn one(
         });
     }
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
+    let name = pod_name(restore, volume, when);
+    let earlier = pods.get_opt(&name).await?;
+    if earlier.is_some_and(|pod| pod.meta().deletion_timestamp.is_some()) {
+        // What it saw was taken note of, and may be otherwise by now.
+        tool::clear(context, &namespace, &name).await?;
+        return Ok(Run::Running);
+    }
     let member = pods.get_opt(&volume.member).await?;
     let node = member.and_then(|pod| pod.spec?.node_name);
     let tool = Tool {
-        name: pod_name(restore, volume),
+        name,
         namespace,
         cluster_name: &restore.spec.target.name,
         cluster: Some(target),

@@ -8,7 +8,7 @@ use crate::api::{
 };
 
 use super::super::{Context, Error};
-use super::look::{self, Found, Holds, Look};
+use super::look::{self, Found, Holds, Look, When};
 use super::plan;
 use super::state::State;
 
@@ -29,6 +29,7 @@ pub(super) async fn choose(
     restore: &EngramRestore,
     cluster: &EngramCluster,
     volumes: &[KeptVolume],
+    when: When,
     status: &mut EngramRestoreStatus,
 ) -> Result<Choice, Error> {
     let name = cluster.name_any();
@@ -41,15 +42,19 @@ pub(super) async fn choose(
         );
         return Ok(Choice::Not(State::Failed(Reason::InvalidSpec, message)));
     }
-    let found = match look::at(context, restore, cluster, volumes).await? {
+    let found = match look::at(context, restore, cluster, volumes, when).await? {
         Look::Not(state) => return Ok(Choice::Not(state)),
         Look::Done(found) => found,
     };
-    let Some(choice) = choice(cluster, &found) else {
-        let message = format!(
-            "no volume of {name} holds its data ({}): restore a backup",
-            [words(&found), look::failures(&found)].concat().join("; ")
-        );
+    let named = restore.spec.survivor.as_deref();
+    let Some(choice) = choice(cluster, &found, named) else {
+        let said = [words(&found), look::failures(&found)].concat().join("; ");
+        let message = match named {
+            None => format!("no volume of {name} holds its data ({said}): restore a backup"),
+            Some(named) => format!(
+                "no volume of {named} holds the data of {name} ({said}): make a restore with another survivor"
+            ),
+        };
         return Ok(Choice::Not(State::Failed(Reason::DataLost, message)));
     };
     let (survivor, holds) = choice;
@@ -60,8 +65,12 @@ pub(super) async fn choose(
     Ok(Choice::Made(survivor.clone()))
 }
 
-/// Whose log goes furthest, of this cluster's: the later term counts, then the index.
-fn choice<'a>(cluster: &EngramCluster, found: &'a Found) -> Option<(&'a String, &'a Holds)> {
+/// Whose log goes furthest, of this cluster's: the later term counts, then the index. Or who is named.
+fn choice<'a>(
+    cluster: &EngramCluster,
+    found: &'a Found,
+    named: Option<&str>,
+) -> Option<(&'a String, &'a Holds)> {
     let own = cluster
         .status
         .as_ref()
@@ -70,6 +79,7 @@ fn choice<'a>(cluster: &EngramCluster, found: &'a Found) -> Option<(&'a String, 
         .iter()
         .filter_map(|(member, holds)| Some((member, holds.as_ref().ok()?)));
     let ours = readable.filter(|(_, holds)| Some(&holds.cluster_id) == own);
+    let ours = ours.filter(|(member, _)| named.is_none_or(|named| named == *member));
     let by_log = |(member, holds): &(&String, &Holds)| {
         (
             holds.last_term,
@@ -126,6 +136,20 @@ fn loss(cluster: &EngramCluster, found: &Found, survivor: &str, holds: &Holds) -
         let mut listed = holds.members.iter();
         listed.any(|one| one.id == *id && !one.learner)
     };
+    let end = |holds: &Holds| (holds.last_term, holds.last_index);
+    let furthest = choice(cluster, found, None);
+    if let Some((further, more)) = furthest.filter(|(_, one)| end(one) > end(holds)) {
+        return format!(
+            "what {survivor} does not have: the log of {further} goes further (entry {} of term {}, and that of \
+             {survivor} ends at entry {} of term {}; its revision is {} to {}), and its volume is kept",
+            more.last_index,
+            more.last_term,
+            holds.last_index,
+            holds.last_term,
+            holds.revision,
+            holds.revision.saturating_add(holds.requests_behind),
+        );
+    }
     let read = found.values().filter_map(|one| one.as_ref().ok());
     let read = read.filter(|one| is_voter(&one.member_id)).count();
     let most = holds.revision.saturating_add(holds.requests_behind);
@@ -194,7 +218,7 @@ mod tests {
     }
 
     fn chosen(all: Vec<(&str, Result<Holds, String>)>) -> Option<String> {
-        choice(&cluster(42), &found(all)).map(|(member, _)| member.clone())
+        choice(&cluster(42), &found(all), None).map(|(member, _)| member.clone())
     }
 
     #[test]
@@ -221,12 +245,31 @@ mod tests {
     }
 
     #[test]
+    fn who_is_named_goes_on_and_what_others_have_beside_it_is_said() {
+        let all = found(vec![
+            ("a-1", holds("1", 3, 80, "c")),
+            ("a-2", holds("2", 3, 97, "c")),
+            ("a-3", holds("3", 3, 99, "another")),
+        ]);
+        let cluster = cluster(42);
+        let (survivor, held) = choice(&cluster, &all, Some("a-1")).unwrap();
+        assert_eq!(survivor, "a-1");
+        let loss = loss(&cluster, &all, survivor, held);
+        for part in ["a-2", "entry 97", "entry 80", "40 to 42"] {
+            assert!(loss.contains(part), "{part} in {loss}");
+        }
+        for nobody in ["a-3", "a-9"] {
+            assert!(choice(&cluster, &all, Some(nobody)).is_none());
+        }
+    }
+
+    #[test]
     fn the_loss_is_none_where_a_majority_was_read_and_at_most_the_others_where_not() {
         let one = ("a-1", holds("1", 3, 80, "c"));
         let loss_of = |revision, all: Vec<(&str, Result<Holds, String>)>| {
             let found = found(all);
             let cluster = cluster(revision);
-            let (survivor, holds) = choice(&cluster, &found).unwrap();
+            let (survivor, holds) = choice(&cluster, &found, None).unwrap();
             loss(&cluster, &found, survivor, holds)
         };
         let all = loss_of(50, vec![one.clone(), ("a-2", holds("2", 3, 79, "c"))]);

@@ -51,12 +51,17 @@ pub(super) async fn find(context: &Context, restore: &EngramRestore) -> Result<S
     };
     match found {
         Err(Error::Input { reason, message })
-            if reason == Reason::NotFound && age_seconds(restore) < OBJECT_MAX_SECONDS =>
+            if reason == Reason::NotFound && is_young(restore) =>
         {
             Ok(Source::Waits(reason, message))
         }
         other => other,
     }
+}
+
+/// Whether what a restore names may be on its way with it yet.
+pub(super) fn is_young(restore: &EngramRestore) -> bool {
+    age_seconds(restore) < OBJECT_MAX_SECONDS
 }
 
 fn age_seconds(restore: &EngramRestore) -> i64 {

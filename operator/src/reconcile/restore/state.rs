@@ -55,6 +55,8 @@ pub(in crate::reconcile) fn is_refusal(reason: Reason) -> bool {
             | Reason::BackupNotFound
             | Reason::MomentNotFound
             | Reason::BackupAmbiguous
+            | Reason::RestoreStuck
+            | Reason::DataLost
     )
 }
 

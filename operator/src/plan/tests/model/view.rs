@@ -59,6 +59,7 @@ impl World {
             strangers: Vec::new(),
             aside: Vec::new(),
             aside_goes: None,
+            held: false,
         }
     }
 

@@ -14,7 +14,7 @@ use super::super::in_place::{RESTORE, STORE, held, shown};
 use super::super::{CLUSTER, CORE, Lab, MEMBERS};
 use super::settled;
 use crate::api::EngramRestore;
-use crate::played::Played;
+use crate::played::{Fault, Played};
 use crate::reconcile::restore;
 
 /// Rounds of one operator: the longest story, which is one that is accepted, has come to its end after fifteen.
@@ -288,6 +288,21 @@ async fn whoever_is_killed_is_followed(what: &str, story: &Story) -> Played {
         let found = settled(&server);
         for path in wanted.keys().chain(found.keys()) {
             assert_eq!(found.get(path), wanted.get(path), "{when}: {path}");
+        }
+        // What is refused otherwise is as if it had been killed before.
+        for fault in [Fault::Refused(409), Fault::Unanswered] {
+            let when = format!("{when}: {fault:?}");
+            let server = story.begun();
+            server.goes_wrong(at, 1, fault);
+            for _ in 0..2 {
+                Box::pin(story.operator(&server)).await;
+                story.must_have_kept(&server, &when);
+            }
+            assert!(server.went_wrong(), "{when}: it was not asked any more");
+            let found = settled(&server);
+            for path in wanted.keys().chain(found.keys()) {
+                assert_eq!(found.get(path), wanted.get(path), "{when}: {path}");
+            }
         }
     }
     whole
