@@ -166,6 +166,9 @@ trait Subject:
     /// The name that it was given.
     fn named(&self) -> Option<&String>;
 
+    /// Whether the cluster keeps it when its object goes.
+    fn stays(&self) -> bool;
+
     /// Its name in the cluster.
     fn name_in_cluster(&self) -> String {
         self.named().cloned().unwrap_or_else(|| self.name_any())
@@ -224,14 +227,28 @@ async fn leave<S: Subject>(
     if !has_finalizer(of, ACCESS_FINALIZER) {
         return Ok(Leave::Nothing);
     }
-    Ok(match found {
+    let told_by_another = matches!(found, Cluster::Anothers);
+    let leave = match found {
         Cluster::Gone => Leave::Already,
+        // So it was asked for since it was deleted.
+        _ if of.stays() => Leave::Already,
         Cluster::Anothers => Leave::Later(HELD_PAUSE),
         _ if elder(api, of).await?.is_some() => Leave::Already,
         Cluster::Serves(_, client) => Leave::Ask(client),
         Cluster::Waits(Reason::AuthDisabled, _) => unasked(context, of).await?,
         Cluster::Waits(..) => Leave::Later(SOON),
-    })
+    };
+    let uid = of.meta().uid.clone().unwrap_or_default();
+    let waits = matches!(leave, Leave::Later(_)) && !told_by_another;
+    if waits && !context.is_known("leaving", &uid, "") {
+        let note = format!(
+            "it goes once EngramCluster {} can be told to forget it; to leave it there, set deletionPolicy: Retain",
+            of.cluster()
+        );
+        context.event(of, true, "DeletionWaits", &note).await;
+        context.now_known("leaving", &uid, "");
+    }
+    Ok(leave)
 }
 
 /// A cluster that does not ask who its clients are keeps its users and roles: one whose object goes, goes as well, or it
@@ -332,6 +349,15 @@ mod tests {
             let looked = asked.iter().any(|(_, path)| path.contains("/pods"));
             assert_eq!(looked, replicas > 0, "{asked:?}");
         }
+        let notes = server.notes("DeletionWaits");
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].contains("deletionPolicy: Retain"), "{notes:?}");
+        server.change(&user, |user| {
+            user["spec"]["deletionPolicy"] = json!("Retain")
+        });
+        pass().await;
+        assert_eq!(server.object(&user), None);
+        deleted();
         // One that never was founded has no users.
         is(3, json!({}));
         pass().await;

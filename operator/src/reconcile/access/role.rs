@@ -22,6 +22,10 @@ impl Subject for EngramRole {
     fn named(&self) -> Option<&String> {
         self.spec.name.as_ref()
     }
+
+    fn stays(&self) -> bool {
+        self.spec.deletion_policy == DeletionPolicy::Retain
+    }
 }
 
 /// One pass.

@@ -24,6 +24,10 @@ impl Subject for EngramUser {
     fn named(&self) -> Option<&String> {
         self.spec.name.as_ref()
     }
+
+    fn stays(&self) -> bool {
+        self.spec.deletion_policy == DeletionPolicy::Retain
+    }
 }
 
 /// One pass.
