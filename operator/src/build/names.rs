@@ -296,7 +296,7 @@ mod tests {
             secrets
         };
         let members = |names: &Names| vec![names.member(1), names.member(12)];
-        let kinds: [&dyn Fn(&Names) -> Vec<String>; 3] = [&services, &secrets, &members];
+        let kinds: [fn(&Names) -> Vec<String>; 3] = [services, secrets, members];
         for kind in kinds {
             let names: Vec<String> = all.iter().flat_map(kind).collect();
             let distinct: BTreeSet<&String> = names.iter().collect();
