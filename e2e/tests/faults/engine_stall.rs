@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 
 use engram_e2e::bad_disk::BadSync;
 use engram_e2e::client::Client;
-use engram_e2e::cluster::{ELECTION_TIMEOUT, LEADER_LIMIT, Plan};
-use engram_proto::etcdserverpb::RangeRequest;
+use engram_e2e::cluster::{Cluster, ELECTION_TIMEOUT, LEADER_LIMIT, Plan};
+use engram_proto::etcdserverpb::{
+    LeaseGrantRequest, LeaseKeepAliveRequest, MemberRemoveRequest, RangeRequest,
+};
+use tonic::codegen::tokio_stream;
 
 use crate::calls;
 use crate::case;
@@ -18,6 +21,12 @@ const DELAY: Duration = Duration::from_secs(6);
 const VALUE_BYTES: usize = 1_000_000;
 const WRITES: usize = 90;
 const TIME: Duration = Duration::from_secs(40);
+/// An engine that stands still.
+const STANDS_STILL: Duration = Duration::from_secs(60);
+/// What a renewal, or a write through another member, may take then.
+const AWAY_MAX: Duration = Duration::from_secs(4);
+/// See `HealthInterval` of etcd.
+const IN_TOUCH: Duration = Duration::from_secs(6);
 
 #[test]
 #[ignore = "takes long: `make faults` runs it"]
@@ -75,6 +84,109 @@ fn a_leader_whose_engine_stalls_goes_on_leading() {
             format!("{key} is lost")
         });
     }
+}
+
+/// Its clients were told by the other voter, which has applied it. The leader has it in its log, and does
+/// not serve without it because it is the only voter by now.
+#[test]
+#[ignore = "takes long: `make faults` runs it"]
+fn what_the_other_voter_acknowledged_is_read_where_it_is_left_alone() {
+    let case = case::begin("slow engine of the leader, and the other voter is removed");
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let slow = BadSync::slow(scratch.path(), "*.sst", STANDS_STILL);
+    let cluster = Plan::of(2).environment_of(0, slow.environment()).start();
+    cluster.have_lead(0);
+    let other = cluster.member_id(1);
+    // Members are changed where all have been in touch for so long.
+    std::thread::sleep(IN_TOUCH);
+    slow.on();
+    let began = Instant::now();
+    stall(&cluster);
+    let written = calls::put(&cluster, 1, "n", b"acknowledged", calls::PATIENCE);
+    cluster.must(written.is_ok(), || format!("n: {written:?}"));
+    let address = cluster.server(0).address();
+    let removed = cluster.runtime().block_on(async {
+        let mut client = Client::lazy(address);
+        let remove = client
+            .cluster
+            .member_remove(MemberRemoveRequest { id: other });
+        tokio::time::timeout(calls::PATIENCE, remove).await
+    });
+    let mut reads = Vec::new();
+    for _ in 0..3 {
+        let read = cluster.runtime().block_on(async {
+            let mut client = Client::lazy(address);
+            tokio::time::timeout(Duration::from_secs(2), client.get("n", 0)).await
+        });
+        // Whoever gets no answer has not read anything wrong.
+        let answer = read.ok().and_then(Result::ok);
+        reads.push(answer.map(|answer| answer.count));
+    }
+    let removed = removed.map(|answer| answer.map(drop).map_err(|status| status.code()));
+    case.saw(format!(
+        "removal {removed:?}; found by reads at the voter that is left: {reads:?}, {:.1?} after its engine \
+         was slowed",
+        began.elapsed()
+    ));
+    cluster.must(!reads.contains(&Some(0)), || format!("stale: {reads:?}"));
+}
+
+/// Writes through member 1 until member 0, whose engine stands still, applies nothing any more.
+fn stall(cluster: &Cluster) {
+    let value = calls::incompressible(VALUE_BYTES);
+    let is_behind = (0..WRITES * 2).any(|number| {
+        let key = format!("stall/{number}");
+        let written = calls::put(cluster, 1, &key, &value, calls::PATIENCE);
+        cluster.must(written.is_ok(), || format!("{key}: {written:?}"));
+        std::thread::sleep(Duration::from_millis(100));
+        calls::get_local(cluster, 0, &key).is_ok_and(|found| found.is_none())
+    });
+    cluster.must(is_behind, || "its engine stalls nothing".to_owned());
+}
+
+/// Nobody loses what hangs on a lease, and nobody's write waits, because one member's engine stands still.
+#[test]
+fn leases_and_the_others_writes_go_on_while_the_leaders_engine_stands_still() {
+    let case = case::begin("engine of the leader that stands still, leases and writes");
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let slow = BadSync::slow(scratch.path(), "*.sst", STANDS_STILL);
+    let cluster = Plan::of(3).environment_of(0, slow.environment()).start();
+    cluster.have_lead(0);
+    let before = cluster.wait_for_leader(LEADER_LIMIT);
+    let address = cluster.server(1).address();
+    let (id, ttl) = (77, 30);
+    let granted = cluster.runtime().block_on(async {
+        let grant = LeaseGrantRequest { id, ttl };
+        Client::lazy(address).lease.lease_grant(grant).await
+    });
+    granted.expect("nothing is slow yet");
+    slow.on();
+    stall(&cluster);
+    let (mut longest_put, mut longest_renewal) = (Duration::ZERO, Duration::ZERO);
+    for number in 0..10 {
+        let began = Instant::now();
+        let written = calls::put(&cluster, 2, &format!("after/{number}"), b"v", AWAY_MAX);
+        cluster.must(written.is_ok(), || format!("{number}: {written:?}"));
+        longest_put = longest_put.max(began.elapsed());
+        let began = Instant::now();
+        let renewed = cluster.runtime().block_on(async {
+            let asks = tokio_stream::iter([LeaseKeepAliveRequest { id }]);
+            let mut client = Client::lazy(address);
+            let mut answers = client.lease.lease_keep_alive(asks).await?.into_inner();
+            answers.message().await
+        });
+        let lives = matches!(&renewed, Ok(Some(answer)) if answer.ttl == ttl);
+        cluster.must(lives, || format!("{number}: {renewed:?}"));
+        longest_renewal = longest_renewal.max(began.elapsed());
+    }
+    let after = cluster.wait_for_leader_among(&[1, 2, 0], LEADER_LIMIT);
+    case.saw(format!(
+        "longest put through another member {longest_put:.1?}, longest renewal {longest_renewal:.1?}"
+    ));
+    cluster.must(after == before, || format!("{before:?} became {after:?}"));
+    cluster.must(longest_renewal < AWAY_MAX, || {
+        format!("a renewal took {longest_renewal:?}")
+    });
 }
 
 /// Reads what the member has, again and again; the longest time that took.

@@ -103,3 +103,48 @@ fn another_members_log_is_refused() {
     let said = server.output();
     assert!(said.contains("wal"), "it names the log: {said}");
 }
+
+/// A whole directory of an earlier time, log and store, fits itself: only whom it had promised something
+/// can tell. It must not vote as if it had not, and whoever looks after it has to hear of it.
+#[test]
+fn a_member_on_an_older_copy_of_its_directory_is_not_heard() {
+    let case = case::begin("an older copy of a follower's data directory");
+    let mut cluster = Plan::of(3).start();
+    cluster.have_lead(0);
+    let put = |cluster: &engram_e2e::cluster::Cluster, key: &str| {
+        let written = calls::put(cluster, 0, key, b"v", PATIENCE);
+        cluster.must(written.is_ok(), || format!("{key}: {written:?}"));
+    };
+    put(&cluster, "before");
+    cluster.terminate(2);
+    let kept = tempfile::tempdir().expect("a temporary directory");
+    let (own, older) = (
+        cluster.server(2).data_dir().to_owned(),
+        kept.path().join("d"),
+    );
+    disk::copy_directory(&own, &older);
+    cluster.restart(2);
+    for number in 0..20 {
+        put(&cluster, &format!("acknowledged-{number}"));
+    }
+    let revision = cluster.revision(0).expect("it answers");
+    cluster.wait_for_revision(2, revision, PATIENCE);
+    cluster.kill(2);
+    fs::remove_dir_all(&own).expect("removing the newer one");
+    disk::copy_directory(&older, &own);
+    let refused = cluster.refusal(2, PATIENCE);
+    let told = match &refused {
+        Some((status, _)) => format!("ends ({status}): {}", cluster.server(2).last_line()),
+        None => "goes on".to_owned(),
+    };
+    let leader = cluster.server(0).output();
+    let lines = leader.lines().filter(|line| line.contains("lost entries"));
+    let lines = lines.count();
+    case.saw(format!("it {told}; the leader says so {lines} times"));
+    cluster.must(
+        refused.is_some_and(|(_, said)| said.contains("older copy")),
+        || told,
+    );
+    cluster.must(lines == 1, || format!("said {lines} times"));
+    calls::must_take_a_write(&cluster, 0, PATIENCE);
+}

@@ -1,7 +1,7 @@
 //! The log's disk of one member syncs slowly while the others commit without it. What it applied must
 //! never be ahead of what its log holds: it has to start again, however it ended, with nothing lost.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engram_e2e::bad_disk::BadSync;
 use engram_e2e::client::Client;
@@ -18,6 +18,13 @@ const WRITES: usize = 40;
 const STAGGER: Duration = Duration::from_millis(25);
 /// While the disk is slow: below [`DELAY`], so that the member ends in the middle of a sync.
 const SLOW_FOR: Duration = Duration::from_millis(2_500);
+/// Before a leader hands over whose log stands still.
+const STILL_LEADS: Duration = Duration::from_millis(1_000);
+/// A log's disk that stands still.
+const STANDS_STILL: Duration = Duration::from_secs(30);
+/// How long writes through the others may be away then: two election timeouts until it hands over, and one
+/// for the rest.
+const AWAY_MAX: Duration = Duration::from_secs(4);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -62,7 +69,7 @@ fn a_leader_that_is_there_again_at_once_leads_in_another_term() {
     let term = cluster.term(0);
     slow.on();
     let writes = begin_writes(&cluster, 0);
-    std::thread::sleep(SLOW_FOR / 2);
+    std::thread::sleep(STILL_LEADS);
     let committed = cluster.revision(1);
     cluster.kill(0);
     slow.off();
@@ -80,6 +87,39 @@ fn a_leader_that_is_there_again_at_once_leads_in_another_term() {
         kept.len()
     ));
     cluster.must(now > term, || format!("term {now} is led twice"));
+    cluster.must_hold_the_same();
+}
+
+/// The others commit without it, and nobody's write may wait for its disk for longer than an election
+/// takes: somebody else leads.
+#[test]
+fn a_leader_whose_log_stands_still_hands_over() {
+    let case = case::begin("log disk of the leader that stands still");
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let slow = BadSync::slow(scratch.path(), "*.wal", STANDS_STILL);
+    let mut cluster = Plan::of(3).environment_of(0, slow.environment()).start();
+    cluster.have_lead(0);
+    slow.on();
+    let began = Instant::now();
+    let (mut worst, mut count) = (Duration::ZERO, 0);
+    while began.elapsed() < AWAY_MAX * 2 {
+        for place in 1..cluster.size() {
+            let asked = Instant::now();
+            calls::must_take_a_write(&cluster, place, AWAY_MAX);
+            worst = worst.max(asked.elapsed());
+            count += 1;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let leads = cluster.wait_for_leader_among(&[1, 2], LEADER_LIMIT);
+    case.saw(format!(
+        "{count} writes through the others, the longest {worst:?}; member {} leads",
+        leads.place
+    ));
+    cluster.kill(0);
+    slow.off();
+    cluster.restart(0);
+    cluster.must_become_ready(0);
     cluster.must_hold_the_same();
 }
 

@@ -80,6 +80,11 @@ impl Client {
         self.route.target
     }
 
+    /// Says that the member does not hold what it had acknowledged.
+    pub fn forgot(&self) {
+        self.route.directory.forgot(self.target());
+    }
+
     /// Since when the member is in touch without a break; none where it is not.
     pub(super) fn active_since(&self) -> Option<Instant> {
         self.route.activity.since()

@@ -1,6 +1,6 @@
 //! A directory in memory and a listener, for the tests of this floor and of those above.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,6 +20,8 @@ pub struct Book {
     pub admits: AtomicBool,
     /// Who refused this member, and why.
     pub refusals: Mutex<Vec<(MemberId, Refusal)>>,
+    /// Who does not hold what it had acknowledged.
+    pub forgetful: Mutex<HashSet<MemberId>>,
     /// Where this member says that it listens.
     pub listens: Mutex<String>,
     /// Where others said that they listen.
@@ -39,6 +41,7 @@ impl Book {
             members: Mutex::default(),
             admits: AtomicBool::new(false),
             refusals: Mutex::default(),
+            forgetful: Mutex::default(),
             listens: Mutex::default(),
             heard: Mutex::default(),
         })
@@ -70,6 +73,14 @@ impl Directory for Book {
 
     fn heard(&self, sender: MemberId, listens: &str) {
         self.heard.lock().push((sender, listens.to_owned()));
+    }
+
+    fn forgot(&self, member: MemberId) {
+        self.forgetful.lock().insert(member);
+    }
+
+    fn has_forgotten(&self, member: MemberId) -> bool {
+        self.forgetful.lock().contains(&member)
     }
 
     fn refused(&self, by: MemberId, refusal: Refusal) {

@@ -53,13 +53,19 @@ pub enum Refusal {
          remove the member and add it anew"
     )]
     SenderReplaced,
+    /// The sender does not hold what it had acknowledged to this member.
+    #[error(
+        "the member has lost entries that it had acknowledged (its data directory is an older copy of \
+         it): what it votes for could undo what was committed"
+    )]
+    SenderForgot,
     /// The sender is not in the member table.
     #[error("the member is not known to this cluster")]
     SenderUnknown,
 }
 
 impl Refusal {
-    const ALL: [(Refusal, &'static str); 8] = [
+    const ALL: [(Refusal, &'static str); 9] = [
         (Refusal::UnknownProtocol, "unknown-protocol"),
         (Refusal::Unidentified, "unidentified"),
         (Refusal::OtherCluster, "other-cluster"),
@@ -67,6 +73,7 @@ impl Refusal {
         (Refusal::TargetReplaced, "target-replaced"),
         (Refusal::SenderRemoved, "sender-removed"),
         (Refusal::SenderReplaced, "sender-replaced"),
+        (Refusal::SenderForgot, "sender-forgot"),
         (Refusal::SenderUnknown, "sender-unknown"),
     ];
 
@@ -175,6 +182,9 @@ fn hear_address(headers: &HeaderMap, directory: &dyn Directory, sender: &Local) 
 }
 
 fn check_sender(sender: &Local, directory: &dyn Directory, anonymous: bool) -> Result<(), Refusal> {
+    if directory.has_forgotten(sender.member) {
+        return Err(Refusal::SenderForgot);
+    }
     match directory.standing(sender.member) {
         Standing::Removed => Err(Refusal::SenderRemoved),
         Standing::Member { incarnation: 0 } => Ok(()),

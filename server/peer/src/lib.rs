@@ -111,8 +111,16 @@ pub trait Directory: Send + Sync + 'static {
     /// now. Not looked at yet, but for its length.
     fn heard(&self, _sender: MemberId, _listens: &str) {}
 
-    /// A peer refused to hear this member. [`Refusal::SenderRemoved`], [`Refusal::SenderReplaced`]
-    /// mean that it must stop: it is no member (any more).
+    /// A member does not hold what it had acknowledged to this one: it is not heard any more.
+    fn forgot(&self, _member: MemberId) {}
+
+    /// Whether that was said of a member.
+    fn has_forgotten(&self, _member: MemberId) -> bool {
+        false
+    }
+
+    /// A peer refused to hear this member. [`Refusal::SenderRemoved`], [`Refusal::SenderReplaced`],
+    /// [`Refusal::SenderForgot`] mean that it must stop: it is no member (any more).
     fn refused(&self, by: MemberId, refusal: Refusal);
 }
 
@@ -143,7 +151,7 @@ pub trait PeerHandler: Send + Sync + 'static {
         request: message::TransferLeaderRequest,
     ) -> impl Future<Output = Result<message::TransferLeaderResponse, Declined>> + Send;
 
-    /// Proposes an encoded batch; returns once it is committed.
+    /// Proposes an encoded batch; returns once it is applied here, or at least committed.
     fn propose(&self, batch: Bytes) -> impl Future<Output = Result<(), Declined>> + Send;
 
     /// The index up to which a linearizable read must wait, confirmed with a quorum.

@@ -14,10 +14,11 @@ mod own;
 mod room;
 
 pub(crate) use edge::{
-    ask, backend, barrier, fence, gauges, memory, pages, read_index, reads, route, sink, users,
+    ask, backend, barrier, fence, gauges, memory, pages, read_index, reads, renew, route, sink,
+    users,
 };
 pub(crate) use lead::{
-    compactor, contacts, corruption, duties, late, leadership, lessor, no_space, verdict,
+    compactor, contacts, corruption, duties, held_up, late, leadership, lessor, no_space, verdict,
 };
 #[cfg(feature = "fixtures")]
 pub use life::staged;

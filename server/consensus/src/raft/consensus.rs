@@ -31,6 +31,9 @@ const IN_TOUCH: Duration = Duration::from_secs(5);
 /// The most entries held for others: each takes some 40 bytes of memory.
 const ENTRIES_HELD_MAX: u64 = 4_000_000;
 
+/// How long another member's batch may take to be applied here before its commit is answer enough.
+const APPLIED_IN: Duration = Duration::from_millis(100);
+
 /// How consensus is run.
 #[derive(Clone, Debug)]
 pub struct ConsensusOptions {
@@ -226,7 +229,16 @@ impl Consensus {
     /// # Errors
     /// The batch was not taken, or what became of it is not known.
     pub async fn propose(&self, batch: Batch) -> Result<(), ProposeRefused> {
-        self.write(batch, None).await
+        self.write(batch, None, None).await
+    }
+
+    /// As [`Consensus::propose`], for another member: it has what is committed by itself, so that this
+    /// one's engine, or its log's disk, may be long in coming and hold up nobody's clients but its own.
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn propose_for_another(&self, batch: Batch) -> Result<(), ProposeRefused> {
+        self.write(batch, None, Some(APPLIED_IN)).await
     }
 
     /// As [`Consensus::propose`], for what only the leader of `term` may decide: the entry is of
@@ -236,14 +248,20 @@ impl Consensus {
     /// # Errors
     /// See there. `NotLeader`: this member does not lead `term` any more; it has not happened.
     pub async fn propose_in(&self, term: u64, batch: Batch) -> Result<(), ProposeRefused> {
-        self.write(batch, Some(term)).await
+        self.write(batch, Some(term), None).await
     }
 
-    async fn write(&self, batch: Batch, term: Option<u64>) -> Result<(), ProposeRefused> {
+    /// Waits until the batch is applied, or, where that takes longer than `applied_in`, committed.
+    async fn write(
+        &self,
+        batch: Batch,
+        term: Option<u64>,
+        applied_in: Option<Duration>,
+    ) -> Result<(), ProposeRefused> {
         if !self.log_room.keeps_up() {
             return Err(ProposeRefused::Busy);
         }
-        let (responder, _committed, completed) = ProgressResponder::new();
+        let (responder, committed, mut completed) = ProgressResponder::new();
         let write = self.raft.write(batch).responder(responder);
         let write = match term {
             Some(term) => write.with_leader(entry::leader_of(term)),
@@ -252,13 +270,18 @@ impl Consensus {
         if write.await.is_err() {
             return Err(ProposeRefused::Stopped);
         }
-        match completed.await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeRefused::NotLeader),
-            // Another leader overwrote the entry, or a snapshot that was installed here covers it, and
-            // then it may have happened. To say that it did not would be a guess.
-            Ok(Err(ClientWriteError::LogEntryDiscarded(_))) => Err(ProposeRefused::Unknown),
-            Ok(Err(_)) | Err(_) => Err(ProposeRefused::Stopped),
+        let Some(limit) = applied_in else {
+            return outcome(completed.await);
+        };
+        // One wake where all is well: the commit is asked about only where applying lags.
+        if let Ok(told) = tokio::time::timeout(limit, &mut completed).await {
+            return outcome(told);
+        }
+        tokio::select! {
+            biased;
+            told = completed => outcome(told),
+            // An error means that it is not: the other one says why.
+            Ok(_) = committed => Ok(()),
         }
     }
 
@@ -426,6 +449,20 @@ impl Consensus {
         if let Err(error) = self.raft.shutdown().await {
             crate::log!(warn, "consensus did not stop cleanly", error = %error);
         }
+    }
+}
+
+/// What consensus said of a batch that it was handed.
+fn outcome<R, Gone>(
+    told: Result<Result<R, ClientWriteError<TypeConfig>>, Gone>,
+) -> Result<(), ProposeRefused> {
+    match told {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeRefused::NotLeader),
+        // Another leader overwrote the entry, or a snapshot that was installed here covers it, and
+        // then it may have happened. To say that it did not would be a guess.
+        Ok(Err(ClientWriteError::LogEntryDiscarded(_))) => Err(ProposeRefused::Unknown),
+        Ok(Err(_)) | Err(_) => Err(ProposeRefused::Stopped),
     }
 }
 

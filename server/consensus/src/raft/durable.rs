@@ -102,6 +102,11 @@ impl Durable {
         self.state.lock().upto(index) == Some(index)
     }
 
+    /// The last durable entry of those up to `last`; 0 for none.
+    pub fn reached(&self, last: u64) -> u64 {
+        self.state.lock().upto(last).unwrap_or(0)
+    }
+
     /// Calls `then` once the first entry of a range is durable, with the last one that is: at once, or
     /// on the thread that tells of the flush. For one caller at a time; dropping what is returned is
     /// giving up.
@@ -176,6 +181,7 @@ mod tests {
         assert_eq!(now(&durable, 5..=9), Some(7));
         assert_eq!(now(&durable, 8..=8), None);
         assert!(durable.is_reached(7) && !durable.is_reached(8));
+        assert_eq!(durable.reached(9), 7);
         durable.flushed(second);
         assert_eq!(now(&durable, 8..=9), Some(9));
     }

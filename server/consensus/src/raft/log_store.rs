@@ -193,6 +193,11 @@ impl LogStore {
         self.tail.lock().last.map_or(0, |id| id.index())
     }
 
+    /// The index of the last entry that a crash would leave; 0 for none.
+    pub fn durable_index(&self) -> u64 {
+        self.durable.reached(self.last_index())
+    }
+
     /// The last index that is known to be committed.
     pub fn committed_index(&self) -> u64 {
         let committed = self.tail.lock().committed;

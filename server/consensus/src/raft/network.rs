@@ -195,14 +195,21 @@ impl PeerNetwork {
             acknowledged.check(asked, &result, self.local)?;
             Ok(result)
         });
-        read.map_err(nonsense)
+        read.map_err(|error| match error {
+            // Its log is an older one. It is told so where it asks, and this member's log says it once.
+            WireError::Forgotten { .. } => {
+                self.client.forgot();
+                RPCError::Unreachable(Unreachable::new(&error))
+            }
+            error => nonsense(error),
+        })
     }
 
     async fn one_append(
         &mut self,
         request: AppendEntriesRequest<TypeConfig>,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
-        let asked = Asked::of(&request);
+        let asked = Asked::of(&request, &self.acknowledged);
         let failed = |network: &Self, error| network.failed(RPCTypes::AppendEntries, error);
         let turns = match self.turns.take() {
             Some(turns) => turns,
@@ -289,9 +296,10 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             };
             let requests = stream::once(ready(first)).chain(input);
             let asked: Arc<Mutex<VecDeque<Asked>>> = Arc::default();
-            let noted = asked.clone();
+            let (noted, acknowledged) = (asked.clone(), network.acknowledged.clone());
             let requests = requests.map(move |request| {
-                noted.lock().push_back(Asked::of(&request));
+                let asks = Asked::of(&request, &acknowledged);
+                noted.lock().push_back(asks);
                 wire::append_request(request)
             });
             let requests = requests.boxed();

@@ -7,6 +7,7 @@ use openraft::EntryPayload;
 use openraft::LogIdOptionExt;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult, VoteRequest};
 use openraft::type_config::alias::SnapshotMetaOf;
+use parking_lot::Mutex;
 
 use super::log_store::{Known, LogView};
 use super::wire::WireError;
@@ -314,15 +315,19 @@ pub(super) struct Asked {
     pub term: u64,
     pub previous: Option<LogId>,
     pub last: Option<LogId>,
+    /// What it had acknowledged when it was asked.
+    pub held: Option<LogId>,
 }
 
 impl Asked {
-    /// Of a request.
-    pub fn of(request: &Append) -> Asked {
+    /// Of a request to a peer that has acknowledged so much.
+    pub fn of(request: &Append, acknowledged: &Mutex<Acknowledged>) -> Asked {
+        let term = request.vote.leader_id.term;
         Asked {
-            term: request.vote.leader_id.term,
+            term,
             previous: request.prev_log_id,
             last: last_of(request),
+            held: acknowledged.lock().in_term(term),
         }
     }
 }
@@ -373,11 +378,19 @@ impl Acknowledged {
         if Some(*at) != asked.previous {
             return nonsense("a conflict at an entry that was not sent");
         }
-        let acknowledged = self.last.filter(|_| self.term == asked.term);
-        match acknowledged.next_index() > at.index() {
-            true => nonsense("a conflict at an entry that it has acknowledged"),
-            false => Ok(()),
+        let lacks = |held: Option<LogId>| held.next_index() > at.index();
+        match self.in_term(asked.term) {
+            _ if lacks(asked.held) => Err(WireError::Forgotten { index: at.index() }),
+            // It may have been asked this before, on another connection.
+            acknowledged if lacks(acknowledged) => {
+                nonsense("a conflict at an entry that it has acknowledged")
+            }
+            _ => Ok(()),
         }
+    }
+
+    fn in_term(&self, term: u64) -> Option<LogId> {
+        self.last.filter(|_| self.term == term)
     }
 }
 
@@ -426,6 +439,7 @@ mod tests {
             term: 5,
             previous: Some(log_id(4, 10)),
             last: Some(log_id(5, 12)),
+            held: None,
         };
         let mut acknowledged = Acknowledged::default();
         let mut check = |answer| acknowledged.check(&asked, &answer, 1).is_ok();
@@ -452,6 +466,7 @@ mod tests {
             term,
             previous: Some(log_id(5, previous)),
             last: Some(log_id(5, last)),
+            held: None,
         };
         let first = upto(5, 10, 12);
         acknowledged.check(&first, &Ok(first.last), 1).unwrap();
@@ -462,5 +477,13 @@ mod tests {
         assert!(missing(5, 12).is_err() && missing(5, 3).is_err());
         assert!(missing(5, 13).is_ok());
         assert!(missing(6, 12).is_ok(), "to another leader it said nothing");
+        // Asked after it had said so, it has lost it.
+        let asked = Asked {
+            held: first.last,
+            ..upto(5, 12, 14)
+        };
+        let answer = Err(StreamAppendError::Conflict(log_id(5, 12)));
+        let found = acknowledged.check(&asked, &answer, 1);
+        assert!(matches!(found, Err(WireError::Forgotten { index: 12 })));
     }
 }

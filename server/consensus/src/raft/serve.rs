@@ -19,6 +19,7 @@ use crate::peer::message::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use crate::storage::LogPosition;
+use crate::threads::{ForCaller, Panicked};
 use crate::types::MemberId;
 
 /// How often a full log is looked at again.
@@ -110,18 +111,37 @@ impl Consensus {
         Ok(wire::transfer_response(&answer))
     }
 
-    /// Receives a snapshot into `dir` and installs it. One at a time.
+    /// Receives a snapshot into `dir` and installs it. One at a time, and each to its end though its
+    /// sender is gone by then: what has come whole is opened where the next one's store would lie, and
+    /// removing or replacing it there must be over before another one is let in.
     ///
     /// # Errors
     /// Another one is being received; it is damaged, or the connection broke; consensus stopped.
     pub async fn serve_snapshot(
         &self,
+        parts: BoxStream<'static, Result<SnapshotPart, CallError>>,
+        dir: &Path,
+    ) -> Result<SnapshotAnswer, Declined> {
+        let Ok(alone) = self.receiving.clone().try_acquire_owned() else {
+            return Err(Declined::Busy);
+        };
+        let (consensus, dir) = (self.clone(), dir.to_owned());
+        let receiving = ForCaller::new(async move {
+            let _alone = alone;
+            consensus.receive_alone(parts, &dir).await
+        });
+        match tokio::spawn(receiving).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(Panicked)) => Err(Declined::Invalid),
+            Err(_) => Err(Declined::Stopped),
+        }
+    }
+
+    async fn receive_alone(
+        &self,
         mut parts: BoxStream<'static, Result<SnapshotPart, CallError>>,
         dir: &Path,
     ) -> Result<SnapshotAnswer, Declined> {
-        let Ok(_alone) = self.receiving.try_acquire() else {
-            return Err(Declined::Busy);
-        };
         let received = self.receive(&mut parts, dir).await;
         received.unwrap_or_else(|error| {
             crate::log!(warn, "failed to save incoming database snapshot",
@@ -184,7 +204,8 @@ impl Consensus {
     /// `TimedOut`: it may have been.
     pub async fn serve_propose(&self, batch: Bytes) -> Result<(), Declined> {
         let batch = Batch::parse(batch).map_err(invalid)?;
-        self.propose(batch).await.map_err(|refused| match refused {
+        let proposed = self.propose_for_another(batch).await;
+        proposed.map_err(|refused| match refused {
             ProposeRefused::NotLeader => Declined::NotLeader,
             ProposeRefused::Busy => Declined::Busy,
             // Consensus may have taken it before it stopped.

@@ -33,6 +33,12 @@ pub enum WireError {
     /// A batch cannot be applied by this build.
     #[error("a peer's entry cannot be applied: {0}")]
     Batch(#[from] DecodeError),
+    /// The follower lacks an entry that it has acknowledged.
+    #[error("a follower lacks entry {index}, which it has acknowledged")]
+    Forgotten {
+        /// The entry.
+        index: u64,
+    },
     /// No correct member says so.
     #[error("a peer's message makes no sense: {0}")]
     Nonsense(&'static str),

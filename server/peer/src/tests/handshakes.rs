@@ -101,6 +101,15 @@ async fn a_wiped_member_is_not_heard() {
 }
 
 #[tokio::test]
+async fn a_member_that_lost_what_it_acknowledged_is_not_heard() {
+    let pair = Pair::start().await;
+    pair.served.forgetful.lock().insert(CALLER);
+    assert_eq!(refusal_of(&pair).await, Refusal::SenderForgot);
+    let members = pair.client().members(LIMIT).await;
+    assert_eq!(members, Err(CallError::Refused(Refusal::SenderForgot)));
+}
+
+#[tokio::test]
 async fn a_wiped_member_does_not_hear() {
     let pair = Pair::start().await;
     pair.served.local.lock().incarnation = 1;

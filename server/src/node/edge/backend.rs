@@ -16,16 +16,16 @@ use crate::budget::{Budget, Charge};
 use crate::codec::Pages;
 use crate::home::Homes;
 use crate::metrics::Metrics;
-use crate::mutants::is_planted;
 use crate::node::barrier::Barrier;
 use crate::node::door::Door;
 use crate::node::fence::Fence;
 use crate::node::late::Lateness;
 use crate::node::leadership::LeadershipCell;
-use crate::node::lessor::{Lessor, Renewal};
+use crate::node::lessor::Lessor;
 use crate::node::membership::{Membership, unmade};
 use crate::node::pages::PagedRange;
 use crate::node::peers::PeerCalls;
+use crate::node::renew::renewed;
 use crate::node::sink::WatchHome;
 use crate::node::{defragment, member_id, read_index, reads, users};
 use crate::propose::{ProposeError, Proposer};
@@ -305,18 +305,7 @@ impl Backend for Core {
     }
 
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<i64, ServeError> {
-        let own = || async move {
-            let asked = self.lessor.now();
-            let term = match is_planted("lease-unconfirmed") {
-                true => self.lessor.term()?,
-                false => self.barrier.pass_leading().await.ok()??,
-            };
-            match self.lessor.renew(term, id, asked) {
-                Renewal::Lives(ttl) => Some(ttl),
-                Renewal::Gone => Some(0),
-                Renewal::Unsure => None,
-            }
-        };
+        let own = || renewed(&self.lessor, &self.barrier, id);
         let ask = move |peers: PeerCalls, leader, limit| async move {
             peers.lease_keep_alive(leader, id, limit).await
         };

@@ -29,11 +29,18 @@ type Passed = Result<Option<u64>, ServeError>;
 
 /// Where reads wait. Clones share it.
 #[derive(Clone)]
-pub struct Barrier(Arc<Shared>);
-
-struct Shared {
+pub struct Barrier {
     leadership: Arc<LeadershipCell>,
     timeout: Duration,
+    reads: Arc<Queue>,
+    /// Who needs to know that this member leads, and nothing that is applied: an engine that stands still
+    /// holds them up no more than a heartbeat.
+    leading: Arc<Queue>,
+}
+
+/// Those who wait for one confirmation.
+#[derive(Default)]
+struct Queue {
     waiting: Mutex<Vec<oneshot::Sender<Passed>>>,
     asked: Notify,
 }
@@ -42,12 +49,12 @@ impl Barrier {
     /// A barrier whose reads wait at most `timeout` (and at most as long again where the
     /// confirmation before theirs takes all of its own).
     pub fn new(leadership: Arc<LeadershipCell>, timeout: Duration) -> Barrier {
-        Barrier(Arc::new(Shared {
+        Barrier {
             leadership,
             timeout,
-            waiting: Mutex::default(),
-            asked: Notify::new(),
-        }))
+            reads: Arc::default(),
+            leading: Arc::default(),
+        }
     }
 
     /// Returns once everything that was acknowledged before the call is readable here.
@@ -55,7 +62,7 @@ impl Barrier {
     /// # Errors
     /// Nobody confirmed it in time, too many wait, or the member stops.
     pub async fn pass(&self) -> Result<(), ServeError> {
-        self.confirmed().await.map(drop)
+        self.confirmed(&self.reads).await.map(drop)
     }
 
     /// As [`Barrier::pass`], for what only the leader can answer: the term in which a quorum
@@ -64,37 +71,58 @@ impl Barrier {
     /// # Errors
     /// See there.
     pub async fn pass_leading(&self) -> Passed {
-        self.confirmed().await
+        self.confirmed(&self.reads).await
     }
 
-    async fn confirmed(&self) -> Passed {
-        if self.0.leadership.is_sole_voter() {
+    /// The same, whatever of what was acknowledged is applied here.
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn confirm_leading(&self) -> Passed {
+        self.confirmed(&self.leading).await
+    }
+
+    async fn confirmed(&self, queue: &Queue) -> Passed {
+        if self.leadership.is_sole_voter() {
             // What is acknowledged is applied here, and nobody else can acknowledge anything.
-            return Ok(Some(self.0.leadership.term()));
+            return Ok(Some(self.leadership.term()));
         }
         let (sender, passed) = oneshot::channel();
         {
-            let mut waiting = self.0.waiting.lock();
+            let mut waiting = queue.waiting.lock();
             if waiting.len() >= WAITING_MAX {
                 return Err(ServeError::TooManyRequests);
             }
             waiting.push(sender);
         }
-        self.0.asked.notify_one();
+        queue.asked.notify_one();
         passed.await.unwrap_or(Err(ServeError::Stopped))
     }
 
     /// Confirms for those who wait, until it is dropped. Runs on the Raft thread.
     pub async fn run(&self, consensus: &Consensus, peers: &PeerCalls) -> Infallible {
+        let reads = self.answer(&self.reads, true, consensus, peers);
+        let leading = self.answer(&self.leading, false, consensus, peers);
+        tokio::join!(reads, leading).0
+    }
+
+    /// Confirms for those of a queue; with `applied` also that they find here what was acknowledged.
+    async fn answer(
+        &self,
+        queue: &Queue,
+        applied: bool,
+        consensus: &Consensus,
+        peers: &PeerCalls,
+    ) -> Infallible {
         let pulse = Pulse::new("the read barrier");
         loop {
-            pulse.rest(self.0.asked.notified()).await;
-            let waiting = std::mem::take(&mut *self.0.waiting.lock());
+            pulse.rest(queue.asked.notified()).await;
+            let waiting = std::mem::take(&mut *queue.waiting.lock());
             if waiting.is_empty() {
                 continue;
             }
             // A quorum may be long in coming.
-            let passed = pulse.rest(self.confirm(consensus, peers)).await;
+            let passed = pulse.rest(self.confirm(applied, consensus, peers)).await;
             for reader in waiting {
                 // A reader that has gone away is no error.
                 let _ = reader.send(passed.clone());
@@ -102,8 +130,8 @@ impl Barrier {
         }
     }
 
-    async fn confirm(&self, consensus: &Consensus, peers: &PeerCalls) -> Passed {
-        let deadline = Instant::now() + self.0.timeout;
+    async fn confirm(&self, applied: bool, consensus: &Consensus, peers: &PeerCalls) -> Passed {
+        let deadline = Instant::now() + self.timeout;
         let confirmed = tokio::time::timeout_at(deadline, async {
             loop {
                 match self.ask(consensus, peers, deadline).await {
@@ -116,11 +144,11 @@ impl Barrier {
             crate::log!(
                 warn,
                 "timed out waiting for read index response (local node might have slow network)",
-                timeout = self.0.timeout
+                timeout = self.timeout
             );
             ServeError::Timeout
         })?;
-        if is_planted("read-unapplied") {
+        if !applied || is_planted("read-unapplied") {
             return Ok(confirmed.own_term);
         }
         let left = deadline.saturating_duration_since(Instant::now());
@@ -137,8 +165,8 @@ impl Barrier {
         peers: &PeerCalls,
         deadline: Instant,
     ) -> Result<Confirmed, Unconfirmed> {
-        let leader = self.0.leadership.leader_known().await;
-        if self.0.leadership.leads() {
+        let leader = self.leadership.leader_known().await;
+        if self.leadership.leads() {
             let position = consensus.confirm_lead().await?;
             return Ok(Confirmed {
                 index: position.index,
@@ -159,7 +187,7 @@ impl Barrier {
                 own_term: None,
             }),
             // It may be paused and never answer: the next leader is asked.
-            () = self.0.leadership.left_by(leader) => Err(Unconfirmed),
+            () = self.leadership.left_by(leader) => Err(Unconfirmed),
         }
     }
 }

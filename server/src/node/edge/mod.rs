@@ -9,6 +9,7 @@ pub mod memory;
 pub mod pages;
 pub mod read_index;
 pub mod reads;
+pub mod renew;
 pub mod route;
 pub mod sink;
 pub mod users;

@@ -13,6 +13,7 @@ use crate::node::compactor::Schedule;
 use crate::node::corruption::{self, Comparison};
 use crate::node::directory::MemberDirectory;
 use crate::node::door::Door;
+use crate::node::held_up::HeldUp;
 use crate::node::late::Lateness;
 use crate::node::lessor::Expired;
 use crate::node::membership::Membership;
@@ -23,7 +24,7 @@ use crate::node::route::LeaderRoute;
 use crate::node::space::leaves_no_quorum;
 use crate::node::{told, verdict};
 use crate::propose::{self, ProposeError};
-use crate::raft::Consensus;
+use crate::raft::{Consensus, Replication};
 use crate::threads::{Pulse, spawn_endless};
 use crate::types::auth::Identity;
 use crate::types::request::{Alarm, AlarmType, Asked, Compact, MemberAttributes, Op};
@@ -55,7 +56,7 @@ const LOG_GROWTH_MAX: u64 = 64 << 20;
 const LOG_GROWTH_SHORT: u64 = 8 << 20;
 /// How much of the log a member keeps that replicates to nobody: what is in memory anyway. Bytes.
 const LOG_KEPT_ALONE: u64 = 8 << 20;
-/// How often a leader that is short of room tries to hand leadership over.
+/// How often a leader whose disk does not bear it tries to hand leadership over.
 const HAND_OVER_EVERY: Duration = Duration::from_secs(5);
 /// How long to rest after publishing this member, or hearing of the leader, failed.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
@@ -95,8 +96,10 @@ struct LogWatch {
     cut_index: u64,
     measured_at: Option<u64>,
     looks: u64,
-    /// When this member last tried to hand leadership over for want of room.
+    /// When this member last tried to hand leadership over because of its disk.
     handed_over: Option<Instant>,
+    /// The own log, where the others have more than it.
+    held_up: HeldUp,
     /// The NOSPACE alarm, where it is being decided on.
     raising: Raising,
 }
@@ -323,10 +326,16 @@ impl Duties {
         }
         self.parts.leadership.set(now, learner);
         consensus.tick_unless(leads && consensus.is_alone());
-        if !self.membership.is_changing() {
-            self.parts
-                .leadership
-                .set_sole_voter(consensus.is_sole_voter() && leads);
+        if self.membership.is_changing() {
+            return;
+        }
+        let leadership = &self.parts.leadership;
+        match consensus.is_sole_voter() && leads {
+            true => leadership.votes_alone(
+                self.parts.log.last_index(),
+                self.parts.store.applied_index(),
+            ),
+            false => leadership.votes_beside_others(),
         }
     }
 
@@ -436,6 +445,7 @@ impl Duties {
             measured_at: None,
             looks: 0,
             handed_over: None,
+            held_up: HeldUp::default(),
             raising: Raising::default(),
         };
         let mut schedule = Schedule::new(&self.routine.auto_compaction);
@@ -463,6 +473,7 @@ impl Duties {
         self.membership
             .note_contacts(self.parts.lessor.term(), &self.door.consensus);
         self.look_for_room(watch);
+        self.look_at_log(watch);
         let appended = self.parts.log.appended_bytes();
         watch.looks += 1;
         // An idle member is measured less often: asking the engine costs more than looking.
@@ -510,16 +521,46 @@ impl Duties {
         if leaves_none {
             return;
         }
+        if is_short {
+            self.hand_over(watch, &replication, "this member's disk is short of room");
+        }
+    }
+
+    /// Where this member leads and its log's disk stands still: what the others have committed is answered
+    /// by whoever leads next. As long as one that was lost would be missed.
+    fn look_at_log(&self, watch: &mut LogWatch) {
+        let consensus = &self.door.consensus;
+        if self.own_term().is_none() {
+            watch.held_up = HeldUp::default();
+            return;
+        }
+        let committed = consensus.leadership().committed_index;
+        let durable = self.parts.log.durable_index();
+        let stands_for = watch.held_up.note(committed, durable, Instant::now());
+        if stands_for < self.election_timeout * 2 {
+            return;
+        }
+        let (mut replication, short) = (consensus.replication(), consensus.short_members());
+        replication.voters.retain(|id| !short.contains(id));
+        self.hand_over(
+            watch,
+            &replication,
+            "the disk of this member's log stands still",
+        );
+    }
+
+    /// Hands leadership over, now and then, to who is best prepared for it.
+    fn hand_over(&self, watch: &mut LogWatch, replication: &Replication, why: &'static str) {
         let tried = watch.handed_over;
-        if !is_short || tried.is_some_and(|at| at.elapsed() < HAND_OVER_EVERY) {
+        if tried.is_some_and(|at| at.elapsed() < HAND_OVER_EVERY) {
             return;
         }
         let Some(to) = replication.successor(self.election_timeout) else {
             return;
         };
         watch.handed_over = Some(Instant::now());
-        crate::log!(warn, "handing leadership over: this member's disk is short of room", to = %to);
-        let consensus = consensus.clone();
+        crate::log!(warn, "handing leadership over", why = why, to = %to);
+        let consensus = self.door.consensus.clone();
         tokio::spawn(async move {
             if let Err(error) = consensus.hand_over(to).await {
                 crate::log!(warn, "leadership was not handed over", to = %to, error = %error);

@@ -16,6 +16,8 @@ pub struct LeadershipCell {
     term: AtomicU64,
     leader: AtomicU64,
     sole_voter: AtomicBool,
+    /// The log's last entry when this member was first seen to vote alone.
+    alone_from: Mutex<Option<u64>>,
     learner: AtomicBool,
     changes: AtomicU64,
     elected_at: Mutex<Option<Instant>>,
@@ -30,6 +32,7 @@ impl LeadershipCell {
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
             sole_voter: AtomicBool::new(false),
+            alone_from: Mutex::new(None),
             learner: AtomicBool::new(false),
             changes: AtomicU64::new(0),
             elected_at: Mutex::new(None),
@@ -53,9 +56,18 @@ impl LeadershipCell {
         });
     }
 
-    /// Says whether this member alone votes: its reads need nobody's confirmation then.
-    pub fn set_sole_voter(&self, sole_voter: bool) {
-        self.sole_voter.store(sole_voter, Ordering::Release);
+    /// This member may not be the only voter from now on: its reads need confirmation.
+    pub fn votes_beside_others(&self) {
+        *self.alone_from.lock() = None;
+        self.sole_voter.store(false, Ordering::Release);
+    }
+
+    /// This member alone votes, and leads; `last` is the last entry of its log, `applied` the last that is
+    /// applied here. Its reads need nobody's confirmation, once it has applied what was in its log when
+    /// others voted last: they may have told their clients of it already.
+    pub fn votes_alone(&self, last: u64, applied: u64) {
+        let from = *self.alone_from.lock().get_or_insert(last);
+        self.sole_voter.store(applied >= from, Ordering::Release);
     }
 
     /// How often another leader was seen.
@@ -91,7 +103,7 @@ impl LeadershipCell {
         self.learner.load(Ordering::Acquire)
     }
 
-    /// Whether this member alone votes.
+    /// Whether this member alone votes, and what is acknowledged anywhere is applied here.
     pub fn is_sole_voter(&self) -> bool {
         self.sole_voter.load(Ordering::Acquire)
     }
@@ -177,6 +189,23 @@ mod tests {
         }
         assert!(began.elapsed() >= Duration::from_millis(700));
         assert_eq!(cell.changes(), 2);
+    }
+
+    #[test]
+    fn who_is_left_alone_reads_alone_once_it_has_what_others_may_have_acknowledged() {
+        let cell = LeadershipCell::new(MemberId(1));
+        let alone = |last, applied| {
+            cell.votes_alone(last, applied);
+            cell.is_sole_voter()
+        };
+        assert!(!alone(20, 12));
+        assert!(!alone(30, 19), "what it has taken since is its own matter");
+        assert!(alone(40, 20));
+        assert!(alone(60, 30));
+        cell.votes_beside_others();
+        assert!(!cell.is_sole_voter());
+        cell.votes_alone(70, 60);
+        assert!(!cell.is_sole_voter(), "it begins anew");
     }
 
     #[tokio::test]

@@ -23,6 +23,8 @@ pub struct MemberDirectory {
     /// Where members of the table said that they are reached: a pod comes back at another address,
     /// and nobody told the cluster.
     heard: Mutex<BTreeMap<MemberId, Arc<str>>>,
+    /// Members that do not hold what they had acknowledged to this one, and their incarnations.
+    forgetful: Mutex<BTreeMap<MemberId, u64>>,
     /// Told when [`MemberDirectory::addresses`] may have changed.
     moved: Notify,
     expelled: watch::Sender<Option<Refusal>>,
@@ -37,6 +39,7 @@ impl MemberDirectory {
             store,
             listens: listens.into(),
             heard: Mutex::default(),
+            forgetful: Mutex::default(),
             moved: Notify::new(),
             expelled: watch::channel(None).0,
         }
@@ -69,6 +72,12 @@ impl MemberDirectory {
                 (member.id, reached_at(said, &member.peer_urls))
             })
             .collect()
+    }
+
+    /// The data directory of a member, as the table has it.
+    fn incarnation(&self, id: MemberId) -> Option<u64> {
+        let cluster = self.store.cluster();
+        cluster.members.get(id).map(|member| member.incarnation)
     }
 
     /// Resolves once the addresses may have changed.
@@ -145,9 +154,25 @@ impl Directory for MemberDirectory {
         self.moved.notify_one();
     }
 
+    fn forgot(&self, member: MemberId) {
+        let Some(incarnation) = self.incarnation(member) else {
+            return;
+        };
+        let before = self.forgetful.lock().insert(member, incarnation);
+        if before != Some(incarnation) {
+            crate::log!(error, "a member has lost entries that it had acknowledged: its data directory is an older copy of it. It is not heard any more: remove it and add it anew with an empty data directory",
+                peer = %member);
+        }
+    }
+
+    fn has_forgotten(&self, member: MemberId) -> bool {
+        let noted = self.forgetful.lock().get(&member).copied();
+        noted.is_some() && noted == self.incarnation(member)
+    }
+
     fn refused(&self, by: MemberId, refusal: Refusal) {
         match refusal {
-            Refusal::SenderRemoved | Refusal::SenderReplaced => {
+            Refusal::SenderRemoved | Refusal::SenderReplaced | Refusal::SenderForgot => {
                 self.expelled.send_replace(Some(refusal));
             }
             other => {

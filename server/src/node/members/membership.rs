@@ -132,7 +132,7 @@ impl Membership {
         }
         self.check(consensus, change)?;
         // From here on this member may not be the only voter: reads ask before they answer.
-        self.leadership.set_sole_voter(false);
+        self.leadership.votes_beside_others();
         made(self.make(consensus, &on, change.clone()).await)
     }
 
@@ -202,7 +202,7 @@ impl Membership {
         let Some(id) = caught_up else {
             return;
         };
-        self.leadership.set_sole_voter(false);
+        self.leadership.votes_beside_others();
         match consensus.promote(on, *id).await {
             Ok(()) => crate::log!(info, "a new member has caught up and votes", member = %id),
             Err(error) => {

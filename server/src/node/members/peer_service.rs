@@ -14,9 +14,10 @@ use crate::mutants::is_planted;
 use crate::node::barrier::Barrier;
 use crate::node::drift;
 use crate::node::leadership::LeadershipCell;
-use crate::node::lessor::{Lessor, Renewal};
+use crate::node::lessor::Lessor;
 use crate::node::membership::Membership;
 use crate::node::reads;
+use crate::node::renew::renewed;
 use crate::peer::message::{
     self, AppendRequest, AppendResponse, ChangeMembersRequest, HashKvResponse,
     LeaseTimeToLiveResponse, Member, MembersResponse, SnapshotAnswer, SnapshotPart,
@@ -105,13 +106,11 @@ impl PeerHandler for PeerService {
     }
 
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<i64, Declined> {
-        let asked = self.lessor.now();
-        let term = self.require_lead().await?;
-        match self.lessor.renew(term, id, asked) {
-            Renewal::Lives(ttl) => Ok(ttl),
-            Renewal::Gone => Ok(0),
-            Renewal::Unsure => Err(Declined::NotLeader),
+        if !is_planted("lease-unconfirmed") && !self.leadership.leads() {
+            return Err(Declined::NotLeader);
         }
+        let renewed = renewed(&self.lessor, &self.barrier, id).await;
+        renewed.ok_or(Declined::NotLeader)
     }
 
     async fn lease_time_to_live(

@@ -87,6 +87,35 @@ async fn a_leader_whose_followers_commit_without_it_applies_only_what_its_own_lo
     cluster.stop().await;
 }
 
+/// Another member has what is committed by itself: its clients wait neither for the leader's log nor for
+/// its engine.
+#[tokio::test]
+async fn what_another_member_proposes_waits_for_no_disk_of_the_leaders() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    write(leader, 0..10, &value()).await;
+    cluster.converge().await;
+    let before = leader.store.applied_index();
+    let propose = async |n| {
+        let encoded = batch(n, &value()).encoded().clone();
+        let limit = std::time::Duration::from_secs(5);
+        tokio::time::timeout(limit, leader.consensus.serve_propose(encoded)).await
+    };
+    let stall = faults::stall(&leader.wal_dir(), Operation::Write);
+    assert_eq!(propose(10).await, Ok(Ok(())), "its log stands still");
+    assert_eq!(leader.store.applied_index(), before);
+    drop(stall);
+    cluster.converge().await;
+    let engine = leader.store.engine();
+    let gate = engine.stall();
+    for n in 11..13 {
+        assert_eq!(propose(n).await, Ok(Ok(())), "its engine stands still");
+    }
+    drop(gate);
+    cluster.converge().await;
+    cluster.stop().await;
+}
+
 /// However much waits for the leader's log, the Raft thread does not: the leader is heard and hears
 /// the others, and what it has no room for is refused, not taken.
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! A snapshot from one member to another, up to where it can be installed.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -8,12 +10,15 @@ use openraft::type_config::alias::SnapshotMetaOf;
 use tempfile::TempDir;
 
 use super::Member;
-use crate::peer::CallError;
+use super::cluster::{Cluster, write};
 use crate::peer::message::{
     SnapshotBegin, SnapshotDone, SnapshotPart, SnapshotPiece, snapshot_part::Part,
 };
+use crate::peer::{CallError, Declined};
 use crate::raft::fixture::incoming::{self, Parts, ReceiveError};
-use crate::raft::fixture::{Membership, Peer, StoredMembership, TypeConfig, Vote, entry, wire};
+use crate::raft::fixture::{
+    Membership, Peer, SnapshotData, StoredMembership, TypeConfig, Vote, entry, wire,
+};
 use crate::snapshot::transfer::{PIECE_BYTES_MAX, Piece, Received};
 use crate::storage::place::incoming_dir;
 
@@ -129,4 +134,54 @@ async fn a_snapshot_without_room_for_it_is_refused_before_anything_is_written() 
     assert!(error.is_out_of_space(), "{error}");
     let left = crate::fs::file_names(&incoming_dir(dir.path())).unwrap();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// What came whole is opened where the next one's store would lie, and goes with whoever opened it.
+#[tokio::test]
+async fn what_a_lost_sender_has_begun_is_over_before_another_one_is_let_in() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    write(leader, 0..20, &Bytes::from_static(b"a value")).await;
+    cluster.converge().await;
+    let follower = cluster.follower_of(leader);
+    let current = leader.consensus.openraft().get_snapshot().await;
+    let current = current.expect("it runs").expect("it has one");
+    let (meta, SnapshotData::Sending(checkpoint)) = (current.meta, current.snapshot) else {
+        panic!("it is to be sent");
+    };
+    let vote = Vote::new_committed(leader.consensus.leadership().term, leader.id.0);
+    let parts = || {
+        let begin = wire::snapshot_begin(&vote, &meta, checkpoint.bytes());
+        let mut parts = vec![Part::Begin(begin)];
+        parts.extend(super::pieces(&checkpoint).into_iter().map(part));
+        parts.push(Part::Done(SnapshotDone {}));
+        let parts = parts.into_iter();
+        let parts = parts.map(|part| Ok::<_, CallError>(SnapshotPart { part: Some(part) }));
+        stream::iter(parts).boxed()
+    };
+    let dir = incoming_dir(follower.data_dir());
+    let serve = || follower.consensus.serve_snapshot(parts(), &dir);
+    // It cannot be opened as long as the state is held; meanwhile its sender goes.
+    let (release, released) = mpsc::channel::<()>();
+    let (hold, held) = mpsc::channel();
+    let store = follower.store.clone();
+    let holder = std::thread::spawn(move || {
+        let _state = store.write();
+        hold.send(()).expect("it is waited for");
+        let _ = released.recv();
+    });
+    held.recv().expect("it is held");
+    let lost = tokio::time::timeout(Duration::from_secs(1), serve()).await;
+    assert!(lost.is_err(), "it is being opened: {lost:?}");
+    assert_eq!(serve().await, Err(Declined::Busy));
+    drop(release);
+    holder.join().expect("no panic");
+    let answered = loop {
+        match serve().await {
+            Err(Declined::Busy) => tokio::time::sleep(Duration::from_millis(20)).await,
+            answered => break answered,
+        }
+    };
+    assert!(answered.is_ok(), "{answered:?}");
+    cluster.stop().await;
 }
