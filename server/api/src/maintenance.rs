@@ -230,7 +230,7 @@ impl<B: Backend> Edge<B> {
             stream::unfold(receiver, |mut receiver: Pieces| async move {
                 let piece = receiver.recv().await?.map_err(Refusal::from);
                 let frame = piece.map(|blob| {
-                    Outgoing::Frame(Frame::from(&pb::SnapshotResponse {
+                    Outgoing::Frame(Frame::of_snapshot(&pb::SnapshotResponse {
                         header: None,
                         remaining_bytes: 1,
                         blob,
@@ -346,7 +346,7 @@ impl Sending {
             (false, 0) => Sending::Digest(source),
             (false, left) => Sending::Pieces(source, left),
         };
-        Some((Ok(Frame::from(&message)), next))
+        Some((Ok(Frame::of_snapshot(&message)), next))
     }
 }
 

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use engram_proto::etcdserverpb::SnapshotResponse;
 use futures_util::stream::BoxStream;
+use prost::Message as _;
 
 use crate::types::Stored;
 use crate::types::result::{Item, Run};
@@ -51,6 +53,29 @@ impl fmt::Debug for Pages {
 }
 
 impl Frame {
+    /// A piece of a snapshot, whose bytes are sent from where they lie.
+    pub fn of_snapshot(answer: &SnapshotResponse) -> Frame {
+        let blob = &answer.blob;
+        let spliced = if splices(blob.len()) { blob.len() } else { 0 };
+        let mut writer = FrameWriter::new(answer.encoded_len(), spliced);
+        let before = SnapshotResponse {
+            blob: Bytes::new(),
+            version: String::new(),
+            ..answer.clone()
+        };
+        before
+            .encode(&mut writer.buffer)
+            .expect("the buffer has room for the message");
+        if !blob.is_empty() {
+            writer.bytes(0x1a, blob);
+        }
+        if !answer.version.is_empty() {
+            writer.open(0x22, answer.version.len());
+            writer.buffer.put_slice(answer.version.as_bytes());
+        }
+        writer.finish()
+    }
+
     /// The message's length in bytes, without the prefix. One above [`MESSAGE_BYTES_MAX`] is refused
     /// instead of being sent: its prefix need not be true.
     #[inline]
@@ -265,6 +290,31 @@ impl<M: prost::Message> From<&M> for Frame {
             more: Vec::new(),
             len,
             pages: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engram_proto::etcdserverpb::ResponseHeader;
+
+    #[test]
+    fn a_piece_of_a_snapshot_is_what_the_library_makes_of_it() {
+        for bytes in [0, 1, SPLICE_MIN - 1, SPLICE_MIN, 300_000] {
+            let answer = SnapshotResponse {
+                header: (bytes > 1).then(|| ResponseHeader {
+                    revision: 7,
+                    ..ResponseHeader::default()
+                }),
+                remaining_bytes: bytes as u64,
+                blob: vec![7; bytes].into(),
+                version: if bytes > 0 { "3.7.0" } else { "" }.to_owned(),
+            };
+            let of = |frame: &Frame| frame.message_pieces().collect::<Vec<_>>().concat();
+            let frame = Frame::of_snapshot(&answer);
+            assert_eq!(of(&frame), of(&Frame::from(&answer)), "{bytes}");
+            assert_eq!(frame.more.is_empty(), bytes < SPLICE_MIN);
         }
     }
 }

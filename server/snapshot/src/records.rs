@@ -4,7 +4,7 @@
 //! is read twice for it, and hashed as a file. Whoever takes a backup wants the records, which cost a third of
 //! that; HashKV is made beside, of the very bytes that are sent.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use engram_proto::backup as pb;
 use prost::Message;
 use prost::encoding::{self, WireType};
@@ -16,6 +16,13 @@ use crate::types::Revision;
 
 /// Bytes from which on a piece is sent.
 const PIECE_BYTES: usize = 256 << 10;
+/// Before a piece's messages: the key and length of the field that they are, so that they are sent from where they were
+/// gathered. The length takes five bytes, as many as any has.
+const FRONT_BYTES: usize = 6;
+/// Room for a piece: its last message may go beyond [`PIECE_BYTES`].
+const ROOM_BYTES: usize = PIECE_BYTES + (64 << 10);
+/// The field of `engram.backup.v1.SnapshotPiece` that holds messages.
+const RAW: u32 = 7;
 
 /// What messages are, by the numbers of chunks (`docs/backup-format.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +56,9 @@ pub fn write(
 struct Sending<F> {
     send: F,
     kind: Kind,
+    /// All of a piece but its messages.
     piece: pb::SnapshotPiece,
+    /// Its messages, behind room for what comes before them.
     raw: BytesMut,
     /// Room for what comes before a record's bytes.
     front: Vec<u8>,
@@ -61,7 +70,7 @@ impl<F: FnMut(Bytes) -> bool> Sending<F> {
             send,
             kind: Kind::Records,
             piece: pb::SnapshotPiece::default(),
-            raw: BytesMut::with_capacity(2 * PIECE_BYTES),
+            raw: room(),
             front: Vec::new(),
         }
     }
@@ -150,7 +159,7 @@ impl<F: FnMut(Bytes) -> bool> Sending<F> {
 
     fn added(&mut self) -> Result<(), Gone> {
         self.piece.messages += 1;
-        match self.raw.len() >= PIECE_BYTES {
+        match self.raw.len() >= FRONT_BYTES + PIECE_BYTES {
             true => self.flush(),
             false => Ok(()),
         }
@@ -164,14 +173,33 @@ impl<F: FnMut(Bytes) -> bool> Sending<F> {
         }
         if piece.messages > 0 {
             piece.kind = self.kind as u32;
-            piece.crc32c = crc32c::crc32c(&self.raw);
-            piece.raw = self.raw.split().freeze();
+            piece.crc32c = crc32c::crc32c(&self.raw[FRONT_BYTES..]);
         }
-        match (self.send)(piece.encode_to_vec().into()) {
+        let raw = std::mem::replace(&mut self.raw, room());
+        match (self.send)(blob(&piece, raw)) {
             true => Ok(()),
             false => Err(Gone),
         }
     }
+}
+
+fn room() -> BytesMut {
+    let mut raw = BytesMut::with_capacity(ROOM_BYTES);
+    raw.put_bytes(0, FRONT_BYTES);
+    raw
+}
+
+/// A piece as it is sent: its messages, then the rest of it. A reader of protobuf takes fields in any order.
+fn blob(piece: &pb::SnapshotPiece, mut raw: BytesMut) -> Bytes {
+    let bytes = raw.len() - FRONT_BYTES;
+    let mut front = Vec::with_capacity(FRONT_BYTES);
+    encoding::encode_key(RAW, WireType::LengthDelimited, &mut front);
+    let low_bits = |place: usize| u8::try_from((bytes >> (7 * place)) & 0x7f).expect("seven bits");
+    front.extend((0..4).map(|place| low_bits(place) | 0x80));
+    front.push(low_bits(4));
+    raw[..FRONT_BYTES].copy_from_slice(&front);
+    piece.encode(&mut raw).expect("a buffer grows");
+    raw.freeze()
 }
 
 /// What comes before a record's bytes in `engram.backup.v1.Record`, whose last field they are.
