@@ -38,6 +38,14 @@ pub enum ArchiveError {
         /// What is wrong with it.
         source: SegmentError,
     },
+    /// None of a chain's segments can be read.
+    #[error("{place} and what follows it: none of these segments can be read: {why}")]
+    Unreadable {
+        /// The first.
+        place: String,
+        /// What is wrong with the last.
+        why: String,
+    },
     /// The store does not answer.
     #[error("{place}: no answer within {} s: the store is slow, or away", limit.as_secs())]
     Slow {
@@ -76,9 +84,10 @@ impl ArchiveError {
         match self {
             ArchiveError::Object(error) => error.is_damage(),
             ArchiveError::Key(_) | ArchiveError::Slow { .. } | ArchiveError::Pruned(_) => false,
-            ArchiveError::Segment { .. } | ArchiveError::Missing(_) | ArchiveError::Broken(_) => {
-                true
-            }
+            ArchiveError::Segment { .. }
+            | ArchiveError::Unreadable { .. }
+            | ArchiveError::Missing(_)
+            | ArchiveError::Broken(_) => true,
         }
     }
 }

@@ -31,5 +31,5 @@ mod verify;
 pub use chain::{Appended, Archive, ArchiveError, Head, Place};
 pub use lineage::{Continuity, History, continuity};
 pub use segment::{Builder, Built, Cut, FORMAT, Header, Segment, SegmentError, Writer, digest};
-pub use span::{Span, Target};
+pub use span::{Span, Spans, Target};
 pub use verify::Verified;

@@ -1,5 +1,8 @@
 //! What can be restored of a chain: from where to where, what is missing in it, and where in it a
 //! revision or a time lies.
+//!
+//! A segment that is damaged or gone costs what it held, and nothing else: a chain is as long as what can be read
+//! of it, and whoever looks for a moment looks past it, to where a later full backup goes on from.
 
 use engram_objects::Whose;
 
@@ -19,12 +22,26 @@ pub struct Span {
     pub bytes: u64,
     /// Segments between them that are not there, the first few.
     pub missing: Vec<u64>,
+    /// Segments before its first and behind its last one that are there and cannot be read, and why: they are no
+    /// part of it.
+    pub unreadable: Vec<(u64, String)>,
+}
+
+/// The chains of an archive.
+#[derive(Debug, Default)]
+pub struct Spans {
+    /// Those of which something can be read, oldest first.
+    pub known: Vec<Span>,
+    /// What is wrong with those of which nothing can.
+    pub lost: Vec<ArchiveError>,
 }
 
 /// How often a chain is listed again whose first segments are pruned while it is read.
 pub(crate) const LISTS_MAX: usize = 64;
 /// Missing segments that are told of by their names.
 const MISSING_TOLD: usize = 10;
+/// Segments in a row that cannot be read and are looked past.
+const PASSED_MAX: u64 = 64;
 
 /// A moment in a cluster's history: everything up to this revision, and of what was applied at this
 /// revision that up to this entry of the log.
@@ -44,6 +61,31 @@ impl Target {
 }
 
 impl Span {
+    /// What cannot be read behind its last segment, the first of it.
+    pub fn cut_off(&self) -> Option<ArchiveError> {
+        let behind = |(sequence, _): &&(u64, String)| *sequence > self.last.sequence;
+        let first = self.unreadable.iter().find(behind);
+        first.map(|found| self.lost(found))
+    }
+
+    fn lost(&self, (sequence, why): &(u64, String)) -> ArchiveError {
+        ArchiveError::Unreadable {
+            place: self.place(*sequence).to_string(),
+            why: why.clone(),
+        }
+    }
+
+    /// Whether all that is there of it can be read, by the looks of its ends.
+    ///
+    /// # Errors
+    /// What cannot.
+    pub(crate) fn must_be_whole(&self) -> Result<(), ArchiveError> {
+        match self.unreadable.first() {
+            Some(found) => Err(self.lost(found)),
+            None => Ok(()),
+        }
+    }
+
     /// The revision after which it begins: a full backup there, or later, can be gone on from.
     pub fn begins_after(&self) -> i64 {
         self.first.first_revision - 1
@@ -59,67 +101,109 @@ impl Span {
 }
 
 impl Archive {
-    /// The chains of an archive, oldest first.
+    /// The chains of an archive, as far as they can be read.
     ///
     /// # Errors
-    /// The store refuses, or the first or last segment of one cannot be read.
-    pub async fn spans(&self, whose: &Whose) -> Result<Vec<Span>, ArchiveError> {
-        let mut spans = Vec::new();
+    /// The store refuses, or a key is missing.
+    pub async fn spans(&self, whose: &Whose) -> Result<Spans, ArchiveError> {
+        let mut spans = Spans::default();
         for run in self.runs(whose).await? {
-            spans.extend(self.span(whose, run).await?);
+            match self.span(whose, run).await {
+                Ok(span) => spans.known.extend(span),
+                Err(error) if error.is_damage() => spans.lost.push(error),
+                Err(error) => return Err(error),
+            }
         }
         Ok(spans)
     }
 
-    /// A chain of an archive; none where nothing is there.
+    /// A chain of an archive, as much of it as can be read; none where nothing is there.
     ///
     /// # Errors
-    /// The store refuses, or its first or last segment cannot be read.
+    /// The store refuses, or none of its first or last segments can be read.
     async fn span(&self, whose: &Whose, run: u32) -> Result<Option<Span>, ArchiveError> {
-        let Some((first, there)) = self.first(whose, run).await? else {
+        let Some(Beginning {
+            first,
+            there,
+            mut unreadable,
+        }) = self.first(whose, run).await?
+        else {
             return Ok(None);
         };
-        let last = there.last().map_or(first.sequence, |(last, _)| *last);
-        let last = Place {
-            sequence: last,
-            ..Place::of(&first)
-        };
+        let mut last = None;
+        for (sequence, _) in there.iter().rev() {
+            let place = Place {
+                sequence: *sequence,
+                ..Place::of(&first)
+            };
+            match self.must_have(&place).await {
+                Ok(head) => {
+                    last = Some(head.header);
+                    break;
+                }
+                Err(error) => pass(&mut unreadable, *sequence, error)?,
+            }
+        }
+        let last = last.unwrap_or_else(|| first.clone());
+        unreadable.sort();
+        let within = first.sequence..=last.sequence;
+        let there = there.iter().filter(|(one, _)| within.contains(one));
+        let there: Vec<(u64, u64)> = there.copied().collect();
         let pairs = there.windows(2);
         let missing = pairs.flat_map(|pair| pair[0].0 + 1..pair[1].0);
         Ok(Some(Span {
             missing: missing.take(MISSING_TOLD).collect(),
             first,
-            last: self.must_have(&last).await?.header,
+            last,
             segments: u64::try_from(there.len()).unwrap_or(u64::MAX),
             bytes: there.iter().map(|(_, bytes)| bytes).sum(),
+            unreadable,
         }))
     }
 
-    /// The first segment of a chain, and what there is of the chain; none where nothing is there. What is pruned
-    /// between the list and the look at its first is no gap: it is listed again.
-    async fn first(
-        &self,
-        whose: &Whose,
-        run: u32,
-    ) -> Result<Option<(Header, Vec<(u64, u64)>)>, ArchiveError> {
+    /// The first segment of a chain that can be read, and what there is of the chain; none where nothing is there.
+    /// What is pruned between the list and the look at its first is no gap: it is listed again.
+    async fn first(&self, whose: &Whose, run: u32) -> Result<Option<Beginning>, ArchiveError> {
         let mut gone = None;
-        for _ in 0..LISTS_MAX {
+        'listed: for _ in 0..LISTS_MAX {
             let there = self.sequences(whose, run).await?;
-            let Some((sequence, _)) = there.first() else {
+            if there.is_empty() {
                 return Ok(None);
-            };
-            let place = Place {
-                whose: whose.clone(),
-                run,
-                sequence: *sequence,
-            };
-            match self.head(&place).await? {
-                Some(head) => return Ok(Some((head.header, there))),
-                None if gone.as_ref() == Some(&place) => {
-                    return Err(ArchiveError::Missing(self.show(&place)));
-                }
-                None => gone = Some(place),
             }
+            let mut unreadable = Vec::new();
+            for (sequence, _) in &there {
+                let place = Place {
+                    whose: whose.clone(),
+                    run,
+                    sequence: *sequence,
+                };
+                match self.head(&place).await {
+                    Ok(Some(Head { header, .. })) => {
+                        return Ok(Some(Beginning {
+                            first: header,
+                            there,
+                            unreadable,
+                        }));
+                    }
+                    Ok(None) if gone.as_ref() == Some(&place) => {
+                        return Err(ArchiveError::Missing(self.show(&place)));
+                    }
+                    Ok(None) => {
+                        gone = Some(place);
+                        continue 'listed;
+                    }
+                    Err(error) => pass(&mut unreadable, *sequence, error)?,
+                }
+            }
+            let last = unreadable.pop().map(|(_, why)| why).unwrap_or_default();
+            return Err(ArchiveError::Unreadable {
+                place: self.show(&Place {
+                    whose: whose.clone(),
+                    run,
+                    sequence: 0,
+                }),
+                why: last,
+            });
         }
         let gone = gone.map(|place| self.show(&place));
         Err(ArchiveError::Pruned(gone.unwrap_or_default()))
@@ -145,7 +229,7 @@ impl Archive {
     /// The store refuses, or its first segment cannot be read.
     pub async fn begins_after(&self, of: &Header) -> Result<i64, ArchiveError> {
         let first = match self.first(&of.whose, of.run).await? {
-            Some((first, _)) => first,
+            Some(Beginning { first, .. }) => first,
             None => self.must_have(&Place::of(of)).await?.header,
         };
         Ok(first.first_revision - 1)
@@ -157,10 +241,11 @@ impl Archive {
     }
 
     /// The first segment of a span of which `is_late` is true; none where it is of none. It is false
-    /// of some first segments, and then true of the rest.
+    /// of some first segments, and then true of the rest. Of one that cannot be read, what its successor tells is
+    /// asked: where it ends.
     ///
     /// # Errors
-    /// The store refuses, or a segment on the way cannot be read.
+    /// The store refuses, or too many segments on the way cannot be read.
     pub async fn search(
         &self,
         span: &Span,
@@ -169,17 +254,46 @@ impl Archive {
         if !is_late(&span.last) {
             return Ok(None);
         }
-        let (mut early, mut late) = (span.first.sequence, span.last.sequence);
+        let (mut early, mut late) = (span.first.sequence, span.last.clone());
         // The answer is in early..=late.
-        while early < late {
-            let middle = early + (late - early) / 2;
-            let head = self.must_have(&span.place(middle)).await?;
-            match is_late(&head.header) {
-                true => late = middle,
-                false => early = middle + 1,
+        while early < late.sequence {
+            let middle = early + (late.sequence - early) / 2;
+            if let Some(before) = self.readable(span, (early..=middle).rev()).await? {
+                match is_late(&before) {
+                    true => late = before,
+                    false => early = before.sequence + 1,
+                }
+                continue;
+            }
+            // Nothing can be read of early..=middle.
+            let behind = self.readable(span, middle + 1..=late.sequence).await?;
+            let behind = behind.unwrap_or_else(|| late.clone());
+            if is_late(&behind) {
+                return Ok(Some(match is_late(&ends_before(&behind)) {
+                    true => early,
+                    false => behind.sequence,
+                }));
+            }
+            early = behind.sequence + 1;
+        }
+        Ok(Some(late.sequence))
+    }
+
+    /// What the first of some segments says of itself that can be read; none where none can.
+    async fn readable(
+        &self,
+        span: &Span,
+        sequences: impl Iterator<Item = u64>,
+    ) -> Result<Option<Header>, ArchiveError> {
+        let mut passed = 0;
+        for sequence in sequences {
+            match self.must_have(&span.place(sequence)).await {
+                Ok(head) => return Ok(Some(head.header)),
+                Err(error) if error.is_damage() && passed < PASSED_MAX => passed += 1,
+                Err(error) => return Err(error),
             }
         }
-        Ok(Some(late))
+        Ok(None)
     }
 
     /// The last moment of a span that is not after `unix_ms`; none where there is none.
@@ -207,6 +321,39 @@ impl Archive {
             }
         }
         Ok(None)
+    }
+}
+
+/// A chain's first segment that can be read.
+struct Beginning {
+    first: Header,
+    /// What there is of the chain, with bytes.
+    there: Vec<(u64, u64)>,
+    /// What lies before it and cannot be read.
+    unreadable: Vec<(u64, String)>,
+}
+
+/// Looks past a segment that cannot be read, where it is the segment's own fault.
+fn pass(
+    unreadable: &mut Vec<(u64, String)>,
+    sequence: u64,
+    error: ArchiveError,
+) -> Result<(), ArchiveError> {
+    let is_enough = unreadable.len() as u64 >= PASSED_MAX;
+    if is_enough || !error.is_damage() {
+        return Err(error);
+    }
+    unreadable.push((sequence, error.to_string()));
+    Ok(())
+}
+
+/// What is known of a segment that cannot be read, by the one behind it: where it ends. Its times are not: it
+/// counts as one that may hold any, so that nothing of it is passed over in silence.
+fn ends_before(behind: &Header) -> Header {
+    Header {
+        last_revision: behind.first_revision - 1,
+        first_ms: i64::MIN,
+        ..behind.clone()
     }
 }
 
@@ -296,7 +443,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let (archive, _) = chain(&dir, 10).await;
         let spans = archive.spans(&writer().whose).await.expect("listed");
-        let [span] = &spans[..] else {
+        let [span] = &spans.known[..] else {
             panic!("{spans:?}")
         };
         assert_eq!((span.begins_after(), span.last.last_revision), (4, 14));
@@ -347,7 +494,7 @@ mod tests {
         std::fs::remove_file(&file).expect("removed");
         assert_eq!(archive.segment(&place).await.expect("gone"), None);
         let spans = archive.spans(&writer().whose).await.expect("listed");
-        assert_eq!(spans[0].missing, [2]);
+        assert_eq!(spans.known[0].missing, [2]);
     }
 
     #[tokio::test]
@@ -355,7 +502,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let (archive, built) = chain(&dir, 6).await;
         let spans = archive.spans(&writer().whose).await.expect("listed");
-        let listed = &spans[0];
+        let listed = &spans.known[0];
         let remove = async |index: usize| {
             let place = Place::of(&built[index].header);
             archive.remove(&place).await.expect("removed");
@@ -390,17 +537,67 @@ mod tests {
         let spans = archive.spans(&writer().whose).await.expect("listed");
         let place = Place::of(&built[2].header);
         archive.remove(&place).await.expect("removed");
-        let missing = archive.verify(&spans[0], |_| {}).await;
+        let missing = archive.verify(&spans.known[0], |_| {}).await;
         let missing = missing.expect_err("it is missing");
         assert!(
             missing.is_damage() && missing.to_string().contains("000000000002"),
             "{missing}"
         );
-        let refused = archive.prune(&spans[0], 7, false).await;
-        assert!(
-            matches!(refused, Err(ArchiveError::Missing(_))),
-            "{refused:?}"
-        );
+        // What comes before it is of no more use than ever.
+        let pruned = archive.prune(&spans.known[0], 7, false).await;
+        assert_eq!(pruned.expect("pruned"), 2);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_costs_what_it_held_and_nothing_else() {
+        let revision_of = |sequence: usize| i64::try_from(sequence).expect("few") + 5;
+        for (victims, gone) in [
+            (vec![0], false),
+            (vec![4], false),
+            (vec![4], true),
+            (vec![8], false),
+            (vec![3, 4, 5], false),
+            (vec![3, 4, 5], true),
+            (vec![0, 1, 4, 7, 8], false),
+        ] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let (archive, built) = chain(&dir, 9).await;
+            for victim in &victims {
+                let place = Place::of(&built[*victim].header);
+                let file = dir.path().join(format!("demo/_archive/{place}"));
+                match gone {
+                    true => std::fs::remove_file(file).expect("removed"),
+                    false if *victim == 4 => std::fs::write(file, "").expect("written"),
+                    false => std::fs::write(file, "nonsense").expect("written"),
+                }
+            }
+            let spans = archive.spans(&writer().whose).await.expect("listed");
+            let span = &spans.known[0];
+            let readable: Vec<usize> = (0..9).filter(|one| !victims.contains(one)).collect();
+            let (first, last) = (readable[0], readable[readable.len() - 1]);
+            let ends = (span.begins_after() + 1, span.last.last_revision);
+            assert_eq!(ends, (revision_of(first), revision_of(last)), "{victims:?}");
+            assert!(archive.verify(span, |_| {}).await.is_err(), "{victims:?}");
+            assert_eq!(span.cut_off().is_some(), last < 8, "{victims:?}");
+            for wanted in readable {
+                let revision = revision_of(wanted);
+                let found = archive.search(span, |one| one.last_revision >= revision);
+                let found = found.await.expect("looked past").expect("it is there");
+                // What cannot be read may hold it too, where several in a row cannot.
+                let is_exact = usize::try_from(found).expect("few") == wanted;
+                assert!(is_exact, "{revision} of {victims:?}: {found}");
+            }
+            for wanted in (first..=last).filter(|one| victims.contains(one)) {
+                let revision = revision_of(wanted);
+                let found = archive.search(span, |one| one.last_revision >= revision);
+                let found = found.await.expect("looked past").expect("it is there");
+                assert!(victims.contains(&usize::try_from(found).expect("few")));
+                // Nor is its time passed over in silence.
+                let ms = revision * 1_000 + 1;
+                let told = archive.moment(span, ms).await;
+                assert!(told.is_err(), "{ms} of {victims:?}: {told:?}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use engram_objects::ObjectError;
 
 use crate::chain::{Archive, ArchiveError};
-use crate::segment::{Header, SegmentError};
+use crate::segment::SegmentError;
 use crate::span::{LISTS_MAX, Span};
 
 /// What was read.
@@ -24,6 +24,7 @@ impl Archive {
     /// # Errors
     /// The first that is missing, damaged, or does not follow the one before it.
     pub async fn verify(&self, span: &Span, read: impl Fn(u64)) -> Result<Verified, ArchiveError> {
+        span.must_be_whole()?;
         let mut verified = Verified::default();
         let mut span = span.clone();
         let mut sequence = span.first.sequence;
@@ -68,7 +69,7 @@ impl Archive {
     }
 
     /// Removes segments that end before `revision`, from the beginning of the chain, never its last;
-    /// how many there were. From the first on that the store keeps by a retention of its own they stay.
+    /// how many there were; what cannot be read before its first one too. From the first on that the store keeps by a retention of its own they stay.
     /// With `dry_run` only tells.
     ///
     /// # Errors
@@ -79,24 +80,15 @@ impl Archive {
         revision: i64,
         dry_run: bool,
     ) -> Result<u64, ArchiveError> {
-        let mut span = span.clone();
-        let is_needed = |one: &Header| one.last_revision >= revision;
-        let mut found = self.search(&span, is_needed).await;
-        for _ in 0..LISTS_MAX {
-            let Err(ArchiveError::Missing(_)) = &found else {
-                break;
-            };
-            // Two prune at the same time.
-            let Some(now) = self.shortened(&span, span.first.sequence).await? else {
-                break;
-            };
-            span = now;
-            found = self.search(&span, is_needed).await;
-        }
-        let first = span.first.sequence;
-        let behind = found?.unwrap_or(span.last.sequence);
+        // Two prune at the same time.
+        let now = self.shortened(span, span.first.sequence).await?;
+        let span = now.unwrap_or_else(|| span.clone());
+        let needed = self.search(&span, |one| one.last_revision >= revision);
+        let needed = needed.await?.unwrap_or(span.last.sequence);
+        let unreadable = span.unreadable.first().map(|(sequence, _)| *sequence);
+        let first = unreadable.map_or(span.first.sequence, |one| one.min(span.first.sequence));
         if !dry_run {
-            for sequence in first..behind {
+            for sequence in first..needed {
                 match self.remove(&span.place(sequence)).await {
                     Ok(()) => {}
                     Err(ArchiveError::Object(ObjectError::Locked { .. })) => {
@@ -106,6 +98,6 @@ impl Archive {
                 }
             }
         }
-        Ok(behind - first)
+        Ok(needed - first)
     }
 }

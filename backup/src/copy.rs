@@ -28,6 +28,16 @@ pub enum CopyError {
     },
 }
 
+impl CopyError {
+    /// Whether it is this one backup that cannot be copied, and others may be.
+    pub fn is_of_one(&self) -> bool {
+        match self {
+            CopyError::Damaged { .. } => true,
+            CopyError::Store(error) => error.is_of_one(),
+        }
+    }
+}
+
 /// What became of a backup that was to be copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Copied {
@@ -50,6 +60,12 @@ pub async fn copy(
     to: &BackupStore,
     progress: &dyn Progress,
 ) -> Result<Copied, CopyError> {
+    if !manifest.names_all() {
+        return Err(CopyError::Damaged {
+            backup: manifest.id.to_string(),
+            path: "MANIFEST".into(),
+        });
+    }
     match to.read_manifest(&manifest.cluster, &manifest.id).await? {
         Some((there, key)) if there == *manifest => {
             return Ok(match key == to.objects().keys().writing() {

@@ -193,7 +193,14 @@ pub async fn create(
         Held::Spooled(spooled) => upload(to, &spooled, examined, at, progress).await?,
     };
     let manifest = manifest(options, taken.known, taken.examined, at, &ends, stored);
-    match store.publish(&manifest).await {
+    let published = store.publish(&manifest).await;
+    match &published {
+        // No other attempt can be put into the list any more.
+        Ok(()) => drop(store.remove_other_attempts(&manifest).await),
+        Err(StoreError::Exists(id)) => to.discard(id, manifest.attempt()).await,
+        Err(_) => {}
+    }
+    match published {
         // Another attempt was quicker.
         Err(StoreError::Exists(id)) if options.or_existing => {
             let there = store.manifest(&options.cluster, &id).await?;

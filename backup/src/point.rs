@@ -3,7 +3,7 @@
 //! Nothing is written here; whatever is missing is said before a restore begins.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use engram_archive::{Archive, ArchiveError, SegmentError, Span, Target, digest};
+use engram_archive::{Archive, ArchiveError, SegmentError, Span, Spans, Target, digest};
 use engram_objects::ObjectError;
 
 use crate::format::{BackupId, Manifest, Selector};
@@ -36,6 +36,14 @@ pub enum PointError {
     NoArchive {
         /// Where.
         place: String,
+    },
+    /// What may be the archive's end cannot be read.
+    #[error(
+        "where the archive ends cannot be told: {why}; name a moment before it with --to-revision or --to-time (`engramctl archive list` shows from where to where can be restored)"
+    )]
+    EndLost {
+        /// What is wrong with it.
+        why: String,
     },
     /// The archive does not reach there.
     #[error("{wanted} is in no part of the log archive ({spans}): choose a moment in one of them")]
@@ -108,12 +116,18 @@ pub async fn find(store: &BackupStore, asked: Asked<'_>, when: When) -> Result<P
     let cluster = cluster(store, asked.cluster).await?;
     let backups = backups(store, &cluster, asked).await?;
     let archive = Archive::new(store.objects(), &cluster);
-    let spans = spans(&archive, asked.selectors).await?;
+    let Spans { known: spans, lost } = spans(&archive, asked.selectors).await?;
     let wanted = shown(when);
+    if let (When::End, Some(why)) = (when, end_is_lost(&spans, &lost)) {
+        return Err(PointError::EndLost { why });
+    }
     if let (When::Revision(revision), true) = (when, spans.is_empty())
         && let Some(exact) = backups.iter().rfind(|one| one.revision == revision)
     {
-        return Ok(at(exact.clone()));
+        return Ok(at(store.whole(exact).await?));
+    }
+    if let (true, Some(error)) = (spans.is_empty(), lost.into_iter().next()) {
+        return Err(error.into());
     }
     if spans.is_empty() {
         let place = format!("{}/{cluster}", store.url());
@@ -132,7 +146,7 @@ pub async fn find(store: &BackupStore, asked: Asked<'_>, when: When) -> Result<P
         for manifest in backups.iter().rev().filter(fits) {
             if let Some(behind) = follow(&archive, span, manifest, target).await? {
                 return Ok(Point {
-                    manifest: manifest.clone(),
+                    manifest: store.whole(manifest).await?,
                     behind: Some(behind),
                     revision: target.revision,
                 });
@@ -150,7 +164,7 @@ pub async fn find(store: &BackupStore, asked: Asked<'_>, when: When) -> Result<P
         .iter()
         .rfind(|one| when == When::Revision(one.revision));
     match (exact, refusal) {
-        (Some(exact), _) => Ok(at(exact.clone())),
+        (Some(exact), _) => Ok(at(store.whole(exact).await?)),
         (None, Some(refusal)) => Err(refusal),
         (None, None) => Err(PointError::Outside {
             wanted,
@@ -189,7 +203,7 @@ async fn cluster(store: &BackupStore, named: Option<&BackupId>) -> Result<Backup
     }
 }
 
-/// The backups that may be begun with, by revision.
+/// The backups that may be begun with, by revision; of their chunks the first alone may be known.
 async fn backups(
     store: &BackupStore,
     cluster: &BackupId,
@@ -218,16 +232,25 @@ async fn backups(
 
 /// The chains of the clusters that are meant, by the time of their ends. Backups and archives tell
 /// incarnations apart by themselves: which belong together is told by their records.
-async fn spans(archive: &Archive, selectors: &[Selector]) -> Result<Vec<Span>, ArchiveError> {
-    let mut spans = Vec::new();
+async fn spans(archive: &Archive, selectors: &[Selector]) -> Result<Spans, ArchiveError> {
+    let mut spans = Spans::default();
     for whose in archive.owners().await? {
         let is_meant = |one: &Selector| one.cluster_id == whose.cluster_id;
         if selectors.is_empty() || selectors.iter().any(is_meant) {
-            spans.extend(archive.spans(&whose).await?);
+            let found = archive.spans(&whose).await?;
+            spans.known.extend(found.known);
+            spans.lost.extend(found.lost);
         }
     }
-    spans.sort_by_key(|span| span.last.last_ms);
+    spans.known.sort_by_key(|span| span.last.last_ms);
     Ok(spans)
+}
+
+/// Why nobody can tell where the archive ends: what may be its end cannot be read.
+fn end_is_lost(spans: &[Span], lost: &[ArchiveError]) -> Option<String> {
+    let cut_off = spans.last().and_then(Span::cut_off);
+    let cut_off = cut_off.as_ref().or(lost.first());
+    cut_off.map(ToString::to_string)
 }
 
 /// The moment in a chain; none where it is not in this one.
@@ -347,12 +370,14 @@ pub fn time(unix_ms: i64) -> String {
 
 /// From where to where a chain goes.
 fn extent(span: &Span) -> String {
+    let cut = span.cut_off().map(|error| format!(", then {error}"));
     format!(
-        "cluster {}: revisions {} to {}, {} to {}",
+        "cluster {}: revisions {} to {}, {} to {}{}",
         span.first.whose,
         span.begins_after(),
         span.last.last_revision,
         time(span.first.first_ms),
-        time(span.last.last_ms)
+        time(span.last.last_ms),
+        cut.unwrap_or_default()
     )
 }

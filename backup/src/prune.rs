@@ -1,7 +1,7 @@
 //! Pruning: what the rules let go of is removed, and what an attempt left behind unfinished.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use engram_archive::{Archive, ArchiveError, Span};
@@ -59,6 +59,8 @@ pub struct Pruned {
     pub others: Vec<BackupId>,
     /// Segments of the log archive that no backup is gone on from with.
     pub segments: u64,
+    /// Files that writes which were cut short have left, where the store is a directory.
+    pub staged: u64,
 }
 
 /// Removes the backups in a cluster's directory that are in `scope` and that its rules do not keep;
@@ -89,7 +91,7 @@ pub async fn prune(
     must_be_clear(cluster, &scope.selectors, &listing.backups)?;
     decide(&listing.backups, &scope.rules, now, &mut pruned);
     for id in &listing.unfinished {
-        let written = store.last_written(cluster, id).await?;
+        let written = store.left_behind(cluster, id).await?;
         let idle = written.map(|at| (now - at).to_std().unwrap_or_default());
         if idle.is_some_and(|idle| idle > ABANDONED_AFTER) {
             pruned.abandoned.push(id.clone());
@@ -109,6 +111,10 @@ pub async fn prune(
     let gone = &pruned.removed;
     let stay = all.iter().filter(|one| !gone.contains(&one.id));
     pruned.segments = chains.prune(stay, dry_run).await?;
+    if !dry_run {
+        let before = SystemTime::now() - ABANDONED_AFTER;
+        pruned.staged = store.remove_staged(cluster, before)?;
+    }
     Ok(pruned)
 }
 
@@ -146,7 +152,8 @@ impl Chains {
         let mut spans = Vec::new();
         for whose in archive.owners().await? {
             if backups.iter().any(|one| one.cluster_id == whose.cluster_id) {
-                spans.extend(archive.spans(&whose).await?);
+                // Of what cannot be read nothing can be told: it stays.
+                spans.extend(archive.spans(&whose).await?.known);
             }
         }
         Ok(Chains { archive, spans })

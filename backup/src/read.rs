@@ -93,6 +93,12 @@ pub(crate) async fn feed(
     restore: Restore,
     progress: &dyn Progress,
 ) -> Result<Feeding, ReadError> {
+    if !manifest.names_all() {
+        return Err(ReadError::Contents {
+            backup: manifest.id.to_string(),
+            what: "its manifest does not name all of its chunks",
+        });
+    }
     progress.begin("restore", Some(manifest.size));
     let compact = |revision: i64| (revision >= 0).then_some(Revision(revision));
     let mut feeding = Feeding {

@@ -3,16 +3,21 @@
 use std::path::PathBuf;
 
 use engram_server::node::offline::{self, FlagError, MemberFlags};
-use engram_server::snapshot::restore::{self as directory, Bump, Restore, Restored};
+use engram_server::snapshot::restore::{
+    self as directory, Bump, NewMember, Restore, RestoreError, Restored,
+};
 use engram_server::state::KeyValueHash;
 use engram_server::storage::{Identity, IdentityError};
 
 use crate::Progress;
-use crate::format::Manifest;
+use crate::format::{Kind, Manifest};
 use crate::point::Point;
 use crate::read::{self, Feeding, ReadError};
 use crate::replay;
 use crate::store::BackupStore;
+
+/// So many bytes of records tell whether compression shortens them.
+const TELLING_BYTES: u64 = 1 << 20;
 
 /// Why nothing was restored.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +105,7 @@ pub async fn restore(
     progress: &dyn Progress,
 ) -> Result<Restored, RestoreFailed> {
     let member = offline::new_member(&target.member)?;
-    let restore = Restore::begin(&target.data_dir, member).map_err(ReadError::from)?;
+    let restore = begin(manifest, target, member).map_err(ReadError::from)?;
     let feeding = read::feed(store, manifest, restore, progress).await?;
     let (feeding, _) = compare(manifest, feeding).await?;
     let bump = target.bump;
@@ -109,6 +114,21 @@ pub async fn restore(
     let finished = tokio::task::spawn_blocking(finish).await;
     let restored = finished.map_err(ReadError::from)?;
     Ok(restored.map_err(ReadError::from)?)
+}
+
+/// Begins; what the backup's chunks could not shorten the engine cannot either.
+fn begin(manifest: &Manifest, target: &Target, member: NewMember) -> Result<Restore, RestoreError> {
+    let records = manifest
+        .chunks
+        .iter()
+        .filter(|chunk| chunk.kind == Kind::Records.name());
+    let (bytes, raw) = records.fold((0, 0), |(bytes, raw), chunk| {
+        (bytes + chunk.bytes, raw + chunk.raw_bytes)
+    });
+    match raw >= TELLING_BYTES && bytes + raw / 32 >= raw {
+        true => Restore::begin_uncompressed(&target.data_dir, member),
+        false => Restore::begin(&target.data_dir, member),
+    }
 }
 
 /// What a restore to a moment made.
@@ -132,7 +152,7 @@ pub async fn restore_to(
 ) -> Result<RestoredTo, RestoreFailed> {
     let manifest = &point.manifest;
     let member = offline::new_member(&target.member)?;
-    let restore = Restore::begin(&target.data_dir, member).map_err(ReadError::from)?;
+    let restore = begin(manifest, target, member).map_err(ReadError::from)?;
     let feeding = read::feed(store, manifest, restore, progress).await?;
     let (mut feeding, mut hash_kv) = compare(manifest, feeding).await?;
     if let Some(behind) = &point.behind {

@@ -30,12 +30,18 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// The indices of the backups to remove, of those that were taken at `times`, in any order.
+    /// The indices of the backups to remove, of those that were taken at `times`, the oldest first: which is newer
+    /// is told by their order, since clocks may have been wrong. None counts as older than one before it.
     pub fn expired(&self, times: &[DateTime<Utc>], now: DateTime<Utc>) -> Vec<usize> {
-        let mut newest_first: Vec<usize> = (0..times.len()).collect();
-        // Of two of the same moment, the one listed later is the newer.
-        newest_first.sort_by_key(|index| std::cmp::Reverse((times[*index], *index)));
-        let age = |index: usize| (now - times[index]).to_std().unwrap_or_default();
+        let newest_first: Vec<usize> = (0..times.len()).rev().collect();
+        let since: Vec<DateTime<Utc>> = times
+            .iter()
+            .scan(DateTime::<Utc>::MIN_UTC, |latest, time| {
+                *latest = (*latest).max(*time);
+                Some(*latest)
+            })
+            .collect();
+        let age = |index: usize| (now - since[index]).to_std().unwrap_or_default();
         let mut kept = self.kept(times, &newest_first);
         if let Some(within) = self.keep_within {
             kept.extend((0..times.len()).filter(|index| age(*index) <= within));
@@ -180,6 +186,35 @@ mod tests {
         assert_eq!(rules(2).expired(&times, now), [0]);
     }
 
+    #[test]
+    fn a_clock_that_was_wrong_once_costs_no_newer_backup() {
+        let times = [
+            at("2026-01-01T00:00:00Z"),
+            at("2099-01-01T00:00:00Z"),
+            at("2026-01-02T00:00:00Z"),
+            at("1970-01-01T00:00:00Z"),
+            at("2026-01-03T00:00:00Z"),
+        ];
+        let now = at("2026-01-03T01:00:00Z");
+        let last = Retention {
+            keep_last: 1,
+            ..Retention::default()
+        };
+        assert_eq!(last.expired(&times, now), [0, 1, 2, 3]);
+        let day = Some(Duration::from_secs(86_400));
+        let old = Retention {
+            keep_last: 5,
+            max_age: day,
+            ..Retention::default()
+        };
+        assert_eq!(old.expired(&times, now), [0], "ages that are not known");
+        let daily = Retention {
+            daily: 3,
+            ..Retention::default()
+        };
+        assert_eq!(daily.expired(&times, now), [0, 1]);
+    }
+
     proptest! {
         #[test]
         fn the_newest_stay_and_pruning_twice_prunes_once(
@@ -189,7 +224,8 @@ mod tests {
             keep_within in prop::option::of(0u64..6_000_000),
         ) {
             let now = at("2026-06-15T12:00:00Z");
-            let times: Vec<_> = ages.iter().map(|age| now - TimeDelta::seconds(*age)).collect();
+            let mut times: Vec<_> = ages.iter().map(|age| now - TimeDelta::seconds(*age)).collect();
+            times.sort();
             let [keep_last, hourly, daily, weekly, monthly, min_keep] = counts;
             let [max_age, keep_within] = [max_age, keep_within].map(|age| age.map(Duration::from_secs));
             let rules =

@@ -158,10 +158,15 @@ impl BackupStore {
     /// The store refuses.
     pub async fn has(&self, cluster: &BackupId, id: &BackupId) -> Result<bool, StoreError> {
         let place = self.backup(cluster, id).join(MANIFEST);
-        match self.objects.raw().head(&place).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(self.failed(&place, error)),
+        Ok(self.size(&place).await?.is_some())
+    }
+
+    /// The bytes of an object; none where it is not there.
+    async fn size(&self, place: &Path) -> Result<Option<u64>, StoreError> {
+        match self.objects.raw().head(place).await {
+            Ok(found) => Ok(Some(found.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failed(place, error)),
         }
     }
 

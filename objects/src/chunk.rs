@@ -11,8 +11,12 @@
 //! A chunk says by itself what it is and where it belongs, so that a log archive can append chunks
 //! of later records without touching those that are there.
 
+use std::fmt;
+
 use bytes::{Buf as _, Bytes};
 use prost::Message;
+
+use crate::buffer::Buffer;
 
 /// Raw bytes after which a chunk is closed. A single larger message makes a larger chunk.
 pub const CHUNK_BYTES: usize = 8 << 20;
@@ -130,6 +134,7 @@ pub struct Chunk {
 #[derive(Debug)]
 pub struct Packer {
     level: i32,
+    compressor: Compressor,
     kind: Kind,
     sequence: u64,
     raw: Vec<u8>,
@@ -142,6 +147,7 @@ impl Default for Packer {
     fn default() -> Packer {
         Packer {
             level: LEVEL,
+            compressor: Compressor::default(),
             kind: Kind::Records,
             sequence: 0,
             raw: Vec::new(),
@@ -216,17 +222,16 @@ impl Packer {
         Some(chunk)
     }
 
-    fn encode(&self) -> Bytes {
+    fn encode(&mut self) -> Bytes {
         let bound = zstd_safe::compress_bound(self.raw.len());
-        let mut out = vec![0; HEADER_BYTES + bound];
-        let body = &mut out[HEADER_BYTES..];
-        let level = match is_worth_it(&self.raw) {
+        let mut buffer = Buffer::of(HEADER_BYTES + bound + TRAILER_BYTES);
+        let out = buffer.bytes_mut();
+        let body = &mut out[HEADER_BYTES..HEADER_BYTES + bound];
+        let level = match self.compressor.is_worth_it(&self.raw) {
             true => self.level,
             false => LEVEL_STORED,
         };
-        let compressed = zstd_safe::compress(body, &self.raw, level);
-        let compressed = compressed.expect("the bound is enough");
-        out.truncate(HEADER_BYTES + compressed);
+        let compressed = self.compressor.compress(body, &self.raw, level);
         let mut header = Vec::with_capacity(HEADER_BYTES);
         header.extend_from_slice(&MAGIC);
         header.extend_from_slice(&VERSION.to_be_bytes());
@@ -244,24 +249,47 @@ impl Packer {
         header.extend_from_slice(&self.first_revision.to_be_bytes());
         header.extend_from_slice(&self.last_revision.to_be_bytes());
         out[..HEADER_BYTES].copy_from_slice(&header);
-        let sum = crc32c::crc32c(&out);
-        out.extend_from_slice(&sum.to_be_bytes());
-        out.into()
+        let end = HEADER_BYTES + compressed;
+        let sum = crc32c::crc32c(&out[..end]);
+        out[end..end + TRAILER_BYTES].copy_from_slice(&sum.to_be_bytes());
+        buffer.freeze(end + TRAILER_BYTES)
     }
 }
 
-/// Whether bytes become shorter by compression, by some of them: values may be encrypted, or compressed
-/// already, and then zstd looks for nothing at a third of all that a backup costs.
-fn is_worth_it(raw: &[u8]) -> bool {
-    let stride = (raw.len() / TRIALS).max(TRIAL_BYTES);
-    let mut sample = Vec::with_capacity(TRIALS * TRIAL_BYTES);
-    for piece in raw.chunks(stride) {
-        sample.extend_from_slice(&piece[..piece.len().min(TRIAL_BYTES)]);
+/// zstd, with the memory that it works in.
+struct Compressor(zstd_safe::CCtx<'static>);
+
+impl Default for Compressor {
+    fn default() -> Compressor {
+        Compressor(zstd_safe::CCtx::create())
     }
-    let mut out = vec![0; zstd_safe::compress_bound(sample.len())];
-    let compressed = zstd_safe::compress(&mut out[..], &sample, 1);
-    let compressed = compressed.expect("the bound is enough");
-    compressed + sample.len() / GAIN_MIN < sample.len() || sample.len() < TRIAL_BYTES
+}
+
+impl fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Compressor")
+    }
+}
+
+impl Compressor {
+    /// How many bytes of `out` it takes, which has room for the most.
+    fn compress(&mut self, out: &mut [u8], raw: &[u8], level: i32) -> usize {
+        let compressed = self.0.compress(out, raw, level);
+        compressed.expect("the bound is enough")
+    }
+
+    /// Whether bytes become shorter by compression, by some of them: values may be encrypted, or compressed
+    /// already, and then zstd looks for nothing at a third of all that a backup costs.
+    fn is_worth_it(&mut self, raw: &[u8]) -> bool {
+        let stride = (raw.len() / TRIALS).max(TRIAL_BYTES);
+        let mut sample = Vec::with_capacity(TRIALS * TRIAL_BYTES);
+        for piece in raw.chunks(stride) {
+            sample.extend_from_slice(&piece[..piece.len().min(TRIAL_BYTES)]);
+        }
+        let mut out = vec![0; zstd_safe::compress_bound(sample.len())];
+        let compressed = self.compress(&mut out, &sample, 1);
+        compressed + sample.len() / GAIN_MIN < sample.len() || sample.len() < TRIAL_BYTES
+    }
 }
 
 /// A chunk that was read.
@@ -327,16 +355,16 @@ pub fn unpack(bytes: &[u8]) -> Result<Unpacked, ChunkError> {
     if compressed != body.len() || raw_bytes > RAW_BYTES_MAX {
         return Err(ChunkError::Nonsense("its lengths do not fit"));
     }
-    let mut raw = vec![0; raw_bytes];
-    let found = zstd_safe::decompress(&mut raw[..], body);
-    if found != Ok(raw_bytes) || crc32c::crc32c(&raw) != raw_sum {
+    let mut raw = Buffer::of(raw_bytes);
+    let found = zstd_safe::decompress(raw.bytes_mut(), body);
+    if found != Ok(raw_bytes) || crc32c::crc32c(raw.as_ref()) != raw_sum {
         return Err(ChunkError::Checksum);
     }
     Ok(Unpacked {
         kind,
         sequence,
         messages,
-        raw: raw.into(),
+        raw: raw.freeze(raw_bytes),
     })
 }
 
@@ -474,7 +502,8 @@ mod tests {
             .collect();
         let (stored, raw) = packed(&mixed);
         assert!(stored as u64 <= raw * 6 / 10, "{stored} of {raw}");
-        assert!(!is_worth_it(&noise) && is_worth_it(b"few"));
+        let mut compressor = Compressor::default();
+        assert!(!compressor.is_worth_it(&noise) && compressor.is_worth_it(b"few"));
     }
 
     proptest! {

@@ -5,13 +5,16 @@
 
 #![forbid(unsafe_code)]
 
+mod buffer;
 pub mod chunk;
 pub mod cipher;
 mod digest;
+mod directory;
 mod error;
 mod name;
 mod open;
 pub mod sealed;
+mod staged;
 mod store;
 mod whose;
 

@@ -1,15 +1,21 @@
 //! An open store: objects by their names, and what a name is to people.
 
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
+use object_store::{
+    GetResult, GetResultPayload, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
+};
 
 use crate::cipher::{CipherError, HEADER_BYTES, KeyId, Keys, encrypted_head, key_of};
 use crate::error::{ObjectError, is_locked, is_missing, is_there};
+use crate::{directory, staged};
 
 /// An open store. Clones share it.
 #[derive(Clone)]
@@ -19,12 +25,37 @@ pub struct Objects {
     /// The URL without options, which may hold secrets.
     shown: String,
     keys: Keys,
+    /// Where it is a directory: which.
+    root: Option<PathBuf>,
 }
 
 impl fmt::Debug for Objects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Objects").field(&self.shown).finish()
     }
+}
+
+/// An object's bytes.
+async fn whole(found: GetResult) -> object_store::Result<Bytes> {
+    let length = found.range.end - found.range.start;
+    match (found.payload, usize::try_from(length)) {
+        (GetResultPayload::File(file, _), Ok(length)) if found.range.start == 0 => {
+            on_disk(move || directory::read(file, length)).await
+        }
+        (payload, _) => GetResult { payload, ..found }.bytes().await,
+    }
+}
+
+/// Work that waits for a disk.
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> object_store::Result<T> {
+    let failed = |source: io::Error| object_store::Error::Generic {
+        store: "LocalFileSystem",
+        source: source.into(),
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| failed(error.into()))?.map_err(failed)
 }
 
 /// What became of an object that was to be created.
@@ -44,7 +75,37 @@ impl Objects {
             prefix,
             shown,
             keys: Keys::default(),
+            root: None,
         }
+    }
+
+    /// The store, which is this directory.
+    #[must_use]
+    pub(crate) fn in_directory(self, root: PathBuf) -> Objects {
+        Objects {
+            root: Some(root),
+            ..self
+        }
+    }
+
+    /// Removes what writes that were cut short before a moment have left below a place, where the store is a
+    /// directory: no list shows it. How many files there were.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn remove_staged(&self, place: &Path, before: SystemTime) -> Result<u64, ObjectError> {
+        let Some(root) = &self.root else {
+            return Ok(0);
+        };
+        let name: &str = place.as_ref();
+        let directory = root.join(name);
+        staged::remove(&directory, before).map_err(|source| {
+            let source = object_store::Error::Generic {
+                store: "LocalFileSystem",
+                source: source.into(),
+            };
+            self.failed(place, source)
+        })
     }
 
     /// The store, where objects are encrypted with the first of these keys, and decrypted with each.
@@ -110,7 +171,7 @@ impl Objects {
         place: &Path,
     ) -> Result<Option<(Bytes, Option<KeyId>)>, ObjectError> {
         let read = match self.store.get(place).await {
-            Ok(found) => found.bytes().await,
+            Ok(found) => whole(found).await,
             Err(error) => Err(error),
         };
         let decrypt = |bytes: Bytes| {
@@ -127,7 +188,17 @@ impl Objects {
     pub async fn get_head(&self, place: &Path, bytes: u64) -> Result<Option<Bytes>, ObjectError> {
         let asked = encrypted_head(bytes);
         let decrypt = |there| self.keys.decrypt_head(self.name(place), there, asked);
-        self.found(place, self.store.get_range(place, 0..asked).await, decrypt)
+        let read = match self.store.get_range(place, 0..asked).await {
+            // Stores have no first bytes of an object without any.
+            Err(error) if !is_missing(&error) && self.is_empty(place).await => Ok(Bytes::new()),
+            read => read,
+        };
+        self.found(place, read, decrypt)
+    }
+
+    async fn is_empty(&self, place: &Path) -> bool {
+        let head = self.store.head(place).await;
+        head.is_ok_and(|found| found.size == 0)
     }
 
     /// The key that an object is encrypted with, whether it is given or not, by its first bytes alone; within,
@@ -197,6 +268,16 @@ impl Objects {
     /// # Errors
     /// The store refuses, or keeps what is there by a retention of its own.
     pub async fn put_as_is(&self, place: &Path, bytes: Bytes) -> Result<(), ObjectError> {
+        if let Some(root) = &self.root
+            && directory::takes(&bytes)
+        {
+            let name: &str = place.as_ref();
+            let (path, bytes) = (root.join(name), bytes.clone());
+            let put = on_disk(move || directory::put(&path, &bytes)).await;
+            if put.map_err(|error| self.failed(place, error))? {
+                return Ok(());
+            }
+        }
         let put = self.store.put(place, bytes.into()).await;
         put.map(drop).map_err(|error| self.refused(place, error))
     }

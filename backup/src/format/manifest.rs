@@ -256,6 +256,12 @@ impl Manifest {
         first.map_or("", |chunk| chunk.path.split('/').next().unwrap_or_default())
     }
 
+    /// Whether it names all of its chunks: of one that was listed the first alone is kept.
+    pub(crate) fn names_all(&self) -> bool {
+        let bytes: u64 = self.chunks.iter().map(|chunk| chunk.bytes).sum();
+        bytes == self.size
+    }
+
     /// What is printed of it; `path` is where it lies, `verified` how it was last read back, `key` what it
     /// is encrypted with.
     pub fn summary(&self, path: String, verified: Option<bool>, key: Option<KeyId>) -> Summary {

@@ -81,6 +81,19 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether it is of one backup alone, and tells nothing of the store.
+    pub(crate) fn is_of_one(&self) -> bool {
+        match self {
+            StoreError::Remains(_)
+            | StoreError::Gone(_)
+            | StoreError::Manifest { .. }
+            | StoreError::Vanished(_)
+            | StoreError::NoBackup { .. }
+            | StoreError::Exists(_) => true,
+            other => other.is_damage(),
+        }
+    }
+
     /// Whether an object that should be there is not, or is another one than was stored. A bucket that is
     /// away says nothing of it, nor does a key that is missing.
     pub(crate) fn is_damage(&self) -> bool {

@@ -108,8 +108,11 @@ impl BackupStore {
         }
         listing.backups.retain(|one| one.refutation().is_none());
         must_be_clear(cluster, selectors, &listing.backups)?;
-        Ok(listing.backups.pop().map(|listed| Found {
-            manifest: listed.manifest,
+        let Some(listed) = listing.backups.pop() else {
+            return Ok(None);
+        };
+        Ok(Some(Found {
+            manifest: self.whole(&listed.manifest).await?,
             key: listed.key,
             refuted: None,
             passed_over,

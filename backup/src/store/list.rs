@@ -1,5 +1,7 @@
 //! What a store holds: every backup with a manifest, and none without.
 
+use std::collections::BTreeMap;
+
 use engram_objects::{CipherError, KeyId};
 use futures_util::StreamExt as _;
 use object_store::path::Path;
@@ -13,7 +15,8 @@ const READS_AT_ONCE: usize = 8;
 /// A backup that the store lists.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// Its manifest.
+    /// Its manifest; in a [`Listing`] with the first of its chunks alone, so that thousands of backups take little
+    /// memory: [`BackupStore::whole`] has all of them.
     pub manifest: Manifest,
     /// The key that it is encrypted with; none: it is not.
     pub key: Option<KeyId>,
@@ -76,6 +79,35 @@ impl Listing {
     }
 }
 
+/// The oldest first. Within one history that is the order of revisions: a clock that was wrong once makes no old backup
+/// the latest. Of different ones it is that of times, where none is earlier than one that its own history had before it.
+fn put_in_order(backups: &mut [Listed]) {
+    // Format 1 tells no histories apart.
+    let history = |one: &Listed| {
+        let manifest = &one.manifest;
+        let alone = (manifest.format == 1).then(|| manifest.id.clone());
+        (manifest.whose().to_string(), alone)
+    };
+    let order = |one: &Listed| {
+        let manifest = &one.manifest;
+        (
+            manifest.revision,
+            manifest.created_at.clone(),
+            manifest.id.clone(),
+        )
+    };
+    backups.sort_by_cached_key(|one| (history(one), order(one)));
+    let mut ranks: BTreeMap<BackupId, String> = BTreeMap::new();
+    for run in backups.chunk_by(|one, next| history(one) == history(next)) {
+        let mut latest = "";
+        for one in run {
+            latest = latest.max(one.manifest.created_at.as_str());
+            ranks.insert(one.manifest.id.clone(), latest.to_owned());
+        }
+    }
+    backups.sort_by_cached_key(|one| (ranks.get(&one.manifest.id).cloned(), order(one)));
+}
+
 impl BackupStore {
     /// The clusters that the store holds something of.
     ///
@@ -103,31 +135,36 @@ impl BackupStore {
             let read = self.listed(cluster, &id).await;
             (id, read)
         });
-        let read: Vec<_> = futures_util::stream::iter(reads)
-            .buffer_unordered(READS_AT_ONCE)
-            .collect()
-            .await;
+        let mut reads = futures_util::stream::iter(reads).buffer_unordered(READS_AT_ONCE);
         let mut listing = Listing::default();
-        for (id, listed) in read {
+        while let Some((id, listed)) = reads.next().await {
             match listed {
-                Ok(Some(listed)) => listing.backups.push(listed),
+                Ok(Some(mut listed)) => {
+                    listed.manifest.chunks.truncate(1);
+                    listed.manifest.chunks.shrink_to_fit();
+                    listing.backups.push(listed);
+                }
                 Ok(None) => listing.unfinished.push(id),
                 Err(StoreError::Manifest { source, .. }) => listing.damaged.push((id, source)),
                 Err(error) => return Err(error),
             }
         }
-        // Equal times are told apart by revision, so that "latest" is one and the same for all.
-        let order = |a: &Listed| {
-            let manifest = &a.manifest;
-            (
-                manifest.created_at.clone(),
-                manifest.revision,
-                manifest.id.clone(),
-            )
-        };
-        listing.backups.sort_by_key(order);
+        put_in_order(&mut listing.backups);
         listing.unfinished.sort();
         Ok(listing)
+    }
+
+    /// The whole manifest of a backup that was listed.
+    ///
+    /// # Errors
+    /// It is gone by now, or another one has its name; the store refuses.
+    pub async fn whole(&self, listed: &Manifest) -> Result<Manifest, StoreError> {
+        let there = self.manifest(&listed.cluster, &listed.id).await?;
+        let there = there.filter(|there| there.attempt() == listed.attempt());
+        there.ok_or_else(|| StoreError::NoBackup {
+            wanted: listed.id.to_string(),
+            store: self.url().to_owned(),
+        })
     }
 
     /// A backup; none where there is no manifest.

@@ -432,3 +432,85 @@ fn urls_that_name_no_store_are_refused() {
     let store = BackupStore::open(secret).expect("a store");
     assert_eq!(store.url(), "s3://bucket/prefix", "options are not shown");
 }
+
+/// Makes everything below a directory three days old.
+fn make_old(directory: &std::path::Path) {
+    let then = std::time::SystemTime::now() - std::time::Duration::from_secs(3 * 86_400);
+    for entry in std::fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            make_old(&path);
+        }
+        let file = std::fs::File::open(&path).expect("opened");
+        file.set_modified(then).expect("set");
+    }
+}
+
+#[tokio::test]
+async fn what_no_attempt_left_behind_is_not_pruned() {
+    let (dir, store) = open();
+    made(&store, &manifest("demo", "whole", "2026-01-02T00:00:00Z")).await;
+    let abandoned = manifest("demo", "abandoned", "2026-01-02T00:00:00Z");
+    put_chunks(&store, &abandoned).await;
+    let place = |name: &str| dir.path().join("demo").join(name);
+    for name in [
+        "somebodys/notes.txt",
+        "mixed/attempt/00000000.chunk",
+        "mixed/db",
+        "cut/attempt/00000000.chunk#1",
+        "deep/a/b/00000000.chunk",
+    ] {
+        let path = place(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+        std::fs::write(path, "bytes").expect("written");
+    }
+    let pruned = keep_last(&store, &[], None).await;
+    assert_eq!((pruned.abandoned.len(), pruned.staged), (0, 0), "too young");
+    make_old(dir.path());
+    let pruned = keep_last(&store, &[], None).await;
+    assert_eq!(pruned.abandoned, [abandoned.id]);
+    assert_eq!(pruned.staged, 1, "no list shows it");
+    assert!(!place("abandoned").exists() && !place("cut/attempt/00000000.chunk#1").exists());
+    for name in ["somebodys/notes.txt", "mixed/db", "deep/a/b/00000000.chunk"] {
+        assert!(place(name).exists(), "{name}");
+    }
+    assert_eq!(ids(&store, "demo").await, ["whole"]);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_wrong_once_makes_no_old_backup_the_latest() {
+    let (_dir, store) = open();
+    for (id, revision, at) in [
+        ("first", 10, "2026-01-01T00:00:00Z"),
+        ("ahead", 20, "2099-01-01T00:00:00Z"),
+        ("behind", 30, "1970-01-01T00:00:00Z"),
+        ("newest", 40, "2026-01-03T00:00:00Z"),
+    ] {
+        let mut one = manifest("demo", id, at);
+        one.revision = revision;
+        made(&store, &one).await;
+    }
+    let order = ["first", "ahead", "behind", "newest"];
+    assert_eq!(ids(&store, "demo").await, order);
+    assert_eq!(latest(&store, &[]).await.expect("found"), "newest");
+    let pruned = keep_last(&store, &[], None).await;
+    let newest: BackupId = "newest".parse().expect("a name");
+    assert_eq!(pruned.kept, [newest]);
+}
+
+#[tokio::test]
+async fn of_several_attempts_under_one_name_one_is_left() {
+    let (dir, store) = open();
+    let mut won = manifest("demo", "one", "2026-01-02T00:00:00Z");
+    let mut killed = won.clone();
+    killed.chunks[0].path = "dead/00000000.chunk".into();
+    put_chunks(&store, &killed).await;
+    won.chunks[0].path = "alive/00000000.chunk".into();
+    made(&store, &won).await;
+    store.remove_other_attempts(&won).await.expect("removed");
+    let place = |name: &str| dir.path().join("demo/one").join(name);
+    assert!(place("alive/00000000.chunk").exists() && place("MANIFEST").exists());
+    assert!(!place("dead").exists());
+    let late = store.publish(&killed).await;
+    assert!(matches!(late, Err(StoreError::Exists(_))), "{late:?}");
+}

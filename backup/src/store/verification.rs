@@ -7,7 +7,7 @@ use super::{BackupStore, StoreError};
 use crate::format::{BackupId, Manifest, Verification};
 
 /// The object in a backup's directory.
-const VERIFICATION: &str = "VERIFICATION";
+pub(super) const VERIFICATION: &str = "VERIFICATION";
 /// How many of them a backup may have: more than one where a store lets nobody write over what is there.
 const MARKS_MAX: u32 = 16;
 

@@ -1,6 +1,6 @@
 //! `archive`: list, verify, plan.
 
-use engram_archive::{Archive as Segments, Span};
+use engram_archive::{Archive as Segments, ArchiveError, Span};
 use engram_backup::format::BackupId;
 use engram_backup::point::{self, Asked, Point, When, time};
 use engram_backup::store::BackupStore;
@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::output::{self, humanize};
 use crate::progress::Bars;
 
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 10] = [
     "cluster",
     "cluster id",
     "run",
@@ -22,6 +22,7 @@ const COLUMNS: [&str; 9] = [
     "to",
     "size",
     "missing",
+    "unreadable",
 ];
 
 /// `archive`.
@@ -60,22 +61,27 @@ pub async fn find(
     Ok(point::find(store, asked, when).await?)
 }
 
-/// The chains that the flags mean, with the name of the cluster.
-async fn spans(flag: &StoreFlag) -> Result<Vec<(BackupId, Segments, Span)>, Failure> {
+/// Chains with the name of their cluster, and what is wrong with those of which nothing can be read.
+type Chains = (Vec<(BackupId, Segments, Span)>, Vec<ArchiveError>);
+
+/// The chains that the flags mean.
+async fn spans(flag: &StoreFlag) -> Result<Chains, Failure> {
     let store = open(flag)?;
     let clusters = clusters(&store, flag).await?;
-    let mut all = Vec::new();
+    let (mut all, mut lost) = (Vec::new(), Vec::new());
     for cluster in clusters {
         let archive = Segments::new(store.objects(), &cluster);
         for whose in archive.owners().await? {
             let selectors = &flag.cluster_id;
             if selectors.is_empty() || selectors.iter().any(|one| one.matches(&whose)) {
-                let spans = archive.spans(&whose).await?.into_iter();
-                all.extend(spans.map(|span| (cluster.clone(), archive.clone(), span)));
+                let spans = archive.spans(&whose).await?;
+                lost.extend(spans.lost);
+                let known = spans.known.into_iter();
+                all.extend(known.map(|span| (cluster.clone(), archive.clone(), span)));
             }
         }
     }
-    Ok(all)
+    Ok((all, lost))
 }
 
 fn value(cluster: &BackupId, span: &Span) -> Value {
@@ -91,11 +97,17 @@ fn value(cluster: &BackupId, span: &Span) -> Value {
         "segments": span.segments,
         "size": span.bytes,
         "missing": span.missing,
+        "unreadable": span.unreadable.iter().map(|(sequence, _)| sequence).collect::<Vec<_>>(),
     })
 }
 
 async fn list(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
-    let spans = spans(flag).await?;
+    let (spans, lost) = spans(flag).await?;
+    let told = spans.iter().flat_map(|(_, _, span)| &span.unreadable);
+    let told = told.map(|(_, why)| why.clone());
+    for why in told.chain(lost.iter().map(ToString::to_string)) {
+        eprintln!("{why}");
+    }
     let values = spans.iter().map(|(cluster, _, span)| value(cluster, span));
     let values: Vec<Value> = values.collect();
     output::result(global, &json!(values))?;
@@ -110,6 +122,7 @@ async fn list(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
             time(span.last.last_ms),
             humanize(span.bytes),
             span.missing.len().to_string(),
+            span.unreadable.len().to_string(),
         ]
     };
     let rows: Vec<Vec<String>> = spans.iter().map(row).collect();
@@ -118,7 +131,10 @@ async fn list(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
 
 async fn verify(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
     use engram_backup::Progress as _;
-    let spans = spans(flag).await?;
+    let (spans, lost) = spans(flag).await?;
+    if let Some(error) = lost.into_iter().next() {
+        return Err(error.into());
+    }
     if spans.is_empty() {
         return Err(Failure::new(format!(
             "there is no log archive in {}: members write it where --archive-url and --archive-cluster are set",

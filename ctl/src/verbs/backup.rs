@@ -383,15 +383,20 @@ async fn copy(
     let bars = Bars::new();
     let (mut copied, mut there) = (Vec::new(), Vec::new());
     let (mut otherwise, mut unencrypted) = (BTreeMap::new(), Vec::new());
+    let mut failed = Vec::new();
     for manifest in &manifests {
         let path = to.path_of(&manifest.cluster, &manifest.id);
-        match transfer(from, manifest, to, &bars).await? {
-            Copied::Now => copied.push(path),
-            Copied::There => there.push(path),
-            Copied::Otherwise(Some(key)) => {
+        let copy = async { transfer(from, &from.whole(manifest).await?, to, &bars).await };
+        match copy.await {
+            Ok(Copied::Now) => copied.push(path),
+            Ok(Copied::There) => there.push(path),
+            Ok(Copied::Otherwise(Some(key))) => {
                 otherwise.insert(path, key.to_string());
             }
-            Copied::Otherwise(None) => unencrypted.push(path),
+            Ok(Copied::Otherwise(None)) => unencrypted.push(path),
+            // One that cannot be copied keeps none of the others here.
+            Err(error) if error.is_of_one() => failed.push(error.to_string()),
+            Err(error) => return Err(error.into()),
         }
     }
     drop(bars);
@@ -411,12 +416,15 @@ async fn copy(
         lines.collect::<String>().into()
     };
     output::answer(global, text, || value.clone())?;
-    match unencrypted.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::new(format!(
+    if !unencrypted.is_empty() {
+        failed.push(format!(
             "{}: it is there already, and not encrypted: delete it there, and copy it again",
             unencrypted.join(", ")
-        ))),
+        ));
+    }
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(failed.join("; "))),
     }
 }
 
@@ -447,7 +455,7 @@ async fn prune(
     let pruned = remove_expired(&store, &cluster, &scope, dry_run).await?;
     let value = json!(pruned);
     // What stays may be a long list, and where results are read there is little room.
-    let gone = json!({ "removed": pruned.removed, "abandoned": pruned.abandoned, "segments": pruned.segments, "locked": pruned.locked });
+    let gone = json!({ "removed": pruned.removed, "abandoned": pruned.abandoned, "segments": pruned.segments, "locked": pruned.locked, "staged": pruned.staged });
     output::result(global, &gone)?;
     let text = || {
         let what = if dry_run { "would remove" } else { "removed" };

@@ -659,6 +659,66 @@ fn what_is_missing_or_damaged_is_named_and_nothing_is_restored() {
     assert!(said.contains("was restored from"), "{said}");
 }
 
+#[test]
+fn a_damaged_segment_costs_what_it_held_and_a_later_backup_goes_on_behind_it() {
+    let _turn = turn::take("archive, damaged in the middle");
+    let (dir, url) = directory();
+    let mut setup = Setup::engram();
+    for flag in archive_flags(&url) {
+        setup = setup.flag(flag);
+    }
+    let server = setup.start();
+    let ctl = Ctl(url.clone());
+    ctl.must_archive(1);
+    let runtime = client::runtime();
+    let write = |count: usize| {
+        let mut last = 0;
+        for number in 0..count {
+            last = runtime.block_on(async {
+                let mut client = Client::connect(server.address()).await;
+                client.put("key", format!("{number}")).await.expect("a put")
+            });
+            ctl.must_archive(last);
+        }
+        last
+    };
+    let first = backup(&ctl, &server);
+    let middle = write(4);
+    let second = backup(&ctl, &server);
+    let last = write(4);
+    let store = format!("--store={url}");
+    let base = |revision: i64| {
+        let moment = format!("--to-revision={revision}");
+        engramctl_json(&["archive", "plan", &store, &moment])["backupRevision"].clone()
+    };
+    let all = segments(dir.path());
+    for (place, victim) in all.iter().enumerate() {
+        let whole = fs::read(victim).expect("a segment");
+        fs::write(victim, "nonsense").expect("written");
+        let name = victim.file_name().expect("a name").to_str().expect("text");
+        let verify = engramctl_fails(&["archive", "verify", &store]);
+        assert!(verify.contains(name), "{verify}");
+        let listed = engramctl_json(&["archive", "list", &store]);
+        let unreadable = listed[0]["unreadable"].as_array().expect("a list").len();
+        let is_at_an_end = place == 0 || place == all.len() - 1;
+        assert_eq!(unreadable == 1, is_at_an_end, "{listed}");
+        // What lies before it begins with the first backup, what lies behind it with the second.
+        if place + 3 > all.len() {
+            assert_eq!(base(middle), second);
+        }
+        if place <= 1 {
+            assert_eq!(base(last), second);
+        }
+        if place == all.len() - 1 {
+            let said = engramctl_fails(&["archive", "plan", &store, "--to-end"]);
+            assert!(said.contains("cannot be told"), "{said}");
+        }
+        fs::write(victim, whole).expect("written");
+    }
+    assert_eq!(base(middle - 1), first);
+    engramctl(&["archive", "verify", &store]);
+}
+
 /// The archive's directory is away for a while: writes go on, nothing is lost, and it is said.
 #[test]
 fn a_store_that_is_away_holds_up_no_write() {

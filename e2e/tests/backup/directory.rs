@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use engram_e2e::client::Client;
+use engram_e2e::disk::SmallFileSystem;
 use engram_e2e::server::{Server, Setup};
 use engram_e2e::{client, ports, tools, turn};
 use tempfile::TempDir;
@@ -477,4 +479,66 @@ fn bad_inputs_say_what_to_do() {
         let said = engramctl_fails(&[&[nobody.as_str()], arguments].concat());
         assert!(said.contains(wanted), "{arguments:?}: {said}");
     }
+}
+
+/// Neither is the process torn down with a member's words, nor is what a scratch directory held left there.
+#[test]
+fn a_full_disk_ends_a_restore_with_advice_and_says_nothing_of_the_backup() {
+    let _turn = turn::take("full disk");
+    let scene = Scene::new();
+    let mut random = engram_e2e::random::Random::new(7);
+    client::runtime().block_on(async {
+        let mut client = Client::connect(scene.server.address()).await;
+        for number in 0..40 {
+            let value = random.bytes(1 << 20);
+            client
+                .put(format!("large-{number}"), value)
+                .await
+                .expect("a put");
+        }
+    });
+    scene.create("large");
+    let store = scene.store();
+    let mounted = TempDir::with_prefix("engram-full-").expect("a temporary directory");
+    let small = SmallFileSystem::mount(mounted.path(), 24 << 20);
+    let scratch = format!("--scratch-dir={}", small.path().display());
+    let said = engramctl_fails(&["backup", "verify", &store, &scratch]);
+    let is_told =
+        |said: &str| said.contains("No space left on device") && said.contains("more room");
+    assert!(is_told(&said), "{said}");
+    let left = fs::read_dir(small.path()).expect("a directory").count();
+    assert_eq!(left, 0, "the scratch directory is empty again");
+    let into = format!("--data-dir={}/data", small.path().display());
+    let said = engramctl_fails(&["restore", &store, &into]);
+    assert!(is_told(&said), "{said}");
+    let listed = engramctl_json(&["backup", "list", &store]);
+    assert_eq!(listed[0]["verified"], serde_json::Value::Null, "{listed}");
+    // With more room the same goes on.
+    small.resize(400 << 20);
+    engramctl(&["restore", &store, &into]);
+    engramctl(&["backup", "verify", &store, &scratch]);
+}
+
+#[test]
+fn one_backup_that_cannot_be_copied_keeps_no_other_back() {
+    let _turn = turn::take("copy all");
+    let scene = Scene::new();
+    for name in ["first", "second", "third"] {
+        scene.create(name);
+    }
+    let chunk = scene.files("first").into_iter();
+    let mut chunk = chunk.filter(|path| path.extension().is_some_and(|end| end == "chunk"));
+    fs::write(chunk.next().expect("a chunk"), "nonsense").expect("written");
+    let other = TempDir::with_prefix("engram-other-").expect("a temporary directory");
+    let to = format!("--to=file://{}", other.path().display());
+    let said = engramctl_fails(&["backup", "copy", &scene.store(), "--all", &to]);
+    assert!(
+        said.contains("first") && said.contains("checksum"),
+        "{said}"
+    );
+    let there = format!("--store=file://{}", other.path().display());
+    let listed = engramctl_json(&["backup", "list", &there]);
+    let ids = listed.as_array().expect("a list").iter();
+    let ids: Vec<_> = ids.map(|one| one["id"].as_str().expect("an id")).collect();
+    assert_eq!(ids, ["second", "third"]);
 }

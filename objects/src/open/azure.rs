@@ -43,6 +43,7 @@ pub(super) fn open(url: &Url, account: &str, before: &str) -> Result<Named, Stri
     Ok(Named {
         store: Arc::new(built.map_err(refused)?),
         prefix: prefix(path)?,
+        root: None,
     })
 }
 

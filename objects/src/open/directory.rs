@@ -21,5 +21,6 @@ pub(super) fn open(url: &Url) -> Result<Named, String> {
     Ok(Named {
         store: Arc::new(store),
         prefix: Path::default(),
+        root: Some(path),
     })
 }

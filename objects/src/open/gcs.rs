@@ -38,6 +38,7 @@ pub(super) fn open(url: &Url, bucket: &str, path: &str, before: &str) -> Result<
     Ok(Named {
         store: Arc::new(built.map_err(refused)?),
         prefix: prefix(path)?,
+        root: None,
     })
 }
 

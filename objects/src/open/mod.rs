@@ -12,6 +12,7 @@ mod directory;
 mod gcs;
 mod s3;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ const RETRY_LIMIT: Duration = Duration::from_secs(60);
 struct Named {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
+    /// Where it is a directory: which.
+    root: Option<PathBuf>,
 }
 
 impl Objects {
@@ -82,8 +85,16 @@ impl Objects {
                 "{other}:// is not known here: use s3://, gs://, az:// or file://"
             )),
         };
-        let Named { store, prefix } = named.map_err(refuse)?;
-        Ok(Objects::new(store, prefix, shown))
+        let Named {
+            store,
+            prefix,
+            root,
+        } = named.map_err(refuse)?;
+        let objects = Objects::new(store, prefix, shown);
+        Ok(match root {
+            Some(root) => objects.in_directory(root),
+            None => objects,
+        })
     }
 }
 

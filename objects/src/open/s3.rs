@@ -35,6 +35,7 @@ pub(super) fn open(url: &Url, bucket: &str, before: &str) -> Result<Named, Strin
     Ok(Named {
         store: Arc::new(built.map_err(|error| refused(&error))?),
         prefix: prefix(url.path())?,
+        root: None,
     })
 }
 

@@ -250,15 +250,26 @@ impl Shipper {
 
     async fn newest_end(&self) -> Result<Option<Head>, ArchiveError> {
         let mut newest: Option<Head> = None;
+        let mut damage = None;
         for whose in self.owners().await? {
-            let end = self.archive().end(&whose).await?;
+            let end = match self.archive().end(&whose).await {
+                // It may be another cluster's, which had this id before.
+                Err(error) if error.is_damage() => {
+                    damage = Some(error);
+                    continue;
+                }
+                end => end?,
+            };
             let is_newer = |end: &Head| {
                 let known = newest.as_ref().map(|known| known.header.last_ms);
                 known.is_none_or(|known| known < end.header.last_ms)
             };
             newest = end.filter(is_newer).or(newest);
         }
-        Ok(newest)
+        match (newest, damage) {
+            (None, Some(error)) => Err(error),
+            (newest, _) => Ok(newest),
+        }
     }
 
     async fn lead(&mut self, term: u64) -> Result<Duration, ArchiveError> {
@@ -277,17 +288,16 @@ impl Shipper {
     /// Finds the chain that this cluster's history goes on from, or begins one.
     async fn take_over(&mut self, term: u64) -> Result<(), ArchiveError> {
         let mut best: Option<(Continuity, Head)> = None;
+        // One whose end cannot be gone on from may be this cluster's, or that of another one of this id.
+        let mut damaged: Option<(Whose, ArchiveError)> = None;
         let owners = self.owners().await?;
         for whose in &owners {
             let end = match self.archive().end(whose).await {
                 Ok(Some(end)) => end,
                 Ok(None) => continue,
-                // The end cannot be gone on from: a new chain, of the next number.
                 Err(error) if error.is_damage() => {
-                    let run = self.archive().runs(whose).await?.pop().unwrap_or(0) + 1;
-                    return self
-                        .begin(term, whose.clone(), run, &error.to_string())
-                        .await;
+                    damaged = Some((whose.clone(), error));
+                    continue;
                 }
                 Err(error) => return Err(error),
             };
@@ -299,6 +309,16 @@ impl Shipper {
             if grade > Continuity::Broken && is_better {
                 best = Some((grade, end));
             }
+        }
+        // What is proven is this cluster's; what is merely possible is not, beside one that cannot be told.
+        if let Some((whose, error)) = damaged
+            && best
+                .as_ref()
+                .is_none_or(|(grade, _)| *grade < Continuity::Proven)
+        {
+            // A new chain, of the next number.
+            let run = self.archive().runs(&whose).await?.pop().unwrap_or(0) + 1;
+            return self.begin(term, whose, run, &error.to_string()).await;
         }
         let Some((_, end)) = best else {
             let incarnation = match owners.is_empty() {

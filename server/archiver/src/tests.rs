@@ -220,7 +220,7 @@ impl Place {
         let archive = self.archive();
         let mut spans = Vec::new();
         for whose in archive.owners().await.expect("listed") {
-            spans.extend(archive.spans(&whose).await.expect("read"));
+            spans.extend(archive.spans(&whose).await.expect("read").known);
         }
         spans
     }
@@ -489,6 +489,39 @@ async fn another_history_of_the_same_id_is_another_archive() {
     ship(&mut shipper).await;
     let spans = place.spans().await;
     assert_eq!(spans[0].last.last_revision, old.store.revision().0);
+}
+
+#[tokio::test]
+async fn a_damaged_archive_of_an_earlier_cluster_is_no_gap_in_this_ones() {
+    let (old, place) = (Applying::new(), Place::new());
+    let mut shipper = old.shipper(&place);
+    (0..5).for_each(|_| old.put("a", "old"));
+    ship(&mut shipper).await;
+    let new = Applying::new();
+    (0..9).for_each(|_| new.put("a", "new"));
+    let mut other = new.shipper(&place);
+    ship(&mut other).await;
+    let spans = place.spans().await;
+    let end = spans[0].place(spans[0].last.sequence);
+    let cluster = place.dir.path().join(place.cluster.as_ref());
+    let end = cluster.join(format!("_archive/{end}"));
+    std::fs::write(end, "nonsense").expect("written");
+    // Another one leads from here on.
+    new.told.term.store(2, Ordering::Relaxed);
+    new.put("a", "newer");
+    ship(&mut other).await;
+    assert_eq!(other.progress.meters.gaps.get(), 0, "no gap");
+    let archive = place.archive();
+    let owners = archive.owners().await.expect("listed");
+    let own = owners.last().expect("two");
+    let own = archive.spans(own).await.expect("read").known;
+    let [own] = &own[..] else { panic!("{own:?}") };
+    assert_eq!(own.last.last_revision, new.store.revision().0);
+    // The earlier cluster's goes on in a chain of its own.
+    old.told.term.store(2, Ordering::Relaxed);
+    old.put("a", "old");
+    ship(&mut shipper).await;
+    assert_eq!(shipper.progress.meters.gaps.get(), 1, "it is told");
 }
 
 #[tokio::test]

@@ -24,8 +24,8 @@ use crate::state::{
     Change, Hashing, KeyValueHash, LoadError, MemberRecord, NUMBER_MAX, RevisionRecord,
 };
 use crate::storage::{
-    Applied, Engine, EngineOptions, Identity, IdentityError, LogPosition, OpenError, Place,
-    PlaceError, place,
+    Applied, Engine, EngineError, EngineOptions, Identity, IdentityError, LogPosition, OpenError,
+    Place, PlaceError, place,
 };
 use crate::types::result::Alarm;
 use crate::types::{LeaseId, MemberId, Revision, RevisionPair};
@@ -87,6 +87,11 @@ pub enum RestoreError {
         /// What was to be added.
         bump: u64,
     },
+    /// The disk, or the engine on it, refuses.
+    #[error(
+        "the store that is being made cannot be written: {0}: give its disk more room, or take another one, and begin again; nothing is lost"
+    )]
+    Unwritten(#[from] EngineError),
     /// What was written does not make a state.
     #[error("the restored store: {0}")]
     State(#[from] LoadError),
@@ -210,6 +215,14 @@ impl Restore {
         Restore::begin_as(data_dir, member, RESTORE)
     }
 
+    /// The same of records that do not become shorter by compression: none is tried.
+    ///
+    /// # Errors
+    /// See [`RestoreError`].
+    pub fn begin_uncompressed(data_dir: &Path, member: NewMember) -> Result<Restore, RestoreError> {
+        Restore::begin_with(data_dir, member, RESTORE, false)
+    }
+
     /// The same, with the marks of whoever makes the directory.
     ///
     /// # Errors
@@ -219,13 +232,25 @@ impl Restore {
         member: NewMember,
         making: Making,
     ) -> Result<Restore, RestoreError> {
+        Restore::begin_with(data_dir, member, making, true)
+    }
+
+    fn begin_with(
+        data_dir: &Path,
+        member: NewMember,
+        making: Making,
+        compresses: bool,
+    ) -> Result<Restore, RestoreError> {
         making.refuse_full(data_dir)?;
         fs::create_private_dir(data_dir)?;
         let lock = DirLock::acquire(data_dir)?;
         making.clear(data_dir)?;
         let unfinished = data_dir.join(making.unfinished);
         fs::create_private_dir(&unfinished)?;
-        let options = EngineOptions::to_fill(&unfinished);
+        let options = EngineOptions {
+            compresses,
+            ..EngineOptions::to_fill(&unfinished)
+        };
         let engine = Engine::open(&unfinished.join(STORE), options)?;
         let names = Names::create(&unfinished.join(NAMES))?;
         Ok(Restore {
@@ -245,7 +270,7 @@ impl Restore {
     /// Takes the next record, ascending.
     ///
     /// # Errors
-    /// It makes no sense where it stands. An engine that fails ends the process.
+    /// It makes no sense where it stands, or cannot be written.
     pub fn record(&mut self, record: RevisionRecord) -> Result<(), RestoreError> {
         let kv = check_record(record.pair, record.tombstone, &record.encoded)?;
         if record.pair <= self.last {
@@ -256,16 +281,17 @@ impl Restore {
         self.records += 1;
         self.batch_bytes += record.encoded.len();
         self.batch.push(Change::PutRevision(record));
-        if self.batch_bytes >= BATCH_BYTES {
-            self.write();
+        match self.batch_bytes >= BATCH_BYTES {
+            true => self.write(),
+            false => Ok(()),
         }
-        Ok(())
     }
 
-    fn write(&mut self) {
-        self.engine.write_unlogged(&self.batch);
+    fn write(&mut self) -> Result<(), RestoreError> {
+        self.engine.fill(&self.batch, None)?;
         self.batch.clear();
         self.batch_bytes = 0;
+        Ok(())
     }
 
     /// HashKV of what was restored, at its revision and before any bump: what a member that starts
@@ -275,7 +301,7 @@ impl Restore {
     /// # Errors
     /// See [`RestoreError`].
     pub fn hash_kv(&mut self, totals: &Totals) -> Result<KeyValueHash, RestoreError> {
-        self.write();
+        self.write()?;
         let revision = self.revision(totals)?.max(Revision::EMPTY_STORE);
         let compacted = totals.compacted().unwrap_or(Revision(-1)).max(Revision(-1));
         let counted = self.names.counted(compacted)?;
@@ -320,7 +346,7 @@ impl Restore {
         bump: Bump,
         origin: impl AsRef<[u8]>,
     ) -> Result<Restored, RestoreError> {
-        self.write();
+        self.write()?;
         let revision = bumped(totals.revision.max(self.last.main), bump)?;
         let changes = self.rows(totals, revision, bump);
         let position = self.member.position;
@@ -329,8 +355,7 @@ impl Restore {
             membership_position: Some(position),
             membership: self.member.membership.clone(),
         };
-        self.engine.write(&changes, &applied);
-        self.engine.flush();
+        self.engine.fill(&changes, Some(&applied))?;
         let Restore {
             data_dir,
             making,

@@ -19,6 +19,7 @@ const LOOK: EngineOptions = EngineOptions {
     write_buffer_bytes: 1 << 20,
     block_cache_bytes: 1 << 20,
     past_page_cache: false,
+    compresses: true,
 };
 const ADVICE: &str = "the log still holds what was acknowledged: free disk space or replace the \
     disk and start again; if the store itself is damaged, restore this member from the others or \
@@ -35,6 +36,8 @@ pub struct EngineOptions {
     /// writing where nobody reads them again, and are others' who serve beside it. The file system has to
     /// take it ([`crate::fs::takes_direct_io`]).
     pub past_page_cache: bool,
+    /// Whether what is written is compressed. Blocks that do not become shorter are stored as they are anyhow.
+    pub compresses: bool,
 }
 
 impl EngineOptions {
@@ -44,6 +47,7 @@ impl EngineOptions {
             write_buffer_bytes: 8 << 20,
             block_cache_bytes: 4 << 20,
             past_page_cache: crate::fs::takes_direct_io(dir),
+            compresses: true,
         }
     }
 }
@@ -54,6 +58,7 @@ impl Default for EngineOptions {
             write_buffer_bytes: 16 << 20,
             block_cache_bytes: 32 << 20,
             past_page_cache: false,
+            compresses: true,
         }
     }
 }
@@ -211,7 +216,27 @@ impl Engine {
         Stall(self.rows.gate.write())
     }
 
+    /// Writes changes to a store that is being made, and is nobody's yet: whoever makes it is told what went wrong.
+    /// With `applied`, how far the log is applied by it, and all of it made durable.
+    ///
+    /// # Errors
+    /// The engine refuses: the store is of no use.
+    pub fn fill(&self, changes: &[Change], applied: Option<&Applied>) -> Result<(), EngineError> {
+        let encoded = applied.map(schema::encode_applied);
+        self.try_commit(changes, encoded.as_deref())?;
+        match applied {
+            Some(_) => self.try_flush(),
+            None => Ok(()),
+        }
+    }
+
     fn commit(&self, changes: &[Change], applied: Option<&[u8]>) -> u64 {
+        self.try_commit(changes, applied).unwrap_or_else(|error| {
+            end_process(format_args!("the store refused a write: {error}"), ADVICE)
+        })
+    }
+
+    fn try_commit(&self, changes: &[Change], applied: Option<&[u8]>) -> Result<u64, EngineError> {
         ask!(&**self.rows, rows => {
             let mut batch = rows.batch();
             changes.iter().for_each(|change| add(&mut batch, change));
@@ -221,10 +246,8 @@ impl Engine {
             let bytes = batch.bytes();
             #[cfg(any(test, feature = "fixtures"))]
             let _open = self.rows.gate.read();
-            if let Err(error) = rows.write(batch) {
-                end_process(format_args!("the store refused a write: {error}"), ADVICE);
-            }
-            bytes
+            rows.write(batch)?;
+            Ok(bytes)
         })
     }
 

@@ -311,7 +311,10 @@ fn column_families(options: EngineOptions) -> Vec<ColumnFamilyDescriptor> {
         family.set_block_based_table_factory(&blocks);
         family.set_write_buffer_size(write_buffer_bytes);
         family.set_max_write_buffer_number(3);
-        family.set_compression_type(DBCompressionType::Lz4);
+        family.set_compression_type(match options.compresses {
+            true => DBCompressionType::Lz4,
+            false => DBCompressionType::None,
+        });
         family.set_target_file_size_base(64 << 20);
         ColumnFamilyDescriptor::new(name, family)
     };
