@@ -137,6 +137,10 @@ FIRST ?= 1
 sim: ## Whole members on one thread, in virtual time, under faults drawn from seeds (SEEDS=n FIRST=n)
 	@$(call timed,simulator,$(CARGO) test --release --workspace --test sim -- $(SEEDS) $(FIRST))
 
+.PHONY: sim-long
+sim-long: ## The same on and on, whatever fails: which did is said in the end (SEEDS=n FIRST=n)
+	@$(call timed,simulator,$(CARGO) test --release --workspace --test sim -- long $(SEEDS) $(or $(FIRST),1))
+
 .PHONY: sim-one
 sim-one: ## One seed again, with the members' logs if ENGRAM_SIM_LOG=1 (SEED=n)
 	@$(CARGO) test --release --workspace --test sim -- one $(SEED)

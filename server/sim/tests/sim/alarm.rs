@@ -31,6 +31,8 @@ struct Disk {
     short_ns: Option<u64>,
     /// Since when it has been seen to have room, by itself and whoever else.
     roomy_since_ns: Option<u64>,
+    /// It had no room, and its member may still find that out, or say so: until the same.
+    is_suspect: bool,
 }
 
 /// A time in which the alarm was raised.
@@ -134,7 +136,8 @@ impl Alarm {
             true => None,
             false => self.roomy_since_ns.or(Some(now_ns)),
         };
-        if is_wrong || self.disks.iter().any(|disk| disk.short_ns.is_some()) {
+        let is_open = |disk: &Disk| disk.is_suspect || disk.short_ns.is_some();
+        if is_wrong || self.disks.iter().any(is_open) {
             self.look(members, net, now_ns)?;
         }
         let is_over = self
@@ -160,6 +163,7 @@ impl Alarm {
             }
             let shown = member.shown();
             let is_whole = member.works(now_ns) && net.is_whole(member.place);
+            disk.is_suspect |= member.has_no_room();
             disk.see(shown, member.has_no_room(), is_whole, now_ns);
             is_due &= is_whole && shown.is_some_and(|shown| shown.level == Level::Short);
         }
@@ -249,6 +253,9 @@ impl Disk {
             .is_some_and(|short_ns| short_ns + REMEMBERED_NS <= now_ns);
         if is_known || is_old {
             self.short_ns = None;
+        }
+        if is_known && !is_filled {
+            self.is_suspect = false;
         }
     }
 }

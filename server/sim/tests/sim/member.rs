@@ -659,7 +659,7 @@ impl Running {
     fn work(&self, is_stalled: bool) -> bool {
         let _stage = self.stage.enter();
         let mut worked = false;
-        for work in self.stage.work() {
+        for work in self.stage.work().iter() {
             let is_writer = work.name() == "wal-writer";
             // The writer writes once a turn, everybody else as long as there is something to do.
             match is_writer {

@@ -144,16 +144,22 @@ impl Net {
 
     /// Wakes whoever has something to read by now.
     pub fn pump(&self, now_ns: u64) {
-        for wire in self.wires() {
+        let mut state = self.state();
+        let State { wires, cut, .. } = &mut *state;
+        wires.retain(|wire| {
+            let Some(wire) = wire.upgrade() else {
+                return false;
+            };
             let mut wire = lock(&wire);
-            if self.is_cut(&wire) {
-                continue;
-            }
-            let is_due = wire.chunks.front().is_some_and(|(due, _)| *due <= now_ns);
-            if is_due || (wire.is_closed && wire.chunks.is_empty()) {
+            let has_news = match wire.chunks.front() {
+                Some((due, _)) => *due <= now_ns,
+                None => wire.is_closed,
+            };
+            if has_news && !cut[wire.from][wire.to] {
                 wire.reader.take().into_iter().for_each(Waker::wake);
             }
-        }
+            true
+        });
     }
 
     fn is_cut(&self, wire: &Wire) -> bool {

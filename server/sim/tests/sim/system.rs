@@ -4,6 +4,8 @@
 //!
 //! On every other thread they are the system's.
 
+mod bells;
+
 use std::cell::{Cell, RefCell};
 use std::task::{Poll, Waker};
 
@@ -42,12 +44,7 @@ pub struct Rest {
 impl Rest {
     /// Whether something has woken the runtime from outside since. It is forgotten by being asked.
     pub fn is_broken(&self) -> bool {
-        // SAFETY: the event is ours, and nobody waits.
-        let ready = unsafe {
-            let mut events: [libc::epoll_event; 4] = std::mem::zeroed();
-            wait_now(self.epoll, events.as_mut_ptr(), 4)
-        };
-        ready != 0
+        bells::take_rung(self.epoll).is_some()
     }
 }
 
@@ -183,10 +180,17 @@ pub unsafe extern "C" fn epoll_wait(
         // SAFETY: the caller's arguments, handed on.
         return unsafe { wait(epoll, events, max, timeout_ms) };
     }
-    // SAFETY: the caller says that they may be written to.
-    let ready = unsafe { wait_now(epoll, events, max) };
-    if ready != 0 || timeout_ms == 0 {
-        return ready;
+    if let Some(data) = bells::take_rung(epoll) {
+        let event = libc::epoll_event {
+            events: libc::EPOLLIN as u32,
+            u64: data,
+        };
+        // SAFETY: the caller says that they may be written to, and a wait is for one at least.
+        unsafe { events.write(event) };
+        return 1;
+    }
+    if timeout_ms == 0 {
+        return 0;
     }
     // A runtime with nothing left to do at this moment: it rests.
     let until = u64::try_from(timeout_ms).map_or(u64::MAX, |ms| now + ms * NS_A_MS);
@@ -194,16 +198,8 @@ pub unsafe extern "C" fn epoll_wait(
     let idle = IDLE.take().expect("only a member's runtime waits");
     idle.wake();
     // That waking is not one from outside.
-    // SAFETY: see above.
-    unsafe { wait_now(epoll, events, max) };
+    bells::take_rung(epoll);
     0
-}
-
-/// # Safety
-/// See `epoll_wait`.
-unsafe fn wait_now(epoll: c_int, events: *mut libc::epoll_event, max: c_int) -> c_int {
-    // SAFETY: the caller's arguments, handed on.
-    unsafe { wait(epoll, events, max, 0) }
 }
 
 /// # Safety
