@@ -186,16 +186,13 @@ impl Alarm {
 
     /// Whether the voters with room are no quorum, as any member knows them.
     fn leaves_no_quorum(&self, members: &[Member]) -> bool {
-        let is_short = |name: &String| {
-            let named = |member: &&Member| format!("m{}", member.place) == *name;
-            let place = members.iter().find(named).map(|member| member.place);
-            place.is_some_and(|place| self.disks[place].short_ns.is_some())
-        };
         if !self.disks.iter().any(|disk| disk.short_ns.is_some()) {
             return false;
         }
         members.iter().filter_map(Member::voters).any(|voters| {
-            let short = voters.iter().filter(|name| is_short(name)).count();
+            let places = voters.iter().flatten();
+            let disks = places.filter_map(|place| self.disks.get(*place));
+            let short = disks.filter(|disk| disk.short_ns.is_some()).count();
             voters.len() - short < voters.len() / 2 + 1
         })
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use engram_server::storage::Identity;
+use engram_server::store::Level;
 
 use crate::admin::{ADDED_MAX, Admin, Order};
 use crate::alarm::Alarm;
@@ -85,6 +86,8 @@ pub struct Report {
     pub changes: u64,
     /// How often NOSPACE was raised.
     pub alarms: usize,
+    /// Turns of members that were short of room, full, and spent.
+    pub without_room: [u64; 3],
     /// The last entry, and the last that a log was cut below.
     pub entries: u64,
     /// See above.
@@ -303,6 +306,12 @@ impl Cluster {
         self.members[place].goes_on(shown)?;
         self.is_the_same(place, shown)?;
         self.alarm.learn(place, &shown, system::true_ns())?;
+        match shown.level {
+            Level::Enough => {}
+            Level::Short => self.report.without_room[0] += 1,
+            Level::Full => self.report.without_room[1] += 1,
+            Level::Spent => self.report.without_room[2] += 1,
+        }
         self.leads_alone(place, shown)?;
         self.compare(place, shown)?;
         self.cut_at_term(place, shown);

@@ -590,13 +590,14 @@ impl Member {
         })
     }
 
-    /// Who has a vote, as far as it has applied.
-    pub fn voters(&self) -> Option<Vec<String>> {
+    /// The places of those who have a vote, as far as it has applied; none of who has not told its name.
+    pub fn voters(&self) -> Option<Vec<Option<usize>>> {
         self.with(|staged, _| {
             let cluster = staged.core.store.cluster();
             let voters = cluster.members.iter().filter(|member| !member.learner);
-            let names = voters.map(|member| member.attributes.name.clone());
-            names.collect()
+            let place = |name: &str| name.strip_prefix('m')?.parse().ok();
+            let places = voters.map(|member| place(&member.attributes.name));
+            places.collect()
         })
     }
 
