@@ -183,9 +183,13 @@ adopt-versions: build tools ## Directories that etcd 3.5 and 3.6 made, adopted i
 	e2e/tools/build.sh old
 	@$(call timed,older etcds,$(CARGO) test --release --workspace --test backup adopt::versions -- --ignored --nocapture --test-threads=1)
 
+DAMAGE_REPORT = docs/evidence/damage-$(shell date +%F).md
+
 .PHONY: damage
-damage: ## Every byte of a log of a mebibyte changed, and the log cut at each (twenty minutes)
-	@$(call timed,damage,$(CARGO) test --release --workspace --lib mebibyte -- --ignored --nocapture)
+damage: ## Every byte of a log of a mebibyte changed, and the log cut at each (twenty minutes); writes docs/evidence/damage-DATE.md
+	@printf '# A damaged log: every byte of a mebibyte\n\n%s, commit %s, `make damage` on %s cores.\n\n| what | result | logs read | refused by name | cut, and said so | nothing was changed | took |\n|---|---|---|---|---|---|---|\n' \
+		"$$(date +%F)" "$$(git rev-parse --short HEAD)" "$$(nproc)" > $(DAMAGE_REPORT)
+	@$(call timed,damage,ENGRAM_DAMAGE_REPORT=$(CURDIR)/$(DAMAGE_REPORT) $(CARGO) test --release --workspace --lib mebibyte -- --ignored --nocapture)
 
 .PHONY: differential
 differential: build tools ## Random operations against a real etcd, a new seed each time (endless: stop it)

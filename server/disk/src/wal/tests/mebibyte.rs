@@ -2,6 +2,8 @@
 //! refused by name. `damage` does the same to a small log, with every `make unit`.
 
 use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -59,35 +61,101 @@ fn read_back(dir: &Path) -> Option<(usize, bool)> {
     }
 }
 
-/// Has two threads do it, each to a log of its own, from one half of the bytes.
-fn each_byte(check: impl Fn(&Path, &fs::File, &[u8], usize, usize) + Sync) {
-    std::thread::scope(|scope| {
-        for half in 0..2 {
-            let check = &check;
-            scope.spawn(move || {
-                let (dir, whole, end) = full_log();
-                let path = segment_path(dir.path(), 1);
-                let file = OpenOptions::new().write(true).open(path).unwrap();
-                for at in (half * BYTES / 2)..((half + 1) * BYTES / 2) {
-                    check(dir.path(), &file, &whole, end, at);
-                }
-            });
+/// What became of so many damaged logs.
+#[derive(Default)]
+struct Seen {
+    refused: usize,
+    cut: usize,
+    /// The zeros that were put there are what is there anyhow.
+    unchanged: usize,
+}
+
+/// Has two threads do it, each to a log of its own, from one half of the bytes, and writes down what was seen,
+/// or what does not hold. `check` is told of a byte of the log, which it restores.
+fn each_byte(
+    what: &str,
+    check: impl Fn(&Damaged<'_>, usize, &mut Seen) -> Result<(), String> + Sync,
+) {
+    let begun = Instant::now();
+    let half = |half: usize| {
+        let (dir, whole, end) = full_log();
+        let path = segment_path(dir.path(), 1);
+        let file = OpenOptions::new().write(true).open(path).unwrap();
+        let (dir, mut seen) = (dir.path(), Seen::default());
+        let log = Damaged {
+            dir,
+            file,
+            whole: &whole,
+            end,
+        };
+        for at in (half * BYTES / 2)..((half + 1) * BYTES / 2) {
+            check(&log, at, &mut seen)?;
         }
+        Ok::<_, String>(seen)
+    };
+    let halves = std::thread::scope(|scope| {
+        let [first, second] = [0, 1].map(|number| scope.spawn(move || half(number)));
+        [first, second].map(|half| half.join().unwrap())
     });
+    let seen: Result<Vec<Seen>, String> = halves.into_iter().collect();
+    let said = match &seen {
+        Ok(seen) => {
+            let sum = |of: fn(&Seen) -> usize| seen.iter().map(of).sum::<usize>();
+            let (refused, cut) = (sum(|seen| seen.refused), sum(|seen| seen.cut));
+            let unchanged = sum(|seen| seen.unchanged);
+            let logs = refused + cut + unchanged;
+            format!("holds | {logs} | {refused} | {cut} | {unchanged}")
+        }
+        Err(fault) => format!("**fails**: {fault} | | | |"),
+    };
+    let row = format!("| {what} | {said} | {} s |\n", begun.elapsed().as_secs());
+    print!("{row}");
+    if let Some(report) = std::env::var_os("ENGRAM_DAMAGE_REPORT") {
+        let report = OpenOptions::new().append(true).open(report);
+        report.unwrap().write_all(row.as_bytes()).unwrap();
+    }
+    assert!(seen.is_ok(), "{row}");
+}
+
+/// A log of which something is changed.
+struct Damaged<'a> {
+    dir: &'a Path,
+    file: fs::File,
+    whole: &'a [u8],
+    /// Where its last frame ends.
+    end: usize,
+}
+
+impl Damaged<'_> {
+    fn write(&self, bytes: &[u8], at: usize) {
+        self.file.write_all_at(bytes, at as u64).unwrap();
+    }
+
+    fn is_zero(&self, range: Range<usize>) -> bool {
+        self.whole[range].iter().all(|byte| *byte == 0)
+    }
 }
 
 #[test]
 #[ignore = "takes ten minutes: make damage"]
 fn every_byte_of_a_mebibyte_is_changed() {
-    each_byte(|dir, file, whole, end, at| {
-        for changed in [whole[at] ^ 1 << (at % 8), !whole[at]] {
-            file.write_all_at(&[changed], at as u64).unwrap();
-            if let Some((found, is_said)) = read_back(dir) {
-                assert!(at >= end, "byte {at} changed to {changed:#x} is accepted");
-                assert!(found == end && is_said, "byte {at}: it ends at {found}");
+    each_byte("every byte changed, in two ways", |log, at, seen| {
+        for changed in [log.whole[at] ^ 1 << (at % 8), !log.whole[at]] {
+            log.write(&[changed], at);
+            let Some((found, is_said)) = read_back(log.dir) else {
+                seen.refused += 1;
+                continue;
+            };
+            if at < log.end {
+                return Err(format!("byte {at} changed to {changed:#x} is accepted"));
             }
+            if found != log.end || !is_said {
+                return Err(format!("byte {at}: it ends at {found}, said: {is_said}"));
+            }
+            seen.cut += 1;
         }
-        file.write_all_at(&whole[at..=at], at as u64).unwrap();
+        log.write(&log.whole[at..=at], at);
+        Ok(())
     });
 }
 
@@ -95,22 +163,26 @@ fn every_byte_of_a_mebibyte_is_changed() {
 #[test]
 #[ignore = "takes ten minutes: make damage"]
 fn a_log_of_a_mebibyte_is_cut_at_every_byte() {
-    each_byte(|dir, file, whole, end, at| {
-        file.set_len(at as u64).unwrap();
-        assert_eq!(read_back(dir), None, "{at} bytes of it are accepted");
-        file.set_len(BYTES as u64).unwrap();
-        if let Some((found, is_said)) = read_back(dir) {
-            let is_zero =
-                |range: std::ops::Range<usize>| whole[range].iter().all(|byte| *byte == 0);
-            let is_there = is_zero(at.min(found)..found);
-            assert!(
-                found <= end && is_there,
-                "zeros from {at} on, and it ends at {found}"
-            );
-            let is_clean = is_zero(found..at.max(found));
-            assert!(is_said || is_clean, "cut at {at} silently");
-        }
-        file.write_all_at(&whole[at..end.max(at)], at as u64)
-            .unwrap();
-    });
+    each_byte(
+        "cut at every byte: the file ends, zeros follow",
+        |log, at, seen| {
+            log.file.set_len(at as u64).unwrap();
+            if read_back(log.dir).is_some() {
+                return Err(format!("{at} bytes of it are accepted"));
+            }
+            seen.refused += 1;
+            log.file.set_len(BYTES as u64).unwrap();
+            match read_back(log.dir) {
+                None => seen.refused += 1,
+                Some((found, _)) if found > log.end || !log.is_zero(at.min(found)..found) => {
+                    return Err(format!("zeros from {at} on, and it ends at {found}"));
+                }
+                Some((_, true)) => seen.cut += 1,
+                Some((found, false)) if log.is_zero(found..at.max(found)) => seen.unchanged += 1,
+                Some(_) => return Err(format!("cut at {at} silently")),
+            }
+            log.write(&log.whole[at..log.end.max(at)], at);
+            Ok(())
+        },
+    );
 }
