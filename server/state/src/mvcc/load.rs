@@ -19,8 +19,11 @@ use super::tree::{Item, OrderTree};
 use super::write::record_bytes;
 use super::{Mvcc, NEVER_COMPACTED};
 
-/// The highest revision and version: beyond what any store reaches, and with room to count on.
+/// The highest revision and version that is taken over from elsewhere: beyond what any store reaches, and with
+/// room to count on.
 pub const NUMBER_MAX: i64 = 1 << 62;
+/// The highest that is loaded: whoever took over the highest there is has counted on since.
+const COUNTED_MAX: i64 = NUMBER_MAX + (1 << 61);
 
 /// A stored record as the index takes it in. Made of each record by itself, so by any thread.
 pub struct Loaded {
@@ -40,7 +43,7 @@ impl Loaded {
         let pair = record.pair;
         let kv = KeyValue::decode(&record.encoded)
             .map_err(|source| LoadError::Damaged { pair, source })?;
-        if !is_sound(record.lent(), &kv) {
+        if !is_written(record.lent(), &kv, COUNTED_MAX) {
             return Err(LoadError::Nonsense { pair });
         }
         let bytes = record_bytes(&record.encoded, record.tombstone);
@@ -204,7 +207,7 @@ impl Loader {
         if found > revision && found > Revision::EMPTY_STORE {
             return Err(LoadError::BeyondRevision { found, revision });
         }
-        if revision.0 > NUMBER_MAX {
+        if revision.0 > COUNTED_MAX {
             return Err(LoadError::OutOfReach { revision });
         }
         let revision = revision.max(Revision::EMPTY_STORE);
@@ -227,13 +230,19 @@ impl Loader {
     }
 }
 
-/// Whether a store can have written a record: the files may come from a peer, or from a disk that lies.
+/// Whether a record may be taken over from elsewhere.
 pub fn is_sound(record: RecordRef<'_>, kv: &KeyValue) -> bool {
+    is_written(record, kv, NUMBER_MAX)
+}
+
+/// Whether a store can have written a record whose version is `version_max` at most: the files may come from a
+/// peer, or from a disk that lies.
+fn is_written(record: RecordRef<'_>, kv: &KeyValue, version_max: i64) -> bool {
     let pair = record.pair;
     let is_written = record.tombstone
         || (kv.mod_revision == pair.main
             && kv.create_revision <= pair.main
-            && (1..=NUMBER_MAX).contains(&kv.version));
+            && (1..=version_max).contains(&kv.version));
     // The index finds the key at the record's beginning.
     let begins_with_key = KeyValue::key_of(record.encoded) == Some(&kv.key);
     !kv.key.is_empty() && begins_with_key && is_written

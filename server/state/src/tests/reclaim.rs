@@ -3,8 +3,10 @@
 use crate::fixture::*;
 use crate::types::request::Range;
 use crate::types::result::ApplyError;
-use crate::types::{Revision, RevisionPair};
-use crate::{Change, Limits, LoadError, Loaded, RevisionRecord, State, Tables};
+use crate::types::{KeyValue, LeaseId, Revision, RevisionPair};
+use crate::{
+    Change, Limits, LoadError, Loaded, NUMBER_MAX, RevisionRecord, State, Tables, is_sound,
+};
 
 fn filled(keys: usize, cache_bytes: usize) -> Machine {
     let mut machine = Machine::new(cache_bytes);
@@ -253,4 +255,31 @@ fn what_no_store_has_written_is_refused_at_load() {
         load(tables, bare),
         Some(LoadError::Nonsense { .. })
     ));
+}
+
+#[test]
+fn who_begins_with_the_highest_numbers_counts_on_and_starts_again() {
+    let kv = KeyValue {
+        key: "a".into(),
+        create_revision: Revision(2),
+        mod_revision: Revision(2),
+        version: NUMBER_MAX,
+        value: "v".into(),
+        lease: LeaseId::NONE,
+    };
+    let pair = RevisionPair::new(2, 0);
+    let record = RevisionRecord {
+        pair,
+        tombstone: false,
+        encoded: kv.encode(),
+    };
+    assert!(is_sound(record.lent(), &kv));
+    let mut machine = Machine::new(0);
+    machine.storage.records.insert(pair, record);
+    machine.storage.tables.revision = Some(Revision(NUMBER_MAX));
+    machine.state = machine.reloaded();
+    machine.put("a", "w").expect("there is room to count on");
+    assert_eq!(machine.reloaded().mvcc.revision(), Revision(NUMBER_MAX + 1));
+    let newest = &machine.range(&all()).expect("readable").items[0];
+    assert_eq!(decode(newest).version, NUMBER_MAX + 1);
 }
