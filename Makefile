@@ -153,8 +153,8 @@ MINUTES ?= 60
 FUZZ_REPORT = docs/evidence/fuzz-$(shell date +%F).md
 
 .PHONY: fuzz
-fuzz: setup ## libFuzzer on every target (MINUTES=60 each, TARGET=name: one); writes docs/evidence/fuzz-DATE.md
-	@$(call timed,fuzz,server/fuzz/run $(MINUTES) $(FUZZ_REPORT) $(TARGET))
+fuzz: setup ## libFuzzer on every target (MINUTES=60 each, JOBS=1 at once, TARGET=name: one); writes docs/evidence/fuzz-DATE.md
+	@$(call timed,fuzz,JOBS=$(or $(JOBS),1) server/fuzz/run $(MINUTES) $(FUZZ_REPORT) $(TARGET))
 
 .PHONY: fuzz-quick
 fuzz-quick: ## Each fuzz target over its corpus and some thousand inputs that a seed makes of it (a minute)

@@ -28,9 +28,12 @@ mod content;
 mod durations;
 pub mod error;
 mod exposition;
+#[cfg(any(test, feature = "fixtures"))]
+mod fake;
 /// What fuzzing looks into.
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixture {
+    pub use crate::fake::Fake;
     pub use crate::gateway::fixture::*;
 }
 mod framing;

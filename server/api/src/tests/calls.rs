@@ -18,10 +18,10 @@ use prost::Message;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-use super::fake::HEADER;
 use super::{Server, raw_call, refusal};
 use crate::Config;
 use crate::backend::ServeError;
+use crate::fake::HEADER;
 use crate::table::{Kind, ROWS};
 use crate::types::request::Op;
 
@@ -60,6 +60,7 @@ fn put_op(key: &str) -> pb::RequestOp {
 #[test]
 fn a_call_that_panics_is_answered_with_an_error_and_the_connection_goes_on() {
     let server = Server::start();
+    server.fake.panics.store(true, Ordering::SeqCst);
     server.calls(async |channel| {
         let mut kv = KvClient::new(channel);
         let refused = kv.range(range_of("panic", "")).await.unwrap_err();

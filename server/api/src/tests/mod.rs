@@ -1,7 +1,6 @@
 //! The edge over real HTTP/2, with a fake core.
 
 mod calls;
-mod fake;
 mod pages;
 mod surface;
 
@@ -14,9 +13,9 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use super::{Config, Edge};
+use crate::fake::Fake;
 use crate::home::Homes;
 use crate::net::{Address, BindOptions, Limits, Listener, Runtimes};
-use fake::Fake;
 
 /// A server of a fake core.
 struct Server {

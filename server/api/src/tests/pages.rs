@@ -7,8 +7,8 @@ use engram_proto::etcdserverpb as pb;
 use pb::kv_client::KvClient;
 
 use super::Server;
-use super::fake::HEADER;
 use crate::backend::ServeError;
+use crate::fake::HEADER;
 use crate::types::MemberId;
 use crate::types::request::AlarmType;
 use crate::types::result::{Alarm, ApplyError};

@@ -63,6 +63,6 @@ macro_rules! every_one_of {
 }
 
 every_one_of! {
-    answers batch bbolt certificates chunks config_file etcd_log etcd_requests flags json log manifests
-    peer_messages requests revocations snapshot_pieces state texts
+    answers batch bbolt certificates chunks config_file connection etcd_log etcd_requests flags json load log manifests
+    peer_messages permissions requests revocations snapshot_pieces state store texts tokens
 }

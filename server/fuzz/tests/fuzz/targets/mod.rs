@@ -8,18 +8,23 @@ pub mod bbolt;
 pub mod certificates;
 pub mod chunks;
 pub mod config_file;
+pub mod connection;
 pub mod etcd_log;
 pub mod etcd_requests;
 pub mod flags;
 pub mod json;
+pub mod load;
 pub mod log;
 pub mod manifests;
 pub mod peer_messages;
+pub mod permissions;
 pub mod requests;
 pub mod revocations;
 pub mod snapshot_pieces;
 pub mod state;
+pub mod store;
 pub mod texts;
+pub mod tokens;
 
 /// One of them.
 pub struct Target {
@@ -37,25 +42,30 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [&Target; 18] = [
+pub const ALL: [&Target; 23] = [
     &answers::TARGET,
     &batch::TARGET,
     &bbolt::TARGET,
     &certificates::TARGET,
     &chunks::TARGET,
     &config_file::TARGET,
+    &connection::TARGET,
     &etcd_log::TARGET,
     &etcd_requests::TARGET,
     &flags::TARGET,
     &json::TARGET,
+    &load::TARGET,
     &log::TARGET,
     &manifests::TARGET,
     &peer_messages::TARGET,
+    &permissions::TARGET,
     &requests::TARGET,
     &revocations::TARGET,
     &snapshot_pieces::TARGET,
     &state::TARGET,
+    &store::TARGET,
     &texts::TARGET,
+    &tokens::TARGET,
 ];
 
 impl Target {

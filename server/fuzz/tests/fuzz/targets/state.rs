@@ -37,7 +37,8 @@ fn run(bytes: &[u8]) {
     trial.finish();
 }
 
-fn step(input: &mut Input<'_>) -> Step {
+/// One step, as the input says.
+pub fn step(input: &mut Input<'_>) -> Step {
     match input.byte() % 32 {
         0..=8 => Step::Apply(Op::Put(put(input))),
         9..=11 => Step::Apply(Op::DeleteRange(delete(input))),

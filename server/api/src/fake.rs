@@ -13,8 +13,8 @@ use crate::backend::{
 };
 use crate::codec::Pages;
 use crate::read::Answer;
-use crate::state::{Auth, MemberRecord, RevisionRecord, Values};
-use crate::types::auth::{Identity, Secret};
+use crate::state::{Auth, AuthTables, MemberRecord, RevisionRecord, Values};
+use crate::types::auth::{Allows, Identity, Permission, Role, Secret, User};
 use crate::types::request::{self, Op};
 use crate::types::result::{self, Alarm, Applied, ApplyError, Item, Kept, Outcome};
 use crate::types::{ClusterId, KeyValue, LeaseId, MemberId, Revision, RevisionPair};
@@ -29,8 +29,11 @@ pub(super) const HEADER: Header = Header {
 /// Keys `k000` to `k127`, as the goldens' range streams read.
 const KEYS: usize = 128;
 
+/// See the module.
 #[derive(Default)]
-pub(super) struct Fake {
+pub struct Fake {
+    /// Whether a read of the key `panic` does.
+    pub(super) panics: AtomicBool,
     pub(super) proposed: Mutex<Vec<Op>>,
     pub(super) auth: Mutex<Arc<Auth>>,
     pub(super) alarms: Mutex<Vec<Alarm>>,
@@ -60,6 +63,38 @@ impl Drop for Leaving<'_> {
 }
 
 impl Fake {
+    /// One that has users, and asks who calls: `root` with all rights, `user` with those to read and write
+    /// the keys from `k` to `l`. Both have the password `pw`; the token of each is its name and a dot.
+    #[must_use]
+    pub fn with_users() -> Fake {
+        let permission = Permission {
+            key: "k".into(),
+            range_end: "l".into(),
+            allows: Allows::ReadWrite,
+        };
+        let roles = [("root", vec![]), ("user", vec![permission])];
+        let roles = roles.map(|(name, permissions)| Role {
+            name: name.into(),
+            permissions,
+        });
+        let users = ["root", "user"].map(|name| User {
+            name: name.into(),
+            password_hash: Secret(b"hash of pw".to_vec()),
+            roles: vec![name.into()],
+            no_password: false,
+        });
+        let tables = AuthTables {
+            switch: Some((true, 3)),
+            users: users.into(),
+            roles: roles.into(),
+        };
+        let auth = Mutex::new(Arc::new(Auth::load(tables)));
+        Fake {
+            auth,
+            ..Fake::default()
+        }
+    }
+
     fn items(&self, query: &request::Range) -> Vec<Item> {
         let value = Bytes::from(vec![b'v'; *self.value_len.lock()]);
         let keys = (0..KEYS).map(|n| Bytes::from(format!("k{n:03}")));
@@ -81,7 +116,8 @@ impl Fake {
     }
 
     fn check(&self, query: &request::Range) -> Result<(), ApplyError> {
-        assert!(query.range.start != "panic", "the core panics");
+        let panics = self.panics.load(Ordering::SeqCst) && query.range.start == "panic";
+        assert!(!panics, "the core panics");
         match query.revision {
             1..4 => Err(ApplyError::Compacted),
             revision if revision > HEADER.revision.0 => Err(ApplyError::FutureRevision),
@@ -103,7 +139,8 @@ impl Fake {
     }
 }
 
-pub(super) struct Cursor {
+/// Keys that are read page by page.
+pub struct Cursor {
     items: std::vec::IntoIter<Item>,
 }
 
