@@ -71,7 +71,10 @@ pub const ALL: [&Target; 23] = [
 impl Target {
     /// The seeds, and the inputs in `corpus`: a line of hexadecimal digits each, which a fuzzer has found.
     pub fn corpus(&self) -> Vec<Vec<u8>> {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("corpus/{}.hex", self.name));
+        // Cargo says where this crate is as tests run; libFuzzer is run without it, where it was built.
+        let here = std::env::var_os("CARGO_MANIFEST_DIR");
+        let here = here.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let file = Path::new(&here).join(format!("corpus/{}.hex", self.name));
         let lines = std::fs::read_to_string(file).unwrap_or_default();
         let mut inputs = (self.seeds)();
         inputs.extend(

@@ -28,6 +28,7 @@ const OPTIONS: EngineOptions = EngineOptions {
     write_buffer_bytes: 1 << 20,
     block_cache_bytes: 1 << 20,
     past_page_cache: false,
+    compresses: true,
 };
 /// Of a record in a manifest: its checksum, how long it is, its kind.
 const MANIFEST_HEADER: usize = 7;
@@ -161,7 +162,7 @@ fn fit_manifest(bytes: &mut [u8]) {
 /// The records beside a store, with any content under a checksum that fits.
 fn beside(input: &mut Input<'_>) {
     let dir = scratch::empty_dir("data");
-    let is_fit = input.byte() % 8 > 0;
+    let is_fit = !input.byte().is_multiple_of(8);
     let file = |bytes: &[u8]| match is_fit {
         true => [bytes, &crc32c::crc32c(bytes).to_be_bytes()].concat(),
         false => bytes.to_vec(),
