@@ -75,7 +75,8 @@ impl Target {
         let here = std::env::var_os("CARGO_MANIFEST_DIR");
         let here = here.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
         let file = Path::new(&here).join(format!("corpus/{}.hex", self.name));
-        let lines = std::fs::read_to_string(file).unwrap_or_default();
+        let lines = std::fs::read_to_string(&file);
+        let lines = lines.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let mut inputs = (self.seeds)();
         inputs.extend(
             lines
