@@ -17,7 +17,14 @@ impl BackupStore {
     /// There is one, chunks were removed meanwhile, or the store refuses. Where the manifest may have
     /// been put all the same, and the chunks are there, the backup is whole.
     pub async fn publish(&self, manifest: &Manifest) -> Result<(), StoreError> {
-        self.must_hold(manifest).await?;
+        if let Err(lost) = self.must_hold(manifest).await {
+            // Another attempt under this name has won, and removed what was left of this one.
+            let there = self.manifest(&manifest.cluster, &manifest.id).await?;
+            return Err(match there.is_some_and(|there| there != *manifest) {
+                true => StoreError::Exists(manifest.id.clone()),
+                false => lost,
+            });
+        }
         let place = self.backup(&manifest.cluster, &manifest.id).join(MANIFEST);
         let name = self.objects.name(&place);
         let bytes = manifest.encrypt(name, self.objects.keys());
