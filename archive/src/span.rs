@@ -289,7 +289,7 @@ impl Archive {
         for sequence in sequences {
             match self.must_have(&span.place(sequence)).await {
                 Ok(head) => return Ok(Some(head.header)),
-                Err(error) if error.is_damage() && passed < PASSED_MAX => passed += 1,
+                Err(error) if is_passed(&error) && passed < PASSED_MAX => passed += 1,
                 Err(error) => return Err(error),
             }
         }
@@ -340,11 +340,23 @@ fn pass(
     error: ArchiveError,
 ) -> Result<(), ArchiveError> {
     let is_enough = unreadable.len() as u64 >= PASSED_MAX;
-    if is_enough || !error.is_damage() {
+    if is_enough || !is_passed(&error) {
         return Err(error);
     }
     unreadable.push((sequence, error.to_string()));
     Ok(())
+}
+
+/// Whether it is the segment's own fault: one of a newer format is whole, for who can read it.
+fn is_passed(error: &ArchiveError) -> bool {
+    let is_newer = matches!(
+        error,
+        ArchiveError::Segment {
+            source: crate::SegmentError::Format(_),
+            ..
+        }
+    );
+    error.is_damage() && !is_newer
 }
 
 /// What is known of a segment that cannot be read, by the one behind it: where it ends. Its times are not: it

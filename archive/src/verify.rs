@@ -85,8 +85,10 @@ impl Archive {
         let span = now.unwrap_or_else(|| span.clone());
         let needed = self.search(&span, |one| one.last_revision >= revision);
         let needed = needed.await?.unwrap_or(span.last.sequence);
-        let unreadable = span.unreadable.first().map(|(sequence, _)| *sequence);
-        let first = unreadable.map_or(span.first.sequence, |one| one.min(span.first.sequence));
+        // What lies before the first that can be read ends where that begins.
+        let before = span.unreadable.first().map(|(sequence, _)| *sequence);
+        let before = before.filter(|_| span.first.first_revision <= revision);
+        let first = before.map_or(span.first.sequence, |one| one.min(span.first.sequence));
         if !dry_run {
             for sequence in first..needed {
                 match self.remove(&span.place(sequence)).await {

@@ -37,7 +37,10 @@ impl Retention {
         let since: Vec<DateTime<Utc>> = times
             .iter()
             .scan(DateTime::<Utc>::MIN_UTC, |latest, time| {
-                *latest = (*latest).max(*time);
+                // One that is yet to come is a clock's that was ahead: it says nothing of those behind it.
+                if *time <= now {
+                    *latest = (*latest).max(*time);
+                }
                 Some(*latest)
             })
             .collect();
@@ -207,7 +210,11 @@ mod tests {
             max_age: day,
             ..Retention::default()
         };
-        assert_eq!(old.expired(&times, now), [0], "ages that are not known");
+        assert_eq!(
+            old.expired(&times, now),
+            [0, 1, 2, 3],
+            "as old as those before"
+        );
         let daily = Retention {
             daily: 3,
             ..Retention::default()

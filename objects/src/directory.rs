@@ -1,5 +1,5 @@
-//! Large objects of a store that is a directory, written and read without the system's page cache and without fresh
-//! memory for each: what copies cost there is a third of a backup.
+//! Large objects of a store that is a directory, written without the system's page cache, and written and read without
+//! fresh memory for each: what copies cost there is a third of a backup.
 //!
 //! An object is written in its place. Who dies meanwhile leaves half of it, which nobody takes for whole: chunks
 //! count by their manifest alone, which is stored after them, and by their checksums.

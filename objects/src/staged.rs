@@ -35,14 +35,22 @@ fn remove_below(directory: &Path, before: SystemTime, depth: usize) -> io::Resul
         let is_old = metadata.modified().is_ok_and(|at| at < before);
         let path = entry.path();
         if metadata.is_dir() && depth > 0 {
-            removed += remove_below(&path, before, depth - 1)?;
+            removed += match remove_below(&path, before, depth - 1) {
+                // Somebody else's.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => continue,
+                below => below?,
+            };
             if is_old {
                 // One that is not empty stays.
                 drop(fs::remove_dir(&path));
             }
         } else if metadata.is_file() && is_old && is_staged(&entry.file_name()) {
-            fs::remove_file(&path)?;
-            removed += 1;
+            match fs::remove_file(&path) {
+                Ok(()) => removed += 1,
+                // Two prune at the same time.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(removed)

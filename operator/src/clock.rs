@@ -64,7 +64,8 @@ pub(crate) fn heard(date: &str, asked: Timestamp, came: Timestamp) {
         let seconds = after / 1000;
         tracing::warn!(
             seconds,
-            "the clock of this machine is so far ahead of the API server's: that one's counts"
+            "the clock of this machine differs so far from the API server's (ahead of it, or behind where negative): \
+             that one's counts"
         );
     }
     kept::set(after);

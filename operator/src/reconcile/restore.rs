@@ -67,11 +67,12 @@ pub(super) async fn reconcile(
     if over || waits || restore.meta().deletion_timestamp.is_some() {
         return Ok(Next::await_change());
     }
-    let target = tool::cluster(&context, &namespace, &restore.spec.target.name).await?;
-    let holder = target.and_then(|cluster| held_by_another(&context, &cluster));
     // Whoever looks after the cluster speaks for its restores, once it has begun to.
-    if holder.is_some() && before.phase.is_some() {
-        return Ok(Next::requeue(HELD_PAUSE));
+    if before.phase.is_some() {
+        let target = tool::cluster(&context, &namespace, &restore.spec.target.name).await?;
+        if target.is_some_and(|cluster| held_by_another(&context, &cluster).is_some()) {
+            return Ok(Next::requeue(HELD_PAUSE));
+        }
     }
     let mut status = before.clone();
     status.observed_generation = restore.metadata.generation;

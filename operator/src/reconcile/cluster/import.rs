@@ -80,8 +80,14 @@ pub(super) async fn advance(
 async fn has_run(context: &Context, names: &Names) -> Result<bool, Error> {
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &names.namespace);
     let pod = pods.get_opt(&format!("{}-import", names.cluster)).await?;
-    let phase = pod.and_then(|pod| pod.status?.phase);
-    Ok(phase.is_some_and(|phase| phase != "Pending"))
+    // A kubelet that turns a pod away makes it Failed as well.
+    let containers = pod.and_then(|pod| pod.status?.container_statuses);
+    let ran = containers.into_iter().flatten().any(|one| {
+        let mut states = [one.state, one.last_state].into_iter().flatten();
+        one.restart_count > 0
+            || states.any(|state| state.running.is_some() || state.terminated.is_some())
+    });
+    Ok(ran)
 }
 
 fn running(import: &Import) -> String {

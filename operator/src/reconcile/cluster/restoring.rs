@@ -125,13 +125,25 @@ pub(super) fn stuck(
         let words = observe::last_words(pod, WORDS_MAX).unwrap_or(message);
         Some(format!("{word}: {words}"))
     });
+    let runs = !gone
+        && member
+            .pod
+            .as_ref()
+            .is_some_and(|pod| matches!(pod.state, PodState::Running { .. }));
+    let what = match runs {
+        true => "runs, and neither leads nor has a leader that the operator hears of",
+        false => "does not start",
+    };
     let words = match gone {
         true => "its volume is gone".to_owned(),
+        false if runs => words.unwrap_or_else(|| {
+            "its log, and the pods of the members beside it, say why".to_owned()
+        }),
         false => words.unwrap_or_else(|| "the events of its pod say why".to_owned()),
     };
     Some(Note {
         reason: Reason::RestoreStuck,
-        message: format!("{name} is to go on, and does not start: {words}"),
+        message: format!("{name} is to go on, and {what}: {words}"),
     })
 }
 
@@ -144,6 +156,8 @@ async fn is_there(
     let namespace = cluster.namespace().unwrap_or_default();
     let restores: Api<EngramRestore> = Api::namespaced(context.client.clone(), &namespace);
     let found = restores.get_opt(&restoring.restore).await?;
+    // Nothing more is done for one that is being deleted, whatever holds it yet.
+    let found = found.filter(|one| one.metadata.deletion_timestamp.is_none());
     Ok(found.and_then(|one| one.metadata.uid).as_ref() == Some(&restoring.restore_uid))
 }
 

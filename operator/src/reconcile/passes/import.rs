@@ -39,7 +39,7 @@ impl Story {
         let path = format!("{CORE}/pods/demo-import");
         self.0
             .server
-            .change(&path, |pod| pod["status"] = json!({ "phase": "Running" }));
+            .change(&path, |pod| pod["status"] = is_running());
     }
 
     fn spec(&self, key: &str, value: Value) {
@@ -62,6 +62,14 @@ fn words(pod: &Value) -> String {
     pod["spec"]["containers"][0]["command"].to_string()
 }
 
+/// What a kubelet says of a pod whose container runs.
+fn is_running() -> Value {
+    json!({ "phase": "Running", "containerStatuses": [{
+        "name": "engramctl", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
+        "state": { "running": {} },
+    }] })
+}
+
 #[tokio::test]
 async fn it_follows_until_it_is_cut_over_and_says_at_which_revisions() {
     let story = Story::new();
@@ -71,7 +79,7 @@ async fn it_follows_until_it_is_cut_over_and_says_at_which_revisions() {
     assert!(!words(&pod).contains("--replace"), "{pod}");
     assert_eq!(pod["metadata"]["annotations"], Value::Null);
     let mut running = pod.clone();
-    running["status"] = json!({ "phase": "Running" });
+    running["status"] = is_running();
     story
         .0
         .server

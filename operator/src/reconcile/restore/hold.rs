@@ -35,7 +35,9 @@ pub(super) async fn go_on(
     let withdrawn = restore.spec.dry_run || restore.spec.confirm.is_none();
     if withdrawn {
         let hash = status.plan_hash.as_deref().unwrap_or_default();
-        let message = format!("it was given up before anything was changed: set confirm: {hash}");
+        let message = format!(
+            "it was given up before anything was changed: to have it done, set dryRun: false and confirm: {hash}"
+        );
         let state = State::Pending(Reason::WaitingForConfirmation, message);
         return release(context, cluster, restoring, state).await;
     }

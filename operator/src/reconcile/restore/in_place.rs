@@ -200,7 +200,10 @@ async fn takes_the_place_of(
     let namespace = cluster.namespace().unwrap_or_default();
     let restores: Api<EngramRestore> = Api::namespaced(context.client.clone(), &namespace);
     let found = restores.get_opt(&other.restore).await?;
-    let found = found.filter(|one| one.metadata.uid.as_ref() == Some(&other.restore_uid));
+    let found = found.filter(|one| {
+        one.metadata.uid.as_ref() == Some(&other.restore_uid)
+            && one.metadata.deletion_timestamp.is_none()
+    });
     let phase = found.map(|one| one.status.unwrap_or_default().phase);
     let open = phase.is_some_and(|phase| phase != Some(RestorePhase::Failed));
     Ok((!open).then(|| Before {
@@ -239,7 +242,7 @@ fn obstacle(context: &Context, cluster: &EngramCluster, follows: bool) -> Option
             Some(survivor) => format!(
                 "EngramRestore {} of {name} is not decided yet: set its decision to Accept once {survivor} serves; \
                  where it has failed, or is deleted, a restore of kind QuorumRecovery may take its place, with another \
-                 survivor",
+                 survivor; a backup is then restored into a new cluster only (kind NewCluster)",
                 other.restore
             ),
         };

@@ -112,6 +112,8 @@ pub(super) async fn at(
 ) -> Result<Look, Error> {
     let mut found = Found::new();
     let mut waits = Vec::new();
+    let mut unplaced = Vec::new();
+    let mut given_up = false;
     for volume in volumes {
         match one(context, restore, target, volume, when).await? {
             Run::Done(said) => {
@@ -119,11 +121,23 @@ pub(super) async fn at(
                 let holds = holds.map_err(|_| "engramctl's result cannot be read".to_owned());
                 found.insert(volume.member.clone(), holds);
             }
-            Run::Failed { message, .. } => {
+            Run::Failed { reason, message } => {
+                given_up |= reason == Reason::Unschedulable;
                 found.insert(volume.member.clone(), Err(message));
             }
             Run::Running => waits.push(volume.member.clone()),
+            Run::Waiting {
+                reason: Reason::Unschedulable,
+                message,
+            } => unplaced.push((volume.member.clone(), message)),
             Run::Waiting { message, .. } => waits.push(format!("{} ({message})", volume.member)),
+        }
+    }
+    for (member, message) in unplaced {
+        // They were made together: one after the other, each would be made anew while the next is waited for.
+        match given_up {
+            true => drop(found.insert(member, Err(message))),
+            false => waits.push(format!("{member} ({message})")),
         }
     }
     if !waits.is_empty() {

@@ -153,7 +153,13 @@ fn loss(cluster: &EngramCluster, found: &Found, survivor: &str, holds: &Holds) -
     let read = found.values().filter_map(|one| one.as_ref().ok());
     let read = read.filter(|one| is_voter(&one.member_id)).count();
     let most = holds.revision.saturating_add(holds.requests_behind);
-    if voters > 0 && read > voters / 2 {
+    // Who went on alone before may have acknowledged what no other volume has.
+    let alone = cluster.restoring().and_then(|one| {
+        let before = one.before.as_ref().map(|before| &before.survivor);
+        one.survivor.as_ref().or(before)
+    });
+    let unread = alone.is_some_and(|one| !matches!(found.get(one), Some(Ok(_))));
+    if voters > 0 && read > voters / 2 && !unread {
         return format!(
             "nothing that was acknowledged: {read} of {voters} voters' volumes were read, and {survivor} has \
              the furthest log of them (revision {} to {most})",

@@ -39,8 +39,10 @@ pub(super) fn of(headers: &HeaderMap) -> Result<HeaderMap, String> {
 }
 
 fn checked<'a>(name: &HeaderName, value: &'a HeaderValue) -> Result<&'a HeaderValue, String> {
-    let is_binary = name.as_str().ends_with(binary_metadata::SUFFIX);
-    match binary_metadata::wrong(value.as_bytes()).filter(|_| is_binary) {
+    if !name.as_str().ends_with(binary_metadata::SUFFIX) {
+        return Ok(value);
+    }
+    match binary_metadata::wrong(value.as_bytes()) {
         Some(wrong) => Err(format!(
             "invalid binary header {}: {wrong}",
             in_title_case(name)

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -36,6 +37,8 @@ pub struct Barrier {
     /// Who needs to know that this member leads, and nothing that is applied: an engine that stands still
     /// holds them up no more than a heartbeat.
     leading: Arc<Queue>,
+    /// The last term in which this member led and had applied what was acknowledged before it did.
+    applied_in: Arc<AtomicU64>,
 }
 
 /// Those who wait for one confirmation.
@@ -54,7 +57,13 @@ impl Barrier {
             timeout,
             reads: Arc::default(),
             leading: Arc::default(),
+            applied_in: Arc::default(),
         }
+    }
+
+    /// Whether what the leaders before it acknowledged is applied here, as the leader of `term`.
+    pub fn has_applied_in(&self, term: u64) -> bool {
+        self.applied_in.load(Ordering::Acquire) == term
     }
 
     /// Returns once everything that was acknowledged before the call is readable here.
@@ -90,6 +99,10 @@ impl Barrier {
         let (sender, passed) = oneshot::channel();
         {
             let mut waiting = queue.waiting.lock();
+            if waiting.len() >= WAITING_MAX {
+                // Who gave up waits for nothing.
+                waiting.retain(|sender| !sender.is_closed());
+            }
             if waiting.len() >= WAITING_MAX {
                 return Err(ServeError::TooManyRequests);
             }
@@ -153,7 +166,12 @@ impl Barrier {
         }
         let left = deadline.saturating_duration_since(Instant::now());
         match consensus.wait_applied(confirmed.index, left).await {
-            true => Ok(confirmed.own_term),
+            true => {
+                if let Some(term) = confirmed.own_term {
+                    self.applied_in.store(term, Ordering::Release);
+                }
+                Ok(confirmed.own_term)
+            }
             false => Err(ServeError::TimeoutWaitAppliedIndex),
         }
     }

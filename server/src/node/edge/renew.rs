@@ -18,10 +18,14 @@ pub async fn renewed(lessor: &Lessor, barrier: &Barrier, id: LeaseId) -> Option<
     if is_planted("lease-unconfirmed") {
         return told(lessor.renew(lessor.term()?, id, asked));
     }
-    if let Ok(passed) = tokio::time::timeout(APPLIED_IN, barrier.pass_leading()).await {
-        return told(lessor.renew(passed.ok()??, id, asked));
+    if let Ok(Ok(passed)) = tokio::time::timeout(APPLIED_IN, barrier.pass_leading()).await {
+        return told(lessor.renew(passed?, id, asked));
     }
     let term = barrier.confirm_leading().await.ok()??;
+    if !barrier.has_applied_in(term) {
+        // Leaders before this one may have let it go, and others acted on that.
+        return None;
+    }
     // One that is not known may be in what is not applied yet.
     told(lessor.renew(term, id, asked)).filter(|ttl| *ttl > 0)
 }
