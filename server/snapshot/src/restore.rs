@@ -247,10 +247,7 @@ impl Restore {
         making.clear(data_dir)?;
         let unfinished = data_dir.join(making.unfinished);
         fs::create_private_dir(&unfinished)?;
-        let options = EngineOptions {
-            compresses,
-            ..EngineOptions::to_fill(&unfinished)
-        };
+        let options = EngineOptions::to_fill(&unfinished, compresses);
         let engine = Engine::open(&unfinished.join(STORE), options)?;
         let names = Names::create(&unfinished.join(NAMES))?;
         Ok(Restore {

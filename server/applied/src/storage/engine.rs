@@ -42,12 +42,12 @@ pub struct EngineOptions {
 
 impl EngineOptions {
     /// For a store in `dir` that is filled once, read back once, and closed.
-    pub fn to_fill(dir: &Path) -> EngineOptions {
+    pub fn to_fill(dir: &Path, compresses: bool) -> EngineOptions {
         EngineOptions {
             write_buffer_bytes: 8 << 20,
             block_cache_bytes: 4 << 20,
             past_page_cache: crate::fs::takes_direct_io(dir),
-            compresses: true,
+            compresses,
         }
     }
 }

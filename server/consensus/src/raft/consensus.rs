@@ -354,14 +354,19 @@ impl Consensus {
     /// Waits until an entry of a later term than `term` is applied here; for ever once consensus has
     /// stopped.
     pub async fn applied_after(&self, term: u64) {
-        let is_later = |metrics: &openraft::RaftMetrics<TypeConfig>| {
-            let applied = metrics.last_applied.as_ref();
-            applied.is_some_and(|id| id.committed_leader_id().term > term)
-        };
+        let is_later = |metrics: &openraft::RaftMetrics<TypeConfig>| applied_term(metrics) > term;
         let wait = self.raft.wait(None);
         if wait.metrics(is_later, "the next leader").await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Whether an entry of `term`, or of a later one, is applied here: then so is all that the leaders
+    /// before that term acknowledged.
+    pub fn has_applied_in(&self, term: u64) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        applied_term(&metrics) >= term
     }
 
     /// Who leads. A leader that has not heard from a quorum for an election timeout leads no more:
@@ -450,6 +455,12 @@ impl Consensus {
             crate::log!(warn, "consensus did not stop cleanly", error = %error);
         }
     }
+}
+
+/// The term of the last entry that is applied; 0 for none.
+fn applied_term(metrics: &openraft::RaftMetrics<TypeConfig>) -> u64 {
+    let applied = metrics.last_applied.as_ref();
+    applied.map_or(0, |id| id.committed_leader_id().term)
 }
 
 /// What consensus said of a batch that it was handed.

@@ -379,13 +379,13 @@ impl Acknowledged {
             return nonsense("a conflict at an entry that was not sent");
         }
         let lacks = |held: Option<LogId>| held.next_index() > at.index();
-        match self.in_term(asked.term) {
-            _ if lacks(asked.held) => Err(WireError::Forgotten { index: at.index() }),
-            // It may have been asked this before, on another connection.
-            acknowledged if lacks(acknowledged) => {
-                nonsense("a conflict at an entry that it has acknowledged")
-            }
-            _ => Ok(()),
+        if lacks(asked.held) {
+            return Err(WireError::Forgotten { index: at.index() });
+        }
+        // It may have been asked this before it acknowledged, on another connection.
+        match lacks(self.in_term(asked.term)) {
+            true => nonsense("a conflict at an entry that it has acknowledged"),
+            false => Ok(()),
         }
     }
 

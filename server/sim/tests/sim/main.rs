@@ -63,8 +63,7 @@ fn main() {
         Some("one") => one(asked(0, 1)),
         #[cfg(feature = "mutants")]
         Some("mutants") => mutants::find_all(&arguments[1..]),
-        Some("long") => many(asked(0, 20), asked(1, 1), true),
-        _ => many(asked(0, 20), asked(1, 1), false),
+        word => many(asked(0, 20), asked(1, 1), word == Some("long")),
     }
 }
 

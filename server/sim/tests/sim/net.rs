@@ -127,19 +127,13 @@ impl Net {
 
     /// Resets the connections between two members, whatever is on its way.
     pub fn reset(&self, one: usize, other: usize) {
-        for wire in self.wires() {
+        for wire in self.state().wires.iter().filter_map(Weak::upgrade) {
             let mut wire = lock(&wire);
             if [(one, other), (other, one)].contains(&(wire.from, wire.to)) {
                 wire.is_reset = true;
                 wake(&mut wire);
             }
         }
-    }
-
-    fn wires(&self) -> Vec<Arc<Mutex<Wire>>> {
-        let mut state = self.state();
-        state.wires.retain(|wire| wire.strong_count() > 0);
-        state.wires.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Wakes whoever has something to read by now.

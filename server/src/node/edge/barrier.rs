@@ -5,7 +5,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -34,11 +33,9 @@ pub struct Barrier {
     leadership: Arc<LeadershipCell>,
     timeout: Duration,
     reads: Arc<Queue>,
-    /// Who needs to know that this member leads, and nothing that is applied: an engine that stands still
-    /// holds them up no more than a heartbeat.
+    /// Who needs to know that this member leads, and waits for nothing to be applied: an engine that stands
+    /// still holds them up no more than a heartbeat.
     leading: Arc<Queue>,
-    /// The last term in which this member led and had applied what was acknowledged before it did.
-    applied_in: Arc<AtomicU64>,
 }
 
 /// Those who wait for one confirmation.
@@ -57,13 +54,7 @@ impl Barrier {
             timeout,
             reads: Arc::default(),
             leading: Arc::default(),
-            applied_in: Arc::default(),
         }
-    }
-
-    /// Whether what the leaders before it acknowledged is applied here, as the leader of `term`.
-    pub fn has_applied_in(&self, term: u64) -> bool {
-        self.applied_in.load(Ordering::Acquire) == term
     }
 
     /// Returns once everything that was acknowledged before the call is readable here.
@@ -83,7 +74,8 @@ impl Barrier {
         self.confirmed(&self.reads).await
     }
 
-    /// The same, whatever of what was acknowledged is applied here.
+    /// The same, without a wait for what was acknowledged in that term to be applied here. None also where
+    /// what the leaders before it acknowledged is not: they may have let go what this one still knows.
     ///
     /// # Errors
     /// See there.
@@ -119,7 +111,7 @@ impl Barrier {
         tokio::join!(reads, leading).0
     }
 
-    /// Confirms for those of a queue; with `applied` also that they find here what was acknowledged.
+    /// Confirms for those of a queue; with `applied` also that they find here all that was acknowledged.
     async fn answer(
         &self,
         queue: &Queue,
@@ -161,17 +153,16 @@ impl Barrier {
             );
             ServeError::Timeout
         })?;
-        if !applied || is_planted("read-unapplied") {
+        if !applied {
+            let own_term = confirmed.own_term;
+            return Ok(own_term.filter(|term| consensus.has_applied_in(*term)));
+        }
+        if is_planted("read-unapplied") {
             return Ok(confirmed.own_term);
         }
         let left = deadline.saturating_duration_since(Instant::now());
         match consensus.wait_applied(confirmed.index, left).await {
-            true => {
-                if let Some(term) = confirmed.own_term {
-                    self.applied_in.store(term, Ordering::Release);
-                }
-                Ok(confirmed.own_term)
-            }
+            true => Ok(confirmed.own_term),
             false => Err(ServeError::TimeoutWaitAppliedIndex),
         }
     }

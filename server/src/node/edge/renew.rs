@@ -22,10 +22,6 @@ pub async fn renewed(lessor: &Lessor, barrier: &Barrier, id: LeaseId) -> Option<
         return told(lessor.renew(passed?, id, asked));
     }
     let term = barrier.confirm_leading().await.ok()??;
-    if !barrier.has_applied_in(term) {
-        // Leaders before this one may have let it go, and others acted on that.
-        return None;
-    }
     // One that is not known may be in what is not applied yet.
     told(lessor.renew(term, id, asked)).filter(|ttl| *ttl > 0)
 }

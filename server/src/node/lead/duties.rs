@@ -24,7 +24,7 @@ use crate::node::route::LeaderRoute;
 use crate::node::space::leaves_no_quorum;
 use crate::node::{told, verdict};
 use crate::propose::{self, ProposeError};
-use crate::raft::{Consensus, Replication};
+use crate::raft::Consensus;
 use crate::threads::{Pulse, spawn_endless};
 use crate::types::auth::Identity;
 use crate::types::request::{Alarm, AlarmType, Asked, Compact, MemberAttributes, Op};
@@ -522,7 +522,7 @@ impl Duties {
             return;
         }
         if is_short {
-            self.hand_over(watch, &replication, "this member's disk is short of room");
+            self.hand_over(watch, "this member's disk is short of room");
         }
     }
 
@@ -537,30 +537,25 @@ impl Duties {
         let committed = consensus.leadership().committed_index;
         let durable = self.parts.log.durable_index();
         let stands_for = watch.held_up.note(committed, durable, Instant::now());
-        if stands_for < self.election_timeout * 2 {
-            return;
+        if stands_for >= self.election_timeout * 2 {
+            self.hand_over(watch, "the disk of this member's log stands still");
         }
-        let (mut replication, short) = (consensus.replication(), consensus.short_members());
-        replication.voters.retain(|id| !short.contains(id));
-        self.hand_over(
-            watch,
-            &replication,
-            "the disk of this member's log stands still",
-        );
     }
 
-    /// Hands leadership over, now and then, to who is best prepared for it.
-    fn hand_over(&self, watch: &mut LogWatch, replication: &Replication, why: &'static str) {
+    /// Hands leadership over, now and then, to who is best prepared for it and not short of room.
+    fn hand_over(&self, watch: &mut LogWatch, why: &'static str) {
         let tried = watch.handed_over;
         if tried.is_some_and(|at| at.elapsed() < HAND_OVER_EVERY) {
             return;
         }
+        let consensus = self.door.consensus.clone();
+        let (mut replication, short) = (consensus.replication(), consensus.short_members());
+        replication.voters.retain(|id| !short.contains(id));
         let Some(to) = replication.successor(self.election_timeout) else {
             return;
         };
         watch.handed_over = Some(Instant::now());
         crate::log!(warn, "handing leadership over", why = why, to = %to);
-        let consensus = self.door.consensus.clone();
         tokio::spawn(async move {
             if let Err(error) = consensus.hand_over(to).await {
                 crate::log!(warn, "leadership was not handed over", to = %to, error = %error);

@@ -140,14 +140,11 @@ impl Membership {
     /// members do, each by its own connections: they do not reach a quorum. Whoever asks need not wait.
     pub fn is_cut_off(&self) -> bool {
         let members = self.members();
-        let voters: Vec<MemberId> = members
-            .iter()
-            .filter(|member| !member.learner)
-            .map(|member| member.id)
-            .collect();
-        let is_reached =
-            |id: &&MemberId| **id == self.member || self.peers.active_since(**id).is_some();
-        self.rules.strict && voters.iter().filter(is_reached).count() < quorum(voters.len())
+        let voters = members.iter().filter(|member| !member.learner);
+        let is_reached = |member: &&MemberRecord| {
+            member.id == self.member || self.peers.active_since(member.id).is_some()
+        };
+        self.rules.strict && voters.clone().filter(is_reached).count() < quorum(voters.count())
     }
 
     /// Whether a change is under way: then who votes may be known too late.
