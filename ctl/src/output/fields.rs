@@ -34,9 +34,9 @@ impl Fields {
     }
 
     /// Texts of one field, each quoted behind a space.
-    pub fn list<'a>(&mut self, name: &str, texts: impl IntoIterator<Item = &'a String>) {
-        let texts = texts.into_iter();
+    pub fn list(&mut self, name: &str, texts: &[String]) {
         let quoted: String = texts
+            .iter()
             .map(|text| format!(" {}", quoted(text.as_bytes())))
             .collect();
         writeln!(self.text, "\"{name}\" :{quoted}").expect("a string takes what is written");

@@ -103,10 +103,11 @@ fn value(cluster: &BackupId, span: &Span) -> Value {
 
 async fn list(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
     let (spans, lost) = spans(flag).await?;
-    let told = spans.iter().flat_map(|(_, _, span)| &span.unreadable);
-    let told = told.map(|(_, why)| why.clone());
-    for why in told.chain(lost.iter().map(ToString::to_string)) {
+    for (_, why) in spans.iter().flat_map(|(_, _, span)| &span.unreadable) {
         eprintln!("{why}");
+    }
+    for error in &lost {
+        eprintln!("{error}");
     }
     let values = spans.iter().map(|(cluster, _, span)| value(cluster, span));
     let values: Vec<Value> = values.collect();

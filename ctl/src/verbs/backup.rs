@@ -489,8 +489,7 @@ async fn delete(global: &Global, flag: &StoreFlag, backup: &str) -> Result<(), F
         Some(cluster) if flag.cluster_id.is_empty() => cluster,
         _ => find(&store, flag, backup).await?.manifest.cluster,
     };
-    let is_there =
-        store.has(&cluster, &id).await? || store.last_written(&cluster, &id).await?.is_some();
+    let is_there = store.has(&cluster, &id).await? || store.has_anything(&cluster, &id).await?;
     let value: Value = json!({ "deleted": is_there, "id": id, "cluster": cluster });
     if !is_there {
         return Err(StoreError::NoBackup {

@@ -3,12 +3,17 @@
 //!
 //! Source: `decodeMetadataHeader` of grpc-go and `decodeBinHeader` of grpc-gateway; `base64.Encoding.decodeQuantum`.
 
-/// The end of such a name.
-pub(super) const SUFFIX: &str = "-bin";
+use http::{HeaderName, HeaderValue};
 
-/// What is wrong with a value, if it is no base64.
-pub(super) fn wrong(value: &[u8]) -> Option<String> {
-    let at = wrong_at(value)?;
+/// The end of such a name.
+const SUFFIX: &str = "-bin";
+
+/// What is wrong with a header's value, if it has such a name and is no base64.
+pub(super) fn wrong(name: &HeaderName, value: &HeaderValue) -> Option<String> {
+    if !name.as_str().ends_with(SUFFIX) {
+        return None;
+    }
+    let at = wrong_at(value.as_bytes())?;
     Some(format!("illegal base64 data at input byte {at}"))
 }
 

@@ -211,8 +211,10 @@ pub(super) fn time_limit(given: &[u8]) -> Result<Duration, String> {
     };
     let digits = String::from_utf8_lossy(digits);
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-    let count = digits.parse().ok().filter(|_| is_number);
-    let count =
-        count.ok_or_else(|| format!("strconv.ParseUint: parsing {digits:?}: invalid syntax"))?;
-    Ok(of(count))
+    match digits.parse() {
+        Ok(count) if is_number => Ok(of(count)),
+        _ => Err(format!(
+            "strconv.ParseUint: parsing {digits:?}: invalid syntax"
+        )),
+    }
 }

@@ -28,18 +28,13 @@ pub(super) fn refused(head: &Parts) -> Option<Response<Body>> {
 }
 
 fn unreadable_metadata(headers: &HeaderMap) -> Option<String> {
-    let binary = headers
-        .iter()
-        .filter(|(name, _)| name.as_str().ends_with(binary_metadata::SUFFIX));
-    for (name, value) in binary {
-        if let Some(wrong) = binary_metadata::wrong(value.as_bytes()) {
-            let (name, value) = (name.as_str(), String::from_utf8_lossy(value.as_bytes()));
-            return Some(format!(
-                "malformed binary metadata {value:?} in header {name:?}: {wrong}"
-            ));
-        }
-    }
-    None
+    headers.iter().find_map(|(name, value)| {
+        let wrong = binary_metadata::wrong(name, value)?;
+        let (name, value) = (name.as_str(), String::from_utf8_lossy(value.as_bytes()));
+        Some(format!(
+            "malformed binary metadata {value:?} in header {name:?}: {wrong}"
+        ))
+    })
 }
 
 fn answer(http: StatusCode, text: String) -> Response<Body> {

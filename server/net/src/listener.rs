@@ -157,7 +157,7 @@ fn bind_family(address: SocketAddr, options: BindOptions) -> Result<std::net::Tc
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
+        sockopt::set_ipv6_v6only(&socket, false)?;
     }
     // As Go and std do it: only connections in TIME_WAIT are passed over, never a listener.
     sockopt::set_socket_reuseaddr(&socket, true)?;

@@ -39,10 +39,7 @@ pub(super) fn of(headers: &HeaderMap) -> Result<HeaderMap, String> {
 }
 
 fn checked<'a>(name: &HeaderName, value: &'a HeaderValue) -> Result<&'a HeaderValue, String> {
-    if !name.as_str().ends_with(binary_metadata::SUFFIX) {
-        return Ok(value);
-    }
-    match binary_metadata::wrong(value.as_bytes()) {
+    match binary_metadata::wrong(name, value) {
         Some(wrong) => Err(format!(
             "invalid binary header {}: {wrong}",
             in_title_case(name)
@@ -53,12 +50,11 @@ fn checked<'a>(name: &HeaderName, value: &'a HeaderValue) -> Result<&'a HeaderVa
 
 /// A header's name as Go writes it.
 fn in_title_case(name: &HeaderName) -> String {
-    let mut words = name.as_str().split('-').map(|word| {
+    let words = name.as_str().split('-').map(|word| {
         let (first, rest) = word.split_at(word.len().min(1));
         first.to_ascii_uppercase() + rest
     });
-    let first = words.next().unwrap_or_default();
-    words.fold(first, |name, word| name + "-" + &word)
+    words.collect::<Vec<_>>().join("-")
 }
 
 #[cfg(test)]

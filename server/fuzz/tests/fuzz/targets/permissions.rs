@@ -40,17 +40,14 @@ fn run(bytes: &[u8]) {
         revision: REVISION,
     };
     while !input.is_empty() {
-        let asked = range(&mut input);
+        let (start, end) = bounds(&mut input);
+        let asked = KeyRange::from_request(start, end);
         if asked.is_empty() {
             continue;
         }
         let may = |missing: Allows| {
-            let of: Vec<_> = holds.iter().filter(|held| held.allows != missing).collect();
-            is_root
-                || covers(
-                    &of.iter().map(|held| held.range()).collect::<Vec<_>>(),
-                    &asked,
-                )
+            let of = holds.iter().filter(|held| held.allows != missing);
+            is_root || covers(&of.map(|held| held.range()).collect::<Vec<_>>(), &asked)
         };
         let said = [
             (auth.may_read(&by, &asked), may(Allows::Write)),
@@ -81,13 +78,11 @@ fn covers(granted: &[KeyRange], asked: &KeyRange) -> bool {
         keys.push(range.start.clone());
         keys.extend(end(range));
     }
-    let of_asked = |key: &Bytes| *key >= asked.start && end(asked).is_none_or(|end| *key < end);
-    let is_granted = |key: &Bytes| {
-        let holds =
-            |range: &KeyRange| *key >= range.start && end(range).is_none_or(|end| *key < end);
-        granted.iter().any(holds)
+    let holds = |range: &KeyRange, key: &Bytes| {
+        *key >= range.start && end(range).is_none_or(|end| *key < end)
     };
-    keys.iter().filter(|key| of_asked(key)).all(is_granted)
+    let mut of_asked = keys.iter().filter(|key| holds(asked, key));
+    of_asked.all(|key| granted.iter().any(|range| holds(range, key)))
 }
 
 /// The first key behind a range.
@@ -123,20 +118,16 @@ fn tables(known: u8, held: u8, granted: &[(usize, Permission)]) -> AuthTables {
 }
 
 fn permission(input: &mut Input<'_>) -> Permission {
-    let KeyRange { start, end } = range(input);
+    let (key, range_end) = bounds(input);
     Permission {
-        key: start,
-        range_end: match end {
-            RangeEnd::SingleKey => Bytes::new(),
-            RangeEnd::Unbounded => Bytes::from_static(&[0]),
-            RangeEnd::Before(end) => end,
-        },
+        key,
+        range_end,
         allows: [Allows::Read, Allows::Write, Allows::ReadWrite][input.below(3)],
     }
 }
 
-/// Keys are few and short, so that ranges meet and touch.
-fn range(input: &mut Input<'_>) -> KeyRange {
+/// A range as requests have it. Keys are few and short, so that ranges meet and touch.
+fn bounds(input: &mut Input<'_>) -> (Bytes, Bytes) {
     let shape = input.byte();
     let mut key = |length: u8| -> Bytes {
         let letters = (0..length % 3).map(|_| [0, b'a', b'b', 0xff][input.below(4)]);
@@ -148,7 +139,7 @@ fn range(input: &mut Input<'_>) -> KeyRange {
         1 => Bytes::from_static(&[0]),
         _ => key(1 + (shape >> 1) % 2),
     };
-    KeyRange::from_request(start, end)
+    (start, end)
 }
 
 fn seeds() -> Vec<Vec<u8>> {

@@ -204,23 +204,21 @@ fn row(input: &mut Input<'_>) {
     let (kind, key, value) = (input.byte() % 8, input.piece(), input.rest());
     match kind {
         0 => same(value, schema::parse_applied, schema::encode_applied),
-        1 => {
-            if let Ok((id, ttl)) = schema::parse_lease(key, value) {
-                let row = schema::encode_lease(ttl);
-                assert_eq!(schema::parse_lease(key, &row).ok(), Some((id, ttl)));
-            }
-        }
+        1 => same(
+            value,
+            |value| schema::parse_lease(key, value),
+            |(_, ttl)| schema::encode_lease(*ttl),
+        ),
         2 => {
             if let Ok(alarm) = schema::parse_alarm(key) {
                 assert_eq!(schema::alarm_key(alarm.member, alarm.alarm)[..], *key);
             }
         }
-        3 => {
-            if let Ok(member) = schema::parse_member(key, value) {
-                let row = schema::encode_member(&member);
-                assert_eq!(schema::parse_member(key, &row).ok(), Some(member));
-            }
-        }
+        3 => same(
+            value,
+            |value| schema::parse_member(key, value),
+            schema::encode_member,
+        ),
         4 => {
             if let Ok((enabled, revision)) = schema::parse_auth(value) {
                 assert_eq!(schema::encode_auth(enabled, revision)[..], *value);
