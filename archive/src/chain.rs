@@ -38,12 +38,14 @@ pub enum ArchiveError {
         /// What is wrong with it.
         source: SegmentError,
     },
-    /// None of a chain's segments can be read.
-    #[error("{place} and what follows it: none of these segments can be read: {why}")]
+    /// A segment at an end of a chain cannot be read, nor can those between it and that end.
+    #[error(
+        "{place}: it cannot be read, nor can what lies between it and that end of its chain: {why}"
+    )]
     Unreadable {
-        /// The first.
+        /// The first of them.
         place: String,
-        /// What is wrong with the last.
+        /// What is wrong with one of them.
         why: String,
     },
     /// The store does not answer.

@@ -200,7 +200,7 @@ impl Archive {
                 place: self.show(&Place {
                     whose: whose.clone(),
                     run,
-                    sequence: 0,
+                    sequence: there[0].0,
                 }),
                 why: last,
             });
@@ -213,7 +213,7 @@ impl Archive {
     /// where it has not: if it is not there, it is missing.
     ///
     /// # Errors
-    /// The store refuses, or its first or last segment cannot be read.
+    /// The store refuses, or none of its segments can be read.
     pub(crate) async fn shortened(
         &self,
         span: &Span,
@@ -226,7 +226,7 @@ impl Archive {
     /// The revision after which a segment's chain begins.
     ///
     /// # Errors
-    /// The store refuses, or its first segment cannot be read.
+    /// The store refuses, or none of its first segments can be read.
     pub async fn begins_after(&self, of: &Header) -> Result<i64, ArchiveError> {
         let first = match self.first(&of.whose, of.run).await? {
             Some(Beginning { first, .. }) => first,

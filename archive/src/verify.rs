@@ -68,8 +68,9 @@ impl Archive {
         })
     }
 
-    /// Removes segments that end before `revision`, from the beginning of the chain, never its last;
-    /// how many there were; what cannot be read before its first one too. From the first on that the store keeps by a retention of its own they stay.
+    /// Removes segments that end before `revision`, from the beginning of the chain, never its last, and what cannot
+    /// be read before its first; how many there were. From the first on that the store keeps by a retention of its
+    /// own they stay.
     /// With `dry_run` only tells.
     ///
     /// # Errors

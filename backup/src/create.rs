@@ -193,21 +193,23 @@ pub async fn create(
         Held::Spooled(spooled) => upload(to, &spooled, examined, at, progress).await?,
     };
     let manifest = manifest(options, taken.known, taken.examined, at, &ends, stored);
-    let published = store.publish(&manifest).await;
-    match &published {
-        // No other attempt can be put into the list any more.
-        Ok(()) => drop(store.remove_other_attempts(&manifest).await),
-        Err(StoreError::Exists(id)) => to.discard(id, manifest.attempt()).await,
-        Err(_) => {}
-    }
-    match published {
+    match store.publish(&manifest).await {
+        Ok(()) => {
+            // No other attempt can be put into the list any more.
+            drop(store.remove_other_attempts(&manifest).await);
+            Ok(manifest)
+        }
         // Another attempt was quicker.
-        Err(StoreError::Exists(id)) if options.or_existing => {
-            let there = store.manifest(&options.cluster, &id).await?;
+        Err(StoreError::Exists(id)) => {
+            to.discard(&id, manifest.attempt()).await;
+            let there = match options.or_existing {
+                true => store.manifest(&options.cluster, &id).await?,
+                false => None,
+            };
             let there = there.filter(|there| there.cluster_id == manifest.cluster_id);
             Ok(there.ok_or(StoreError::Exists(id))?)
         }
-        published => published.map(|()| manifest).map_err(CreateError::from),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -121,17 +121,17 @@ pub async fn find(store: &BackupStore, asked: Asked<'_>, when: When) -> Result<P
     if let (When::End, Some(why)) = (when, end_is_lost(&spans, &lost)) {
         return Err(PointError::EndLost { why });
     }
-    if let (When::Revision(revision), true) = (when, spans.is_empty())
-        && let Some(exact) = backups.iter().rfind(|one| one.revision == revision)
-    {
-        return Ok(at(store.whole(exact).await?));
-    }
-    if let (true, Some(error)) = (spans.is_empty(), lost.into_iter().next()) {
-        return Err(error.into());
-    }
+    let exact = backups
+        .iter()
+        .rfind(|one| when == When::Revision(one.revision));
     if spans.is_empty() {
-        let place = format!("{}/{cluster}", store.url());
-        return Err(PointError::NoArchive { place });
+        return match (exact, lost.into_iter().next()) {
+            (Some(exact), _) => Ok(at(store.whole(exact).await?)),
+            (None, Some(error)) => Err(error.into()),
+            (None, None) => Err(PointError::NoArchive {
+                place: format!("{}/{cluster}", store.url()),
+            }),
+        };
     }
     let mut refusal = None;
     for span in spans.iter().rev() {
@@ -160,9 +160,6 @@ pub async fn find(store: &BackupStore, asked: Asked<'_>, when: When) -> Result<P
             why,
         });
     }
-    let exact = backups
-        .iter()
-        .rfind(|one| when == When::Revision(one.revision));
     match (exact, refusal) {
         (Some(exact), _) => Ok(at(store.whole(exact).await?)),
         (None, Some(refusal)) => Err(refusal),

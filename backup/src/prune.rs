@@ -113,7 +113,7 @@ pub async fn prune(
     pruned.segments = chains.prune(stay, dry_run).await?;
     if !dry_run {
         let before = SystemTime::now() - ABANDONED_AFTER;
-        pruned.staged = store.remove_staged(cluster, before)?;
+        pruned.staged = store.remove_staged(cluster, before).await?;
     }
     Ok(pruned)
 }

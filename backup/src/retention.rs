@@ -33,7 +33,6 @@ impl Retention {
     /// The indices of the backups to remove, of those that were taken at `times`, the oldest first: which is newer
     /// is told by their order, since clocks may have been wrong. None counts as older than one before it.
     pub fn expired(&self, times: &[DateTime<Utc>], now: DateTime<Utc>) -> Vec<usize> {
-        let newest_first: Vec<usize> = (0..times.len()).rev().collect();
         let since: Vec<DateTime<Utc>> = times
             .iter()
             .scan(DateTime::<Utc>::MIN_UTC, |latest, time| {
@@ -45,26 +44,21 @@ impl Retention {
             })
             .collect();
         let age = |index: usize| (now - since[index]).to_std().unwrap_or_default();
-        let mut kept = self.kept(times, &newest_first);
+        let mut kept = self.kept(times);
         if let Some(within) = self.keep_within {
             kept.extend((0..times.len()).filter(|index| age(*index) <= within));
         }
-        let always = self.min_keep.max(1);
-        let is_expired = |(rank, index): (usize, &usize)| {
-            let age = age(*index);
-            let is_old = self.max_age.is_some_and(|max| age > max);
-            rank >= always && (is_old || !kept.contains(index))
+        let is_expired = |index: &usize| {
+            let is_old = self.max_age.is_some_and(|max| age(*index) > max);
+            is_old || !kept.contains(index)
         };
-        let ranked = newest_first.iter().enumerate();
-        let mut expired: Vec<usize> = ranked
-            .filter(|ranked| is_expired(*ranked))
-            .map(|(_, index)| *index)
-            .collect();
-        expired.sort_unstable();
-        expired
+        // The newest stay whatever the rules say.
+        let others = times.len().saturating_sub(self.min_keep.max(1));
+        (0..others).filter(is_expired).collect()
     }
 
-    fn kept(&self, times: &[DateTime<Utc>], newest_first: &[usize]) -> HashSet<usize> {
+    fn kept(&self, times: &[DateTime<Utc>]) -> HashSet<usize> {
+        let newest_first = || (0..times.len()).rev();
         let counts = [
             self.keep_last,
             self.hourly,
@@ -73,9 +67,9 @@ impl Retention {
             self.monthly,
         ];
         if counts.iter().all(|count| *count == 0) && self.keep_within.is_none() {
-            return newest_first.iter().copied().collect();
+            return newest_first().collect();
         }
-        let mut kept: HashSet<usize> = newest_first.iter().take(self.keep_last).copied().collect();
+        let mut kept: HashSet<usize> = newest_first().take(self.keep_last).collect();
         type Period = fn(&DateTime<Utc>) -> (i64, u32);
         let hour: Period = |time| (i64::from(time.num_days_from_ce()), time.hour());
         let day: Period = |time| (i64::from(time.num_days_from_ce()), 0);
@@ -89,10 +83,8 @@ impl Retention {
         ];
         for (count, period) in rules {
             let mut seen = HashSet::new();
-            let firsts = newest_first
-                .iter()
-                .filter(|index| seen.insert(period(&times[**index])));
-            kept.extend(firsts.take(count).copied());
+            let firsts = newest_first().filter(|index| seen.insert(period(&times[*index])));
+            kept.extend(firsts.take(count));
         }
         kept
     }

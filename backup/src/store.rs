@@ -9,7 +9,7 @@
 //!
 //! Each attempt at a backup has a directory of its own, so that two attempts under one name never
 //! write over each other: the conditional put of the manifest decides which one counts. Whoever
-//! publishes looks for its chunks afterwards, and whoever removes takes the manifest away both first
+//! publishes looks for its chunks before and after, and whoever removes takes the manifest away both first
 //! and last: of a backup that is published while it is removed nothing half stays listed.
 //!
 //! Owns URLs, paths and the meaning of a store's errors. Must never list a backup without manifest.

@@ -33,22 +33,23 @@ pub(crate) fn put(path: &Path, bytes: &Bytes) -> io::Result<bool> {
     let flags = i32::try_from(OFlags::DIRECT.bits()).map_err(io::Error::other)?;
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
-    let direct = match options.clone().custom_flags(flags).open(path) {
+    let mut direct = match options.custom_flags(flags).open(path) {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(false),
         direct => direct?,
     };
     let (whole, rest) = bytes.split_at(bytes.len() / ALIGNMENT * ALIGNMENT);
-    match (&direct).write_all(whole) {
+    match direct.write_all(whole) {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(false),
         written => written?,
     }
-    drop(direct);
     if !rest.is_empty() {
         // Less than a page.
-        let mut file = OpenOptions::new().append(true).open(path)?;
-        file.write_all(rest)?;
+        OpenOptions::new()
+            .append(true)
+            .open(path)?
+            .write_all(rest)?;
     }
-    File::open(path)?.sync_all()?;
+    direct.sync_all()?;
     File::open(parent)?.sync_all()?;
     Ok(true)
 }

@@ -88,24 +88,24 @@ impl Objects {
         }
     }
 
-    /// Removes what writes that were cut short before a moment have left below a place, where the store is a
-    /// directory: no list shows it. How many files there were.
+    /// Removes what writes of objects with such names that were cut short before a moment have left below a place,
+    /// where the store is a directory: no list shows it. How many files there were.
     ///
     /// # Errors
     /// The file system refuses.
-    pub fn remove_staged(&self, place: &Path, before: SystemTime) -> Result<u64, ObjectError> {
+    pub async fn remove_staged(
+        &self,
+        place: &Path,
+        before: SystemTime,
+        is_ours: fn(&str) -> bool,
+    ) -> Result<u64, ObjectError> {
         let Some(root) = &self.root else {
             return Ok(0);
         };
         let name: &str = place.as_ref();
         let directory = root.join(name);
-        staged::remove(&directory, before).map_err(|source| {
-            let source = object_store::Error::Generic {
-                store: "LocalFileSystem",
-                source: source.into(),
-            };
-            self.failed(place, source)
-        })
+        let removed = on_disk(move || staged::remove(&directory, before, is_ours)).await;
+        removed.map_err(|error| self.failed(place, error))
     }
 
     /// The store, where objects are encrypted with the first of these keys, and decrypted with each.

@@ -96,16 +96,18 @@ fn put_in_order(backups: &mut [Listed]) {
             manifest.id.clone(),
         )
     };
-    backups.sort_by_cached_key(|one| (history(one), order(one)));
+    backups.sort_by_cached_key(order);
+    let mut latest: BTreeMap<_, String> = BTreeMap::new();
     let mut ranks: BTreeMap<BackupId, String> = BTreeMap::new();
-    for run in backups.chunk_by(|one, next| history(one) == history(next)) {
-        let mut latest = "";
-        for one in run {
-            latest = latest.max(one.manifest.created_at.as_str());
-            ranks.insert(one.manifest.id.clone(), latest.to_owned());
+    for one in backups.iter() {
+        let latest = latest.entry(history(one)).or_default();
+        if *latest < one.manifest.created_at {
+            latest.clone_from(&one.manifest.created_at);
         }
+        ranks.insert(one.manifest.id.clone(), latest.clone());
     }
-    backups.sort_by_cached_key(|one| (ranks.get(&one.manifest.id).cloned(), order(one)));
+    // What has the same rank stays in order.
+    backups.sort_by_cached_key(|one| ranks.get(&one.manifest.id).cloned());
 }
 
 impl BackupStore {

@@ -51,12 +51,11 @@ impl BackupStore {
     async fn must_hold(&self, manifest: &Manifest) -> Result<(), StoreError> {
         let directory = self.backup(&manifest.cluster, &manifest.id);
         let attempt = directory.clone().join(manifest.attempt());
-        let listed = self.objects.raw().list(Some(&attempt));
-        let sizes: BTreeMap<Path, u64> = listed
+        let sizes: BTreeMap<Path, u64> = self
+            .objects_below(&attempt)
             .map_ok(|object| (object.location, object.size))
             .try_collect()
-            .await
-            .map_err(|error| self.failed(&attempt, error))?;
+            .await?;
         for chunk in &manifest.chunks {
             let place = super::below(directory.clone(), &chunk.path);
             let size = match sizes.get(&place) {

@@ -1,8 +1,9 @@
-//! Removes backups, and tells how old what was left behind is.
+//! Removes backups, and tells what was left behind.
 //!
 //! Must never remove what is no part of a backup without being asked for it by its name.
 
-use futures_util::TryStreamExt as _;
+use futures_util::{Stream, TryStreamExt as _};
+use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::verification::VERIFICATION;
@@ -45,20 +46,37 @@ impl BackupStore {
     ///
     /// # Errors
     /// The store refuses.
-    pub(crate) fn remove_staged(
+    pub(crate) async fn remove_staged(
         &self,
         cluster: &BackupId,
         before: std::time::SystemTime,
     ) -> Result<u64, StoreError> {
         let directory = self.objects.prefix().clone().join(cluster.as_ref());
-        Ok(self.objects.remove_staged(&directory, before)?)
+        let removed = self.objects.remove_staged(&directory, before, is_object);
+        Ok(removed.await?)
+    }
+
+    /// The objects below a directory.
+    pub(super) fn objects_below(
+        &self,
+        directory: &Path,
+    ) -> impl Stream<Item = Result<ObjectMeta, StoreError>> {
+        let objects = self.objects.raw().list(Some(directory));
+        objects.map_err(move |error| self.failed(directory, error))
     }
 
     async fn remove_below(&self, directory: &Path) -> Result<(), StoreError> {
-        let objects = self.objects.raw().list(Some(directory));
-        let failed = |error| self.failed(directory, error);
-        objects
-            .map_err(failed)
+        self.remove_those(directory, |_| true).await
+    }
+
+    /// Removes the objects below a directory of whose places `is_meant` is true.
+    async fn remove_those(
+        &self,
+        directory: &Path,
+        is_meant: impl Fn(&Path) -> bool,
+    ) -> Result<(), StoreError> {
+        self.objects_below(directory)
+            .try_filter(|object: &ObjectMeta| std::future::ready(is_meant(&object.location)))
             .try_for_each_concurrent(REMOVALS_AT_ONCE, |object| async move {
                 self.remove_object(&object.location).await
             })
@@ -80,9 +98,7 @@ impl BackupStore {
         id: &BackupId,
     ) -> Result<Option<chrono::DateTime<chrono::Utc>>, StoreError> {
         let directory = self.backup(cluster, id);
-        let objects = self.objects.raw().list(Some(&directory));
-        let failed = |error| self.failed(&directory, error);
-        let mut objects = std::pin::pin!(objects.map_err(failed));
+        let mut objects = std::pin::pin!(self.objects_below(&directory));
         let mut newest: Option<chrono::DateTime<chrono::Utc>> = None;
         while let Some(object) = objects.try_next().await? {
             if !is_ours(&directory, &object.location) {
@@ -102,55 +118,52 @@ impl BackupStore {
         manifest: &Manifest,
     ) -> Result<(), StoreError> {
         let directory = self.backup(&manifest.cluster, &manifest.id);
-        let own = directory.clone().join(manifest.attempt());
-        let objects = self.objects.raw().list(Some(&directory));
-        let failed = |error| self.failed(&directory, error);
-        let is_others = |object: &object_store::ObjectMeta| {
-            let depth = object.location.parts().count() - directory.parts().count();
-            let is_of_an_attempt = depth > 1 && is_ours(&directory, &object.location);
-            std::future::ready(is_of_an_attempt && !object.location.prefix_matches(&own))
+        let is_others = |place: &Path| {
+            attempt_of(&directory, place).is_some_and(|attempt| attempt != manifest.attempt())
         };
-        objects
-            .map_err(failed)
-            .try_filter(is_others)
-            .try_for_each_concurrent(REMOVALS_AT_ONCE, |object| async move {
-                self.remove_object(&object.location).await
-            })
-            .await
+        self.remove_those(&directory, is_others).await
     }
 
-    /// When the youngest object of an unfinished backup was written; none where there is none.
+    /// Whether anything of a backup is there, listed or not.
     ///
     /// # Errors
     /// The store refuses.
-    pub async fn last_written(
+    pub async fn has_anything(
         &self,
         cluster: &BackupId,
         id: &BackupId,
-    ) -> Result<Option<chrono::DateTime<chrono::Utc>>, StoreError> {
+    ) -> Result<bool, StoreError> {
         let directory = self.backup(cluster, id);
-        let objects = self.objects.raw().list(Some(&directory));
-        let failed = |error| self.failed(&directory, error);
-        let newest = |newest: Option<_>, object: object_store::ObjectMeta| async move {
-            Ok(newest.max(Some(object.last_modified)))
-        };
-        objects.map_err(failed).try_fold(None, newest).await
+        let mut objects = std::pin::pin!(self.objects_below(&directory));
+        Ok(objects.try_next().await?.is_some())
     }
+}
+
+/// Whether an object of ours may have this name, of a backup or of an archive.
+fn is_object(name: &str) -> bool {
+    name.ends_with(".chunk")
+        || name.ends_with(".segment")
+        || name == MANIFEST
+        || name.starts_with(VERIFICATION)
+}
+
+fn name_below<'p>(directory: &Path, location: &'p Path) -> &'p str {
+    let below = location.as_ref().strip_prefix(directory.as_ref());
+    below.unwrap_or_default().trim_start_matches('/')
+}
+
+/// The attempt of which an object in a backup's directory is a chunk, by its name; none where it is none.
+fn attempt_of<'p>(directory: &Path, location: &'p Path) -> Option<&'p str> {
+    let (attempt, chunk) = name_below(directory, location).split_once('/')?;
+    let number = chunk.strip_suffix(".chunk")?;
+    let is_number = number.len() >= 8 && number.bytes().all(|byte| byte.is_ascii_digit());
+    let is_word = attempt.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    (is_number && is_word).then_some(attempt)
 }
 
 /// Whether an object in a backup's directory has a name that attempts at backups give.
 fn is_ours(directory: &Path, location: &Path) -> bool {
-    let below = location.as_ref().strip_prefix(directory.as_ref());
-    let below = below.unwrap_or_default().trim_start_matches('/');
-    let parts: Vec<&str> = below.split('/').collect();
-    match parts[..] {
-        [name] => name == MANIFEST || name.starts_with(VERIFICATION),
-        [attempt, chunk] => {
-            let is_number =
-                |text: &str| text.len() >= 8 && text.bytes().all(|byte| byte.is_ascii_digit());
-            let is_word = attempt.bytes().all(|byte| byte.is_ascii_alphanumeric());
-            is_word && chunk.strip_suffix(".chunk").is_some_and(is_number)
-        }
-        _ => false,
-    }
+    let name = name_below(directory, location);
+    let is_mark = name.starts_with(VERIFICATION) && !name.contains('/');
+    name == MANIFEST || is_mark || attempt_of(directory, location).is_some()
 }

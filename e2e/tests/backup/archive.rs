@@ -241,13 +241,15 @@ fn url_of(flag: &str) -> String {
 
 /// A member that archives to an S3 server.
 fn archives_to(url: &str) -> Setup {
-    let mut setup = Setup::engram()
+    let setup = Setup::engram()
         .environment("AWS_ACCESS_KEY_ID", KEY.0)
         .environment("AWS_SECRET_ACCESS_KEY", KEY.1);
-    for flag in archive_flags(url) {
-        setup = setup.flag(flag);
-    }
-    setup
+    archiving(setup, url)
+}
+
+fn archiving(setup: Setup, url: &str) -> Setup {
+    let flags = archive_flags(url).into_iter();
+    flags.fold(setup, |setup, flag| setup.flag(flag))
 }
 
 fn archive_flags(url: &str) -> [String; 4] {
@@ -365,11 +367,7 @@ fn backup(ctl: &Ctl, server: &Server) -> i64 {
 fn one_member_is_restored_to_any_revision_and_time() {
     let _turn = turn::take("archive, one member");
     let (_dir, url) = directory();
-    let mut setup = Setup::engram();
-    for flag in archive_flags(&url) {
-        setup = setup.flag(flag);
-    }
-    let mut server = setup.start();
+    let mut server = archiving(Setup::engram(), &url).start();
     let ctl = Ctl(url);
     let runtime = client::runtime();
     let mut writer = Writer::new(5);
@@ -587,11 +585,7 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
 fn what_is_missing_or_damaged_is_named_and_nothing_is_restored() {
     let _turn = turn::take("archive, damaged");
     let (dir, url) = directory();
-    let mut setup = Setup::engram();
-    for flag in archive_flags(&url) {
-        setup = setup.flag(flag);
-    }
-    let server = setup.start();
+    let server = archiving(Setup::engram(), &url).start();
     let ctl = Ctl(url.clone());
     ctl.must_archive(1);
     let runtime = client::runtime();
@@ -663,11 +657,7 @@ fn what_is_missing_or_damaged_is_named_and_nothing_is_restored() {
 fn a_damaged_segment_costs_what_it_held_and_a_later_backup_goes_on_behind_it() {
     let _turn = turn::take("archive, damaged in the middle");
     let (dir, url) = directory();
-    let mut setup = Setup::engram();
-    for flag in archive_flags(&url) {
-        setup = setup.flag(flag);
-    }
-    let server = setup.start();
+    let server = archiving(Setup::engram(), &url).start();
     let ctl = Ctl(url.clone());
     ctl.must_archive(1);
     let runtime = client::runtime();
@@ -724,11 +714,7 @@ fn a_damaged_segment_costs_what_it_held_and_a_later_backup_goes_on_behind_it() {
 fn a_store_that_is_away_holds_up_no_write() {
     let _turn = turn::take("archive, store away");
     let (dir, url) = directory();
-    let mut setup = Setup::engram();
-    for flag in archive_flags(&url) {
-        setup = setup.flag(flag);
-    }
-    let server = setup.start();
+    let server = archiving(Setup::engram(), &url).start();
     let ctl = Ctl(url);
     ctl.must_archive(1);
     backup(&ctl, &server);
@@ -763,11 +749,7 @@ fn a_store_that_is_away_holds_up_no_write() {
 fn a_crash_while_the_store_is_away_makes_no_gap() {
     let _turn = turn::take("archive, crash while the store is away");
     let (dir, url) = directory();
-    let mut setup = Setup::engram();
-    for flag in archive_flags(&url) {
-        setup = setup.flag(flag);
-    }
-    let mut server = setup.start();
+    let mut server = archiving(Setup::engram(), &url).start();
     let ctl = Ctl(url);
     ctl.must_archive(1);
     let from = backup(&ctl, &server);

@@ -467,16 +467,23 @@ async fn what_was_let_go_before_a_crash_is_a_gap_after_it() {
     assert_eq!(place.spans().await.len(), 2);
 }
 
-#[tokio::test]
-async fn another_history_of_the_same_id_is_another_archive() {
-    let (old, place) = (Applying::new(), Place::new());
-    let mut shipper = old.shipper(&place);
+/// A cluster that has archived, and a later one of the same id that has beside it.
+async fn two_of_one_id(place: &Place) -> [(Applying, Shipper); 2] {
+    let old = Applying::new();
+    let mut shipper = old.shipper(place);
     (0..5).for_each(|_| old.put("a", "old"));
     ship(&mut shipper).await;
     let new = Applying::new();
     (0..9).for_each(|_| new.put("a", "new"));
-    let mut other = new.shipper(&place);
+    let mut other = new.shipper(place);
     ship(&mut other).await;
+    [(old, shipper), (new, other)]
+}
+
+#[tokio::test]
+async fn another_history_of_the_same_id_is_another_archive() {
+    let place = Place::new();
+    let [(old, mut shipper), (new, mut other)] = two_of_one_id(&place).await;
     new.put("a", "new");
     ship(&mut other).await;
     let spans = place.spans().await;
@@ -493,14 +500,8 @@ async fn another_history_of_the_same_id_is_another_archive() {
 
 #[tokio::test]
 async fn a_damaged_archive_of_an_earlier_cluster_is_no_gap_in_this_ones() {
-    let (old, place) = (Applying::new(), Place::new());
-    let mut shipper = old.shipper(&place);
-    (0..5).for_each(|_| old.put("a", "old"));
-    ship(&mut shipper).await;
-    let new = Applying::new();
-    (0..9).for_each(|_| new.put("a", "new"));
-    let mut other = new.shipper(&place);
-    ship(&mut other).await;
+    let place = Place::new();
+    let [(old, mut shipper), (new, mut other)] = two_of_one_id(&place).await;
     let spans = place.spans().await;
     let end = spans[0].place(spans[0].last.sequence);
     let cluster = place.dir.path().join(place.cluster.as_ref());
