@@ -15,7 +15,7 @@ use crate::etcd::MemberClient;
 use crate::observe::{Sight, is_owned_by, names_corrupt};
 use crate::plan::{Action, Cause};
 use crate::reconcile::{
-    Context, Error, FIELD_MANAGER, follow_policy, gone, missing_secrets, this_one,
+    Context, Error, FIELD_MANAGER, follow_policy, gone, has_finalizer, missing_secrets, this_one,
 };
 
 /// A pod that is being deleted for longer than this, and whose member the cluster does not list any
@@ -401,11 +401,7 @@ async fn finish_removal(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
     let Some(member) = scene.members().get_opt(name).await? else {
         return Ok(());
     };
-    if !member
-        .finalizers()
-        .iter()
-        .any(|one| one == MEMBER_FINALIZER)
-    {
+    if !has_finalizer(&member, MEMBER_FINALIZER) {
         // Somebody else's finalizer holds it.
         return Ok(());
     }

@@ -69,21 +69,21 @@ impl Restoring {
     #[must_use]
     pub fn released(&self) -> Option<Self> {
         let before = self.before.clone()?;
-        let stays = |one: &&KeptVolume| {
-            let number = one.member.rsplit('-').next();
-            let number = number.and_then(|number| number.parse().ok());
-            one.member != before.survivor
-                && number.is_some_and(|number: u32| number <= before.last_old_member)
-        };
-        Some(Self {
-            kept: self.kept.iter().filter(stays).cloned().collect(),
+        let mut released = Self {
             restore: before.restore,
             restore_uid: before.restore_uid,
             last_old_member: before.last_old_member,
-            survivor: Some(before.survivor.clone()),
+            survivor: Some(before.survivor),
+            kept: Vec::new(),
             before: None,
             ..self.clone()
-        })
+        };
+        let stays = |one: &&KeptVolume| {
+            let number = one.number();
+            number.is_some_and(|number| released.sets_aside(number, &one.member))
+        };
+        released.kept = self.kept.iter().filter(stays).cloned().collect();
+        Some(released)
     }
 
     /// Whether a member is set aside, by its number and name.
@@ -125,4 +125,12 @@ pub struct KeptVolume {
     pub member: String,
     /// Its claim.
     pub volume_claim: String,
+}
+
+impl KeptVolume {
+    /// Its member's number.
+    #[must_use]
+    pub fn number(&self) -> Option<u32> {
+        self.member.rsplit('-').next()?.parse().ok()
+    }
 }

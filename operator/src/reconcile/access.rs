@@ -227,19 +227,19 @@ async fn leave<S: Subject>(
     if !has_finalizer(of, ACCESS_FINALIZER) {
         return Ok(Leave::Nothing);
     }
-    let told_by_another = matches!(found, Cluster::Anothers);
     let leave = match found {
         Cluster::Gone => Leave::Already,
         // So it was asked for since it was deleted.
         _ if of.stays() => Leave::Already,
-        Cluster::Anothers => Leave::Later(HELD_PAUSE),
+        // The other one says that it waits.
+        Cluster::Anothers => return Ok(Leave::Later(HELD_PAUSE)),
         _ if elder(api, of).await?.is_some() => Leave::Already,
         Cluster::Serves(_, client) => Leave::Ask(client),
         Cluster::Waits(Reason::AuthDisabled, _) => unasked(context, of).await?,
         Cluster::Waits(..) => Leave::Later(SOON),
     };
     let uid = of.meta().uid.clone().unwrap_or_default();
-    let waits = matches!(leave, Leave::Later(_)) && !told_by_another;
+    let waits = matches!(leave, Leave::Later(_));
     if waits && !context.is_known("leaving", &uid, "") {
         let note = format!(
             "it goes once EngramCluster {} can be told to forget it; to leave it there, set deletionPolicy: Retain",

@@ -298,7 +298,7 @@ where
 }
 
 /// Whether an object has a finalizer.
-fn has_finalizer(object: &impl ResourceExt, name: &str) -> bool {
+pub(crate) fn has_finalizer(object: &impl ResourceExt, name: &str) -> bool {
     object.finalizers().iter().any(|one| one == name)
 }
 

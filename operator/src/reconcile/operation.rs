@@ -57,12 +57,15 @@ pub(super) async fn reconcile(
     }
     let name = &operation.spec.cluster_ref.name;
     let cluster = tool::cluster(&context, &namespace, name).await?;
-    if cluster.is_some_and(|cluster| held_by_another(&context, &cluster).is_some()) {
+    let another = cluster
+        .as_ref()
+        .and_then(|cluster| held_by_another(&context, cluster));
+    if another.is_some() {
         return Ok(Next::requeue(HELD_PAUSE));
     }
     let mut status = before.clone();
     status.observed_generation = operation.metadata.generation;
-    match advance(&context, &api, &operation, &mut status).await {
+    match advance(&context, &api, &operation, cluster.as_ref(), &mut status).await {
         Ok(step) => say(&operation, &mut status, step),
         Err(Error::Etcd(error)) => {
             let text = error.to_string();
@@ -203,11 +206,11 @@ async fn advance(
     context: &Context,
     api: &Api<EngramOperation>,
     operation: &EngramOperation,
+    cluster: Option<&EngramCluster>,
     status: &mut EngramOperationStatus,
 ) -> Result<Step, Error> {
-    let namespace = operation.namespace().unwrap_or_default();
     let name = &operation.spec.cluster_ref.name;
-    let Some(cluster) = tool::cluster(context, &namespace, name).await? else {
+    let Some(cluster) = cluster else {
         let text = format!("there is no EngramCluster {name}: make it, or correct clusterRef");
         return Ok(match status.started_at {
             None => Step::Wait(Reason::NotFound, text),
@@ -220,7 +223,7 @@ async fn advance(
             format!("{earlier} comes first"),
         ));
     }
-    let certificates = certificates::ensure(context, &cluster).await;
+    let certificates = certificates::ensure(context, cluster).await;
     if let Some(failure) = certificates.failure {
         if matches!(failure, Error::Kube(_)) {
             return Err(failure);
@@ -230,7 +233,7 @@ async fn advance(
     }
     // What pods are made from is not its matter.
     let form = Form::default();
-    let sight = observe(context, &cluster, certificates.client.as_ref(), &form).await?;
+    let sight = observe(context, cluster, certificates.client.as_ref(), &form).await?;
     if sight.observed.roster.is_none() {
         let text = format!("EngramCluster {name} does not serve");
         return Ok(Step::Wait(Reason::WaitingForCluster, text));
@@ -241,13 +244,13 @@ async fn advance(
     }
     // What disturbs members waits until nothing else does.
     if status.started_at.is_none()
-        && let Some(change) = change(&cluster)
+        && let Some(change) = change(cluster)
     {
         let text = format!("EngramCluster {name} is being changed: {change}");
         return Ok(Step::Wait(Reason::WaitingForCluster, text));
     }
     if let Some(what) = &spec.defragment {
-        return steps::defragment(context, &cluster, &sight, &what.members, status).await;
+        return steps::defragment(context, cluster, &sight, &what.members, status).await;
     }
     let to = spec.move_leader.as_ref().and_then(|what| what.to.clone());
     steps::move_leader(&sight, to).await

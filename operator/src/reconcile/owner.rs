@@ -5,6 +5,7 @@ use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt as _};
 
 use crate::api::{EngramCluster, Reason};
+use crate::observe::is_owned_by;
 
 use super::Error;
 
@@ -21,14 +22,12 @@ pub(super) enum Owner {
 
 /// Whose `object` is.
 pub(super) fn owner<K: Resource>(object: &K, cluster: &EngramCluster) -> Owner {
-    let owners = object.meta().owner_references.iter().flatten();
-    let uid = cluster.metadata.uid.as_ref();
     let of_name = |one: &OwnerReference| {
         one.kind == EngramCluster::kind(&()) && one.name == cluster.name_any()
     };
-    if owners.clone().any(|one| Some(&one.uid) == uid) {
+    if is_owned_by(object, cluster) {
         Owner::This
-    } else if owners.into_iter().any(of_name) {
+    } else if object.owner_references().iter().any(of_name) {
         Owner::Gone
     } else {
         Owner::Other

@@ -33,7 +33,7 @@ use plan::Planning;
 use source::Source;
 use state::State;
 
-pub(super) use in_place::go_back;
+pub(super) use in_place::{go_back, restored_by};
 pub(super) use state::{is_refusal, refusal, restored};
 
 /// On clusters: the restore that made them (by its UID).
@@ -67,21 +67,22 @@ pub(super) async fn reconcile(
     if over || waits || restore.meta().deletion_timestamp.is_some() {
         return Ok(Next::await_change());
     }
+    let target = tool::cluster(&context, &namespace, &restore.spec.target.name).await?;
+    let another = target
+        .as_ref()
+        .and_then(|cluster| held_by_another(&context, cluster));
     // Whoever looks after the cluster speaks for its restores, once it has begun to.
-    if before.phase.is_some() {
-        let target = tool::cluster(&context, &namespace, &restore.spec.target.name).await?;
-        if target.is_some_and(|cluster| held_by_another(&context, &cluster).is_some()) {
-            return Ok(Next::requeue(HELD_PAUSE));
-        }
+    if before.phase.is_some() && another.is_some() {
+        return Ok(Next::requeue(HELD_PAUSE));
     }
     let mut status = before.clone();
     status.observed_generation = restore.metadata.generation;
     let advanced = match restore.spec.kind {
         RestoreKind::NewCluster | RestoreKind::AdoptVolumes => {
-            Box::pin(advance(&context, &restore, &mut status)).await
+            Box::pin(advance(&context, &restore, target, &mut status)).await
         }
         RestoreKind::InPlace | RestoreKind::QuorumRecovery => {
-            Box::pin(in_place::advance(&context, &restore, &mut status)).await
+            Box::pin(in_place::advance(&context, &restore, target, &mut status)).await
         }
     };
     let state = match advanced {
@@ -168,12 +169,12 @@ async fn told(
 async fn advance(
     context: &Context,
     restore: &EngramRestore,
+    cluster: Option<EngramCluster>,
     status: &mut EngramRestoreStatus,
 ) -> Result<State, Error> {
     let namespace = restore.namespace().unwrap_or_default();
     let clusters: Api<EngramCluster> = Api::namespaced(context.client.clone(), &namespace);
     let target = &restore.spec.target.name;
-    let cluster = clusters.get_opt(target).await?;
     if restore.spec.dry_run && status.started_at.is_none() {
         return Box::pin(dry_run(context, restore, status, cluster.is_some())).await;
     }

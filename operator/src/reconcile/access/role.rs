@@ -45,8 +45,7 @@ pub(in super::super) async fn reconcile(
     if matches!(found, Cluster::Anothers) {
         return Ok(Next::requeue(HELD_PAUSE));
     }
-    let goes = role.spec.deletion_policy == DeletionPolicy::Delete;
-    if set_finalizer(&context, &role, ACCESS_FINALIZER, goes).await? {
+    if set_finalizer(&context, &role, ACCESS_FINALIZER, !role.stays()).await? {
         return Ok(Next::requeue(SOON));
     }
     let stand = match found {

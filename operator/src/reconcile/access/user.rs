@@ -47,8 +47,7 @@ pub(in super::super) async fn reconcile(
     if matches!(found, Cluster::Anothers) {
         return Ok(Next::requeue(HELD_PAUSE));
     }
-    let goes = user.spec.deletion_policy == DeletionPolicy::Delete;
-    if set_finalizer(&context, &user, ACCESS_FINALIZER, goes).await? {
+    if set_finalizer(&context, &user, ACCESS_FINALIZER, !user.stays()).await? {
         return Ok(Next::requeue(SOON));
     }
     let before = user.status.clone().unwrap_or_default();

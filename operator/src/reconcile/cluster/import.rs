@@ -47,7 +47,7 @@ pub(super) async fn advance(
     }
     let names = Names::of(cluster);
     let tool = attempt(context, cluster, import, &stands);
-    if stands.attempts > 0 && stands.started_at.is_none() && has_run(context, &names).await? {
+    if stands.attempts > 0 && stands.started_at.is_none() && has_run(context, &tool).await? {
         // Before its pod goes: what it has copied is removed by the next one, and nothing else ever is.
         let mut stands = stands;
         stands.started_at = Some(Time(now()));
@@ -77,9 +77,9 @@ pub(super) async fn advance(
 }
 
 /// Whether a pod has run that may have copied something. One that was never made, or found no node, has not.
-async fn has_run(context: &Context, names: &Names) -> Result<bool, Error> {
-    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &names.namespace);
-    let pod = pods.get_opt(&format!("{}-import", names.cluster)).await?;
+async fn has_run(context: &Context, tool: &Tool<'_>) -> Result<bool, Error> {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &tool.namespace);
+    let pod = pods.get_opt(&tool.name).await?;
     // A kubelet that turns a pod away makes it Failed as well.
     let containers = pod.and_then(|pod| pod.status?.container_statuses);
     let ran = containers.into_iter().flatten().any(|one| {

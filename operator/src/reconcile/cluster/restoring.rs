@@ -1,11 +1,10 @@
 //! The end of a restore in place, as far as it is the cluster's.
 
 use kube::ResourceExt as _;
-use kube::api::Api;
 
 use crate::api::{
-    Aside, ConditionKind, EngramCluster, EngramClusterStatus, EngramRestore, Reason, Restoring,
-    RestoringStage, condition, is_true, parse_duration,
+    Aside, ConditionKind, EngramCluster, EngramClusterStatus, Reason, Restoring, RestoringStage,
+    condition, is_true, parse_duration,
 };
 use crate::observe::{self, Sight};
 use crate::plan::{Member, Note, PodState, Volume, is_over};
@@ -32,7 +31,10 @@ pub(super) async fn settle(
         return Ok(());
     };
     if restoring.holds() {
-        if !is_there(context, cluster, &restoring).await? {
+        if restore::restored_by(context, cluster, &restoring)
+            .await?
+            .is_none()
+        {
             status.restoring = restoring.released();
             let note = format!(
                 "EngramRestore {} is gone, and nobody went on alone yet: the members start again as they were",
@@ -50,7 +52,11 @@ pub(super) async fn settle(
     }
     let ready = is_true(&status.conditions, ConditionKind::Ready) && status.cluster_id.is_some();
     let vain = comes_to_nothing(cluster, sight, well, &restoring, status);
-    if !(ready || vain) || is_there(context, cluster, &restoring).await? {
+    if !(ready || vain)
+        || restore::restored_by(context, cluster, &restoring)
+            .await?
+            .is_some()
+    {
         return Ok(());
     }
     if vain {
@@ -103,62 +109,41 @@ pub(super) fn stuck(
     let healing = &cluster.spec.healing;
     let limit = |text: &str| parse_duration(text).unwrap_or_default();
     let name = &member.name;
-    let gone = restoring.survivor.is_some() && member.volume != Volume::Present;
+    let note = |what: &str, why: String| Note {
+        reason: Reason::RestoreStuck,
+        message: format!("{name} is to go on, and {what}: {why}"),
+    };
+    if restoring.survivor.is_some() && member.volume != Volume::Present {
+        return Some(note("does not start", "its volume is gone".to_owned()));
+    }
     let pod = sight.objects.pods.get(name);
-    if !gone {
-        if pod.is_some_and(|pod| restore::refusal(pod).is_some()) {
-            return None;
-        }
-        let (since, limit) = match member.pod.as_ref()?.state {
-            PodState::Broken { since, .. } => (since, limit(&healing.unhealthy_after)),
-            PodState::Starting { since }
-            | PodState::Unplaced { since, .. }
-            | PodState::Terminating { since } => (since, limit(&healing.stuck_after)),
-            PodState::Running { .. } => (member.away_since?, limit(&healing.stuck_after)),
-        };
-        if !is_over(&sight.observed, since, limit) {
-            return None;
-        }
+    if pod.is_some_and(|pod| restore::refusal(pod).is_some()) {
+        return None;
+    }
+    let state = &member.pod.as_ref()?.state;
+    let (since, limit) = match *state {
+        PodState::Broken { since, .. } => (since, limit(&healing.unhealthy_after)),
+        PodState::Starting { since }
+        | PodState::Unplaced { since, .. }
+        | PodState::Terminating { since } => (since, limit(&healing.stuck_after)),
+        PodState::Running { .. } => (member.away_since?, limit(&healing.stuck_after)),
+    };
+    if !is_over(&sight.observed, since, limit) {
+        return None;
     }
     let words = pod.and_then(|pod| {
         let (word, message) = observe::stuck(pod)?;
         let words = observe::last_words(pod, WORDS_MAX).unwrap_or(message);
         Some(format!("{word}: {words}"))
     });
-    let runs = !gone
-        && member
-            .pod
-            .as_ref()
-            .is_some_and(|pod| matches!(pod.state, PodState::Running { .. }));
-    let what = match runs {
-        true => "runs, and neither leads nor has a leader that the operator hears of",
-        false => "does not start",
+    let (what, elsewhere) = match state {
+        PodState::Running { .. } => (
+            "runs, and neither leads nor has a leader that the operator hears of",
+            "its log, and the pods of the members beside it, say why",
+        ),
+        _ => ("does not start", "the events of its pod say why"),
     };
-    let words = match gone {
-        true => "its volume is gone".to_owned(),
-        false if runs => words.unwrap_or_else(|| {
-            "its log, and the pods of the members beside it, say why".to_owned()
-        }),
-        false => words.unwrap_or_else(|| "the events of its pod say why".to_owned()),
-    };
-    Some(Note {
-        reason: Reason::RestoreStuck,
-        message: format!("{name} is to go on, and {what}: {words}"),
-    })
-}
-
-/// Whether the EngramRestore is there that may yet be decided.
-async fn is_there(
-    context: &Context,
-    cluster: &EngramCluster,
-    restoring: &Restoring,
-) -> Result<bool, Error> {
-    let namespace = cluster.namespace().unwrap_or_default();
-    let restores: Api<EngramRestore> = Api::namespaced(context.client.clone(), &namespace);
-    let found = restores.get_opt(&restoring.restore).await?;
-    // Nothing more is done for one that is being deleted, whatever holds it yet.
-    let found = found.filter(|one| one.metadata.deletion_timestamp.is_none());
-    Ok(found.and_then(|one| one.metadata.uid).as_ref() == Some(&restoring.restore_uid))
+    Some(note(what, words.unwrap_or_else(|| elsewhere.to_owned())))
 }
 
 /// Whether the new members come to nothing: none of them has ever served, and the first one is refused its backup for

@@ -78,12 +78,7 @@ async fn it_follows_until_it_is_cut_over_and_says_at_which_revisions() {
     assert!(words(&pod).contains("--from=https://etcd:2379"), "{pod}");
     assert!(!words(&pod).contains("--replace"), "{pod}");
     assert_eq!(pod["metadata"]["annotations"], Value::Null);
-    let mut running = pod.clone();
-    running["status"] = is_running();
-    story
-        .0
-        .server
-        .put(&format!("{CORE}/pods/demo-import"), running);
+    story.runs();
     story.pass().await;
     assert_eq!(story.imported(), ("False".into(), "Running".into()));
     assert!(story.0.condition("Imported").2.contains("cutOver"));

@@ -418,9 +418,7 @@ async fn a_second_restore_waits_until_the_first_is_decided() {
     second["status"] = Value::Null;
     let path = RESTORE.replace("/back", "/second");
     story.0.server.put(&path, second);
-    let seen: EngramRestore = serde_json::from_value(story.object(&path)).unwrap();
-    let pass = restore::reconcile(Arc::new(seen), story.0.context.clone());
-    Box::pin(pass).await.unwrap();
+    story.restore_of(&path).await;
     let status = story.object(&path)["status"].to_string();
     assert!(
         status.contains("NotDecided") && status.contains("back"),

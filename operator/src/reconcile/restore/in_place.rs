@@ -44,12 +44,11 @@ pub(super) fn is_open(restore: &EngramRestore, status: &EngramRestoreStatus) -> 
 pub(super) async fn advance(
     context: &Context,
     restore: &EngramRestore,
+    cluster: Option<EngramCluster>,
     status: &mut EngramRestoreStatus,
 ) -> Result<State, Error> {
-    let namespace = restore.namespace().unwrap_or_default();
-    let clusters: Api<EngramCluster> = Api::namespaced(context.client.clone(), &namespace);
     let name = &restore.spec.target.name;
-    let Some(cluster) = clusters.get_opt(name).await? else {
+    let Some(cluster) = cluster else {
         let message = match status.started_at {
             Some(_) => format!(
                 "EngramCluster {name} was deleted: its volumes went as storage.reclaimPolicy says"
@@ -177,6 +176,25 @@ async fn recover(
     begin(context, restore, cluster, with, volumes, status).await
 }
 
+/// The EngramRestore that a cluster is restored by, where something may yet become of it: neither another one of its
+/// name, nor one that is being deleted, whatever holds it yet.
+///
+/// # Errors
+/// The API server did not answer.
+pub(in crate::reconcile) async fn restored_by(
+    context: &Context,
+    cluster: &EngramCluster,
+    restoring: &Restoring,
+) -> Result<Option<EngramRestore>, Error> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let restores: Api<EngramRestore> = Api::namespaced(context.client.clone(), &namespace);
+    let found = restores.get_opt(&restoring.restore).await?;
+    Ok(found.filter(|one| {
+        one.metadata.uid.as_ref() == Some(&restoring.restore_uid)
+            && one.metadata.deletion_timestamp.is_none()
+    }))
+}
+
 /// The recovery that has failed, or whose EngramRestore is gone, where this one may take its place: nothing answers.
 async fn takes_the_place_of(
     context: &Context,
@@ -197,13 +215,7 @@ async fn takes_the_place_of(
     if other.stage != RestoringStage::Kept {
         return Ok(None);
     }
-    let namespace = cluster.namespace().unwrap_or_default();
-    let restores: Api<EngramRestore> = Api::namespaced(context.client.clone(), &namespace);
-    let found = restores.get_opt(&other.restore).await?;
-    let found = found.filter(|one| {
-        one.metadata.uid.as_ref() == Some(&other.restore_uid)
-            && one.metadata.deletion_timestamp.is_none()
-    });
+    let found = restored_by(context, cluster, other).await?;
     let phase = found.map(|one| one.status.unwrap_or_default().phase);
     let open = phase.is_some_and(|phase| phase != Some(RestorePhase::Failed));
     Ok((!open).then(|| Before {
@@ -261,17 +273,17 @@ fn obstacle(context: &Context, cluster: &EngramCluster, follows: bool) -> Option
     None
 }
 
-/// The step that decides: from then on the old members, whose volumes are `volumes`, are set aside.
+/// The step that decides: from then on the old members, whose volumes are `kept`, are set aside.
 async fn begin(
     context: &Context,
     restore: &EngramRestore,
     cluster: &EngramCluster,
     with: With,
-    volumes: Vec<KeptVolume>,
+    kept: Vec<KeptVolume>,
     status: &mut EngramRestoreStatus,
 ) -> Result<State, Error> {
     let mut after = cluster.status.clone().unwrap_or_default();
-    let numbers = volumes.iter().filter_map(|one| number(&one.member));
+    let numbers = kept.iter().filter_map(KeptVolume::number);
     after.last_member_number = numbers.fold(after.last_member_number, u32::max);
     let old_cluster_id = after.cluster_id.clone().unwrap_or_default();
     let old_restored = after.restored.clone();
@@ -282,7 +294,6 @@ async fn begin(
         }
         With::Nobody(before) => (None, before),
     };
-    let kept = volumes;
     after.restoring = Some(Restoring {
         restore: restore.name_any(),
         restore_uid: restore.metadata.uid.clone().unwrap_or_default(),
@@ -373,12 +384,8 @@ async fn volumes(context: &Context, cluster: &EngramCluster) -> Result<Vec<KeptV
             volume_claim: claim_name(member),
         })
         .collect();
-    volumes.sort_by_key(|one| number(&one.member));
+    volumes.sort_by_key(KeptVolume::number);
     Ok(volumes)
-}
-
-fn number(member: &str) -> Option<u32> {
-    member.rsplit('-').next()?.parse().ok()
 }
 
 async fn under_way(
