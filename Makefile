@@ -139,7 +139,7 @@ sim: ## Whole members on one thread, in virtual time, under faults drawn from se
 
 .PHONY: sim-long
 sim-long: ## The same on and on, whatever fails: which did is said in the end (SEEDS=n FIRST=n)
-	@$(call timed,simulator,$(CARGO) test --release --workspace --test sim -- long $(SEEDS) $(or $(FIRST),1))
+	@$(call timed,simulator,$(CARGO) test --release --workspace --test sim -- long $(SEEDS) $(FIRST))
 
 .PHONY: sim-one
 sim-one: ## One seed again, with the members' logs if ENGRAM_SIM_LOG=1 (SEED=n)
@@ -154,7 +154,7 @@ FUZZ_REPORT = docs/evidence/fuzz-$(shell date +%F).md
 
 .PHONY: fuzz
 fuzz: setup ## libFuzzer on every target (MINUTES=60 each, JOBS=1 at once, TARGET=name: one); writes docs/evidence/fuzz-DATE.md
-	@$(call timed,fuzz,JOBS=$(or $(JOBS),1) server/fuzz/run $(MINUTES) $(FUZZ_REPORT) $(TARGET))
+	@$(call timed,fuzz,JOBS=$(JOBS) server/fuzz/run $(MINUTES) $(FUZZ_REPORT) $(TARGET))
 
 .PHONY: fuzz-quick
 fuzz-quick: ## Each fuzz target over its corpus and some thousand inputs that a seed makes of it (a minute)

@@ -2,6 +2,7 @@
 //! each node. They follow the pods and policies that there are, until the value is dropped. A pod that they do not know
 //! yet is not answered, and asks again a second later; one that they know and that is not let in is refused.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -130,9 +131,9 @@ fn selects(selector: &Value, labels: &Value) -> bool {
 }
 
 /// What comes from one of these; none where there are none.
-fn out_of<'a>(addresses: impl Iterator<Item = &'a str>) -> Option<String> {
-    let all: BTreeSet<&str> = addresses.collect();
-    let all: Vec<&str> = all.into_iter().collect();
+fn out_of<A: Borrow<str> + Ord>(addresses: impl Iterator<Item = A>) -> Option<String> {
+    let all: BTreeSet<A> = addresses.collect();
+    let all: Vec<A> = all.into_iter().collect();
     (!all.is_empty()).then(|| format!("ip saddr {{ {} }} ", all.join(", ")))
 }
 
@@ -187,9 +188,7 @@ impl World {
         let from = match rule["from"].as_array() {
             None => String::new(),
             Some(peers) => {
-                let all = peers.iter().flat_map(|peer| self.addresses(policy, peer));
-                let all: Vec<String> = all.collect();
-                match out_of(all.iter().map(String::as_str)) {
+                match out_of(peers.iter().flat_map(|peer| self.addresses(policy, peer))) {
                     Some(from) => from,
                     None => return String::new(),
                 }

@@ -2,13 +2,11 @@
 //! `registry.k8s.io/etcd` is Engram: it comes up, passes the smoke test, and goes on after its
 //! Engram is killed, with everything that was acknowledged.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use engram_e2e::kind::image::{self, RunsAs};
 use engram_e2e::kind::{Kind, Nodes, wait_for};
-use serde_json::Value;
 
 use super::smoke;
 use super::writer::Writer;
@@ -70,20 +68,7 @@ fn killed_under_writes(kind: &Arc<Kind>, pod: &str) {
         RESTART_LIMIT,
     );
     std::thread::sleep(WRITES);
-    let told = writer.stop();
-    let there = names(&kind.get(namespace, &["configmaps"]).expect("a list"));
-    let lost: Vec<_> = told
-        .names
-        .iter()
-        .filter(|name| !there.contains(*name))
-        .collect();
-    assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
-    println!(
-        "          {} writes acknowledged, none lost; {} failed; longest gap {:.1} s",
-        told.names.len(),
-        told.failed,
-        told.longest_gap.as_secs_f64()
-    );
+    writer.audit(kind, namespace);
 }
 
 fn restarts(kind: &Kind, pod: &str) -> Option<u64> {
@@ -93,12 +78,4 @@ fn restarts(kind: &Kind, pod: &str) -> Option<u64> {
 
 fn restarts_after(kind: &Kind, pod: &str, before: u64) -> Option<()> {
     (restarts(kind, pod)? > before).then_some(())
-}
-
-fn names(list: &Value) -> BTreeSet<String> {
-    let items = list["items"].as_array().into_iter().flatten();
-    items
-        .filter_map(|item| item["metadata"]["name"].as_str())
-        .map(str::to_owned)
-        .collect()
 }

@@ -1,5 +1,6 @@
 //! A client that writes without a pause, and knows what it was told.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -20,13 +21,13 @@ pub struct Writer {
 }
 
 /// What a [`Writer`] was told.
-pub struct Acknowledged {
+struct Acknowledged {
     /// Names of the objects whose creation was acknowledged.
-    pub names: Vec<String>,
+    names: Vec<String>,
     /// Writes that failed: nothing was promised for them.
-    pub failed: usize,
+    failed: usize,
     /// The longest time between two acknowledged writes.
-    pub longest_gap: Duration,
+    longest_gap: Duration,
 }
 
 impl Writer {
@@ -41,10 +42,28 @@ impl Writer {
         }
     }
 
-    /// Stops it and returns its books.
-    pub fn stop(mut self) -> Acknowledged {
+    /// Stops it, and has all that was acknowledged be there: how many that are.
+    ///
+    /// # Panics
+    /// If one is not.
+    pub fn audit(mut self, kind: &Kind, namespace: &str) -> usize {
         let told = self.ended().expect("it is stopped once");
-        told.expect("the writer does not panic")
+        let told = told.expect("the writer does not panic");
+        let list = kind.get(namespace, &["configmaps"]).expect("a list");
+        let items = list["items"].as_array().expect("items").iter();
+        let there: BTreeSet<&str> = items
+            .filter_map(|item| item["metadata"]["name"].as_str())
+            .collect();
+        let is_lost = |name: &&String| !there.contains(name.as_str());
+        let lost: Vec<_> = told.names.iter().filter(is_lost).collect();
+        assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+        println!(
+            "          {} writes acknowledged, none lost; {} failed; longest gap {:.1} s",
+            told.names.len(),
+            told.failed,
+            told.longest_gap.as_secs_f64()
+        );
+        told.names.len()
     }
 
     fn ended(&mut self) -> Option<thread::Result<Acknowledged>> {

@@ -51,7 +51,8 @@ pub fn tell() {
     assert!(version(&kind, &etcd).contains("ngram"), "Engram");
     std::thread::sleep(WRITES);
     step("every acknowledged write is there", || {
-        audit(&kind, writer);
+        let written = writer.audit(&kind, WRITTEN);
+        assert!(written > 20, "{written} writes are no load");
     });
     step("nobody read anything anew, no pod was touched", || {
         let after = Seen::of(&kind, &node);
@@ -84,25 +85,6 @@ fn commands() -> String {
 
 fn version(kind: &Kind, pod: &str) -> String {
     kind.must(&["-n", SYSTEM, "exec", pod, "--", "etcd", "--version"])
-}
-
-fn audit(kind: &Kind, writer: Writer) {
-    let told = writer.stop();
-    let list = kind.get(WRITTEN, &["configmaps"]).expect("a list");
-    let items = list["items"].as_array().expect("items");
-    let there: BTreeSet<&str> = items
-        .iter()
-        .filter_map(|item| item["metadata"]["name"].as_str())
-        .collect();
-    let lost: Vec<_> = told
-        .names
-        .iter()
-        .filter(|name| !there.contains(name.as_str()))
-        .collect();
-    assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
-    let (names, gap) = (told.names.len(), told.longest_gap.as_secs_f64());
-    assert!(names > 20, "{names} writes are no load");
-    println!("          {names} writes acknowledged; longest gap {gap:.1} s");
 }
 
 /// What must not change, and what must grow.
