@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use kube::ResourceExt as _;
 
 use engram_operator::api::{EngramCluster, EngramMember, MemberRole, TlsMode};
-use engram_operator::build::{CLIENT_PORT, CLIENT_TLS, MEMBER_CONTAINER, PROGRAM, member_query};
+use engram_operator::desired::{CLIENT_PORT, CLIENT_TLS, MEMBER_CONTAINER, PROGRAM, member_query};
 
 use super::{Cli, Failure};
 

@@ -10,7 +10,7 @@ use crate::api::{
     EngramBackupStore, EngramCluster, EngramMember, EngramMemberSpec, LocalRef, MEMBER_FINALIZER,
     MemberOrigin, MemberRole, Reason,
 };
-use crate::build::{self, KEEP_ANNOTATION, MemberPod, Names};
+use crate::desired::{self, KEEP_ANNOTATION, MemberPod, Names};
 use crate::etcd::MemberClient;
 use crate::observe::{Sight, is_owned_by, names_corrupt};
 use crate::plan::{Action, Cause};
@@ -113,7 +113,7 @@ async fn create_member(scene: &Scene<'_>, seed: bool) -> Result<(), Error> {
         peer_url: names.peer_url(&name),
         volume_claim: None,
     };
-    let member = build::member(scene.cluster, &name, spec);
+    let member = desired::member(scene.cluster, &name, spec);
     scene
         .members()
         .create(&PostParams::default(), &member)
@@ -125,7 +125,7 @@ async fn start_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
     let member = scene.member(name)?;
     let seen = scene.sight.observed.member(name);
     let initialized = seen.is_some_and(|seen| seen.initialized);
-    let claim = scene.claims().get_opt(&build::claim_name(member)).await?;
+    let claim = scene.claims().get_opt(&desired::claim_name(member)).await?;
     let begins = claim.is_none();
     if begins {
         if initialized {
@@ -134,7 +134,7 @@ async fn start_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
                 format!("the volume of {name} is gone"),
             ));
         }
-        let claim = build::volume_claim(scene.cluster, member);
+        let claim = desired::volume_claim(scene.cluster, member);
         created(scene.claims().create(&PostParams::default(), &claim).await)?;
     }
     let founds = !scene.sight.observed.bootstrapped && member.spec.origin == MemberOrigin::Seed;
@@ -153,13 +153,13 @@ async fn start_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
     };
     let restore = restore_of(scene, founds && !initialized).await?;
     let restore = scene.cluster.recovery().zip(restore.as_ref());
-    let pod = build::member_pod(scene.cluster, member, &shape, scene.image, restore);
+    let pod = desired::member_pod(scene.cluster, member, &shape, scene.image, restore);
     let pod = pod.map_err(|unfit| invalid(&unfit))?;
     created(scene.pods().create(&PostParams::default(), &pod).await)?;
     is_its_own(scene, member).await
 }
 
-fn invalid(unfit: &build::Unfit) -> Error {
+fn invalid(unfit: &desired::Unfit) -> Error {
     Error::input(Reason::InvalidSpec, unfit.to_string())
 }
 
@@ -239,7 +239,10 @@ fn initial_cluster(scene: &Scene<'_>, member: &EngramMember, founds: bool) -> St
     listed.iter().map(entry).collect::<Vec<_>>().join(",")
 }
 
-async fn restore_of(scene: &Scene<'_>, wanted: bool) -> Result<Option<build::StoreAccess>, Error> {
+async fn restore_of(
+    scene: &Scene<'_>,
+    wanted: bool,
+) -> Result<Option<desired::StoreAccess>, Error> {
     let Some(recovery) = scene.cluster.recovery().filter(|_| wanted) else {
         return Ok(None);
     };
@@ -253,7 +256,7 @@ async fn restore_of(scene: &Scene<'_>, wanted: bool) -> Result<Option<build::Sto
             format!("there is no EngramBackupStore {name}"),
         )
     };
-    let access = build::access(&store.ok_or_else(missing)?);
+    let access = desired::access(&store.ok_or_else(missing)?);
     // A pod that waits for a volume tells nobody what for.
     match missing_secrets(scene.context, &scene.names().namespace, &access).await? {
         Some(message) => Err(Error::input(Reason::NotFound, message)),
@@ -274,7 +277,7 @@ fn created<K>(result: Result<K, kube::Error>) -> Result<(), Error> {
 /// it, and only once enough of the others have said again that they are there.
 async fn restart_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
     // Nothing would come after it.
-    build::fits(scene.cluster).map_err(|unfit| invalid(&unfit))?;
+    desired::fits(scene.cluster).map_err(|unfit| invalid(&unfit))?;
     let works = scene.sight.observed.member(name);
     let Some(pod) = scene.sight.objects.pods.get(name) else {
         return Ok(());
@@ -425,7 +428,7 @@ async fn finish_removal(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
 /// takes whatever it owns.
 async fn put_claim_away(scene: &Scene<'_>, member: &EngramMember) -> Result<(), Error> {
     let claims = scene.claims();
-    let Some(claim) = claims.get_opt(&build::claim_name(member)).await? else {
+    let Some(claim) = claims.get_opt(&desired::claim_name(member)).await? else {
         return Ok(());
     };
     let names = scene.names();
@@ -435,7 +438,7 @@ async fn put_claim_away(scene: &Scene<'_>, member: &EngramMember) -> Result<(), 
     let same = |cluster: &EngramCluster| cluster.metadata.uid == scene.cluster.metadata.uid;
     let now = now.filter(same);
     let cluster = now.as_ref().unwrap_or(scene.cluster);
-    match build::keeps_volume(cluster, member) {
+    match desired::keeps_volume(cluster, member) {
         true => follow_policy(&scene.context.client, cluster, member, &claim).await,
         false => {
             let params = this_one(&claim);
@@ -448,7 +451,7 @@ const CANNOT_GROW: &str = ": set allowVolumeExpansion in it, where it can do tha
     into a new cluster";
 
 async fn expand_volume(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
-    let claim = build::claim_name(scene.member(name)?);
+    let claim = desired::claim_name(scene.member(name)?);
     let size = &scene.cluster.spec.storage.size;
     let patch = json!({ "spec": { "resources": { "requests": { "storage": size } } } });
     let patch = Patch::Merge(&patch);

@@ -3,14 +3,14 @@
 //!
 //! Observe, plan, act, say so: [`observe`] reads what is, [`plan`] decides (pure, no client, no
 //! clock), [`act`] does one step, [`reconcile`] runs the loop of each kind. Objects are built by
-//! [`build`] and certificates made by [`pki`], which are pure as well.
+//! [`desired`] and certificates made by [`pki`], which are pure as well.
 
 pub mod act;
 pub mod api;
 pub mod apiserver;
-pub mod build;
 pub mod clock;
 pub mod crdgen;
+pub mod desired;
 pub mod etcd;
 pub mod lease;
 pub mod observe;

@@ -4,7 +4,7 @@
 use engram_backup::store::{BackupStore, StoreError};
 use engram_objects::ObjectError;
 use engram_operator::api::{EngramBackupStore, EngramCluster, EngramMember, Recovery, Retention};
-use engram_operator::build::{self, Create, Import, Job, MemberPod, Prune, Tool};
+use engram_operator::desired::{self, Create, Import, Job, MemberPod, Prune, Tool};
 use serde_json::{Value, json};
 
 /// engramctl's own, which is a program and no library; the test reads what it parses, not all of it.
@@ -56,11 +56,11 @@ fn understood(job: Job, store: &EngramBackupStore) -> (Cli, Value) {
         cluster: Some(&cluster),
         image: "engram:1",
         job,
-        access: &build::access(store),
+        access: &desired::access(store),
         deadline: 60,
         owner: None,
     };
-    let pod = serde_json::to_value(build::tool_pod(&tool)).unwrap();
+    let pod = serde_json::to_value(desired::tool_pod(&tool)).unwrap();
     (parse(&pod["spec"]["containers"][0]), pod)
 }
 
@@ -256,9 +256,9 @@ fn restored(recovery: &Recovery) -> (cli::Restore, Vec<String>) {
         founds: true,
         ..MemberPod::default()
     };
-    let access = build::access(&stores()[1]);
+    let access = desired::access(&stores()[1]);
     let restore = Some((recovery, &access));
-    let pod = build::member_pod(&cluster(), &member, &shape, "engram:1", restore);
+    let pod = desired::member_pod(&cluster(), &member, &shape, "engram:1", restore);
     let pod = serde_json::to_value(pod.unwrap()).unwrap();
     let Command::Restore(restore) = parse(&pod["spec"]["initContainers"][0]).command else {
         panic!("it is another verb");
@@ -383,11 +383,11 @@ fn an_import_has_both_clusters_and_what_ends_it() {
 #[test]
 fn every_store_that_the_operator_names_is_one_that_engramctl_opens() {
     let [directory, bucket] = stores();
-    let bucket = build::access(&bucket).url;
+    let bucket = desired::access(&bucket).url;
     let opened = BackupStore::open(&bucket).expect("a bucket's URL");
     assert_eq!(opened.url(), "s3://backups/a/b");
     // The claim is not mounted here, and is asked for by name.
-    let refused = BackupStore::open(&build::access(&directory).url).unwrap_err();
+    let refused = BackupStore::open(&desired::access(&directory).url).unwrap_err();
     let StoreError::Object(ObjectError::Url { what, .. }) = &refused else {
         panic!("{refused}");
     };
@@ -412,7 +412,7 @@ fn a_volume_is_looked_at_and_a_survivor_is_told_that_it_is_alone() {
         alone: Some("u-3".into()),
         ..MemberPod::default()
     };
-    let pod = build::member_pod(&cluster(), &member, &shape, "engram:1", None);
+    let pod = desired::member_pod(&cluster(), &member, &shape, "engram:1", None);
     let pod = serde_json::to_value(pod.unwrap()).unwrap();
     let Command::ForceNewCluster(force) = parse(&pod["spec"]["initContainers"][0]).command else {
         panic!("it is another verb");

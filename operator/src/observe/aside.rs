@@ -3,7 +3,7 @@
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{EngramCluster, EngramMember, Restoring, RestoringStage};
-use crate::build::{ALONE_ANNOTATION, Names};
+use crate::desired::{ALONE_ANNOTATION, Names};
 use crate::plan::{Aside, Cause, Node};
 
 use super::{Objects, number, own_pod};

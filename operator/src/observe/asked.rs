@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 
 use crate::api::EngramMember;
-use crate::build::{CLIENT_PORT, Names};
+use crate::desired::{CLIENT_PORT, Names};
 use crate::etcd::{Listed, MemberClient, Status, TlsClient};
 
 use super::{own_pod, pod_state};

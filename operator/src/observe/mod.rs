@@ -16,8 +16,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource as _, ResourceExt};
 
 use crate::api::{EngramCluster, EngramMember, EngramMemberStatus, MemberRole};
-use crate::build::{self, Names, TEMPLATE_ANNOTATION};
 use crate::clock;
+use crate::desired::{self, Names, TEMPLATE_ANNOTATION};
 use crate::etcd::{Status as Answer, TlsClient};
 use crate::plan::{Entry, Member, Node, Observed, Pod as PodView, Roster, Volume};
 use crate::reconcile::{Context, Error};
@@ -128,7 +128,7 @@ async fn regard(
         let facts = Facts {
             cluster,
             form,
-            claim: objects.claims.get(&build::claim_name(member)),
+            claim: objects.claims.get(&desired::claim_name(member)),
             node: objects.node(&member.name_any()),
             pod,
             shares_node: pod.is_some_and(|pod| shares_node(pod, pods)),
@@ -257,7 +257,7 @@ fn view(
     // Nothing was promised yet from a volume that is still being filled: it may be from elsewhere.
     let refilled = |pod: &Pod| {
         let fill = facts.form.fill.as_ref().filter(|_| !status.initialized);
-        let from = pod.annotations().get(build::FILL_ANNOTATION);
+        let from = pod.annotations().get(desired::FILL_ANNOTATION);
         fill.is_some_and(|fill| from.is_some_and(|from| from != fill))
     };
     let pod = facts.pod.map(|pod| {
@@ -357,8 +357,8 @@ fn is_small(cluster: &EngramCluster, claim: &PersistentVolumeClaim) -> bool {
         .spec
         .as_ref()
         .and_then(|spec| spec.resources.as_ref()?.requests.as_ref());
-    let has = requests.and_then(|requests| build::bytes(&requests.get("storage")?.0));
-    let wanted = build::bytes(&cluster.spec.storage.size);
+    let has = requests.and_then(|requests| desired::bytes(&requests.get("storage")?.0));
+    let wanted = desired::bytes(&cluster.spec.storage.size);
     has.zip(wanted).is_some_and(|(has, wanted)| has < wanted)
 }
 

@@ -7,7 +7,7 @@ use kube::api::{Api, ListParams};
 use kube::{Resource, ResourceExt as _};
 
 use crate::api::{EngramCluster, EngramMember};
-use crate::build::{self, Names};
+use crate::desired::{self, Names};
 use crate::plan::Node;
 use crate::reconcile::{Context, Error, of_cluster};
 
@@ -54,7 +54,7 @@ impl Objects {
         now: i64,
     ) -> Result<Self, Error> {
         let names = Names::of(cluster);
-        let labels = ListParams::default().labels(&build::member_query(&names.cluster));
+        let labels = ListParams::default().labels(&desired::member_query(&names.cluster));
         // Labels are for finding, and anybody may change them: members are told by their owner, and what is
         // theirs by its name and owner. Which cluster a member names, nobody can change.
         let client = &context.client;
@@ -89,7 +89,7 @@ impl Objects {
             if own_pod(member, &self.pods).is_none() {
                 self.pods.remove(&name);
             }
-            let claim = build::claim_name(member);
+            let claim = desired::claim_name(member);
             find(client, space, &claim, &mut self.claims).await?;
         }
         Ok(())

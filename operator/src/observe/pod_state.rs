@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
-use crate::build::{ALONE_CONTAINER, MEMBER_CONTAINER, RESTORE_CONTAINER, TOOL_CONTAINER};
+use crate::desired::{ALONE_CONTAINER, MEMBER_CONTAINER, RESTORE_CONTAINER, TOOL_CONTAINER};
 use crate::plan::{Lack, PodState};
 
 /// Reasons for which a container waits in vain, and whether a new member would as well.
@@ -22,7 +22,7 @@ const STUCK: [(&str, bool); 8] = [
 const NOT_ITS_OWN: [&str; 3] = [
     "No space left on device",
     "Disk quota exceeded",
-    crate::build::TLS_DIRECTORY,
+    crate::desired::TLS_DIRECTORY,
 ];
 /// How much of its last words is looked at.
 const WORDS_MAX: usize = 4096;

@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use tokio::net::TcpListener;
 
-use crate::build::CLIENT_PORT;
+use crate::desired::CLIENT_PORT;
 
 /// The cluster's ID.
 pub const CLUSTER_ID: u64 = 7;

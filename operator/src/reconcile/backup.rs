@@ -20,7 +20,7 @@ use crate::api::{
     BACKUP_FINALIZER, BackupPhase, ConditionKind, DeletionPolicy, EngramBackup, EngramBackupStatus,
     EngramBackupStore, EngramCluster, Reason, is_true,
 };
-use crate::build::{self, Create, Job, StoreAccess, Tool};
+use crate::desired::{self, Create, Job, StoreAccess, Tool};
 
 use super::schedule;
 use super::store;
@@ -270,7 +270,7 @@ async fn execute(
     part: &str,
     job: Job,
 ) -> Result<Run, Error> {
-    let access = build::access(&store_of(context, backup).await?);
+    let access = desired::access(&store_of(context, backup).await?);
     lies_there(backup, &access)?;
     execute_with(context, backup, part, job, &access).await
 }
@@ -326,7 +326,7 @@ async fn execute_with(
 
 /// How the pod stands that does this part of a backup, if there is one.
 async fn look(context: &Context, backup: &EngramBackup, part: &str) -> Result<Option<Run>, Error> {
-    let access = build::access(&store_of(context, backup).await?);
+    let access = desired::access(&store_of(context, backup).await?);
     let pod = Begun {
         name: &pod_name(backup, part),
         namespace: &backup.namespace().unwrap_or_default(),

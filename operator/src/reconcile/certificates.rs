@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::api::{
     CertificateStatus, EngramCluster, OPERATOR_USER, Reason, TlsMode, TlsSide, parse_duration,
 };
-use crate::build::{Names, cluster_labels};
+use crate::desired::{Names, cluster_labels};
 use crate::etcd::TlsClient;
 use crate::pki::{
     Files, LeafRequest, Ring, common_name, not_after, renew_leaf, renew_ring, replace_lost_ring,

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::api::{EngramCluster, Reason};
-use crate::build::{self, Names};
+use crate::desired::{self, Names};
 
 use super::calm::{self, News};
 use super::owner::{Owner, owner, taken};
@@ -35,9 +35,12 @@ pub(super) async fn ensure(
     let heard = context.calm.heard(&calm::key_of(cluster));
     let heard = heard.of(News::Children);
     let name = Names::of(cluster).cluster;
-    let (peers, clients) = (build::peer_service(cluster), build::client_service(cluster));
-    let policy = build::network_policy(cluster, &context.settings.namespace);
-    let budget = build::disruption_budget(cluster, voters, others);
+    let (peers, clients) = (
+        desired::peer_service(cluster),
+        desired::client_service(cluster),
+    );
+    let policy = desired::network_policy(cluster, &context.settings.namespace);
+    let budget = desired::disruption_budget(cluster, voters, others);
     let form = json!([peers, clients, policy, budget, heard]).to_string();
     let uid = cluster.uid().unwrap_or_default();
     if context.is_in_order("children", &uid, &form) {
@@ -74,7 +77,7 @@ const BUILT_ANNOTATION: &str = "engram.dev/built";
 /// for, and is one of the mark; the API server then takes away what the operator applied before.
 pub(super) fn marked(built: &impl Serialize) -> Value {
     let mut built = json!(built);
-    let digest = build::digest(&built);
+    let digest = desired::digest(&built);
     built["metadata"]["annotations"][BUILT_ANNOTATION] = digest.into();
     built
 }

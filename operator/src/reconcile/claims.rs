@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 use kube::api::Api;
 
 use crate::api::{EngramCluster, EngramMember};
-use crate::build;
+use crate::desired;
 use crate::observe::Sight;
 
 use super::{Context, Error, merge};
@@ -22,7 +22,7 @@ pub(super) async fn repair(
 ) -> Result<(), Error> {
     let mut result = Ok(());
     for member in &sight.objects.members {
-        if let Some(claim) = sight.objects.claims.get(&build::claim_name(member)) {
+        if let Some(claim) = sight.objects.claims.get(&desired::claim_name(member)) {
             result = result.and(follow_policy(&context.client, cluster, member, claim).await);
         }
     }
@@ -39,7 +39,7 @@ pub(crate) async fn follow_policy(
     member: &EngramMember,
     claim: &PersistentVolumeClaim,
 ) -> Result<(), Error> {
-    let Some(patch) = build::claim_repair(cluster, member, claim) else {
+    let Some(patch) = desired::claim_repair(cluster, member, claim) else {
         return Ok(());
     };
     let namespace = cluster.namespace().unwrap_or_default();

@@ -10,7 +10,7 @@ use kube::{Client, Resource};
 
 use crate::api::EngramCluster;
 use crate::apiserver::Clients;
-use crate::build::Names;
+use crate::desired::Names;
 use crate::etcd::{MemberClient, TlsClient};
 use crate::pulse::Pulse;
 use crate::settings::Settings;

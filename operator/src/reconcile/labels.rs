@@ -9,7 +9,7 @@ use kube::api::Api;
 use serde_json::{Value, json};
 
 use crate::api::{EngramCluster, EngramMember};
-use crate::build;
+use crate::desired;
 use crate::observe::Sight;
 
 use super::{Context, Error, merge};
@@ -29,7 +29,7 @@ pub(super) async fn repair(
     let mut result = Ok(());
     for member in &sight.objects.members {
         let name = member.name_any();
-        let wanted = build::member_labels(&cluster.name_any(), &name);
+        let wanted = desired::member_labels(&cluster.name_any(), &name);
         if let Some(patch) = missing(member, &wanted) {
             result = result.and(merge(&members, &name, &patch).await);
         }

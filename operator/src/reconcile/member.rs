@@ -11,7 +11,7 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use crate::api::{EngramCluster, EngramClusterStatus, EngramMember, MEMBER_FINALIZER};
-use crate::build;
+use crate::desired;
 
 use super::{Context, Error, has_finalizer, merge, set_finalizer, tool};
 
@@ -83,7 +83,7 @@ fn owner(member: &EngramMember) -> Option<&OwnerReference> {
 async fn keep_volume(context: &Context, member: &EngramMember) -> Result<(), Error> {
     let namespace = member.namespace().unwrap_or_default();
     let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &namespace);
-    let name = build::claim_name(member);
+    let name = desired::claim_name(member);
     let Some(claim) = api.get_opt(&name).await? else {
         return Ok(());
     };

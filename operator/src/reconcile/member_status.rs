@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use crate::api::{
     CatchingUp, ConditionKind, EngramMember, EngramMemberStatus, MemberRole, Reason, set_condition,
 };
-use crate::build;
+use crate::desired;
 use crate::etcd::Status as Answer;
 use crate::observe::{Sight, last_exit};
 use crate::plan::{Member, Node};
@@ -71,7 +71,7 @@ fn status(member: &EngramMember, before: &EngramMemberStatus, sight: &Sight) -> 
     let pod = sight.objects.pods.get(&name);
     let answer = sight.asked.answers.get(&name);
     status.initialized |= seen.initialized;
-    status.volume_claim = Some(build::claim_name(member));
+    status.volume_claim = Some(desired::claim_name(member));
     let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
     if let Some(node) = pod.and_then(node) {
         status.node = Some(node);

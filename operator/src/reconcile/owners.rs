@@ -7,7 +7,7 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use crate::api::{EngramCluster, EngramMember};
-use crate::build::Names;
+use crate::desired::Names;
 use crate::observe::Sight;
 
 use super::{Context, Error, merge, tool};

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::{Context, News, Version, cluster, is_conflict, write_cluster_status};
 use crate::api::{EngramCluster, EngramClusterStatus};
-use crate::build::RESTORE_CONTAINER;
+use crate::desired::RESTORE_CONTAINER;
 use crate::played::Played;
 
 const CLUSTER: &str = "/apis/engram.dev/v1alpha1/namespaces/data/engramclusters/demo";
@@ -531,7 +531,7 @@ async fn labels_that_were_taken_off_come_back_and_nothing_else_is_done() {
     let lab = Lab::new(json!({}));
     lab.member(1);
     let seen: EngramCluster = serde_json::from_value(lab.server.object(CLUSTER).unwrap()).unwrap();
-    let template = crate::build::template_hash(&seen, &lab.context.settings.image);
+    let template = crate::desired::template_hash(&seen, &lab.context.settings.image);
     let owner = json!([{
         "apiVersion": "engram.dev/v1alpha1", "kind": "EngramMember", "name": "demo-1",
         "uid": "00000001-0000-4000-8000-000000000000",

@@ -12,7 +12,7 @@ use crate::api::{
     BACKUP_FINALIZER, ConditionKind, EngramBackup, EngramBackupStore, EngramBackupStoreStatus,
     Reason, STORE_FINALIZER, condition, is_true, set_condition,
 };
-use crate::build::{self, Job, Tool};
+use crate::desired::{self, Job, Tool};
 
 use super::tool::{self, Run};
 use super::{Context, Error, has_finalizer, now, set_finalizer, write_status};
@@ -50,7 +50,7 @@ pub(super) async fn reconcile(
     if let Some(wait) = rests(&store) {
         return Ok(Next::requeue(wait));
     }
-    let access = build::access(&store);
+    let access = desired::access(&store);
     let generation = store.metadata.generation;
     // No number at its end: a member's pod has one, of a cluster of whatever name.
     let (of, number) = (store.name_any(), generation.unwrap_or_default());

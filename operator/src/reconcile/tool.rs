@@ -9,7 +9,7 @@ use kube::{Resource as _, ResourceExt as _};
 use serde::Deserialize;
 
 use crate::api::{EngramBackupStore, EngramCluster, EngramMember, GROUP, Reason};
-use crate::build::{Names, Needed, StoreAccess, Tool, tool_pod};
+use crate::desired::{Names, Needed, StoreAccess, Tool, tool_pod};
 
 use super::{Context, Error, is_gone, now};
 

@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use kube::api::Api;
 
 use crate::api::Reason;
-use crate::build::cluster_labels;
+use crate::desired::cluster_labels;
 use crate::pki::Files;
 
 use super::super::{Context, Error, certificates};

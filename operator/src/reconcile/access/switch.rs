@@ -5,7 +5,7 @@ use kube::api::Api;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{EngramCluster, EngramClusterStatus, ROOT, Reason};
-use crate::build::Names;
+use crate::desired::Names;
 use crate::etcd::{EtcdError, MemberClient, Shown};
 use crate::observe::Sight;
 use crate::pki::Files;

@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use crate::api::{
     ConditionKind, EngramBackup, EngramBackupStatus, Reason, condition, is_true, set_condition,
 };
-use crate::build::{self, Job};
+use crate::desired::{self, Job};
 
 use super::super::tool::{self, Run};
 use super::super::{Context, Error, now};
@@ -110,15 +110,15 @@ async fn run(
     let namespace = backup.namespace().unwrap_or_default();
     let other = tool::store(context, &namespace, to).await?;
     let own = store_of(context, backup).await?;
-    if build::would_borrow(&own, &other) {
+    if desired::would_borrow(&own, &other) {
         let from = own.name_any();
         let message = format!(
             "EngramBackupStore {to} has no credentialsSecretRef, and one pod reaches both: it would be asked with the credentials of {from}; name a Secret there (with a key of its own, or the same one), or take that of {from} away where the service account of its pods may do both; then change this backup, or make another one"
         );
         return Err(Error::input(Reason::InvalidSpec, message));
     }
-    let other = build::access(&other).beside();
-    let own = build::access(&own);
+    let other = desired::access(&other).beside();
+    let own = desired::access(&own);
     lies_there(backup, &own)?;
     let access = own.with(&other);
     let job = Job::Copy {

@@ -7,7 +7,7 @@ use kube::runtime::controller::Action as Next;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{BACKUP_FINALIZER, DeletionPolicy, EngramBackup, EngramBackupStore, Reason};
-use crate::build::{self, Job};
+use crate::desired::{self, Job};
 use crate::observe::is_owned_by;
 
 use super::super::tool::{self, Run};
@@ -111,6 +111,6 @@ async fn out_of_reach(context: &Context, backup: &EngramBackup) -> Result<Option
     let api: Api<EngramBackupStore> = Api::namespaced(context.client.clone(), &namespace);
     let store = api.get_opt(&backup.spec.store_ref.name).await?;
     let going = store.filter(|store| store.meta().deletion_timestamp.is_some());
-    let elsewhere = going.and_then(|store| lies_there(backup, &build::access(&store)).err());
+    let elsewhere = going.and_then(|store| lies_there(backup, &desired::access(&store)).err());
     Ok(elsewhere.map(|error| error.to_string()))
 }

@@ -1,7 +1,7 @@
 //! A backup is read back, restored in a scratch process and compared.
 
 use crate::api::{BackupPhase, ConditionKind, EngramBackup, EngramBackupStatus, Reason, condition};
-use crate::build::Job;
+use crate::desired::Job;
 
 use super::super::tool::{Run, Verified};
 use super::super::{Context, Error};

@@ -7,7 +7,7 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::api::{EngramCluster, Reason, TlsSide};
-use crate::build::{Names, cluster_labels};
+use crate::desired::{Names, cluster_labels};
 use crate::pki::{Files, LeafRequest};
 
 use super::super::owner::{Owner, owner, taken_kind};

@@ -7,7 +7,7 @@ use crate::api::{
     AdoptedMember, EngramCluster, EngramClusterStatus, EngramMember, EngramMemberSpec, LocalRef,
     MemberOrigin, Reason,
 };
-use crate::build::{self, Names};
+use crate::desired::{self, Names};
 
 use super::super::owner::{Owner, owner};
 use super::super::{Context, Error, Version, write_cluster_status, write_status};
@@ -70,7 +70,7 @@ async fn make(
                 peer_url: names.peer_url(name),
                 volume_claim: Some(claim.clone()),
             };
-            let object = build::member(cluster, name, spec);
+            let object = desired::member(cluster, name, spec);
             members.create(&PostParams::default(), &object).await?
         }
     };

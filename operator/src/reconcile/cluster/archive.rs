@@ -3,7 +3,7 @@
 use kube::ResourceExt as _;
 
 use crate::api::{EngramCluster, EngramClusterStatus, HandedOn};
-use crate::build;
+use crate::desired;
 
 use super::super::{Context, Error, Version, tool, write_cluster_status};
 
@@ -20,7 +20,7 @@ pub(super) async fn find(
     };
     let namespace = cluster.namespace().unwrap_or_default();
     let store = tool::store(context, &namespace, &archive.store_ref.name).await?;
-    Ok(Some(build::archiving(&build::access(&store))))
+    Ok(Some(desired::archiving(&desired::access(&store))))
 }
 
 /// Keeps it in the status, from which pods are made. Whether that is new. Where it cannot be told, what was known is

@@ -4,7 +4,7 @@ use kube::ResourceExt as _;
 use kube::api::Api;
 
 use crate::api::{EngramBackupStore, EngramCluster};
-use crate::build;
+use crate::desired;
 
 use super::super::{Context, Error};
 
@@ -25,6 +25,6 @@ pub(super) async fn fill(
     let namespace = cluster.namespace().unwrap_or_default();
     let stores: Api<EngramBackupStore> = Api::namespaced(context.client.clone(), &namespace);
     let store = stores.get_opt(&recovery.store_ref.name).await?;
-    let hash = |store| build::fill_hash(recovery, &build::access(&store));
+    let hash = |store| desired::fill_hash(recovery, &desired::access(&store));
     Ok(store.map(hash))
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::api::{
     ConditionKind, EngramCluster, EngramClusterStatus, Import, ImportStatus, Reason, set_condition,
 };
-use crate::build::{CUT_OVER_ANNOTATION, Job, Names, StoreAccess, Tool};
+use crate::desired::{CUT_OVER_ANNOTATION, Job, Names, StoreAccess, Tool};
 
 use super::super::tool::{self, Run};
 use super::super::{Context, Error, Version, now, write_cluster_status};
@@ -128,7 +128,7 @@ fn attempt<'a>(
     static NO_STORE: std::sync::LazyLock<StoreAccess> =
         std::sync::LazyLock::new(StoreAccess::default);
     let names = Names::of(cluster);
-    let job = crate::build::Import {
+    let job = crate::desired::Import {
         from: import.endpoints.clone(),
         secret: import.tls_secret_ref.as_ref().map(|one| one.name.clone()),
         prefix: import.prefix.clone(),

@@ -9,7 +9,7 @@ use crate::api::{
     EngramCluster, EngramClusterStatus, HandedOn, ROLLBACK_ANNOTATION, Reason, Rollback,
     RolledBack, WorkedWith,
 };
-use crate::build;
+use crate::desired;
 use crate::plan::{Member, Note, Observed, Plan};
 
 use super::super::now;
@@ -44,7 +44,7 @@ pub(super) fn effective(
 ) -> Option<EngramCluster> {
     let back = status.rolled_back.as_ref()?;
     let good = status.last_good.as_ref()?;
-    if back.from != build::digest(&json!(inputs(cluster, offered))) {
+    if back.from != desired::digest(&json!(inputs(cluster, offered))) {
         // It was corrected, or taken back by a person.
         status.rolled_back = None;
         return None;
@@ -77,7 +77,7 @@ pub(super) fn remember(
         return;
     }
     let inputs = inputs(cluster, image);
-    let hash = build::digest(&json!(inputs));
+    let hash = desired::digest(&json!(inputs));
     if status.last_good.as_ref().map(|good| &good.hash) != Some(&hash) {
         status.last_good = Some(WorkedWith { hash, inputs });
     }
@@ -97,7 +97,7 @@ pub(super) fn begin(
     let generation = cluster.metadata.generation.map(|number| number.to_string());
     let asked = cluster.annotations().get(ROLLBACK_ANNOTATION);
     let asked = asked.is_some() && asked == generation.as_ref();
-    let from = build::digest(&json!(inputs(cluster, offered)));
+    let from = desired::digest(&json!(inputs(cluster, offered)));
     let good = status.last_good.as_ref().filter(|good| good.hash != from);
     if status.rolled_back.is_some() || good.is_none() || !((failed && automatic) || asked) {
         return false;
@@ -187,8 +187,8 @@ mod tests {
         assert!(begin(&bad, IMAGE, &stopped(), &mut status));
         let runs = effective(&bad, IMAGE, &mut status).expect("it is taken back");
         assert_eq!(
-            build::template_hash(&runs, IMAGE),
-            build::template_hash(&good, IMAGE)
+            desired::template_hash(&runs, IMAGE),
+            desired::template_hash(&good, IMAGE)
         );
         assert_eq!(runs.spec.replicas, 5);
         assert_eq!(

@@ -6,7 +6,7 @@ use kube::{Resource as _, ResourceExt as _};
 
 use crate::act::{Scene, act};
 use crate::api::{EngramCluster, EngramClusterStatus};
-use crate::build::Names;
+use crate::desired::Names;
 use crate::observe::Sight;
 use crate::plan::{Action, Cause, Plan};
 

@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 use crate::api::{
     ConditionKind, EngramCluster, EngramClusterStatus, TemplateStatus, UpdateStrategy, is_true,
 };
-use crate::build;
+use crate::desired;
 use crate::observe::Form;
 
 use super::super::Context;
@@ -99,7 +99,7 @@ pub(super) fn choose(
     let offered = &context.settings.image;
     let named = cluster.spec.image.as_ref();
     let runs = named.or(status.image.as_ref()).unwrap_or(offered).clone();
-    let rendered = build::template_hash(cluster, &runs);
+    let rendered = desired::template_hash(cluster, &runs);
     let operator = format!("{} {offered}", env!("CARGO_PKG_VERSION"));
     let mut template = known(status.template.clone(), &rendered, &operator);
     let next = match named {
@@ -115,7 +115,7 @@ pub(super) fn choose(
                 if next == Next::Forward {
                     image.clone_from(offered);
                 }
-                let rendered = build::template_hash(cluster, &image);
+                let rendered = desired::template_hash(cluster, &image);
                 template.hash.clone_from(&rendered);
                 template.rendered = rendered;
             }

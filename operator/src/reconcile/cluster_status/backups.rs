@@ -8,7 +8,7 @@ use crate::api::{
     BackupPhase, EngramBackup, EngramBackupSchedule, EngramBackupStore, EngramCluster,
     EngramClusterStatus, LastBackup,
 };
-use crate::build::Names;
+use crate::desired::Names;
 
 use super::super::calm::{self, News};
 use super::super::{Context, Error, of_cluster, schedule};

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::{EngramCluster, EngramClusterStatus, LeaderStatus, QuorumStatus};
-use crate::build::{Names, member_query};
+use crate::desired::{Names, member_query};
 use crate::plan::Entry;
 
 use super::Report;

@@ -1,7 +1,7 @@
 //! What is measured of a cluster.
 
 use crate::api::{ConditionKind, EngramCluster, EngramClusterStatus, condition, is_true};
-use crate::build::Names;
+use crate::desired::Names;
 use crate::reconcile::Context;
 
 use super::Report;

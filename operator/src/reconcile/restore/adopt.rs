@@ -10,7 +10,7 @@ use crate::api::{
     Adopt, AdoptedMember, Bootstrap, EngramMember, EngramRestore, EngramRestoreStatus, KeptVolume,
     Reason,
 };
-use crate::build::{Names, member_query};
+use crate::desired::{Names, member_query};
 
 use super::super::{Context, Error};
 use super::look::{self, Found, Holds, Listed, Look, When};

@@ -13,7 +13,7 @@ use crate::api::{
     EngramRestore, EngramRestoreStatus, KeptVolume, Reason, Recovery, RestoreKind, RestorePhase,
     Restoring, RestoringStage, is_true, set_condition,
 };
-use crate::build::claim_name;
+use crate::desired::claim_name;
 use crate::observe::is_owned_by;
 
 use super::super::{Context, Error, Version, is_conflict, now, write_cluster_status};

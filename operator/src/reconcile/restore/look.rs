@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::api::{EngramCluster, EngramRestore, KeptVolume, Reason};
-use crate::build::{Job, StoreAccess, Tool};
+use crate::desired::{Job, StoreAccess, Tool};
 
 use super::super::tool::{self, Run};
 use super::super::{Context, Error};

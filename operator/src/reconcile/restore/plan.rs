@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use crate::api::{
     EngramCluster, EngramRestore, EngramRestoreStatus, Reason, Recovery, RestoreKind,
 };
-use crate::build::{self, Job, Tool};
+use crate::desired::{self, Job, Tool};
 use crate::observe::{Form, observe};
 
 use super::super::tool::{self, Run};
@@ -94,7 +94,7 @@ async fn ask(
 ) -> Result<Run, Error> {
     let namespace = restore.namespace().unwrap_or_default();
     let store = tool::store(context, &namespace, &recovery.store_ref.name).await?;
-    let access = build::access(&store);
+    let access = desired::access(&store);
     let tool = Tool {
         name: pod_name(restore),
         namespace,

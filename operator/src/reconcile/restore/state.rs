@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use serde::Deserialize;
 
 use crate::api::{ConditionKind, EngramClusterStatus, Reason, RestoredFrom, condition, is_true};
-use crate::build::RESTORE_CONTAINER;
+use crate::desired::RESTORE_CONTAINER;
 
 use super::super::tool::{classify, essence, is_full, with_advice};
 

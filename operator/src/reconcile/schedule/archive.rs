@@ -8,7 +8,7 @@ use crate::api::{
     ArchiveVerification, ConditionKind, EngramBackup, EngramBackupSchedule,
     EngramBackupScheduleStatus, EngramCluster, Reason,
 };
-use crate::build::{self, Job, Tool};
+use crate::desired::{self, Job, Tool};
 
 use super::super::tool::{self, Run};
 use super::super::{Context, Error, now, write_status};
@@ -71,7 +71,7 @@ pub(super) async fn verify(
         write_status(context, schedule, status).await?;
     }
     let store = tool::store(context, &namespace, &schedule.spec.store_ref.name).await?;
-    let access = build::access(&store);
+    let access = desired::access(&store);
     let backup = named(made, &after);
     let tool = Tool {
         name,

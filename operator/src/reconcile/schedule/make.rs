@@ -10,7 +10,7 @@ use crate::api::{
     ConcurrencyPolicy, EngramBackup, EngramBackupSchedule, EngramBackupScheduleStatus,
     EngramBackupSpec,
 };
-use crate::build::cluster_labels;
+use crate::desired::cluster_labels;
 
 use super::super::{Context, Error};
 use super::due::Due;

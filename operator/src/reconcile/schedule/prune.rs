@@ -9,7 +9,7 @@ use crate::api::{
     ConditionKind, EngramBackup, EngramBackupSchedule, EngramBackupScheduleStatus,
     EngramBackupStatus, Reason, set_condition,
 };
-use crate::build::{self, Job, Prune, Tool};
+use crate::desired::{self, Job, Prune, Tool};
 
 use super::super::tool::{self, Run};
 use super::super::{Context, Error, now, of_cluster, write_status};
@@ -73,7 +73,7 @@ pub(super) async fn prune(
     let store = tool::store(context, &namespace, &schedule.spec.store_ref.name).await?;
     let cluster_name = &schedule.spec.cluster_ref.name;
     let cluster = tool::cluster(context, &namespace, cluster_name).await?;
-    let access = build::access(&store);
+    let access = desired::access(&store);
     let tool = Tool {
         name,
         namespace: namespace.clone(),
