@@ -44,9 +44,20 @@ pub fn must_take_a_write(cluster: &Cluster, place: usize, limit: Duration) {
 
 /// A key's value at the member at `place`, as that one has it now (serializable).
 pub fn get_local(cluster: &Cluster, place: usize, key: &str) -> Result<Option<Vec<u8>>, Status> {
+    get_local_at(cluster, place, key, 0)
+}
+
+/// [`get_local`] as of a revision.
+pub fn get_local_at(
+    cluster: &Cluster,
+    place: usize,
+    key: &str,
+    revision: i64,
+) -> Result<Option<Vec<u8>>, Status> {
     let address = cluster.server(place).address();
     let request = engram_proto::etcdserverpb::RangeRequest {
         key: key.as_bytes().to_vec().into(),
+        revision,
         serializable: true,
         ..Default::default()
     };

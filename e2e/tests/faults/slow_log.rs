@@ -18,6 +18,8 @@ const WRITES: usize = 40;
 const STAGGER: Duration = Duration::from_millis(25);
 /// While the disk is slow: below [`DELAY`], so that the member ends in the middle of a sync.
 const SLOW_FOR: Duration = Duration::from_millis(2_500);
+/// A disk that makes a follower late, by less than reads at a revision wait.
+const BEHIND: Duration = Duration::from_millis(300);
 /// Before a leader hands over whose log stands still.
 const STILL_LEADS: Duration = Duration::from_millis(1_000);
 /// A log's disk that stands still.
@@ -88,6 +90,39 @@ fn a_leader_that_is_there_again_at_once_leads_in_another_term() {
     ));
     cluster.must(now > term, || format!("term {now} is led twice"));
     cluster.must_hold_the_same();
+}
+
+/// Clients spread their calls over the members: what one has told of, another that is a moment behind is
+/// asked for at that revision. It waits for it, and refuses what nobody has written.
+#[test]
+fn a_follower_that_is_behind_waits_for_a_revision_that_was_told() {
+    let case = case::begin("slow log disk of a follower that is read at a revision");
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let slow = BadSync::slow(scratch.path(), "*.wal", BEHIND);
+    let cluster = Plan::of(3).environment_of(2, slow.environment()).start();
+    cluster.have_lead(0);
+    slow.on();
+    let (mut longest, mut behind) = (Duration::ZERO, 0);
+    for number in 0..5 {
+        let key = format!("told/{number}");
+        let written = calls::put(&cluster, 0, &key, b"v", PATIENCE).expect("a quorum is quick");
+        behind += usize::from(matches!(calls::get_local(&cluster, 2, &key), Ok(None)));
+        let asked = Instant::now();
+        let found = calls::get_local_at(&cluster, 2, &key, written);
+        longest = longest.max(asked.elapsed());
+        cluster.must(matches!(found, Ok(Some(_))), || {
+            format!("{key} at {written}: {found:?}")
+        });
+    }
+    let beyond = cluster.revision(0).expect("it answers") + 1000;
+    let refused = calls::get_local_at(&cluster, 2, "told/0", beyond).expect_err("nobody has written it");
+    case.saw(format!(
+        "behind {behind} times of 5, longest read {longest:.1?}; beyond: {:?}",
+        refused.message()
+    ));
+    cluster.must(behind > 0, || "it was never behind".into());
+    let text = "etcdserver: mvcc: required revision is a future revision";
+    cluster.must(refused.message() == text, || format!("{refused:?}"));
 }
 
 /// The others commit without it, and nobody's write may wait for its disk for longer than an election

@@ -1,5 +1,7 @@
 //! Reads and writes of keys.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use engram_proto::etcdserverpb as pb;
 use engram_spans::Child;
@@ -21,6 +23,9 @@ use crate::types::{LeaseId, Revision};
 const FIRST_CHUNK_KEYS: usize = 10;
 /// The longest time to live a lease may have, seconds (etcd's).
 const LEASE_TTL_MAX: i64 = 9_000_000_000;
+/// How long a serializable read waits for a revision that this member has not reached: a pause of its disk, and
+/// no more where nobody leads.
+const BEHIND_MAX: Duration = Duration::from_secs(1);
 /// What a span tells of an operation on its way, in etcd's words.
 const SENT: &str = "Send raft proposal";
 const APPLIED: &str = "Receive raft result";
@@ -45,8 +50,9 @@ impl<B: Backend> Edge<B> {
     ) -> Result<Answer<result::Range>, Refusal> {
         if !query.serializable {
             self.require_voter()?;
-            self.backend().read_barrier().await?;
         }
+        self.await_readable(query.serializable, query.revision)
+            .await?;
         self.check(caller, |auth, by| auth.may_read(by, &query.range))?;
         let started = self.metrics().request_clock();
         let read = self.backend().range(query).await;
@@ -54,6 +60,20 @@ impl<B: Backend> Edge<B> {
         let read = read?;
         self.check_unchanged(caller)?;
         Ok(read)
+    }
+
+    /// Returns once a read may run here. A linearizable one waits for all that was acknowledged before it, a
+    /// serializable one for nothing, unless it names a revision that this member has not reached: another
+    /// member may have told the caller of it (clients spread their calls), and refusing it as one of the
+    /// future would be wrong. What is not here within [`BEHIND_MAX`] is refused when the read runs.
+    async fn await_readable(&self, serializable: bool, revision: i64) -> Result<(), Refusal> {
+        let barrier = self.backend().read_barrier();
+        if !serializable {
+            barrier.await?;
+        } else if revision > self.backend().header().revision.0 {
+            let _ = tokio::time::timeout(BEHIND_MAX, barrier).await;
+        }
+        Ok(())
     }
 
     pub(super) async fn put(&self, message: Bytes, caller: &Caller) -> Result<Frame, Refusal> {
@@ -109,9 +129,8 @@ impl<B: Backend> Edge<B> {
     }
 
     async fn read_txn(&self, txn: &Txn, caller: &Caller) -> Result<Answer<result::Txn>, Refusal> {
-        if !txn.is_serializable() {
-            self.backend().read_barrier().await?;
-        }
+        self.await_readable(txn.is_serializable(), txn.latest_revision())
+            .await?;
         self.check(caller, |auth, by| auth.may_run_read(by, txn))?;
         let read = self.backend().read_txn(txn).await?;
         self.check_unchanged(caller)?;
@@ -223,9 +242,8 @@ impl<B: Backend> Edge<B> {
         let query = request::range(decode_streamed(message)?)?;
         check_streamable(&query)?;
         let span = self.child_span(|| spans::range_stream(&query));
-        if !query.serializable {
-            self.backend().read_barrier().await?;
-        }
+        self.await_readable(query.serializable, query.revision)
+            .await?;
         self.check(caller, |auth, by| auth.may_read(by, &query.range))?;
         if query.count_only {
             let read = self.backend().range(&query).await?;

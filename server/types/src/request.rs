@@ -228,6 +228,16 @@ impl Txn {
         })
     }
 
+    /// The latest revision that a range in it names; 0 or less where each reads the latest.
+    pub fn latest_revision(&self) -> i64 {
+        let revisions = self.success.iter().chain(&self.failure).map(|op| match op {
+            TxnOp::Range(range) => range.revision,
+            TxnOp::Put(_) | TxnOp::DeleteRange(_) => 0,
+            TxnOp::Txn(inner) => within(|| inner.latest_revision()),
+        });
+        revisions.max().unwrap_or(0)
+    }
+
     /// Whether transactions within it nest deeper than `levels`. Goes no deeper itself.
     pub fn nests_deeper_than(&self, levels: usize) -> bool {
         self.success.iter().chain(&self.failure).any(|op| match op {
