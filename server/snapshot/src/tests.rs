@@ -169,7 +169,7 @@ fn records_of(data_dir: &Path) -> (Vec<RevisionRecord>, crate::state::Tables, Ap
     let mut records = Vec::new();
     engine
         .records(&mut |record| {
-            records.push(record);
+            records.push(record.kept());
             Ok(())
         })
         .unwrap();

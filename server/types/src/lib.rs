@@ -19,4 +19,4 @@ pub use ids::{ClusterId, LeaseId, MemberId};
 pub use key_range::{KeyRange, RangeEnd};
 pub use nesting::within;
 pub use revision::{Revision, RevisionPair};
-pub use stored::{KeyValue, KeyValueError, Stored};
+pub use stored::{KeyValue, KeyValueError, KeyValueRef, Stored};

@@ -27,6 +27,23 @@ pub struct KeyValue {
     pub lease: LeaseId,
 }
 
+/// A decoded key-value, where its bytes lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyValueRef<'b> {
+    /// See [`KeyValue::key`].
+    pub key: &'b [u8],
+    /// See [`KeyValue::create_revision`].
+    pub create_revision: Revision,
+    /// See [`KeyValue::mod_revision`].
+    pub mod_revision: Revision,
+    /// See [`KeyValue::version`].
+    pub version: i64,
+    /// See [`KeyValue::value`].
+    pub value: &'b [u8],
+    /// See [`KeyValue::lease`].
+    pub lease: LeaseId,
+}
+
 /// Bytes that are not a key-value. Met only where a file is damaged.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("stored key-value is not valid protobuf at byte {offset}")]
@@ -64,13 +81,27 @@ impl KeyValue {
     /// # Errors
     /// The bytes are not `mvccpb.KeyValue`.
     pub fn decode(bytes: &Bytes) -> Result<KeyValue, KeyValueError> {
-        let mut rest = bytes.clone();
-        let mut kv = KeyValue::default();
-        while rest.has_remaining() {
-            let offset = bytes.len() - rest.len();
-            decode_field(&mut rest, &mut kv).ok_or(KeyValueError { offset })?;
+        let kv = KeyValueRef::decode(bytes)?;
+        Ok(KeyValue {
+            key: bytes.slice_ref(kv.key),
+            create_revision: kv.create_revision,
+            mod_revision: kv.mod_revision,
+            version: kv.version,
+            value: bytes.slice_ref(kv.value),
+            lease: kv.lease,
+        })
+    }
+
+    /// The key-value, lent.
+    pub fn lent(&self) -> KeyValueRef<'_> {
+        KeyValueRef {
+            key: &self.key,
+            create_revision: self.create_revision,
+            mod_revision: self.mod_revision,
+            version: self.version,
+            value: &self.value,
+            lease: self.lease,
         }
-        Ok(kv)
     }
 
     /// Decodes a key-value that is encoded exactly as [`KeyValue::encode`] would.
@@ -98,7 +129,23 @@ impl KeyValue {
     }
 }
 
-fn decode_field(rest: &mut Bytes, kv: &mut KeyValue) -> Option<()> {
+impl<'b> KeyValueRef<'b> {
+    /// Decodes a key-value.
+    ///
+    /// # Errors
+    /// The bytes are not `mvccpb.KeyValue`.
+    pub fn decode(bytes: &'b [u8]) -> Result<KeyValueRef<'b>, KeyValueError> {
+        let mut rest = bytes;
+        let mut kv = KeyValueRef::default();
+        while !rest.is_empty() {
+            let offset = bytes.len() - rest.len();
+            decode_field(&mut rest, &mut kv).ok_or(KeyValueError { offset })?;
+        }
+        Ok(kv)
+    }
+}
+
+fn decode_field<'b>(rest: &mut &'b [u8], kv: &mut KeyValueRef<'b>) -> Option<()> {
     match get_varint(rest)? {
         0x0a => kv.key = get_bytes(rest)?,
         0x10 => kv.create_revision = Revision(get_int(rest)?),
@@ -139,13 +186,15 @@ fn is_exact(mut rest: &[u8]) -> bool {
     true
 }
 
-fn get_int(rest: &mut Bytes) -> Option<i64> {
+fn get_int(rest: &mut &[u8]) -> Option<i64> {
     get_varint(rest).map(u64::cast_signed)
 }
 
-fn get_bytes(rest: &mut Bytes) -> Option<Bytes> {
+fn get_bytes<'b>(rest: &mut &'b [u8]) -> Option<&'b [u8]> {
     let len = usize::try_from(get_varint(rest)?).ok()?;
-    (len <= rest.remaining()).then(|| rest.copy_to_bytes(len))
+    let (bytes, behind) = rest.split_at_checked(len)?;
+    *rest = behind;
+    Some(bytes)
 }
 
 /// Reads a protobuf varint of at most ten bytes.

@@ -293,12 +293,12 @@ impl Engine {
     /// A record is damaged or cannot be read, or `visit` failed.
     pub fn records(
         &self,
-        visit: &mut dyn FnMut(RevisionRecord) -> Result<(), LoadError>,
+        visit: &mut dyn FnMut(RecordRef<'_>) -> Result<(), LoadError>,
     ) -> Result<(), LoadError> {
         let mut came = Ok(());
         let mut take = |key: &[u8], value: &[u8]| {
             let record = record_of(key, value).map_err(unreadable);
-            came = record.and_then(|record| visit(record.kept()));
+            came = record.and_then(&mut *visit);
             came.is_ok()
         };
         let read = ask!(&**self.rows, rows => {

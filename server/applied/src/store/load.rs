@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use crate::state::{Limits, LoadError, Loaded, RevisionRecord, State, Tables};
+use crate::state::{Limits, LoadError, Loaded, RecordRef, State, Tables};
 use crate::storage::Engine;
 use crate::threads::{self, steps};
 
@@ -25,7 +25,7 @@ type Feed<'f> = dyn FnMut(Loaded) -> Result<(), LoadError> + 'f;
 /// See [`LoadError`].
 pub fn load(limits: Limits, tables: Tables, engine: &Engine) -> Result<State, LoadError> {
     State::load(limits, tables, |feed| match steps::is_on_stage() {
-        true => engine.records(&mut |record| feed(Loaded::of(&record)?)),
+        true => engine.records(&mut |record| feed(Loaded::of(record)?)),
         false => read_ahead(engine, feed),
     })
 }
@@ -50,9 +50,9 @@ fn feed_all(queue: Receiver<Chunk>, feed: &mut Feed<'_>) -> Result<(), LoadError
 fn read(engine: &Engine, chunks: &SyncSender<Chunk>) -> Result<(), LoadError> {
     let mut chunk = Chunk::with_capacity(CHUNK_RECORDS);
     let mut bytes = 0;
-    engine.records(&mut |record: RevisionRecord| {
+    engine.records(&mut |record: RecordRef<'_>| {
         bytes += record.encoded.len();
-        chunk.push(Loaded::of(&record)?);
+        chunk.push(Loaded::of(record)?);
         if chunk.len() < CHUNK_RECORDS && bytes < CHUNK_BYTES {
             return Ok(());
         }

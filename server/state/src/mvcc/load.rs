@@ -6,10 +6,11 @@
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry as Place, HashMap};
 use std::hash::{BuildHasherDefault, DefaultHasher, Hasher};
+use std::hint::black_box;
 
-use crate::types::{KeyValue, LeaseId, Revision, RevisionPair, Stored};
+use crate::types::{KeyValue, KeyValueRef, LeaseId, Revision, RevisionPair, Stored};
 
-use super::super::effects::{RecordRef, RevisionRecord};
+use super::super::effects::RecordRef;
 use super::super::lease::Leases;
 use super::super::load::LoadError;
 use super::count::ChangeLog;
@@ -25,6 +26,10 @@ pub const NUMBER_MAX: i64 = 1 << 62;
 /// The highest that is loaded: whoever took over the highest there is has counted on since.
 const COUNTED_MAX: i64 = NUMBER_MAX + (1 << 61);
 
+/// Records, and places, that are looked at together before the first of them has its turn: they lie anywhere in
+/// memory, and a processor waits for all of them as long as for one where none depends on another.
+const AHEAD: usize = 64;
+
 /// A stored record as the index takes it in. Made of each record by itself, so by any thread.
 pub struct Loaded {
     stored: Stored,
@@ -39,26 +44,26 @@ impl Loaded {
     ///
     /// # Errors
     /// It is damaged, or nothing that a store writes.
-    pub fn of(record: &RevisionRecord) -> Result<Loaded, LoadError> {
+    pub fn of(record: RecordRef<'_>) -> Result<Loaded, LoadError> {
         let pair = record.pair;
-        let kv = KeyValue::decode(&record.encoded)
+        let kv = KeyValueRef::decode(record.encoded)
             .map_err(|source| LoadError::Damaged { pair, source })?;
-        if !is_written(record.lent(), &kv, COUNTED_MAX) {
+        if !is_written(record, kv, COUNTED_MAX) {
             return Err(LoadError::Nonsense { pair });
         }
-        let bytes = record_bytes(&record.encoded, record.tombstone);
+        let bytes = record_bytes(record.encoded, record.tombstone);
         let (stored, version, lease) = if record.tombstone {
             (
-                Stored::key_only(&kv.key),
+                Stored::key_only(kv.key),
                 Version::tombstone(pair, bytes),
                 LeaseId::NONE,
             )
         } else {
             let version = Version::put(pair, kv.create_revision, kv.version, bytes);
-            (Stored::full(&record.encoded), version, kv.lease)
+            (Stored::full(record.encoded), version, kv.lease)
         };
         let mut hasher = DefaultHasher::new();
-        hasher.write(&kv.key);
+        hasher.write(kv.key);
         let hash = hasher.finish();
         Ok(Loaded {
             stored,
@@ -73,6 +78,8 @@ impl Loaded {
 pub(crate) struct Loader {
     mvcc: Mvcc,
     leases: Leases,
+    /// Taken in together, see [`AHEAD`].
+    waiting: Vec<Loaded>,
     /// In the order first met.
     entries: Entries,
     places: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
@@ -106,6 +113,7 @@ impl Loader {
         Loader {
             mvcc: Mvcc::new(value_cache_bytes),
             leases,
+            waiting: Vec::with_capacity(AHEAD),
             entries: Entries::default(),
             places: HashMap::default(),
             collided: HashMap::new(),
@@ -121,13 +129,26 @@ impl Loader {
             return Err(LoadError::OutOfOrder { pair });
         }
         self.last = pair;
-        self.mvcc.logical_bytes += u64::from(loaded.version.bytes());
-        self.leases.attach(loaded.stored.key(), loaded.lease);
-        self.add(loaded);
+        self.waiting.push(loaded);
+        if self.waiting.len() == AHEAD {
+            self.take_in();
+        }
         Ok(())
     }
 
+    fn take_in(&mut self) {
+        for loaded in &self.waiting {
+            let begins = loaded.stored.as_ref().first();
+            black_box((self.places.get(&loaded.hash), begins));
+        }
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.drain(..).for_each(|loaded| self.add(loaded));
+        self.waiting = waiting;
+    }
+
     fn add(&mut self, loaded: Loaded) {
+        self.mvcc.logical_bytes += u64::from(loaded.version.bytes());
+        self.leases.attach(loaded.stored.key(), loaded.lease);
         let place = self.place_of(loaded.stored.key(), loaded.hash);
         let Loaded {
             stored, version, ..
@@ -191,12 +212,13 @@ impl Loader {
 
     /// The key space and the leases, at the revision and compaction that storage states.
     pub(crate) fn finish(
-        self,
+        mut self,
         revision: Option<Revision>,
         scheduled: Option<Revision>,
         finished: Option<Revision>,
         whole_after: Option<Revision>,
     ) -> Result<(Mvcc, Leases), LoadError> {
+        self.take_in();
         let found = self
             .last
             .main
@@ -232,19 +254,19 @@ impl Loader {
 
 /// Whether a record may be taken over from elsewhere.
 pub fn is_sound(record: RecordRef<'_>, kv: &KeyValue) -> bool {
-    is_written(record, kv, NUMBER_MAX)
+    is_written(record, kv.lent(), NUMBER_MAX)
 }
 
 /// Whether a store can have written a record whose version is `version_max` at most: the files may come from a
 /// peer, or from a disk that lies.
-fn is_written(record: RecordRef<'_>, kv: &KeyValue, version_max: i64) -> bool {
+fn is_written(record: RecordRef<'_>, kv: KeyValueRef<'_>, version_max: i64) -> bool {
     let pair = record.pair;
     let is_written = record.tombstone
         || (kv.mod_revision == pair.main
             && kv.create_revision <= pair.main
             && (1..=version_max).contains(&kv.version));
     // The index finds the key at the record's beginning.
-    let begins_with_key = KeyValue::key_of(record.encoded) == Some(&kv.key);
+    let begins_with_key = KeyValue::key_of(record.encoded) == Some(kv.key);
     !kv.key.is_empty() && begins_with_key && is_written
 }
 
@@ -285,16 +307,36 @@ impl Entries {
         self.get_mut(place).expect("a place that was given")
     }
 
+    fn entry(&self, place: u32) -> &Option<Entry> {
+        &self.chunks[(place / CHUNK) as usize][(place % CHUNK) as usize]
+    }
+
     fn key(&self, place: u32) -> &[u8] {
-        let entry = &self.chunks[(place / CHUNK) as usize][(place % CHUNK) as usize];
-        entry.as_ref().expect("taken only at the end").key()
+        let entry = self.entry(place).as_ref();
+        entry.expect("taken only at the end").key()
     }
 
     fn into_tree(mut self) -> OrderTree<Entry> {
         let order = sorted_places(self.len, |place| self.key(place));
-        OrderTree::from_sorted(order.into_iter().map(|place| {
+        let mut at = 0;
+        OrderTree::from_sorted(std::iter::from_fn(move || {
+            let place = *order.get(at)?;
+            if at.is_multiple_of(AHEAD) {
+                self.look_at(&order[at..order.len().min(at + AHEAD)]);
+            }
+            at += 1;
             let taken = self.slot(place).and_then(Option::take);
-            taken.expect("each place is taken once")
+            Some(taken.expect("each place is taken once"))
         }))
+    }
+
+    /// See [`AHEAD`]: the entries, and then what they point to.
+    fn look_at(&self, places: &[u32]) {
+        for &place in places {
+            black_box(self.entry(place).is_some());
+        }
+        for &place in places {
+            black_box(self.key(place).first());
+        }
     }
 }

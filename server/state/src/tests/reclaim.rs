@@ -214,7 +214,7 @@ fn what_no_store_has_written_is_refused_at_load() {
             |feed| {
                 records
                     .iter()
-                    .try_for_each(|record| feed(Loaded::of(record)?))
+                    .try_for_each(|record| feed(Loaded::of(record.lent())?))
             },
         )
         .err()

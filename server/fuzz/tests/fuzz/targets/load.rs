@@ -37,7 +37,7 @@ fn run(bytes: &[u8]) {
     };
     // In the order of the store, but for those that lie there as it never writes them.
     let loaded = State::load(limits, tables.clone(), |feed| {
-        let each = |record: &RevisionRecord| feed(Loaded::of(record)?);
+        let each = |record: &RevisionRecord| feed(Loaded::of(record.lent())?);
         records.iter().try_for_each(each)
     });
     let state = match loaded {

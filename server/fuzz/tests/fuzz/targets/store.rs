@@ -125,8 +125,8 @@ fn damaged(input: &mut Input<'_>, is_foreign: bool) {
         let revision = read.pair.main.0;
         if !fits {
             assert_eq!(
-                (read.pair, &read.encoded),
-                (record(revision).pair, &record(revision).encoded)
+                (read.pair, read.encoded),
+                (record(revision).pair, &*record(revision).encoded)
             );
         }
         found += 1;
