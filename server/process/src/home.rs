@@ -5,9 +5,11 @@
 //! job, which wakes them from within.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 
 /// Something to run on a connection thread: short, never blocking.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -23,6 +25,36 @@ thread_local! {
 /// The connection thread this is called on; none elsewhere.
 pub fn current() -> Option<HomeId> {
     CURRENT.get()
+}
+
+/// A caller that waits for an answer, on a connection thread or elsewhere.
+pub struct Asker<T> {
+    home: Option<HomeId>,
+    reply: oneshot::Sender<T>,
+}
+
+impl<T> Asker<T> {
+    /// One on the thread that calls this, and where it hears.
+    pub fn here() -> (Asker<T>, oneshot::Receiver<T>) {
+        let (reply, receiver) = oneshot::channel();
+        let home = current();
+        (Asker { home, reply }, receiver)
+    }
+
+    /// Whether it waits on the thread that calls this.
+    pub fn is_here(&self) -> bool {
+        self.home == current()
+    }
+
+    /// Whether it does not wait any more.
+    pub fn is_gone(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    fn hears(self, answer: T) {
+        // A caller that has gone away is no error.
+        drop(self.reply.send(answer));
+    }
 }
 
 /// The inboxes of all connection threads. Clones share them.
@@ -63,6 +95,34 @@ impl Homes {
     /// Has `job` run on `home`. A home that has stopped drops it, and with it the callers' channels.
     pub fn post(&self, home: HomeId, job: Job) {
         drop(self.inboxes[home.0].send(job));
+    }
+
+    /// Runs `job` once the connection thread that calls this has done what else is ready there: what it hands
+    /// to another thread goes together then, and wakes that once. On any other thread it runs at once.
+    pub fn at_turns_end(&self, job: impl FnOnce() + Send + 'static) {
+        match current() {
+            Some(home) => self.post(home, Box::new(job)),
+            None => job(),
+        }
+    }
+
+    /// Answers callers: those of a connection thread by one job of it.
+    pub fn answer<T: Send + 'static>(&self, answers: impl IntoIterator<Item = (Asker<T>, T)>) {
+        let mut by_home: BTreeMap<HomeId, Vec<(Asker<T>, T)>> = BTreeMap::new();
+        for (asker, answer) in answers {
+            match asker.home {
+                Some(home) => by_home.entry(home).or_default().push((asker, answer)),
+                None => asker.hears(answer),
+            }
+        }
+        for (home, answers) in by_home {
+            let all_hear = move || {
+                for (asker, answer) in answers {
+                    asker.hears(answer);
+                }
+            };
+            self.post(home, Box::new(all_hear));
+        }
     }
 }
 

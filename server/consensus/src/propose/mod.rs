@@ -269,12 +269,18 @@ impl Proposer {
             self.raise_no_space();
             return Err(ProposeError::NoSpace);
         }
-        let was_empty = queue.waiting.is_empty();
+        // Who came last on this thread has it told at its turn's end.
+        let is_first = queue
+            .waiting
+            .last()
+            .is_none_or(|(.., last)| !last.is_here());
         queue.bytes += bytes;
         queue.waiting.push((op, bytes, waiter));
         drop(queue);
-        if was_empty {
-            self.shared.filled.notify_one();
+        if is_first {
+            let shared = self.shared.clone();
+            let homes = self.shared.waits.homes();
+            homes.at_turns_end(move || shared.filled.notify_one());
         }
         Ok(receiver)
     }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::ProposeError;
-use crate::home::{HomeId, Homes};
+use crate::home::{Asker, Homes};
 use crate::types::result::Outcome;
 
 /// What a caller hears.
@@ -15,25 +15,22 @@ pub type Reply = Result<Outcome, ProposeError>;
 
 /// A caller that waits.
 pub struct Waiter {
-    home: Option<HomeId>,
     /// The last sweep that will find it still waiting.
     until_sweep: u64,
-    reply: oneshot::Sender<Reply>,
+    asker: Asker<Reply>,
 }
 
 impl Waiter {
     /// A waiter on the thread that calls this, which gives up after sweep `until_sweep`, and where
     /// it hears.
     pub fn new(until_sweep: u64) -> (Waiter, oneshot::Receiver<Reply>) {
-        let (reply, receiver) = oneshot::channel();
-        (
-            Waiter {
-                home: crate::home::current(),
-                until_sweep,
-                reply,
-            },
-            receiver,
-        )
+        let (asker, receiver) = Asker::here();
+        (Waiter { until_sweep, asker }, receiver)
+    }
+
+    /// Whether it waits on the thread that calls this.
+    pub fn is_here(&self) -> bool {
+        self.asker.is_here()
     }
 
     /// Whether it has waited as long as it may at sweep `sweep`.
@@ -56,6 +53,11 @@ impl Waits {
             homes,
             batches: Mutex::default(),
         }
+    }
+
+    /// The connection threads.
+    pub fn homes(&self) -> &Homes {
+        &self.homes
     }
 
     /// How many callers wait.
@@ -124,22 +126,7 @@ impl Waits {
     }
 
     fn answer(&self, replies: impl Iterator<Item = (Waiter, Reply)>) {
-        let mut by_home: BTreeMap<HomeId, Vec<(oneshot::Sender<Reply>, Reply)>> = BTreeMap::new();
-        for (waiter, reply) in replies {
-            match waiter.home {
-                Some(home) => by_home.entry(home).or_default().push((waiter.reply, reply)),
-                // A caller that has gone away is no error, here and below.
-                None => drop(waiter.reply.send(reply)),
-            }
-        }
-        for (home, replies) in by_home {
-            self.homes.post(home, Box::new(move || send_all(replies)));
-        }
-    }
-}
-
-fn send_all(replies: Vec<(oneshot::Sender<Reply>, Reply)>) {
-    for (sender, reply) in replies {
-        drop(sender.send(reply));
+        let answers = replies.map(|(waiter, reply)| (waiter.asker, reply));
+        self.homes.answer(answers);
     }
 }

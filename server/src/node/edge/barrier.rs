@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::api::backend::ServeError;
+use crate::home::{Asker, Homes};
 use crate::mutants::is_planted;
 use crate::node::leadership::LeadershipCell;
 use crate::node::peers::PeerCalls;
@@ -31,6 +32,7 @@ type Passed = Result<Option<u64>, ServeError>;
 #[derive(Clone)]
 pub struct Barrier {
     leadership: Arc<LeadershipCell>,
+    homes: Homes,
     timeout: Duration,
     reads: Arc<Queue>,
     /// Who needs to know that this member leads, and waits for nothing to be applied: an engine that stands
@@ -41,16 +43,17 @@ pub struct Barrier {
 /// Those who wait for one confirmation.
 #[derive(Default)]
 struct Queue {
-    waiting: Mutex<Vec<oneshot::Sender<Passed>>>,
+    waiting: Mutex<Vec<Asker<Passed>>>,
     asked: Notify,
 }
 
 impl Barrier {
     /// A barrier whose reads wait at most `timeout` (and at most as long again where the
     /// confirmation before theirs takes all of its own).
-    pub fn new(leadership: Arc<LeadershipCell>, timeout: Duration) -> Barrier {
+    pub fn new(leadership: Arc<LeadershipCell>, homes: Homes, timeout: Duration) -> Barrier {
         Barrier {
             leadership,
+            homes,
             timeout,
             reads: Arc::default(),
             leading: Arc::default(),
@@ -83,24 +86,30 @@ impl Barrier {
         self.confirmed(&self.leading).await
     }
 
-    async fn confirmed(&self, queue: &Queue) -> Passed {
+    async fn confirmed(&self, queue: &Arc<Queue>) -> Passed {
         if self.leadership.is_sole_voter() {
             // What is acknowledged is applied here, and nobody else can acknowledge anything.
             return Ok(Some(self.leadership.term()));
         }
-        let (sender, passed) = oneshot::channel();
-        {
+        let (asker, passed) = Asker::here();
+        let is_first = {
             let mut waiting = queue.waiting.lock();
             if waiting.len() >= WAITING_MAX {
                 // Who gave up waits for nothing.
-                waiting.retain(|sender| !sender.is_closed());
+                waiting.retain(|asker| !asker.is_gone());
             }
             if waiting.len() >= WAITING_MAX {
                 return Err(ServeError::TooManyRequests);
             }
-            waiting.push(sender);
+            // Who came last on this thread has another confirmation asked for at its turn's end.
+            let is_first = waiting.last().is_none_or(|last| !last.is_here());
+            waiting.push(asker);
+            is_first
+        };
+        if is_first {
+            let queue = queue.clone();
+            self.homes.at_turns_end(move || queue.asked.notify_one());
         }
-        queue.asked.notify_one();
         passed.await.unwrap_or(Err(ServeError::Stopped))
     }
 
@@ -128,10 +137,8 @@ impl Barrier {
             }
             // A quorum may be long in coming.
             let passed = pulse.rest(self.confirm(applied, consensus, peers)).await;
-            for reader in waiting {
-                // A reader that has gone away is no error.
-                let _ = reader.send(passed.clone());
-            }
+            let answers = waiting.into_iter().map(|asker| (asker, passed.clone()));
+            self.homes.answer(answers);
         }
     }
 

@@ -132,7 +132,7 @@ impl Ready {
             store.clone(),
             &options::listens(config),
         ));
-        let barrier = Barrier::new(leadership.clone(), request_timeout);
+        let barrier = Barrier::new(leadership.clone(), homes.clone(), request_timeout);
         let fence = Arc::new(Fence::new(local.member, &store.read().alarms));
         let headers = Headers {
             cluster: local.cluster,
