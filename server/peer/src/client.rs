@@ -18,6 +18,7 @@ use super::channel::Channel;
 use super::link::{Link, Route};
 use super::message::peer_client::PeerClient;
 use super::message::{self, AppendRequest, SnapshotPart};
+use super::promised::{self, Promises};
 use super::{CallError, Limits, Refusal, limits};
 use crate::types::{LeaseId, MemberId, Revision};
 
@@ -115,6 +116,18 @@ impl Client {
         let requests = stream::poll_fn(move |cx| receiver.poll_recv(cx)).boxed();
         let answers = self.open_append(&self.control, requests).await?;
         Ok(AppendTurns::new(sender, answers))
+    }
+
+    /// Opens a stream over which the member is asked what it has promised, on the control connection.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn promises(&self) -> Result<Promises, CallError> {
+        let (sender, questions) = promised::questions();
+        let mut client = self.client(&self.control).await?;
+        let answers = client.promised(questions).await;
+        let answers = answers.map_err(|status| self.failed(&self.control, &status))?;
+        Ok(Promises::new(sender, answers.into_inner()))
     }
 
     async fn open_append(

@@ -56,6 +56,11 @@ impl Clients {
         client.clone()
     }
 
+    /// The way to a member that was asked for before.
+    pub fn known(&self, id: MemberId) -> Option<Client> {
+        self.0.peers.lock().get(&id).cloned()
+    }
+
     /// The way to whatever member answers at one of these URLs: to ask who the members are.
     pub fn anyone(&self, urls: &[String]) -> Client {
         let client = self.connect_to(MemberId(0));

@@ -29,6 +29,7 @@ mod handshake;
 mod http;
 mod limits;
 mod link;
+mod promised;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,7 @@ pub use dial::{BoxedIo, Connection, Dial, PlainTcp};
 pub use error::CallError;
 pub use handshake::{PROTOCOL, Refusal};
 pub use limits::{APPEND_BYTES_MAX, Limits};
+pub use promised::Promises;
 pub use server::{Server, serve};
 
 /// The messages, plain data: what members say to each other.
@@ -138,6 +140,9 @@ pub trait PeerHandler: Send + Sync + 'static {
         &self,
         request: message::VoteRequest,
     ) -> impl Future<Output = Result<message::VoteResponse, Declined>> + Send;
+
+    /// The member's last vote, durably. Cheap: a leader asks for the sake of reads.
+    fn promised(&self) -> message::PromisedResponse;
 
     /// Receives and installs a snapshot. `parts` yields `Err` where the stream broke.
     fn install_snapshot(

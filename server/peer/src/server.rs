@@ -169,6 +169,19 @@ impl<H: PeerHandler> Peer for Service<H> {
         Ok(Response::new(Box::pin(answers)))
     }
 
+    type PromisedStream =
+        Pin<Box<dyn stream::Stream<Item = Result<pb::PromisedResponse, Status>> + Send>>;
+
+    async fn promised(
+        &self,
+        request: Request<Streaming<pb::PromisedRequest>>,
+    ) -> Answer<Self::PromisedStream> {
+        let handler = self.0.clone();
+        let questions = whole_messages(request.into_inner());
+        let answers = questions.map(move |pb::PromisedRequest {}| Ok(handler.promised()));
+        Ok(Response::new(Box::pin(answers)))
+    }
+
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Answer<pb::VoteResponse> {
         answer(self.0.vote(request.into_inner()).await)
     }

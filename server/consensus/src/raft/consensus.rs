@@ -14,6 +14,7 @@ use openraft::{Config, ServerState, SnapshotPolicy};
 use tokio::sync::Semaphore;
 
 use super::apply::ApplyThread;
+use super::confirm::Promisers;
 use super::contact::Contact;
 use super::log_store::{LogRoom, LogView};
 use super::short_members::ShortMembers;
@@ -116,6 +117,7 @@ pub struct Consensus {
     pub(super) log_room: LogRoom,
     short: ShortMembers,
     sending: Sending,
+    pub(super) promisers: Arc<Promisers>,
 }
 
 impl Consensus {
@@ -135,6 +137,7 @@ impl Consensus {
             .validate()
             .map_err(|e| StartError::Timing(e.to_string()))?;
         let (short, log_room) = (peers.short_members(), log.room());
+        let promisers = Arc::new(peers.promisers());
         let weak = Arc::downgrade(&store);
         let machine = StateMachine::new(store, apply.handle(), log.clone());
         let (serving, sending) = (machine.serving(), machine.sending());
@@ -163,6 +166,7 @@ impl Consensus {
             log_room,
             short,
             sending,
+            promisers,
         })
     }
 

@@ -16,6 +16,7 @@
 mod apply;
 mod batch;
 mod carry;
+mod confirm;
 mod consensus;
 mod contact;
 mod durable;

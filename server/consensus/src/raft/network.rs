@@ -23,6 +23,7 @@ use openraft::type_config::alias::SnapshotOf;
 use openraft::{OptionalSend, base::BoxStream};
 use parking_lot::Mutex;
 
+use super::confirm::Promisers;
 use super::pace::Pace;
 use super::sane::{self, Acknowledged, Asked};
 use super::short_members::ShortMembers;
@@ -73,6 +74,11 @@ impl Peers {
             short: ShortMembers::default(),
             acknowledged: BTreeMap::new(),
         }
+    }
+
+    /// The ways to ask them what they have promised.
+    pub(super) fn promisers(&self) -> Promisers {
+        Promisers::new(self.clients.clone())
     }
 
     /// Who says that it is short of room.

@@ -5,20 +5,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
-use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::storage::Snapshot;
 use prost::Message;
 
 use super::incoming::{self, Beginning, Parts, ReceiveError};
 use super::{Batch, Consensus, ProposeRefused, SnapshotData, entry, following, sane, wire};
-use crate::mutants::is_planted;
 use crate::peer::CallError;
 use crate::peer::Declined;
 use crate::peer::message::{
-    AppendRequest, AppendResponse, SnapshotAnswer, SnapshotPart, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendRequest, AppendResponse, PromisedResponse, SnapshotAnswer, SnapshotPart,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use crate::storage::LogPosition;
 use crate::threads::{ForCaller, Panicked};
 use crate::types::MemberId;
 
@@ -79,6 +76,14 @@ impl Consensus {
     fn is_short_of_room(&self) -> bool {
         let store = self.store.upgrade();
         store.is_some_and(|store| store.headroom().is_short())
+    }
+
+    /// What this member has promised: its last vote, durably. Whoever it elects hears of it after that.
+    pub fn serve_promised(&self) -> PromisedResponse {
+        let vote = self.log.known().vote;
+        PromisedResponse {
+            vote: vote.as_ref().map(entry::vote_message),
+        }
     }
 
     /// Answers a vote request, or whether the vote would be given.
@@ -231,38 +236,6 @@ impl Consensus {
     /// It does not lead, no quorum confirmed it, consensus stopped.
     pub async fn read_index(&self) -> Result<u64, Declined> {
         Ok(self.confirm_lead().await?.index)
-    }
-
-    /// Has a quorum confirm that this member leads, in a round that begins after the call: nobody
-    /// had been elected after it when the call was made. The place is one of the leader's term, and
-    /// not before anything acknowledged until then.
-    ///
-    /// # Errors
-    /// See [`Consensus::read_index`].
-    pub async fn confirm_lead(&self) -> Result<LogPosition, Declined> {
-        if is_planted("read-unconfirmed") {
-            return Ok(self.believed_position());
-        }
-        let policy = openraft::ReadPolicy::ReadIndex;
-        match self.raft.get_read_linearizer(policy).await {
-            Ok(linearizer) => Ok(entry::position(linearizer.read_log_id().log_id())),
-            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
-                Err(Declined::TimedOut)
-            }
-            Err(RaftError::APIError(_)) => Err(Declined::NotLeader),
-            Err(RaftError::Fatal(_)) => Err(Declined::Stopped),
-        }
-    }
-}
-
-impl Consensus {
-    /// A planted fault: what this member takes for committed, whoever leads by now.
-    fn believed_position(&self) -> LogPosition {
-        let leadership = self.leadership();
-        LogPosition {
-            term: leadership.term,
-            index: leadership.committed_index,
-        }
     }
 }
 

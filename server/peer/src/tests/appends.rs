@@ -116,6 +116,18 @@ async fn heartbeats_take_turns_on_one_stream() {
 }
 
 #[tokio::test]
+async fn promises_are_asked_for_on_one_stream() {
+    let pair = Pair::start().await;
+    let mut promises = pair.client().promises().await.expect("opens");
+    for asked in 1..100 {
+        let (answer, again) = promises.ask().await.expect("answered");
+        let vote = answer.vote.expect("the fake has voted");
+        assert_eq!(vote.term, asked, "each question has an answer of its own");
+        promises = again;
+    }
+}
+
+#[tokio::test]
 async fn an_oversized_message_is_an_error_on_either_side() {
     let small = Limits {
         message_bytes: 1024,

@@ -61,6 +61,15 @@ impl PeerHandler for Echo {
         requests.map(answer).buffered(1024).boxed()
     }
 
+    fn promised(&self) -> message::PromisedResponse {
+        let term = self.received.fetch_add(1, Ordering::SeqCst) as u64 + 1;
+        let vote = engram_proto::raft::Vote {
+            term,
+            ..engram_proto::raft::Vote::default()
+        };
+        message::PromisedResponse { vote: Some(vote) }
+    }
+
     async fn vote(&self, request: message::VoteRequest) -> Result<message::VoteResponse, Declined> {
         Ok(message::VoteResponse {
             vote: request.vote,

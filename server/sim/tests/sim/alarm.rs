@@ -189,7 +189,8 @@ impl Alarm {
         if !self.disks.iter().any(|disk| disk.short_ns.is_some()) {
             return false;
         }
-        members.iter().filter_map(Member::voters).any(|voters| {
+        let voters = members.iter().filter_map(Member::voters).flatten();
+        voters.into_iter().any(|voters| {
             let places = voters.iter().flatten();
             let disks = places.filter_map(|place| self.disks.get(*place));
             let short = disks.filter(|disk| disk.short_ns.is_some()).count();

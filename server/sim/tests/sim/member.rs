@@ -15,10 +15,10 @@ use engram_server::api::backend::Backend as _;
 use engram_server::config::{self, Config, Outcome};
 use engram_server::node::offline::MemberFlags;
 use engram_server::node::staged::{self, Staged, Tuned};
-use engram_server::state::Values as _;
+use engram_server::state::{MemberRecord, Values as _};
 use engram_server::storage::Identity;
 use engram_server::store::Level;
-use engram_server::types::{KeyValue, RevisionPair};
+use engram_server::types::{KeyValue, MemberId, RevisionPair};
 use engram_server::wal;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::unbounded_channel;
@@ -590,14 +590,24 @@ impl Member {
         })
     }
 
-    /// The places of those who have a vote, as far as it has applied; none of who has not told its name.
-    pub fn voters(&self) -> Option<Vec<Option<usize>>> {
+    /// The places of those who have a vote, as far as it has applied, and as its log says, by which a leader
+    /// goes; none of who has not told its name.
+    pub fn voters(&self) -> Option<[Vec<Option<usize>>; 2]> {
         self.with(|staged, _| {
             let cluster = staged.core.store.cluster();
-            let voters = cluster.members.iter().filter(|member| !member.learner);
+            let replication = staged.core.door.consensus.replication();
+            let logged =
+                |id: MemberId| id == staged.core.member || replication.voters.contains(&id);
             let place = |name: &str| name.strip_prefix('m')?.parse().ok();
-            let places = voters.map(|member| place(&member.attributes.name));
-            places.collect()
+            let places_of = |has_vote: &dyn Fn(&MemberRecord) -> bool| {
+                let voters = cluster.members.iter().filter(|member| has_vote(member));
+                let places = voters.map(|member| place(&member.attributes.name));
+                places.collect()
+            };
+            [
+                places_of(&|member| !member.learner),
+                places_of(&|member| logged(member.id)),
+            ]
         })
     }
 

@@ -81,6 +81,10 @@ const MUTANTS: &[(&str, &str)] = &[
         "a leader answers reads without asking a quorum",
     ),
     (
+        "promise-unread",
+        "a leader takes whatever the few say that it asks for a promise",
+    ),
+    (
         "read-unapplied",
         "a read does not wait until what was confirmed is applied",
     ),

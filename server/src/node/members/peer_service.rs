@@ -20,8 +20,8 @@ use crate::node::reads;
 use crate::node::renew::renewed;
 use crate::peer::message::{
     self, AppendRequest, AppendResponse, ChangeMembersRequest, HashKvResponse,
-    LeaseTimeToLiveResponse, Member, MembersResponse, SnapshotAnswer, SnapshotPart,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    LeaseTimeToLiveResponse, Member, MembersResponse, PromisedResponse, SnapshotAnswer,
+    SnapshotPart, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use crate::peer::{CallError, Declined, Local, PeerHandler};
 use crate::raft::Consensus;
@@ -77,6 +77,10 @@ impl PeerHandler for PeerService {
             count.inc_by(request.encoded_len() as u64);
         });
         self.consensus.serve_append(counted.boxed())
+    }
+
+    fn promised(&self) -> PromisedResponse {
+        self.consensus.serve_promised()
     }
 
     async fn vote(&self, request: VoteRequest) -> Result<VoteResponse, Declined> {

@@ -71,6 +71,10 @@ impl PeerHandler for Served {
         self.consensus.serve_append(requests)
     }
 
+    fn promised(&self) -> message::PromisedResponse {
+        self.consensus.serve_promised()
+    }
+
     async fn vote(&self, request: message::VoteRequest) -> Result<message::VoteResponse, Declined> {
         self.consensus.serve_vote(request).await
     }

@@ -3,6 +3,7 @@
 
 mod catch_up;
 mod cluster;
+mod confirmations;
 mod crashes;
 mod elections;
 mod install;
