@@ -115,7 +115,8 @@ fn a_follower_that_is_behind_waits_for_a_revision_that_was_told() {
         });
     }
     let beyond = cluster.revision(0).expect("it answers") + 1000;
-    let refused = calls::get_local_at(&cluster, 2, "told/0", beyond).expect_err("nobody has written it");
+    let refused =
+        calls::get_local_at(&cluster, 2, "told/0", beyond).expect_err("nobody has written it");
     case.saw(format!(
         "behind {behind} times of 5, longest read {longest:.1?}; beyond: {:?}",
         refused.message()
