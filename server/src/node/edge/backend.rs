@@ -25,7 +25,7 @@ use crate::node::lessor::Lessor;
 use crate::node::membership::{Membership, unmade};
 use crate::node::pages::PagedRange;
 use crate::node::peers::PeerCalls;
-use crate::node::renew::renewed;
+use crate::node::renew::{renewed, renewed_alone};
 use crate::node::sink::WatchHome;
 use crate::node::{defragment, member_id, read_index, reads, users};
 use crate::propose::{ProposeError, Proposer};
@@ -305,11 +305,15 @@ impl Backend for Core {
     }
 
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<i64, ServeError> {
+        if let Some(ttl) = renewed_alone(&self.lessor, &self.leadership, id) {
+            return Ok(ttl);
+        }
         let own = || renewed(&self.lessor, &self.barrier, id);
         let ask = move |peers: PeerCalls, leader, limit| async move {
             peers.lease_keep_alive(leader, id, limit).await
         };
-        self.leaders_answer(own, ask).await
+        // Boxed: this future is copied with every renewal of a stream, and as large as its largest part.
+        Box::pin(self.leaders_answer(own, ask)).await
     }
 
     async fn lease_time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseReport, ServeError> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::mutants::is_planted;
 use crate::node::barrier::Barrier;
+use crate::node::leadership::LeadershipCell;
 use crate::node::lessor::{Lessor, Renewal};
 use crate::types::LeaseId;
 
@@ -24,6 +25,12 @@ pub async fn renewed(lessor: &Lessor, barrier: &Barrier, id: LeaseId) -> Option<
     let term = barrier.confirm_leading().await.ok()??;
     // One that is not known may be in what is not applied yet.
     told(lessor.renew(term, id, asked)).filter(|ttl| *ttl > 0)
+}
+
+/// The same at once, by the one voter, whom nobody has to confirm. None where others vote, or it cannot say.
+pub fn renewed_alone(lessor: &Lessor, leadership: &LeadershipCell, id: LeaseId) -> Option<i64> {
+    let is_alone = leadership.is_sole_voter();
+    is_alone.then(|| told(lessor.renew(leadership.term(), id, lessor.now())))?
 }
 
 fn told(renewal: Renewal) -> Option<i64> {
