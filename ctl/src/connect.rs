@@ -1,7 +1,7 @@
 //! Connections to members: endpoints as etcdctl takes them, TLS as its flags ask for it.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engram_backup::channel::{Channel, Token};
 use engram_proto::etcdserverpb as pb;
@@ -18,6 +18,8 @@ use crate::verbs::auth::ask;
 
 /// What a cluster says of a password where authentication is off.
 const NOT_ENABLED: &str = "etcdserver: authentication is not enabled";
+/// How long after nobody answered they are dialled again.
+const DIAL_AGAIN: Duration = Duration::from_millis(100);
 
 /// A member that answered the connection.
 #[derive(Clone, Debug)]
@@ -26,13 +28,41 @@ pub struct Member {
     pub channel: Channel,
 }
 
-/// Connects to the first endpoint that answers.
+/// Connects to the first endpoint that answers. Where none does, all are dialled again for as long as a command may
+/// take, as etcdctl does: a script that starts a member asks it in the next line.
 pub async fn any(global: &Global) -> Result<Member, Failure> {
+    let channel = patiently(global.command_timeout, || dial_any(global)).await?;
+    introduced(global, channel).await
+}
+
+/// [`any`] that fails at once where nobody answers, for whoever asks again by himself.
+pub async fn any_now(global: &Global) -> Result<Member, Failure> {
+    let channel = dial_any(global).await?;
+    introduced(global, channel).await
+}
+
+/// Dials until somebody is there, for as long as `limit`.
+async fn patiently<T, F: Future<Output = Result<T, Failure>>>(
+    limit: Duration,
+    dial: impl Fn() -> F,
+) -> Result<T, Failure> {
+    let began = Instant::now();
+    loop {
+        match dial().await {
+            Err(failure) if failure.is_unreached() && began.elapsed() + DIAL_AGAIN < limit => {
+                tokio::time::sleep(DIAL_AGAIN).await;
+            }
+            dialled => return dialled,
+        }
+    }
+}
+
+async fn dial_any(global: &Global) -> Result<transport::Channel, Failure> {
     let mut failures = Vec::new();
     let mut is_unreached = true;
     for endpoint in &endpoints(global).await? {
         match dial(global, endpoint).await {
-            Ok(channel) => return introduced(global, channel).await,
+            Ok(channel) => return Ok(channel),
             Err(failure) => {
                 is_unreached &= failure.is_unreached();
                 failures.push(format!("{endpoint}: {failure}"));
@@ -72,8 +102,14 @@ pub async fn endpoints(global: &Global) -> Result<Vec<String>, Failure> {
     }
 }
 
-/// Connects to an endpoint: `host:port` or a URL.
+/// Connects to an endpoint, `host:port` or a URL, as patiently as [`any`].
 pub async fn one(global: &Global, endpoint: &str) -> Result<Member, Failure> {
+    let channel = patiently(global.command_timeout, || dial(global, endpoint)).await?;
+    introduced(global, channel).await
+}
+
+/// [`one`] that fails at once where nobody answers, for whoever has others to ask.
+pub async fn one_now(global: &Global, endpoint: &str) -> Result<Member, Failure> {
     let channel = dial(global, endpoint).await?;
     introduced(global, channel).await
 }
@@ -260,6 +296,34 @@ mod tests {
     use std::io::{Error, ErrorKind};
 
     use super::*;
+
+    #[tokio::test]
+    async fn who_is_not_there_yet_is_dialled_again_and_who_refuses_is_not() {
+        let limit = Duration::from_secs(5);
+        let tries = std::cell::Cell::new(0);
+        let dial = |come_at: u32, failure: fn() -> Failure| {
+            tries.set(0);
+            let tries = &tries;
+            move || {
+                tries.set(tries.get() + 1);
+                let tried = tries.get();
+                async move {
+                    if tried == come_at {
+                        Ok(tried)
+                    } else {
+                        Err(failure())
+                    }
+                }
+            }
+        };
+        let unreached = || Failure::unreached("connection refused");
+        assert_eq!(patiently(limit, dial(3, unreached)).await, Ok(3));
+        let refused = patiently(limit, dial(2, || Failure::new("not believed"))).await;
+        assert_eq!(refused, Err(Failure::new("not believed")));
+        assert_eq!(tries.get(), 1);
+        let none = patiently(Duration::ZERO, dial(2, unreached)).await;
+        assert_eq!(none, Err(unreached()), "a limit of nothing is one try");
+    }
 
     #[test]
     fn who_answers_and_refuses_is_not_waited_for() {

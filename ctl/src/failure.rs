@@ -12,7 +12,7 @@ const BAD_CONNECTION: u8 = 2;
 const BAD_INPUT: u8 = 3;
 /// etcdctl's exit code of a flag's value that it does not know.
 const BAD_FEATURE: u8 = 4;
-/// etcdctl's exit code of a watch that the server ended.
+/// etcdctl's exit code of a watch that the server ended, and of a snapshot that was not saved.
 const INTERRUPTED: u8 = 5;
 /// etcdctl's exit code of arguments that make no sense.
 const BAD_ARGUMENTS: u8 = 128;
@@ -20,14 +20,15 @@ const BAD_ARGUMENTS: u8 = 128;
 /// The exit code of a command line that cannot be read.
 pub fn unreadable(error: &clap::Error) -> u8 {
     use clap::error::{ContextKind, ContextValue, ErrorKind as Kind};
-    let is_one_too_many = || match error.get(ContextKind::InvalidArg) {
+    let is_no_flag = || match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(word)) => !word.starts_with('-'),
         _ => false,
     };
     match error.kind() {
         Kind::DisplayHelp => 0,
+        Kind::InvalidValue | Kind::ValueValidation if is_no_flag() => BAD_ARGUMENTS,
         Kind::InvalidValue => BAD_FEATURE,
-        Kind::UnknownArgument if is_one_too_many() => BAD_ARGUMENTS,
+        Kind::UnknownArgument if is_no_flag() => BAD_ARGUMENTS,
         Kind::UnknownArgument | Kind::InvalidSubcommand | Kind::ValueValidation => ERROR,
         _ => BAD_ARGUMENTS,
     }
@@ -76,7 +77,7 @@ impl Failure {
         }
     }
 
-    /// The server ended a watch.
+    /// The server ended a watch, or a snapshot was not saved.
     pub fn interrupted(message: impl fmt::Display) -> Failure {
         Failure {
             code: INTERRUPTED,

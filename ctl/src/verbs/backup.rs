@@ -19,7 +19,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::cli::{Backup, Global, PruneRules, StoreFlag};
-use crate::connect::{one, within};
+use crate::connect::{one_now, within};
 use crate::failure::Failure;
 use crate::output::{self, humanize};
 use crate::progress::Bars;
@@ -176,7 +176,7 @@ async fn reached(global: &Global) -> Result<Vec<Reached>, Failure> {
 /// Connects to each; with why it did not where it did not.
 async fn connect(global: &Global, endpoints: &[String]) -> (Vec<Reached>, Vec<String>) {
     let (mut reached, mut failures) = (Vec::new(), Vec::new());
-    let dialled = join_all(endpoints.iter().map(|endpoint| one(global, endpoint)));
+    let dialled = join_all(endpoints.iter().map(|endpoint| one_now(global, endpoint)));
     for (endpoint, member) in endpoints.iter().zip(dialled.await) {
         match member {
             Ok(member) => reached.push(Reached {

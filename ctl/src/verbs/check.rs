@@ -97,7 +97,14 @@ async fn clients(global: &Global, count: usize) -> Result<Vec<Channel>, Failure>
 }
 
 /// Refuses a prefix that has keys: they would go with the check's.
-async fn must_be_empty(global: &Global, channel: &Channel, prefix: &str) -> Result<(), Failure> {
+///
+/// `quote` is what etcdctl puts around the advice: the two checks differ in it.
+async fn must_be_empty(
+    global: &Global,
+    channel: &Channel,
+    prefix: &str,
+    quote: &str,
+) -> Result<(), Failure> {
     let request = pb::RangeRequest {
         key: prefix.as_bytes().to_vec().into(),
         range_end: prefix_end(prefix.as_bytes()).into(),
@@ -108,7 +115,7 @@ async fn must_be_empty(global: &Global, channel: &Channel, prefix: &str) -> Resu
     match answer.get_ref().kvs.is_empty() {
         true => Ok(()),
         false => Err(Failure::input(format!(
-            "prefix {prefix:?} has keys. Delete with 'etcdctl del --prefix {prefix}' first"
+            "prefix {prefix:?} has keys. Delete with {quote}etcdctl del --prefix {prefix}{quote} first"
         ))),
     }
 }
@@ -165,7 +172,7 @@ async fn perf(global: &Global, load: &Load) -> Result<(), Failure> {
     let prefix = load.prefix.as_deref().unwrap_or("/etcdctl-check-perf/");
     let (limit, count) = rate(load.load);
     let clients = clients(global, count).await?;
-    must_be_empty(global, &clients[0], prefix).await?;
+    must_be_empty(global, &clients[0], prefix, "'").await?;
     let (queue, requests) = mpsc::channel(count);
     let bar = ProgressBar::new(limit * PERF_SECONDS);
     let started = Instant::now();
@@ -225,7 +232,7 @@ async fn datascale(global: &Global, load: &Load) -> Result<(), Failure> {
     let prefix = prefix.unwrap_or("/etcdctl-check-datascale/");
     let (limit, count) = amount(load.load);
     let clients = clients(global, count).await?;
-    must_be_empty(global, &clients[0], prefix).await?;
+    must_be_empty(global, &clients[0], prefix, "").await?;
     let endpoint = connect::endpoints(global).await?;
     let endpoint = endpoint.first().cloned().unwrap_or_default();
     let before = resident(global, &endpoint, "before").await?;

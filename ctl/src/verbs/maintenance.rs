@@ -10,7 +10,7 @@ use serde_json::json;
 use super::endpoint::endpoints;
 use super::{kv, member_id};
 use crate::cli::{Alarm, Compaction, Defrag, Global};
-use crate::connect::{self, any, one, within};
+use crate::connect::{self, any, one, one_now, within};
 use crate::failure::Failure;
 use crate::output::{self, Answer};
 
@@ -127,7 +127,7 @@ fn show(global: &Global, answer: &pb::AlarmResponse) -> Result<(), Failure> {
 pub async fn move_leader(global: &Global, target: &str) -> Result<(), Failure> {
     let target_id = member_id(target)?;
     for endpoint in &connect::endpoints(global).await? {
-        let Ok(member) = one(global, endpoint).await else {
+        let Ok(member) = one_now(global, endpoint).await else {
             continue;
         };
         let mut client = MaintenanceClient::new(member.channel);

@@ -23,6 +23,11 @@ const COLUMNS: [&str; 6] = [
 
 /// `member`.
 pub async fn member(global: &Global, command: Member) -> Result<(), Failure> {
+    if let Member::Add { peer_urls, .. } | Member::Update { peer_urls, .. } = &command
+        && peer_urls.iter().all(String::is_empty)
+    {
+        return Err(Failure::arguments("member peer urls not provided"));
+    }
     let mut client = ClusterClient::new(any(global).await?.channel);
     match command {
         Member::List { consistency } => list(global, client, consistency == "l").await,
@@ -222,7 +227,7 @@ async fn add(
     learner: bool,
 ) -> Result<(), Failure> {
     let request = pb::MemberAddRequest {
-        peer_ur_ls: peer_urls.clone(),
+        peer_ur_ls: peer_urls,
         is_learner: learner,
     };
     let answer = within(global, client.member_add(request))
@@ -261,6 +266,6 @@ async fn add(
         "\nETCD_NAME=\"{name}\"\nETCD_INITIAL_CLUSTER=\"{}\"\n\
          ETCD_INITIAL_ADVERTISE_PEER_URLS=\"{}\"\nETCD_INITIAL_CLUSTER_STATE=\"existing\"\n",
         pairs.join(","),
-        peer_urls.join(",")
+        added.peer_ur_ls.join(",")
     ))
 }

@@ -27,7 +27,7 @@ const DIGEST_BYTES: usize = 32;
 /// `snapshot`.
 pub async fn snapshot(global: &Global, command: Snapshot) -> Result<(), Failure> {
     match command {
-        Snapshot::Save { filename } => save(global, &filename).await,
+        Snapshot::Save { filename } => save(global, &filename).await.map_err(Failure::interrupted),
         Snapshot::Status { filename } => status(global, filename).await,
         Snapshot::Restore {
             filename,
@@ -97,7 +97,7 @@ impl Part {
 async fn save(global: &Global, filename: &Path) -> Result<(), Failure> {
     // A snapshot is one member's state.
     let [endpoint] = &global.endpoints[..] else {
-        return Err(Failure::arguments(format!(
+        return Err(Failure::new(format!(
             "snapshot must be requested to one selected node, not multiple {:?}",
             global.endpoints
         )));

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use self::told::{Told, show};
 use super::request::range;
 use crate::cli::{Global, Watch, WatchLine};
-use crate::connect::any;
+use crate::connect::any_now;
 use crate::failure::Failure;
 use crate::go::words::words;
 
@@ -125,10 +125,13 @@ impl<'a> Watching<'a> {
         request
     }
 
-    /// Goes on over whichever member answers, each watch from where it was. Ends where the server ends
-    /// the only watch.
+    /// Waits for a member that answers, and goes on over whichever does, each watch from where it was. Ends where the
+    /// server ends the only watch.
     async fn run(&mut self, mut lines: Option<mpsc::Receiver<Line>>) -> Result<(), Failure> {
-        let mut channel = any(self.global).await?.channel;
+        let mut channel = match any_now(self.global).await {
+            Err(failure) if failure.is_unreached() => self.next_member().await,
+            reached => reached?.channel,
+        };
         loop {
             match self.stream(channel, &mut lines).await? {
                 Ended::ByServer => {
@@ -142,7 +145,7 @@ impl<'a> Watching<'a> {
     async fn next_member(&self) -> Channel {
         loop {
             tokio::time::sleep(RETRY_PAUSE).await;
-            if let Ok(member) = any(self.global).await {
+            if let Ok(member) = any_now(self.global).await {
                 return member.channel;
             }
         }

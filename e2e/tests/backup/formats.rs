@@ -125,7 +125,7 @@ fn every_format_of_every_answer_equals_etcdctls() {
 fn arguments_that_make_no_sense_end_with_etcdctls_codes() {
     let _turn = turn::take("exit codes");
     let server = Setup::engram().start();
-    let lines: [&[&str]; 24] = [
+    let lines: [&[&str]; 29] = [
         &["get"],
         &["get", "a", "b", "--prefix"],
         &["get", "a", "--order=up"],
@@ -150,6 +150,11 @@ fn arguments_that_make_no_sense_end_with_etcdctls_codes() {
         &["downgrade", "enable", "3.5"],
         &["make-mirror"],
         &["check", "perf", "--load=tiny"],
+        &["lease", "grant", "1.5"],
+        &["role", "grant-permission", "r", "all", "k"],
+        &["member", "add", "x", "--peer-urls="],
+        &["member", "update", "1", "--peer-urls="],
+        &["snapshot", "save", "/no/such/place/x"],
     ];
     for arguments in lines {
         let [theirs, ours] = both(&server, arguments);

@@ -238,3 +238,61 @@ fn the_daily_work_is_done() {
     assert_eq!(engramctl(&["get", "fop"]), "fop\n-bar\n");
     assert_eq!(engramctl(&["del", "foo", "foq", "--range"]), "2\n");
 }
+
+/// A script starts a member and asks it in the next line: etcdctl waits for it, for as long as a command may take.
+#[test]
+fn a_member_that_is_still_starting_is_waited_for() {
+    let _turn = turn::take("verbs that wait");
+    let mut server = Setup::engram().prepare();
+    let lines: [&[&str]; 6] = [
+        &["put", "k", "v"],
+        &["endpoint", "health"],
+        &["endpoint", "status"],
+        &["member", "list"],
+        &["alarm", "list"],
+        &["get", "nothing"],
+    ];
+    let mut asked: Vec<_> = [tools::tool("etcdctl"), tools::engramctl()]
+        .iter()
+        .flat_map(|program| lines.map(|arguments| (program.clone(), arguments)))
+        .map(|(program, arguments)| {
+            let mut command = tools::command(&program);
+            command
+                .arg(format!("--endpoints={}", server.address()))
+                .arg("--command-timeout=20s");
+            let child = command
+                .args(arguments)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            (program, arguments, child.spawn().unwrap())
+        })
+        .collect();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    for (program, arguments, child) in &mut asked {
+        let ended = child.try_wait().unwrap();
+        assert_eq!(ended, None, "{program:?} {arguments:?}: nobody was there");
+    }
+    server.start();
+    for (program, arguments, child) in &mut asked {
+        let ended = tools::wait(child, tools::TOOL_LIMIT).expect("it ends");
+        assert!(ended.success(), "{program:?} {arguments:?}: {ended}");
+    }
+    assert_eq!(server.etcdctl(&["get", "k"]), "k\nv\n");
+
+    // Where nobody comes it says so once that time is over.
+    server.terminate();
+    let began = std::time::Instant::now();
+    let mut command = tools::command(&tools::engramctl());
+    command
+        .arg(format!("--endpoints={}", server.address()))
+        .arg("--command-timeout=1s");
+    let late = tools::run(command.args(["get", "k"]), tools::TOOL_LIMIT);
+    assert_eq!(late.status.code(), Some(1));
+    assert!(
+        late.text().contains("no endpoint answers"),
+        "{}",
+        late.text()
+    );
+    let took = began.elapsed();
+    assert!(took > std::time::Duration::from_millis(800), "{took:?}");
+}

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::super::kv;
 use super::super::request::prefix_range;
 use crate::cli::{Global, Import};
-use crate::connect::{self, any};
+use crate::connect::{self, any_now};
 use crate::failure::Failure;
 
 /// Keys of the first page, and the most of one: etcd's own.
@@ -86,7 +86,7 @@ impl Side {
         let (key, range_end) = prefix_range(prefix.as_bytes());
         Ok(Side {
             global: global.clone(),
-            channel: any(global).await?.channel,
+            channel: any_now(global).await?.channel,
             key: key.into(),
             range_end: range_end.into(),
         })
