@@ -44,7 +44,7 @@ fn keep_pages_small() {
 
 fn run(config: &config::Config, notices: &[config::Notice]) -> ! {
     if let Err(error) = trace::init(&config.log) {
-        eprintln!("the log cannot be opened: {error}");
+        log!(fatal, "the log cannot be opened", error = %error);
         exit(1);
     }
     threads::end_process_on_panic();

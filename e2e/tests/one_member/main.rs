@@ -16,6 +16,7 @@ mod etcdctl;
 mod full_disk;
 mod gateway;
 mod locks;
+mod log_files;
 mod log_lines;
 mod odd_clients;
 mod profiles;

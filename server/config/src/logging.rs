@@ -24,27 +24,6 @@ impl From<String> for LogError {
     }
 }
 
-/// The members of `--log-rotation-config-json`; etcd's reader ignores others.
-#[derive(serde::Deserialize)]
-#[serde(default)]
-struct RotationJson {
-    maxsize: u64,
-    maxage: u64,
-    maxbackups: u64,
-    compress: bool,
-}
-
-impl Default for RotationJson {
-    fn default() -> Self {
-        Self {
-            maxsize: 100,
-            maxage: 0,
-            maxbackups: 0,
-            compress: false,
-        }
-    }
-}
-
 pub(super) fn log_options(raw: &Raw, notices: &mut Vec<Notice>) -> Result<Options, LogError> {
     match raw.text("logger") {
         "zap" => {}
@@ -117,21 +96,39 @@ fn rotation(names: &[&str], json: &str, notices: &mut Vec<Notice>) -> Result<Rot
     if files > 1 || (files == 0 && names.len() == 1) {
         return Err(ONE_FILE.to_owned());
     }
-    let parsed: RotationJson = serde_json::from_str(json).map_err(|error| {
-        let kind = if error.is_data() {
-            "invalid"
-        } else {
-            "improperly formatted"
+    let parsed: serde_json::Value = serde_json::from_str(json)
+        .map_err(|error| format!("improperly formatted log rotation config: {error}"))?;
+    let invalid = |why: String| format!("invalid log rotation config: {why}");
+    let members = parsed
+        .as_object()
+        .ok_or_else(|| invalid(format!("{parsed} is no object")))?;
+    let mut rotation = Rotation::default();
+    // etcd's reader takes names in any case, ignores those it does not know, and null.
+    for (name, value) in members.iter().filter(|(_, value)| !value.is_null()) {
+        let number = || {
+            let number = value.as_i64();
+            number.ok_or_else(|| invalid(format!("{name} is {value}, which is no number")))
         };
-        format!("{kind} log rotation config: {error}")
-    })?;
-    if parsed.compress {
-        let message = "log rotation does not compress old files";
-        notices.push(Notice::new(Level::Warn, message));
+        let switch = || {
+            let switch = value.as_bool();
+            switch.ok_or_else(|| invalid(format!("{name} is {value}, neither true nor false")))
+        };
+        match name.to_ascii_lowercase().as_str() {
+            "maxsize" => {
+                let megabytes = u64::try_from(number()?);
+                rotation.size_megabytes_max =
+                    megabytes.map_err(|_| invalid(format!("{name} is {value}, below nothing")))?;
+            }
+            // Below nothing there is no limit.
+            "maxage" => rotation.age_days_max = u64::try_from(number()?).unwrap_or(0),
+            "maxbackups" => rotation.backups_max = usize::try_from(number()?).unwrap_or(0),
+            "compress" => rotation.compressed = switch()?,
+            "localtime" if switch()? => {
+                let message = "the names of rotated logs have the time in UTC";
+                notices.push(Notice::new(Level::Warn, message));
+            }
+            _ => {}
+        }
     }
-    Ok(Rotation {
-        size_megabytes_max: parsed.maxsize,
-        age_days_max: parsed.maxage,
-        backups_max: usize::try_from(parsed.maxbackups).unwrap_or(usize::MAX),
-    })
+    Ok(rotation)
 }

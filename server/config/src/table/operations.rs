@@ -112,7 +112,7 @@ pub(super) const FLAGS: &[FlagSpec] = &[
         "log-rotation-config-json",
         Kind::Text,
         ROTATION,
-        "Rotation: maxsize in MB, maxage in days and maxbackups (0: no limit).",
+        "Rotation: maxsize in MB, maxage in days and maxbackups (0: no limit); compress.",
     ),
     flag(
         Section::Logging,

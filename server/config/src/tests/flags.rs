@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
-use crate::trace::{Format, Options, Output};
+use crate::trace::{Format, Options, Output, Rotation};
 
 #[test]
 fn without_arguments_everything_is_etcds_default() {
@@ -373,6 +373,27 @@ fn the_log_is_configured_as_etcds() {
     ]);
     let rotation = rotated.log.rotation.unwrap();
     assert_eq!((rotation.size_megabytes_max, rotation.backups_max), (1, 2));
+    let go = r#"{"MaxSize":3,"MAXAGE":4,"maxbackups":-1,"compress":true,"localtime":true,"x":[],"filename":null}"#;
+    let (rotated, notices) = run(parse_with(
+        &[
+            "--log-outputs=/tmp/a.log",
+            "--enable-log-rotation",
+            &format!("--log-rotation-config-json={go}"),
+        ],
+        &[],
+    ));
+    let rotation = Rotation {
+        size_megabytes_max: 3,
+        age_days_max: 4,
+        backups_max: 0,
+        compressed: true,
+    };
+    assert_eq!(rotated.log.rotation, Some(rotation));
+    assert!(
+        messages(&notices)
+            .iter()
+            .any(|message| message.contains("UTC"))
+    );
     let (journal, notices) = run(parse_with(&["--log-outputs=systemd/journal"], &[]));
     assert_eq!(journal.log.outputs, [Output::Stderr]);
     assert!(

@@ -198,6 +198,22 @@ fn faults_are_reported_in_etcds_words() {
         ),
         (
             &[
+                "--enable-log-rotation",
+                "--log-outputs=/a",
+                "--log-rotation-config-json={\"maxsize\":-1}",
+            ],
+            "invalid log rotation config: maxsize is -1, below nothing",
+        ),
+        (
+            &[
+                "--enable-log-rotation",
+                "--log-outputs=/a",
+                "--log-rotation-config-json=[]",
+            ],
+            "invalid log rotation config: [] is no object",
+        ),
+        (
+            &[
                 "--enable-distributed-tracing",
                 "--distributed-tracing-sampling-rate=-1",
             ],

@@ -5,7 +5,7 @@
 //! strings (`"100ms"`). The console format carries the same facts separated by tabs.
 //!
 //! This room owns the log's outputs (stderr, stdout, files) and reads the wall clock for `ts`.
-//! It depends on no other room, and every room may log.
+//! It depends on no other room, but for the thread that compresses old files, and every room may log.
 //!
 //! Invariants:
 //! - A line that is below the configured level costs one relaxed atomic load and formats nothing.

@@ -9,6 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::rotation::RotatingFile;
 use super::{Format, Level, Rotation};
 
+/// Of a log that is made: what the umask leaves of it, so that whoever collects logs can be given it.
+const MODE: u32 = 0o666;
+
 /// One place that log lines are written to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Output {
@@ -16,7 +19,8 @@ pub enum Output {
     Stderr,
     /// The process's standard output.
     Stdout,
-    /// A file that is appended to, made with mode 0600 & !umask where it does not exist.
+    /// A file that is appended to. Where it does not exist it is made, for whoever the umask allows to read it; one
+    /// that is rotated for its owner alone: as etcd's.
     /// `/dev/null` as one of the outputs discards the log.
     File(PathBuf),
 }
@@ -71,7 +75,7 @@ impl Sink {
     fn open(path: &Path, rotation: Option<Rotation>) -> Result<Self, InitError> {
         let open = || match rotation {
             Some(rotation) => RotatingFile::open(path, rotation).map(Self::Rotating),
-            None => append_to(path).map(Self::File),
+            None => open_for_appending(path, MODE).map(Self::File),
         };
         open().map_err(|source| InitError::Open {
             path: path.to_path_buf(),
@@ -120,13 +124,13 @@ pub fn lines_lost() -> u64 {
     LINES_LOST.load(Ordering::Relaxed)
 }
 
-/// Opens the file for appending, readable by its owner only: a log can name users and keys.
-pub(super) fn append_to(path: &Path) -> io::Result<File> {
+/// Opens the file for appending; `mode` is its where it is made.
+pub(super) fn open_for_appending(path: &Path, mode: u32) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     OpenOptions::new()
         .append(true)
         .create(true)
-        .mode(0o600)
+        .mode(mode)
         .open(path)
 }
 

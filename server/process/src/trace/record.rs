@@ -93,6 +93,8 @@ pub struct Record {
     line: Vec<u8>,
     format: Format,
     fields: usize,
+    /// Where the fields begin.
+    fields_at: usize,
 }
 
 impl Record {
@@ -126,6 +128,7 @@ impl Record {
             }
         }
         Self {
+            fields_at: line.len(),
             line,
             format,
             fields: 0,
@@ -170,6 +173,10 @@ impl Record {
         if self.format == Format::Json || self.fields > 0 {
             self.line.push(b'}');
         }
+        if self.format == Format::Console {
+            let fields = self.line.split_off(self.fields_at);
+            append_spaced(&mut self.line, &fields);
+        }
         self.line.push(b'\n');
         self.line
     }
@@ -178,6 +185,21 @@ impl Record {
 fn write_infallibly(line: &mut Vec<u8>, arguments: fmt::Arguments<'_>) {
     line.write_fmt(arguments)
         .expect("writing to a Vec cannot fail");
+}
+
+/// JSON with a space behind each colon and comma, as etcd's console has it (`{"name": "default"}`): scripts look for it.
+fn append_spaced(line: &mut Vec<u8>, json: &[u8]) {
+    let (mut is_text, mut is_escaped) = (false, false);
+    for &byte in json {
+        line.push(byte);
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_text,
+            b'"' => is_text = !is_text,
+            b',' | b':' if !is_text => line.push(b' '),
+            _ => {}
+        }
+    }
 }
 
 /// The console format has no quoting, so a line break inside a message is shown as `\n`.

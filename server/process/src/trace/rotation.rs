@@ -1,20 +1,30 @@
-//! Log files that are set aside when they reach a size, as `--enable-log-rotation` asks.
+//! Log files that are set aside when they reach a size, as `--enable-log-rotation` asks: in the same way, and under
+//! the same names, as etcd's.
 //!
 //! A full file `engram.log` is renamed to `engram-2026-11-23T05-42-00.123.log` and a new one is
-//! begun. Old files are deleted by count and by age, with each rotation. Nothing is compressed.
+//! begun, with its mode and its owner. Old files, compressed or not, are deleted by count and by the age in
+//! their names, at the start and with each rotation; on a thread of its own they are compressed
+//! (`engram-2026-11-23T05-42-00.123.log.gz`), where that is asked for.
 
-use std::fs::{self, File};
+mod backups;
+
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use super::output::append_to;
-use super::timestamp::{Calendar, calendar, since_epoch};
+use self::backups::Backups;
+use super::output::open_for_appending;
+use super::timestamp::since_epoch;
 
 const BYTES_PER_MEGABYTE: u64 = 1024 * 1024;
 const SECONDS_PER_DAY: u64 = 86_400;
-/// Entries of the log's directory that are looked at for old files.
-const DIRECTORY_ENTRIES_MAX: usize = 100_000;
+/// Of a file that is not there yet: a log can name users and keys.
+const MODE: u32 = 0o600;
+/// Of directories that are not there yet.
+const DIRECTORY_MODE: u32 = 0o755;
 
 /// When a log file is set aside and how long it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +35,8 @@ pub struct Rotation {
     pub age_days_max: u64,
     /// Old files that are kept; 0 means all.
     pub backups_max: usize,
+    /// Whether old files are compressed.
+    pub compressed: bool,
 }
 
 impl Default for Rotation {
@@ -33,6 +45,7 @@ impl Default for Rotation {
             size_megabytes_max: 100,
             age_days_max: 0,
             backups_max: 0,
+            compressed: false,
         }
     }
 }
@@ -50,22 +63,37 @@ impl Rotation {
 /// A file that replaces itself by an empty one when it is full.
 #[derive(Debug)]
 pub(super) struct RotatingFile {
+    backups: Backups,
     path: PathBuf,
     rotation: Rotation,
     file: File,
     bytes: u64,
+    /// Compresses old files; one at a time, and what it misses the next one finds.
+    compressing: Option<JoinHandle<()>>,
 }
 
 impl RotatingFile {
+    /// Opens the file, in directories that are made where they are not there.
     pub(super) fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
-        let file = append_to(path)?;
+        if let Some(directory) = path.parent() {
+            let mut make = DirBuilder::new();
+            make.recursive(true)
+                .mode(DIRECTORY_MODE)
+                .create(directory)?;
+        }
+        let file = open_for_appending(path, MODE)?;
         let bytes = file.metadata()?.len();
-        Ok(Self {
+        let mut opened = Self {
+            backups: Backups::of(path),
             path: path.to_path_buf(),
             rotation,
             file,
             bytes,
-        })
+            compressing: None,
+        };
+        // As in a rotation: what fails with old files is no reason to have no log.
+        let _ = opened.tidy();
+        Ok(opened)
     }
 
     /// Writes the line, into a new file when the present one would grow beyond its limit. A
@@ -81,105 +109,55 @@ impl RotatingFile {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        let moment = calendar(since_epoch());
-        fs::rename(&self.path, self.backup_path(moment))?;
-        self.file = append_to(&self.path)?;
+        let before = self.file.metadata()?;
+        fs::rename(&self.path, self.backups.path_at(since_epoch()))?;
+        self.file = open_for_appending(&self.path, before.mode() & 0o777)?;
         self.bytes = self.file.metadata()?.len();
-        self.delete_old_backups()
+        self.keep_access(&before)?;
+        self.tidy()
     }
 
-    fn backup_path(&self, moment: Calendar) -> PathBuf {
-        let Calendar {
-            year,
-            month,
-            day,
-            hour,
-            minute,
-            second,
-            micros,
-        } = moment;
-        let (prefix, suffix) = self.backup_name_parts();
-        let millis = micros / 1_000;
-        let name = format!(
-            "{prefix}{year:04}-{month:02}-{day:02}T{hour:02}-{minute:02}-{second:02}.{millis:03}{suffix}"
-        );
-        self.path.with_file_name(name)
+    /// Whoever reads the log reads on: the new file is the old one's owner's, with its mode.
+    fn keep_access(&self, before: &Metadata) -> io::Result<()> {
+        let now = self.file.metadata()?;
+        if (now.uid(), now.gid()) != (before.uid(), before.gid()) {
+            // Another's file can be written to without being allowed to give files away.
+            let _ = std::os::unix::fs::fchown(&self.file, Some(before.uid()), Some(before.gid()));
+        }
+        match now.mode() == before.mode() {
+            true => Ok(()),
+            false => self
+                .file
+                .set_permissions(fs::Permissions::from_mode(before.mode())),
+        }
     }
 
-    /// What a backup's name begins and ends with, around its time.
-    fn backup_name_parts(&self) -> (String, String) {
-        let lossy = |part: Option<&std::ffi::OsStr>| {
-            part.map(|part| part.to_string_lossy().into_owned())
-                .unwrap_or_default()
-        };
-        let extension = match self.path.extension() {
-            Some(extension) => format!(".{}", extension.to_string_lossy()),
-            None => String::new(),
-        };
-        (format!("{}-", lossy(self.path.file_stem())), extension)
-    }
-
-    fn delete_old_backups(&self) -> io::Result<()> {
+    /// Deletes old files that are too many or too old, and has the others compressed.
+    fn tidy(&mut self) -> io::Result<()> {
         let Rotation {
             age_days_max,
             backups_max,
+            compressed,
             ..
         } = self.rotation;
-        if age_days_max == 0 && backups_max == 0 {
-            return Ok(());
-        }
-        let backups = self.backups_newest_first()?;
         let age_max = Duration::from_secs(age_days_max.saturating_mul(SECONDS_PER_DAY));
-        for (position, (_, path)) in backups.iter().enumerate() {
-            let too_many = backups_max > 0 && position >= backups_max;
-            if too_many || (age_days_max > 0 && is_older_than(path, age_max)) {
-                fs::remove_file(path)?;
-            }
+        let oldest = (age_days_max > 0).then(|| since_epoch().saturating_sub(age_max));
+        self.backups.delete(backups_max, oldest)?;
+        let is_busy = self
+            .compressing
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished());
+        if compressed && !is_busy {
+            let backups = self.backups.clone();
+            let work = move || {
+                // It may take its time: nobody waits for it.
+                crate::threads::idle();
+                let _ = backups.compress();
+            };
+            self.compressing = crate::threads::spawn("engram-log", work).ok();
         }
         Ok(())
     }
-
-    /// A backup's name holds its time with the largest unit first: names sort as times do.
-    fn backups_newest_first(&self) -> io::Result<Vec<(String, PathBuf)>> {
-        let directory = match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let (prefix, suffix) = self.backup_name_parts();
-        let mut backups = Vec::new();
-        for entry in fs::read_dir(directory)?.take(DIRECTORY_ENTRIES_MAX) {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let stamp = name
-                .strip_prefix(&prefix)
-                .and_then(|rest| rest.strip_suffix(&suffix));
-            if stamp.is_some_and(is_backup_stamp) {
-                backups.push((name, entry.path()));
-            }
-        }
-        backups.sort();
-        backups.reverse();
-        Ok(backups)
-    }
-}
-
-fn is_older_than(path: &Path, age_max: Duration) -> bool {
-    let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
-    let age = modified.map(|moment| SystemTime::now().duration_since(moment).unwrap_or_default());
-    age.is_ok_and(|age| age > age_max)
-}
-
-/// Whether the text has the shape `2026-11-23T05-42-00.123`. Only such files are ever deleted.
-fn is_backup_stamp(text: &str) -> bool {
-    let shape = b"0000-00-00T00-00-00.000";
-    text.len() == shape.len()
-        && text
-            .bytes()
-            .zip(shape)
-            .all(|(byte, &expected)| match expected {
-                b'0' => byte.is_ascii_digit(),
-                expected => byte == expected,
-            })
 }
 
 #[cfg(test)]
@@ -207,8 +185,8 @@ mod tests {
         fs::write(directory.path().join("engram-notes.log"), "not a backup").unwrap();
         let rotation = Rotation {
             size_megabytes_max: 1,
-            age_days_max: 0,
             backups_max: 1,
+            ..Rotation::default()
         };
         let mut file = RotatingFile::open(&path, rotation).unwrap();
 
@@ -248,15 +226,37 @@ mod tests {
     }
 
     #[test]
-    fn only_names_with_a_time_are_backups() {
-        assert!(is_backup_stamp("2026-11-23T05-42-00.123"));
-        for other in [
-            "",
-            "2026-11-23",
-            "2026-11-23T05-42-00.12x",
-            "2026-11-23T05:42:00.123",
-        ] {
-            assert!(!is_backup_stamp(other), "{other}");
-        }
+    fn the_new_file_has_the_old_ones_mode_and_the_old_one_is_compressed() {
+        use std::io::Read as _;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("not/yet/engram.log");
+        let rotation = Rotation {
+            size_megabytes_max: 1,
+            compressed: true,
+            ..Rotation::default()
+        };
+        let mut file = RotatingFile::open(&path, rotation).unwrap();
+        let mode = || fs::metadata(&path).unwrap().mode() & 0o777;
+        assert_eq!(mode(), 0o600);
+        // The start's look at old files.
+        file.compressing.take().expect("a thread").join().unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+
+        let line = vec![b'x'; 700 * 1024];
+        file.write_line(&line).unwrap();
+        file.write_line(&line).unwrap();
+
+        assert_eq!(mode(), 0o644);
+        file.compressing.take().expect("a thread").join().unwrap();
+        let left = names(path.parent().unwrap());
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert!(left[0].ends_with(".log.gz"), "{left:?}");
+        let old = File::open(path.with_file_name(&left[0])).unwrap();
+        assert_eq!(old.metadata().unwrap().mode() & 0o777, 0o644);
+        let mut text = Vec::new();
+        flate2::read::GzDecoder::new(old)
+            .read_to_end(&mut text)
+            .unwrap();
+        assert_eq!(text, line);
     }
 }

@@ -71,7 +71,7 @@ fn a_json_line_has_etcds_keys_in_etcds_order() {
 fn a_console_line_is_tab_separated() {
     let _turn = take_turn();
     let lines = output::capture(Level::Info, Format::Console);
-    crate::log!(warn, "two\nlines", count = 3);
+    crate::log!(warn, "two\nlines", count = 3, names = ["a,b", "c\\\":d"]);
     crate::log!(error, "no fields");
     let text = text(&lines);
     let columns: Vec<Vec<&str>> = text
@@ -81,7 +81,13 @@ fn a_console_line_is_tab_separated() {
     assert_eq!(columns.len(), 2);
     assert_eq!(columns[0][1], "warn");
     assert!(columns[0][2].starts_with("trace/tests.rs:"));
-    assert_eq!(columns[0][3..], ["two\\nlines", "{\"count\":3}"]);
+    assert_eq!(
+        columns[0][3..],
+        [
+            "two\\nlines",
+            r#"{"count": 3, "names": ["a,b", "c\\\":d"]}"#
+        ]
+    );
     assert_eq!(columns[1][3..], ["no fields"]);
 }
 

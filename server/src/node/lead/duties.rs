@@ -398,7 +398,7 @@ impl Duties {
                 info,
                 "published local member to cluster through raft",
                 "local-member-id" = %self.parts.local.member,
-                "local-member-attributes" = ?self.attributes,
+                "local-member-attributes" = %told::attributes(&self.attributes),
                 "cluster-id" = %self.parts.local.cluster
             );
         }

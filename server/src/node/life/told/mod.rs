@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use crate::config::ETCD_VERSION;
 use crate::state::MemberRecord;
 use crate::store::Cluster;
-use crate::types::request::Op;
+use crate::types::request::{MemberAttributes, Op};
 use crate::types::{ClusterId, MemberId};
 
 /// Tells of an operation that was applied, by itself: after that, where nobody waits for the store.
@@ -279,6 +279,14 @@ impl Told {
     }
 }
 
+/// What a member tells of itself, as Go prints it.
+pub fn attributes(attributes: &MemberAttributes) -> String {
+    let MemberAttributes {
+        name, client_urls, ..
+    } = attributes;
+    format!("{{Name:{name} ClientURLs:[{}]}}", client_urls.join(" "))
+}
+
 /// Tells of a change of leader, in the words of etcd's Raft.
 pub fn leader_changed(local: MemberId, before: Option<MemberId>, now: Option<MemberId>, term: u64) {
     let role = match now {
@@ -307,6 +315,23 @@ fn leader_line(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attributes_are_printed_as_by_go() {
+        let told = |urls: &[&str]| {
+            let urls = urls.iter().map(|url| (*url).to_owned());
+            attributes(&MemberAttributes {
+                name: "m1".to_owned(),
+                client_urls: urls.collect(),
+                apply_version: 2,
+            })
+        };
+        assert_eq!(told(&[]), "{Name:m1 ClientURLs:[]}");
+        assert_eq!(
+            told(&["http://a", "http://b"]),
+            "{Name:m1 ClientURLs:[http://a http://b]}"
+        );
+    }
 
     #[test]
     fn what_changed_of_a_member_is_told_once() {
