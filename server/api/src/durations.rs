@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::coarse::coarse_now;
 use super::exposition::head;
-use super::table::ROWS;
+use super::table::{ROWS, Rpc};
 use crate::types::request::Op;
 
 /// One request in so many is timed exactly.
@@ -53,9 +53,26 @@ pub(super) enum RequestType {
     LeaseGrant,
     LeaseRevoke,
     Alarm,
+    AuthEnable,
+    AuthDisable,
+    AuthStatus,
+    Authenticate,
+    AuthUserAdd,
+    AuthUserGet,
+    AuthUserList,
+    AuthUserDelete,
+    AuthUserChangePassword,
+    AuthUserGrantRole,
+    AuthUserRevokeRole,
+    AuthRoleAdd,
+    AuthRoleGet,
+    AuthRoleList,
+    AuthRoleDelete,
+    AuthRoleGrantPermission,
+    AuthRoleRevokePermission,
 }
 
-const REQUEST_TYPES: [RequestType; 9] = [
+const REQUEST_TYPES: [RequestType; 26] = [
     RequestType::Range,
     RequestType::ReadonlyTxn,
     RequestType::Put,
@@ -65,10 +82,28 @@ const REQUEST_TYPES: [RequestType; 9] = [
     RequestType::LeaseGrant,
     RequestType::LeaseRevoke,
     RequestType::Alarm,
+    RequestType::AuthEnable,
+    RequestType::AuthDisable,
+    RequestType::AuthStatus,
+    RequestType::Authenticate,
+    RequestType::AuthUserAdd,
+    RequestType::AuthUserGet,
+    RequestType::AuthUserList,
+    RequestType::AuthUserDelete,
+    RequestType::AuthUserChangePassword,
+    RequestType::AuthUserGrantRole,
+    RequestType::AuthUserRevokeRole,
+    RequestType::AuthRoleAdd,
+    RequestType::AuthRoleGet,
+    RequestType::AuthRoleList,
+    RequestType::AuthRoleDelete,
+    RequestType::AuthRoleGrantPermission,
+    RequestType::AuthRoleRevokePermission,
 ];
 
 impl RequestType {
-    /// The type of what a client has proposed; none of what only members propose.
+    /// The type of what a client has proposed; none of what only members propose, nor of what concerns users
+    /// ([`RequestType::of_users`]).
     pub(super) fn of(op: &Op) -> Option<RequestType> {
         match op.bare() {
             Op::Put(_) => Some(RequestType::Put),
@@ -80,6 +115,30 @@ impl RequestType {
             Op::Alarm(_) => Some(RequestType::Alarm),
             _ => None,
         }
+    }
+
+    /// The type of a call of the Auth service.
+    pub(super) fn of_users(rpc: Rpc) -> Option<RequestType> {
+        Some(match rpc {
+            Rpc::AuthEnable => RequestType::AuthEnable,
+            Rpc::AuthDisable => RequestType::AuthDisable,
+            Rpc::AuthStatus => RequestType::AuthStatus,
+            Rpc::Authenticate => RequestType::Authenticate,
+            Rpc::UserAdd => RequestType::AuthUserAdd,
+            Rpc::UserGet => RequestType::AuthUserGet,
+            Rpc::UserList => RequestType::AuthUserList,
+            Rpc::UserDelete => RequestType::AuthUserDelete,
+            Rpc::UserChangePassword => RequestType::AuthUserChangePassword,
+            Rpc::UserGrantRole => RequestType::AuthUserGrantRole,
+            Rpc::UserRevokeRole => RequestType::AuthUserRevokeRole,
+            Rpc::RoleAdd => RequestType::AuthRoleAdd,
+            Rpc::RoleGet => RequestType::AuthRoleGet,
+            Rpc::RoleList => RequestType::AuthRoleList,
+            Rpc::RoleDelete => RequestType::AuthRoleDelete,
+            Rpc::RoleGrantPermission => RequestType::AuthRoleGrantPermission,
+            Rpc::RoleRevokePermission => RequestType::AuthRoleRevokePermission,
+            _ => return None,
+        })
     }
 }
 

@@ -21,6 +21,14 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Whether the member could not do it, whatever was asked.
+    pub fn is_of_the_member(&self) -> bool {
+        matches!(
+            self.code,
+            Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted
+        )
+    }
+
     const fn fixed(code: Code, text: &'static str) -> Refusal {
         Refusal {
             code,

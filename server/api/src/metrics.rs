@@ -59,6 +59,12 @@ struct Check {
     errors: AtomicU64,
 }
 
+impl Check {
+    fn was_asked(&self) -> bool {
+        self.successes.load(Relaxed) + self.errors.load(Relaxed) > 0
+    }
+}
+
 /// See [`Metrics::scrape`].
 pub(super) struct Scrape<'a>(&'a Metrics);
 
@@ -352,7 +358,9 @@ impl Metrics {
             "The result of each kind of healthcheck.",
             "gauge",
         )?;
-        for check in &self.checks {
+        // As in etcd a check that nobody has asked for has no result: 0 would be a failure to whoever watches it.
+        let checks = || self.checks.iter().filter(|check| check.was_asked());
+        for check in checks() {
             let value = check.last.load(Relaxed);
             writeln!(
                 out,
@@ -367,7 +375,7 @@ impl Metrics {
             "The total number of each kind of healthcheck.",
             "counter",
         )?;
-        for check in &self.checks {
+        for check in checks() {
             for (status, counter) in [("success", &check.successes), ("error", &check.errors)] {
                 writeln!(
                     out,

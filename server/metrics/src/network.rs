@@ -73,7 +73,7 @@ impl Network {
             ),
             sent_failures: counters(
                 "etcd_network_peer_sent_failures_total",
-                "The total number of send failures to peers.",
+                "The total number of send failures from peers.",
                 "To",
             ),
             send: Snapshots::new(registry, "send", "sent", "To"),

@@ -11,6 +11,7 @@ use engram_proto::etcdserverpb as pb;
 
 use super::backend::Backend;
 use super::caller::Caller;
+use super::durations::RequestType;
 use super::error::Refusal;
 use super::table::Rpc;
 use super::{Edge, decode};
@@ -25,6 +26,20 @@ const AUTHENTICATE_TRIES: u32 = 8;
 
 impl<B: Backend> Edge<B> {
     pub(super) async fn auth(
+        &self,
+        rpc: Rpc,
+        message: Bytes,
+        caller: &Caller,
+    ) -> Result<Frame, Refusal> {
+        let (request, started) = (RequestType::of_users(rpc), self.metrics().request_clock());
+        let answered = self.answer_of_users(rpc, message, caller).await;
+        // A refusal by the rules is an answer, as etcd counts it.
+        let is_served = !answered.as_ref().is_err_and(Refusal::is_of_the_member);
+        self.metrics().answered(request, started, is_served);
+        answered
+    }
+
+    async fn answer_of_users(
         &self,
         rpc: Rpc,
         message: Bytes,

@@ -295,6 +295,19 @@ fn metrics_count_calls_and_begin_at_zero() {
         line("grpc_server_started_total", "Txn", "")
     ));
     has("etcd_server_has_leader 1\n".into());
+    assert!(
+        !body.contains("\netcd_server_healthcheck{"),
+        "nobody has asked: {body}"
+    );
+    get(&server, "/livez");
+    let (_, asked) = get(&server, "/metrics");
+    assert!(
+        asked.contains("etcd_server_healthcheck{name=\"serializable_read\",type=\"livez\"} 1\n")
+    );
+    assert!(
+        !asked.contains("type=\"readyz\""),
+        "only what was asked for: {asked}"
+    );
     has(
         "etcd_server_client_requests_total{client_api_version=\"unknown\",type=\"unary\"} 2".into(),
     );

@@ -219,6 +219,8 @@ fn store(core: &Core) -> Vec<MetricFamily> {
             mvcc.pins(),
         )
     };
+    // etcd says so where nothing was ever compacted.
+    let never_or = |revision: i64| if revision == 0 { -1.0 } else { revision as f64 };
     vec![
         count(
             "etcd_mvcc_db_total_size_in_bytes",
@@ -240,10 +242,10 @@ fn store(core: &Core) -> Vec<MetricFamily> {
             "The current revision of store.",
             bytes(revision.0),
         ),
-        count(
+        gauge(
             "etcd_debugging_mvcc_compact_revision",
             "The revision of the last compaction in store.",
-            bytes(compacted.0),
+            never_or(compacted.0),
         ),
         count(
             "etcd_mvcc_db_open_read_transactions",
