@@ -52,10 +52,9 @@ fn run(config: &config::Config, notices: &[config::Notice]) -> ! {
     match node::run(config) {
         Ok(node::Ended::Signal(signal)) => end_by(signal),
         Ok(node::Ended::Removed) => {
-            log!(
-                warn,
-                "the member has been permanently removed from the cluster: its data directory is of no use to it any more"
-            );
+            let error = "the member has been permanently removed from the cluster";
+            log!(warn, "server error", error = error);
+            log!(warn, "data-dir used by this member must be removed");
             exit(0)
         }
         Err(error) => {

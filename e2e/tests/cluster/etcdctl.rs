@@ -185,12 +185,15 @@ fn a_learner_comes_and_goes(cluster: &mut Cluster) {
         format!("m{} was removed and still runs", place + 1)
     });
     let said = cluster.server(place).output();
-    cluster.must(said.contains("removed"), || {
-        format!(
-            "m{} ended and should have said that it was removed",
-            place + 1
-        )
-    });
+    cluster.must(
+        said.contains("data-dir used by this member must be removed"),
+        || {
+            format!(
+                "m{} ended and should have said that it was removed",
+                place + 1
+            )
+        },
+    );
     let left = cluster.etcdctl_json(&["member", "list"]);
     assert_eq!(each(&left["members"]).count(), 3, "{left}");
 }

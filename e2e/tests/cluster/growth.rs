@@ -76,4 +76,9 @@ fn a_learner_is_added_as_soon_as_another_leads() {
     let urls = "--peer-urls=http://127.0.0.1:9";
     let add = ["member", "add", "late", "--learner", urls];
     cluster.etcdctl_at(&[leader], &add);
+    let prober = "prober detected unhealthy status";
+    cluster.wait_for(LEADER_LIMIT, prober, || {
+        let told = cluster.server(leader).output();
+        told.contains(prober).then_some(())
+    });
 }

@@ -248,8 +248,9 @@ impl Link {
             }
         }
         if failures == 0 {
-            crate::log!(warn, "a peer cannot be reached", peer = %self.route.target,
-                purpose = self.purpose, error = why);
+            // As etcd says it, whose probers ask every few seconds.
+            crate::log!(warn, "prober detected unhealthy status", "round-tripper-name" = self.purpose,
+                "remote-peer-id" = %self.route.target, rtt = Duration::ZERO, error = why);
         }
         self.route.activity.lost(&why);
         // The addresses that were tried may not be the member's any more.
