@@ -72,6 +72,15 @@ fn a_learner_is_added_as_soon_as_another_leads() {
     cluster.kill(old);
     let rest: Vec<usize> = (0..3).filter(|place| *place != old).collect();
     let leader = cluster.wait_for_leader_among(&rest, LEADER_LIMIT).place;
+    cluster.wait_for(LEADER_LIMIT, "the dead member is no active peer", || {
+        let metrics = cluster.server(leader).metrics();
+        let mut peers = metrics
+            .lines()
+            .filter(|line| line.starts_with("etcd_network_active_peers{"));
+        peers
+            .find(|line| line.ends_with(&format!("Remote=\"{dead}\"}} 0")))
+            .map(|_| ())
+    });
     cluster.etcdctl_at(&[leader], &["member", "remove", &dead]);
     let urls = "--peer-urls=http://127.0.0.1:9";
     let add = ["member", "add", "late", "--learner", urls];

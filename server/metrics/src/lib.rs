@@ -148,20 +148,20 @@ pub fn info(name: &str, help: &str, labels: &[(&str, &str)]) -> MetricFamily {
     only(gauge.collect())
 }
 
-/// A gauge of 1 for each set of labels' values; no family where there are none.
+/// A gauge for each set of labels' values, 1 where it is so and 0 where it is not; no family where there are none.
 pub fn marks(
     name: &str,
     help: &str,
     labels: &[&str],
-    values: &[[String; 2]],
+    values: &[([String; 2], bool)],
 ) -> Option<MetricFamily> {
     if values.is_empty() {
         return None;
     }
     let options = prometheus::Opts::new(name, help);
     let gauges = IntGaugeVec::new(options, labels).expect("valid names");
-    for values in values {
-        gauges.with_label_values(values).set(1);
+    for (labels, is_so) in values {
+        gauges.with_label_values(labels).set(i64::from(*is_so));
     }
     Some(only(gauges.collect()))
 }
@@ -198,6 +198,13 @@ mod tests {
         metrics.wal_fsync.observe(0.003);
         let text = metrics.render(vec![
             count("etcd_server_has_leader", "Whether.", 1),
+            marks(
+                "active",
+                "Who.",
+                &["a", "b"],
+                &[(["x".into(), "y".into()], false)],
+            )
+            .unwrap(),
             info(
                 "etcd_server_version",
                 "Which.",
@@ -209,6 +216,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("etcd_server_has_leader 1"), "{text}");
+        assert!(text.contains("active{a=\"x\",b=\"y\"} 0"), "{text}");
         assert!(
             text.contains("etcd_server_version{server_version=\"3.7.3\"} 1"),
             "{text}"

@@ -69,9 +69,9 @@ fn always_zero() -> Vec<MetricFamily> {
 fn peers(core: &Core) -> Option<MetricFamily> {
     let members = core.members();
     // As in etcd, with the pair of the member itself.
-    let known: Vec<[String; 2]> = members
+    let known: Vec<_> = members
         .iter()
-        .map(|other| [core.member.to_string(), other.id.to_string()])
+        .map(|other| ([core.member.to_string(), other.id.to_string()], true))
         .collect();
     let help = "The current number of known peers.";
     marks(
@@ -326,8 +326,12 @@ fn alarms(core: &Core) {
 fn activity(core: &Core) -> Vec<MetricFamily> {
     let seen = core.door.peers.activity(core.member);
     let pair = |id: MemberId| [core.member.to_string(), id.to_string()];
-    let active = seen.iter().filter(|(_, seen)| seen.is_active);
-    let active: Vec<_> = active.map(|(id, _)| pair(*id)).collect();
+    // As in etcd, 0 is who was in touch and is not: alerts look for it.
+    let active: Vec<_> = seen
+        .iter()
+        .filter(|(_, seen)| seen.is_active || seen.lost > 0)
+        .map(|(id, seen)| (pair(*id), seen.is_active))
+        .collect();
     let lost: Vec<_> = seen
         .iter()
         .map(|(id, seen)| (pair(*id), seen.lost))
