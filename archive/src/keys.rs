@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use engram_objects::KeyId;
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use engram_objects::{KeyId, ObjectError};
+use futures_util::StreamExt as _;
 
 use crate::chain::{Archive, ArchiveError, Place};
 
@@ -12,15 +12,23 @@ const READS_MAX: usize = 1024;
 /// How many of them at the same time.
 const READS_AT_ONCE: usize = 16;
 
+/// Which keys segments need.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needed {
+    /// How many of those that were looked at need each; none: they are not encrypted.
+    pub by_key: BTreeMap<Option<KeyId>, u64>,
+    /// Those that do not tell, being damaged or of a newer format, and why.
+    pub untold: Vec<String>,
+}
+
 impl Archive {
-    /// The keys that segments are encrypted with, whether they are given or not, and of how many of those that were
-    /// looked at; none: not encrypted. All are looked at where a chain has up to 1024; of a longer one so many,
-    /// evenly, its first and its last among them.
+    /// The keys that segments are encrypted with, whether they are given or not. All are looked at where a chain has
+    /// up to 1024; of a longer one so many, evenly, its first and its last among them.
     ///
     /// # Errors
-    /// The store refuses, or a segment ends within its first bytes.
-    pub async fn keys(&self) -> Result<BTreeMap<Option<KeyId>, u64>, ArchiveError> {
-        let mut found = BTreeMap::new();
+    /// The store refuses.
+    pub async fn keys(&self) -> Result<Needed, ArchiveError> {
+        let mut found = Needed::default();
         for whose in self.owners().await? {
             for run in self.runs(&whose).await? {
                 let there = self.sequences(&whose, run).await?;
@@ -33,10 +41,16 @@ impl Archive {
                     async move { self.key_of(&place).await }
                 });
                 let mut keys = futures_util::stream::iter(reads).buffer_unordered(READS_AT_ONCE);
-                while let Some(key) = keys.try_next().await? {
-                    // One that is gone by now was pruned, and needs none.
-                    if let Some(key) = key {
-                        *found.entry(key).or_default() += 1;
+                while let Some(key) = keys.next().await {
+                    match key {
+                        Ok(Some(key)) => *found.by_key.entry(key).or_default() += 1,
+                        // One that is gone by now was pruned, and needs none.
+                        Ok(None) => {}
+                        // It says nothing of the others.
+                        Err(ArchiveError::Object(error @ ObjectError::Cipher { .. })) => {
+                            found.untold.push(error.to_string());
+                        }
+                        Err(error) => return Err(error),
                     }
                 }
             }

@@ -29,6 +29,7 @@ mod span;
 mod verify;
 
 pub use chain::{Appended, Archive, ArchiveError, Head, Place};
+pub use keys::Needed;
 pub use lineage::{Continuity, History, continuity};
 pub use segment::{Builder, Built, Cut, FORMAT, Header, Segment, SegmentError, Writer, digest};
 pub use span::{Span, Spans, Target};

@@ -632,7 +632,29 @@ mod tests {
         }
         let (archive, new) = with(&[2]);
         let found = archive.keys().await.expect("read");
-        let wanted = [(None, 1), (with(&[1]).1, 2), (new, 1)];
-        assert_eq!(found, std::collections::BTreeMap::from(wanted));
+        let wanted = [(None, 1), (with(&[1]).1, 2), (new.clone(), 1)];
+        assert_eq!(found.by_key, std::collections::BTreeMap::from(wanted));
+        assert_eq!(found.untold, Vec::<String>::new());
+        // One that is empty, and one that ends within its header, say nothing of the others.
+        let whose = archive.owners().await.expect("listed").remove(0);
+        let place = |sequence| {
+            let shown = archive.show(&Place {
+                whose: whose.clone(),
+                run: 0,
+                sequence,
+            });
+            std::path::PathBuf::from(shown.strip_prefix("file://").expect("a directory"))
+        };
+        std::fs::write(place(0), b"").expect("written");
+        let second = std::fs::read(place(1)).expect("it is there");
+        std::fs::write(place(1), &second[..20]).expect("written");
+        let found = archive.keys().await.expect("the others are told");
+        let wanted = [(with(&[1]).1, 1), (new, 1)];
+        assert_eq!(found.by_key, std::collections::BTreeMap::from(wanted));
+        let untold = found.untold.join("\n");
+        assert!(untold.lines().count() == 2, "{untold}");
+        for sequence in ["000000000000.segment", "000000000001.segment"] {
+            assert!(untold.contains(sequence), "{untold}");
+        }
     }
 }

@@ -188,12 +188,16 @@ impl Objects {
     pub async fn get_head(&self, place: &Path, bytes: u64) -> Result<Option<Bytes>, ObjectError> {
         let asked = encrypted_head(bytes);
         let decrypt = |there| self.keys.decrypt_head(self.name(place), there, asked);
-        let read = match self.store.get_range(place, 0..asked).await {
+        let read = self.first_bytes(place, asked).await;
+        self.found(place, read, decrypt)
+    }
+
+    async fn first_bytes(&self, place: &Path, asked: u64) -> object_store::Result<Bytes> {
+        match self.store.get_range(place, 0..asked).await {
             // Stores have no first bytes of an object without any.
             Err(error) if !is_missing(&error) && self.is_empty(place).await => Ok(Bytes::new()),
             read => read,
-        };
-        self.found(place, read, decrypt)
+        }
     }
 
     async fn is_empty(&self, place: &Path) -> bool {
@@ -205,11 +209,14 @@ impl Objects {
     /// none: it is not encrypted. None where it is not there.
     ///
     /// # Errors
-    /// The store refuses, or it ends within its header.
+    /// The store refuses, it is empty, or it ends within its header.
     pub async fn key_of(&self, place: &Path) -> Result<Option<Option<KeyId>>, ObjectError> {
         let bytes = u64::try_from(HEADER_BYTES).expect("a constant fits");
-        let read = self.store.get_range(place, 0..bytes).await;
-        self.found(place, read, |bytes| key_of(&bytes))
+        let read = self.first_bytes(place, bytes).await;
+        self.found(place, read, |bytes| match bytes.is_empty() {
+            true => Err(CipherError::Short),
+            false => key_of(&bytes),
+        })
     }
 
     fn found<T>(

@@ -24,6 +24,9 @@ use crate::failure::Failure;
 use crate::output::{self, humanize};
 use crate::progress::Bars;
 
+/// Segments of which it is said that they do not tell which key they need.
+const UNTOLD_SHOWN_MAX: usize = 16;
+
 const COLUMNS: [&str; 11] = [
     "id",
     "cluster",
@@ -250,7 +253,7 @@ async fn list(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
 }
 
 /// Which keys all backups of the clusters that are named, and the log archive behind them, are encrypted with. What is given and
-/// encrypts nothing yet is told of too; what has no key is told of as such.
+/// encrypts nothing yet is told of too; what has no key is told of as such, and what does not tell.
 async fn keys(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
     let store = open(flag)?;
     let clusters = clusters(&store, flag).await?;
@@ -258,14 +261,20 @@ async fn keys(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
     // By key: backups, segments.
     let mut found: BTreeMap<Option<KeyId>, (u64, u64)> = BTreeMap::new();
     found.extend(given.iter().map(|key| (Some(key.clone()), (0, 0))));
+    let mut untold = 0;
     for cluster in &clusters {
         for key in store.list(cluster).await?.keys() {
             found.entry(key).or_default().0 += 1;
         }
         let archive = Archive::new(store.objects(), cluster);
-        for (key, segments) in archive.keys().await? {
+        let needed = archive.keys().await?;
+        for (key, segments) in needed.by_key {
             found.entry(key).or_default().1 += segments;
         }
+        for why in needed.untold.iter().take(UNTOLD_SHOWN_MAX) {
+            eprintln!("which key it needs is not known: {why}");
+        }
+        untold += needed.untold.len();
     }
     let (unencrypted, plain) = found.remove(&None).unwrap_or_default();
     let (first, mut missing) = (given.first(), Vec::new());
@@ -295,7 +304,11 @@ async fn keys(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
         ];
         rows.push(none.map(str::to_owned).to_vec());
     }
-    let value = json!({ "missing": missing, "unencrypted": unencrypted, "writes": first.map(KeyId::to_string) });
+    if untold > 0 {
+        let row = ["", "0", &untold.to_string(), "UNREADABLE"];
+        rows.push(row.map(str::to_owned).to_vec());
+    }
+    let value = json!({ "missing": missing, "unencrypted": unencrypted, "unreadable": untold, "writes": first.map(KeyId::to_string) });
     output::result(global, &value)?;
     let columns = ["key", "backups", "segments", "given"];
     output::rows(global, &columns, &rows, || value.clone())
