@@ -29,6 +29,7 @@ mod process;
 mod quota;
 mod removal;
 mod slow_log;
+mod strangers;
 
 /// Whether the long forms are asked for: `make faults`.
 fn is_long() -> bool {

@@ -118,13 +118,23 @@ pub(super) fn introduce(headers: &mut HeaderMap, directory: &dyn Directory, targ
     }
 }
 
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sender {
+    /// A member, by an incarnation that the table has of it.
+    Member,
+    /// One that may be heard, and has not shown to be a member: it asks who the members are, or it is not in
+    /// the table yet, or has published no incarnation.
+    Stranger,
+}
+
 /// Checks who speaks. With `anonymous` (the question who the members are) the sender need not know
 /// its cluster, its id, and whom it asks.
 pub(super) fn check(
     headers: &HeaderMap,
     directory: &dyn Directory,
     anonymous: bool,
-) -> Result<(), Refusal> {
+) -> Result<Sender, Refusal> {
     let protocol = headers
         .get(PROTOCOL_KEY)
         .and_then(|value| value.to_str().ok())
@@ -158,11 +168,13 @@ pub(super) fn check(
         return Err(Refusal::TargetReplaced);
     }
     if unknown(sender.member.0) {
-        return Ok(());
+        return Ok(Sender::Stranger);
     }
-    check_sender(&sender, directory, anonymous)?;
-    hear_address(headers, directory, &sender);
-    Ok(())
+    let who = check_sender(&sender, directory, anonymous)?;
+    if who == Sender::Member {
+        hear_address(headers, directory, &sender);
+    }
+    Ok(who)
 }
 
 /// Takes note of where a sender says that it is reached. Only one that is known by its data
@@ -171,27 +183,28 @@ fn hear_address(headers: &HeaderMap, directory: &dyn Directory, sender: &Local) 
     let listens = headers
         .get(LISTENS_KEY)
         .and_then(|value| value.to_str().ok());
-    let Some(listens) = listens.filter(|listens| listens.len() <= LISTENS_MAX) else {
-        return;
-    };
-    let incarnation = sender.incarnation;
-    let is_known = directory.standing(sender.member) == Standing::Member { incarnation };
-    if incarnation != 0 && is_known {
+    if let Some(listens) = listens.filter(|listens| listens.len() <= LISTENS_MAX) {
         directory.heard(sender.member, listens);
     }
 }
 
-fn check_sender(sender: &Local, directory: &dyn Directory, anonymous: bool) -> Result<(), Refusal> {
+fn check_sender(
+    sender: &Local,
+    directory: &dyn Directory,
+    anonymous: bool,
+) -> Result<Sender, Refusal> {
     if directory.has_forgotten(sender.member) {
         return Err(Refusal::SenderForgot);
     }
     match directory.standing(sender.member) {
         Standing::Removed => Err(Refusal::SenderRemoved),
-        Standing::Member { incarnation: 0 } => Ok(()),
-        Standing::Member { incarnation } if incarnation == sender.incarnation => Ok(()),
+        Standing::Member { incarnation: 0 } => Ok(Sender::Stranger),
+        Standing::Member { incarnation } if incarnation == sender.incarnation => Ok(Sender::Member),
         Standing::Member { .. } => Err(Refusal::SenderReplaced),
-        Standing::Unknown if anonymous => Ok(()),
-        Standing::Unknown if sender.member.0 != 0 && directory.admit(sender.member) => Ok(()),
+        Standing::Unknown if anonymous => Ok(Sender::Stranger),
+        Standing::Unknown if sender.member.0 != 0 && directory.admit(sender.member) => {
+            Ok(Sender::Stranger)
+        }
         Standing::Unknown => Err(Refusal::SenderUnknown),
     }
 }

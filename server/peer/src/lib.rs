@@ -25,6 +25,7 @@ mod dial;
 mod error;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixture;
+mod guests;
 mod handshake;
 mod http;
 mod limits;

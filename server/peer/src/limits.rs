@@ -30,12 +30,14 @@ pub(super) const PING_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Connections from peers at once: three from each of a few, and some that have not noticed their
-/// end yet.
+/// end yet. Beyond, who has not shown to be a member makes way ([`super::guests`]).
 pub(super) const CONNECTIONS_MAX: usize = 128;
 /// Calls under way on one of them.
 pub(super) const STREAMS_MAX: u32 = 1024;
 /// How long calls may take to finish at a stop. Append streams do not end by themselves.
 pub(super) const SHUTDOWN_GRACE: Duration = Duration::from_millis(100);
+/// How often it is told that connections were closed since too many are open.
+pub(super) const TELL_EVERY: Duration = Duration::from_secs(10);
 /// How long the accept loop rests after the system refused it.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -3,17 +3,19 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use hyper::body::Incoming;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tonic::body::Body;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tower_service::Service as _;
 
 use super::error::{declined, refused};
+use super::guests::{Admitted, Guests, Known};
+use super::handshake::Sender;
 use super::message::peer_server::{Peer, PeerServer};
 use super::message::{self as pb, AppendResponse};
 use super::{CallError, Directory, Limits, PeerHandler, handshake, http, limits};
@@ -59,29 +61,60 @@ impl<H: PeerHandler> Server<H> {
     where
         IO: super::Connection + 'static,
     {
+        self.serve_guest(io, peer, stop, Known::default()).await;
+    }
+
+    /// The same; `known` is told once a member is known to be at the other end.
+    async fn serve_guest<IO>(
+        &self,
+        io: IO,
+        peer: PeerInfo,
+        stop: watch::Receiver<bool>,
+        known: Known,
+    ) where
+        IO: super::Connection + 'static,
+    {
         let address = peer.address;
         let limits = connection_limits();
-        if let Err(error) = net::serve_connection(io, self.clone(), peer, &limits, stop).await {
+        let server = self.clone();
+        let calls = Calls { server, known };
+        if let Err(error) = net::serve_connection(io, calls, peer, &limits, stop).await {
             crate::log!(debug, "a connection from a peer ended", peer = %address, error = error);
         }
     }
 }
 
-impl<H: PeerHandler> Handler for Server<H> {
+/// The calls of one connection.
+struct Calls<H> {
+    server: Server<H>,
+    known: Known,
+}
+
+impl<H> Clone for Calls<H> {
+    fn clone(&self) -> Calls<H> {
+        Calls {
+            server: self.server.clone(),
+            known: self.known.clone(),
+        }
+    }
+}
+
+impl<H: PeerHandler> Handler for Calls<H> {
     fn call(
         &self,
         request: ::http::Request<Incoming>,
         _peer: &PeerInfo,
     ) -> impl Future<Output = ::http::Response<Body>> + Send + 'static + use<H> {
-        let server = self.clone();
+        let Calls { server, known } = self.clone();
         Box::pin(async move {
             if !http::is_grpc(&request) {
                 return http::answer(&request, &*server.handler);
             }
             let anonymous = request.uri().path() == MEMBERS_PATH;
-            let checked = handshake::check(request.headers(), &*server.directory, anonymous);
-            if let Err(refusal) = checked {
-                return refused(refusal).into_http();
+            match handshake::check(request.headers(), &*server.directory, anonymous) {
+                Ok(Sender::Member) => known.note(),
+                Ok(Sender::Stranger) => {}
+                Err(refusal) => return refused(refusal).into_http(),
             }
             let mut grpc = server.grpc;
             match grpc.call(request).await {
@@ -99,7 +132,8 @@ pub async fn serve<H: PeerHandler>(
     server: Server<H>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut connections = JoinSet::new();
+    let mut guests = Guests::new(limits::CONNECTIONS_MAX);
+    let mut closed = Closed::default();
     let stopping = stop.clone();
     let security = security.for_listener();
     loop {
@@ -107,22 +141,28 @@ pub async fn serve<H: PeerHandler>(
             // An error means that the sender is gone, which is the end as well.
             _ = stop.wait_for(|stop| *stop) => break,
             accepted = listener.accept_here() => accepted,
-            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            Some(()) = guests.next_ended() => continue,
         };
         match accepted {
-            Ok(_) if connections.len() >= limits::CONNECTIONS_MAX => {
-                crate::log!(warn, "closed a peer's connection: too many are open");
-            }
             Ok((socket, from)) => {
                 let (server, stop) = (server.clone(), stopping.clone());
                 let security = security.clone();
-                // A peer is a caller too: what it sends must not end this process.
-                connections.spawn(ForCaller::new(async move {
-                    match net::secure(socket, from, &security).await {
-                        Ok((stream, info)) => server.serve_connection(stream, info, stop).await,
-                        Err(error) => rejected(from, &error),
+                let admitted = guests.admit(|known| {
+                    // A peer is a caller too: what it sends must not end this process.
+                    let served = ForCaller::new(async move {
+                        match net::secure(socket, from, &security).await {
+                            Ok((stream, info)) => {
+                                server.serve_guest(stream, info, stop, known).await;
+                            }
+                            Err(error) => rejected(from, &error),
+                        }
+                    });
+                    async move {
+                        // It has said why.
+                        let _ = served.await;
                     }
-                }));
+                });
+                closed.note(admitted, from);
             }
             Err(error) => {
                 crate::log!(warn, "no connection from a peer could be accepted", error = %error);
@@ -132,7 +172,42 @@ pub async fn serve<H: PeerHandler>(
     }
     drop(listener);
     // Each connection bounds its own end.
-    while connections.join_next().await.is_some() {}
+    while guests.next_ended().await.is_some() {}
+}
+
+/// Tells of connections that were closed since too many are open, now and then.
+#[derive(Default)]
+struct Closed {
+    untold: u64,
+    told: Option<Instant>,
+}
+
+impl Closed {
+    fn note(&mut self, admitted: Admitted, from: PeerAddress) {
+        if admitted == Admitted::Yes {
+            return;
+        }
+        self.untold += 1;
+        if self
+            .told
+            .is_some_and(|at| at.elapsed() < limits::TELL_EVERY)
+        {
+            return;
+        }
+        self.told = Some(Instant::now());
+        let closed = std::mem::take(&mut self.untold);
+        match admitted {
+            Admitted::No => crate::log!(
+                warn, "closed a connection to the peer port: members have too many open",
+                "remote-addr" = %from, closed = closed
+            ),
+            Admitted::Yes | Admitted::ForAnother => crate::log!(
+                warn, "closed connections to the peer port on which no member had said who it is: too many are \
+                open; who else can reach this port?",
+                "last-remote-addr" = %from, closed = closed
+            ),
+        }
+    }
 }
 
 /// In etcd's words.

@@ -5,3 +5,4 @@ mod fake;
 mod handshakes;
 mod links;
 mod pages;
+mod strangers;
