@@ -9,6 +9,9 @@ use engram_proto::etcdserverpb::MemberRemoveRequest;
 use crate::calls::{self, PATIENCE};
 use crate::case;
 
+/// See `HealthInterval` of etcd.
+const IN_TOUCH: Duration = Duration::from_secs(6);
+
 #[test]
 #[ignore = "takes long: `make faults` runs it"]
 fn a_removal_across_a_pause_of_the_quorum_ends() {
@@ -50,4 +53,35 @@ fn a_removal_across_a_pause_of_the_quorum_ends() {
     cluster.must(alone.is_err(), || {
         "the removed member still counts".to_owned()
     });
+}
+
+/// Without the one that is gone nobody could commit the removal, nor anything after it.
+#[test]
+#[ignore = "takes long: `make faults` runs it"]
+fn a_leader_is_not_removed_beside_a_member_that_was_killed_a_moment_ago() {
+    let case = case::begin("removal of the leader right after a kill");
+    let mut cluster = Plan::of(3).start();
+    cluster.have_lead(0);
+    let id = cluster.member_id(0);
+    std::thread::sleep(IN_TOUCH);
+    cluster.kill(2);
+    let began = Instant::now();
+    let address = cluster.server(0).address();
+    let removed = cluster.runtime().block_on(async {
+        let mut client = Client::lazy(address);
+        client
+            .cluster
+            .member_remove(MemberRemoveRequest { id })
+            .await
+    });
+    let took = began.elapsed();
+    let written = calls::put(&cluster, 1, "x", b"1", PATIENCE);
+    let refusal = removed.as_ref().err().map(|status| status.message());
+    case.saw(format!(
+        "{refusal:?} after {took:.1?}; a put after it: {written:?}"
+    ));
+    cluster.must(refusal == Some("etcdserver: unhealthy cluster"), || {
+        format!("{removed:?}")
+    });
+    cluster.must(written.is_ok(), || format!("{written:?}"));
 }

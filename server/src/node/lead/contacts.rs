@@ -36,7 +36,8 @@ impl Contacts {
     }
 
     /// Whether a member is in touch for at least `long` at `now`. Where a term is too young to tell,
-    /// it is enough that the connections to it stand for as long, which is all that etcd asks.
+    /// it is enough that the connections to it stand for as long, which is all that etcd asks. One whose
+    /// connections have ended is not, however lately it was heard: a process that was killed a moment ago.
     pub fn is_lasting(
         &self,
         id: MemberId,
@@ -44,13 +45,16 @@ impl Contacts {
         now: Instant,
         long: Duration,
     ) -> bool {
+        let Some(connected) = connected else {
+            return false;
+        };
         let lasts = |since: Instant| now.saturating_duration_since(since) >= long;
         let heard = self.since.get(&id).copied();
         if heard.is_some_and(lasts) {
             return true;
         }
         let is_young = self.leads.is_some_and(|(_, began)| !lasts(began));
-        (heard.is_some() || is_young) && connected.is_some_and(lasts)
+        (heard.is_some() || is_young) && lasts(connected)
     }
 }
 
@@ -70,7 +74,8 @@ mod tests {
         let mut at = |seconds: u32, term, heard: &[(MemberId, Duration)]| {
             let (now, heard) = (start + SECOND * seconds, heard.iter().copied().collect());
             contacts.note(term, &heard, now, SECOND);
-            [A, B].map(|id| contacts.is_lasting(id, None, now, LONG))
+            // A connection that was made anew a moment ago.
+            [A, B].map(|id| contacts.is_lasting(id, Some(now), now, LONG))
         };
         let zero = Duration::ZERO;
         assert_eq!(at(0, Some(1), &[(A, zero), (B, zero)]), [false; 2]);
@@ -79,6 +84,18 @@ mod tests {
         assert_eq!(at(10, Some(1), &[(A, zero), (B, zero)]), [true; 2]);
         assert_eq!(at(11, Some(2), &[(A, zero), (B, zero)]), [false; 2]);
         assert_eq!(at(20, None, &[]), [false; 2]);
+    }
+
+    #[test]
+    fn whose_connections_have_ended_is_not_in_touch() {
+        let start = Instant::now();
+        let mut contacts = Contacts::default();
+        let heard = BTreeMap::from([(A, Duration::ZERO)]);
+        contacts.note(Some(1), &heard, start, SECOND);
+        let now = start + LONG;
+        contacts.note(Some(1), &heard, now, SECOND);
+        assert!(contacts.is_lasting(A, Some(start), now, LONG));
+        assert!(!contacts.is_lasting(A, None, now, LONG));
     }
 
     #[test]

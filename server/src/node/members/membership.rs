@@ -232,7 +232,11 @@ impl Membership {
 
     fn check(&self, consensus: &Consensus, change: &MemberChange) -> Result<(), MemberError> {
         let members = self.members();
-        let heard = consensus.replication();
+        let mut heard = consensus.replication();
+        // Whose connections have ended is down, however lately it was heard.
+        heard
+            .silent_for
+            .retain(|id, _| self.peers.active_since(*id).is_some());
         self.note_contacts(consensus.leadership().own_term, consensus);
         let in_touch = self.in_touch(&members);
         let view = View {
