@@ -16,6 +16,7 @@ mod every_call;
 mod every_call_of_three;
 mod failed_sync;
 mod full_disk;
+mod handover;
 mod large_requests;
 mod late;
 mod leaderless;

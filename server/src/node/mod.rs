@@ -18,7 +18,8 @@ pub(crate) use edge::{
     users,
 };
 pub(crate) use lead::{
-    compactor, contacts, corruption, duties, held_up, late, leadership, lessor, no_space, verdict,
+    compactor, contacts, corruption, duties, held_up, late, leadership, lessor, no_space,
+    successor, verdict,
 };
 #[cfg(feature = "fixtures")]
 pub use life::staged;

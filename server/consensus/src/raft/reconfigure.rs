@@ -56,14 +56,14 @@ pub struct Replication {
 }
 
 impl Replication {
-    /// Who is best prepared to lead: the voter, heard of within `silence_max`, that has the most of
-    /// the log.
-    pub fn successor(&self, silence_max: Duration) -> Option<MemberId> {
-        let heard = |id: &MemberId| {
+    /// Who is best prepared to lead: the voter, heard of within `silence_max` and none of the `unfit`, that
+    /// has the most of the log.
+    pub fn successor(&self, silence_max: Duration, unfit: &[MemberId]) -> Option<MemberId> {
+        let may_lead = |id: &MemberId| {
             let silent_for = self.silent_for.get(id);
-            silent_for.is_some_and(|silent| *silent < silence_max)
+            silent_for.is_some_and(|silent| *silent < silence_max) && !unfit.contains(id)
         };
-        let voters = self.voters.iter().filter(|id| heard(id));
+        let voters = self.voters.iter().filter(|id| may_lead(id));
         let matched = |id: &MemberId| self.matched.get(id).copied().unwrap_or(0);
         voters.copied().max_by_key(matched)
     }
@@ -282,5 +282,34 @@ fn translate(error: ClientWriteError<TypeConfig>) -> ReconfigureError {
         ) => ReconfigureError::InProgress,
         ClientWriteError::PreconditionFailed(_) => ReconfigureError::Changed,
         other => ReconfigureError::Refused(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_takes_over_was_heard_of_and_has_room_and_the_most_of_the_log() {
+        let [near, far, silent] = [1, 2, 3].map(MemberId);
+        let replication = Replication {
+            last_index: 9,
+            matched: BTreeMap::from([(near, 9), (far, 4), (silent, 9)]),
+            silent_for: BTreeMap::from([
+                (near, Duration::ZERO),
+                (far, Duration::ZERO),
+                (silent, Duration::from_secs(5)),
+            ]),
+            voters: vec![near, far, silent],
+            pending_voters: Vec::new(),
+        };
+        let successor = |unfit: &[MemberId]| replication.successor(Duration::from_secs(1), unfit);
+        assert_eq!(successor(&[]), Some(near));
+        assert_eq!(
+            successor(&[near]),
+            Some(far),
+            "what is short of room hands on at once"
+        );
+        assert_eq!(successor(&[near, far]), None);
     }
 }

@@ -22,7 +22,7 @@ use crate::node::parts::{Parts, Routine};
 use crate::node::reclaim::Reclaimer;
 use crate::node::route::LeaderRoute;
 use crate::node::space::leaves_no_quorum;
-use crate::node::{told, verdict};
+use crate::node::{successor, told, verdict};
 use crate::propose::{self, ProposeError};
 use crate::raft::Consensus;
 use crate::threads::{Pulse, spawn_endless};
@@ -548,12 +548,10 @@ impl Duties {
         if tried.is_some_and(|at| at.elapsed() < HAND_OVER_EVERY) {
             return;
         }
-        let consensus = self.door.consensus.clone();
-        let (mut replication, short) = (consensus.replication(), consensus.short_members());
-        replication.voters.retain(|id| !short.contains(id));
-        let Some(to) = replication.successor(self.election_timeout) else {
+        let Some(to) = successor::with_room(&self.door, self.election_timeout) else {
             return;
         };
+        let consensus = self.door.consensus.clone();
         watch.handed_over = Some(Instant::now());
         crate::log!(warn, "handing leadership over", why = why, to = %to);
         tokio::spawn(async move {

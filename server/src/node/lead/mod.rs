@@ -9,4 +9,5 @@ pub mod late;
 pub mod leadership;
 pub mod lessor;
 pub mod no_space;
+pub mod successor;
 pub mod verdict;

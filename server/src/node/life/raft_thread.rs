@@ -19,6 +19,7 @@ use crate::node::boot::{BootError, Booted, Locks};
 use crate::node::door::Door;
 use crate::node::joined::{Outside, Ready};
 use crate::node::leadership::LeadershipCell;
+use crate::node::successor;
 use crate::peer::Refusal;
 use crate::propose::Proposer;
 use crate::raft::ApplyThread;
@@ -128,13 +129,10 @@ impl RaftThread {
     }
 
     fn successor(&self) -> Option<MemberId> {
-        if !self.leadership.leads() {
-            return None;
+        match self.leadership.leads() {
+            true => successor::anyone(&self.door, self.election_timeout),
+            false => None,
         }
-        self.door
-            .consensus
-            .replication()
-            .successor(self.election_timeout)
     }
 
     /// Tells streams to end and refuses new proposals.
