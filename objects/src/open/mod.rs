@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use object_store::path::Path;
 use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig};
-use url::Url;
+use url::{ParseError, Url};
 
 use crate::error::{UNTRUSTED, root_cause};
 use crate::{ObjectError, Objects};
@@ -57,13 +57,14 @@ impl Objects {
     /// # Errors
     /// As [`Objects::open`].
     pub fn open_as(text: &str, before: &str) -> Result<Objects, ObjectError> {
-        let shown = text.split('?').next().unwrap_or_default();
-        let shown = shown.trim_end_matches('/').to_owned();
+        let parsed = Url::parse(text);
+        let shown = shown(text, &parsed);
         let refuse = |what: String| ObjectError::Url {
             url: shown.clone(),
             what,
         };
-        let url = Url::parse(text).map_err(|error| refuse(error.to_string()))?;
+        let url = parsed.map_err(|error| refuse(no_url(error)))?;
+        must_name_a_store(&url).map_err(|what| refuse(what.into()))?;
         let named = match (url.scheme(), url.host_str().unwrap_or_default()) {
             ("file", _) => directory::open(&url),
             ("s3", bucket) => s3::open(&url, bucket, before),
@@ -95,6 +96,47 @@ impl Objects {
             Some(root) => objects.in_directory(root),
             None => objects,
         })
+    }
+}
+
+/// A URL without its options, and without what may be somebody's key.
+fn shown(text: &str, parsed: &Result<Url, ParseError>) -> String {
+    let shown = text.split(['?', '#']).next().unwrap_or_default();
+    let shown = shown.trim_end_matches('/');
+    let may_have_a_key = parsed.as_ref().map_or(true, has_credentials);
+    let parts = shown
+        .split_once("://")
+        .and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)));
+    match parts {
+        Some((scheme, rest)) if may_have_a_key => format!("{scheme}://…@{rest}"),
+        _ => shown.to_owned(),
+    }
+}
+
+fn has_credentials(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+fn no_url(error: ParseError) -> String {
+    match error {
+        ParseError::RelativeUrlWithoutBase => {
+            format!("it is no URL ({error}): s3://…, gs://…, az://… or file:///directory")
+        }
+        error => error.to_string(),
+    }
+}
+
+/// Refuses what a URL may have and no store does: left out in silence, it would name another place.
+fn must_name_a_store(url: &Url) -> Result<(), &'static str> {
+    if has_credentials(url) {
+        return Err("credentials belong in the environment, not in a URL");
+    }
+    if url.fragment().is_some() {
+        return Err("what is behind a # is no part of a place: write %23 for the character");
+    }
+    match url.port() {
+        Some(_) => Err("a store has no port: ?endpoint=… says where it is reached"),
+        None => Ok(()),
     }
 }
 
@@ -174,4 +216,52 @@ fn flag(name: &str, value: &str) -> Result<bool, String> {
     value
         .parse()
         .map_err(|_| format!("option {name} is true or false, not {value}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_be_left_out_is_refused_and_no_key_is_shown() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let directory = directory.path().display();
+        for (text, what, shown) in [
+            (
+                "s3://AKIA:hidden@bucket/a",
+                "credentials",
+                "s3://…@bucket/a",
+            ),
+            ("s3://AKIA:hid/den@bucket/a", "port", "s3://…@bucket/a"),
+            (
+                "az://hidden@account/c/a",
+                "credentials",
+                "az://…@account/c/a",
+            ),
+            ("s3://bucket/a#b?endpoint=hidden", "%23", "s3://bucket/a"),
+            ("s3://bucket:9000/a", "?endpoint=", "s3://bucket:9000/a"),
+            (
+                &format!("file://{directory}#b"),
+                "%23",
+                &format!("file://{directory}"),
+            ),
+            ("/backups", "file:///directory", "/backups"),
+            ("", "file:///directory", ""),
+        ] {
+            let refused = Objects::open(text).expect_err(text).to_string();
+            assert!(refused.contains(what), "{text}: {refused}");
+            assert!(
+                refused.starts_with(&format!("{shown}: ")),
+                "{text}: {refused}"
+            );
+            assert!(!refused.contains("hid"), "{refused}");
+        }
+        for text in [
+            "s3://bucket/user@example.org/a",
+            &format!("file://{directory}"),
+        ] {
+            let opened = Objects::open(text).expect(text);
+            assert_eq!(opened.url(), text);
+        }
+    }
 }
