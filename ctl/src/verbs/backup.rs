@@ -225,22 +225,29 @@ pub(super) async fn clusters(
     })
 }
 
-/// The whole backups that the flags mean; damaged ones are told of.
+/// The whole backups that the flags mean; those whose manifests cannot be read are told of.
 async fn listed(store: &BackupStore, flag: &StoreFlag) -> Result<Vec<Listed>, Failure> {
+    let (all, unread) = all(store, flag).await?;
+    unread.iter().for_each(|why| eprintln!("{why}"));
+    Ok(all)
+}
+
+/// The whole backups that the flags mean, and why others' manifests cannot be read, which may be some of them.
+async fn all(store: &BackupStore, flag: &StoreFlag) -> Result<(Vec<Listed>, Vec<String>), Failure> {
     let clusters = clusters(store, flag).await?;
     let selectors = &flag.cluster_id;
-    let mut all = Vec::new();
+    let (mut all, mut unread) = (Vec::new(), Vec::new());
     for cluster in &clusters {
         let listing = store.list(cluster).await?;
         for (id, error) in &listing.damaged {
-            eprintln!("{}: {error}", store.path_of(cluster, id));
+            unread.push(format!("{}: {error}", store.path_of(cluster, id)));
         }
         all.extend(listing.backups.into_iter().filter(|listed| {
             let whose = listed.manifest.whose();
             selectors.is_empty() || selectors.iter().any(|one| one.matches(&whose))
         }));
     }
-    Ok(all)
+    Ok((all, unread))
 }
 
 async fn list(global: &Global, flag: &StoreFlag) -> Result<(), Failure> {
@@ -377,7 +384,7 @@ async fn copy(
     backup: Option<String>,
     (from, to): (&BackupStore, &BackupStore),
 ) -> Result<(), Failure> {
-    let manifests = match backup {
+    let (manifests, mut failed) = match backup {
         Some(backup) => {
             let found = find(from, flag, &backup).await?;
             if found.refuted.is_some() {
@@ -385,18 +392,18 @@ async fn copy(
                     "{backup} was not good when it was read back: copy another one, or verify it again"
                 )));
             }
-            vec![found.manifest]
+            (vec![found.manifest], Vec::new())
         }
         None => {
-            let listed = listed(from, flag).await?.into_iter();
-            let good = listed.filter(|one| one.refutation().is_none());
-            good.map(|one| one.manifest).collect()
+            // What cannot be read is not copied, and whoever has all of them copied has to hear of it.
+            let (listed, unread) = all(from, flag).await?;
+            let good = listed.into_iter().filter(|one| one.refutation().is_none());
+            (good.map(|one| one.manifest).collect(), unread)
         }
     };
     let bars = Bars::new();
     let (mut copied, mut there) = (Vec::new(), Vec::new());
     let (mut otherwise, mut unencrypted) = (BTreeMap::new(), Vec::new());
-    let mut failed = Vec::new();
     for manifest in &manifests {
         let path = to.path_of(&manifest.cluster, &manifest.id);
         let copy = async { transfer(from, &from.whole(manifest).await?, to, &bars).await };

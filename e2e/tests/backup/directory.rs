@@ -541,4 +541,12 @@ fn one_backup_that_cannot_be_copied_keeps_no_other_back() {
     let ids = listed.as_array().expect("a list").iter();
     let ids: Vec<_> = ids.map(|one| one["id"].as_str().expect("an id")).collect();
     assert_eq!(ids, ["second", "third"]);
+    // Nor does one whose manifest cannot be read, and that is no success either.
+    let files = scene.files("third").into_iter();
+    let mut manifest = files.filter(|path| path.ends_with("MANIFEST"));
+    fs::write(manifest.next().expect("a manifest"), "nonsense").expect("written");
+    fs::remove_dir_all(other.path().join("demo/second")).expect("removed");
+    let said = engramctl_fails(&["backup", "copy", &scene.store(), "--all", &to]);
+    assert!(said.contains("first") && said.contains("third"), "{said}");
+    assert!(other.path().join("demo/second/MANIFEST").exists());
 }
