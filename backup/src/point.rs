@@ -153,12 +153,19 @@ pub async fn find(store: &BackupStore, asked: Asked<'_>, when: When) -> Result<P
             }
             why = format!("{} is of another history than the archive", manifest.id);
         }
-        refusal.get_or_insert(PointError::NoBase {
+        let baseless = PointError::NoBase {
             wanted: wanted.clone(),
             from: span.begins_after(),
             to: target.revision,
             why,
-        });
+        };
+        // The same moment of an earlier chain is of a history that ended: of a cluster that was restored since, of
+        // a volume that was put back. Nobody gets that who did not ask for it by the name of one of its backups.
+        let holds_it = when == When::End || target.revision > span.begins_after();
+        if holds_it && asked.backup == LATEST {
+            return Err(baseless);
+        }
+        refusal.get_or_insert(baseless);
     }
     match (exact, refusal) {
         (Some(exact), _) => Ok(at(store.whole(exact).await?)),

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use engram_e2e::client::{self, Client};
 use engram_e2e::cluster::{LEADER_LIMIT, Plan};
+use engram_e2e::disk::copy_directory;
 use engram_e2e::random::Random;
 use engram_e2e::server::{Server, Setup};
 use engram_e2e::{tools, turn};
@@ -284,11 +285,21 @@ impl Ctl {
 
     /// Waits until the archive holds a revision.
     fn must_archive(&self, revision: i64) {
+        self.must_hold(revision, |_| true);
+    }
+
+    /// The same of the history of a cluster that does not go on where its first one ended.
+    fn must_archive_in_a_later_history(&self, revision: i64) {
+        self.must_hold(revision, |chain| chain["incarnation"] != "0");
+    }
+
+    fn must_hold(&self, revision: i64, is_meant: impl Fn(&serde_json::Value) -> bool) {
         let deadline = Instant::now() + ARCHIVED_LIMIT;
         loop {
             let listed = self.json(&["archive", "list"]);
-            let chains = listed.as_array().expect("a list");
-            let ends = chains.iter().map(|one| one["toRevision"].as_i64());
+            let chains = listed.as_array().expect("a list").iter();
+            let chains = chains.filter(|chain| is_meant(chain));
+            let ends = chains.map(|one| one["toRevision"].as_i64());
             if ends.flatten().max().is_some_and(|end| end >= revision) {
                 return;
             }
@@ -651,6 +662,67 @@ fn what_is_missing_or_damaged_is_named_and_nothing_is_restored() {
     assert_eq!(again["restored"], false, "a pod that starts again: {again}");
     let said = engramctl_fails(&["restore", &store, "--to-revision=2", &into]);
     assert!(said.contains("was restored from"), "{said}");
+}
+
+/// A volume that is put back to an older copy begins another history of the same cluster. What the first one held
+/// beyond that copy is no moment of the cluster's any more.
+#[test]
+fn a_moment_of_the_latest_history_is_not_looked_for_in_an_earlier_one() {
+    let _turn = turn::take("archive, two histories");
+    let (_dir, url) = directory();
+    let mut server = archiving(Setup::engram(), &url).start();
+    let ctl = Ctl(url.clone());
+    ctl.must_archive(1);
+    let runtime = client::runtime();
+    let put = |server: &Server, key: &str| {
+        runtime.block_on(async {
+            let mut client = Client::connect(server.address()).await;
+            client.put(key, "value").await.expect("a put")
+        })
+    };
+    put(&server, "both");
+    let base = backup(&ctl, &server);
+    ctl.must_archive(put(&server, "both"));
+    server.terminate();
+    let copies = TempDir::with_prefix("engram-copy-").expect("a temporary directory");
+    let copy = copies.path().join("data");
+    copy_directory(server.data_dir(), &copy);
+    server.start();
+    let first = (0..5).fold(0, |_, _| put(&server, "first"));
+    ctl.must_archive(first);
+    server.terminate();
+    fs::remove_dir_all(server.data_dir()).expect("removed");
+    copy_directory(&copy, server.data_dir());
+    server.start();
+    let second = (0..3).fold(0, |_, _| put(&server, "second"));
+    ctl.must_archive_in_a_later_history(second);
+    let store = format!("--store={url}");
+    let revision = format!("--to-revision={second}");
+    for moment in ["--to-end", &revision] {
+        let said = engramctl_fails(&["archive", "plan", &store, "--cluster=demo", moment]);
+        assert!(
+            said.contains("no full backup can be gone on from"),
+            "{said}"
+        );
+    }
+    // Who names a backup of the first history means that one; what both have is in either.
+    let backups = ctl.json(&["backup", "list"]);
+    let name = format!("--backup={}", backups[0]["id"].as_str().expect("an id"));
+    let both = format!("--to-revision={}", base + 1);
+    for arguments in [&[revision.as_str(), &name][..], &[both.as_str()]] {
+        let planned = ctl.json(&[&["archive", "plan"][..], arguments].concat());
+        assert_eq!(planned["backupRevision"], base, "{planned}");
+    }
+    assert_eq!(backup(&ctl, &server), second);
+    let end = put(&server, "second");
+    ctl.must_archive_in_a_later_history(end);
+    let (said, restored) = ctl.restored("--to-end");
+    assert_eq!(said["plan"]["backupRevision"], second, "{said}");
+    assert_eq!(
+        everything(&restored, 0).kvs,
+        everything(&server, 0).kvs,
+        "{said}"
+    );
 }
 
 #[test]
