@@ -21,6 +21,11 @@ pub enum VerifyError {
     /// No directory for it.
     #[error("no scratch directory: {0}")]
     Scratch(#[from] std::io::Error),
+    /// Nobody needs to know any more.
+    #[error(
+        "backup {0} was removed while it was read: `engramctl backup list` shows those there are"
+    )]
+    Removed(String),
 }
 
 impl VerifyError {
@@ -29,7 +34,7 @@ impl VerifyError {
         match self {
             VerifyError::Restore(RestoreFailed::Different { .. }) => true,
             VerifyError::Restore(RestoreFailed::Read(error)) => error.is_damage(),
-            VerifyError::Restore(_) | VerifyError::Scratch(_) => false,
+            VerifyError::Restore(_) | VerifyError::Scratch(_) | VerifyError::Removed(_) => false,
         }
     }
 }
@@ -88,6 +93,13 @@ pub async fn verify(
             };
         }
     };
+    // Whoever removes a backup takes the manifest first, and then what this may have missed.
+    if let Ok(false) = store.has(&manifest.cluster, &manifest.id).await {
+        return Outcome {
+            result: Err(VerifyError::Removed(manifest.id.to_string())),
+            unkept: None,
+        };
+    }
     let at = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
     let verification = Verification::of(manifest, at, refusal);
     let kept = store.put_verification(manifest, &verification).await;
@@ -171,5 +183,15 @@ mod tests {
         assert!(refused.result.is_err());
         let reason = find().await.refuted.expect("it is kept");
         assert!(reason.contains("00000000.chunk"), "{reason}");
+        for name in ["MANIFEST", "VERIFICATION"] {
+            std::fs::remove_file(scratch.join("demo/first").join(name)).expect("removed");
+        }
+        let removed = verify(&store, &manifest, scratch, &Silent).await;
+        assert!(
+            matches!(removed.result, Err(VerifyError::Removed(_))),
+            "{:?}",
+            removed.result
+        );
+        assert!(!scratch.join("demo/first/VERIFICATION").exists());
     }
 }
