@@ -114,6 +114,15 @@ impl Place {
         }
     }
 
+    /// The one before it; none before the first.
+    fn before(&self) -> Option<Place> {
+        let sequence = self.sequence.checked_sub(1)?;
+        Some(Place {
+            sequence,
+            ..self.clone()
+        })
+    }
+
     /// The first one of the next run.
     pub fn next_run(&self) -> Place {
         Place {
@@ -352,12 +361,18 @@ impl Archive {
         Ok(head)
     }
 
-    /// Appends a segment at its place, where nothing lies there.
+    /// Appends a segment at its place, where nothing lies there, and the one before it is there.
     ///
     /// # Errors
     /// The store refuses; it may lie there all the same.
     pub async fn append(&self, built: &Built) -> Result<Appended, ArchiveError> {
         let place = Place::of(&built.header);
+        // What follows nothing is restored by nobody: somebody removed it, or another directory lies there by now.
+        if let Some(before) = place.before()
+            && !self.objects.has(&self.path(&before)).await?
+        {
+            return Err(ArchiveError::Missing(self.show(&before)));
+        }
         let bytes: Bytes = built.bytes.clone();
         match self.objects.create(&self.path(&place), bytes).await? {
             Created::Now => Ok(Appended::Done),

@@ -200,6 +200,18 @@ impl Objects {
         }
     }
 
+    /// Whether there is an object of this name.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn has(&self, place: &Path) -> Result<bool, ObjectError> {
+        match self.store.head(place).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_missing(&error) => Ok(false),
+            Err(error) => Err(self.failed(place, error)),
+        }
+    }
+
     async fn is_empty(&self, place: &Path) -> bool {
         let head = self.store.head(place).await;
         head.is_ok_and(|found| found.size == 0)

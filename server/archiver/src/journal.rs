@@ -234,13 +234,15 @@ impl Journal {
         newest.is_some_and(|note| !shipped.covers(note.revision, note.index))
     }
 
-    /// Forgets what is shipped; the newest moment stays.
+    /// Forgets what is shipped; the newest moment stays. Whoever goes on from before that, because the archive has lost
+    /// it, gets the whole tables instead.
     pub fn trim(&self, shipped: Target) {
         let mut kept = self.kept.lock();
         let last = kept.moments.len().saturating_sub(1);
         let shipped_moments = kept.first_after(shipped).min(last);
         kept.moments.drain(..shipped_moments);
-        kept.drop_notes(|note| shipped.covers(note.revision, note.index));
+        let dropped = kept.drop_notes(|note| shipped.covers(note.revision, note.index));
+        kept.forgotten = kept.forgotten.max(dropped.min(shipped.index));
     }
 }
 
@@ -290,11 +292,14 @@ impl Kept {
         self.forgotten = index;
     }
 
-    /// Notes ascend, so that those to be dropped come first.
-    fn drop_notes(&mut self, is_done: impl Fn(&Note) -> bool) {
+    /// Notes ascend, so that those to be dropped come first. The entry of the last of them; 0: none is dropped.
+    fn drop_notes(&mut self, is_done: impl Fn(&Note) -> bool) -> u64 {
+        let mut last = 0;
         while let Some(note) = self.notes.pop_front_if(|note| is_done(note)) {
             self.auths -= usize::from(matches!(note.what, What::Auth(_)));
+            last = note.index;
         }
+        last
     }
 }
 

@@ -321,7 +321,15 @@ impl Shipper {
             return self.begin(term, whose, run, &error.to_string()).await;
         }
         let Some((_, end)) = best else {
-            let incarnation = match owners.is_empty() {
+            let why = match &self.end {
+                Some(end) if owners.is_empty() => {
+                    let end = Place::of(&end.header);
+                    format!("nothing of it is there any more, up to {end}")
+                }
+                _ => String::new(),
+            };
+            // What may come back has names of its own.
+            let incarnation = match owners.is_empty() && why.is_empty() {
                 true => FIRST.to_owned(),
                 false => format!("{:x}", now_ms()),
             };
@@ -329,7 +337,7 @@ impl Shipper {
                 cluster_id: self.settings.cluster_id.clone(),
                 incarnation,
             };
-            return self.begin(term, whose, 0, "").await;
+            return self.begin(term, whose, 0, &why).await;
         };
         let begins_after = self.archive().begins_after(&end.header).await?;
         self.progress.meters.begins_after.set(begins_after);
@@ -382,10 +390,10 @@ impl Shipper {
         }
         let begins_after = first.header.last_revision;
         self.progress.meters.begins_after.set(begins_after);
-        match run {
-            0 => crate::log!(info, "began a log archive: take a full backup to restore from",
+        match why.is_empty() {
+            true => crate::log!(info, "began a log archive: take a full backup to restore from",
                 place = %Place::of(&first.header), begins_after_revision = begins_after),
-            _ => {
+            false => {
                 self.progress.meters.gaps.inc();
                 crate::log!(error, "there is a gap in the log archive: take a full backup now, what lies before this revision cannot be gone on from",
                     place = %Place::of(&first.header), begins_after_revision = begins_after, why = why);

@@ -543,6 +543,52 @@ async fn a_store_that_is_away_loses_nothing() {
     same(&records, &applying.records());
 }
 
+/// A volume is unmounted below the member: what is left is the empty directory that it was mounted on.
+#[tokio::test]
+async fn what_follows_nothing_is_not_shipped_and_what_comes_back_is_gone_on_with() {
+    let (applying, place) = (Applying::new(), Place::new());
+    let mut shipper = applying.shipper(&place);
+    ship(&mut shipper).await;
+    applying.put("a", "1");
+    ship(&mut shipper).await;
+    let at = |name: &str| place.dir.path().join(name);
+    let fails = async |shipper: &mut Shipper| {
+        let error = shipper.turn().await.expect_err("its end is not there");
+        assert!(error.to_string().contains("is missing"), "{error}");
+        shipper.failed(&error);
+    };
+    std::fs::rename(at("demo"), at("away")).expect("renamed");
+    applying.apply(&Op::LeaseGrant(LeaseGrant {
+        id: LeaseId(7),
+        ttl_seconds: 60,
+    }));
+    applying.put("a", "2");
+    fails(&mut shipper).await;
+    ship(&mut shipper).await;
+    assert_eq!(shipper.progress.meters.gaps.get(), 1, "it is told");
+    let spans = place.spans().await;
+    assert_eq!((spans.len(), spans[0].begins_after()), (1, 3));
+    applying.put("a", "3");
+    ship(&mut shipper).await;
+    // It is there again.
+    std::fs::rename(at("demo"), at("below")).expect("renamed");
+    std::fs::rename(at("away"), at("demo")).expect("renamed");
+    applying.put("a", "4");
+    fails(&mut shipper).await;
+    ship(&mut shipper).await;
+    let spans = place.spans().await;
+    assert_eq!((spans.len(), spans[0].begins_after()), (1, 1));
+    let (records, notes) = place.contents(&spans[0]).await;
+    same(&records, &applying.records());
+    // What was shipped in between is not known one by one any more.
+    use pb::note::Change;
+    let leases = notes.iter().find_map(|note| match &note.change {
+        Some(Change::Leases(table)) => Some(table.leases.len()),
+        _ => None,
+    });
+    assert_eq!(leases, Some(1), "{notes:?}");
+}
+
 /// How often these bytes lie in the archive.
 fn found(dir: &Path, wanted: &[u8]) -> usize {
     let entries = std::fs::read_dir(dir).expect("a directory");
