@@ -2,20 +2,21 @@
 
 use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::api::{Api, DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, EvictParams, Patch, PatchParams, PostParams};
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::api::{
-    EngramBackupStore, EngramCluster, EngramMember, EngramMemberSpec, LocalRef, MEMBER_FINALIZER,
-    MemberOrigin, MemberRole, Reason,
+    EngramBackupStore, EngramCluster, EngramMember, EngramMemberSpec, EngramMemberStatus, LocalRef,
+    MEMBER_FINALIZER, MemberOrigin, MemberRole, Reason,
 };
 use crate::desired::{self, KEEP_ANNOTATION, MemberPod, Names};
 use crate::etcd::MemberClient;
 use crate::observe::{Sight, is_owned_by, names_corrupt};
 use crate::plan::{Action, Cause};
 use crate::reconcile::{
-    Context, Error, FIELD_MANAGER, follow_policy, gone, has_finalizer, missing_secrets, this_one,
+    Context, Error, FIELD_MANAGER, as_seen, follow_policy, gone, has_finalizer, is_gone,
+    missing_secrets, overtaken, this_one,
 };
 
 /// A pod that is being deleted for longer than this, and whose member the cluster does not list any
@@ -140,9 +141,16 @@ async fn start_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
     let founds = !scene.sight.observed.bootstrapped && member.spec.origin == MemberOrigin::Seed;
     if founds {
         // Counted before it is made: whoever looks later knows whether this pod is the first on its volume.
-        let before = member.status.as_ref().map_or(0, |one| one.founding_pods);
-        let count = if begins { 1 } else { before.saturating_add(1) };
-        write(scene, member, &json!({ "foundingPods": count })).await?;
+        let count = |before: &EngramMemberStatus| match begins {
+            true => 1,
+            false => before.founding_pods.saturating_add(1),
+        };
+        write(
+            scene,
+            member,
+            |before| json!({ "foundingPods": count(before) }),
+        )
+        .await?;
     }
     let shape = MemberPod {
         name: name.to_owned(),
@@ -163,16 +171,32 @@ fn invalid(unfit: &desired::Unfit) -> Error {
     Error::input(Reason::InvalidSpec, unfit.to_string())
 }
 
-/// Writes a part of a member's status that has to be there before what follows is done.
-async fn write(scene: &Scene<'_>, member: &EngramMember, status: &Value) -> Result<(), Error> {
-    let patch = json!({ "metadata": { "uid": member.uid() }, "status": status });
+/// Writes a part of a member's status that has to be there before what follows is done, by what its status says now.
+/// Nothing is done to one that goes, or is gone.
+async fn write(
+    scene: &Scene<'_>,
+    member: &EngramMember,
+    part: impl FnOnce(&EngramMemberStatus) -> Value,
+) -> Result<(), Error> {
+    let (members, name) = (scene.members(), member.name_any());
+    let now = members.get_opt(&name).await?;
+    let stays =
+        |now: &EngramMember| now.uid() == member.uid() && now.metadata.deletion_timestamp.is_none();
+    let Some(now) = now.filter(stays) else {
+        let message = format!("EngramMember {name} was deleted meanwhile: it is looked at again");
+        return Err(Error::NotNow(message));
+    };
+    let status = part(&now.status.clone().unwrap_or_default());
+    let metadata = json!({ "uid": now.uid(), "resourceVersion": now.resource_version() });
+    let patch = Patch::Merge(json!({ "metadata": metadata, "status": status }));
     let params = PatchParams {
         field_manager: Some(FIELD_MANAGER.into()),
         ..PatchParams::default()
     };
-    let (members, patch) = (scene.members(), Patch::Merge(&patch));
-    let name = member.name_any();
-    gone(members.patch_status(&name, &params, &patch).await)
+    match members.patch_status(&name, &params, &patch).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(overtaken(&now, error)),
+    }
 }
 
 /// Lets a learner vote that still answers and is still sound: with others away the list with it may need it
@@ -191,8 +215,8 @@ async fn promote(scene: &Scene<'_>, name: &str, id: u64) -> Result<(), Error> {
     if names_corrupt(&speaker.alarms().await?, id) {
         return not_now("its data differs from the others'");
     }
-    let voting = json!({ "role": MemberRole::Follower });
-    write(scene, scene.member(name)?, &voting).await?;
+    let member = scene.member(name)?;
+    write(scene, member, |_| json!({ "role": MemberRole::Follower })).await?;
     Ok(speaker.promote(id).await?)
 }
 
@@ -289,14 +313,7 @@ async fn restart_pod(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
             )));
         }
         // As it was seen: one that has become ready since is counted on by now.
-        let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: pod.uid(),
-                resource_version: pod.resource_version(),
-            }),
-            ..DeleteParams::default()
-        };
-        return match scene.pods().delete(name, &params).await {
+        return match scene.pods().delete(name, &as_seen(pod)).await {
             Err(kube::Error::Api(refused)) if refused.code == 409 => Err(Error::NotNow(format!(
                 "the pod of {name} has changed since it was seen"
             ))),
@@ -354,11 +371,7 @@ async fn delete_pod(scene: &Scene<'_>, name: &str, grace: Option<u32>) -> Result
     };
     let params = DeleteParams {
         grace_period_seconds: grace,
-        preconditions: Some(Preconditions {
-            uid: pod.uid(),
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
+        ..this_one(pod)
     };
     gone(scene.pods().delete(name, &params).await)
 }
@@ -375,14 +388,7 @@ async fn delete_member(scene: &Scene<'_>, name: &str, cause: Cause) -> Result<()
         let members = scene.members();
         gone(members.patch(name, &PatchParams::default(), &patch).await)?;
     }
-    let params = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: member.uid(),
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
-    };
-    gone(scene.members().delete(name, &params).await)
+    gone(scene.members().delete(name, &this_one(member)).await)
 }
 
 /// Pod first, then the claim, then the object: each pass as far as it goes.
@@ -399,15 +405,16 @@ async fn finish_removal(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
             (Some(_), false) => Ok(()),
         };
     }
-    put_claim_away(scene, member).await?;
-    // As it is now: its status was written since it was seen.
-    let Some(member) = scene.members().get_opt(name).await? else {
+    // As it is now: its status was written since it was seen, and somebody may want its volume kept.
+    let now = scene.members().get_opt(name).await?;
+    let Some(member) = now.filter(|now| now.uid() == member.uid()) else {
         return Ok(());
     };
     if !has_finalizer(&member, MEMBER_FINALIZER) {
         // Somebody else's finalizer holds it.
         return Ok(());
     }
+    put_claim_away(scene, &member).await?;
     let rest = member
         .finalizers()
         .iter()
@@ -416,12 +423,12 @@ async fn finish_removal(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
         "finalizers": rest.collect::<Vec<_>>(),
         "resourceVersion": member.resource_version(),
     } });
-    gone(
-        scene
-            .members()
-            .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
-            .await,
-    )
+    let (members, patch) = (scene.members(), Patch::Merge(&patch));
+    match members.patch(name, &PatchParams::default(), &patch).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_gone(&error) => Ok(()),
+        Err(error) => Err(overtaken(&member, error)),
+    }
 }
 
 /// By the policy of this moment, not of when the pass began: with the member's object garbage collection
@@ -441,8 +448,12 @@ async fn put_claim_away(scene: &Scene<'_>, member: &EngramMember) -> Result<(), 
     match desired::keeps_volume(cluster, member) {
         true => follow_policy(&scene.context.client, cluster, member, &claim).await,
         false => {
-            let params = this_one(&claim);
-            gone(claims.delete(&claim.name_any(), &params).await)
+            let deleted = claims.delete(&claim.name_any(), &as_seen(&claim)).await;
+            match deleted {
+                Ok(_) => Ok(()),
+                Err(error) if is_gone(&error) => Ok(()),
+                Err(error) => Err(overtaken(&claim, error)),
+            }
         }
     }
 }
@@ -453,7 +464,10 @@ const CANNOT_GROW: &str = ": set allowVolumeExpansion in it, where it can do tha
 async fn expand_volume(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
     let claim = desired::claim_name(scene.member(name)?);
     let size = &scene.cluster.spec.storage.size;
-    let patch = json!({ "spec": { "resources": { "requests": { "storage": size } } } });
+    let mut patch = json!({ "spec": { "resources": { "requests": { "storage": size } } } });
+    if let Some(seen) = scene.sight.objects.claims.get(&claim) {
+        patch["metadata"] = json!({ "uid": seen.uid() });
+    }
     let patch = Patch::Merge(&patch);
     let claims = scene.claims();
     match claims.patch(&claim, &PatchParams::default(), &patch).await {
@@ -476,6 +490,8 @@ async fn expand_volume(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
 mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
+
+    use hyper::Method;
 
     use super::*;
     use crate::plan::{Entry, Member, Observed, Roster};
@@ -557,10 +573,10 @@ mod tests {
     async fn a_pod_that_changed_since_it_was_seen_is_looked_at_again() {
         let server = Played::default();
         server.put(POD, json!({}));
-        let mut ready = server.object(POD).unwrap();
-        ready["status"] = json!({ "phase": "Running" });
         // The kubelet finds it ready after it was seen.
-        server.on_next_delete(POD, ready);
+        server.meanwhile(Method::DELETE, POD, |server| {
+            server.change(POD, |pod| pod["status"] = json!({ "phase": "Running" }));
+        });
         let refused = restart(&server, false, 3).await;
         assert!(matches!(refused, Err(Error::NotNow(_))), "{refused:?}");
         assert!(server.object(POD).is_some());

@@ -13,6 +13,7 @@ pub mod crdgen;
 pub mod desired;
 pub mod etcd;
 pub mod lease;
+mod mutant;
 pub mod observe;
 pub mod pki;
 pub mod plan;

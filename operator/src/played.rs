@@ -78,10 +78,24 @@ struct State {
     date: Option<String>,
     /// Evictions are refused: a disruption budget.
     budget: bool,
-    /// A namespace that is being deleted: nothing is made in it.
-    going: Option<String>,
-    /// What an object becomes just before it is next deleted.
-    before_delete: Option<(String, Value)>,
+    /// What has this in its path is not made, and why.
+    refused: Option<(String, String)>,
+    /// What somebody else does just before the next request of this method whose path has this in it.
+    meanwhile: Vec<(Method, String, Deed)>,
+    /// So many requests are answered yet, and then somebody else does this.
+    later: Option<(usize, Deed)>,
+}
+
+/// What somebody else does.
+type Deed = Box<dyn FnOnce(&Played) + Send>;
+
+/// How a patch changes an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patch {
+    /// It is applied: who applies it has said all that it wants.
+    Apply,
+    /// It is merged.
+    Merge,
 }
 
 impl Played {
@@ -168,14 +182,52 @@ impl Played {
         self.state().budget = refuses;
     }
 
-    /// Has an object become this just before it is next deleted, by somebody else.
-    pub fn on_next_delete(&self, path: &str, object: Value) {
-        self.state().before_delete = Some((path.to_owned(), object));
+    /// Has somebody else do this just before the next request of this method is answered whose path has this in it.
+    pub fn meanwhile(&self, method: Method, part: &str, what: impl FnOnce(&Self) + Send + 'static) {
+        let one = (method, part.to_owned(), Box::new(what) as Deed);
+        self.state().meanwhile.push(one);
+    }
+
+    /// Has somebody else do this once so many more requests were answered.
+    pub fn after(&self, requests: usize, what: impl FnOnce(&Self) + Send + 'static) {
+        self.state().later = Some((requests, Box::new(what)));
+    }
+
+    /// Has everybody do what they do before this request is answered.
+    fn let_others_act(&self, method: &Method, path: &str) {
+        let mut deeds = Vec::new();
+        {
+            let mut state = self.state();
+            match state.later.take() {
+                Some((0, deed)) => deeds.push(deed),
+                Some((left, deed)) => state.later = Some((left - 1, deed)),
+                None => {}
+            }
+            let (now, yet): (Vec<_>, Vec<_>) = std::mem::take(&mut state.meanwhile)
+                .into_iter()
+                .partition(|(of, part, _)| of == method && path.contains(part));
+            state.meanwhile = yet;
+            deeds.extend(now.into_iter().map(|(_, _, deed)| deed));
+        }
+        for deed in deeds {
+            deed(self);
+        }
     }
 
     /// Has a namespace be deleted: nothing is made in it any more.
     pub fn goes(&self, namespace: &str) {
-        self.state().going = Some(format!("/namespaces/{namespace}/"));
+        let words = "unable to create new content in namespace because it is being terminated";
+        self.refuses_to_make(&format!("/namespaces/{namespace}/"), words);
+    }
+
+    /// Refuses, in these words, to make what has this in its path: a quota, a policy.
+    pub fn refuses_to_make(&self, part: &str, words: &str) {
+        self.state().refused = Some((part.to_owned(), words.to_owned()));
+    }
+
+    /// Makes everything again.
+    pub fn makes_all(&self) {
+        self.state().refused = None;
     }
 
     /// Puts an object there, as if a user or another controller had.
@@ -274,13 +326,19 @@ impl State {
         object
     }
 
-    fn answer(&mut self, method: &Method, path: &str, query: &str, body: &Value) -> (u16, Value) {
+    fn answer(
+        &mut self,
+        (method, path): (&Method, &str),
+        query: &str,
+        patch: Patch,
+        body: &Value,
+    ) -> (u16, Value) {
         let forbidden = self.forbidden.as_ref();
         if forbidden.is_some_and(|begins| path.starts_with(begins)) {
             return refusal(403, "Forbidden", path);
         }
         let (target, sub) = split(path);
-        let applies = method == Method::PATCH && query.contains("fieldManager");
+        let applies = method == Method::PATCH && patch == Patch::Apply;
         let makes = applies && sub.is_none() && !self.objects.contains_key(target);
         rights::must_allow(method, path, makes);
         if is_collection(target) {
@@ -299,8 +357,12 @@ impl State {
                 Some(object) => (200, object.clone()),
                 None => refusal(404, "NotFound", path),
             },
-            ("PATCH", _) => self.patch(target, sub, query, body),
+            ("PATCH", _) => self.patch(target, sub, patch, body),
             ("PUT", _) => {
+                let found = self.objects.get(target).unwrap_or(&Value::Null);
+                if !holds(&found["metadata"], &body["metadata"]) {
+                    return refusal(409, "Conflict", path);
+                }
                 let object = self.dressed(target, body.clone());
                 self.objects.insert(target.to_owned(), object.clone());
                 (200, object)
@@ -335,12 +397,9 @@ impl State {
     fn create(&mut self, collection: &str, body: &Value) -> (u16, Value) {
         let name = body["metadata"]["name"].as_str().unwrap_or("generated");
         let path = format!("{collection}/{name}");
-        if self
-            .going
-            .as_ref()
-            .is_some_and(|going| path.contains(going))
+        if let Some((part, words)) = &self.refused
+            && path.contains(part)
         {
-            let words = "unable to create new content in namespace because it is being terminated";
             return refusal(403, "Forbidden", words);
         }
         if self.objects.contains_key(&path) {
@@ -351,19 +410,28 @@ impl State {
         (201, object)
     }
 
-    fn patch(&mut self, path: &str, sub: Option<&str>, query: &str, body: &Value) -> (u16, Value) {
-        let applies = query.contains("fieldManager");
+    fn patch(&mut self, path: &str, sub: Option<&str>, patch: Patch, body: &Value) -> (u16, Value) {
+        let makes = patch == Patch::Apply && sub.is_none();
         let before = self.objects.get(path).cloned();
-        let Some(mut object) = before.or_else(|| (applies && sub.is_none()).then(|| json!({})))
-        else {
+        if makes && before.is_none() && !body["metadata"]["uid"].is_null() {
+            return refusal(409, "Conflict", path);
+        }
+        let Some(mut object) = before.or_else(|| makes.then(|| json!({}))) else {
             return refusal(404, "NotFound", path);
         };
         if !holds(&object["metadata"], &body["metadata"]) {
             return refusal(409, "Conflict", path);
         }
-        match sub {
-            Some("status") => object["status"] = body["status"].clone(),
+        let spec = object["spec"].clone();
+        match (sub, patch) {
+            (Some("status"), Patch::Apply) => object["status"] = body["status"].clone(),
+            (Some("status"), Patch::Merge) => merge(&mut object["status"], &body["status"]),
             _ => merge(&mut object, body),
+        }
+        if let Some(generation) = object["metadata"]["generation"].as_i64()
+            && object["spec"] != spec
+        {
+            object["metadata"]["generation"] = json!(generation + 1);
         }
         let object = self.dressed(path, object);
         let meta = &object["metadata"];
@@ -376,10 +444,6 @@ impl State {
     }
 
     fn delete(&mut self, path: &str, options: &Value) -> (u16, Value) {
-        if let Some((of, object)) = self.before_delete.take_if(|(of, _)| of == path) {
-            let object = self.dressed(&of, object);
-            self.objects.insert(of, object);
-        }
         let Some(mut object) = self.objects.get(path).cloned() else {
             return refusal(404, "NotFound", path);
         };
@@ -495,6 +559,11 @@ impl tower_service::Service<Request<Body>> for Played {
             let body = body.unwrap_or_default();
             let path = head.uri.path().to_owned();
             let query = head.uri.query().unwrap_or_default().to_owned();
+            let kind = head.headers.get(hyper::header::CONTENT_TYPE);
+            let patch = match kind.is_some_and(|kind| kind == "application/apply-patch+yaml") {
+                true => Patch::Apply,
+                false => Patch::Merge,
+            };
             let (hangs, fault) = {
                 let mut state = this.state();
                 state
@@ -511,13 +580,15 @@ impl tower_service::Service<Request<Body>> for Played {
             if hangs {
                 std::future::pending::<()>().await;
             }
+            this.let_others_act(&head.method, &path);
             let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
             let reset = || io::Error::from(io::ErrorKind::ConnectionReset);
             let (code, answer) = match fault {
                 Some(Fault::Reset) => return Err(reset()),
                 Some(Fault::Refused(code)) => refused(code),
                 Some(Fault::Unanswered) | None => {
-                    this.state().answer(&head.method, &path, &query, &body)
+                    let mut state = this.state();
+                    state.answer((&head.method, &path), &query, patch, &body)
                 }
             };
             if fault == Some(Fault::Unanswered) {

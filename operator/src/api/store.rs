@@ -326,6 +326,9 @@ pub struct EngramBackupStoreStatus {
     /// The store as engramctl is given it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// The Secrets that it was last asked with: a digest of their names and versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<String>,
     /// What holds, by type: Reachable; where it is encrypted, KeysAvailable.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

@@ -1,5 +1,7 @@
 //! How a pod reaches a backup store: its URL, environment and volumes.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{
     EnvVar, EnvVarSource, SecretKeySelector, SecretVolumeSource, Volume, VolumeMount,
 };
@@ -105,6 +107,18 @@ impl StoreAccess {
         self.volumes.extend(other.volumes.iter().cloned());
         self.needs.extend(other.needs.iter().cloned());
         self
+    }
+
+    /// The Secrets that it is reached by.
+    #[must_use]
+    pub fn secrets(&self) -> BTreeSet<&str> {
+        let variables = self.env.iter().filter_map(|one| {
+            let from = one.value_from.as_ref()?.secret_key_ref.as_ref()?;
+            Some(from.name.as_str())
+        });
+        let volumes = self.volumes.iter();
+        let volumes = volumes.filter_map(|one| one.secret.as_ref()?.secret_name.as_deref());
+        variables.chain(volumes).collect()
     }
 
     /// The flags by which engramctl is given the keys.

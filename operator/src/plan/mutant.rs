@@ -1,20 +1,6 @@
-//! Mistakes that a test plants in the planner, to see that its simulation (`tests/model`) finds each of
-//! them. Outside tests none is ever planted.
+//! Mistakes that a test plants in the planner, to see that its simulation (`tests/model`) finds each of them.
 
-/// Lists the mistakes once, for the planner and for the test that goes through all of them.
-macro_rules! mutants {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// A mistake, named by what it does.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(super) enum Mutant {
-            $($(#[$doc])* $name,)*
-        }
-
-        /// All of them.
-        #[cfg(test)]
-        pub(super) const ALL: &[Mutant] = &[$(Mutant::$name,)*];
-    };
-}
+use crate::mutant::mutants;
 
 mutants! {
     /// A view that may be old is acted upon.
@@ -81,28 +67,4 @@ mutants! {
     VolumesForgotten,
     /// Members that are taken out of the list by hand keep their objects.
     RemovedElsewhereKept,
-}
-
-#[cfg(test)]
-thread_local! {
-    /// The one that is planted now: each test has its thread.
-    static PLANTED: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
-}
-
-/// Plants one, or none, in what this thread plans from now on.
-#[cfg(test)]
-pub(super) fn plant(mutant: Option<Mutant>) {
-    PLANTED.set(mutant);
-}
-
-/// Whether this one is planted.
-#[cfg(test)]
-pub(super) fn planted(mutant: Mutant) -> bool {
-    PLANTED.get() == Some(mutant)
-}
-
-/// Whether this one is planted: never.
-#[cfg(not(test))]
-pub(super) const fn planted(_: Mutant) -> bool {
-    false
 }

@@ -25,7 +25,7 @@ use crate::desired::{self, Create, Job, StoreAccess, Tool};
 use super::schedule;
 use super::store;
 use super::tool::{self, Begun, Run, Summary};
-use super::{Context, Error, now, set_finalizer, write_status};
+use super::{Context, Error, Version, now, set_finalizer, write_status};
 
 /// How long a backup, its verification or its deletion may take: six hours.
 const DEADLINE_SECONDS: i64 = 6 * 3600;
@@ -52,6 +52,7 @@ pub(super) async fn reconcile(
     }
     let deletes = backup.spec.deletion_policy == DeletionPolicy::Delete;
     set_finalizer(&context, &backup, BACKUP_FINALIZER, deletes).await?;
+    let version = Version::of(&backup);
     let before = backup.status.clone().unwrap_or_default();
     let mut status = before.clone();
     status.observed_generation = backup.metadata.generation;
@@ -67,7 +68,7 @@ pub(super) async fn reconcile(
         other => other,
     };
     if status != before {
-        write_status(&context, &backup, &status).await?;
+        write_status(&context, &backup, &version, &status).await?;
         told::told(&context, &backup, &before, &status).await;
     }
     result?;

@@ -9,7 +9,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::Api;
+use kube::api::{Api, Patch, PostParams};
 use kube::core::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
@@ -24,7 +24,7 @@ use crate::pki::{
 };
 
 use super::owner::{Owner, owner, taken};
-use super::{Context, Error, apply, now};
+use super::{Context, Error, apply_params, now, overtaken};
 
 /// Certificates for less would be renewed all the time.
 const LIFETIME_MIN: Duration = Duration::from_secs(300);
@@ -261,10 +261,11 @@ pub(super) async fn of_user(
     }
     let names = Names::of(cluster);
     let authority = names.client_authority();
-    let Some(files) = read(context, cluster, &authority).await? else {
+    let files = read(context, cluster, &authority).await?.files;
+    if files.is_empty() {
         let message = format!("Secret {authority} is not there yet");
         return Err(Error::NotNow(message));
-    };
+    }
     let name = clients_authority(&names);
     // As it is: the cluster's own passes renew it.
     let ring = Ring { files };
@@ -334,12 +335,13 @@ async fn ring(
     leaves: &[Option<String>],
 ) -> Result<Ring, Error> {
     let lifetime = seconds(&cluster.spec.tls.authority_lifetime)?;
-    let before = read(context, cluster, secret).await?.unwrap_or_default();
+    let kept = read(context, cluster, secret).await?;
+    let before = &kept.files;
     if before.is_empty()
         && let Some(bundle) = bundle(context, cluster, leaves).await?
     {
         let ring = replace_lost_ring(&bundle, name, lifetime, now().as_second())?;
-        write(context, cluster, secret, &ring.files).await?;
+        write(context, cluster, (secret, &kept), &ring.files).await?;
         let note = format!(
             "the authority in Secret {secret} is gone: another one is shown to everybody beside it, and \
              signs in ten minutes"
@@ -347,9 +349,9 @@ async fn ring(
         context.event(cluster, true, "AuthorityLost", &note).await;
         return Ok(ring);
     }
-    let ring = renew_ring(&before, name, lifetime, now().as_second())?;
-    if ring.files != before {
-        write(context, cluster, secret, &ring.files).await?;
+    let ring = renew_ring(before, name, lifetime, now().as_second())?;
+    if ring.files != *before {
+        write(context, cluster, (secret, &kept), &ring.files).await?;
     }
     Ok(ring)
 }
@@ -361,7 +363,7 @@ async fn bundle(
     leaves: &[Option<String>],
 ) -> Result<Option<Vec<u8>>, Error> {
     for leaf in leaves.iter().flatten() {
-        let files = read(context, cluster, leaf).await?.unwrap_or_default();
+        let files = read(context, cluster, leaf).await?.files;
         if let Some(bundle) = files.get("ca.crt") {
             return Ok(Some(bundle.clone()));
         }
@@ -377,10 +379,11 @@ async fn leaf(
     authority: &str,
     request: &LeafRequest,
 ) -> Result<(String, Files), Error> {
-    let before = read(context, cluster, secret).await?.unwrap_or_default();
-    let after = renew_leaf(&before, ring, authority, request, now().as_second())?;
-    if after != before {
-        write(context, cluster, secret, &after).await?;
+    let kept = read(context, cluster, secret).await?;
+    let before = &kept.files;
+    let after = renew_leaf(before, ring, authority, request, now().as_second())?;
+    if after != *before {
+        write(context, cluster, (secret, &kept), &after).await?;
         let renewed = before.get("tls.crt") != after.get("tls.crt") && !before.is_empty();
         if renewed {
             let note = format!("the certificate in {secret} was renewed");
@@ -392,23 +395,47 @@ async fn leaf(
     Ok((secret.to_owned(), after))
 }
 
-async fn read(
-    context: &Context,
-    cluster: &EngramCluster,
-    name: &str,
-) -> Result<Option<Files>, Error> {
+/// A Secret of ours as it was read.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// What is in it; nothing where there is none.
+    files: Files,
+    seen: Option<Seen>,
+}
+
+/// Which Secret that was.
+struct Seen {
+    uid: Option<String>,
+    version: Option<String>,
+}
+
+impl Kept {
+    /// This Secret, with nothing in it that is gone by.
+    pub(super) fn of(secret: Option<&Secret>) -> Self {
+        Self {
+            files: Files::new(),
+            seen: secret.map(|secret| Seen {
+                uid: secret.uid(),
+                version: secret.resource_version(),
+            }),
+        }
+    }
+}
+
+async fn read(context: &Context, cluster: &EngramCluster, name: &str) -> Result<Kept, Error> {
     let namespace = cluster.namespace().unwrap_or_default();
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
-    let secret = api.get_opt(name).await?;
-    let Some(secret) = secret else {
-        return Ok(None);
+    let Some(secret) = api.get_opt(name).await? else {
+        return Ok(Kept::default());
     };
+    let mut kept = Kept::of(Some(&secret));
     match owner(&secret, cluster) {
-        Owner::This => Ok(Some(files_of(secret))),
+        Owner::This => kept.files = files_of(secret),
         // Kubernetes has not come round to it. It is written anew, for this one.
-        Owner::Gone => Ok(None),
-        Owner::Other => Err(taken::<Secret>(name, Reason::CertificateInvalid)),
+        Owner::Gone => {}
+        Owner::Other => return Err(taken::<Secret>(name, Reason::CertificateInvalid)),
     }
+    Ok(kept)
 }
 
 /// What is in a Secret.
@@ -443,33 +470,30 @@ async fn users_own(context: &Context, namespace: &str, name: &str) -> Result<Fil
 async fn write(
     context: &Context,
     cluster: &EngramCluster,
-    name: &str,
+    (name, kept): (&str, &Kept),
     files: &Files,
 ) -> Result<(), Error> {
     let names = Names::of(cluster);
     let labels = cluster_labels(&names.cluster, "certificates");
     let owner = cluster.controller_owner_ref(&());
-    let whose = (names.namespace.as_str(), name);
+    let whose = (names.namespace.as_str(), name, kept);
     let written = write_secret(context, whose, labels, owner, files).await;
     written.map(drop)
 }
 
-/// Writes a Secret of an object of ours, in a namespace under a name.
+/// Writes a Secret of an object of ours, in a namespace under a name, over the one that was read: two that make an
+/// authority or a password at once would each go on with its own.
 ///
 /// # Errors
-/// The API server refused.
+/// The API server refused, or somebody was quicker.
 pub(super) async fn write_secret(
     context: &Context,
-    (namespace, name): (&str, &str),
+    (namespace, name, kept): (&str, &str, &Kept),
     labels: BTreeMap<String, String>,
     owner: Option<OwnerReference>,
     files: &Files,
 ) -> Result<Secret, Error> {
-    let data = files
-        .iter()
-        .map(|(key, bytes)| (key.clone(), ByteString(bytes.clone())))
-        .collect();
-    let secret = Secret {
+    let mut secret = Secret {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             namespace: Some(namespace.to_owned()),
@@ -477,9 +501,30 @@ pub(super) async fn write_secret(
             owner_references: owner.map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
-        data: Some(data),
         type_: Some("Opaque".into()),
         ..Secret::default()
     };
-    apply(context, namespace, &secret).await
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
+    if let Some(seen) = &kept.seen {
+        (secret.metadata.uid, secret.metadata.resource_version) =
+            (seen.uid.clone(), seen.version.clone());
+    } else {
+        // One alone makes it, and empty: what is applied to it later is all that it has from here.
+        let made = api.create(&PostParams::default(), &secret).await;
+        let made = made.map_err(|error| match error {
+            kube::Error::Api(refused) if refused.reason == "AlreadyExists" => Error::Overtaken(
+                format!("Secret {name} was made by somebody else meanwhile: it is looked at again"),
+            ),
+            error => error.into(),
+        })?;
+        (secret.metadata.uid, secret.metadata.resource_version) =
+            (made.uid(), made.resource_version());
+    }
+    let data = files.iter();
+    let data = data.map(|(key, bytes)| (key.clone(), ByteString(bytes.clone())));
+    secret.data = Some(data.collect());
+    let applied = api
+        .patch(name, &apply_params(), &Patch::Apply(&secret))
+        .await;
+    applied.map_err(|error| overtaken(&secret, error))
 }

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{Api, DeleteParams, Patch, Preconditions};
+use kube::api::{Api, Patch};
 use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt as _};
 use serde::Serialize;
@@ -17,8 +17,9 @@ use crate::api::{EngramCluster, Reason};
 use crate::desired::{self, Names};
 
 use super::calm::{self, News};
+use super::mutant::{Mutant, planted};
 use super::owner::{Owner, owner, taken};
-use super::{Context, Error, apply_params, is_gone};
+use super::{Context, Error, apply_params, is_gone, overtaken, this_one};
 
 /// Has them as they should be. `voters` is how many members vote now, `others` how many pods are ready of
 /// members that do not. The families of addresses that the
@@ -78,7 +79,9 @@ const BUILT_ANNOTATION: &str = "engram.dev/built";
 pub(super) fn marked(built: &impl Serialize) -> Value {
     let mut built = json!(built);
     let digest = desired::digest(&built);
-    built["metadata"]["annotations"][BUILT_ANNOTATION] = digest.into();
+    if !planted(Mutant::BuiltUnmarked) {
+        built["metadata"]["annotations"][BUILT_ANNOTATION] = digest.into();
+    }
     built
 }
 
@@ -109,7 +112,7 @@ where
 {
     let namespace = cluster.namespace().unwrap_or_default();
     let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
-    let (name, built) = (object.name_any(), marked(object));
+    let (name, mut built) = (object.name_any(), marked(object));
     let there = api.get_opt(&name).await?;
     if let Some(there) = there {
         if owner(&there, cluster) == Owner::Other {
@@ -118,9 +121,13 @@ where
         if has(&json!(there), &built) {
             return Ok(there);
         }
+        // Nothing that has taken its name since.
+        built["metadata"]["uid"] = json!(there.uid());
     }
-    let patch = Patch::Apply(&built);
-    Ok(api.patch(&name, &apply_params(), &patch).await?)
+    let patched = api
+        .patch(&name, &apply_params(), &Patch::Apply(&built))
+        .await;
+    patched.map_err(|error| overtaken(object, error))
 }
 
 /// Has none of this cluster's.
@@ -137,17 +144,10 @@ where
     let Some(ours) = there.filter(|there| owner(there, cluster) != Owner::Other) else {
         return Ok(());
     };
-    let params = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: ours.uid(),
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
-    };
-    match api.delete(name, &params).await {
+    match api.delete(name, &this_one(&ours)).await {
         Ok(_) => Ok(()),
         Err(error) if is_gone(&error) => Ok(()),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(overtaken(&ours, error)),
     }
 }
 

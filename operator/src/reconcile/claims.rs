@@ -44,5 +44,5 @@ pub(crate) async fn follow_policy(
     };
     let namespace = cluster.namespace().unwrap_or_default();
     let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
-    merge(&api, &claim.name_any(), &patch).await
+    merge(&api, claim, &patch).await
 }

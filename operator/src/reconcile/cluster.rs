@@ -28,7 +28,7 @@ use crate::plan::{Observed, Wanted, plan};
 use super::certificates::{self, Certificates};
 use super::{
     Context, Error, Version, access, calm, children, claims, cluster_status, has_finalizer,
-    is_conflict, labels, maintenance, member_status, owners, restore, set_finalizer,
+    is_overtaken, labels, maintenance, member_status, owners, restore, set_finalizer,
     write_cluster_status,
 };
 
@@ -72,8 +72,11 @@ pub(super) async fn reconcile(
     let before = status.clone();
     let version = Version::of(&cluster);
     let result = Box::pin(pass(&context, &cluster, &version, &mut status)).await;
-    if let Err(error) = &result {
-        cluster_status::failed(&cluster, error, &mut status);
+    match &result {
+        // What was read is old: nothing is said by that.
+        Err(error) if is_overtaken(error) => return Ok(Next::requeue(SOON)),
+        Err(error) => cluster_status::failed(&cluster, error, &mut status),
+        Ok(_) => {}
     }
     let changed = cluster_status::has_changed(&before, &status);
     let gone =
@@ -81,7 +84,7 @@ pub(super) async fn reconcile(
     if changed && !gone {
         match write_cluster_status(&context, &cluster, &version, &status).await {
             // Somebody has changed it meanwhile: the next pass looks at that.
-            Err(error) if is_conflict(&error) => return Ok(Next::requeue(SOON)),
+            Err(error) if is_overtaken(&error) => return Ok(Next::requeue(SOON)),
             written => written?,
         }
     }
@@ -205,10 +208,14 @@ async fn pass(
     let chosen = upgrade::choose(context, cluster, status);
     let form = chosen.form(fill::fill(context, cluster).await?);
     let image = &chosen.image;
-    let certificates = match deleting {
+    let mut certificates = match deleting {
         true => Certificates::default(),
         false => certificates::ensure(context, cluster).await,
     };
+    // Somebody else makes them at this moment.
+    if let Some(error) = certificates.failure.take_if(|error| is_overtaken(error)) {
+        return Err(error);
+    }
     let mut sight = observe(context, cluster, certificates.client.as_ref(), &form).await?;
     let owners = match deleting {
         true => Ok(false),
@@ -230,7 +237,11 @@ async fn pass(
     upgrade::settle(context, cluster, rolls);
     // Pods mount their certificates: without them none starts.
     sight.observed.lacking = certificates.failure.is_some();
-    let told = member_status::write(context, &sight).await;
+    let told = match member_status::write(context, &sight).await {
+        // Whoever has written it acts as well, or did.
+        Err(error) if is_overtaken(&error) => return Err(error),
+        told => told,
+    };
     // Kept, whatever becomes of that pod.
     if cluster.recovery().is_some() && status.restored.is_none() {
         let in_force = |pod: &&Pod| sight.observed.member(&pod.name_any()).is_some();

@@ -92,6 +92,8 @@ pub struct Context {
     rooms: Mutex<HashMap<String, Room>>,
     /// What was found in order lately, by what it is and its cluster's UID: in which form, and when.
     in_order: Mutex<HashMap<(&'static str, String), InOrder>>,
+    /// With which Secrets a store is being asked, by its UID. An entry goes with the answer.
+    asked: Mutex<HashMap<String, Option<String>>>,
     /// How members of a cluster were spoken to last, by its UID: a Secret that is missing keeps nobody
     /// from being healed. An entry goes with the cluster.
     clients: Mutex<HashMap<String, TlsClient>>,
@@ -127,6 +129,7 @@ impl Context {
             failures: Mutex::default(),
             rooms: Mutex::default(),
             in_order: Mutex::default(),
+            asked: Mutex::default(),
             clients: Mutex::default(),
             speakers: Mutex::default(),
         }
@@ -275,6 +278,22 @@ impl Context {
         if !self.is_known(what, uid, form) {
             self.found_in_order(what, uid, form);
         }
+    }
+
+    /// Whether a store is being asked with these Secrets.
+    pub(super) fn is_asked_with(&self, uid: &str, secrets: Option<&String>) -> bool {
+        let asked = held(&self.asked);
+        asked.get(uid).is_some_and(|with| with.as_ref() == secrets)
+    }
+
+    /// It is, from now on.
+    pub(super) fn asks_with(&self, uid: &str, secrets: Option<String>) {
+        held(&self.asked).insert(uid.to_owned(), secrets);
+    }
+
+    /// It has answered, or is gone.
+    pub(super) fn has_asked(&self, uid: &str) {
+        held(&self.asked).remove(uid);
     }
 
     /// Forgets an object that is gone.

@@ -21,6 +21,9 @@ pub enum Error {
     /// What disturbs somebody has to wait: no failure.
     #[error("{0}")]
     NotNow(String),
+    /// What was read is not as it was read any more: it is looked at again, and no failure.
+    #[error("{0}")]
+    Overtaken(String),
     /// The pass took too long; what it had begun is looked at anew.
     #[error("not done within {0:?}")]
     Late(Duration),
@@ -71,6 +74,7 @@ impl Error {
             Self::Etcd(_) => "Member",
             Self::Pki(_) => "Certificates",
             Self::NotNow(_) => "NotNow",
+            Self::Overtaken(_) => "Overtaken",
             Self::Late(_) => "Late",
             Self::Input { .. } => "Input",
         }
@@ -83,7 +87,7 @@ impl Error {
             Self::Input { reason, .. } => *reason,
             Self::Pki(_) | Self::Etcd(EtcdError::Tls(_)) => Reason::CertificateInvalid,
             Self::NotNow(_) => Reason::WaitingForTurn,
-            Self::Kube(_) | Self::Etcd(_) | Self::Late(_) => Reason::Failed,
+            Self::Kube(_) | Self::Etcd(_) | Self::Late(_) | Self::Overtaken(_) => Reason::Failed,
         }
     }
 }

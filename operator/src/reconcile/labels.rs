@@ -31,11 +31,13 @@ pub(super) async fn repair(
         let name = member.name_any();
         let wanted = desired::member_labels(&cluster.name_any(), &name);
         if let Some(patch) = missing(member, &wanted) {
-            result = result.and(merge(&members, &name, &patch).await);
+            result = result.and(merge(&members, member, &patch).await);
         }
-        let pod = sight.objects.pods.get(&name);
-        if let Some(patch) = pod.and_then(|pod| missing(pod, &wanted)) {
-            result = result.and(merge(&pods, &name, &patch).await);
+        let Some(pod) = sight.objects.pods.get(&name) else {
+            continue;
+        };
+        if let Some(patch) = missing(pod, &wanted) {
+            result = result.and(merge(&pods, pod, &patch).await);
         }
     }
     result

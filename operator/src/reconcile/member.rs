@@ -99,5 +99,5 @@ async fn keep_volume(context: &Context, member: &EngramMember) -> Result<(), Err
         "resourceVersion": claim.resource_version(),
         "ownerReferences": others,
     } });
-    merge(&api, &name, &patch).await
+    merge(&api, &claim, &patch).await
 }

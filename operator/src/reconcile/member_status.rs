@@ -13,7 +13,7 @@ use crate::etcd::Status as Answer;
 use crate::observe::{Sight, last_exit};
 use crate::plan::{Member, Node};
 
-use super::{Context, Error, now, write_status};
+use super::{Context, Error, Version, is_overtaken, now, write_status};
 
 /// How often a learner's progress is written, in seconds.
 const PROGRESS_SECONDS: i64 = 30;
@@ -21,11 +21,15 @@ const PROGRESS_SECONDS: i64 = 30;
 /// Writes what has changed.
 ///
 /// # Errors
-/// The API server refused; the others are written all the same.
+/// The API server refused; the others are written all the same. Or somebody was quicker: then nothing more is.
 pub(super) async fn write(context: &Context, sight: &Sight) -> Result<(), Error> {
     let mut result = Ok(());
     for (member, after) in changed(sight) {
-        result = result.and(write_status(context, member, &after).await);
+        let version = Version::of(member);
+        match write_status(context, member, &version, &after).await {
+            Err(error) if is_overtaken(&error) => return Err(error),
+            written => result = result.and(written),
+        }
     }
     result
 }

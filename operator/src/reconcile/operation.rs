@@ -18,8 +18,8 @@ use crate::observe::{Form, observe};
 
 use super::cluster::{HELD_PAUSE, held_by_another};
 use super::{
-    Context, Course, Error, certificates, is_gone, now, of_cluster, set_course, this_one, tool,
-    write_status,
+    Context, Course, Error, Version, as_seen, certificates, is_gone, now, of_cluster, overtaken,
+    set_course, tool, write_status,
 };
 
 const SOON: Duration = Duration::from_secs(3);
@@ -63,6 +63,7 @@ pub(super) async fn reconcile(
     if another.is_some() {
         return Ok(Next::requeue(HELD_PAUSE));
     }
+    let version = Version::of(&operation);
     let mut status = before.clone();
     status.observed_generation = operation.metadata.generation;
     match advance(&context, &api, &operation, cluster.as_ref(), &mut status).await {
@@ -89,7 +90,7 @@ pub(super) async fn reconcile(
         Err(error) => return Err(error),
     }
     if status != before {
-        write_status(&context, &operation, &status).await?;
+        write_status(&context, &operation, &version, &status).await?;
         if is_over(&status) {
             let good = status.phase == Some(OperationPhase::Succeeded);
             let reason = if good {
@@ -192,13 +193,10 @@ async fn expire(api: &Api<EngramOperation>, operation: &EngramOperation) -> Resu
     if left > 0 {
         return Ok(Next::requeue(Duration::from_secs(left.unsigned_abs())));
     }
-    match api
-        .delete(&operation.name_any(), &this_one(operation))
-        .await
-    {
+    match api.delete(&operation.name_any(), &as_seen(operation)).await {
         Ok(_) => Ok(Next::await_change()),
         Err(error) if is_gone(&error) => Ok(Next::await_change()),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(overtaken(operation, error)),
     }
 }
 
@@ -225,7 +223,7 @@ async fn advance(
     }
     let certificates = certificates::ensure(context, cluster).await;
     if let Some(failure) = certificates.failure {
-        if matches!(failure, Error::Kube(_)) {
+        if matches!(failure, Error::Kube(_) | Error::Overtaken(_)) {
             return Err(failure);
         }
         // A Secret may come later, or be put right.

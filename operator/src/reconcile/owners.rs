@@ -63,7 +63,7 @@ async fn give_back(
         "resourceVersion": member.resource_version(),
         "ownerReferences": owners,
     } });
-    merge(&api, &name, &patch).await?;
+    merge(&api, member, &patch).await?;
     let note = format!("{name} had lost its owner reference, and has it again");
     context.event(cluster, true, "OwnerRepaired", &note).await;
     Ok(())

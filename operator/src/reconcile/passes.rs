@@ -10,6 +10,8 @@ mod gone;
 mod import;
 mod in_place;
 mod killed;
+mod meanwhile;
+mod mutants;
 mod named;
 mod recovery;
 mod strangers;
@@ -18,7 +20,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Context, News, Version, cluster, is_conflict, write_cluster_status};
+use super::{Context, News, Version, cluster, is_overtaken, write_cluster_status};
 use crate::api::{EngramCluster, EngramClusterStatus};
 use crate::desired::RESTORE_CONTAINER;
 use crate::played::Played;
@@ -399,7 +401,7 @@ async fn a_late_status_puts_nothing_back() {
         .await
         .unwrap();
     let refused = write(&status).await.unwrap_err();
-    assert!(is_conflict(&refused), "{refused}");
+    assert!(is_overtaken(&refused), "{refused}");
     assert_eq!(read().status.unwrap().last_member_number, 6);
 }
 

@@ -27,7 +27,7 @@ use crate::api::{
 };
 
 use super::cluster::{HELD_PAUSE, held_by_another};
-use super::{Context, Course, Error, now, set_course, tool, write_status};
+use super::{Context, Course, Error, Version, now, set_course, tool, write_status};
 use adopt::Adoption;
 use plan::Planning;
 use source::Source;
@@ -60,6 +60,7 @@ pub(super) async fn reconcile(
     let Some(restore) = api.get_opt(&seen.name_any()).await? else {
         return Ok(Next::await_change());
     };
+    let version = Version::of(&restore);
     let before = restore.status.clone().unwrap_or_default();
     let same = before.observed_generation == restore.metadata.generation;
     let waits = same && waits_for_its_user(&before);
@@ -91,7 +92,7 @@ pub(super) async fn reconcile(
     };
     say(&restore, &mut status, state);
     if status != before {
-        write_status(&context, &restore, &status).await?;
+        write_status(&context, &restore, &version, &status).await?;
         told(&context, &restore, &before, &status).await;
     }
     Ok(

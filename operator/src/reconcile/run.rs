@@ -25,7 +25,10 @@ use crate::api::{
 
 use super::calm::{self, News};
 use super::context::Form;
-use super::{Context, Error, access, backup, cluster, member, operation, restore, schedule, store};
+use super::{
+    Context, Error, access, backup, cluster, is_overtaken, member, operation, restore, schedule,
+    store,
+};
 
 /// Changes of one object that come close together are looked at once.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -314,11 +317,10 @@ async fn drive_when<K, F>(
     let on_error = |object: Arc<K>, error: &Error, context: Arc<Context>| {
         let kind = K::kind(&());
         let wait = context.failed(&key(&*object), form(&*object));
-        context
-            .metrics
-            .errors
-            .with_label_values(&[&*kind, error.label()])
-            .inc();
+        if !is_overtaken(error) {
+            let labels = [&*kind, error.label()];
+            context.metrics.errors.with_label_values(&labels).inc();
+        }
         context
             .metrics
             .backoff

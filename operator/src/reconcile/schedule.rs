@@ -21,7 +21,7 @@ use crate::api::{
     Reason, set_condition,
 };
 
-use super::{Context, Error, now, tool, write_status};
+use super::{Context, Error, Version, now, tool, write_status};
 pub(super) use archive::measure;
 use due::Clock;
 
@@ -65,15 +65,16 @@ pub(super) async fn reconcile(
     if schedule.meta().deletion_timestamp.is_some() {
         return Ok(Next::await_change());
     }
+    let version = Version::of(&schedule);
     let before = schedule.status.clone().unwrap_or_default();
     let mut status = before.clone();
     status.observed_generation = schedule.metadata.generation;
-    let result = pass(&context, &schedule, &mut status).await;
+    let result = pass(&context, &schedule, &version, &mut status).await;
     if let Err(Error::Input { reason, message }) = &result {
         say(&schedule, &mut status, READY, false, *reason, message);
     }
     if status != before {
-        write_status(&context, &schedule, &status).await?;
+        write_status(&context, &schedule, &version, &status).await?;
     }
     match result {
         Ok(wait) => Ok(Next::requeue(wait)),
@@ -100,6 +101,7 @@ fn say(
 async fn pass(
     context: &Context,
     schedule: &EngramBackupSchedule,
+    version: &Version,
     status: &mut EngramBackupScheduleStatus,
 ) -> Result<Duration, Error> {
     let spec = &schedule.spec;
@@ -113,9 +115,10 @@ async fn pass(
     history::trim(&backups, schedule, &made).await?;
     // What is being read back stays until it was.
     let reads = archive::is_read(status);
-    let pruning = !reads && prune::prune(context, &backups, schedule, &made, status).await?;
+    let pruning =
+        !reads && prune::prune(context, &backups, (schedule, version), &made, status).await?;
     // Not while segments go.
-    let busy = pruning || archive::verify(context, schedule, &made, status).await?;
+    let busy = pruning || archive::verify(context, (schedule, version), &made, status).await?;
     if spec.suspend {
         status.next_schedule_time = None;
         let message = "no backups are made for now";

@@ -1,21 +1,28 @@
-//! Whether a store can be read: asked once for each change of it, and again while it cannot.
+//! Whether a store can be read: asked once for each change of it or of the Secrets that it is reached by, and again
+//! while it cannot.
+
+#[cfg(test)]
+pub(super) mod passes;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::ListParams;
 use kube::runtime::controller::Action as Next;
 use kube::{Api, Resource as _, ResourceExt as _};
+use serde_json::json;
 
 use crate::api::{
     BACKUP_FINALIZER, ConditionKind, EngramBackup, EngramBackupStore, EngramBackupStoreStatus,
     Reason, STORE_FINALIZER, condition, is_true, set_condition,
 };
-use crate::desired::{self, Job, Tool};
+use crate::desired::{self, Job, StoreAccess, Tool};
 
+use super::mutant::{Mutant, planted};
 use super::tool::{self, Run};
-use super::{Context, Error, has_finalizer, now, set_finalizer, write_status};
+use super::{Context, Error, Version, has_finalizer, now, set_finalizer, write_status};
 
 const SOON: Duration = Duration::from_secs(3);
 /// How long a store waits for backups that are deleted together with it.
@@ -24,6 +31,8 @@ const TOGETHER_SECONDS: i64 = 10;
 const AGAIN: Duration = Duration::from_secs(120);
 /// One that could is asked again after so long.
 const LATER: Duration = Duration::from_secs(6 * 3600);
+/// Whether its Secrets are as they were is looked at so often: nobody tells of them.
+const LOOK: Duration = Duration::from_secs(120);
 /// How long an answer may take.
 const DEADLINE_SECONDS: i64 = 300;
 
@@ -33,24 +42,33 @@ pub(super) async fn reconcile(
     context: Arc<Context>,
 ) -> Result<Next, Error> {
     let namespace = seen.namespace().unwrap_or_default();
+    if let Some(wait) = rests(&seen)
+        && is_reached_as_before(&context, &seen).await?
+    {
+        return Ok(Next::requeue(wait.min(LOOK)));
+    }
     let api: Api<EngramBackupStore> = Api::namespaced(context.client.clone(), &namespace);
     let Some(store) = api.get_opt(&seen.name_any()).await? else {
         context.metrics.forget_keys(&namespace, &seen.name_any());
+        context.has_asked(&seen.uid().unwrap_or_default());
         return Ok(Next::await_change());
     };
     if let Some(deleted) = &store.meta().deletion_timestamp {
         let age = now().as_second() - deleted.0.as_second();
         context.metrics.forget_keys(&namespace, &store.name_any());
+        context.has_asked(&store.uid().unwrap_or_default());
         return release(&context, &store, age).await;
     }
     if store.spec.encryption.is_none() {
         context.metrics.forget_keys(&namespace, &store.name_any());
     }
+    let version = Version::of(&store);
     let before = store.status.clone().unwrap_or_default();
-    if let Some(wait) = rests(&store) {
-        return Ok(Next::requeue(wait));
-    }
     let access = desired::access(&store);
+    let secrets = secrets(&context, &namespace, &access).await?;
+    if let Some(wait) = rests(&store).filter(|_| is_known(&store, secrets.as_ref())) {
+        return Ok(Next::requeue(wait.min(LOOK)));
+    }
     let generation = store.metadata.generation;
     // No number at its end: a member's pod has one, of a cluster of whatever name.
     let (of, number) = (store.name_any(), generation.unwrap_or_default());
@@ -69,6 +87,14 @@ pub(super) async fn reconcile(
         deadline: DEADLINE_SECONDS,
         owner: store.controller_owner_ref(&()),
     };
+    let uid = store.uid().unwrap_or_default();
+    if !context.is_asked_with(&uid, secrets.as_ref()) {
+        // What was begun with others, or by another operator, says nothing of these.
+        if !tool::clear(&context, &namespace, &name).await? {
+            return Ok(Next::requeue(SOON));
+        }
+        context.asks_with(&uid, secrets.clone());
+    }
     let mut missing = None;
     let (over, holds, reason, message) = match tool::run(&context, &tool).await? {
         Run::Running => return Ok(Next::requeue(SOON)),
@@ -84,6 +110,8 @@ pub(super) async fn reconcile(
     status.url = Some(access.url.clone());
     if over {
         status.observed_generation = generation;
+        status.secrets = secrets;
+        context.has_asked(&uid);
         // The time of the last answer is that of the condition: it says when to ask again.
         status.conditions.clear();
         tool::clear(&context, &namespace, &name).await?;
@@ -108,7 +136,7 @@ pub(super) async fn reconcile(
     };
     let locked = is_locked(&status).filter(|_| is_locked(&before).is_none());
     if status != before {
-        write_status(&context, &store, &status).await?;
+        write_status(&context, &store, &version, &status).await?;
     }
     if !holds && (is_true(&before.conditions, kind) || before.conditions.is_empty()) {
         context.event(&store, true, reason.as_str(), &message).await;
@@ -123,6 +151,43 @@ pub(super) async fn reconcile(
         (true, true) => LATER,
         (true, false) => AGAIN,
     }))
+}
+
+/// Which Secrets a store is reached by, as a digest of their names and versions; none where it has none.
+async fn secrets(
+    context: &Context,
+    namespace: &str,
+    access: &StoreAccess,
+) -> Result<Option<String>, Error> {
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
+    let mut found = Vec::new();
+    for name in access.secrets() {
+        let secret = api.get_opt(name).await?;
+        let version = secret.map(|secret| (secret.uid(), secret.resource_version()));
+        found.push(json!([name, version]));
+    }
+    Ok((!found.is_empty()).then(|| desired::digest(&found.into())))
+}
+
+/// Whether a store was last asked with these. Of one that an earlier operator has asked that is not known, and taken for
+/// so.
+fn is_known(store: &EngramBackupStore, secrets: Option<&String>) -> bool {
+    let asked = store
+        .status
+        .as_ref()
+        .and_then(|status| status.secrets.as_ref());
+    asked.is_none() || asked == secrets || planted(Mutant::SecretsUnseen)
+}
+
+/// Whether nothing has become of what a store is reached by since it was asked. Its object may be old: where something
+/// has, it is read.
+async fn is_reached_as_before(context: &Context, seen: &EngramBackupStore) -> Result<bool, Error> {
+    if seen.metadata.deletion_timestamp.is_some() {
+        return Ok(false);
+    }
+    let namespace = seen.namespace().unwrap_or_default();
+    let secrets = secrets(context, &namespace, &desired::access(seen)).await?;
+    Ok(is_known(seen, secrets.as_ref()))
 }
 
 /// The keys that backups need and that the store does not name; none where it is not encrypted.

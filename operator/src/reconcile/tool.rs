@@ -4,14 +4,14 @@ mod retry;
 mod verdict;
 
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{Api, DeleteParams, ListParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::{Resource as _, ResourceExt as _};
 use serde::Deserialize;
 
 use crate::api::{EngramBackupStore, EngramCluster, EngramMember, GROUP, Reason};
 use crate::desired::{Names, Needed, StoreAccess, Tool, tool_pod};
 
-use super::{Context, Error, is_gone, now};
+use super::{Context, Error, as_seen, is_gone, is_overtaken, now, overtaken, this_one};
 
 pub(super) use retry::wait;
 pub(super) use verdict::{classify, essence, is_full, with_advice};
@@ -136,8 +136,11 @@ pub(super) async fn look(context: &Context, begun: &Begun<'_>) -> Result<Option<
     };
     let run = verdict::read(&pod, missing, now().as_second());
     if matches!(run, Run::Failed { .. }) && verdict::may_begin(&pod) {
-        // What is said to have failed must not be done later.
-        clear(context, begun.namespace, begun.name).await?;
+        // What is said to have failed must not be done later, and what has begun since has not failed.
+        match end(&api, &pod, as_seen(&pod)).await {
+            Err(error) if is_overtaken(&error) => return Ok(Some(Run::Running)),
+            ended => drop(ended?),
+        }
     }
     Ok(Some(run))
 }
@@ -203,19 +206,20 @@ pub(super) async fn clear(context: &Context, namespace: &str, name: &str) -> Res
     if !is_a_tool(&pod) {
         return Ok(true);
     }
-    let left_behind = verdict::is_left_behind(&pod, now().as_second());
+    end(&api, &pod, this_one(&pod)).await
+}
+
+/// Deletes a pod; whether it is gone.
+async fn end(api: &Api<Pod>, pod: &Pod, params: DeleteParams) -> Result<bool, Error> {
+    let left_behind = verdict::is_left_behind(pod, now().as_second());
     let params = DeleteParams {
         grace_period_seconds: left_behind.then_some(0),
-        preconditions: Some(Preconditions {
-            uid: pod.uid(),
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
+        ..params
     };
-    match api.delete(name, &params).await {
+    match api.delete(&pod.name_any(), &params).await {
         Ok(_) => Ok(false),
         Err(error) if is_gone(&error) => Ok(true),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(overtaken(pod, error)),
     }
 }
 

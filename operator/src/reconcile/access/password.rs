@@ -73,19 +73,19 @@ pub(super) fn kept(files: &Files, key: &str) -> Option<String> {
     files.get(key).and_then(|bytes| text(bytes))
 }
 
-/// Writes a Secret of an object of ours.
+/// Writes a Secret of an object of ours, over the one that was read.
 ///
 /// # Errors
 /// The API server refused.
 pub(super) async fn write(
     context: &Context,
     namespace: &str,
-    (cluster, name): (&str, &str),
+    (cluster, name, kept): (&str, &str, &certificates::Kept),
     owner: Option<OwnerReference>,
     files: &Files,
 ) -> Result<Secret, Error> {
     let labels = cluster_labels(cluster, "access");
-    certificates::write_secret(context, (namespace, name), labels, owner, files).await
+    certificates::write_secret(context, (namespace, name, kept), labels, owner, files).await
 }
 
 #[cfg(test)]

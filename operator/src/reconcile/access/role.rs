@@ -11,7 +11,7 @@ use crate::api::{ACCESS_FINALIZER, DeletionPolicy, EngramRole, KeyAccess, Permis
 use crate::etcd::{Grant, MemberClient};
 
 use super::super::cluster::HELD_PAUSE;
-use super::super::{Context, Error, set_finalizer, write_status};
+use super::super::{Context, Error, Version, set_finalizer, write_status};
 use super::{Cluster, Leave, SOON, Stand, Subject, alone, cluster, leave};
 
 impl Subject for EngramRole {
@@ -53,13 +53,14 @@ pub(in super::super) async fn reconcile(
         Cluster::Waits(reason, message) => Stand::Waits(reason, message),
         Cluster::Gone | Cluster::Anothers => Stand::nowhere(role.cluster()),
     };
+    let version = Version::of(&role);
     let before = role.status.clone().unwrap_or_default();
     let mut status = before.clone();
     status.name = Some(role.name_in_cluster());
     status.observed_generation = role.metadata.generation;
     stand.say(&mut status.conditions, role.metadata.generation);
     if status != before {
-        write_status(&context, &role, &status).await?;
+        write_status(&context, &role, &version, &status).await?;
     }
     Ok(Next::requeue(stand.next()))
 }

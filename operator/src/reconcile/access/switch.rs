@@ -140,6 +140,7 @@ async fn root(context: &Context, cluster: &EngramCluster) -> Result<Password, Er
     let name = names.root_secret();
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &names.namespace);
     let there = api.get_opt(&name).await?;
+    let kept = certificates::Kept::of(there.as_ref());
     if let Some(secret) = there {
         match owner(&secret, cluster) {
             Owner::Other => return Err(taken::<Secret>(&name, Reason::AlreadyExists)),
@@ -159,7 +160,7 @@ async fn root(context: &Context, cluster: &EngramCluster) -> Result<Password, Er
         ("username".to_owned(), ROOT.as_bytes().to_vec()),
         (password::KEY.to_owned(), text.clone().into_bytes()),
     ]);
-    let whose = (names.cluster.as_str(), name.as_str());
+    let whose = (names.cluster.as_str(), name.as_str(), &kept);
     let owner = cluster.controller_owner_ref(&());
     let written = password::write(context, &names.namespace, whose, owner, &files).await?;
     let version = written.resource_version().unwrap_or_default();

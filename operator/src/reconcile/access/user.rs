@@ -12,7 +12,7 @@ use crate::etcd::MemberClient;
 use crate::observe::is_owned_by;
 
 use super::super::cluster::HELD_PAUSE;
-use super::super::{Context, Error, certificates, set_finalizer, write_status};
+use super::super::{Context, Error, Version, certificates, set_finalizer, write_status};
 use super::password::{self, Password};
 use super::{Cluster, Leave, SOON, Stand, Subject, alone, cluster, leave, switch};
 
@@ -50,6 +50,7 @@ pub(in super::super) async fn reconcile(
     if set_finalizer(&context, &user, ACCESS_FINALIZER, !user.stays()).await? {
         return Ok(Next::requeue(SOON));
     }
+    let version = Version::of(&user);
     let before = user.status.clone().unwrap_or_default();
     let mut status = before.clone();
     let stand = match found {
@@ -64,7 +65,7 @@ pub(in super::super) async fn reconcile(
     status.observed_generation = user.metadata.generation;
     stand.say(&mut status.conditions, user.metadata.generation);
     if status != before {
-        write_status(&context, &user, &status).await?;
+        write_status(&context, &user, &version, &status).await?;
     }
     Ok(Next::requeue(stand.next()))
 }
@@ -131,6 +132,7 @@ async fn keep(
         return Err(Error::input(Reason::AlreadyExists, message));
     }
     let mut version = there.as_ref().and_then(kube::ResourceExt::resource_version);
+    let kept = certificates::Kept::of(there.as_ref());
     let before = there.map(certificates::files_of).unwrap_or_default();
     let name = user.name_in_cluster();
     let mut files = before.clone();
@@ -149,7 +151,7 @@ async fn keep(
         files = signed;
     }
     if files != before {
-        let whose = (user.spec.cluster_ref.name.as_str(), secret.as_str());
+        let whose = (user.spec.cluster_ref.name.as_str(), secret.as_str(), &kept);
         let owner = user.controller_owner_ref(&());
         let written = password::write(context, &namespace, whose, owner, &files).await?;
         version = written.resource_version();

@@ -11,7 +11,7 @@ use crate::desired::{self, Job};
 use crate::observe::is_owned_by;
 
 use super::super::tool::{self, Run};
-use super::super::{Context, Error, has_finalizer, now, set_finalizer, write_status};
+use super::super::{Context, Error, Version, has_finalizer, now, set_finalizer, write_status};
 use super::{PART, SOON, backup_id, execute, lies_there, pod_name};
 
 /// Deletes the copy in the store, then lets the object go.
@@ -42,7 +42,7 @@ async fn was_begun(context: &Context, backup: &EngramBackup) -> Result<bool, Err
     // That pod goes first, and then nothing else would say so.
     let mut status = backup.status.clone().unwrap_or_default();
     status.started_at = Some(Time(now()));
-    write_status(context, backup, &status).await?;
+    write_status(context, backup, &Version::of(backup), &status).await?;
     Ok(true)
 }
 

@@ -423,7 +423,8 @@ async fn a_key_that_is_missing_is_named_and_asked_for_again() {
         };
         all.iter().map(said).collect::<Vec<_>>()
     };
-    // A pod that waits for a Secret does not say so.
+    // It is asked; and a pod that waits for a Secret does not say so.
+    lab.pass_of_store().await;
     pod(json!({ "phase": "Pending" }));
     lab.pass_of_store().await;
     let [(kind, status, reason, message)] = &conditions()[..] else {

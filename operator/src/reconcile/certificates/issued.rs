@@ -76,7 +76,7 @@ pub(super) async fn issued(
 ) -> Result<(String, Files), Error> {
     let namespace = cluster.namespace().unwrap_or_default();
     let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &namespace, &kind());
-    let built = marked(&certificate(cluster, side, name, request));
+    let mut built = marked(&certificate(cluster, side, name, request));
     let there = match api.get_opt(name).await {
         // Not the object is missing, but its kind.
         Err(error) if is_gone(&error) => {
@@ -91,7 +91,14 @@ pub(super) async fn issued(
     {
         return Err(taken_kind("Certificate", name, Reason::CertificateInvalid));
     }
-    if !there.is_some_and(|there| has(&json!(there), &built)) {
+    if !there
+        .as_ref()
+        .is_some_and(|there| has(&json!(there), &built))
+    {
+        // Nothing that has taken its name since.
+        if let Some(uid) = there.and_then(|there| there.uid()) {
+            built["metadata"]["uid"] = uid.into();
+        }
         api.patch(name, &apply_params(), &Patch::Apply(&built))
             .await?;
     }

@@ -87,5 +87,5 @@ async fn make(
     status.initialized = true;
     status.member_id = Some(member.member_id.clone());
     status.volume_claim = Some(object.spec.volume_claim.clone().unwrap_or_default());
-    write_status(context, &object, &status).await
+    write_status(context, &object, &Version::of(&object), &status).await
 }

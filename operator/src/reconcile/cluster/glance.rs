@@ -12,8 +12,8 @@ use crate::observe::{Objects, Sight, ask_again};
 use crate::plan::{Plan, plan};
 
 use super::super::{
-    Context, Error, Version, calm, certificates, cluster_status, is_conflict, member_status, start,
-    write_cluster_status,
+    Context, Error, Version, calm, certificates, cluster_status, is_overtaken, member_status,
+    start, write_cluster_status,
 };
 use super::{Pass, catalog, rollback, upgrade, wanted};
 
@@ -45,12 +45,12 @@ pub(super) async fn glance(context: &Context, cluster: &EngramCluster) -> Result
     }
     let version = Version::of(cluster);
     match write_cluster_status(context, cluster, &version, &status).await {
-        Err(error) if is_conflict(&error) => {
+        Err(error) if is_overtaken(&error) => {
             context.calm.read_again(&key);
             Ok(false)
         }
         Ok(()) => {
-            context.calm.moved(&key, version.known().clone());
+            context.calm.moved(&key, version.last());
             Ok(true)
         }
         Err(error) => Err(error),
@@ -115,7 +115,7 @@ pub(super) fn keep(
         return;
     };
     let key = calm::key_of(cluster);
-    let version = version.known().clone();
+    let version = version.last();
     let seen = (objects, lasts(cluster, status));
     context.calm.keep(&key, heard, cluster, version, seen);
 }

@@ -10,7 +10,7 @@ use crate::desired::Names;
 use crate::observe::Sight;
 use crate::plan::{Action, Cause, Plan};
 
-use super::super::{Context, Error, Version, now, write_cluster_status};
+use super::super::{Context, Error, Version, is_overtaken, now, write_cluster_status};
 
 /// How many learners that got nowhere are remembered.
 const STUCK_KEPT: usize = 8;
@@ -58,7 +58,12 @@ pub(super) async fn carry_out(
                 outcome.waits.get_or_insert(why);
             }
             Err(error) => {
+                let is_old = is_overtaken(&error);
                 outcome.failure.get_or_insert(error);
+                // What was planned was planned for something else.
+                if is_old {
+                    break;
+                }
             }
         }
     }

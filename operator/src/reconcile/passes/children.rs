@@ -7,7 +7,7 @@ use super::{CLUSTER, Lab};
 const POLICY: &str = "/apis/networking.k8s.io/v1/namespaces/data/networkpolicies/demo-members";
 
 #[tokio::test]
-async fn who_is_named_no_more_is_out_of_the_policy() {
+pub(super) async fn who_is_named_no_more_is_out_of_the_policy() {
     let from = json!([{ "podSelector": { "matchLabels": { "role": "client" } } }]);
     let lab = Lab::new(json!({ "networkPolicy": { "from": from } }));
     let clients = || lab.server.object(POLICY).unwrap()["spec"]["ingress"][0]["from"].clone();

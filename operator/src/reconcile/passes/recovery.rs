@@ -58,7 +58,7 @@ fn unharmed(story: &Story) {
 }
 
 #[tokio::test]
-async fn volumes_that_changed_since_they_were_looked_at_are_confirmed_anew() {
+pub(super) async fn volumes_that_changed_since_they_were_looked_at_are_confirmed_anew() {
     let mut story = lost().await;
     held(&mut story, RESTORE).await;
     story.cluster(2).await;
@@ -91,7 +91,27 @@ async fn volumes_that_changed_since_they_were_looked_at_are_confirmed_anew() {
 }
 
 #[tokio::test]
-async fn what_is_held_is_let_go_of_where_it_is_given_up() {
+pub(super) async fn volumes_that_members_write_to_are_not_looked_at() {
+    let mut story = lost().await;
+    look(&mut story, RESTORE).await;
+    let hash = story.object(RESTORE)["status"]["planHash"].clone();
+    let mut spec = story.object(RESTORE)["spec"].clone();
+    spec["confirm"] = hash;
+    story.change(RESTORE, "/spec", spec);
+    look(&mut story, RESTORE).await;
+    // The members' pods are still there: nobody has stopped them yet.
+    assert_eq!(story.pods().len(), 3);
+    for _ in 0..2 {
+        story.restore().await;
+    }
+    assert!(restoring(&story)["survivor"].is_null());
+    assert_eq!(story.complete().0, "Running");
+    let looks = story.0.server.paths("/pods/back-look-held-");
+    assert!(looks.is_empty(), "{looks:?}");
+}
+
+#[tokio::test]
+pub(super) async fn what_is_held_is_let_go_of_where_it_is_given_up() {
     for deleted in [false, true] {
         let mut story = lost().await;
         held(&mut story, RESTORE).await;

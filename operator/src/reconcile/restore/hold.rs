@@ -10,6 +10,7 @@ use crate::api::{
     EngramCluster, EngramRestore, EngramRestoreStatus, KeptVolume, Reason, Restoring,
 };
 
+use super::super::mutant::{Mutant, planted};
 use super::super::{Context, Error, now};
 use super::in_place::switch;
 use super::look::{self, When};
@@ -33,7 +34,7 @@ pub(super) async fn go_on(
         return Ok(State::Running(Reason::Deleting, message));
     }
     let withdrawn = restore.spec.dry_run || restore.spec.confirm.is_none();
-    if withdrawn {
+    if withdrawn && !planted(Mutant::HoldNotReleased) {
         let hash = status.plan_hash.as_deref().unwrap_or_default();
         let message = format!(
             "it was given up before anything was changed: to have it done, set dryRun: false and confirm: {hash}"
@@ -42,19 +43,23 @@ pub(super) async fn go_on(
         return release(context, cluster, restoring, state).await;
     }
     let namespace = cluster.namespace().unwrap_or_default();
-    if let Some(message) = look::used(context, &namespace, &restoring.kept).await? {
+    let used = look::used(context, &namespace, &restoring.kept).await?;
+    if let Some(message) = used.filter(|_| !planted(Mutant::LookedAtInUse)) {
         let message = format!("members stop before their volumes are looked at again: {message}");
         return Ok(State::Running(Reason::Restoring, message));
     }
-    let choice = quorum::choose(
-        context,
-        restore,
-        cluster,
-        &restoring.kept,
-        When::Held,
-        status,
-    );
-    let survivor = match Box::pin(choice).await? {
+    let first = status.survivor.clone();
+    let chosen = match first.filter(|_| planted(Mutant::LookedAtOnce)) {
+        Some(survivor) => Choice::Made(survivor),
+        None => {
+            let (volumes, when) = (&restoring.kept, When::Held);
+            Box::pin(quorum::choose(
+                context, restore, cluster, volumes, when, status,
+            ))
+            .await?
+        }
+    };
+    let survivor = match chosen {
         Choice::Not(State::Pending(_, message)) => {
             return Ok(State::Running(Reason::Restoring, message));
         }

@@ -16,7 +16,7 @@ use crate::api::{
 use crate::desired::claim_name;
 use crate::observe::is_owned_by;
 
-use super::super::{Context, Error, Version, is_conflict, now, write_cluster_status};
+use super::super::{Context, Error, Version, is_overtaken, now, write_cluster_status};
 use super::hold;
 use super::look::When;
 use super::plan::{self, Planning};
@@ -362,7 +362,7 @@ pub(super) async fn switch(
         );
     }
     match write_cluster_status(context, cluster, &Version::of(cluster), after).await {
-        Err(error) if is_conflict(&error) => {
+        Err(error) if is_overtaken(&error) => {
             let message = "the cluster's status has changed meanwhile".to_owned();
             Ok(Some(State::Pending(Reason::WaitingForTurn, message)))
         }
@@ -450,7 +450,7 @@ async fn accept(
         ..restoring.clone()
     });
     match write_cluster_status(context, cluster, &Version::of(cluster), &after).await {
-        Err(error) if !is_conflict(&error) => Err(error),
+        Err(error) if !is_overtaken(&error) => Err(error),
         _ => {
             let message = format!("the old members of {} go", cluster.name_any());
             Ok(State::Running(Reason::Running, message))

@@ -11,7 +11,7 @@ use crate::api::{
 use crate::desired::{self, Job, Tool};
 
 use super::super::tool::{self, Run};
-use super::super::{Context, Error, now, write_status};
+use super::super::{Context, Error, Version, now, write_status};
 use super::{named, newest, say, success};
 
 const KIND: ConditionKind = ConditionKind::ArchiveVerified;
@@ -36,7 +36,7 @@ pub(super) fn is_read(status: &EngramBackupScheduleStatus) -> bool {
 /// Verifies it after the newest success, once. Whether it is at it.
 pub(super) async fn verify(
     context: &Context,
-    schedule: &EngramBackupSchedule,
+    (schedule, version): (&EngramBackupSchedule, &Version),
     made: &[EngramBackup],
     status: &mut EngramBackupScheduleStatus,
 ) -> Result<bool, Error> {
@@ -68,7 +68,7 @@ pub(super) async fn verify(
         // Before its pod is there: whoever comes after this operator looks for it by that.
         stands.running_after = Some(after.clone());
         status.archive = Some(stands.clone());
-        write_status(context, schedule, status).await?;
+        write_status(context, schedule, version, status).await?;
     }
     let store = tool::store(context, &namespace, &schedule.spec.store_ref.name).await?;
     let access = desired::access(&store);

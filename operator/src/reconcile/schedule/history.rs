@@ -1,14 +1,14 @@
 //! Which objects of a schedule's backups are kept.
 
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::api::{
     BACKUP_FINALIZER, BackupPhase, DeletionPolicy, EngramBackup, EngramBackupSchedule,
 };
 
-use super::super::{Error, backup::is_being_copied, is_gone, this_one};
+use super::super::{Error, as_seen, backup::is_being_copied, is_gone, overtaken};
 
 /// Deletes objects beyond the history limits, the oldest first. What they name stays in the store:
 /// that is retention's.
@@ -53,19 +53,12 @@ pub(super) async fn forget(
     let patch = Patch::Merge(kept(backup));
     let kept = match backups.patch(&name, &PatchParams::default(), &patch).await {
         Ok(kept) => kept,
-        Err(error) if is_overtaken(&error) => return Ok(()),
+        Err(error) if has_changed(&error) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    let params = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: kept.uid(),
-            resource_version: kept.resource_version(),
-        }),
-        ..DeleteParams::default()
-    };
-    match backups.delete(&name, &params).await {
+    match backups.delete(&name, &as_seen(&kept)).await {
         Ok(_) => Ok(()),
-        Err(error) if is_overtaken(&error) => Ok(()),
+        Err(error) if has_changed(&error) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
@@ -82,20 +75,23 @@ fn kept(backup: &EngramBackup) -> Value {
 }
 
 /// Whether it is gone, or has changed since it was seen.
-fn is_overtaken(error: &kube::Error) -> bool {
+fn has_changed(error: &kube::Error) -> bool {
     is_gone(error) || matches!(error, kube::Error::Api(status) if status.code == 409)
 }
 
-/// Deletes an object, and what its deletion policy says.
+/// Deletes an object that is being made, and what its deletion policy says.
+///
+/// # Errors
+/// It has changed since it was seen: it may be complete by now. Or the API server refused.
 pub(super) async fn remove(
     backups: &Api<EngramBackup>,
     backup: &EngramBackup,
 ) -> Result<(), Error> {
     let name = backup.name_any();
-    match backups.delete(&name, &this_one(backup)).await {
+    match backups.delete(&name, &as_seen(backup)).await {
         Ok(_) => Ok(()),
         Err(error) if is_gone(&error) => Ok(()),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(overtaken(backup, error)),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::api::{
 use crate::desired::{self, Job, Prune, Tool};
 
 use super::super::tool::{self, Run};
-use super::super::{Context, Error, now, of_cluster, write_status};
+use super::super::{Context, Error, Version, now, of_cluster, write_status};
 use super::{LABEL, history, named, newest, owner, say, success};
 
 const KIND: ConditionKind = ConditionKind::Pruned;
@@ -32,7 +32,7 @@ struct Pruned {
 pub(super) async fn prune(
     context: &Context,
     backups: &Api<EngramBackup>,
-    schedule: &EngramBackupSchedule,
+    (schedule, version): (&EngramBackupSchedule, &Version),
     made: &[EngramBackup],
     status: &mut EngramBackupScheduleStatus,
 ) -> Result<bool, Error> {
@@ -68,7 +68,7 @@ pub(super) async fn prune(
     if status.pruning_after.as_ref() != Some(&after) {
         // Before its pod is there: whoever comes after this operator looks for it by that.
         status.pruning_after = Some(after.clone());
-        write_status(context, schedule, status).await?;
+        write_status(context, schedule, version, status).await?;
     }
     let store = tool::store(context, &namespace, &schedule.spec.store_ref.name).await?;
     let cluster_name = &schedule.spec.cluster_ref.name;
@@ -184,5 +184,5 @@ async fn mark(
     let (kind, reason) = (ConditionKind::Complete, Reason::Pruned);
     let conditions = &mut status.conditions;
     set_condition(conditions, kind, false, reason, message, generation, now());
-    write_status(context, backup, &status).await
+    write_status(context, backup, &Version::of(backup), &status).await
 }
