@@ -115,7 +115,7 @@ fn metadata(tool: &Tool<'_>) -> ObjectMeta {
 }
 
 fn container(tool: &Tool<'_>, command: Vec<String>, mounts: Vec<VolumeMount>) -> Container {
-    let own_image = tool.cluster.and_then(|cluster| cluster.spec.image.clone());
+    let own_image = tool.cluster.and_then(image);
     Container {
         name: TOOL_CONTAINER.to_owned(),
         image: Some(own_image.unwrap_or_else(|| tool.image.to_owned())),
@@ -128,6 +128,17 @@ fn container(tool: &Tool<'_>, command: Vec<String>, mounts: Vec<VolumeMount>) ->
         termination_message_policy: Some(LAST_WORDS.to_owned()),
         ..Container::default()
     }
+}
+
+/// The image that a cluster names, or has from a catalog: where only that may be pulled, no other is.
+fn image(cluster: &EngramCluster) -> Option<String> {
+    let named = cluster.spec.image.clone();
+    let listed = cluster
+        .status
+        .as_ref()
+        .and_then(|status| status.catalog.as_ref());
+    let listed = listed.filter(|_| cluster.spec.image_catalog.is_some());
+    named.or_else(|| listed.map(|one| one.image.clone()))
 }
 
 fn spec(tool: &Tool<'_>, container: Container, volumes: Vec<Volume>) -> PodSpec {

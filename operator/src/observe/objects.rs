@@ -6,10 +6,10 @@ use k8s_openapi::api::core::v1::{Node as KubeNode, PersistentVolumeClaim, Pod};
 use kube::api::{Api, ListParams};
 use kube::{Resource, ResourceExt as _};
 
-use crate::api::{EngramCluster, EngramMember};
+use crate::api::{EngramCluster, EngramMember, MEMBER_FINALIZER};
 use crate::desired::{self, Names};
 use crate::plan::Node;
-use crate::reconcile::{Context, Error, of_cluster};
+use crate::reconcile::{Context, Error, has_finalizer, of_cluster};
 
 use super::{created, is_owned_by, node_name, number, own_pod};
 
@@ -67,6 +67,7 @@ impl Objects {
         let (members, others): (Vec<EngramMember>, Vec<EngramMember>) = members
             .into_iter()
             .partition(|member| is_owned_by(member, cluster));
+        let members = members.into_iter().filter(|one| !is_let_go(one)).collect();
         let names_it = |member: &EngramMember| member.spec.cluster_ref.name == names.cluster;
         let mut found = Self {
             members,
@@ -81,13 +82,15 @@ impl Objects {
         Ok(found)
     }
 
-    /// Asks by name for what its labels did not bring, and leaves out pods that are somebody else's.
+    /// Asks by name for what its labels did not bring, and leaves out pods that are somebody else's: a copy that
+    /// a person made of one has its labels.
     async fn find_unlabelled(&mut self, client: &kube::Client, space: &str) -> Result<(), Error> {
+        let mut labelled = std::mem::take(&mut self.pods);
         for member in &self.members {
             let name = member.name_any();
-            find(client, space, &name, &mut self.pods).await?;
-            if own_pod(member, &self.pods).is_none() {
-                self.pods.remove(&name);
+            find(client, space, &name, &mut labelled).await?;
+            if let Some(pod) = own_pod(member, &labelled) {
+                self.pods.insert(name, pod.clone());
             }
             let claim = desired::claim_name(member);
             find(client, space, &claim, &mut self.claims).await?;
@@ -118,6 +121,12 @@ impl Objects {
         }
         Ok(())
     }
+}
+
+/// Whether everything was put away of a member, and only somebody else's finalizer holds its object yet.
+fn is_let_go(member: &EngramMember) -> bool {
+    let goes = member.metadata.deletion_timestamp.is_some();
+    goes && !has_finalizer(member, MEMBER_FINALIZER)
 }
 
 /// The node that a member runs on, or ran on last.

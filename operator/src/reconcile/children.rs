@@ -21,16 +21,15 @@ use super::mutant::{Mutant, planted};
 use super::owner::{Owner, owner, taken};
 use super::{Context, Error, apply_params, is_gone, overtaken, this_one};
 
-/// Has them as they should be. `voters` is how many members vote now, `others` how many pods are ready of
-/// members that do not. The families of addresses that the
-/// Services have, where they were looked at.
+/// Has them as they should be. `votes` is how many members vote now, and how many pods are ready of members that do
+/// not; none where nobody says. The families of addresses that the Services have, where they were looked at.
 ///
 /// # Errors
-/// The API server refused, or one of their names is somebody else's.
+/// The API server refused, or one of their names is somebody else's; the others are as they should be all the same.
 pub(super) async fn ensure(
     context: &Context,
     cluster: &EngramCluster,
-    (voters, others): (usize, usize),
+    votes: Option<(usize, usize)>,
 ) -> Result<Option<Vec<String>>, Error> {
     // Whatever becomes of one of them has them looked at again.
     let heard = context.calm.heard(&calm::key_of(cluster));
@@ -41,26 +40,52 @@ pub(super) async fn ensure(
         desired::client_service(cluster),
     );
     let policy = desired::network_policy(cluster, &context.settings.namespace);
+    let (voters, others) = votes.unwrap_or_default();
     let budget = desired::disruption_budget(cluster, voters, others);
-    let form = json!([peers, clients, policy, budget, heard]).to_string();
+    let form = json!([peers, clients, policy, budget, votes, heard]).to_string();
     let uid = cluster.uid().unwrap_or_default();
     if context.is_in_order("children", &uid, &form) {
         return Ok(None);
     }
     let services = [
-        put(context, cluster, &peers).await?,
-        put(context, cluster, &clients).await?,
+        put(context, cluster, &peers).await,
+        put(context, cluster, &clients).await,
     ];
-    match policy {
-        Some(policy) => put(context, cluster, &policy).await.map(drop)?,
-        None => remove::<NetworkPolicy>(context, cluster, &format!("{name}-members")).await?,
-    }
-    match budget {
-        Some(budget) => put(context, cluster, &budget).await.map(drop)?,
-        None => remove::<PodDisruptionBudget>(context, cluster, &name).await?,
-    }
+    let policy = match policy {
+        Some(policy) => put(context, cluster, &policy).await.map(drop),
+        None => remove::<NetworkPolicy>(context, cluster, &format!("{name}-members")).await,
+    };
+    let keeps = match votes {
+        Some(_) => Ok(false),
+        None => keeps_budget(context, cluster, &name).await,
+    };
+    let budget = match (keeps, budget) {
+        (Ok(false), Some(budget)) => put(context, cluster, &budget).await.map(drop),
+        (Ok(false), None) => remove::<PodDisruptionBudget>(context, cluster, &name).await,
+        (keeps, _) => keeps.map(drop),
+    };
+    let services: Result<Vec<Service>, Error> = services.into_iter().collect();
+    let services = services?;
+    policy?;
+    budget?;
     context.found_in_order("children", &uid, &form);
     Ok(Some(families(&services)))
+}
+
+/// Whether there is a budget that stays as it is as long as nobody says who votes: fewer may be wanted by now than there
+/// are, and what held evictions to their quorum would not any more.
+async fn keeps_budget(
+    context: &Context,
+    cluster: &EngramCluster,
+    name: &str,
+) -> Result<bool, Error> {
+    if !cluster.spec.pod_disruption_budget.enabled || cluster.spec.replicas == 0 {
+        return Ok(false);
+    }
+    let namespace = cluster.namespace().unwrap_or_default();
+    let api: Api<PodDisruptionBudget> = Api::namespaced(context.client.clone(), &namespace);
+    let there = api.get_opt(name).await?;
+    Ok(there.is_some_and(|there| owner(&there, cluster) == Owner::This))
 }
 
 /// The families of addresses that these have, in Kubernetes' words.

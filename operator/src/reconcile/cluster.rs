@@ -322,15 +322,13 @@ async fn pass(
     }
 }
 
-/// How many vote, and how many pods are ready of members that do not.
-fn votes(seen: &Observed) -> (usize, usize) {
-    let Some(roster) = &seen.roster else {
-        return (0, 0);
-    };
+/// How many vote, and how many pods are ready of members that do not; none where nobody says.
+fn votes(seen: &Observed) -> Option<(usize, usize)> {
+    let roster = seen.roster.as_ref()?;
     let votes = |name: &str| roster.of(name).is_some_and(|entry| !entry.learner);
     let idle = seen.members.iter();
     let idle = idle.filter(|member| !votes(&member.name) && member.has_ready_pod());
-    (roster.voters().count(), idle.count())
+    Some((roster.voters().count(), idle.count()))
 }
 
 /// Says once that another cluster answers: until the condition says otherwise it is known.

@@ -69,6 +69,23 @@ fn a_bucket_of_googles_and_a_container_of_azures_are_reached() {
 }
 
 #[test]
+fn a_tool_runs_the_image_that_its_cluster_has_from_a_catalog() {
+    let image = |spec: serde_json::Value, status: serde_json::Value| {
+        let mut cluster = cluster(spec);
+        cluster.status = Some(serde_json::from_value(status).unwrap());
+        let place = json!({ "pvc": { "claimName": "c" } });
+        let pod = tool_of(&cluster, place, Job::Delete { id: "b".into() });
+        pod["spec"]["containers"][0]["image"].clone()
+    };
+    let listed = json!({ "catalog": { "catalog": "own", "version": "1.2.3", "image": "own.local/engram:1" } });
+    let asked = json!({ "imageCatalog": { "name": "own", "version": "1.2.3" } });
+    assert_eq!(image(asked, listed.clone()), "own.local/engram:1");
+    let default = image(json!({}), json!({}));
+    // One that it had once is not asked for any more.
+    assert_eq!(image(json!({}), listed), default);
+}
+
+#[test]
 fn a_second_store_of_the_same_cloud_never_asks_with_the_firsts_credentials() {
     let secret = json!({ "name": "key" });
     let s3 = |with: bool| match with {

@@ -564,3 +564,36 @@ async fn a_backup_whose_store_is_elsewhere_by_now_is_none_the_worse_and_not_take
         "{notes:?}"
     );
 }
+
+#[tokio::test]
+async fn a_quota_that_is_full_costs_an_attempt_and_not_the_backup() {
+    let lab = Lab::new("Retain");
+    let path = format!("{OURS}/engrambackups/b");
+    lab.server.put(
+        &format!("{OURS}/engramclusters/demo"),
+        json!({ "apiVersion": "engram.dev/v1alpha1", "kind": "EngramCluster", "spec": {} }),
+    );
+    let began = Timestamp::now().to_string();
+    lab.server
+        .change(&path, |backup| backup["status"]["startedAt"] = json!(began));
+    let words = "pods \"b-backup\" is forbidden: exceeded quota: all, requested: requests.cpu=100m";
+    lab.server.refuses_to_make("/pods/b-backup", words);
+    lab.pass().await.unwrap();
+    let status = lab.server.object(&path).unwrap()["status"].clone();
+    assert_eq!(
+        (&status["phase"], &status["attempts"]),
+        (&json!("Running"), &json!(1))
+    );
+    let said = status["conditions"].to_string();
+    assert!(
+        said.contains("Retrying") && said.contains("exceeded quota"),
+        "{said}"
+    );
+    // There is room again, and it is time.
+    lab.server.makes_all();
+    lab.server.change(&path, |backup| {
+        backup["status"]["retryAt"] = json!("2026-01-01T00:00:00Z");
+    });
+    lab.pass().await.unwrap();
+    assert!(lab.server.object(&format!("{PODS}/b-backup")).is_some());
+}

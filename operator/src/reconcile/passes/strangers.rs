@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::super::{member, owners};
+use super::gone::{Cluster, ROUNDS};
 use super::{CLUSTER, CORE, Lab, MEMBERS};
 use crate::api::{EngramCluster, EngramMember};
 use crate::observe::{Form, observe};
@@ -197,4 +198,52 @@ async fn a_member_without_an_owner_that_is_deleted_is_put_away_by_the_cluster_th
         lab.pass().await.unwrap();
         assert_eq!(owners_of(&lab, 1)[0]["uid"], "cluster-uid");
     }
+}
+
+#[tokio::test]
+async fn a_copy_of_a_members_pod_says_nothing_of_the_cluster() {
+    let cluster = Cluster::new(&json!({})).await;
+    let mut copy = cluster
+        .lab
+        .server
+        .object(&format!("{CORE}/pods/demo-1"))
+        .unwrap();
+    copy["metadata"]["ownerReferences"] = json!([]);
+    copy["metadata"]["uid"] = json!("copy");
+    copy["status"] = json!({ "phase": "Running", "containerStatuses": [{
+        "name": "engram", "image": "i", "imageID": "", "ready": false, "restartCount": 7,
+        "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+    }] });
+    let path = format!("{CORE}/pods/demo-1-copy");
+    cluster.lab.server.put(&path, copy);
+    for _ in 0..2 {
+        cluster.lab.pass().await.unwrap();
+    }
+    let (ready, reason, message) = cluster.lab.condition("Ready");
+    assert_eq!(ready, "True", "{reason}: {message}");
+    assert_eq!(cluster.lab.condition("Degraded").0, "False");
+    let text = cluster.lab.context.metrics.text();
+    let mut shared = text
+        .lines()
+        .filter(|line| line.starts_with("engram_cluster_members_on_shared_node{"));
+    assert!(shared.all(|line| line.ends_with(" 0")), "{text}");
+    assert!(cluster.lab.server.object(&path).is_some());
+}
+
+#[tokio::test]
+async fn somebody_elses_finalizer_holds_an_object_and_not_its_cluster() {
+    let cluster = Cluster::new(&json!({})).await;
+    let held = path(3);
+    cluster.change(&held, |member| {
+        member["metadata"]["finalizers"] = json!(["engram.dev/member", "else.where/one"]);
+    });
+    cluster.lab.server.deletes(&held);
+    cluster.rounds(ROUNDS).await;
+    let (voters, learners) = cluster.members.listed();
+    assert_eq!(voters, ["demo-1", "demo-2", "demo-4"], "{learners:?}");
+    let object = cluster.lab.server.object(&held).expect("it is held");
+    assert_eq!(object["metadata"]["finalizers"], json!(["else.where/one"]));
+    assert_eq!(cluster.lab.server.paths("/data-demo-3").len(), 0);
+    let (ready, reason, message) = cluster.lab.condition("Ready");
+    assert_eq!(ready, "True", "{reason}: {message}");
 }
