@@ -11,7 +11,7 @@ use engram_e2e::bad_disk::BadSync;
 use engram_e2e::client::Client;
 use engram_e2e::cluster::{Cluster, ELECTION_TIMEOUT, LEADER_LIMIT, Plan};
 use engram_proto::etcdserverpb::{
-    LeaseGrantRequest, LeaseKeepAliveRequest, MemberRemoveRequest, RangeRequest,
+    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, MemberRemoveRequest, RangeRequest,
 };
 use tonic::codegen::tokio_stream;
 
@@ -26,6 +26,8 @@ const TIME: Duration = Duration::from_secs(40);
 const STANDS_STILL: Duration = Duration::from_secs(60);
 /// What a renewal, or a write through another member, may take then.
 const AWAY_MAX: Duration = Duration::from_secs(4);
+/// How long an answer is awaited that may not come.
+const REVOKED_ASKED: Duration = Duration::from_millis(1500);
 /// See `HealthInterval` of etcd.
 const IN_TOUCH: Duration = Duration::from_secs(6);
 
@@ -191,6 +193,27 @@ fn leases_and_the_others_writes_go_on_while_the_leaders_engine_stands_still() {
     cluster.must(longest_renewal < AWAY_MAX, || {
         format!("a renewal took {longest_renewal:?}")
     });
+    // The others have let it go, and said so; the leader has it in its log alone.
+    let revoked = cluster.runtime().block_on(async {
+        let mut client = Client::lazy(address);
+        let revoke = client.lease.lease_revoke(LeaseRevokeRequest { id });
+        tokio::time::timeout(AWAY_MAX, revoke).await
+    });
+    let is_revoked = matches!(revoked, Ok(Ok(_)));
+    cluster.must(is_revoked, || format!("not revoked: {revoked:?}"));
+    for member in 0..3 {
+        let renewed = cluster.runtime().block_on(async {
+            let asks = tokio_stream::iter([LeaseKeepAliveRequest { id }]);
+            let mut client = Client::lazy(cluster.server(member).address());
+            let asked = async {
+                let mut answers = client.lease.lease_keep_alive(asks).await?.into_inner();
+                answers.message().await
+            };
+            tokio::time::timeout(REVOKED_ASKED, asked).await
+        });
+        let lives = matches!(&renewed, Ok(Ok(Some(answer))) if answer.ttl > 0);
+        cluster.must(!lives, || format!("member {member} renews what is revoked"));
+    }
 }
 
 /// Reads what the member has, again and again; the longest time that took.

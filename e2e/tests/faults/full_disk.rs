@@ -4,6 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use engram_e2e::bad_disk::BadSync;
 use engram_e2e::client::Client;
 use engram_e2e::cluster::{Cluster, LEADER_LIMIT, Plan};
 use engram_e2e::disk::SmallFileSystem;
@@ -33,6 +34,8 @@ const DELETE_BYTES: usize = 120_000;
 /// As long as a write may be refused because the one that led has just found its disk full.
 const HAND_OVER_LIMIT: Duration = Duration::from_secs(10);
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
+/// How long a sync of a store takes that stands still.
+const STANDS_STILL: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Full {
@@ -51,6 +54,11 @@ struct Scene {
 
 impl Scene {
     fn with(full: Full) -> Self {
+        Self::started(full, Vec::new())
+    }
+
+    /// The last member with these variables.
+    fn started(full: Full, environment: Vec<(String, String)>) -> Self {
         let scratch = tempfile::tempdir().expect("a temporary directory");
         let mount_point = scratch.path().join("small");
         fs::create_dir(&mount_point).expect("creating a directory");
@@ -63,7 +71,8 @@ impl Scene {
             Full::Log => format!("--wal-dir={}/wal", mount_point.display()),
             Full::Everything => format!("--data-dir={}/data", mount_point.display()),
         };
-        let cluster = Plan::of(3).flag_of(PLACE, flag).start();
+        let plan = Plan::of(3).flag_of(PLACE, flag);
+        let cluster = plan.environment_of(PLACE, environment).start();
         Self {
             cluster,
             disk,
@@ -193,6 +202,30 @@ fn a_restart_with_space(case: &Case, full: Full) {
 fn a_member_whose_disk_was_full_comes_back_by_itself() {
     let case = case::begin("full disk of a follower, no restart");
     comes_back_by_itself(&case, Full::Everything, Scene::fill);
+}
+
+/// The log fills its disk, since nothing of it can be purged; what the store then flushes makes room again.
+#[test]
+#[ignore = "takes long: `make faults` runs it"]
+fn a_log_that_filled_its_disk_while_the_store_stood_still_goes_on_by_itself() {
+    let case = case::begin("full log disk of a follower whose store stands still");
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let slow = BadSync::slow(scratch.path(), "*.sst", STANDS_STILL);
+    let scene = Scene::started(Full::Log, slow.environment());
+    scene.cluster.have_lead(0);
+    slow.on();
+    let (first, _) = scene.flood();
+    let (refused, why) = scene.flood();
+    let free = scene.disk.free();
+    slow.off();
+    let began = Instant::now();
+    scene.all_is_well();
+    case.saw(format!(
+        "{} puts refused by the cluster ({why}); {free} bytes of the log's disk were free; it served with \
+         everything {:.1?} after the store's disk was well",
+        first + refused,
+        began.elapsed()
+    ));
 }
 
 /// The member looks at its disk now and then: what comes between two looks has to fit as well.

@@ -16,6 +16,7 @@ use crate::mutants::is_planted;
 use crate::state::{Limits, LoadError, State};
 use crate::storage::{Applied, Engine, LogPosition, OpenError, Place, PlaceError};
 use crate::store::{self, Replaced, Store};
+use crate::threads;
 
 /// Why a received store is not installed. The store in force is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +35,13 @@ pub enum InstallError {
     Load(#[from] LoadError),
 }
 
-/// A store that can come into force at once. Dropping it removes it.
+/// A store that can come into force at once. Dropping it closes and removes it, on a thread of its own:
+/// both take as long as it is large.
 pub struct Prepared {
     loaded: Option<Loaded>,
-    /// Whether its directory is to stay: the switch record may name it.
+    /// Dropped once it is in force, or gone.
+    turn: Option<Box<dyn Send + Sync>>,
+    /// Whether its directory is none of its business: the switch record may name it, or it is gone.
     stays: bool,
     place: Place,
     applied: Applied,
@@ -69,6 +73,7 @@ impl Prepared {
         let place = received.move_beside(&place)?;
         let mut prepared = Prepared {
             loaded: None,
+            turn: None,
             stays: false,
             place,
             applied,
@@ -77,8 +82,22 @@ impl Prepared {
         let limits = Limits {
             value_cache_bytes: store.read().mvcc.value_cache_budget(),
         };
-        prepared.loaded = Some(load(&prepared.place, &current, limits)?);
+        match load(&prepared.place, &current, limits) {
+            Ok(loaded) => prepared.loaded = Some(loaded),
+            Err(error) => {
+                // Here, where nobody is held up: who hears of it may let the next one in at once.
+                prepared.stays = true;
+                remove(&prepared.place);
+                return Err(error);
+            }
+        }
         Ok(prepared)
+    }
+
+    /// Keeps what lets one be received at a time until this one is in force, or gone: the next would lie at
+    /// the same place.
+    pub fn keep(&mut self, turn: impl Send + Sync + 'static) {
+        self.turn = Some(Box::new(turn));
     }
 
     /// How far the log is applied in it.
@@ -122,12 +141,22 @@ impl Drop for Prepared {
         if self.stays {
             return;
         }
-        // Not installed, loaded or not: closed before its directory goes.
-        drop(self.loaded.take());
-        if let Err(error) = fs::remove_tree(&self.place.dir()) {
-            crate::log!(warn, "a snapshot that was not installed could not be removed",
-                dir = %self.place.dir().display(), error = %error);
-        }
+        let (loaded, turn, place) = (self.loaded.take(), self.turn.take(), self.place.clone());
+        let closing = move || {
+            // Not installed, loaded or not: closed before its directory goes.
+            drop(loaded);
+            remove(&place);
+            drop(turn);
+        };
+        // Without a thread it is closed here, and removed before the next takes its place.
+        drop(threads::spawn("engram-remove", closing));
+    }
+}
+
+fn remove(place: &Place) {
+    if let Err(error) = fs::remove_tree(&place.dir()) {
+        crate::log!(warn, "a snapshot that was not installed could not be removed",
+            dir = %place.dir().display(), error = %error);
     }
 }
 

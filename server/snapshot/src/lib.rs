@@ -21,7 +21,7 @@ pub mod transfer;
 
 use engram_applied::{storage, store};
 use engram_disk::fs;
-use engram_process::{log, mutants};
+use engram_process::{log, mutants, threads};
 use engram_state as state;
 use engram_types as types;
 

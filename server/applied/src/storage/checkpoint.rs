@@ -172,7 +172,8 @@ fn describe(dir: &Path) -> Result<Checkpoint, CheckpointError> {
     })
 }
 
-/// The checkpoints that are being sent.
+/// The checkpoints that are being sent, and the one that is being made. Nobody who looks at them waits
+/// for a disk.
 #[derive(Debug, Default)]
 pub struct Checkpoints {
     live: Mutex<Live>,
@@ -181,40 +182,75 @@ pub struct Checkpoints {
 #[derive(Debug, Default)]
 struct Live {
     made: u64,
+    is_making: bool,
     checkpoints: Vec<Weak<Checkpoint>>,
+}
+
+/// What there is for a member that lags.
+#[derive(Debug)]
+pub enum Offer {
+    /// This one, from which it can go on with the log.
+    There(Arc<Checkpoint>),
+    /// None: whoever gets this makes one.
+    Wanted(Wanted),
+    /// None yet: another one makes it.
+    BeingMade,
 }
 
 impl Checkpoints {
     /// A checkpoint from which a member can go on with the log, which holds what comes after
-    /// `purged_index`: one that is being sent where it does, else a new one. Blocks.
-    ///
-    /// # Errors
-    /// See [`CheckpointError`].
-    pub fn get(
-        &self,
-        engine: &Engine,
-        purged_index: u64,
-    ) -> Result<Arc<Checkpoint>, CheckpointError> {
-        // Held meanwhile, so that two that ask at once get one.
+    /// `purged_index`, where one is being sent; else the task to make one, for one alone.
+    pub fn offer(self: &Arc<Checkpoints>, purged_index: u64) -> Offer {
         let mut live = self.live.lock();
         live.checkpoints.retain(|held| held.strong_count() > 0);
         let held = live.checkpoints.iter().filter_map(Weak::upgrade);
         if let Some(newest) = held.max_by_key(|held| held.position().index) {
             let continues = newest.position().index >= purged_index;
             if continues || live.checkpoints.len() >= LIVE_MAX {
-                return Ok(newest);
+                return Offer::There(newest);
             }
         }
+        if live.is_making {
+            return Offer::BeingMade;
+        }
+        live.is_making = true;
         live.made += 1;
-        let checkpoint = Arc::new(engine.checkpoint(&next_dir(engine, live.made)?)?);
+        Offer::Wanted(Wanted {
+            number: live.made,
+            checkpoints: self.clone(),
+        })
+    }
+
+    /// Whether one is being sent, or made to be.
+    pub fn is_sending(&self) -> bool {
+        let live = self.live.lock();
+        live.is_making || live.checkpoints.iter().any(|held| held.strong_count() > 0)
+    }
+}
+
+/// The task to make a checkpoint. Dropping it leaves it to the next who asks.
+#[derive(Debug)]
+pub struct Wanted {
+    number: u64,
+    checkpoints: Arc<Checkpoints>,
+}
+
+impl Wanted {
+    /// Makes it. Blocks for as long as the store's disk takes.
+    ///
+    /// # Errors
+    /// See [`CheckpointError`].
+    pub fn make(self, engine: &Engine) -> Result<Arc<Checkpoint>, CheckpointError> {
+        let checkpoint = Arc::new(engine.checkpoint(&next_dir(engine, self.number)?)?);
+        let mut live = self.checkpoints.live.lock();
         live.checkpoints.push(Arc::downgrade(&checkpoint));
         Ok(checkpoint)
     }
+}
 
-    /// Whether one is being sent.
-    pub fn is_sending(&self) -> bool {
-        let live = self.live.lock();
-        live.checkpoints.iter().any(|held| held.strong_count() > 0)
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.checkpoints.live.lock().is_making = false;
     }
 }
 

@@ -147,6 +147,8 @@ impl Engine {
     /// Copies what is persisted, without what is in memory alone, to `dir`, which must not exist and whose
     /// parent must.
     pub(super) fn copy_persisted(&self, dir: &Path) -> Result<(), EngineError> {
+        #[cfg(any(test, feature = "fixtures"))]
+        let _open = self.rows.syncs.read();
         ask!(&**self.rows, rows => rows.checkpoint(dir))
     }
 
@@ -214,6 +216,13 @@ impl Engine {
     #[cfg(any(test, feature = "fixtures"))]
     pub fn stall(&self) -> Stall<'_> {
         Stall(self.rows.gate.write())
+    }
+
+    /// Has every flush and checkpoint wait while the guard lives, as for a disk that stands still: writes, which
+    /// go to memory, go on for long.
+    #[cfg(any(test, feature = "fixtures"))]
+    pub fn stall_syncs(&self) -> Stall<'_> {
+        Stall(self.rows.syncs.write())
     }
 
     /// Writes changes to a store that is being made, and is nobody's yet: whoever makes it is told what went wrong.
@@ -328,6 +337,8 @@ impl Engine {
     }
 
     fn try_flush(&self) -> Result<(), EngineError> {
+        #[cfg(any(test, feature = "fixtures"))]
+        let _open = self.rows.syncs.read();
         ask!(&**self.rows, rows => rows.flush())
     }
 
@@ -635,7 +646,7 @@ fn scan(
     readable(rows.scan(Family::Revisions, from, amount, take));
 }
 
-/// See [`Engine::stall`]. Held over awaits on purpose: nothing but writes of the engine wait for it.
+/// See [`Engine::stall`]. Held over awaits on purpose: nothing but work of the engine waits for it.
 #[cfg(any(test, feature = "fixtures"))]
 #[must_use]
 pub struct Stall<'a>(#[expect(dead_code, reason = "held")] parking_lot::RwLockWriteGuard<'a, ()>);

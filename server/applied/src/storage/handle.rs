@@ -18,6 +18,9 @@ pub(super) struct Handle {
     /// Writes wait while it is taken.
     #[cfg(any(test, feature = "fixtures"))]
     pub(super) gate: parking_lot::RwLock<()>,
+    /// Flushes and checkpoints wait while it is taken.
+    #[cfg(any(test, feature = "fixtures"))]
+    pub(super) syncs: parking_lot::RwLock<()>,
 }
 
 impl Handle {
@@ -30,6 +33,8 @@ impl Handle {
             condemned: AtomicBool::new(false),
             #[cfg(any(test, feature = "fixtures"))]
             gate: parking_lot::RwLock::default(),
+            #[cfg(any(test, feature = "fixtures"))]
+            syncs: parking_lot::RwLock::default(),
         }
     }
 

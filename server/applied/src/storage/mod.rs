@@ -19,7 +19,9 @@ mod rocksdb;
 mod rows;
 pub mod schema;
 
-pub use checkpoint::{Checkpoint, CheckpointError, Checkpoints, FileKind, StoreFile};
+pub use checkpoint::{
+    Checkpoint, CheckpointError, Checkpoints, FileKind, Offer, StoreFile, Wanted,
+};
 #[cfg(any(test, feature = "fixtures"))]
 pub use engine::Stall;
 pub use engine::{Engine, EngineOptions, OpenError, Scanner};

@@ -11,12 +11,13 @@ use openraft::impls::ProgressResponder;
 use openraft::metrics::RaftServerMetrics;
 use openraft::type_config::alias::WatchReceiverOf;
 use openraft::{Config, ServerState, SnapshotPolicy};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::apply::ApplyThread;
 use super::confirm::Promisers;
 use super::contact::Contact;
-use super::log_store::{LogRoom, LogView};
+use super::log_store::{HELD_FROM_PROPOSALS, LogRoom, LogView};
+use super::revoking::Revoking;
 use super::short_members::ShortMembers;
 use super::snapshot::Sending;
 use super::state_machine::StateMachine;
@@ -24,7 +25,7 @@ use super::{Batch, LogStore, Peer, Peers, Raft, TypeConfig, entry};
 use crate::metrics::Metrics;
 use crate::mutants::is_planted;
 use crate::store::Store;
-use crate::types::MemberId;
+use crate::types::{LeaseId, MemberId};
 use crate::wal::Keep;
 
 /// How lately a member was heard of for whose sake the log is kept.
@@ -118,6 +119,7 @@ pub struct Consensus {
     short: ShortMembers,
     sending: Sending,
     pub(super) promisers: Arc<Promisers>,
+    revoking: Revoking,
 }
 
 impl Consensus {
@@ -167,6 +169,7 @@ impl Consensus {
             short,
             sending,
             promisers,
+            revoking: Revoking::default(),
         })
     }
 
@@ -262,10 +265,15 @@ impl Consensus {
         term: Option<u64>,
         applied_in: Option<Duration>,
     ) -> Result<(), ProposeRefused> {
-        if !self.log_room.keeps_up() {
+        let bytes = batch.encoded().len() as u64;
+        let taken = self.log_room.take(1, bytes, HELD_FROM_PROPOSALS);
+        // What this leader decides (an alarm, say) is little, and the others may wait for it.
+        let has_room = taken.is_some() || term.is_some();
+        if !has_room || !self.log_room.keeps_up() {
             return Err(ProposeRefused::Busy);
         }
-        let (responder, committed, mut completed) = ProgressResponder::new();
+        let (responder, committed, completed) = ProgressResponder::new();
+        let revoked = self.revoking.begin(&batch);
         let write = self.raft.write(batch).responder(responder);
         let write = match term {
             Some(term) => write.with_leader(entry::leader_of(term)),
@@ -274,6 +282,20 @@ impl Consensus {
         if write.await.is_err() {
             return Err(ProposeRefused::Stopped);
         }
+        let mut completed = match revoked {
+            None => completed,
+            // Whoever waits for it may give up, or be answered at the commit.
+            Some(revoked) => {
+                let (told, awaited) = oneshot::channel();
+                tokio::spawn(async move {
+                    let outcome = completed.await;
+                    drop(revoked);
+                    // Nobody may listen any more; a sender that is dropped says that consensus has stopped.
+                    let _ = outcome.map(|outcome| told.send(outcome));
+                });
+                awaited
+            }
+        };
         let Some(limit) = applied_in else {
             return outcome(completed.await);
         };
@@ -287,6 +309,12 @@ impl Consensus {
             // An error means that it is not: the other one says why.
             Ok(_) = committed => Ok(()),
         }
+    }
+
+    /// Whether a revocation of a lease was handed over by this member, as the leader, and is not applied here
+    /// yet: whoever did apply it may have told a client that the lease is gone.
+    pub fn is_revoking(&self, id: LeaseId) -> bool {
+        self.revoking.has(id)
     }
 
     /// Drops what the store has persisted from the log, but for the newest entries that `keep` names.
@@ -303,11 +331,7 @@ impl Consensus {
         held_bytes: u64,
     ) -> Result<(), ProposeRefused> {
         let is_sending = self.sending.is_lately();
-        let persisted = {
-            let metrics = self.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            metrics.snapshot.map_or(0, |id| id.index())
-        };
+        let persisted = self.flushed_index();
         let mut upto = log.purgeable(keep).min(persisted);
         let held = persisted.saturating_sub(log.purged_index());
         if log.bytes() < held_bytes && held < ENTRIES_HELD_MAX {
@@ -319,6 +343,14 @@ impl Consensus {
         }
         let asked = self.raft.trigger().purge_log(upto).await;
         asked.map_err(|_| ProposeRefused::Stopped)
+    }
+
+    /// The last entry that a flush for the log's sake has made durable in the store: up to there the log may be
+    /// purged.
+    pub fn flushed_index(&self) -> u64 {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.snapshot.map_or(0, |id| id.index())
     }
 
     /// The entry after which a member in touch needs the log next; the greatest number where nobody

@@ -83,8 +83,12 @@ pub async fn receive(parts: &mut Parts, dir: &Path, bytes: u64) -> Result<Receiv
     })
     .await?;
     loop {
-        match next(parts).await? {
-            Part::Piece(piece) => {
+        let part = match next(parts).await {
+            Ok(Part::Begin(_)) => Err(ReceiveError::OutOfOrder),
+            part => part,
+        };
+        match part {
+            Ok(Part::Piece(piece)) => {
                 let piece = read_piece(piece);
                 incoming = blocking(move || {
                     incoming.accept(&piece)?;
@@ -92,8 +96,16 @@ pub async fn receive(parts: &mut Parts, dir: &Path, bytes: u64) -> Result<Receiv
                 })
                 .await?;
             }
-            Part::Done(_) => return Ok(blocking(move || incoming.finish()).await?),
-            Part::Begin(_) => return Err(ReceiveError::OutOfOrder),
+            Ok(_) => return Ok(blocking(move || incoming.finish()).await?),
+            Err(error) => {
+                // What was received goes with it: as long as that takes, nobody else is let in.
+                let gone = blocking(move || {
+                    drop(incoming);
+                    Ok(())
+                });
+                gone.await?;
+                return Err(error);
+            }
         }
     }
 }

@@ -31,11 +31,13 @@ const CACHE_BYTES_MAX: usize = 8 << 20;
 /// The newest entries that stay decoded: what the apply thread still has before it. Followers need
 /// only the bytes, and an entry applied later than that is decoded again.
 const DECODED_MAX: usize = 8;
-/// What an entry takes beside its batch. Bytes.
+/// What an entry takes beside its batch, in memory or in the log. Bytes.
 const ENTRY_OVERHEAD: usize = 128;
-/// What stays free of a full log for votes and marks, and for what a frame at a segment's end leaves
-/// unused. Bytes.
-const LOG_BYTES_HELD: u64 = 2 << 20;
+/// What stays free of a full log, of what a leader sends, for votes and marks, and for what a frame at a
+/// segment's end leaves unused. Bytes.
+pub(super) const HELD_FROM_LEADERS: u64 = 2 << 20;
+/// The same of what this member proposes itself: what frees room comes this way.
+pub(super) const HELD_FROM_PROPOSALS: u64 = 16 << 10;
 /// Bytes waiting for the log's disk from which on nothing more is taken in from outside: more than
 /// peers send unanswered. What consensus itself then still hands over is small.
 const QUEUED_BYTES_MAX: usize = 32 << 20;
@@ -53,23 +55,59 @@ pub struct LogStore {
     appended: Arc<AtomicU64>,
 }
 
-/// The log's room for entries: on its disk, and before it.
+/// The log's room for entries: on its disk, and before it. Clones are one.
 #[derive(Clone)]
-pub(super) struct LogRoom(Weak<Wal>);
+pub(super) struct LogRoom {
+    wal: Weak<Wal>,
+    /// Bytes that were let in and may not have come to the log yet.
+    taken: Arc<AtomicU64>,
+}
+
+/// Room for entries that were let in, until they are durable or nobody's: the writer would wait for room that
+/// only a purge can give, and the purge behind it in the queue.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Taken {
+    bytes: u64,
+    all: Arc<AtomicU64>,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
 
 impl LogRoom {
-    /// Whether `bytes` of entries can be written although the disk has no room for another segment.
-    pub fn has(&self, bytes: u64) -> bool {
-        let room = self.0.upgrade().and_then(|wal| wal.last_bytes());
-        room.is_none_or(|room| room >= bytes + LOG_BYTES_HELD)
+    /// Takes room for so many entries of so many bytes together, where they can be written, and `held` bytes
+    /// more (an eighth of a segment at most), although the disk has no room for another segment. None where they
+    /// cannot.
+    pub fn take(&self, entries: usize, bytes: u64, held: u64) -> Option<Taken> {
+        let bytes = bytes + widened(entries * ENTRY_OVERHEAD);
+        let before = self.taken.fetch_add(bytes, Ordering::Relaxed);
+        let taken = Taken {
+            bytes,
+            all: self.taken.clone(),
+        };
+        let Some(wal) = self.wal.upgrade() else {
+            return Some(taken);
+        };
+        let held = held.min(widened(wal.record_bytes_max() / 8));
+        let wanted = before.saturating_add(bytes).saturating_add(held);
+        let has_room = wal.last_bytes().is_none_or(|left| left >= wanted);
+        has_room.then_some(taken)
     }
 
     /// Whether the disk keeps up with what is appended: where it does not, who would append more is
     /// told so, or waits, before openraft takes it. Its thread waits for no disk.
     pub fn keeps_up(&self) -> bool {
-        let wal = self.0.upgrade();
+        let wal = self.wal.upgrade();
         wal.is_none_or(|wal| wal.queued_bytes() < QUEUED_BYTES_MAX)
     }
+}
+
+fn widened(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// What is known of the log without reading it.
@@ -347,7 +385,15 @@ impl LogStore {
 
     /// The room for entries, which may be asked for after the log was closed.
     pub(super) fn room(&self) -> LogRoom {
-        LogRoom(Arc::downgrade(&self.wal))
+        LogRoom {
+            wal: Arc::downgrade(&self.wal),
+            taken: Arc::default(),
+        }
+    }
+
+    /// Whether the disk has no room for the segment after the current one.
+    pub fn is_full(&self) -> bool {
+        self.wal.last_bytes().is_some()
     }
 
     /// The log's bytes on disk.
@@ -684,8 +730,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        // It rides on the next batch, but where nothing is let in until it has made room.
+        let at_once = self.is_full();
         self.wal
-            .append(vec![purge_record(&log_id)], false, Box::new(|| {}));
+            .append(vec![purge_record(&log_id)], at_once, Box::new(|| {}));
         self.tail.lock().purge(log_id);
         Ok(())
     }

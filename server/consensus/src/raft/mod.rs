@@ -33,6 +33,7 @@ mod outgoing;
 mod pace;
 mod planted;
 mod reconfigure;
+mod revoking;
 mod sane;
 mod serve;
 mod short_members;

@@ -32,8 +32,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Why a snapshot was not sent.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SendError {
-    /// No checkpoint could be made (the log says why), so there is nothing to send.
-    #[error("there is no checkpoint to be sent")]
+    /// No checkpoint could be made, or not yet (the log says why), so there is nothing to send.
+    #[error("there is no checkpoint to be sent yet")]
     Nothing,
     /// The receiver did not take or install it.
     #[error(transparent)]

@@ -1,14 +1,19 @@
 //! What this member does for its peers: the receiving side of `network`.
 
+use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
 use openraft::storage::Snapshot;
+use parking_lot::Mutex;
 use prost::Message;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::incoming::{self, Beginning, Parts, ReceiveError};
+use super::log_store::{HELD_FROM_LEADERS, Taken};
 use super::{Batch, Consensus, ProposeRefused, SnapshotData, entry, following, sane, wire};
 use crate::peer::CallError;
 use crate::peer::Declined;
@@ -35,10 +40,14 @@ impl Consensus {
         let read = move |message| wire::read_append_request(message).and_then(|r| checks.check(r));
         let contact = self.contact.clone();
         let consensus = self.clone();
+        // One for each request that is not answered yet.
+        let taken: Arc<Mutex<VecDeque<Option<Taken>>>> = Arc::default();
+        let taking = taken.clone();
         let requests = requests.then(move |request| {
-            let consensus = consensus.clone();
+            let (consensus, taking) = (consensus.clone(), taking.clone());
             async move {
-                consensus.wait_for_room(&request).await;
+                let taken = consensus.wait_for_room(&request).await;
+                taking.lock().push_back(taken);
                 request
             }
         });
@@ -47,28 +56,33 @@ impl Consensus {
         let results = following::answers(self.raft.clone(), self.log.clone(), requests.boxed());
         let consensus = self.clone();
         whole(results, "appending")
-            .map(move |result| AppendResponse {
-                short_of_room: consensus.is_short_of_room(),
-                ..wire::append_response(result)
+            .map(move |result| {
+                // It is durable, or was not taken.
+                drop(taken.lock().pop_front());
+                AppendResponse {
+                    short_of_room: consensus.is_short_of_room(),
+                    ..wire::append_response(result)
+                }
             })
             .boxed()
     }
 
     /// Entries wait at the door of a member whose disk is full, or whose log's disk does not keep up,
     /// and the leader with what follows them: heartbeats and votes take other ways. What was taken can always be written.
-    async fn wait_for_room(&self, request: &AppendRequest) {
+    async fn wait_for_room(&self, request: &AppendRequest) -> Option<Taken> {
         if request.entries.is_empty() {
-            return;
+            return None;
         }
-        let Some(store) = self.store.upgrade() else {
-            return;
-        };
-        let headroom = store.headroom();
-        headroom.wait_to_take().await;
+        let store = self.store.upgrade()?;
+        store.headroom().wait_to_take().await;
         let bytes = request.encoded_len() as u64;
-        let takes =
-            || self.log_room.keeps_up() && (!headroom.is_short() || self.log_room.has(bytes));
-        while !takes() {
+        loop {
+            let entries = request.entries.len();
+            let taken = self.log_room.take(entries, bytes, HELD_FROM_LEADERS);
+            if taken.is_some() && self.log_room.keeps_up() {
+                return taken;
+            }
+            drop(taken);
             tokio::time::sleep(ROOM_LOOK_EVERY).await;
         }
     }
@@ -131,10 +145,8 @@ impl Consensus {
             return Err(Declined::Busy);
         };
         let (consensus, dir) = (self.clone(), dir.to_owned());
-        let receiving = ForCaller::new(async move {
-            let _alone = alone;
-            consensus.receive_alone(parts, &dir).await
-        });
+        let receiving =
+            ForCaller::new(async move { consensus.receive_alone(alone, parts, &dir).await });
         match tokio::spawn(receiving).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(Panicked)) => Err(Declined::Invalid),
@@ -144,10 +156,11 @@ impl Consensus {
 
     async fn receive_alone(
         &self,
+        alone: OwnedSemaphorePermit,
         mut parts: BoxStream<'static, Result<SnapshotPart, CallError>>,
         dir: &Path,
     ) -> Result<SnapshotAnswer, Declined> {
-        let received = self.receive(&mut parts, dir).await;
+        let received = self.receive(alone, &mut parts, dir).await;
         received.unwrap_or_else(|error| {
             crate::log!(warn, "failed to save incoming database snapshot",
                 "local-member-id" = %self.member, error = %error);
@@ -160,6 +173,7 @@ impl Consensus {
 
     async fn receive(
         &self,
+        alone: OwnedSemaphorePermit,
         parts: &mut Parts,
         dir: &Path,
     ) -> Result<Result<SnapshotAnswer, Declined>, ReceiveError> {
@@ -178,7 +192,8 @@ impl Consensus {
             return Ok(Err(Declined::Stopped));
         };
         // Before openraft is told: it answers nobody while it installs.
-        let prepared = super::snapshot::prepare(&store, &meta, received).await?;
+        let mut prepared = super::snapshot::prepare(&store, &meta, received).await?;
+        prepared.keep(alone);
         let snapshot = Snapshot {
             meta,
             snapshot: SnapshotData::Prepared(prepared),

@@ -2,10 +2,12 @@
 //!
 //! When openraft asks, and what it gets (read in its source, alpha.37):
 //! - It *builds* one only because `Consensus::snapshot` asks, to cut the log: the store is flushed
-//!   and described, no file is made.
+//!   and described, no file is made. Nobody waits for that: what is applied meanwhile goes to memory.
 //! - At its start it looks at the *current* one twice: described.
 //! - Its transmitter takes the current one for each try to send it to a member that lags behind the
-//!   purged log: that one is a checkpoint, shared by all who ask while one is being sent.
+//!   purged log: that one is a checkpoint, shared by all who ask while one is being sent. Nothing is
+//!   applied until it is answered: where a checkpoint takes long, because the store's disk stands still,
+//!   the answer is a description, and the checkpoint is there for the next try.
 //!
 //! A checkpoint costs the store no flush, so it may end before entries that the log has purged by
 //! the time a follower has installed it. Therefore the log is not purged while one is being sent,
@@ -19,17 +21,25 @@ use std::time::{Duration, Instant};
 use openraft::storage::{RaftSnapshotBuilder, Snapshot, SnapshotMeta};
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::apply::{ApplyHandle, Task};
 use super::{LogStore, StoredMembership, TypeConfig, entry};
 use crate::mutants::is_planted;
 use crate::snapshot::install::Prepared;
 use crate::snapshot::transfer::Received;
-use crate::storage::{Applied, Checkpoint, Checkpoints};
+use crate::storage::{Applied, Checkpoint, Checkpoints, Offer};
 use crate::store::Store;
+use crate::threads::{self, Pulse, steps};
 
 /// How long after its snapshot a member may take to ask for the log that follows it.
 const LOG_AWAITED: Duration = Duration::from_secs(5);
+
+/// How long a checkpoint is waited for: links and a few small syncs. Once: whoever asks while one is being made
+/// does not wait.
+const MADE_IN: Duration = Duration::from_millis(500);
+/// How long one that took longer is kept for who asks next: longer than between two tries to send one.
+const LATE_KEPT: Duration = Duration::from_secs(10);
 
 /// What openraft moves around as a snapshot.
 #[derive(Debug)]
@@ -122,7 +132,6 @@ impl Snapshots {
     pub fn builder(&self) -> SnapshotBuilder {
         SnapshotBuilder {
             store: self.store.clone(),
-            apply: self.apply.clone(),
         }
     }
 
@@ -139,17 +148,50 @@ impl Snapshots {
                 Some(_) => Ok(Some(described(persisted)?)),
             };
         }
-        let (engine, checkpoints) = (self.store.engine(), self.checkpoints.clone());
-        let purged = self.log.purged_index();
-        let making = crate::threads::spawn_blocking(move || checkpoints.get(&engine, purged));
-        match making.await.map_err(io::Error::other)? {
-            Ok(checkpoint) => Ok(Some(Snapshot {
-                meta: describe(checkpoint.contents().applied.clone())?,
-                snapshot: SnapshotData::Sending(checkpoint),
-            })),
-            Err(error) => {
-                crate::log!(warn, "a member that lags cannot be sent a snapshot", error = %error);
-                Ok(Some(described(self.store.engine().persisted())?))
+        let Some(checkpoint) = self.checkpoint().await else {
+            return Ok(Some(described(self.store.engine().persisted())?));
+        };
+        Ok(Some(Snapshot {
+            meta: describe(checkpoint.contents().applied.clone())?,
+            snapshot: SnapshotData::Sending(checkpoint),
+        }))
+    }
+
+    /// A checkpoint to be sent. Openraft applies nothing while it waits for it: one that takes long is left to
+    /// whoever asks next.
+    async fn checkpoint(&self) -> Option<Arc<Checkpoint>> {
+        let wanted = match self.checkpoints.offer(self.log.purged_index()) {
+            Offer::There(checkpoint) => return Some(checkpoint),
+            Offer::BeingMade => return None,
+            Offer::Wanted(wanted) => wanted,
+        };
+        let engine = self.store.engine();
+        let making = threads::spawn_blocking(move || {
+            Pulse::new("a checkpoint of the store").on_disk(|| wanted.make(&engine))
+        });
+        let (made, awaited) = oneshot::channel();
+        tokio::spawn(async move {
+            let ready = making.await.map_err(io::Error::other);
+            match ready.and_then(|ready| ready.map_err(io::Error::other)) {
+                Ok(checkpoint) => {
+                    if let Err(late) = made.send(checkpoint) {
+                        tokio::time::sleep(LATE_KEPT).await;
+                        drop(late);
+                    }
+                }
+                Err(error) => {
+                    crate::log!(warn, "a member that lags cannot be sent a snapshot", error = %error);
+                }
+            }
+        });
+        match tokio::time::timeout(MADE_IN, awaited).await {
+            Ok(made) => made.ok(),
+            Err(_) => {
+                crate::log!(
+                    warn,
+                    "a member that lags is sent a snapshot later: the disk of the store is slow"
+                );
+                None
             }
         }
     }
@@ -191,11 +233,14 @@ pub async fn prepare(
     meta: &SnapshotMetaOf<TypeConfig>,
     received: Received,
 ) -> io::Result<Box<Prepared>> {
-    check(&received.contents().applied, meta)?;
-    let store = store.clone();
-    let preparing = crate::threads::spawn_blocking(move || Prepared::new(&store, received));
+    let (store, meta) = (store.clone(), meta.clone());
+    let preparing = threads::spawn_blocking(move || {
+        // Here, since one that is refused is removed.
+        check(&received.contents().applied, &meta)?;
+        Prepared::new(&store, received).map_err(io::Error::other)
+    });
     let prepared = preparing.await.map_err(io::Error::other)?;
-    Ok(Box::new(prepared.map_err(io::Error::other)?))
+    Ok(Box::new(prepared?))
 }
 
 fn check(applied: &Applied, meta: &SnapshotMetaOf<TypeConfig>) -> io::Result<()> {
@@ -207,10 +252,9 @@ fn check(applied: &Applied, meta: &SnapshotMetaOf<TypeConfig>) -> io::Result<()>
     Err(io::Error::new(io::ErrorKind::InvalidData, text))
 }
 
-/// Makes a snapshot by flushing the store.
+/// Makes a snapshot by flushing the store, beside what is applied meanwhile.
 pub struct SnapshotBuilder {
     store: Arc<Store>,
-    apply: ApplyHandle,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
@@ -220,8 +264,23 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         if is_planted("snapshot-unflushed") {
             return described(self.store.engine().applied().map_err(io::Error::other)?);
         }
-        self.apply.run(|done| Task::Flush { done }).await?;
+        let store = self.store.clone();
+        let flushing = threads::spawn_blocking(move || flush(&store));
+        flushing.await.map_err(io::Error::other)?;
         described(self.store.engine().persisted())
+    }
+}
+
+/// Makes what is applied by now durable. Without room that would fail, and a failed flush ends the process:
+/// a member that stops meanwhile, and one on a stage, where nobody can wait, leave it.
+fn flush(store: &Store) {
+    let headroom = store.headroom();
+    let has_room = match steps::is_on_stage() {
+        true => headroom.may_apply(),
+        false => headroom.wait_to_apply(),
+    };
+    if has_room {
+        Pulse::new("a flush of the store").on_disk(|| store.engine().flush());
     }
 }
 

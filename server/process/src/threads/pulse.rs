@@ -73,6 +73,14 @@ impl Pulse {
         done
     }
 
+    /// Does what waits for the disk. Afterwards it has work.
+    pub fn on_disk<R>(&self, work: impl FnOnce() -> R) -> R {
+        self.set(Doing::Disk);
+        let done = work();
+        self.turn();
+        done
+    }
+
     fn set(&self, doing: Doing) {
         self.state
             .store(now_ms() << 2 | doing as u64, Ordering::Relaxed);

@@ -308,7 +308,7 @@ impl Backend for Core {
         if let Some(ttl) = renewed_alone(&self.lessor, &self.leadership, id) {
             return Ok(ttl);
         }
-        let own = || renewed(&self.lessor, &self.barrier, id);
+        let own = || renewed(&self.lessor, &self.barrier, &self.door.consensus, id);
         let ask = move |peers: PeerCalls, leader, limit| async move {
             peers.lease_keep_alive(leader, id, limit).await
         };

@@ -6,6 +6,7 @@ use crate::mutants::is_planted;
 use crate::node::barrier::Barrier;
 use crate::node::leadership::LeadershipCell;
 use crate::node::lessor::{Lessor, Renewal};
+use crate::raft::Consensus;
 use crate::types::LeaseId;
 
 /// How long what was acknowledged may take to be applied here before a lease that is known is renewed
@@ -14,7 +15,12 @@ const APPLIED_IN: Duration = Duration::from_millis(500);
 
 /// Seconds that a lease lives from when this was called, 0 where there is none; none where this member
 /// cannot say.
-pub async fn renewed(lessor: &Lessor, barrier: &Barrier, id: LeaseId) -> Option<i64> {
+pub async fn renewed(
+    lessor: &Lessor,
+    barrier: &Barrier,
+    consensus: &Consensus,
+    id: LeaseId,
+) -> Option<i64> {
     let asked = lessor.now();
     if is_planted("lease-unconfirmed") {
         return told(lessor.renew(lessor.term()?, id, asked));
@@ -23,6 +29,10 @@ pub async fn renewed(lessor: &Lessor, barrier: &Barrier, id: LeaseId) -> Option<
         return told(lessor.renew(passed?, id, asked));
     }
     let term = barrier.confirm_leading().await.ok()??;
+    // One that is revoked in what is not applied yet is gone for whoever has applied it.
+    if consensus.is_revoking(id) {
+        return None;
+    }
     // One that is not known may be in what is not applied yet.
     told(lessor.renew(term, id, asked)).filter(|ttl| *ttl > 0)
 }

@@ -487,7 +487,8 @@ impl Duties {
             false => LOG_GROWTH_MAX,
         };
         let grown = appended.saturating_sub(watch.cut_at) > growth_max;
-        if grown || applied.saturating_sub(watch.cut_index) > self.routine.snapshot_count {
+        let is_due = grown || applied.saturating_sub(watch.cut_index) > self.routine.snapshot_count;
+        if is_due || (watch.looks.is_multiple_of(IDLE_LOOKS) && self.log_waits_for_a_cut(applied)) {
             watch.cut_at = appended;
             watch.cut_index = applied;
             self.cut_log().await;
@@ -495,6 +496,12 @@ impl Duties {
         if watch.looks.is_multiple_of(IDLE_LOOKS) {
             self.purge_log().await;
         }
+    }
+
+    /// Whether the log has no room for another segment, and holds what is applied and not flushed: it grows no more
+    /// before that is purged.
+    fn log_waits_for_a_cut(&self, applied: u64) -> bool {
+        self.parts.log.is_full() && self.door.consensus.flushed_index() < applied
     }
 
     /// Where this member leads and voters are short of room: it hands leadership over, or, where those
@@ -580,7 +587,8 @@ impl Duties {
     async fn purge_log(&self) {
         let consensus = &self.door.consensus;
         let alone = consensus.is_sole_voter() && consensus.replication().matched.len() <= 1;
-        let keep = match self.parts.store.headroom().is_short() {
+        let is_short = self.parts.store.headroom().is_short() || self.parts.log.is_full();
+        let keep = match is_short {
             true => Keep::default(),
             false if alone => Keep {
                 bytes: LOG_KEPT_ALONE,
@@ -590,7 +598,7 @@ impl Duties {
             false => self.routine.keep,
         };
         // Who is short of room holds nothing for others.
-        let held = match self.parts.store.headroom().is_short() {
+        let held = match is_short {
             true => 0,
             false => self.routine.log_held_bytes,
         };

@@ -113,7 +113,7 @@ impl PeerHandler for PeerService {
         if !is_planted("lease-unconfirmed") && !self.leadership.leads() {
             return Err(Declined::NotLeader);
         }
-        let renewed = renewed(&self.lessor, &self.barrier, id).await;
+        let renewed = renewed(&self.lessor, &self.barrier, &self.consensus, id).await;
         renewed.ok_or(Declined::NotLeader)
     }
 

@@ -76,6 +76,45 @@ async fn a_member_catches_up_by_a_snapshot_under_writes() {
     cluster.stop().await;
 }
 
+/// The disk of the leader's store stands still: flushes that cut the log, and the checkpoint for a member that
+/// needs one, wait. What is applied goes to memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flushes_and_checkpoints_that_are_long_in_coming_hold_up_neither_writes_nor_the_leader() {
+    const AT_ONCE: Duration = Duration::from_secs(3);
+    let cluster = Cluster::start_patient(3).await;
+    let leader = cluster.leader().await;
+    let away = cluster.follower_of(leader);
+    cluster.partition.isolate(away.id);
+    let seen = away.log.last_index();
+    let value = Bytes::from(noise(3));
+    write(leader, 0..400, &value).await;
+    purge_beyond(leader, seen).await;
+    let engine = leader.store.engine();
+    let still = engine.stall_syncs();
+    // A checkpoint that was made by then goes with the try to send it.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    cluster.partition.heal();
+    // It is asked for again and again.
+    for from in (400..500).step_by(20) {
+        let written = tokio::time::timeout(AT_ONCE, write(leader, from..from + 20, &value));
+        written.await.expect("what is written waits for nothing");
+        let (consensus, log) = (leader.consensus.clone(), leader.log.clone());
+        let duty = tokio::spawn(async move {
+            consensus.snapshot().await?;
+            consensus.purge(&log, KEEP, HELD_BYTES).await
+        });
+        let done = tokio::time::timeout(AT_ONCE, duty).await;
+        let done = done.expect("nor do the Raft thread's duties");
+        done.expect("no panic").expect("it runs");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(snapshots_taken(away), 0);
+    drop(still);
+    cluster.converge().await;
+    assert_eq!(snapshots_taken(away), 1, "what was made late was taken");
+    cluster.stop().await;
+}
+
 #[tokio::test]
 async fn a_full_member_takes_no_entries_and_goes_on_hearing_its_leader() {
     let cluster = Cluster::start(3).await;

@@ -240,7 +240,11 @@ async fn a_sound_file_with_unsound_contents_is_refused() {
         let (_, checkpoint) = sender.snapshot().await;
         let taken = take(&follower, &pieces(&checkpoint), None).await;
         assert_eq!(taken.is_ok(), what == "sound", "{what}: {taken:?}");
+        // It is closed and removed on a thread of its own.
         drop(taken);
+        super::wait_until("what was not installed is gone", || {
+            !follower.dir.path().join("store.1").exists()
+        });
         is_clean(&follower);
         assert_eq!(follower.everything(), before, "{what}");
     }

@@ -145,8 +145,8 @@ impl Member {
     }
 
     async fn flush(&self) {
-        self.handle()
-            .run(|done| Task::Flush { done })
+        let engine = self.store.engine();
+        tokio::task::spawn_blocking(move || engine.flush())
             .await
             .unwrap();
     }
@@ -159,10 +159,17 @@ impl Member {
 
     /// What openraft's transmitter gets.
     async fn current(&self) -> (Meta, Arc<Checkpoint>) {
-        let snapshot = self.snapshots().current().await.unwrap().unwrap();
-        match snapshot.snapshot {
-            SnapshotData::Sending(checkpoint) => (snapshot.meta, checkpoint),
-            other => panic!("{other:?} cannot be sent"),
+        let begun = std::time::Instant::now();
+        loop {
+            let snapshot = self.snapshots().current().await.unwrap().unwrap();
+            match snapshot.snapshot {
+                SnapshotData::Sending(checkpoint) => return (snapshot.meta, checkpoint),
+                // It is made for who asks next, where the disk takes long.
+                SnapshotData::Described if begun.elapsed() < cluster::PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                other => panic!("{other:?} cannot be sent"),
+            }
         }
     }
 

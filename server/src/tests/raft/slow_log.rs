@@ -7,11 +7,15 @@ use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
 
 use super::cluster::{
-    Cluster, Member, PATIENT_ELECTION_TIMEOUT, batch, eventually, open_log, propose, write,
+    Cluster, Member, PATIENCE, PATIENT_ELECTION_TIMEOUT, batch, eventually, open_log, propose,
+    write,
 };
 use super::{copy_dir, open_store};
 use crate::fs::faults::{self, Operation};
 use crate::raft::fixture::{Entry, ProposeRefused, TypeConfig, Vote, entry, following};
+use crate::store::Level;
+use crate::store::fixture::noise;
+use crate::wal::Keep;
 
 fn value() -> Bytes {
     Bytes::from_static(b"a value")
@@ -217,6 +221,80 @@ async fn an_append_without_entries_is_answered_for_what_is_durable() {
     flushed.await.expect("told").expect("flushed");
     assert!(stands(1, 1));
     assert!(!stands(1, 2) && !stands(2, 1), "not what the log holds");
+}
+
+/// The log's files that wait to become a segment.
+fn spares(wal_dir: &std::path::Path) -> usize {
+    let names = crate::fs::file_names(wal_dir).expect("a directory");
+    names
+        .iter()
+        .filter(|name| name.starts_with("spare"))
+        .count()
+}
+
+/// What a purge frees is what a full log waits for: nothing that would carry it to the disk is let in before.
+#[tokio::test]
+async fn a_purge_of_a_log_whose_disk_is_full_waits_for_nothing() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut log = open_log(dir.path());
+    let wal_dir = dir.path().join("wal");
+    // Two segments, and not a third.
+    let _disk = faults::bound(&wal_dir, 40 << 20);
+    let vote = Vote::new_committed(1, 1);
+    log.save_vote(&vote).await.expect("saved");
+    let value = Bytes::from(vec![b'v'; 1 << 20]);
+    for index in 1..=20 {
+        let entry = Entry {
+            log_id: entry::log_id(1, index),
+            payload: openraft::EntryPayload::Normal(batch(index, &value)),
+        };
+        let (told, flushed) = TypeConfig::oneshot();
+        let append = log.append([entry], IOFlushed::signal(told));
+        append.await.expect("taken");
+        flushed.await.expect("told").expect("flushed");
+    }
+    // The second segment is in use, and making a third was tried so often that the disk counts as full.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert_eq!(spares(&wal_dir), 0);
+    log.purge(entry::log_id(1, 17)).await.expect("taken");
+    eventually("what was purged is the next segment", || {
+        spares(&wal_dir) > 0
+    })
+    .await;
+}
+
+/// A member takes what its log's disk can hold, however much is on its way: the log would wait for room that
+/// only a purge makes, and the purge for the log.
+#[tokio::test]
+async fn a_member_whose_logs_disk_is_full_goes_on_once_its_log_is_purged() {
+    let cluster = Cluster::start_patient(3).await;
+    let leader = cluster.leader().await;
+    let full = cluster.follower_of(leader);
+    let _disk = faults::bound(&full.wal_dir(), 40 << 20);
+    full.store.headroom().found(Level::Short, 1 << 40);
+    write(leader, 0..1200, &Bytes::from(noise(3))).await;
+    let mut taken = 0;
+    while taken != full.log.last_index() {
+        taken = full.log.last_index();
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+    assert!(
+        taken < leader.log.last_index(),
+        "it had room for everything"
+    );
+    let everything = leader.log.last_index();
+    let goes_on = async {
+        while full.store.applied_index() < everything {
+            full.consensus.snapshot().await.expect("it runs");
+            let purge = full.consensus.purge(&full.log, Keep::default(), 0);
+            purge.await.expect("it runs");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let goes_on = tokio::time::timeout(PATIENCE * 2, goes_on).await;
+    goes_on.expect("what was purged is room for what follows");
+    cluster.converge().await;
+    cluster.stop().await;
 }
 
 /// One voter's commits are its own flushes: it waits for nothing more than before.

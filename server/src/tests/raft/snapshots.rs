@@ -144,10 +144,14 @@ async fn what_a_lost_sender_has_begun_is_over_before_another_one_is_let_in() {
     write(leader, 0..20, &Bytes::from_static(b"a value")).await;
     cluster.converge().await;
     let follower = cluster.follower_of(leader);
-    let current = leader.consensus.openraft().get_snapshot().await;
-    let current = current.expect("it runs").expect("it has one");
-    let (meta, SnapshotData::Sending(checkpoint)) = (current.meta, current.snapshot) else {
-        panic!("it is to be sent");
+    let (meta, checkpoint) = loop {
+        let current = leader.consensus.openraft().get_snapshot().await;
+        let current = current.expect("it runs").expect("it has one");
+        // Where the disk takes long it is made for who asks next.
+        if let SnapshotData::Sending(checkpoint) = current.snapshot {
+            break (current.meta, checkpoint);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     };
     let vote = Vote::new_committed(leader.consensus.leadership().term, leader.id.0);
     let parts = || {

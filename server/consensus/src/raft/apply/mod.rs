@@ -81,11 +81,6 @@ pub enum Task {
         /// Told when done.
         done: oneshot::Sender<()>,
     },
-    /// Make everything applied durable.
-    Flush {
-        /// Told when done.
-        done: oneshot::Sender<()>,
-    },
 }
 
 /// The way to the thread.
@@ -327,15 +322,6 @@ impl Worker {
             }
             Task::Install { prepared, done } => {
                 applier.install(*prepared);
-                done
-            }
-            Task::Flush { done } => {
-                // Without room it would fail, and a failed flush ends the process.
-                if let Err(no_room) = self.wait_for_room() {
-                    self.left = Some(Task::Flush { done });
-                    return Err(no_room);
-                }
-                threads::on_disk(|| self.store.engine().flush());
                 done
             }
         };
