@@ -7,13 +7,16 @@ use engram_server::snapshot::restore::{Restore, RestoreError, Totals};
 use engram_server::state::{AuthTables, RevisionRecord};
 use engram_server::types::{LeaseId, Revision, RevisionPair};
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use tokio::sync::mpsc;
 
 use crate::Progress;
-use crate::format::{ChunkError, Kind, Manifest, Unpacked, sha256, unpack};
+use crate::format::{ChunkError, Kind, Manifest, Unpacked, sha256, unpack_known};
 use crate::store::{BackupStore, StoreError};
 
 /// Chunks that are read ahead.
 const CHUNKS_AHEAD: usize = 2;
+/// Chunks that wait to be fed: with the one that is and those that are read, the memory a restore takes.
+const CHUNKS_WAITING: usize = 1;
 
 /// Why a backup cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -114,23 +117,25 @@ pub(crate) async fn feed(
         records: 0,
         auth: Vec::new(),
     };
-    let reads = (0..manifest.chunks.len()).map(|place| chunk(store, manifest, place));
-    let mut chunks = futures_util::stream::iter(reads).buffered(CHUNKS_AHEAD);
-    let mut place = 0;
-    while let Some(unpacked) = chunks.try_next().await? {
-        let feed = tokio::task::spawn_blocking(move || {
-            let fed = take(&mut feeding, &unpacked);
-            (feeding, fed)
-        });
-        let fed;
-        (feeding, fed) = feed.await?;
-        fed.map_err(|error| match error {
-            FeedError::Chunk(source) => damaged(manifest, place, source),
-            FeedError::Restore(error) => error.into(),
-        })?;
-        progress.advance(manifest.chunks[place].bytes);
-        place += 1;
-    }
+    let (sender, mut waiting) = mpsc::channel::<Unpacked>(CHUNKS_WAITING);
+    // One thread from the first chunk to the last: what it frees it takes again.
+    let taking = tokio::task::spawn_blocking(move || {
+        let mut place = 0;
+        while let Some(unpacked) = waiting.blocking_recv() {
+            take(&mut feeding, &unpacked).map_err(|error| (place, error))?;
+            place += 1;
+        }
+        Ok::<_, (usize, FeedError)>(feeding)
+    });
+    let came = send(store, manifest, &sender, progress).await;
+    drop(sender);
+    // Before anything is told: by then nobody works in the directory any more.
+    let taken = taking.await?;
+    let mut feeding = taken.map_err(|(place, error)| match error {
+        FeedError::Chunk(source) => damaged(manifest, place, source),
+        FeedError::Restore(error) => error.into(),
+    })?;
+    came?;
     let auth = auth_tables(&std::mem::take(&mut feeding.auth));
     feeding.totals.auth = auth.map_err(RestoreError::from)?;
     let leases = u64::try_from(feeding.totals.leases.len()).unwrap_or(u64::MAX);
@@ -141,6 +146,27 @@ pub(crate) async fn feed(
             what: "it holds another number of records or leases than its manifest says",
         }),
     }
+}
+
+/// Reads the chunks in order, until there are no more or nobody takes them.
+async fn send(
+    store: &BackupStore,
+    manifest: &Manifest,
+    sender: &mpsc::Sender<Unpacked>,
+    progress: &dyn Progress,
+) -> Result<(), ReadError> {
+    let reads = (0..manifest.chunks.len()).map(|place| chunk(store, manifest, place));
+    let chunks = futures_util::stream::iter(reads).buffered(CHUNKS_AHEAD);
+    let mut chunks = std::pin::pin!(chunks);
+    let mut place = 0;
+    while let Some(unpacked) = chunks.try_next().await? {
+        if sender.send(unpacked).await.is_err() {
+            break;
+        }
+        progress.advance(manifest.chunks[place].bytes);
+        place += 1;
+    }
+    Ok(())
 }
 
 /// Reads a chunk and compares it with what the manifest says of it.
@@ -154,7 +180,7 @@ async fn chunk(
     if sha256(&bytes) != entry.sha256 {
         return Err(damaged(manifest, place, ChunkError::Checksum));
     }
-    let unpacked = unpack(&bytes).map_err(|source| damaged(manifest, place, source))?;
+    let unpacked = unpack_known(&bytes).map_err(|source| damaged(manifest, place, source))?;
     let is_expected = unpacked.kind.name() == entry.kind
         && u64::try_from(place).is_ok_and(|place| place == unpacked.sequence);
     match is_expected {

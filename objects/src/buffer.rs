@@ -10,8 +10,8 @@ pub(crate) const ALIGNMENT: usize = 4096;
 const KEPT_BYTES: usize = 9 << 20;
 /// What is smaller has memory of its own, which costs little.
 const SHARED_MIN: usize = 1 << 20;
-/// Buffers kept while nobody uses them.
-const IDLE_MAX: usize = 3;
+/// Buffers kept while nobody uses them: as many as a backup or a restore has at a time.
+const IDLE_MAX: usize = 6;
 
 static IDLE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 

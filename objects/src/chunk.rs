@@ -331,14 +331,32 @@ impl Unpacked {
 /// # Errors
 /// See [`ChunkError`].
 pub fn unpack(bytes: &[u8]) -> Result<Unpacked, ChunkError> {
+    let (rest, sum) = split(bytes)?;
+    match crc32c::crc32c(rest).to_be_bytes() == *sum {
+        true => unpack_rest(rest),
+        false => Err(ChunkError::Checksum),
+    }
+}
+
+/// The same of a chunk of which somebody has compared a stronger digest of all of its bytes.
+///
+/// # Errors
+/// See [`ChunkError`].
+pub fn unpack_known(bytes: &[u8]) -> Result<Unpacked, ChunkError> {
+    let (rest, _) = split(bytes)?;
+    unpack_rest(rest)
+}
+
+/// All before the last checksum, and it.
+fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), ChunkError> {
     let whole = bytes.len().checked_sub(TRAILER_BYTES);
-    let (rest, sum) = whole
+    whole
         .and_then(|at| bytes.split_at_checked(at))
         .filter(|(rest, _)| rest.len() >= HEADER_BYTES && rest.starts_with(&MAGIC))
-        .ok_or(ChunkError::NoChunk)?;
-    if crc32c::crc32c(rest).to_be_bytes() != *sum {
-        return Err(ChunkError::Checksum);
-    }
+        .ok_or(ChunkError::NoChunk)
+}
+
+fn unpack_rest(rest: &[u8]) -> Result<Unpacked, ChunkError> {
     let (mut header, body) = rest.split_at(HEADER_BYTES);
     header.advance(MAGIC.len());
     let version = header.get_u16();

@@ -1,4 +1,4 @@
-//! Large objects of a store that is a directory, written without the system's page cache, and written and read without
+//! Large objects of a store that is a directory, written and read without the system's page cache, and without
 //! fresh memory for each: what copies cost there is a third of a backup.
 //!
 //! An object is written in its place. Who dies meanwhile leaves half of it, which nobody takes for whole: chunks
@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use bytes::Bytes;
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use crate::buffer::{ALIGNMENT, Buffer};
 
@@ -54,14 +54,50 @@ pub(crate) fn put(path: &Path, bytes: &Bytes) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Reads an object that was opened, of so many bytes.
+/// Reads an object that was opened, of so many bytes: a large one past the page cache, where the file system takes
+/// such reads.
 ///
 /// # Errors
 /// It cannot be read, or is shorter.
 pub(crate) fn read(mut file: File, length: usize) -> io::Result<Bytes> {
-    let mut buffer = Buffer::of(length);
-    file.read_exact(buffer.bytes_mut())?;
+    let mut buffer = Buffer::of(length.next_multiple_of(ALIGNMENT));
+    let mut whole = 0;
+    if length >= LARGE_BYTES && past_page_cache(&file, true) {
+        whole = read_direct(&mut file, buffer.bytes_mut())?.min(length);
+        if whole < length {
+            past_page_cache(&file, false);
+        }
+    }
+    file.read_exact(&mut buffer.bytes_mut()[whole..length])?;
     Ok(buffer.freeze(length))
+}
+
+/// Turns reads past the page cache on or off; false where the file system has none.
+fn past_page_cache(file: &File, on: bool) -> bool {
+    let set = |flags: OFlags| fcntl_setfl(file, flags).is_ok();
+    let flags = fcntl_getfl(file);
+    flags.is_ok_and(|mut flags| {
+        flags.set(OFlags::DIRECT, on);
+        set(flags)
+    })
+}
+
+/// Reads what comes in whole pages, and what is left at the end; returns how much that is. What the file system does
+/// not give so (an end within a page is where some stop) is for the other way.
+fn read_direct(file: &mut File, bytes: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match file.read(&mut bytes[done..]) {
+            Ok(0) => break,
+            // What is not whole pages is the end: nothing behind it could be read so.
+            Ok(read) if read % ALIGNMENT != 0 => return Ok(done + read),
+            Ok(read) => done += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
 }
 
 #[cfg(test)]
@@ -86,6 +122,12 @@ mod tests {
             assert_eq!(std::fs::read(&path).expect("read"), bytes);
             let file = File::open(&path).expect("opened");
             assert_eq!(read(file, length).expect("read"), bytes);
+            let file = File::open(&path).expect("opened");
+            let longer = read(file, length + 1).expect_err("it ends before");
+            assert_eq!(longer.kind(), io::ErrorKind::UnexpectedEof);
+            let file = File::open(&path).expect("opened");
+            let begin = read(file, LARGE_BYTES).expect("read");
+            assert_eq!(begin, bytes[..LARGE_BYTES]);
         }
         assert!(!takes(&Bytes::from_static(b"small")));
     }

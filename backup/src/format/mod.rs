@@ -3,7 +3,9 @@
 mod manifest;
 mod verification;
 
-pub use engram_objects::chunk::{CHUNK_BYTES, Chunk, ChunkError, Kind, Packer, Unpacked, unpack};
+pub use engram_objects::chunk::{
+    CHUNK_BYTES, Chunk, ChunkError, Kind, Packer, Unpacked, unpack_known,
+};
 pub use engram_objects::{BackupId, FIRST, IdError, Selector, Whose, WhoseError};
 pub use manifest::{ChunkEntry, FORMAT, Manifest, ManifestError, Summary};
 pub use verification::Verification;

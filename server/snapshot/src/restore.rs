@@ -20,12 +20,10 @@ use bytes::Bytes;
 use super::file::{FileError, check_record};
 use crate::fs::{self, DirError, DirLock, LockError};
 use crate::state::auth::AuthTables;
-use crate::state::{
-    Change, Hashing, KeyValueHash, LoadError, MemberRecord, NUMBER_MAX, RevisionRecord,
-};
+use crate::state::{Change, KeyValueHash, LoadError, MemberRecord, NUMBER_MAX, RevisionRecord};
 use crate::storage::{
-    Applied, Engine, EngineError, EngineOptions, Identity, IdentityError, LogPosition, OpenError,
-    Place, PlaceError, place,
+    Applied, Engine, EngineError, Identity, IdentityError, LogPosition, OpenError, Place,
+    PlaceError, place,
 };
 use crate::types::result::Alarm;
 use crate::types::{LeaseId, MemberId, Revision, RevisionPair};
@@ -247,8 +245,7 @@ impl Restore {
         making.clear(data_dir)?;
         let unfinished = data_dir.join(making.unfinished);
         fs::create_private_dir(&unfinished)?;
-        let options = EngineOptions::to_fill(&unfinished, compresses);
-        let engine = Engine::open(&unfinished.join(STORE), options)?;
+        let engine = Engine::open_to_fill(&unfinished.join(STORE), compresses)?;
         let names = Names::create(&unfinished.join(NAMES))?;
         Ok(Restore {
             data_dir: data_dir.to_path_buf(),
@@ -291,30 +288,19 @@ impl Restore {
         Ok(())
     }
 
-    /// HashKV of what was restored, at its revision and before any bump: what a member that starts
-    /// with it answers. Of the records as the store has them now; which of them count is told by the
-    /// order they came in, in the same memory for any number of keys.
+    /// HashKV of what came, at its revision and before any bump: what a member that starts with it answers. Which
+    /// records count is told by the order they came in, in the same memory for any number of keys.
+    ///
+    /// What was written is not read back: the engine's checksums are over it, and the member reads all of it when it
+    /// starts, before it serves.
     ///
     /// # Errors
     /// See [`RestoreError`].
     pub fn hash_kv(&mut self, totals: &Totals) -> Result<KeyValueHash, RestoreError> {
-        self.write()?;
         let revision = self.revision(totals)?.max(Revision::EMPTY_STORE);
         let compacted = totals.compacted().unwrap_or(Revision(-1)).max(Revision(-1));
-        let counted = self.names.counted(compacted)?;
-        let mut hashing = Hashing::default();
-        let mut place = 0;
-        self.engine.with_view(|scanner| {
-            scanner.records(&mut |record| {
-                if record.pair.main > compacted || counted.has(place) {
-                    hashing.add(record);
-                }
-                place += 1;
-                true
-            });
-        });
         Ok(KeyValueHash {
-            hash: hashing.finish(),
+            hash: self.names.hash(compacted)?,
             compact_revision: compacted,
             hash_revision: revision,
         })

@@ -43,8 +43,8 @@ pub use lease::Leases;
 pub use load::{LoadError, Tables};
 pub use member::Members;
 pub use mvcc::{
-    CompactionHash, HashPlan, Hashing, KeyValueHash, Loaded, Mvcc, NUMBER_MAX, Plan, Sighting,
-    Slot, Walk, is_sound,
+    CompactionHash, HashPlan, Hashing, KeyValueHash, Loaded, Mvcc, NUMBER_MAX, Plan, RecordHash,
+    Sighting, Slot, Walk, is_sound,
 };
 pub use txn::{CompareStep, Path as TxnPath};
 

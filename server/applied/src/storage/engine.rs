@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::handle::Handle;
-use super::rocksdb::Part;
+use super::rocksdb::{self, Part};
 use super::rows::{Amount, Batch, EngineError, Engines, Family, Read, Rows, View, ask};
 use super::schema::{self, SchemaError, Table};
 use super::{Applied, Contents};
@@ -21,6 +21,8 @@ const LOOK: EngineOptions = EngineOptions {
     past_page_cache: false,
     compresses: true,
 };
+/// Bytes of a row in a batch beside its value, about.
+const ROW_ROOM: usize = 64;
 const ADVICE: &str = "the log still holds what was acknowledged: free disk space or replace the \
     disk and start again; if the store itself is damaged, restore this member from the others or \
     from a backup";
@@ -41,8 +43,8 @@ pub struct EngineOptions {
 }
 
 impl EngineOptions {
-    /// For a store in `dir` that is filled once, read back once, and closed.
-    pub fn to_fill(dir: &Path, compresses: bool) -> EngineOptions {
+    /// For a store in `dir` that is filled once and closed.
+    fn to_fill(dir: &Path, compresses: bool) -> EngineOptions {
         EngineOptions {
             write_buffer_bytes: 8 << 20,
             block_cache_bytes: 4 << 20,
@@ -103,6 +105,16 @@ impl Engine {
         };
         engine.check_format()?;
         Ok(engine)
+    }
+
+    /// Opens a store that is filled once and closed, in a directory that is there.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn open_to_fill(path: &Path, compresses: bool) -> Result<Engine, OpenError> {
+        rocksdb::keep_freed_memory();
+        let dir = path.parent().unwrap_or(path);
+        Engine::open(path, EngineOptions::to_fill(dir, compresses))
     }
 
     /// Opens the store at `path` to read what is on disk for good. Nothing is changed, and another process
@@ -183,7 +195,7 @@ impl Engine {
         }
         let format = i64::from(schema::FORMAT).to_be_bytes();
         ask!(&**self.rows, rows => {
-            let mut batch = rows.batch();
+            let mut batch = rows.batch(ROW_ROOM);
             put_row(&mut batch, Table::Format, b"", &format);
             rows.write(batch)?;
         });
@@ -247,7 +259,7 @@ impl Engine {
 
     fn try_commit(&self, changes: &[Change], applied: Option<&[u8]>) -> Result<u64, EngineError> {
         ask!(&**self.rows, rows => {
-            let mut batch = rows.batch();
+            let mut batch = rows.batch(room(changes));
             changes.iter().for_each(|change| add(&mut batch, change));
             if let Some(applied) = applied {
                 put_row(&mut batch, Table::Applied, b"", applied);
@@ -437,6 +449,16 @@ fn record_of<'v>(key: &[u8], value: &'v [u8]) -> Result<RecordRef<'v>, SchemaErr
 }
 
 /// Adds the rows of a change.
+/// Bytes that changes take in a batch, about: one that has them from the start does not copy what it holds as it grows.
+fn room(changes: &[Change]) -> usize {
+    let record = |change: &Change| match change {
+        Change::PutRevision(record) => record.encoded.len(),
+        _ => 0,
+    };
+    let records: usize = changes.iter().map(record).sum();
+    records + (changes.len() + 1) * ROW_ROOM
+}
+
 fn add(batch: &mut impl Batch, change: &Change) {
     match change {
         Change::PutRevision(record) => {

@@ -230,7 +230,7 @@ impl Rows for Memory {
     type Batch<'a> = Changes;
     type View<'a> = View;
 
-    fn batch(&self) -> Changes {
+    fn batch(&self, _: usize) -> Changes {
         Changes::default()
     }
 
@@ -360,7 +360,7 @@ mod tests {
     }
 
     fn write(rows: &impl Rows, seed: u64) {
-        let mut batch = rows.batch();
+        let mut batch = rows.batch(0);
         for step in 0..=seed % 7 {
             let number = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(7) ^ step;
             let family = match number % 3 {

@@ -80,8 +80,8 @@ pub(super) trait Rows: Read {
     where
         Self: 'a;
 
-    /// An empty batch.
-    fn batch(&self) -> Self::Batch<'_>;
+    /// An empty batch, with room for so many bytes.
+    fn batch(&self, room: usize) -> Self::Batch<'_>;
 
     /// Writes a batch: all or nothing. Not durable before a flush.
     ///

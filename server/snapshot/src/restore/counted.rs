@@ -1,9 +1,9 @@
-//! Which records at or below the compact revision count in HashKV (`state::mvcc::hash` has the rules), without
-//! an index of the keys.
+//! HashKV of records as they came, without an index of the keys: which of those at or below the compact revision
+//! count (`state::mvcc::hash` has the rules).
 //!
-//! What decides is known when the last record has come: whether a key is written again. So 25 bytes of every record go to a
-//! file as it comes, and that is read as often as it takes, each time with a table of some of the keys: memory is the same
-//! for any number of them, but for two bits a record.
+//! What decides is known when the last record has come: whether a key is written again. So 33 bytes of every record go to a
+//! file as it comes, with what it hashes to by itself, and that is read as often as it takes, each time with a table of some
+//! of the keys: memory is the same for any number of them, but for two bits a record.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -11,15 +11,15 @@ use std::io;
 use std::path::Path;
 
 use crate::fs::DataFile;
-use crate::state::RevisionRecord;
+use crate::state::{Hashing, RecordHash, RevisionRecord};
 use crate::types::{KeyValue, Revision};
 
 /// Keys in the table at a time: 26 MiB. In tests so few that it takes several tables.
 const KEYS_MAX: u64 = if cfg!(test) { 7 } else { 800_000 };
 /// Rows that are written and read at once.
 const ROWS_AT_ONCE: usize = 4096;
-/// A row: 16 bytes of name, 8 of the revision, 1 of what the record did.
-const ROW_BYTES: usize = 25;
+/// A row: 16 bytes of name, 8 of the revision, 8 of the record's hash, 1 of what it did.
+const ROW_BYTES: usize = 33;
 const DELETED: u8 = 0;
 const CREATED: u8 = 1;
 const CHANGED: u8 = 2;
@@ -31,6 +31,7 @@ type Name = (u64, u64);
 struct Row {
     name: Name,
     revision: Revision,
+    hash: RecordHash,
     did: u8,
 }
 
@@ -47,11 +48,11 @@ pub(super) struct Names {
 
 /// Which of the records at or below the compact revision count, by their places from 0.
 #[derive(Debug, Default)]
-pub(super) struct Counted(Bits);
+struct Counted(Bits);
 
 impl Counted {
     /// Whether the record at that place counts.
-    pub(super) fn has(&self, place: u64) -> bool {
+    fn has(&self, place: u64) -> bool {
         self.0.has(place)
     }
 }
@@ -80,6 +81,8 @@ impl Names {
         }
         let revision = record.pair.main.0.to_le_bytes();
         self.waiting.extend_from_slice(&revision);
+        let hash = RecordHash::of(record.lent());
+        self.waiting.extend_from_slice(&hash.to_bytes());
         self.waiting.push(did);
         match self.waiting.len() >= ROWS_AT_ONCE * ROW_BYTES {
             true => self.write(),
@@ -94,12 +97,24 @@ impl Names {
         Ok(())
     }
 
-    /// What counts at or below `compacted` of the records so far, at the last of them.
-    pub(super) fn counted(&mut self, compacted: Revision) -> io::Result<Counted> {
+    /// HashKV of the records so far, at the last of them, of a store that is compacted at `compacted`.
+    pub(super) fn hash(&mut self, compacted: Revision) -> io::Result<u32> {
+        self.write()?;
+        let counted = self.counted(compacted)?;
+        let mut hashing = Hashing::default();
+        self.each(|place, row| {
+            if row.revision > compacted || counted.has(place) {
+                hashing.add_apart(row.hash);
+            }
+        })?;
+        Ok(hashing.finish())
+    }
+
+    /// What counts at or below `compacted`.
+    fn counted(&self, compacted: Revision) -> io::Result<Counted> {
         if compacted <= Revision(0) {
             return Ok(Counted::default());
         }
-        self.write()?;
         let (mut old, mut live) = (0, 0_i64);
         self.each(|_, row| match (row.revision <= compacted, row.did) {
             (true, _) => old += 1,
@@ -169,7 +184,8 @@ impl Names {
                 let row = Row {
                     name: (word(0), word(8)),
                     revision: Revision(word(16).cast_signed()),
-                    did: row[24],
+                    hash: RecordHash::from_bytes(word(24).to_le_bytes()),
+                    did: row[32],
                 };
                 take(place, row);
                 place += 1;

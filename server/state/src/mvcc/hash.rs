@@ -10,11 +10,14 @@
 //!
 //! What a compaction's own revision hashed to before it, etcd goes on answering: [`CompactionHash`].
 
+mod apart;
+
 use crate::types::result::ApplyError;
 use crate::types::{KeyRange, KeyValue, RangeEnd, Revision, RevisionPair};
 
 use super::super::effects::{RecordRef, RevisionRecord};
 use super::{Mvcc, Version};
+pub use apart::RecordHash;
 
 /// The name of etcd's bucket for keys, with which its hash begins.
 const BUCKET_NAME: &[u8] = b"key";
@@ -73,7 +76,7 @@ impl HashPlan {
         if record.pair.main <= self.compacted && !self.keeps(record.pair) {
             return Some(false);
         }
-        self.crc = append(self.crc, record);
+        self.crc = append(self.crc, record).0;
         Some(true)
     }
 
@@ -99,8 +102,8 @@ impl HashPlan {
     }
 }
 
-/// The hash with one more record that counts.
-fn append(crc: u32, record: RecordRef<'_>) -> u32 {
+/// The hash with one more record that counts, and of how many bytes of it.
+fn append(crc: u32, record: RecordRef<'_>) -> (u32, usize) {
     let mut key = [0u8; 18];
     key[..8].copy_from_slice(&record.pair.main.0.to_be_bytes());
     key[8] = b'_';
@@ -108,7 +111,8 @@ fn append(crc: u32, record: RecordRef<'_>) -> u32 {
     key[17] = b't';
     let len = if record.tombstone { 18 } else { 17 };
     let crc = crc32c::crc32c_append(crc, &key[..len]);
-    crc32c::crc32c_append(crc, record.encoded)
+    let crc = crc32c::crc32c_append(crc, record.encoded);
+    (crc, len + record.encoded.len())
 }
 
 /// The hash of records of which somebody else knows that they count.
@@ -124,7 +128,7 @@ impl Default for Hashing {
 impl Hashing {
     /// Takes in the next record that counts, ascending.
     pub fn add(&mut self, record: RecordRef<'_>) {
-        self.0 = append(self.0, record);
+        self.0 = append(self.0, record).0;
     }
 
     /// What they hash to.
@@ -184,7 +188,7 @@ impl CompactionHash {
                 Kept::Listed(kept) => kept.binary_search(&record.pair).is_ok(),
             };
             if counts {
-                self.crc = append(self.crc, record.lent());
+                self.crc = append(self.crc, record.lent()).0;
             }
         }
     }

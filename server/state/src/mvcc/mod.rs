@@ -39,7 +39,7 @@ use entry::{Entry, Version};
 use reclaim::Superseded;
 use tree::OrderTree;
 
-pub use hash::{CompactionHash, HashPlan, Hashing, KeyValueHash};
+pub use hash::{CompactionHash, HashPlan, Hashing, KeyValueHash, RecordHash};
 pub(crate) use horizon::Horizon;
 pub(crate) use load::Loader;
 pub use load::{Loaded, NUMBER_MAX, is_sound};
