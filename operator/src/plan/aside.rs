@@ -1,5 +1,6 @@
 //! Members that a restore has set aside: two sets of members never run beside each other.
 
+use super::mutant::{Mutant, planted};
 use super::view::{Aside, Observed};
 use super::{Action, Cause, Plan, lost};
 use crate::api::Reason;
@@ -8,7 +9,7 @@ use crate::api::Reason;
 pub(super) fn stop(observed: &Observed) -> Option<Plan> {
     let up = observed.aside.iter().filter(|one| one.has_pod);
     let names: Vec<&str> = up.clone().map(|one| one.name.as_str()).collect();
-    if names.is_empty() {
+    if names.is_empty() || planted(Mutant::AsideRuns) {
         return None;
     }
     let stops = up.filter(|one| !one.ending).map(|one| Action::StopPod {
@@ -36,7 +37,9 @@ pub(super) fn stop(observed: &Observed) -> Option<Plan> {
 
 /// Puts one of them away, where they go; nobody is disturbed by that, and nothing waits for it.
 pub(super) fn put_away(observed: &Observed, mut plan: Plan) -> Plan {
-    let Some(cause) = observed.aside_goes else {
+    let undecided = planted(Mutant::AsideGoesUndecided).then_some(Cause::Discarded);
+    let cause = observed.aside_goes.filter(|_| !planted(Mutant::AsideStays));
+    let Some(cause) = cause.or(undecided) else {
         return plan;
     };
     let action = |one: &Aside| step(one, cause);

@@ -276,7 +276,7 @@ fn in_force(observed: &Observed, wanted: &Wanted) -> Plan {
     if wanted.replicas == 0 {
         return scale::rest(observed);
     }
-    if observed.held {
+    if observed.held && !planted(Mutant::HoldIgnored) {
         let message =
             "nobody runs while it is looked at what the volumes hold: one of them goes on then";
         return plan.waiting(Reason::Restoring, message);

@@ -67,4 +67,12 @@ mutants! {
     VolumesForgotten,
     /// Members that are taken out of the list by hand keep their objects.
     RemovedElsewhereKept,
+    /// Members that are held while their volumes are looked at are taken for lost.
+    HoldIgnored,
+    /// Members that a restore has set aside run on beside those in force.
+    AsideRuns,
+    /// What a restore has set aside goes before anybody has decided.
+    AsideGoesUndecided,
+    /// What a restore has set aside stays once it was decided that it goes.
+    AsideStays,
 }

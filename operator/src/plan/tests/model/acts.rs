@@ -306,6 +306,9 @@ impl World {
 
     /// No volume goes that holds what no other one does.
     fn hold_volume(&self, object: &Object) -> Kept {
+        if self.is_discarded(object) {
+            return Ok(());
+        }
         let Some(raft) = &self.raft else {
             return Ok(());
         };

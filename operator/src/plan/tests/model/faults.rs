@@ -86,7 +86,8 @@ impl World {
             .count();
         // Of members that somebody took out of the list as it may be made anew by hand only they know.
         let unlisted = |object: &&Object| {
-            object.listed_before && !object.deleting && raft.of(&object.name).is_none()
+            let aside = self.is_aside(object);
+            object.listed_before && !object.deleting && !aside && raft.of(&object.name).is_none()
         };
         let unlisted = self.objects.iter().filter(unlisted).count();
         let voters = raft.voters().count();
@@ -95,7 +96,10 @@ impl World {
 
     /// One of these, most of the time one that leaves a majority of the data.
     pub(super) fn misfortune(&mut self) {
-        let careless = self.dice.one_in(60);
+        let careless = match self.recovers {
+            true => self.dice.one_in(4),
+            false => self.dice.one_in(60),
+        };
         let Some(name) = self.anyone() else {
             return self.of_the_whole();
         };
@@ -374,6 +378,10 @@ impl World {
         self.template = (current, true);
         (self.learners_stall, self.lacking, self.outage) = (false, false, 0);
         self.foreign = None;
+        if self.is_held() {
+            self.tell(|| "the recovery is given up".into());
+            self.recovery = None;
+        }
         // Members that are being replaced need a place as well.
         let works = self.nodes.iter().filter(|node| node.exists).count();
         let most = wanted.max(self.objects.len()) + 1;

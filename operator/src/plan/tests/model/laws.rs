@@ -30,9 +30,9 @@ impl World {
         };
         let voters = self.raft.as_ref().map_or(0, |raft| raft.voters().count());
         let listed = self.raft.as_ref().map_or(0, |raft| raft.peers.len());
-        self.objects.len() == count
-            && (voters, listed) == (count, count)
-            && self.objects.iter().all(good)
+        // What a recovery has set aside is not of it.
+        let in_force = || self.objects.iter().filter(|object| !self.is_aside(object));
+        in_force().count() == count && (voters, listed) == (count, count) && in_force().all(good)
     }
 
     /// Whether a member with what is wanted now fails for a reason of its own.
@@ -59,10 +59,11 @@ impl World {
     /// Holds a plan to what was seen.
     pub(super) fn hold_plan(&mut self, seen: &Observed, wanted: &Wanted, plan: &Plan) -> Kept {
         let broken = |words: String| Err(Broken(format!("{words}: {plan:?}")));
+        // Those that a restore has set aside stop together.
         let disruptive: Vec<&Action> = plan
             .actions
             .iter()
-            .filter(|action| action.is_disruptive())
+            .filter(|action| action.is_disruptive() && !is_of_aside(action, seen))
             .collect();
         if !seen.fresh {
             return match plan.actions.is_empty() {
@@ -130,6 +131,16 @@ impl World {
             )),
             false => Ok(()),
         }
+    }
+}
+
+/// Whether a step is about a member that is set aside.
+fn is_of_aside(action: &Action, seen: &Observed) -> bool {
+    match action {
+        Action::StopPod { member } | Action::DeleteMember { member, .. } => {
+            seen.aside.iter().any(|one| one.name == *member)
+        }
+        _ => false,
     }
 }
 

@@ -12,6 +12,7 @@ mod faults;
 mod kube;
 mod laws;
 mod raft;
+mod recovery;
 mod runs;
 mod view;
 
@@ -24,9 +25,12 @@ use acts::Sighted;
 use dice::Dice;
 use kube::{Claim, Node, Pod};
 use raft::Raft;
+use recovery::Recovery;
 
 /// Seconds between two looks.
 const TICK: i64 = 5;
+/// Histories from this seed on lose their quorum often, and have it recovered.
+const RECOVERIES: u64 = 1 << 40;
 /// How much of what happened is kept.
 const TOLD: usize = 120;
 
@@ -102,6 +106,9 @@ pub struct World {
     foreign: Option<String>,
     /// Whether the cluster served when the operator looked last.
     served: bool,
+    /// Whether people have lost quorums recovered, and how far one of these is.
+    recovers: bool,
+    recovery: Option<Recovery>,
     /// Passes that fail before they see anything.
     outage: usize,
     /// Disruptive steps, and when.
@@ -147,6 +154,8 @@ impl World {
             lacking: false,
             foreign: None,
             served: false,
+            recovers: seed >= RECOVERIES,
+            recovery: None,
             outage: 0,
             steps: Vec::new(),
             given_up: Vec::new(),
@@ -178,7 +187,7 @@ impl World {
             let _ = writeln!(text, "{line}");
         }
         let _ = writeln!(text, "wanted {:?}", self.wanted);
-        let _ = writeln!(text, "status {:?}", self.status);
+        let _ = writeln!(text, "status {:?} {:?}", self.status, self.recovery);
         for node in &self.nodes {
             let _ = writeln!(text, "{node:?}");
         }
@@ -231,6 +240,7 @@ impl World {
         self.remember(&seen);
         let wanted = self.wanted.clone();
         let pods = self.seen_pods();
+        let held = self.recovery_form();
         if troubled && self.dice.one_in(6) {
             if self.dice.one_in(2) {
                 self.misfortune();
@@ -245,6 +255,9 @@ impl World {
             return Err(Broken("the same view gives two plans".into()));
         }
         self.hold_plan(&seen, &wanted, &planned)?;
+        if seen.fresh && !wanted.paused && held == self.recovery_form() {
+            self.hold_aside(&planned, wanted.replicas)?;
+        }
         let mut failed = false;
         for action in &planned.actions {
             if troubled && self.dice.one_in(40) {
@@ -256,6 +269,7 @@ impl World {
             }
             failed |= !self.act(action, &seen, &pods)?;
         }
+        self.go_on()?;
         Ok(planned)
     }
 }

@@ -39,10 +39,8 @@ impl World {
             listed && self.heard(object)
         });
         let roster = raft.filter(|_| heard && self.has_quorum()).map(list);
-        let members = self
-            .objects
-            .iter()
-            .map(|object| self.member(object, roster.as_ref()));
+        let in_force = self.objects.iter().filter(|object| !self.is_aside(object));
+        let members = in_force.map(|object| self.member(object, roster.as_ref()));
         let hour_ago = self.now - 3600;
         let recent = self.status.replacements.iter();
         Observed {
@@ -57,9 +55,9 @@ impl World {
             foreign: self.foreign.iter().cloned().collect(),
             roster,
             strangers: Vec::new(),
-            aside: Vec::new(),
-            aside_goes: None,
-            held: false,
+            aside: self.asides(),
+            aside_goes: self.aside_goes(),
+            held: self.is_held(),
         }
     }
 
