@@ -42,7 +42,9 @@ pub(super) async fn ensure(
     let policy = desired::network_policy(cluster, &context.settings.namespace);
     let (voters, others) = votes.unwrap_or_default();
     let budget = desired::disruption_budget(cluster, voters, others);
-    let form = json!([peers, clients, policy, budget, votes, heard]).to_string();
+    let spec = &cluster.spec;
+    let may_stay = spec.pod_disruption_budget.enabled && spec.replicas > 0;
+    let form = json!([peers, clients, policy, budget, votes, may_stay, heard]).to_string();
     let uid = cluster.uid().unwrap_or_default();
     if context.is_in_order("children", &uid, &form) {
         return Ok(None);
