@@ -29,7 +29,10 @@ struct Crowd {
 
 impl Crowd {
     fn gather(door: SocketAddr) -> Crowd {
-        let (stop, open) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stop, open) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let (ends, count) = (Arc::clone(&stop), Arc::clone(&open));
         let thread = std::thread::spawn(move || {
             let mut strangers: Vec<TcpStream> = Vec::new();

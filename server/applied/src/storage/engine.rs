@@ -448,7 +448,6 @@ fn record_of<'v>(key: &[u8], value: &'v [u8]) -> Result<RecordRef<'v>, SchemaErr
     schema::parse_record(schema::parse_revision_key(key)?, value)
 }
 
-/// Adds the rows of a change.
 /// Bytes that changes take in a batch, about: one that has them from the start does not copy what it holds as it grows.
 fn room(changes: &[Change]) -> usize {
     let record = |change: &Change| match change {
@@ -459,6 +458,7 @@ fn room(changes: &[Change]) -> usize {
     records + (changes.len() + 1) * ROW_ROOM
 }
 
+/// Adds the rows of a change.
 fn add(batch: &mut impl Batch, change: &Change) {
     match change {
         Change::PutRevision(record) => {
