@@ -1,4 +1,5 @@
 //! Files that are logged to, beside a real etcd's: their modes, how they are rotated, and what the console's form is.
+//! The log goes to standard error, too: by that a test knows that a server serves.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -59,7 +60,7 @@ fn rotated(setup: Setup, rotation: &str, wanted: &str) -> BTreeMap<String, (u32,
     let logs = server.scratch().join("logs");
     filled(&logs);
     server.add_flag("--enable-log-rotation");
-    server.add_flag(format!("--log-outputs={}", logs.join("x.log").display()));
+    server.add_flag(format!("--log-outputs=stderr,{}", logs.join("x.log").display()));
     server.add_flag(format!("--log-rotation-config-json={rotation}"));
     server.start();
     let began = Instant::now();
@@ -121,7 +122,7 @@ fn a_log_has_the_mode_that_etcds_has() {
                 true => server.scratch().join("x.log"),
                 false => server.scratch().join("not/yet/x.log"),
             };
-            server.add_flag(format!("--log-outputs={}", log.display()));
+            server.add_flag(format!("--log-outputs=stderr,{}", log.display()));
             for flag in flags {
                 server.add_flag(*flag);
             }
