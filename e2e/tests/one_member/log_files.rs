@@ -60,7 +60,10 @@ fn rotated(setup: Setup, rotation: &str, wanted: &str) -> BTreeMap<String, (u32,
     let logs = server.scratch().join("logs");
     filled(&logs);
     server.add_flag("--enable-log-rotation");
-    server.add_flag(format!("--log-outputs=stderr,{}", logs.join("x.log").display()));
+    server.add_flag(format!(
+        "--log-outputs=stderr,{}",
+        logs.join("x.log").display()
+    ));
     server.add_flag(format!("--log-rotation-config-json={rotation}"));
     server.start();
     let began = Instant::now();

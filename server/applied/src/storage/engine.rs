@@ -21,6 +21,10 @@ const LOOK: EngineOptions = EngineOptions {
     past_page_cache: false,
     compresses: true,
 };
+/// Full memtables of a store that is filled before the next batch waits: one below where the engine stops writes,
+/// since a batch may fill another one.
+const MEMTABLES_WAITING_MAX: u64 = 2;
+const MEMORY_LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(1);
 /// Bytes of a row in a batch beside its value, about.
 const ROW_ROOM: usize = 64;
 const ADVICE: &str = "the log still holds what was acknowledged: free disk space or replace the \
@@ -244,10 +248,29 @@ impl Engine {
     /// The engine refuses: the store is of no use.
     pub fn fill(&self, changes: &[Change], applied: Option<&Applied>) -> Result<(), EngineError> {
         let encoded = applied.map(schema::encode_applied);
+        self.wait_for_memory()?;
         self.try_commit(changes, encoded.as_deref())?;
         match applied {
             Some(_) => self.try_flush(),
             None => Ok(()),
+        }
+    }
+
+    /// Waits until the engine has memory for another batch. It would wait itself, and for ever where its flushes
+    /// find no room on the disk: it takes that for something that passes.
+    fn wait_for_memory(&self) -> Result<(), EngineError> {
+        loop {
+            let (failed, waiting) = ask!(&**self.rows, rows => {
+                (rows.flushes_failed()? > 0, rows.memtables_waiting()?)
+            });
+            if failed {
+                // It says why, or that it goes on.
+                self.try_flush()?;
+            }
+            if waiting < MEMTABLES_WAITING_MAX {
+                return Ok(());
+            }
+            std::thread::sleep(MEMORY_LOOK_EVERY);
         }
     }
 

@@ -299,6 +299,14 @@ impl Rows for Memory {
         Ok(0)
     }
 
+    fn flushes_failed(&self) -> Result<u64, EngineError> {
+        Ok(0)
+    }
+
+    fn memtables_waiting(&self) -> Result<u64, EngineError> {
+        Ok(0)
+    }
+
     fn reclaim_parts(&self) -> Result<Vec<Part>, EngineError> {
         Ok(vec![Part::default()])
     }

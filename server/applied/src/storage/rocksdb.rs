@@ -186,6 +186,16 @@ impl Rows for RocksDb {
         self.property(Family::Tables, "rocksdb.background-errors")
     }
 
+    fn flushes_failed(&self) -> Result<u64, EngineError> {
+        // It is counted for the first column family, whichever was flushed.
+        let count = self.0.property_int_value("rocksdb.background-errors");
+        Ok(count?.unwrap_or(0))
+    }
+
+    fn memtables_waiting(&self) -> Result<u64, EngineError> {
+        self.property(Family::Revisions, "rocksdb.num-immutable-mem-table")
+    }
+
     fn reclaim_parts(&self) -> Result<Vec<Part>, EngineError> {
         reclaim::of(&self.0)
     }

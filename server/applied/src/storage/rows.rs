@@ -134,6 +134,18 @@ pub(super) trait Rows: Read {
     /// It is not known.
     fn background_errors(&self) -> Result<u64, EngineError>;
 
+    /// How often a flush has failed since the store was opened.
+    ///
+    /// # Errors
+    /// It is not known.
+    fn flushes_failed(&self) -> Result<u64, EngineError>;
+
+    /// Full memtables of records that are not on disk yet.
+    ///
+    /// # Errors
+    /// It is not known.
+    fn memtables_waiting(&self) -> Result<u64, EngineError>;
+
     /// The parts in which all is reclaimed, in the order of keys; at least one.
     ///
     /// # Errors
