@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use engram_e2e::raise::RaiseOnDrop;
 use serde_json::{Value, json};
@@ -25,11 +26,13 @@ pub fn pages_are_one_moment(api: Api, namespace: &str) {
         let writer = scope.spawn(|| churn(api, &path, &stop, &writes));
         for _ in 0..WALKS {
             let before = writes.load(Ordering::Relaxed);
-            walk(api, &path);
-            assert!(
-                writes.load(Ordering::Relaxed) > before,
-                "nothing was written meanwhile"
-            );
+            // A write of those has begun and ended behind the first page.
+            let written = || writes.load(Ordering::Relaxed) > before + 1;
+            walk(api, &path, || {
+                while !written() && !writer.is_finished() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
             assert!(!writer.is_finished(), "the writer has failed");
         }
     });
@@ -83,8 +86,9 @@ fn churn(api: Api, path: &str, stop: &AtomicBool, writes: &AtomicUsize) {
     }
 }
 
-/// Reads all pages, and compares them with one whole list at the same version.
-fn walk(api: Api, path: &str) {
+/// Reads all pages, with something `meanwhile` behind the first, and compares them with one whole list at the same
+/// version.
+fn walk(api: Api, path: &str, meanwhile: impl Fn()) {
     let mut found: Vec<(String, u64)> = Vec::new();
     let mut version = None;
     let mut token = String::new();
@@ -102,6 +106,9 @@ fn walk(api: Api, path: &str) {
             .to_owned();
         if token.is_empty() {
             break;
+        }
+        if found.len() == LIMIT {
+            meanwhile();
         }
         assert_eq!(
             items(&page).len(),
