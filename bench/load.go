@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 )
 
@@ -53,10 +52,8 @@ func (o offered) with(flags ...any) offered {
 
 // loader is the program load, to be run on s.
 func (b *bench) loader(s *server, o offered) *exec.Cmd {
-	words := append([]string{}, s.clients...)
-	words = append(append(words, filepath.Join(b.tools, "load")), o...)
-	words = append(words, "-addr", s.addr, "-server-pid", strconv.Itoa(s.pid()))
-	return exec.CommandContext(b.ctx, words[0], words[1:]...)
+	arguments := o.with("-addr", s.addr, "-server-pid", s.pid())
+	return exec.CommandContext(b.ctx, filepath.Join(b.tools, "load"), arguments...)
 }
 
 // load offers o to s. Wrong answers make it fail; failed calls do too, unless they are tolerated.

@@ -52,9 +52,9 @@ type server struct {
 	member     string    // its name
 	initial    string    // --initial-cluster
 	through    []string  // a command that is handed the program and becomes it
-	clients    []string  // the same for the load generator
 	joins      bool      // a cluster that is there
 	others     []*server // the members beside this one
+	filled     *loaded   // what loading its store took
 }
 
 // newServer chooses ports and directories; start runs it.
