@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -260,18 +261,26 @@ impl Engine {
     /// find no room on the disk: it takes that for something that passes.
     fn wait_for_memory(&self) -> Result<(), EngineError> {
         loop {
-            let (failed, waiting) = ask!(&**self.rows, rows => {
-                (rows.flushes_failed()? > 0, rows.memtables_waiting()?)
-            });
-            if failed {
-                // It says why, or that it goes on.
-                self.try_flush()?;
-            }
+            self.get_over_failures()?;
+            let waiting = ask!(&**self.rows, rows => rows.memtables_waiting())?;
             if waiting < MEMTABLES_WAITING_MAX {
                 return Ok(());
             }
             std::thread::sleep(MEMORY_LOOK_EVERY);
         }
+    }
+
+    /// Where a flush or compaction failed since the last call: whether the engine has got over it, which a flush
+    /// tells. It tries again by itself where it takes the failure for something that passes, and refuses writes
+    /// from then on where not. Returns how many there were.
+    fn get_over_failures(&self) -> Result<u64, EngineError> {
+        let failures = ask!(&**self.rows, rows => rows.background_errors())?;
+        let new = failures.saturating_sub(self.rows.got_over.load(Ordering::Relaxed));
+        if new > 0 {
+            self.try_flush()?;
+            self.rows.got_over.store(failures, Ordering::Relaxed);
+        }
+        Ok(new)
     }
 
     fn commit(&self, changes: &[Change], applied: Option<&[u8]>) -> u64 {
@@ -396,15 +405,20 @@ impl Engine {
         or_end(ask!(&**self.rows, rows => rows.memory_bytes()))
     }
 
-    /// Ends the process if a flush or compaction failed in the background: the engine would refuse
-    /// writes from then on, and must not be trusted to resume by itself.
+    /// Ends the process if a flush or compaction failed in the background and the engine does not get over it: it
+    /// would refuse the next write. Blocks for a flush where one failed.
     pub fn check_background_errors(&self) {
-        let errors = or_end(ask!(&**self.rows, rows => rows.background_errors()));
-        if errors > 0 {
-            end_process(
-                format_args!("{errors} background errors of the store"),
+        match self.get_over_failures() {
+            Ok(0) => {}
+            Ok(failures) => crate::log!(
+                warn,
+                "flushes or compactions of the store failed, and were made up for",
+                failures
+            ),
+            Err(error) => end_process(
+                format_args!("the store cannot be written in the background: {error}"),
                 ADVICE,
-            );
+            ),
         }
     }
 
@@ -757,6 +771,41 @@ mod tests {
         assert!(
             said.contains("restore this member from the others"),
             "{said}"
+        );
+    }
+
+    /// A store whose memtables are full after a few writes, and its directory's parent.
+    fn small_store() -> (tempfile::TempDir, Engine) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = EngineOptions {
+            write_buffer_bytes: 64 << 10,
+            ..EngineOptions::default()
+        };
+        let engine = Engine::open(&dir.path().join("store"), options).unwrap();
+        (dir, engine)
+    }
+
+    /// Writes until a flush has begun and ended, or a write is refused.
+    fn write_until_a_flush_failed(engine: &Engine) {
+        let change = [Change::SetClusterVersion("3.7.0".repeat(1_000))];
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        let failures = || ask!(&**engine.rows, rows => rows.background_errors()).unwrap();
+        while failures() == 0 && engine.try_commit(&change, None).is_ok() {
+            assert!(std::time::Instant::now() < deadline, "no flush failed");
+        }
+    }
+
+    #[test]
+    fn a_flush_that_fails_in_the_background_is_noticed() {
+        let (dir, engine) = small_store();
+        assert_eq!(engine.get_over_failures().unwrap(), 0);
+        std::fs::rename(engine.dir(), dir.path().join("elsewhere")).unwrap();
+        write_until_a_flush_failed(&engine);
+        let said = engine.get_over_failures().unwrap_err().to_string();
+        assert!(said.contains("No such file"), "{said}");
+        assert!(
+            engine.get_over_failures().is_err(),
+            "what was told once is told again"
         );
     }
 }

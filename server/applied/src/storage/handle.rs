@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::engine::EngineOptions;
 use super::rows::Engines;
@@ -15,6 +15,8 @@ pub(super) struct Handle {
     dir: PathBuf,
     options: EngineOptions,
     condemned: AtomicBool,
+    /// Failures of flushes and compactions that it has got over.
+    pub(super) got_over: AtomicU64,
     /// Writes wait while it is taken.
     #[cfg(any(test, feature = "fixtures"))]
     pub(super) gate: parking_lot::RwLock<()>,
@@ -31,6 +33,7 @@ impl Handle {
             dir: dir.to_path_buf(),
             options,
             condemned: AtomicBool::new(false),
+            got_over: AtomicU64::new(0),
             #[cfg(any(test, feature = "fixtures"))]
             gate: parking_lot::RwLock::default(),
             #[cfg(any(test, feature = "fixtures"))]

@@ -299,10 +299,6 @@ impl Rows for Memory {
         Ok(0)
     }
 
-    fn flushes_failed(&self) -> Result<u64, EngineError> {
-        Ok(0)
-    }
-
     fn memtables_waiting(&self) -> Result<u64, EngineError> {
         Ok(0)
     }

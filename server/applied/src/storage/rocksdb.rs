@@ -183,11 +183,7 @@ impl Rows for RocksDb {
     }
 
     fn background_errors(&self) -> Result<u64, EngineError> {
-        self.property(Family::Tables, "rocksdb.background-errors")
-    }
-
-    fn flushes_failed(&self) -> Result<u64, EngineError> {
-        // It is counted for the first column family, whichever was flushed.
+        // It is counted for the first column family, whichever was flushed or compacted.
         let count = self.0.property_int_value("rocksdb.background-errors");
         Ok(count?.unwrap_or(0))
     }

@@ -128,17 +128,11 @@ pub(super) trait Rows: Read {
     /// It is not known.
     fn memory_bytes(&self) -> Result<u64, EngineError>;
 
-    /// How often a flush or compaction has failed in the background.
+    /// How often a flush or compaction has failed since the store was opened.
     ///
     /// # Errors
     /// It is not known.
     fn background_errors(&self) -> Result<u64, EngineError>;
-
-    /// How often a flush has failed since the store was opened.
-    ///
-    /// # Errors
-    /// It is not known.
-    fn flushes_failed(&self) -> Result<u64, EngineError>;
 
     /// Full memtables of records that are not on disk yet.
     ///

@@ -281,7 +281,8 @@ impl Worker {
             Err(RecvTimeoutError::Disconnected) => Err(Unasked),
             Err(RecvTimeoutError::Timeout) => {
                 if wait_max == IDLE {
-                    self.store.engine().check_background_errors();
+                    // It flushes where one failed.
+                    threads::on_disk(|| self.store.engine().check_background_errors());
                 }
                 Ok(None)
             }
