@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use runner::Stage::{Own, Shared};
 use runner::Story;
 
-const STORIES: [Story; 27] = [
+const STORIES: [Story; 28] = [
     Story {
         name: "ci::kubernetes_on_engram",
         stage: Own(ci::kubernetes_on_engram::tell),
@@ -24,6 +24,10 @@ const STORIES: [Story; 27] = [
     Story {
         name: "full::control_plane_moved",
         stage: Own(full::control_plane_moved::tell),
+    },
+    Story {
+        name: "full::control_plane_restored",
+        stage: Own(full::control_plane_restored::tell),
     },
     Story {
         name: "full::upgraded",

@@ -5,6 +5,7 @@ pub mod bad_image;
 pub mod cert_manager;
 pub mod certificates;
 pub mod control_plane_moved;
+pub mod control_plane_restored;
 pub mod corrupt;
 pub mod drained;
 pub mod gone;
