@@ -413,7 +413,7 @@ impl Engine {
             Ok(failures) => crate::log!(
                 warn,
                 "flushes or compactions of the store failed, and were made up for",
-                failures
+                failures = failures
             ),
             Err(error) => end_process(
                 format_args!("the store cannot be written in the background: {error}"),

@@ -36,7 +36,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::codec::entry::BatchHeader;
 use crate::home::Homes;
 use crate::mutants::is_planted;
-use crate::raft::{Batch, ProposeRefused};
+use crate::raft::{Batch, Later, ProposeRefused};
 use crate::threads::Pulse;
 use crate::types::MemberId;
 use crate::types::request::{Alarm, AlarmType, Op};
@@ -153,6 +153,7 @@ struct Shared {
     filled: Notify,
     waits: Waits,
     failed: AtomicU64,
+    later: Arc<Later>,
 }
 
 #[derive(Default)]
@@ -192,8 +193,15 @@ pub struct Load {
 }
 
 impl Proposer {
-    /// A proposer for `member`, whose callers wait at most `timeout`.
-    pub fn new(member: MemberId, timeout: Duration, quota: Quota, homes: Homes) -> Proposer {
+    /// A proposer for `member`, whose callers wait at most `timeout`, and what its log's writer keeps
+    /// for the Raft thread.
+    pub fn new(
+        member: MemberId,
+        timeout: Duration,
+        quota: Quota,
+        homes: Homes,
+        later: Arc<Later>,
+    ) -> Proposer {
         let shared = Shared {
             member,
             began: Instant::now(),
@@ -206,6 +214,7 @@ impl Proposer {
             filled: Notify::new(),
             waits: Waits::new(homes),
             failed: AtomicU64::new(0),
+            later,
         };
         Proposer {
             shared: Arc::new(shared),
@@ -280,7 +289,10 @@ impl Proposer {
         if is_first {
             let shared = self.shared.clone();
             let homes = self.shared.waits.homes();
-            homes.at_turns_end(move || shared.filled.notify_one());
+            homes.at_turns_end(move || {
+                shared.filled.notify_one();
+                shared.later.is_awaited();
+            });
         }
         Ok(receiver)
     }
@@ -314,6 +326,7 @@ impl Proposer {
     /// Refuses the callers that have waited their time, as `why` says of what began at a moment. For
     /// the Raft thread, every [`SWEEP_EVERY`].
     pub fn sweep(&self, why: impl FnOnce(Instant) -> Late) {
+        self.shared.later.tell();
         let sweep = self.shared.sweeps.fetch_add(1, Ordering::Relaxed) + 1;
         let calm = self.shared.queue.lock().admission.look_for_calm(self.now());
         if let Some(turn) = calm {
@@ -375,6 +388,14 @@ impl Proposer {
         let waiters = waiting.into_iter().map(|(_, _, waiter)| waiter);
         self.shared.waits.refuse(waiters, ProposeError::Stopped);
         self.shared.filled.notify_one();
+        // What it closes waits for what is still to be told.
+        self.shared.later.is_awaited();
+    }
+
+    /// Has the Raft thread told what is kept for it whenever a request waits. One task a member, on
+    /// that thread.
+    pub async fn tell_when_awaited(&self) -> Infallible {
+        self.shared.later.tell_when_awaited().await
     }
 
     /// Sends batches on their way, one at a time. After [`Proposer::stop`] none come. Runs on the Raft
@@ -446,6 +467,7 @@ impl Proposer {
 
     async fn send(&self, route: &impl Route, ops: Vec<Op>, waiters: Vec<Waiter>) {
         let (sequence, batch) = self.batch(ops, waiters);
+        let batch = batch.answered_when_applied();
         let term = route.term();
         match route.send(batch.clone()).await {
             Ok(()) => self.shared.queue.lock().admission.done(self.now()),
@@ -521,12 +543,18 @@ impl Proposer {
             count += 1;
         }
         if count == 0 {
+            if !queue.stopped {
+                self.shared.later.is_awaited_by_nobody();
+            }
             return None;
         }
         queue.bytes -= bytes;
         let rest = queue.waiting.split_off(count);
         let taken = std::mem::replace(&mut queue.waiting, rest);
         let left = queue.backlog();
+        if left.requests == 0 {
+            self.shared.later.is_awaited_by_nobody();
+        }
         let batch = Backlog {
             requests: count,
             bytes,

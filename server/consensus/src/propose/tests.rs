@@ -25,7 +25,7 @@ impl Laid {
         Arc::new(Laid {
             answers: Mutex::new(answers),
             sent: Mutex::default(),
-            proposer: Proposer::new(MemberId(1), PATIENCE, quota, homes),
+            proposer: Proposer::new(MemberId(1), PATIENCE, quota, homes, Arc::default()),
         })
     }
 

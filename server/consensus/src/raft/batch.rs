@@ -14,6 +14,7 @@ use crate::types::request::Op;
 pub struct Batch {
     encoded: Bytes,
     decoded: Option<Arc<(BatchHeader, Vec<Op>)>>,
+    is_answered_when_applied: bool,
 }
 
 impl Batch {
@@ -23,7 +24,21 @@ impl Batch {
         Batch {
             encoded,
             decoded: Some(Arc::new((header, ops))),
+            is_answered_when_applied: false,
         }
+    }
+
+    /// The same, of which nobody waits for more than the callers whom applying answers.
+    pub fn answered_when_applied(self) -> Batch {
+        Batch {
+            is_answered_when_applied: true,
+            ..self
+        }
+    }
+
+    /// Whether that is so. It is not known of what was read or sent.
+    pub fn is_answered_when_applied(&self) -> bool {
+        self.is_answered_when_applied
     }
 
     /// Takes a batch as it lies in the log.
@@ -31,6 +46,7 @@ impl Batch {
         Batch {
             encoded,
             decoded: None,
+            is_answered_when_applied: false,
         }
     }
 
@@ -43,6 +59,7 @@ impl Batch {
         Ok(Batch {
             encoded,
             decoded: Some(Arc::new(decoded)),
+            is_answered_when_applied: false,
         })
     }
 

@@ -226,6 +226,7 @@ impl Consensus {
         )
         .await
         .map_err(failed)?;
+        self.look_whether_alone().await;
         Ok(())
     }
 

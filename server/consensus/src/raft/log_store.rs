@@ -16,8 +16,10 @@ use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{EntryPayload, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 
+use super::alone::Alone;
 use super::durable::{Durable, Reached, Waiting};
 use super::entry;
+use super::later::Later;
 use super::marks::{LogRefused, Marks};
 use super::{Entry, LogId, TypeConfig, Vote};
 use crate::fatal::end_process;
@@ -53,6 +55,8 @@ pub struct LogStore {
     durable: Arc<Durable>,
     metrics: Arc<Metrics>,
     appended: Arc<AtomicU64>,
+    later: Arc<Later>,
+    alone: Alone,
 }
 
 /// The log's room for entries: on its disk, and before it. Clones are one.
@@ -143,9 +147,24 @@ pub struct LogView {
     wal: Weak<Wal>,
     tail: Arc<Mutex<Tail>>,
     durable: Arc<Durable>,
+    alone: Alone,
 }
 
 impl LogView {
+    /// Whether this member is the whole cluster.
+    pub(super) fn alone(&self) -> &Alone {
+        &self.alone
+    }
+
+    /// Makes everything appended so far durable, also what rides on a later append.
+    ///
+    /// # Errors
+    /// The log was closed.
+    pub async fn sync(&self) -> io::Result<()> {
+        let wal = self.wal.upgrade().ok_or_else(closed)?;
+        sync(&wal).await
+    }
+
     /// What is known now.
     pub fn known(&self) -> Known {
         let tail = self.tail.lock();
@@ -185,6 +204,20 @@ impl LogView {
     }
 }
 
+fn closed() -> io::Error {
+    io::Error::other("the log was closed")
+}
+
+async fn sync(wal: &Wal) -> io::Result<()> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let flushed = move || {
+        // Whoever asked is gone only at a stop.
+        let _ = sender.send(());
+    };
+    wal.append(Vec::new(), true, Box::new(flushed));
+    receiver.await.map_err(|_| closed())
+}
+
 impl LogStore {
     /// Takes over a recovered log.
     ///
@@ -212,12 +245,19 @@ impl LogStore {
             durable: Arc::default(),
             metrics,
             appended: Arc::default(),
+            later: Arc::default(),
+            alone: Alone::default(),
         })
     }
 
     /// What is measured.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// What the log's writer keeps for the Raft thread.
+    pub fn later(&self) -> &Arc<Later> {
+        &self.later
     }
 
     /// Whether nothing was ever written to the log.
@@ -262,6 +302,7 @@ impl LogStore {
             wal: Arc::downgrade(&self.wal),
             tail: self.tail.clone(),
             durable: self.durable.clone(),
+            alone: self.alone.clone(),
         }
     }
 
@@ -292,15 +333,7 @@ impl LogStore {
     /// # Errors
     /// The log was closed.
     pub async fn sync(&self) -> io::Result<()> {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        let flushed = move || {
-            // Whoever asked is gone only at a stop.
-            let _ = sender.send(());
-        };
-        self.wal.append(Vec::new(), true, Box::new(flushed));
-        receiver
-            .await
-            .map_err(|_| io::Error::other("the log was closed"))
+        sync(&self.wal).await
     }
 
     /// Finishes what a crash interrupted: a snapshot that ends with `installed` is in force, but
@@ -374,8 +407,7 @@ impl LogStore {
             let _ = sender.send(());
         };
         self.wal.append(records, true, Box::new(flushed));
-        crate::threads::steps::receive(&receiver)
-            .map_err(|_| io::Error::other("the log was closed"))
+        crate::threads::steps::receive(&receiver).map_err(|_| closed())
     }
 
     /// The last entry that may be purged where the newest are kept as `keep` says; 0 for none.
@@ -673,10 +705,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        // On the Raft thread, which is awake: it hears of what came before first.
+        self.later.tell();
         let mut records = Vec::new();
+        let mut is_early = true;
         {
             let mut tail = self.tail.lock();
             for entry in entries {
+                is_early &= self.alone.may_be_early(&entry);
                 let position = entry::position(&entry.log_id);
                 let payload: Bytes = entry::encode(&entry);
                 self.appended
@@ -695,11 +731,20 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         };
         let (metrics, queued) = (self.metrics.clone(), Instant::now());
         let durable = self.durable.clone();
+        let hears = match is_early {
+            true => {
+                callback.io_completed(Ok(()));
+                None
+            }
+            false => Some(callback),
+        };
         let flushed = move || {
             metrics.wal_fsync.observe(queued.elapsed().as_secs_f64());
             // Before openraft hears of it: what it commits by this flush is applied at once.
             durable.flushed(append);
-            callback.io_completed(Ok(()));
+            if let Some(callback) = hears {
+                callback.io_completed(Ok(()));
+            }
         };
         if is_planted("append-unflushed") {
             self.wal.append(records, true, Box::new(|| {}));

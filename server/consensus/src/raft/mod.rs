@@ -8,11 +8,13 @@
 //! and purging are quick; applying happens on a thread of its own).
 //!
 //! Invariants
-//! - I1: an entry is reported flushed only after the log's fdatasync.
+//! - I1: an entry is reported flushed only after the log's fdatasync, but for requests to a member that is the whole
+//!   cluster (`alone`): nobody else hears of their commit, and they are applied after it all the same (I2).
 //! - I2: entries are applied in order, each index once: `index == applied + 1`, or the process ends.
 //!   None is applied before it is durable in this member's own log (`durable`).
 //! - I3: the log is purged only below what the engine has persisted.
 
+mod alone;
 mod apply;
 mod batch;
 mod carry;
@@ -26,6 +28,7 @@ pub mod fixture;
 mod following;
 mod force;
 mod incoming;
+mod later;
 mod log_store;
 mod marks;
 mod network;
@@ -48,6 +51,7 @@ pub use consensus::{
     Consensus, ConsensusOptions, Leadership, LeadershipChanges, ProposeRefused, StartError,
 };
 pub use entry::{first_membership, membership_of, voted_term};
+pub use later::Later;
 pub use log_store::LogStore;
 pub use marks::LogRefused;
 pub use network::Peers;

@@ -214,10 +214,14 @@ impl Consensus {
         let membership = Membership::new(vec![voters], nodes);
         let membership = membership.map_err(|e| ReconfigureError::Refused(e.to_string()))?;
         let payload = EntryPayload::Blank;
+        let changing = self.cease_to_be_alone().await?;
         let appended = self
             .raft
             .append_membership(membership, payload, on.unchanged());
-        done(appended.await)
+        let appended = done(appended.await);
+        drop(changing);
+        self.look_whether_alone().await;
+        appended
     }
 
     /// Asks `to` to take over leadership; returns once it was asked. This member itself leads already, as

@@ -53,6 +53,7 @@ impl StateMachine {
         while let Some((first, last)) = entries.first().zip(entries.last()) {
             let (first, last) = (first.log_id.index(), last.log_id.index());
             let (apply, (done, finished)) = (self.apply.clone(), oneshot::channel());
+            let later = self.log.later().clone();
             let (left, rest) = oneshot::channel();
             let waiting = self
                 .log
@@ -62,7 +63,7 @@ impl StateMachine {
                     let _ = left.send(entries.split_off(ready.min(entries.len())));
                     let _ = match reached {
                         Reached::Before => apply.send(Task::Apply { entries, done }),
-                        Reached::ByFlush => apply.apply_in_passing(entries, done),
+                        Reached::ByFlush => apply.apply_in_passing(entries, done, &later),
                     };
                 });
             finished.await.map_err(|_| stopped())?;

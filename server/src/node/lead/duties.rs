@@ -116,6 +116,8 @@ impl Duties {
         spawn_endless(async move { proposer.run(&route).await });
         let proposer = self.parts.proposer.clone();
         spawn_endless(async move { proposer.raise_decided().await });
+        let proposer = self.parts.proposer.clone();
+        spawn_endless(async move { proposer.tell_when_awaited().await });
         let duties = self.clone();
         spawn_endless(async move { duties.look_after_peers().await });
         let consensus = self.door.consensus.clone();
@@ -325,7 +327,11 @@ impl Duties {
             told::leader_changed(self.parts.local.member, before, now.leader, now.term);
         }
         self.parts.leadership.set(now, learner);
-        consensus.tick_unless(leads && consensus.is_alone());
+        let is_alone = leads && consensus.is_alone();
+        consensus.tick_unless(is_alone);
+        if is_alone {
+            consensus.look_whether_alone().await;
+        }
         if self.membership.is_changing() {
             return;
         }

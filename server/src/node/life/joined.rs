@@ -124,7 +124,8 @@ impl Ready {
         let (data, size) = store.data_and_size_bytes();
         quota.measured(data, size);
         let request_timeout = config.request_timeout();
-        let proposer = Proposer::new(local.member, request_timeout, quota, homes.clone());
+        let later = log.later().clone();
+        let proposer = Proposer::new(local.member, request_timeout, quota, homes.clone(), later);
         let lessor = Arc::new(Lessor::new(metrics.clone()));
         let leadership = Arc::new(LeadershipCell::new(local.member));
         let directory = Arc::new(MemberDirectory::new(

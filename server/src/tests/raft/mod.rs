@@ -1,6 +1,7 @@
 //! Tests of snapshots between members, with real engines, logs, apply threads and watch hubs; and
 //! what they share.
 
+mod alone;
 mod catch_up;
 mod cluster;
 mod confirmations;
@@ -97,7 +98,13 @@ impl Member {
         let lessor = Arc::new(Lessor::new(metrics.clone()));
         let quota = Quota::new(None, false);
         let homes = Homes::new(1).0;
-        let proposer = Proposer::new(MemberId(2), Duration::from_secs(1), quota, homes);
+        let proposer = Proposer::new(
+            MemberId(2),
+            Duration::from_secs(1),
+            quota,
+            homes,
+            log.later().clone(),
+        );
         let sink = Sink {
             journal: None,
             hub: hub.clone(),

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::raft::Later;
 use crate::raft::fixture::Applied;
 use crate::state::Event;
 use crate::types::result::Outcome;
@@ -80,11 +81,15 @@ impl Applying {
 
     /// As the log's writer does: returns once it may write on.
     fn pass(&self, entry: Entry) -> oneshot::Receiver<()> {
-        let handle = self.apply.handle();
+        self.pass_with(entry, &Arc::default())
+    }
+
+    fn pass_with(&self, entry: Entry, later: &Arc<Later>) -> oneshot::Receiver<()> {
+        let (handle, later) = (self.apply.handle(), later.clone());
         let (done, finished) = oneshot::channel();
         let writer = std::thread::Builder::new().name(WRITER.to_owned());
-        let passing = writer.spawn(move || handle.apply_in_passing(vec![entry], done));
-        passing.unwrap().join().unwrap().unwrap();
+        let passing = move || handle.apply_in_passing(vec![entry], done, &later);
+        writer.spawn(passing).unwrap().join().unwrap().unwrap();
         finished
     }
 
@@ -162,5 +167,27 @@ fn the_writer_waits_for_nobody_who_applies() {
     second.blocking_recv().unwrap();
     assert_eq!(applying.told.recv().unwrap(), "engram-apply");
     assert_eq!(applying.store.applied_index(), 2);
+    applying.end();
+}
+
+#[test]
+fn the_raft_thread_hears_later_of_what_nobody_waits_for() {
+    let applying = Applying::start(&[2], None);
+    let later = Arc::new(Later::default());
+    let mut entry = batch(1, vec![put("a", "1")]);
+    if let EntryPayload::Normal(batch) = entry.payload {
+        entry.payload = EntryPayload::Normal(batch.answered_when_applied());
+    }
+    let mut finished = applying.pass_with(entry, &later);
+    assert_eq!(
+        applying.told.recv().unwrap(),
+        WRITER,
+        "its caller heard at once"
+    );
+    assert!(finished.try_recv().is_err());
+    later.tell();
+    finished.try_recv().unwrap();
+    let told = applying.pass_with(batch(2, vec![put("a", "2")]), &later);
+    told.blocking_recv().unwrap();
     applying.end();
 }

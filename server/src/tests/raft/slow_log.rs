@@ -23,7 +23,7 @@ fn value() -> Bytes {
 
 /// What a kill at this moment leaves, with everything flushed that was applied: its log reaches as
 /// far as its store.
-fn starts_again(member: &Member) {
+pub(super) fn starts_again(member: &Member) {
     member.store.engine().flush();
     let left = copy_dir(member.data_dir());
     let (log, store) = (open_log(left.path()), open_store(left.path()));

@@ -92,7 +92,13 @@ async fn nothing_is_decided_unless_a_quorum_confirms_the_term() {
     let decide = async |member: &Member, term| {
         let quota = Quota::new(None, false);
         let homes = Homes::new(1).0;
-        let proposer = Proposer::new(member.id, Duration::from_secs(1), quota, homes);
+        let proposer = Proposer::new(
+            member.id,
+            Duration::from_secs(1),
+            quota,
+            homes,
+            Arc::default(),
+        );
         let proposer = Arc::new(proposer);
         let sweeper = proposer.clone();
         // Nobody tells the proposer of outcomes here: it gives up.

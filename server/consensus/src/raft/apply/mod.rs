@@ -14,10 +14,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
+use openraft::EntryPayload;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::Entry;
+use super::{Entry, Later};
 use crate::codec::entry::BatchHeader;
 use crate::metrics::Metrics;
 use crate::snapshot::install::Prepared;
@@ -113,6 +114,7 @@ impl ApplyHandle {
         &self,
         entries: Vec<Entry>,
         done: oneshot::Sender<()>,
+        later: &Later,
     ) -> io::Result<()> {
         let applier = self.applier.try_lock();
         let Some(mut applier) = applier.filter(|applier| applier.may_apply_in_passing(&entries))
@@ -120,13 +122,28 @@ impl ApplyHandle {
             return self.send(Task::Apply { entries, done });
         };
         applier.asked();
+        let is_answered = entries.iter().all(is_answered_when_applied);
         for entry in entries {
             applier.apply(entry);
         }
         drop(applier);
         // Whoever asked is gone only when openraft is shutting down.
-        let _ = done.send(());
+        let tell = move || {
+            let _ = done.send(());
+        };
+        match is_answered {
+            true => later.keep(tell),
+            false => tell(),
+        }
         Ok(())
+    }
+}
+
+/// Whether nobody waits for anything of an entry once it is applied.
+fn is_answered_when_applied(entry: &Entry) -> bool {
+    match &entry.payload {
+        EntryPayload::Normal(batch) => batch.is_answered_when_applied(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => false,
     }
 }
 
