@@ -236,6 +236,10 @@ bench: build tools ## Side by side with the real etcd; writes bench/RESULTS.md (
 bench-growth: build tools ## The same on stores of 10 k to 5 M keys; writes bench/GROWTH.md and its drawings
 	bench/run.sh --growth
 
+.PHONY: bench-backups
+bench-backups: build tools ## Backups and restores beside etcd's (GB=10 ROUNDS=1), with two and a half times the room
+	bench/backups.py --apart $(or $(GB),10) $(or $(ROUNDS),1)
+
 BENCH_OPERATOR = docs/evidence/operator-$(shell date +%F)-$(shell git rev-parse --short HEAD).md
 
 .PHONY: bench-operator

@@ -5,7 +5,10 @@ Both servers are loaded with the same keys. Engram's backup goes to a directory;
 directory out of it. Processor is what the tool and the server used for it, in seconds; memory is the most that is not a
 file's page (RssAnon), above what it was before for a server, and in all for a tool, looked at every 10 ms.
 
-Usage: backups.py GIGABYTES [ROUNDS]
+Both stand beside each other and take turns, round by round, which takes seven times the size on disk. With --apart they
+come one after the other, and what a step needs no more is removed before the next one: two and a half times the size.
+
+Usage: backups.py [--apart] GIGABYTES [ROUNDS]
 """
 
 import os
@@ -130,24 +133,87 @@ def measured(command, server=None):
     return figures
 
 
-def turn(directory, engram, etcd, number):
-    """A backup and a restore of each."""
-    at = lambda name: os.path.join(directory, f"{name}-{number}")
-    store = f"--store=file://{at('store')}"
-    os.mkdir(at("store"))
-    into = lambda name: [f"--data-dir={at(name)}", "--name=default"]
-    seen = {}
-    create = [ENGRAMCTL, "backup", "create", store, "--cluster=b", f"--endpoints={engram.address}"]
-    seen["engramctl backup create"] = measured([*create, f"--scratch-dir={directory}"], engram)
-    save = [os.path.join(TOOLS, "etcdctl"), "snapshot", "save", at("snapshot"), f"--endpoints={etcd.address}"]
-    seen["etcdctl snapshot save"] = measured(save, etcd)
-    seen["engramctl restore"] = measured([ENGRAMCTL, "restore", store, "--cluster=b", *into("engram")])
-    restore = [os.path.join(TOOLS, "etcdutl"), "snapshot", "restore", at("snapshot"), *into("etcd")]
-    seen["etcdutl snapshot restore"] = measured(restore)
-    for name in ["store", "engram", "etcd"]:
-        shutil.rmtree(at(name))
-    os.remove(at("snapshot"))
+class Engram:
+    """Engram's side of it, in a directory."""
+
+    create, restore = "engramctl backup create", "engramctl restore"
+    binary, ports = ENGRAM, (33379, 33380)
+
+    def __init__(self, directory):
+        self.kept, self.made = (os.path.join(directory, name) for name in ["store", "engram"])
+        self.scratch = directory
+
+    def back_up(self, server):
+        os.mkdir(self.kept)
+        command = [ENGRAMCTL, "backup", "create", f"--store=file://{self.kept}", "--cluster=b"]
+        return measured([*command, f"--endpoints={server.address}", f"--scratch-dir={self.scratch}"], server)
+
+    def bring_back(self):
+        command = [ENGRAMCTL, "restore", f"--store=file://{self.kept}", "--cluster=b", "--name=default"]
+        return measured([*command, f"--data-dir={self.made}"])
+
+
+class Etcd:
+    """The same of etcd."""
+
+    create, restore = "etcdctl snapshot save", "etcdutl snapshot restore"
+    binary, ports = os.path.join(TOOLS, "etcd"), (33381, 33382)
+
+    def __init__(self, directory):
+        self.kept, self.made = (os.path.join(directory, name) for name in ["snapshot", "etcd"])
+
+    def back_up(self, server):
+        command = [os.path.join(TOOLS, "etcdctl"), "snapshot", "save", self.kept]
+        return measured([*command, f"--endpoints={server.address}"], server)
+
+    def bring_back(self):
+        command = [os.path.join(TOOLS, "etcdutl"), "snapshot", "restore", self.kept, "--name=default"]
+        return measured([*command, f"--data-dir={self.made}"])
+
+
+def remove(path):
+    shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+
+
+def beside(directory, servers, keys, rounds):
+    """A backup and a restore of each, in turns."""
+    sides = [side(directory) for side in (Engram, Etcd)]
+    for side in sides:
+        servers.append(Server(side.binary, data(directory, side), *side.ports))
+        servers[-1].fill(keys)
+    seen = []
+    for _ in range(rounds):
+        turn = {side.create: side.back_up(server) for side, server in zip(sides, servers)}
+        turn |= {side.restore: side.bring_back() for side in sides}
+        seen.append(turn)
+        for path in [path for side in sides for path in (side.kept, side.made)]:
+            remove(path)
     return seen
+
+
+def apart(directory, servers, keys, rounds):
+    """The same, one after the other, with as little on disk as can be."""
+    seen = [{} for _ in range(rounds)]
+    for side in (side(directory) for side in (Engram, Etcd)):
+        server = Server(side.binary, data(directory, side), *side.ports)
+        servers.append(server)
+        server.fill(keys)
+        for number, turn in enumerate(seen):
+            if number > 0:
+                remove(side.kept)
+            turn[side.create] = side.back_up(server)
+        server.stop()
+        remove(data(directory, side))
+        for turn in seen:
+            turn[side.restore] = side.bring_back()
+            remove(side.made)
+        remove(side.kept)
+    # In the order of the other way.
+    return [{name: turn[name] for side in ("create", "restore") for name in (getattr(Engram, side), getattr(Etcd, side))} for turn in seen]
+
+
+def data(directory, side):
+    return os.path.join(directory, f"data-{side.ports[0]}")
 
 
 def report(rounds):
@@ -168,19 +234,22 @@ def report(rounds):
 
 
 def main(args):
+    way = apart if "--apart" in args else beside
+    args = [arg for arg in args if arg != "--apart"]
     if not args:
         sys.exit(__doc__)
     gigabytes, count = float(args[0]), int(args[1]) if len(args) > 1 else 3
     keys = int(gigabytes * 10**9 / VALUE_BYTES)
+    needed, free = gigabytes * 10**9 * (2.4 if way is apart else 7), shutil.disk_usage(WHERE).free
+    if free < needed:
+        sys.exit(f"{WHERE} has {free / 10**9:.0f} GB of room, and {needed / 10**9:.0f} are needed: see --apart")
     directory = tempfile.mkdtemp(dir=WHERE, prefix="backups-")
     servers = []
     try:
-        for place, binary in enumerate([ENGRAM, os.path.join(TOOLS, "etcd")]):
-            data = os.path.join(directory, f"data-{place}")
-            servers.append(Server(binary, data, 33379 + 2 * place, 33380 + 2 * place))
-            servers[-1].fill(keys)
-        print(f"{keys} keys of {VALUE_BYTES} random bytes, {count} rounds, load {os.getloadavg()[0]:.1f}\n")
-        report([turn(directory, *servers, number) for number in range(count)])
+        seen = way(directory, servers, keys, count)
+        order = "one after the other" if way is apart else "in turns"
+        print(f"{keys} keys of {VALUE_BYTES} random bytes, {count} rounds, {order}, load {os.getloadavg()[0]:.1f}\n")
+        report(seen)
     finally:
         for server in servers:
             server.stop()

@@ -5,7 +5,7 @@
 //! another format number.
 
 use bytes::Bytes;
-use engram_objects::chunk::{Chunk, ChunkError, Kind, Packer, Unpacked, unpack};
+use engram_objects::chunk::{Chunk, ChunkError, Kind, Packer, Unpacked, unpack_known};
 use engram_objects::{Whose, sealed, sha256, sha256_of};
 use engram_proto::backup as pb;
 use serde::{Deserialize, Serialize};
@@ -342,7 +342,7 @@ impl Segment {
             if sha256(chunk) != part.sha256 {
                 return Err(SegmentError::Damaged);
             }
-            let unpacked = unpack(chunk)?;
+            let unpacked = unpack_known(chunk)?;
             let is_expected = unpacked.kind.name() == part.kind
                 && u64::try_from(place).is_ok_and(|place| place == unpacked.sequence);
             if !is_expected {

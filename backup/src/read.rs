@@ -1,5 +1,6 @@
 //! Reading a backup back, chunk by chunk, every byte checked.
 
+use bytes::Bytes;
 use engram_archive::ArchiveError;
 use engram_proto::backup as pb;
 use engram_server::snapshot::file::{AuthRow, auth_tables};
@@ -10,7 +11,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::mpsc;
 
 use crate::Progress;
-use crate::format::{ChunkError, Kind, Manifest, Unpacked, sha256, unpack_known};
+use crate::format::{ChunkEntry, ChunkError, Kind, Manifest, Unpacked, sha256, unpack_known};
 use crate::store::{BackupStore, StoreError};
 
 /// Chunks that are read ahead.
@@ -117,13 +118,21 @@ pub(crate) async fn feed(
         records: 0,
         auth: Vec::new(),
     };
-    let (sender, mut waiting) = mpsc::channel::<Unpacked>(CHUNKS_WAITING);
-    // One thread from the first chunk to the last: what it frees it takes again.
+    let (sender, mut waiting) = mpsc::channel::<Bytes>(CHUNKS_WAITING);
+    let entries = manifest.chunks.clone();
+    // One thread from the first chunk to the last: what it frees it takes again. It unpacks them too, so that one
+    // alone is in memory both as it is stored and as it is.
     let taking = tokio::task::spawn_blocking(move || {
-        let mut place = 0;
-        while let Some(unpacked) = waiting.blocking_recv() {
-            take(&mut feeding, &unpacked).map_err(|error| (place, error))?;
-            place += 1;
+        for (place, entry) in entries.iter().enumerate() {
+            let Some(bytes) = waiting.blocking_recv() else {
+                break;
+            };
+            let taken = unpack(&bytes, entry, place).map_err(FeedError::from);
+            let taken = taken.and_then(|unpacked| {
+                drop(bytes);
+                take(&mut feeding, &unpacked)
+            });
+            taken.map_err(|error| (place, error))?;
         }
         Ok::<_, (usize, FeedError)>(feeding)
     });
@@ -152,15 +161,15 @@ pub(crate) async fn feed(
 async fn send(
     store: &BackupStore,
     manifest: &Manifest,
-    sender: &mpsc::Sender<Unpacked>,
+    sender: &mpsc::Sender<Bytes>,
     progress: &dyn Progress,
 ) -> Result<(), ReadError> {
     let reads = (0..manifest.chunks.len()).map(|place| chunk(store, manifest, place));
     let chunks = futures_util::stream::iter(reads).buffered(CHUNKS_AHEAD);
     let mut chunks = std::pin::pin!(chunks);
     let mut place = 0;
-    while let Some(unpacked) = chunks.try_next().await? {
-        if sender.send(unpacked).await.is_err() {
+    while let Some(bytes) = chunks.try_next().await? {
+        if sender.send(bytes).await.is_err() {
             break;
         }
         progress.advance(manifest.chunks[place].bytes);
@@ -170,26 +179,23 @@ async fn send(
 }
 
 /// Reads a chunk and compares it with what the manifest says of it.
-async fn chunk(
-    store: &BackupStore,
-    manifest: &Manifest,
-    place: usize,
-) -> Result<Unpacked, ReadError> {
+async fn chunk(store: &BackupStore, manifest: &Manifest, place: usize) -> Result<Bytes, ReadError> {
     let entry = &manifest.chunks[place];
     let bytes = store.chunk(manifest, &entry.path).await?;
-    if sha256(&bytes) != entry.sha256 {
-        return Err(damaged(manifest, place, ChunkError::Checksum));
+    match sha256(&bytes) == entry.sha256 {
+        true => Ok(bytes),
+        false => Err(damaged(manifest, place, ChunkError::Checksum)),
     }
-    let unpacked = unpack_known(&bytes).map_err(|source| damaged(manifest, place, source))?;
+}
+
+/// Unpacks a chunk that was compared, which has to be the one that its place says.
+fn unpack(bytes: &Bytes, entry: &ChunkEntry, place: usize) -> Result<Unpacked, ChunkError> {
+    let unpacked = unpack_known(bytes)?;
     let is_expected = unpacked.kind.name() == entry.kind
         && u64::try_from(place).is_ok_and(|place| place == unpacked.sequence);
     match is_expected {
         true => Ok(unpacked),
-        false => Err(damaged(
-            manifest,
-            place,
-            ChunkError::Nonsense("it is another chunk"),
-        )),
+        false => Err(ChunkError::Nonsense("it is another chunk")),
     }
 }
 
