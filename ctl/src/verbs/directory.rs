@@ -16,6 +16,7 @@ pub fn inspect(global: &Global, inspect: &Inspect) -> Result<(), Failure> {
         .map(|member| {
             json!({
                 "id": member.id.to_string(), "peerURLs": member.peer_urls, "isLearner": member.learner,
+                "incarnation": format!("{:x}", member.incarnation),
             })
         })
         .collect();
@@ -23,6 +24,7 @@ pub fn inspect(global: &Global, inspect: &Inspect) -> Result<(), Failure> {
         "dataDir": inspect.data_dir,
         "clusterID": held.identity.cluster.to_string(),
         "memberID": held.identity.member.to_string(),
+        "incarnation": format!("{:x}", held.identity.incarnation),
         "term": held.term,
         "lastTerm": held.last.term,
         "lastIndex": held.last.index,

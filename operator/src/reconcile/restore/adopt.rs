@@ -211,9 +211,7 @@ fn named(names: &Names, listed: &Listed) -> Result<String, (Reason, String)> {
 
 impl Chosen {
     fn add(&mut self, name: String, listed: &Listed, readable: &[(&String, &Holds)]) {
-        let own = readable
-            .iter()
-            .filter(|(_, holds)| holds.member_id == listed.id);
+        let own = readable.iter().filter(|(_, holds)| listed.is_at(holds));
         let volume = own.max_by_key(|(_, holds)| by_log(holds));
         let votes = usize::from(!listed.learner);
         self.voters += votes;
@@ -311,10 +309,12 @@ mod tests {
             id: id.into(),
             peer_urls: vec![format!("https://demo-{id}.demo-peers.{namespace}.svc:2380")],
             learner: false,
+            incarnation: format!("a{id}"),
         };
         Ok(Holds {
             cluster_id: of.into(),
             member_id: id.into(),
+            incarnation: format!("a{id}"),
             last_term: 2,
             last_index,
             revision: 40,
@@ -357,6 +357,30 @@ mod tests {
                 .loss()
                 .starts_with("nothing that was acknowledged: 2 of 3")
         );
+    }
+
+    /// Somebody restored a backup into one member's volume: it has the member's id, and none of what that acknowledged.
+    #[test]
+    fn a_volume_of_another_incarnation_is_no_members() {
+        let of = |id, index| holds(id, index, "c", "data");
+        let another = |incarnation: &str| {
+            let mut holds = of("2", 5).unwrap();
+            holds.incarnation = incarnation.into();
+            ("b", Ok(holds))
+        };
+        let restored = chosen(vec![("a", of("1", 90)), another("ff")])
+            .ok()
+            .unwrap();
+        assert_eq!(restored.adopt.members.len(), 1);
+        assert_eq!(restored.missing, ["demo-2", "demo-3"]);
+        assert!(
+            restored.loss().starts_with("1 of 3 voters"),
+            "{}",
+            restored.loss()
+        );
+        // An engramctl from before does not say whose it is.
+        let silent = chosen(vec![("a", of("1", 90)), another("")]).ok().unwrap();
+        assert_eq!(silent.adopt.members.len(), 2);
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub(super) struct Holds {
     pub cluster_id: String,
     #[serde(rename = "memberID")]
     pub member_id: String,
+    /// Which of the directories that this member has had; an engramctl from before that does not say.
+    #[serde(default)]
+    pub incarnation: String,
     pub last_term: u64,
     pub last_index: u64,
     pub revision: i64,
@@ -41,6 +44,19 @@ pub(super) struct Listed {
     pub peer_urls: Vec<String>,
     #[serde(rename = "isLearner")]
     pub learner: bool,
+    /// Which directory the others know it by; none, or 0, where it has not said so yet.
+    #[serde(default)]
+    pub incarnation: String,
+}
+
+impl Listed {
+    /// Whether this is what the others hear as that member. What was restored into its directory, or made anew there,
+    /// has its id and another incarnation: they refuse it, and it does not hold what the member acknowledged.
+    pub fn is_at(&self, holds: &Holds) -> bool {
+        let is_told =
+            !["", "0"].contains(&self.incarnation.as_str()) && !holds.incarnation.is_empty();
+        self.id == holds.member_id && (!is_told || self.incarnation == holds.incarnation)
+    }
 }
 
 /// By member: what its volume holds, or why that cannot be told.

@@ -132,9 +132,9 @@ fn steps(cluster: &EngramCluster, found: &Found, survivor: &str, holds: &Holds) 
 /// were read, whose log goes furthest has all of them.
 fn loss(cluster: &EngramCluster, found: &Found, survivor: &str, holds: &Holds) -> String {
     let voters = holds.members.iter().filter(|one| !one.learner).count();
-    let is_voter = |id: &String| {
+    let is_voter = |read: &Holds| {
         let mut listed = holds.members.iter();
-        listed.any(|one| one.id == *id && !one.learner)
+        listed.any(|one| one.is_at(read) && !one.learner)
     };
     let end = |holds: &Holds| (holds.last_term, holds.last_index);
     let furthest = choice(cluster, found, None);
@@ -151,7 +151,7 @@ fn loss(cluster: &EngramCluster, found: &Found, survivor: &str, holds: &Holds) -
         );
     }
     let read = found.values().filter_map(|one| one.as_ref().ok());
-    let read = read.filter(|one| is_voter(&one.member_id)).count();
+    let read = read.filter(|one| is_voter(one)).count();
     let most = holds.revision.saturating_add(holds.requests_behind);
     // Who went on alone before may have acknowledged what no other volume has.
     let alone = cluster.restoring().and_then(|one| {
@@ -204,11 +204,13 @@ mod tests {
     fn holds(id: &str, last_term: u64, last_index: u64, of: &str) -> Result<Holds, String> {
         let listed = |id: &str| Listed {
             id: id.into(),
+            incarnation: format!("a{id}"),
             ..Listed::default()
         };
         Ok(Holds {
             cluster_id: of.into(),
             member_id: id.into(),
+            incarnation: format!("a{id}"),
             last_term,
             last_index,
             revision: 40,
@@ -283,6 +285,10 @@ mod tests {
             all.starts_with("nothing that was acknowledged: 2 of 3"),
             "{all}"
         );
+        let mut restored = holds("2", 0, 1, "c");
+        restored.as_mut().unwrap().incarnation = "ff".into();
+        let another = loss_of(50, vec![one.clone(), ("a-2", restored)]);
+        assert!(another.contains("1 of 3 voters' volumes"), "{another}");
         let gone = ("a-2", Err("its volume is gone".to_owned()));
         let some = loss_of(50, vec![one.clone(), gone.clone()]);
         assert!(

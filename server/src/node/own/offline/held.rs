@@ -45,6 +45,8 @@ pub struct HeldMember {
     pub peer_urls: Vec<String>,
     /// Whether it does not vote.
     pub learner: bool,
+    /// Which directory the others know it by, as far as this store has heard; 0: it has not.
+    pub incarnation: u64,
 }
 
 /// Why it cannot be told.
@@ -96,6 +98,20 @@ pub fn look(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Held, HeldError> 
     wal::look(&wal_dir, &mut |seen| log.add(seen))?;
     let last = log.last().filter(|last| last.index > applied.index);
     let last = last.unwrap_or(applied);
+    let stored = engine.tables()?.members;
+    let told: BTreeMap<MemberId, u64> = stored
+        .iter()
+        .map(|member| (member.id, member.incarnation))
+        .collect();
+    let mut members = match log.configurations.pop_last() {
+        // Where nothing was applied yet the first one is at the store's end.
+        Some((index, members)) if index >= applied.index => members,
+        _ => stored.into_iter().map(of_store).collect(),
+    };
+    for member in &mut members {
+        // A configuration does not say it.
+        member.incarnation = told.get(&member.id).copied().unwrap_or_default();
+    }
     Ok(Held {
         identity,
         term: log.term.max(last.term),
@@ -103,11 +119,7 @@ pub fn look(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Held, HeldError> 
         applied,
         revision: engine.revision()?.unwrap_or_default(),
         requests_behind: log.requests_behind(),
-        members: match log.configurations.pop_last() {
-            // Where nothing was applied yet the first one is at the store's end.
-            Some((index, members)) if index >= applied.index => members,
-            _ => engine.tables()?.members.into_iter().map(of_store).collect(),
-        },
+        members,
     })
 }
 
@@ -116,6 +128,7 @@ fn of_store(member: MemberRecord) -> HeldMember {
         id: member.id,
         peer_urls: member.peer_urls,
         learner: member.learner,
+        incarnation: member.incarnation,
     }
 }
 
@@ -188,6 +201,7 @@ fn members(set: pb::Membership) -> Vec<HeldMember> {
         id: MemberId(node.id),
         peer_urls: node.peer_urls,
         learner: node.learner,
+        incarnation: 0,
     };
     set.nodes.into_iter().map(member).collect()
 }
