@@ -18,6 +18,9 @@ use crate::segment::{Built, HEAD_BYTES_MAX, Header, Segment, SegmentError, read_
 const DIRECTORY: &str = "_archive";
 /// How a segment's name ends.
 const ENDING: &str = ".segment";
+/// The object in that directory by which it is tried whether a store keeps what is there.
+const PROBE: &str = "EXCLUSIVE";
+const PROBE_TEXT: &str = "A member created this to see whether it can be created twice: then segments would write over each other.\n";
 
 /// Why an archive cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +59,11 @@ pub enum ArchiveError {
         /// How long was waited.
         limit: std::time::Duration,
     },
+    /// It writes over what is there, though it was asked not to.
+    #[error(
+        "{0} was created twice: the store knows no conditional writes (If-None-Match), so that two members could write over each other's segments, and no log archive is written there: take a store that does, or a directory"
+    )]
+    Overwrites(String),
     /// A segment is not there.
     #[error("segment {0} is missing: nothing behind it can be restored until a later full backup")]
     Missing(String),
@@ -85,7 +93,10 @@ impl ArchiveError {
     pub fn is_damage(&self) -> bool {
         match self {
             ArchiveError::Object(error) => error.is_damage(),
-            ArchiveError::Key(_) | ArchiveError::Slow { .. } | ArchiveError::Pruned(_) => false,
+            ArchiveError::Key(_)
+            | ArchiveError::Slow { .. }
+            | ArchiveError::Overwrites(_)
+            | ArchiveError::Pruned(_) => false,
             ArchiveError::Segment { .. }
             | ArchiveError::Unreadable { .. }
             | ArchiveError::Missing(_)
@@ -258,7 +269,7 @@ impl Archive {
         whose: &Whose,
         run: u32,
     ) -> Result<Vec<(u64, u64)>, ArchiveError> {
-        let files = self.objects.files(&self.run(whose, run), None).await?;
+        let files = self.objects.files(&self.run(whose, run)).await?;
         let sequence = |(name, bytes): &(String, u64)| {
             let sequence = name.strip_suffix(ENDING)?.parse().ok()?;
             Some((sequence, *bytes))
@@ -359,6 +370,23 @@ impl Archive {
             }
         }
         Ok(head)
+    }
+
+    /// Whether the store keeps what is there from whoever would create another object of its name: without that, two
+    /// that think they lead would write over each other. It is tried, since stores that do not know the condition take
+    /// no notice of it.
+    ///
+    /// # Errors
+    /// It does not, or refuses.
+    pub async fn must_be_exclusive(&self) -> Result<(), ArchiveError> {
+        let place = self.directory.clone().join(PROBE);
+        for _ in 0..2 {
+            let text = Bytes::from_static(PROBE_TEXT.as_bytes());
+            if self.objects.create_as_is(&place, text).await? == Created::There {
+                return Ok(());
+            }
+        }
+        Err(ArchiveError::Overwrites(self.objects.show(&place)))
     }
 
     /// Appends a segment at its place, where nothing lies there, and the one before it is there.

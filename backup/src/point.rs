@@ -2,12 +2,24 @@
 //!
 //! Nothing is written here; whatever is missing is said before a restore begins.
 
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use engram_archive::{Archive, ArchiveError, SegmentError, Span, Spans, Target, digest};
 use engram_objects::ObjectError;
 
 use crate::format::{BackupId, Manifest, Selector};
 use crate::store::{BackupStore, LATEST, StoreError, is_selected, must_be_clear};
+
+/// How long the archive may be behind a moment that has passed: members say every minute that nothing was written, and
+/// what was written is there after `--archive-max-delay`.
+const BEHIND_MAX: Duration = Duration::from_secs(75);
+const LOOK_AGAIN_EVERY: Duration = Duration::from_secs(2);
+/// How far a member's clock may be ahead of this one's and still tell times.
+const AHEAD_MAX_MS: i64 = 60_000;
 
 /// Which moment is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +64,20 @@ pub enum PointError {
         wanted: String,
         /// What there is.
         spans: String,
+    },
+    /// A clock was ahead.
+    #[error(
+        "{wanted} cannot be told: a member's clock was ahead when it wrote the log archive, up to {until}, so that what came after revision {from} has no time: choose one of the revisions {from} to {to} with --to-revision"
+    )]
+    Ahead {
+        /// What was asked for.
+        wanted: String,
+        /// The latest time in it.
+        until: String,
+        /// The last revision whose time is known.
+        from: i64,
+        /// The last one.
+        to: i64,
     },
     /// No backup to go on from.
     #[error(
@@ -108,6 +134,43 @@ pub struct Asked<'a> {
     pub backup: &'a str,
 }
 
+/// The same where the moment is so young that the archive may not have reached it yet: that is waited for, after
+/// `tell` was told for how long at most.
+///
+/// # Errors
+/// See [`PointError`].
+pub async fn find_soon(
+    store: &BackupStore,
+    asked: Asked<'_>,
+    when: When,
+    tell: impl Fn(Duration),
+) -> Result<Point, PointError> {
+    let (begun, mut is_told) = (Instant::now(), false);
+    loop {
+        let found = find(store, asked, when).await;
+        let left = match &found {
+            Err(PointError::Outside { .. }) => comes_within(when, Utc::now()),
+            _ => None,
+        };
+        let Some(left) = left.filter(|_| begun.elapsed() < BEHIND_MAX) else {
+            return found;
+        };
+        if !is_told {
+            tell(left);
+            is_told = true;
+        }
+        tokio::time::sleep(left.min(LOOK_AGAIN_EVERY)).await;
+    }
+}
+
+/// Within which time the archive has reached a moment, where that has just passed.
+fn comes_within(when: When, now: DateTime<Utc>) -> Option<Duration> {
+    let When::Time(time) = when else {
+        return None;
+    };
+    BEHIND_MAX.checked_sub((now - time).to_std().ok()?)
+}
+
 /// Finds the way to a moment.
 ///
 /// # Errors
@@ -138,6 +201,9 @@ pub async fn find(store: &BackupStore, asked: Asked<'_>, when: When) -> Result<P
         let Some(target) = target(&archive, span, when).await? else {
             continue;
         };
+        if let When::Time(_) = when {
+            must_be_told(&archive, span, target, &wanted).await?;
+        }
         let fits = |one: &&Manifest| {
             one.cluster_id == span.first.whose.cluster_id
                 && (span.begins_after()..=target.revision).contains(&one.revision)
@@ -238,15 +304,22 @@ async fn backups(
 /// incarnations apart by themselves: which belong together is told by their records.
 async fn spans(archive: &Archive, selectors: &[Selector]) -> Result<Spans, ArchiveError> {
     let mut spans = Spans::default();
+    let mut ranked = Vec::new();
     for whose in archive.owners().await? {
         let is_meant = |one: &Selector| one.cluster_id == whose.cluster_id;
         if selectors.is_empty() || selectors.iter().any(is_meant) {
             let found = archive.spans(&whose).await?;
-            spans.known.extend(found.known);
             spans.lost.extend(found.lost);
+            // A clock that was ahead makes no chain a later one than those that the same history has after it.
+            let mut rank = i64::MIN;
+            for span in found.known {
+                rank = rank.max(span.last.last_ms);
+                ranked.push((rank, span));
+            }
         }
     }
-    spans.known.sort_by_key(|span| span.last.last_ms);
+    ranked.sort_by_key(|(rank, _)| *rank);
+    spans.known.extend(ranked.into_iter().map(|(_, span)| span));
     Ok(spans)
 }
 
@@ -281,6 +354,34 @@ async fn target(
                 false => Ok(None),
             }
         }
+    }
+}
+
+/// Refuses a moment behind which a chain tells of times that are yet to come: whoever wrote them had a clock that was
+/// ahead, and until it is that time what came later counts as made then. It may lie before the moment.
+async fn must_be_told(
+    archive: &Archive,
+    span: &Span,
+    target: Target,
+    wanted: &str,
+) -> Result<(), PointError> {
+    let limit = Utc::now().timestamp_millis() + AHEAD_MAX_MS;
+    let ahead = archive.search(span, |one| one.last_ms > limit).await?;
+    let Some(place) = ahead.map(|sequence| span.place(sequence)) else {
+        return Ok(());
+    };
+    // Of one that cannot be read nothing is told either.
+    let head = archive.head(&place).await?;
+    let begins = head.map_or(target.revision, |head| head.header.first_revision);
+    let is_told = target.revision + 1 < begins || target.revision == span.last.last_revision;
+    match is_told {
+        true => Ok(()),
+        false => Err(PointError::Ahead {
+            wanted: wanted.to_owned(),
+            until: time(span.last.last_ms),
+            from: target.revision,
+            to: span.last.last_revision,
+        }),
     }
 }
 

@@ -25,7 +25,6 @@ mod verification;
 
 use bytes::Bytes;
 use engram_objects::{Created, Keys, ObjectError, Objects, sha256};
-use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
 
 use crate::format::{BackupId, Manifest};
@@ -158,16 +157,7 @@ impl BackupStore {
     /// The store refuses.
     pub async fn has(&self, cluster: &BackupId, id: &BackupId) -> Result<bool, StoreError> {
         let place = self.backup(cluster, id).join(MANIFEST);
-        Ok(self.size(&place).await?.is_some())
-    }
-
-    /// The bytes of an object; none where it is not there.
-    async fn size(&self, place: &Path) -> Result<Option<u64>, StoreError> {
-        match self.objects.raw().head(place).await {
-            Ok(found) => Ok(Some(found.size)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.failed(place, error)),
-        }
+        Ok(self.objects.has(&place).await?)
     }
 
     fn failed(&self, place: &Path, source: object_store::Error) -> StoreError {

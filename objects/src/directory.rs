@@ -1,10 +1,14 @@
-//! Large objects of a store that is a directory, written and read without the system's page cache, and without
-//! fresh memory for each: what copies cost there is a third of a backup.
+//! A store that is a directory, where it is not read and written as any other.
+//!
+//! Large objects are written and read without the system's page cache, and without fresh memory for each: what copies
+//! cost there is a third of a backup. What is neither a file nor a directory is no object, and never opened: a pipe
+//! would keep whoever opens it waiting for ever. A directory is listed by itself, so that links that lead round in
+//! circles below it are nobody's concern.
 //!
 //! An object is written in its place. Who dies meanwhile leaves half of it, which nobody takes for whole: chunks
 //! count by their manifest alone, which is stored after them, and by their checksums.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -16,6 +20,65 @@ use crate::buffer::{ALIGNMENT, Buffer};
 
 /// Bytes from which on an object is large.
 const LARGE_BYTES: usize = 1 << 20;
+
+/// Whether what lies there can be no object: a pipe, a socket or a device.
+///
+/// # Errors
+/// It cannot be told.
+pub(crate) fn is_no_file(path: &Path) -> io::Result<bool> {
+    match std::fs::metadata(path) {
+        Ok(found) => Ok(!found.is_file() && !found.is_dir()),
+        // What is there but cannot be looked at says so when it is opened.
+        Err(_) => Ok(false),
+    }
+}
+
+/// The names of the directories right in a directory, ascending; none where it is not there.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn directories(path: &Path) -> io::Result<Vec<String>> {
+    let directories = entries(path)?.into_iter().filter(|(_, is)| is.is_dir());
+    Ok(directories.map(|(name, _)| name).collect())
+}
+
+/// The files right in a directory, ascending, with their bytes; none where it is not there.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn files(path: &Path) -> io::Result<Vec<(String, u64)>> {
+    let files = entries(path)?.into_iter().filter(|(_, is)| is.is_file());
+    Ok(files.map(|(name, is)| (name, is.len())).collect())
+}
+
+/// What lies in a directory and has a name in letters, by names; what links lead to, too.
+fn entries(path: &Path) -> io::Result<Vec<(String, Metadata)>> {
+    let found = match std::fs::read_dir(path) {
+        Err(error) if is_nothing(&error) => return Ok(Vec::new()),
+        found => found?,
+    };
+    let mut entries = Vec::new();
+    for entry in found {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        match std::fs::metadata(entry.path()) {
+            Ok(is) => entries.push((name, is)),
+            // It went meanwhile, or a link leads nowhere or in circles.
+            Err(error) if is_nothing(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(entries)
+}
+
+fn is_nothing(error: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+    let is_circle = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    is_circle || kinds.contains(&error.kind())
+}
 
 /// Whether these bytes can be written so.
 pub(crate) fn takes(bytes: &Bytes) -> bool {
@@ -130,5 +193,27 @@ mod tests {
             assert_eq!(begin, bytes[..LARGE_BYTES]);
         }
         assert!(!takes(&Bytes::from_static(b"small")));
+    }
+
+    #[test]
+    fn a_directory_is_listed_whatever_lies_in_it() {
+        use std::os::unix::fs::symlink;
+
+        let root = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| root.path().join(name);
+        std::fs::create_dir(at("b")).expect("made");
+        std::fs::write(at("d"), "four").expect("written");
+        symlink(root.path(), at("c")).expect("linked");
+        symlink(at("e"), at("e")).expect("linked");
+        symlink(at("nowhere"), at("f")).expect("linked");
+        let _socket = std::os::unix::net::UnixListener::bind(at("g")).expect("bound");
+        symlink("/dev/zero", at("h")).expect("linked");
+        assert_eq!(directories(root.path()).expect("listed"), ["b", "c"]);
+        let listed = files(root.path()).expect("listed");
+        assert_eq!(listed, [("d".to_owned(), 4)]);
+        let is_no_file = |name: &str| is_no_file(&at(name)).expect("looked at");
+        assert!(is_no_file("g") && is_no_file("h"));
+        assert!(!is_no_file("b") && !is_no_file("d") && !is_no_file("nowhere"));
+        assert_eq!(files(&at("nowhere")).expect("none"), []);
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use object_store::path::Path;
 use object_store::{
-    GetResult, GetResultPayload, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
+    GetResult, GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
 };
 
 use crate::cipher::{CipherError, HEADER_BYTES, KeyId, Keys, encrypted_head, key_of};
@@ -170,15 +170,40 @@ impl Objects {
         &self,
         place: &Path,
     ) -> Result<Option<(Bytes, Option<KeyId>)>, ObjectError> {
-        let read = match self.store.get(place).await {
-            Ok(found) => whole(found).await,
-            Err(error) => Err(error),
-        };
+        let read = self.whole(place).await;
         let decrypt = |bytes: Bytes| {
             let key = key_of(&bytes)?;
             Ok((self.keys.decrypt(self.name(place), bytes)?, key))
         };
         self.found(place, read, decrypt)
+    }
+
+    async fn whole(&self, place: &Path) -> object_store::Result<Bytes> {
+        self.must_be_a_file(place).await?;
+        whole(self.store.get(place).await?).await
+    }
+
+    /// Where the store is a directory, something that is no file is no object there: whoever opened a pipe would wait
+    /// for ever.
+    async fn must_be_a_file(&self, place: &Path) -> object_store::Result<()> {
+        let Some(root) = &self.root else {
+            return Ok(());
+        };
+        let name: &str = place.as_ref();
+        let path = root.join(name);
+        match on_disk(move || directory::is_no_file(&path)).await? {
+            false => Ok(()),
+            true => Err(object_store::Error::NotFound {
+                path: place.to_string(),
+                source: "what lies there is no file, but a pipe, a socket or a device".into(),
+            }),
+        }
+    }
+
+    /// What the store says of an object.
+    async fn head(&self, place: &Path) -> object_store::Result<ObjectMeta> {
+        self.must_be_a_file(place).await?;
+        self.store.head(place).await
     }
 
     /// The first bytes of an object, so many where it has them; none where it is not there.
@@ -193,6 +218,7 @@ impl Objects {
     }
 
     async fn first_bytes(&self, place: &Path, asked: u64) -> object_store::Result<Bytes> {
+        self.must_be_a_file(place).await?;
         match self.store.get_range(place, 0..asked).await {
             // Stores have no first bytes of an object without any.
             Err(error) if !is_missing(&error) && self.is_empty(place).await => Ok(Bytes::new()),
@@ -205,15 +231,23 @@ impl Objects {
     /// # Errors
     /// The store refuses.
     pub async fn has(&self, place: &Path) -> Result<bool, ObjectError> {
-        match self.store.head(place).await {
-            Ok(_) => Ok(true),
-            Err(error) if is_missing(&error) => Ok(false),
+        Ok(self.size(place).await?.is_some())
+    }
+
+    /// The bytes of an object as it is stored; none where it is not there.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn size(&self, place: &Path) -> Result<Option<u64>, ObjectError> {
+        match self.head(place).await {
+            Ok(found) => Ok(Some(found.size)),
+            Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(self.failed(place, error)),
         }
     }
 
     async fn is_empty(&self, place: &Path) -> bool {
-        let head = self.store.head(place).await;
+        let head = self.head(place).await;
         head.is_ok_and(|found| found.size == 0)
     }
 
@@ -329,6 +363,9 @@ impl Objects {
     /// # Errors
     /// The store refuses.
     pub async fn directories(&self, place: &Path) -> Result<Vec<String>, ObjectError> {
+        if let Some(listed) = self.in_root(place, directory::directories).await {
+            return listed;
+        }
         let listed = match self.store.list_with_delimiter(Some(place)).await {
             Err(error) if is_missing(&error) => return Ok(vec![]),
             other => other.map_err(|error| self.failed(place, error))?,
@@ -341,21 +378,27 @@ impl Objects {
         Ok(names)
     }
 
-    /// The objects right in a directory, with their bytes: those whose names come after `after`, where
-    /// that is given; ascending.
+    /// What is asked of the directory that a place is, where the store is one.
+    async fn in_root<T: Send + 'static>(
+        &self,
+        place: &Path,
+        ask: fn(&std::path::Path) -> io::Result<T>,
+    ) -> Option<Result<T, ObjectError>> {
+        let name: &str = place.as_ref();
+        let path = self.root.as_ref()?.join(name);
+        let answer = on_disk(move || ask(&path)).await;
+        Some(answer.map_err(|error| self.failed(place, error)))
+    }
+
+    /// The objects right in a directory, ascending, with their bytes.
     ///
     /// # Errors
     /// The store refuses.
-    pub async fn files(
-        &self,
-        place: &Path,
-        after: Option<&Path>,
-    ) -> Result<Vec<(String, u64)>, ObjectError> {
-        let listed = match after {
-            Some(after) => self.store.list_with_offset(Some(place), after),
-            None => self.store.list(Some(place)),
-        };
-        let listed: Vec<_> = match listed.try_collect().await {
+    pub async fn files(&self, place: &Path) -> Result<Vec<(String, u64)>, ObjectError> {
+        if let Some(listed) = self.in_root(place, directory::files).await {
+            return listed;
+        }
+        let listed: Vec<_> = match self.store.list(Some(place)).try_collect().await {
             Err(error) if is_missing(&error) => return Ok(vec![]),
             other => other.map_err(|error| self.failed(place, error))?,
         };

@@ -61,7 +61,7 @@ impl BackupStore {
             let size = match sizes.get(&place) {
                 Some(size) => Some(*size),
                 // A list may be behind what was stored; an object that is asked for is not.
-                None => self.size(&place).await?,
+                None => self.objects.size(&place).await?,
             };
             let lengths = [chunk.bytes, encrypted_len(chunk.bytes)];
             if !size.is_some_and(|size| lengths.contains(&size)) {

@@ -477,6 +477,141 @@ async fn what_no_attempt_left_behind_is_not_pruned() {
     assert_eq!(ids(&store, "demo").await, ["whole"]);
 }
 
+/// Whoever opened the pipe waited for ever, and the link that leads round in a circle ended a prune.
+#[tokio::test]
+async fn what_is_no_file_keeps_nobody_waiting() {
+    let (dir, store) = open();
+    made(&store, &manifest("demo", "whole", "2026-01-02T00:00:00Z")).await;
+    let mut torn = manifest("demo", "torn", "2026-01-02T00:00:00Z");
+    torn.chunks[0].path = "attempt/00000000.chunk".into();
+    made(&store, &torn).await;
+    let place = |name: &str| dir.path().join("demo").join(name);
+    std::fs::create_dir(place("piped")).expect("made");
+    std::fs::remove_file(place("torn/attempt/00000000.chunk")).expect("removed");
+    for name in [
+        "piped/MANIFEST",
+        "whole/VERIFICATION",
+        "torn/attempt/00000000.chunk",
+    ] {
+        let made = std::process::Command::new("mkfifo")
+            .arg(place(name))
+            .status();
+        assert!(made.expect("mkfifo").success());
+    }
+    std::os::unix::fs::symlink(dir.path(), place("around")).expect("linked");
+    std::os::unix::fs::symlink(dir.path(), dir.path().join("again")).expect("linked");
+    let soon = std::time::Duration::from_secs(20);
+    let looked = async {
+        assert_eq!(ids(&store, "demo").await, ["torn", "whole"]);
+        let there = store.chunk(&torn, &torn.chunks[0].path).await;
+        assert!(matches!(there, Err(StoreError::Gone(_))), "{there:?}");
+        let cluster = "demo".parse().expect("a name");
+        let pruned = prune(&store, &cluster, &Scope::default(), false).await;
+        assert_eq!(pruned.expect("pruned").abandoned, []);
+        assert_eq!(store.clusters().await.expect("listed").len(), 2);
+    };
+    let looked = tokio::time::timeout(soon, looked).await;
+    looked.expect("nobody waits for whoever writes to a pipe");
+    assert!(place("piped/MANIFEST").exists() && place("around").exists());
+}
+
+/// A store that takes no notice of a condition.
+#[derive(Debug)]
+struct Careless(object_store::memory::InMemory);
+
+impl std::fmt::Display for Careless {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[tonic::async_trait]
+impl object_store::ObjectStore for Careless {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: object_store::PutPayload,
+        _: object_store::PutOptions,
+    ) -> object_store::Result<object_store::PutResult> {
+        let options = object_store::PutOptions::default();
+        self.0.put_opts(location, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: object_store::PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn object_store::MultipartUpload>> {
+        self.0.put_multipart_opts(location, options).await
+    }
+
+    async fn get_opts(
+        &self,
+        location: &Path,
+        options: object_store::GetOptions,
+    ) -> object_store::Result<object_store::GetResult> {
+        self.0.get_opts(location, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: futures_util::stream::BoxStream<'static, object_store::Result<Path>>,
+    ) -> futures_util::stream::BoxStream<'static, object_store::Result<Path>> {
+        self.0.delete_stream(locations)
+    }
+
+    fn list(
+        &self,
+        prefix: Option<&Path>,
+    ) -> futures_util::stream::BoxStream<'static, object_store::Result<object_store::ObjectMeta>>
+    {
+        self.0.list(prefix)
+    }
+
+    async fn list_with_delimiter(
+        &self,
+        prefix: Option<&Path>,
+    ) -> object_store::Result<object_store::ListResult> {
+        self.0.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(
+        &self,
+        from: &Path,
+        to: &Path,
+        options: object_store::CopyOptions,
+    ) -> object_store::Result<()> {
+        self.0.copy_opts(from, to, options).await
+    }
+}
+
+#[tokio::test]
+async fn no_archive_is_written_to_a_store_that_writes_over_what_is_there() {
+    use object_store::memory::InMemory;
+    use std::sync::Arc;
+
+    let cluster = "demo".parse().expect("a name");
+    let archive = |store: Arc<dyn object_store::ObjectStore>| {
+        let objects = Objects::new(store, Path::default(), "s3://bucket".into());
+        engram_archive::Archive::new(objects, &cluster)
+    };
+    let careful = archive(Arc::new(InMemory::new()));
+    for _ in 0..2 {
+        careful.must_be_exclusive().await.expect("it is");
+    }
+    let careless = archive(Arc::new(Careless(InMemory::new())));
+    for _ in 0..2 {
+        let refused = careless.must_be_exclusive().await.expect_err("it is not");
+        assert!(!refused.is_damage() && !refused.is_locked());
+        let said = refused.to_string();
+        assert!(
+            said.contains("s3://bucket/demo/_archive/EXCLUSIVE was created twice")
+                && said.contains("If-None-Match"),
+            "{said}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_clock_that_was_wrong_once_makes_no_old_backup_the_latest() {
     let (_dir, store) = open();

@@ -45,7 +45,7 @@ pub fn when(moment: &Moment) -> Option<When> {
     revision.or(time).or(moment.to_end.then_some(When::End))
 }
 
-/// Finds the way to a moment.
+/// Finds the way to a moment, and waits for one that is too young to be in the archive.
 pub async fn find(
     store: &BackupStore,
     flag: &StoreFlag,
@@ -58,7 +58,13 @@ pub async fn find(
         selectors: &flag.cluster_id,
         backup,
     };
-    Ok(point::find(store, asked, when).await?)
+    let tell = |left: std::time::Duration| {
+        eprintln!(
+            "the log archive has not reached this time yet: it is waited for, up to {} s",
+            left.as_secs()
+        );
+    };
+    Ok(point::find_soon(store, asked, when, tell).await?)
 }
 
 /// Chains with the name of their cluster, and what is wrong with those of which nothing can be read.

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use engram_archive::Target;
 use engram_proto::backup as pb;
@@ -97,9 +98,16 @@ pub struct Tables {
     pub auth: Arc<Auth>,
 }
 
+/// A moment, and since when by the clock that nobody sets.
+#[derive(Clone, Copy, Debug)]
+struct Stood {
+    moment: Moment,
+    since: Instant,
+}
+
 #[derive(Debug, Default)]
 struct Kept {
-    moments: VecDeque<Moment>,
+    moments: VecDeque<Stood>,
     notes: VecDeque<Note>,
     auths: usize,
     /// Of entries up to this one some notes were forgotten.
@@ -198,28 +206,33 @@ impl Journal {
     /// Where the store was last seen to stand; the first moment is that of the beginning.
     pub fn newest(&self) -> Moment {
         let kept = self.kept.lock();
-        *kept.moments.back().expect("one is always kept")
+        kept.moments.back().expect("one is always kept").moment
     }
 
-    /// The oldest moment that `shipped` does not cover.
-    pub fn oldest_after(&self, shipped: Target) -> Option<Moment> {
+    /// How long the oldest of what `shipped` does not cover has waited; none where it covers everything. Of two clocks
+    /// the one counts that says more: the system's may have been set back, and then nothing would ever be old.
+    pub fn waits(&self, shipped: Target, now_ms: i64) -> Option<Duration> {
         let kept = self.kept.lock();
-        let start = kept.first_after(shipped);
-        kept.moments.get(start).copied()
+        let oldest = kept.moments.get(kept.first_after(shipped))?;
+        let told = now_ms.saturating_sub(oldest.moment.unix_ms);
+        let told = Duration::from_millis(u64::try_from(told).unwrap_or(0));
+        Some(told.max(oldest.since.elapsed()))
     }
 
     /// The first moment at this revision or behind it.
     pub fn first_at(&self, revision: i64) -> Moment {
         let kept = self.kept.lock();
-        let at = kept.moments.partition_point(|one| one.revision < revision);
+        let is_before = |one: &Stood| one.moment.revision < revision;
+        let at = kept.moments.partition_point(is_before);
         let last = kept.moments.len() - 1;
-        kept.moments[at.min(last)]
+        kept.moments[at.min(last)].moment
     }
 
     /// Moments and notes after what is shipped, up to `to`.
     pub fn between(&self, shipped: Target, to: Target) -> (Vec<Moment>, Vec<Note>) {
         let kept = self.kept.lock();
-        let moments = kept.moments.range(kept.first_after(shipped)..).copied();
+        let moments = kept.moments.range(kept.first_after(shipped)..);
+        let moments = moments.map(|one| one.moment);
         let moments = moments.take_while(|one| to.covers(one.revision, one.index));
         let is_new = |note: &&Note| !shipped.covers(note.revision, note.index);
         let notes = kept.notes.iter().filter(is_new);
@@ -249,24 +262,23 @@ impl Journal {
 impl Kept {
     fn first_after(&self, shipped: Target) -> usize {
         self.moments
-            .partition_point(|one| shipped.covers(one.revision, one.index))
+            .partition_point(|one| shipped.covers(one.moment.revision, one.moment.index))
     }
 
     /// Moments of one millisecond are one.
-    fn stand(&mut self, at: Moment) {
+    fn stand(&mut self, mut moment: Moment) {
+        let count = self.moments.len();
         if let Some(last) = self.moments.back_mut() {
-            let at = Moment {
-                unix_ms: at.unix_ms.max(last.unix_ms),
-                ..at
-            };
-            if at.unix_ms == last.unix_ms && self.moments.len() > 1 {
-                *self.moments.back_mut().expect("there is one") = at;
+            moment.unix_ms = moment.unix_ms.max(last.moment.unix_ms);
+            if moment.unix_ms == last.moment.unix_ms && count > 1 {
+                last.moment = moment;
                 return;
             }
-            self.moments.push_back(at);
-        } else {
-            self.moments.push_back(at);
         }
+        self.moments.push_back(Stood {
+            moment,
+            since: Instant::now(),
+        });
         if self.moments.len() > MOMENTS_MAX {
             let mut place = 0;
             let last = self.moments.len() - 1;
@@ -348,7 +360,7 @@ mod tests {
         journal.trim(target(6, 2));
         assert!(!journal.has_notes_after(target(6, 2)));
         assert_eq!(journal.newest(), at(2, 6, 103));
-        assert_eq!(journal.oldest_after(target(6, 2)), None);
+        assert_eq!(journal.waits(target(6, 2), 103), None);
     }
 
     #[test]
@@ -394,5 +406,29 @@ mod tests {
             journal.newest().unix_ms >= 200_999,
             "the clock was set back"
         );
+    }
+
+    #[test]
+    fn what_waits_grows_old_though_the_clock_was_set_back() {
+        let long = Duration::from_millis(20);
+        let journal = Journal::new(at(0, 1, 1_000));
+        journal.written(Revision(1), at(1, 2, 9_000), &[], none);
+        assert_eq!(
+            journal.waits(target(1, 0), 10_500),
+            Some(Duration::from_millis(1_500)),
+            "as the clock tells"
+        );
+        // It is set back by an hour: everything is of one moment from now on.
+        journal.written(Revision(2), at(2, 3, 5), &[], none);
+        std::thread::sleep(long);
+        let waits = |shipped| journal.waits(shipped, 5);
+        assert!(waits(target(1, 0)).is_some_and(|waits| waits >= long));
+        journal.trim(target(3, 2));
+        assert_eq!(waits(target(3, 2)), None);
+        let shipped = Instant::now();
+        journal.written(Revision(3), at(3, 4, 6), &[], none);
+        let newest = *journal.kept.lock().moments.back().expect("just noted");
+        assert!(newest.since >= shipped, "it waits from then on");
+        assert_eq!(newest.moment, at(3, 4, 9_000));
     }
 }

@@ -72,9 +72,9 @@ impl Progress {
             revision: 0,
             index: 0,
         };
-        let oldest = self.journal.oldest_after(known.shipped.unwrap_or(nothing));
-        let since = oldest.map(|oldest| now_ms().saturating_sub(oldest.unix_ms));
-        since.unwrap_or(0).max(0) as f64 / 1e3
+        let shipped = known.shipped.unwrap_or(nothing);
+        let waits = self.journal.waits(shipped, now_ms());
+        waits.unwrap_or_default().as_secs_f64()
     }
 
     /// Looks after it, whatever the writer waits for.

@@ -128,6 +128,8 @@ pub(crate) struct Shipper {
     /// What the log had written when the last segment was cut.
     written_at_cut: u64,
     failing: Option<Failing>,
+    /// Whether the store was seen to keep what is there.
+    is_exclusive: bool,
 }
 
 struct Failing {
@@ -157,6 +159,7 @@ impl Shipper {
             shipped_at: Instant::now(),
             written_at_cut: 0,
             failing: None,
+            is_exclusive: false,
         }
     }
 
@@ -287,6 +290,10 @@ impl Shipper {
 
     /// Finds the chain that this cluster's history goes on from, or begins one.
     async fn take_over(&mut self, term: u64) -> Result<(), ArchiveError> {
+        if !self.is_exclusive {
+            self.archive().must_be_exclusive().await?;
+            self.is_exclusive = true;
+        }
         let mut best: Option<(Continuity, Head)> = None;
         // One whose end cannot be gone on from may be this cluster's, or that of another one of this id.
         let mut damaged: Option<(Whose, ArchiveError)> = None;
@@ -445,24 +452,30 @@ impl Shipper {
             return false;
         };
         let (journal, done) = (&self.progress.journal, shipped(end));
-        let Some(oldest) = journal.oldest_after(done) else {
+        let Some(waits) = journal.waits(done, now_ms()) else {
             return journal.has_notes_after(done) || self.shipped_at.elapsed() >= IDLE_EVERY;
         };
-        let age = now_ms().saturating_sub(oldest.unix_ms);
         // The other half is for storing it.
-        let delay = i64::try_from(self.settings.delay_max.as_millis()).unwrap_or(i64::MAX) / 2;
+        let is_old = waits >= self.settings.delay_max / 2;
         let written = self.member.written_bytes() - self.written_at_cut;
-        age >= delay || written >= self.settings.segment_bytes as u64
+        is_old || written >= self.settings.segment_bytes as u64
     }
 
     async fn ship(&mut self, term: u64) -> Result<(), ArchiveError> {
         let Some(end) = self.end.clone() else {
             return Ok(());
         };
+        let now = now_ms();
+        // Another one may lead, and have had writes acknowledged, of which this one has not heard: it would say that
+        // there were none up to now.
+        if !self.member.confirm().await || self.member.leads() != Some(term) {
+            self.led = None;
+            return Ok(());
+        }
         let written = self.member.written_bytes();
         let from = end.header.last_revision;
         let source = self.source(term, &end.header.whose);
-        let built = threads::on_disk(|| source.next(&end, now_ms()));
+        let built = threads::on_disk(|| source.next(&end, now));
         // Looked at after it was read: what is reclaimed later was read before.
         let built = built
             .ok()

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use engram_applied::storage::{Applied, Engine, EngineOptions};
@@ -27,6 +27,8 @@ use crate::store::{self, Store};
 struct Told {
     term: AtomicU64,
     written: AtomicU64,
+    /// Another one leads, of which it has not heard.
+    is_deposed: AtomicBool,
 }
 
 impl Member for Told {
@@ -36,7 +38,7 @@ impl Member for Told {
     }
 
     fn confirm(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
-        Box::pin(async { self.leads().is_some() })
+        Box::pin(async { self.leads().is_some() && !self.is_deposed.load(Ordering::Relaxed) })
     }
 
     fn written_bytes(&self) -> u64 {
@@ -465,6 +467,59 @@ async fn what_was_let_go_before_a_crash_is_a_gap_after_it() {
     ship(&mut shipper).await;
     assert_eq!(shipper.progress.meters.gaps.get(), 1, "it is told");
     assert_eq!(place.spans().await.len(), 2);
+}
+
+/// It said that there was no write up to a time at which the next leader had acknowledged some.
+#[tokio::test]
+async fn who_is_not_confirmed_says_nothing_of_the_time() {
+    let (applying, place) = (Applying::new(), Place::new());
+    let mut shipper = applying.shipper(&place);
+    ship(&mut shipper).await;
+    applying.put("a", "1");
+    ship(&mut shipper).await;
+    let before = place.spans().await;
+    applying.told.is_deposed.store(true, Ordering::Relaxed);
+    // Something is due all the same.
+    applying.apply(&Op::LeaseGrant(LeaseGrant {
+        id: LeaseId(7),
+        ttl_seconds: 60,
+    }));
+    ship(&mut shipper).await;
+    assert_eq!(place.spans().await, before);
+    applying.told.is_deposed.store(false, Ordering::Relaxed);
+    ship(&mut shipper).await;
+    let spans = place.spans().await;
+    assert_eq!(spans.len(), 1);
+    assert!(spans[0].last.sequence > before[0].last.sequence);
+}
+
+/// What is due by its age was never due where the system's clock had been set back: not before that clock was where it
+/// had been.
+#[tokio::test]
+async fn a_clock_that_is_set_back_holds_up_no_segment() {
+    let (applying, place) = (Applying::new(), Place::new());
+    let mut shipper = applying.shipper(&place);
+    ship(&mut shipper).await;
+    // An hour ahead, and back again.
+    let now = applying.now.load(Ordering::Relaxed);
+    applying.now.store(now_ms() + 3_600_000, Ordering::Relaxed);
+    applying.put("a", "ahead");
+    ship(&mut shipper).await;
+    applying.now.store(now, Ordering::Relaxed);
+    let written = applying.told.written.load(Ordering::Relaxed);
+    applying.put("a", "back");
+    // It is not for its size.
+    applying.told.written.store(written, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    ship(&mut shipper).await;
+    let spans = place.spans().await;
+    assert_eq!(
+        spans[0].last.last_revision,
+        applying.store.revision().0,
+        "it is shipped when it is half of the delay old"
+    );
+    let (records, _) = place.contents(&spans[0]).await;
+    same(&records, &applying.records());
 }
 
 /// A cluster that has archived, and a later one of the same id that has beside it.

@@ -176,6 +176,7 @@ const MEANINGS: [(&str, Reason); 25] = [
     ("there is no backup", Reason::BackupNotFound),
     ("holds no log archive", Reason::MomentNotFound),
     ("is in no part of the log archive", Reason::MomentNotFound),
+    ("a member's clock was ahead", Reason::MomentNotFound),
     ("can be gone on from to", Reason::MomentNotFound),
     (
         "nothing behind it can be restored",
@@ -345,6 +346,12 @@ mod tests {
             wanted: "revision 9".into(),
             spans: "revisions 1 to 7".into(),
         };
+        let ahead = PointError::Ahead {
+            wanted: "2026-01-02T03:04:05Z".into(),
+            until: "2036-01-02T03:04:05Z".into(),
+            from: 5,
+            to: 9,
+        };
         let baseless = PointError::NoBase {
             wanted: "revision 9".into(),
             from: 1,
@@ -372,6 +379,7 @@ mod tests {
             (none.to_string(), Reason::BackupNotFound),
             (unarchived.to_string(), Reason::MomentNotFound),
             (outside.to_string(), Reason::MomentNotFound),
+            (ahead.to_string(), Reason::MomentNotFound),
             (baseless.to_string(), Reason::MomentNotFound),
             (gap.to_string(), Reason::VerificationFailed),
             (different.to_string(), Reason::VerificationFailed),
