@@ -50,7 +50,7 @@ pub use frame::WatchFrame;
 pub use hub::{Hub, Metrics};
 pub use stream::WatchStream;
 
-use engram_process::{budget::Turns, threads};
+use engram_process::{budget::Turns, mutants, threads};
 use engram_state as state;
 use engram_types as types;
 

@@ -361,6 +361,19 @@ impl Engine {
         came
     }
 
+    /// Flushes as the engine does by itself, in the background: that it failed is seen by
+    /// [`Engine::check_background_errors`] alone.
+    #[cfg(any(test, feature = "fixtures"))]
+    pub fn flush_by_itself(&self) {
+        ask!(&**self.rows, rows => rows.flush_by_itself());
+    }
+
+    /// How often that failed.
+    #[cfg(any(test, feature = "fixtures"))]
+    pub fn background_errors(&self) -> u64 {
+        or_end(ask!(&**self.rows, rows => rows.background_errors()))
+    }
+
     /// Makes everything written so far durable. Blocks until it is.
     pub fn flush(&self) {
         if let Err(error) = self.try_flush() {

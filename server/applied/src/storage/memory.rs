@@ -144,6 +144,26 @@ struct State {
     file_bytes: u64,
     /// Bytes written since.
     unflushed: u64,
+    /// How often a flush of its own has failed.
+    failed: u64,
+}
+
+impl State {
+    /// Makes what is written the table of a directory.
+    fn flush(&mut self, dir: &Path) -> Result<(), EngineError> {
+        if self.number > 0 && Arc::ptr_eq(&self.written, &self.persisted) {
+            return Ok(());
+        }
+        let (before, number) = (self.number, self.number + 1);
+        self.file_bytes = store(dir, number, &self.written)?;
+        self.persisted = self.written.clone();
+        self.number = number;
+        self.unflushed = 0;
+        if before > 0 {
+            fs::remove_durably(&dir.join(table(before)))?;
+        }
+        Ok(())
+    }
 }
 
 fn table(number: u64) -> String {
@@ -196,16 +216,21 @@ fn load(dir: &Path) -> Result<Option<State>, EngineError> {
         persisted: content,
         number,
         file_bytes: bytes.len() as u64,
-        unflushed: 0,
+        ..State::default()
     }))
 }
 
 /// Writes rows as a directory's table of a number, durably, before `CURRENT` names it.
 fn store(dir: &Path, number: u64, content: &Content) -> io::Result<u64> {
     let bytes = content.encode();
-    let file = DataFile::create(&dir.join(table(number)))?;
-    file.write_all_at(&bytes, 0)?;
-    file.sync_data()?;
+    let path = dir.join(table(number));
+    let file = DataFile::create(&path)?;
+    let written = file.write_all_at(&bytes, 0).and_then(|()| file.sync_data());
+    if let Err(error) = written {
+        // Whoever tries again begins anew, and has the room that this took.
+        drop(fs::remove_durably(&path));
+        return Err(error);
+    }
     fs::write_durably(&dir.join(CURRENT), table(number).as_bytes())?;
     Ok(bytes.len() as u64)
 }
@@ -266,18 +291,18 @@ impl Rows for Memory {
 
     fn flush(&self) -> Result<(), EngineError> {
         let mut state = self.state.lock();
-        if state.number > 0 && Arc::ptr_eq(&state.written, &state.persisted) {
-            return Ok(());
+        match state.failed {
+            0 => state.flush(&self.dir),
+            // As RocksDB refuses everything once it holds a failure for no passing one.
+            _ => Err(EngineError("a flush has failed before".to_owned())),
         }
-        let (before, number) = (state.number, state.number + 1);
-        state.file_bytes = store(&self.dir, number, &state.written)?;
-        state.persisted = state.written.clone();
-        state.number = number;
-        state.unflushed = 0;
-        if before > 0 {
-            fs::remove_durably(&self.dir.join(table(before)))?;
+    }
+
+    fn flush_by_itself(&self) {
+        let mut state = self.state.lock();
+        if state.flush(&self.dir).is_err() {
+            state.failed += 1;
         }
-        Ok(())
     }
 
     fn checkpoint(&self, dir: &Path) -> Result<(), EngineError> {
@@ -296,7 +321,7 @@ impl Rows for Memory {
     }
 
     fn background_errors(&self) -> Result<u64, EngineError> {
-        Ok(0)
+        Ok(self.state.lock().failed)
     }
 
     fn memtables_waiting(&self) -> Result<u64, EngineError> {
@@ -345,7 +370,10 @@ impl Batch for Changes {
 mod tests {
     use super::super::rocksdb::RocksDb;
     use super::*;
+    use crate::fs::faults::{self, Operation};
     use crate::storage::EngineOptions;
+
+    const EIO: i32 = 5;
 
     /// All rows, and whether one is there for good.
     type Shown = (Vec<(Vec<u8>, Vec<u8>)>, Vec<(Vec<u8>, Vec<u8>)>);
@@ -434,6 +462,26 @@ mod tests {
         assert_eq!(shown(&view), kept);
         drop(memory);
         assert_eq!(shown(&Memory::open(dir.path()).unwrap()), kept);
+    }
+
+    /// A flush of its own that fails is counted, keeps what there was, and the next one can succeed.
+    #[test]
+    fn a_flush_that_fails_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let memory = Memory::open(dir.path()).unwrap();
+        write(&memory, 5);
+        memory.flush().unwrap();
+        let kept = shown(&memory);
+        write(&memory, 6);
+        let refused = faults::inject(dir.path(), Operation::Sync, EIO, 0);
+        memory.flush_by_itself();
+        assert_eq!(memory.background_errors().unwrap(), 1);
+        assert_eq!(shown(&Memory::open_to_read(dir.path()).unwrap()), kept);
+        drop(refused);
+        let written = shown(&memory);
+        memory.flush_by_itself();
+        assert_eq!(memory.background_errors().unwrap(), 1);
+        assert_eq!(shown(&Memory::open_to_read(dir.path()).unwrap()), written);
     }
 
     /// A flush that is interrupted leaves what there was; damage is refused.

@@ -110,6 +110,10 @@ pub(super) trait Rows: Read {
     /// The disk refuses: what is durable is unknown.
     fn flush(&self) -> Result<(), EngineError>;
 
+    /// Flushes as the engine does by itself now and then: nobody is told that it failed.
+    #[cfg(any(test, feature = "fixtures"))]
+    fn flush_by_itself(&self);
+
     /// Makes a directory with what is persisted, which opens as a store of its own.
     ///
     /// # Errors

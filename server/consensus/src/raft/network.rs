@@ -28,7 +28,7 @@ use super::pace::Pace;
 use super::sane::{self, Acknowledged, Asked};
 use super::short_members::ShortMembers;
 use super::wire::{self, WireError};
-use super::{Peer, SnapshotData, TypeConfig, Vote, outgoing};
+use super::{Peer, SnapshotData, TypeConfig, Vote, outgoing, planted};
 use crate::metrics::Metrics;
 use crate::peer::message::AppendResponse;
 use crate::peer::{AppendTurns, Appending, CallError, Client, Clients};
@@ -256,7 +256,10 @@ fn answers(
                 let asked = asked.lock().pop_front().expect("each request is noted");
                 network.appended(&asked, message)
             }
-            Err(error) => Err(network.failed(RPCTypes::AppendEntries, error)),
+            Err(error) => match planted::counted(&asked) {
+                Some(last) => Ok(Ok(last)),
+                None => Err(network.failed(RPCTypes::AppendEntries, error)),
+            },
         };
         let goes_on = matches!(answer, Ok(Ok(_)));
         Some((answer, goes_on.then_some((appending, asked))))

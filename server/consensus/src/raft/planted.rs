@@ -1,5 +1,12 @@
-//! Faults that are planted in what is applied, for the simulator to find ([`crate::mutants`]).
+//! Faults that are planted in what is applied, and in who counts for a quorum, for the simulator to find
+//! ([`crate::mutants`]).
 
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+
+use super::LogId;
+use super::sane::Asked;
 use crate::mutants::is_planted;
 use crate::state::Change;
 use crate::storage::Applied;
@@ -53,4 +60,12 @@ pub(super) fn late(mark: &Applied) -> Applied {
         position.index -= 1;
     }
     mark
+}
+
+/// What a member that does not answer is said to have, where it is counted all the same.
+pub(super) fn counted(asked: &Mutex<VecDeque<Asked>>) -> Option<Option<LogId>> {
+    if !is_planted("quorum-miscounted") {
+        return None;
+    }
+    asked.lock().pop_front().map(|asked| asked.last)
 }

@@ -267,6 +267,9 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let store = self.store.clone();
         let flushing = threads::spawn_blocking(move || flush(&store));
         flushing.await.map_err(io::Error::other)?;
+        if is_planted("snapshot-ahead") {
+            return described(self.store.engine().applied().map_err(io::Error::other)?);
+        }
         described(self.store.engine().persisted())
     }
 }

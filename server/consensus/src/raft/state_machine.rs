@@ -15,6 +15,7 @@ use super::apply::{ApplyHandle, Task, stopped};
 use super::durable::Reached;
 use super::snapshot::{Sending, Serving, SnapshotBuilder, SnapshotData, Snapshots, describe};
 use super::{Entry, LogId, LogStore, StoredMembership, TypeConfig};
+use crate::mutants::is_planted;
 use crate::store::Store;
 
 /// The most entries handed to the apply thread at once.
@@ -87,6 +88,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let applied = self.store.engine().applied().map_err(io::Error::other)?;
         let meta = describe(applied)?;
         self.log.note_applied(meta.last_log_id);
+        if is_planted("members-forgotten") {
+            return Ok((meta.last_log_id, StoredMembership::default()));
+        }
         Ok((meta.last_log_id, meta.last_membership))
     }
 

@@ -39,8 +39,11 @@ impl DataFile {
             .write(true)
             .create_new(true)
             .mode(FILE_MODE);
+        let file = options.open(path)?;
+        #[cfg(any(test, feature = "fixtures"))]
+        power::made(path);
         Ok(Self {
-            file: options.open(path)?,
+            file,
             path: path.to_path_buf(),
         })
     }
@@ -71,7 +74,7 @@ impl DataFile {
     pub fn rename(self, to: &Path) -> io::Result<Self> {
         rename_durably(&self.path, to)?;
         #[cfg(any(test, feature = "fixtures"))]
-        power::renamed(&self.path, to);
+        power::renamed(to);
         Ok(Self {
             path: to.to_path_buf(),
             ..self

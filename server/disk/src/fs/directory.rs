@@ -90,6 +90,8 @@ pub fn create_private_dir(path: &Path) -> Result<DirMode, DirError> {
         .mode(PRIVATE)
         .create(path)
         .map_err(failed("create"))?;
+    #[cfg(any(test, feature = "fixtures"))]
+    super::power::made(first_missing);
     // Every directory that was made is an entry of its parent: sync from the bottom up.
     for made in path.ancestors() {
         sync_dir(parent_of(made)).map_err(failed("sync of the parent"))?;
@@ -138,7 +140,10 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
 /// Makes a directory (mode 0700) that must not exist yet: of several that try, one succeeds. Its
 /// parent must exist. Not durable before the parent is synced.
 pub fn claim_dir(path: &Path) -> io::Result<()> {
-    DirBuilder::new().mode(PRIVATE).create(path)
+    DirBuilder::new().mode(PRIVATE).create(path)?;
+    #[cfg(any(test, feature = "fixtures"))]
+    super::power::made(path);
+    Ok(())
 }
 
 /// Whether there is a directory at `path`.

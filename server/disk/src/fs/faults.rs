@@ -20,6 +20,8 @@ pub enum Operation {
     Write,
     /// A data sync.
     Sync,
+    /// Making the names in a directory durable, of which the path is asked for.
+    Name,
 }
 
 /// Whether anybody has ever asked for anything here.

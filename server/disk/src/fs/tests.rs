@@ -133,9 +133,9 @@ fn power_is_cut_at_a_call_after_a_file_has_got_its_name() {
     use std::sync::{Arc, Mutex};
     let dir = tempfile::tempdir().unwrap();
     power::watch(dir.path());
-    let cut: Arc<Mutex<Option<Vec<power::Unsynced>>>> = Arc::default();
+    let cut: Arc<Mutex<Option<power::Unkept>>> = Arc::default();
     let into = cut.clone();
-    let told = move |unsynced| *into.lock().unwrap() = Some(unsynced);
+    let told = move |unkept| *into.lock().unwrap() = Some(unkept);
     power::cut_after_name(dir.path(), 1, told);
     let file = DataFile::create(&dir.path().join("spare")).unwrap();
     file.write_all_at(b"header", 0).unwrap();
@@ -144,7 +144,41 @@ fn power_is_cut_at_a_call_after_a_file_has_got_its_name() {
     named.write_all_at(b"first", 700).unwrap();
     assert!(cut.lock().unwrap().is_none());
     named.sync_data().unwrap();
-    let unsynced = cut.lock().unwrap().take().unwrap();
-    assert_eq!(unsynced.len(), 3, "{unsynced:?}");
-    assert!(unsynced.iter().all(|write| write.path.ends_with("segment")));
+    let unkept = cut.lock().unwrap().take().unwrap();
+    let (writes, names) = (unkept.writes, unkept.names);
+    assert_eq!(writes.len(), 3, "{writes:?}");
+    assert!(writes.iter().all(|write| write.path.ends_with("segment")));
+    assert!(names.is_empty(), "{names:?}");
+}
+
+/// A name is there for a simulator to take away until its directory is synced.
+#[test]
+fn power_is_cut_before_a_directory_is_synced() {
+    use power::Named;
+    use std::sync::{Arc, Mutex};
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    write_durably(&path("table"), b"old").unwrap();
+    write_durably(&path("gone"), b"held").unwrap();
+    power::watch(dir.path());
+    let cut: Arc<Mutex<Option<power::Unkept>>> = Arc::default();
+    let into = cut.clone();
+    // The file's write and its sync, then that of its name.
+    power::cut_in(dir.path(), 2, move |unkept| {
+        *into.lock().unwrap() = Some(unkept)
+    });
+    write_durably(&path("table"), b"new").unwrap();
+    let names = cut.lock().unwrap().take().unwrap().names;
+    let [Named::Made(made), Named::Moved { from, to, before }] = &names[..] else {
+        panic!("{names:?}");
+    };
+    assert_eq!((made, to), (from, &path("table")));
+    assert_eq!(before.as_deref(), Some(&b"old"[..]));
+    // Whoever syncs has what was given and taken before.
+    power::watch(dir.path());
+    drop(DataFile::create(&path("made")).unwrap());
+    remove_durably(&path("gone")).unwrap();
+    claim_dir(&path("claimed")).unwrap();
+    let names = power::take(dir.path()).names;
+    assert!(matches!(&names[..], [Named::Made(made)] if *made == path("claimed")));
 }

@@ -7,7 +7,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+use super::steps::Stage;
 
 thread_local! {
     /// Whether what runs now on this thread is work for one caller.
@@ -84,18 +87,34 @@ impl<F: Future> Future for ForCaller<F> {
 }
 
 /// Runs blocking work on a thread for it. It is for whom the one is who asks: a panic in it ends
-/// the process, or, in work for a caller, is the handle's error. On a simulator's stage it is done at
-/// once, on the calling thread.
+/// the process, or, in work for a caller, is the handle's error. On a simulator's stage it waits until that has it
+/// done, as for a thread that is free.
 pub fn spawn_blocking<R: Send + 'static>(
     work: impl FnOnce() -> R + Send + 'static,
 ) -> JoinHandle<R> {
     let for_caller = is_for_caller();
-    if super::steps::is_on_stage() {
-        let done = work();
-        return tokio::spawn(async move { done });
-    }
-    tokio::task::spawn_blocking(move || {
+    let work = move || {
         let _scope = Scope::enter(for_caller);
         work()
+    };
+    match Stage::current() {
+        Some(stage) => wait_on(&stage, work),
+        None => tokio::task::spawn_blocking(work),
+    }
+}
+
+fn wait_on<R: Send + 'static>(
+    stage: &Stage,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> JoinHandle<R> {
+    let (doing, done) = oneshot::channel();
+    // Who asked may have gone on without it.
+    stage.wait(Box::new(move || drop(doing.send(work()))));
+    tokio::spawn(async move {
+        match done.await {
+            Ok(done) => done,
+            // The member's process ends, and nobody hears of it.
+            Err(_) => std::future::pending().await,
+        }
     })
 }

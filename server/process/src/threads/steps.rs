@@ -111,9 +111,14 @@ impl Staged {
 #[derive(Clone, Default)]
 pub struct Stage(Arc<Scene>);
 
+/// Work that blocks and is done once.
+pub type Once = Box<dyn FnOnce() + Send>;
+
 #[derive(Default)]
 struct Scene {
     work: Mutex<Vec<Staged>>,
+    /// What no thread for blocking work has begun yet.
+    waiting: Mutex<Vec<Once>>,
     /// Whether the member's process has ended.
     ended: AtomicBool,
 }
@@ -142,7 +147,7 @@ impl Stage {
         OnStage(CURRENT.replace(Some(self.clone())))
     }
 
-    fn current() -> Option<Stage> {
+    pub(super) fn current() -> Option<Stage> {
         CURRENT.with_borrow(Clone::clone)
     }
 
@@ -162,6 +167,31 @@ impl Stage {
         let mut work = self.0.work.lock();
         work.retain(|work| !work.ended.load(Ordering::Relaxed));
         work.clone()
+    }
+
+    /// Has work wait until whoever runs the stage takes it.
+    pub(super) fn wait(&self, work: Once) {
+        self.0.waiting.lock().push(work);
+    }
+
+    /// How much waits for a thread for blocking work.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.waiting.lock().len()
+    }
+
+    /// Takes of that what came `at` so many others: to be done on this stage. There are many such threads, so any
+    /// may be the next.
+    #[must_use]
+    pub fn take_waiting(&self, at: usize) -> Option<Once> {
+        let mut waiting = self.0.waiting.lock();
+        (at < waiting.len()).then(|| waiting.remove(at))
+    }
+
+    /// Forgets what waits: its member's process has ended.
+    pub fn forget_waiting(&self) {
+        let waiting = std::mem::take(&mut *self.0.waiting.lock());
+        drop(waiting);
     }
 
     /// Whether the member's process has ended.

@@ -16,6 +16,7 @@ use engram_server::types::{KeyRange, KeyValue, LeaseId};
 use crate::history::{Asked, Call, Told};
 use crate::member::Member;
 use crate::random::Random;
+use crate::service::Service;
 use crate::system;
 use crate::truth::{Found, Truth};
 use crate::watchers::{Shared, Watched, watch};
@@ -24,6 +25,8 @@ use crate::watchers::{Shared, Watched, watch};
 const KEYS: u64 = 6;
 /// Calls under way at most.
 const AT_ONCE: usize = 12;
+/// Of which at a member that everything happens to.
+const AT_VICTIM: usize = 4;
 /// Leases are granted for so many seconds at least and at most.
 const TTL: (u64, u64) = (1, 3);
 /// Watchers that begin in the past, at most.
@@ -88,12 +91,20 @@ impl Clients {
     }
 
     /// Takes in answers, and `makes_calls` now and then.
-    pub fn turn(&mut self, members: &[Member], truth: &Truth, makes_calls: bool) {
-        self.collect(members);
+    pub fn turn(
+        &mut self,
+        members: &[Member],
+        truth: &Truth,
+        service: &mut Service,
+        makes_calls: bool,
+    ) {
+        self.collect(members, service);
         if makes_calls && self.pending.len() < AT_ONCE && self.random.once_in(6) {
             let place = self.random.index(members.len());
             let asked = self.draw(truth);
-            self.call(&members[place], asked);
+            if self.may_ask(place, service) {
+                self.call(&members[place], asked);
+            }
         }
         for (member, watched) in members.iter().zip(&self.watched) {
             watch(member, watched);
@@ -101,6 +112,12 @@ impl Clients {
         if makes_calls && self.visitors.len() < VISITORS && self.random.once_in(300) {
             self.visit(members);
         }
+    }
+
+    /// Whoever waits for one member alone is not in the way of the others.
+    fn may_ask(&self, place: usize, service: &Service) -> bool {
+        let waits = |pending: &&Pending| pending.place == place;
+        service.victim() != Some(place) || self.pending.iter().filter(waits).count() < AT_VICTIM
     }
 
     /// Whether nobody waits for an answer.
@@ -146,7 +163,7 @@ impl Clients {
     }
 
     /// Takes in answers. What a crash took with it has an unknown outcome.
-    fn collect(&mut self, members: &[Member]) {
+    fn collect(&mut self, members: &[Member], service: &mut Service) {
         let now_ns = system::true_ns();
         let mut left = Vec::new();
         for pending in self.pending.drain(..) {
@@ -165,6 +182,7 @@ impl Clients {
                 }
             }
             self.known = self.known.max(call.revision().unwrap_or(0));
+            service.note(pending.place, &call);
             self.calls.push(call);
         }
         self.pending = left;
@@ -222,6 +240,13 @@ impl Clients {
                     also,
                 }
             }
+            28 => {
+                let back = self.random.between(0, 30).cast_signed();
+                Asked::Hash {
+                    at: (self.known - back).max(1),
+                }
+            }
+            29 if self.random.once_in(4) => Asked::Defragment,
             30 => Asked::Read {
                 key: self.key(),
                 at: 0,
@@ -327,6 +352,14 @@ async fn make(core: &Core, asked: Asked) -> Told {
             Err(error) => failed(&error),
         },
         Asked::Revoke { id } => propose(core, Op::LeaseRevoke(LeaseId(id))).await,
+        Asked::Hash { at } => match core.hash_kv(at).await {
+            Ok(found) => Told::Hashed(found.compact_revision.0, found.hash_revision.0, found.hash),
+            Err(error) => failed(&error),
+        },
+        Asked::Defragment => match core.defragment().await {
+            Ok(()) => Told::Defragmented,
+            Err(error) => failed(&error),
+        },
     }
 }
 

@@ -11,21 +11,28 @@ use crate::alarm::Alarm;
 use crate::clients::Clients;
 use crate::faults::{self, Fault, Kind, Spoilt};
 use crate::history::{self, Told};
-use crate::member::{Member, Shown, TICK, Turn};
+use crate::logs::Logs;
+use crate::member::{Made, Member, Shown, TICK, Turn};
 use crate::net::Net;
 use crate::random::Random;
+use crate::service::Service;
 use crate::system::{self, EPOCH_NS};
 use crate::truth::Truth;
 
 /// When faults begin, how long they come, and how long they have to be forgotten afterwards. Virtual
 /// milliseconds.
-const QUIET_MS: u64 = 1_200;
+const QUIET_MS: u64 = 1_600;
 const FAULTS_MS: u64 = 6_000;
+/// Within which time members are first started. Virtual milliseconds.
+const STARTS_WITHIN_MS: u64 = 600;
 /// One seed in so many goes on for longer, with pauses of up to a minute.
 const LONG_ONCE_IN: u64 = 32;
 const LONG_MS: u64 = 75_000;
 /// Its faults come that much slower.
 const LONG_PACE: u64 = 5;
+/// In one of so many all of it happens to one member, for so long.
+const VICTIM_ONCE_IN: u64 = 4;
+const VICTIM_MS: u64 = 12_000;
 const HEALS_MS: u64 = 10_000;
 
 /// A disk is full for so many times as long as other faults last, and whoever takes what a member gives up does
@@ -46,6 +53,8 @@ pub struct Plan {
     pub without: Vec<u64>,
     /// When the last fault comes. Virtual milliseconds.
     pub until_ms: u64,
+    /// Whether faults are slower, and pauses longer.
+    is_long: bool,
 }
 
 impl Plan {
@@ -53,18 +62,20 @@ impl Plan {
     pub fn of(seed: u64) -> Plan {
         let until_ms = match seed % LONG_ONCE_IN {
             7 => LONG_MS,
+            _ if has_victim(seed) => VICTIM_MS,
             _ => FAULTS_MS,
         };
         Plan {
             seed,
             without: Vec::new(),
             until_ms,
+            is_long: until_ms == LONG_MS,
         }
     }
+}
 
-    fn is_long(&self) -> bool {
-        self.until_ms == LONG_MS
-    }
+fn has_victim(seed: u64) -> bool {
+    seed % VICTIM_ONCE_IN == 2
 }
 
 /// What a seed came to.
@@ -86,6 +97,9 @@ pub struct Report {
     pub changes: u64,
     /// How often NOSPACE was raised.
     pub alarms: usize,
+    /// The longest that clients of a member were told of no write, where another one alone is at fault. Virtual
+    /// milliseconds.
+    pub unserved_ms: u64,
     /// Turns of members that were short of room, full, and spent.
     pub without_room: [u64; 3],
     /// The last entry, and the last that a log was cut below.
@@ -124,12 +138,15 @@ type State = (i64, i64, usize, bool);
 pub struct Cluster {
     plan: Plan,
     root: PathBuf,
+    compares: bool,
     net: Net,
     members: Vec<Member>,
     clients: Clients,
     /// Some clusters have one.
     admin: Option<Admin>,
     truth: Truth,
+    logs: Logs,
+    service: Service,
     alarm: Alarm,
     random: Random,
     ends: Vec<Until>,
@@ -155,14 +172,26 @@ pub fn run(plan: &Plan, root: &Path) -> (Vec<Fault>, Result<Report, String>) {
         _ => 3,
     };
     let net = Net::new(size + ADDED_MAX, random.next());
-    let members = (0..size).map(|place| Member::new(place, size, root));
+    // Some clusters compare their members' stores: no one of them may be called corrupt.
+    let compares = random.once_in(4);
+    let made = Made { root, compares };
+    let members = (0..size).map(|place| Member::new(place, size, made, random.next()));
+    let members = members.collect();
+    let clients = Clients::new(size, random.next());
+    let is_administered = random.once_in(3);
+    let victim = random.index(size);
+    let victim = (has_victim(plan.seed) && size > 1).then_some(victim);
+    let admin = (is_administered && victim.is_none()).then(|| Admin::new(random.next()));
     let mut cluster = Cluster {
         plan: plan.clone(),
         root: root.to_path_buf(),
         net,
-        members: members.collect(),
-        clients: Clients::new(size, random.next()),
-        admin: random.once_in(3).then(|| Admin::new(random.next())),
+        compares,
+        members,
+        clients,
+        logs: Logs::of(admin.is_none().then_some(size)),
+        admin,
+        service: Service::of(victim, size, EPOCH_NS + QUIET_MS * system::NS_A_MS),
         truth: Truth::default(),
         alarm: Alarm::default(),
         random,
@@ -175,8 +204,13 @@ pub fn run(plan: &Plan, root: &Path) -> (Vec<Fault>, Result<Report, String>) {
         leaders: BTreeMap::new(),
         applied: 0,
     };
-    for member in &mut cluster.members {
-        member.start(&cluster.net);
+    // Whatever members do every second they do not all do at the same moment.
+    for place in 0..size {
+        let ms = cluster.random.below(STARTS_WITHIN_MS);
+        cluster.ends.push(Until {
+            ms,
+            end: End::Start(place),
+        });
     }
     let mut came = Vec::new();
     let lived = cluster.live(&mut came).and_then(|()| cluster.judge());
@@ -212,14 +246,17 @@ impl Cluster {
     fn next(&mut self, came: &mut Vec<Fault>) {
         let (at, number) = self.next_fault;
         let pause = Random::new(self.plan.seed.rotate_left(17) ^ number).between(30, 600);
-        let pace = if self.plan.is_long() { LONG_PACE } else { 1 };
+        let pace = if self.plan.is_long { LONG_PACE } else { 1 };
         self.next_fault = (at + pace * pause, number + 1);
         if at > self.plan.until_ms || self.plan.without.contains(&number) {
             return;
         }
         let mut fault = faults::draw(self.plan.seed, number, self.members.len());
-        if self.plan.is_long() {
+        if self.plan.is_long {
             fault.pause_long(self.plan.seed);
+        }
+        if let Some(victim) = self.service.victim() {
+            fault.befall(victim, self.members.len(), self.plan.seed);
         }
         self.begin(&fault);
         self.report.faults += 1;
@@ -233,7 +270,7 @@ impl Cluster {
         self.ends.retain(|until| matches!(until.end, End::Start(_)));
         for member in &mut self.members {
             member.paused_until_ns = 0;
-            member.disk_stalled_until_ns = 0;
+            member.hurry();
             member.spare();
             member.empty_disk();
         }
@@ -252,6 +289,11 @@ impl Cluster {
                 Turn::Idle => {}
                 Turn::Worked => worked.push(place),
                 Turn::Ended => {
+                    self.service.ended(place)?;
+                    // What it had written before may have been told.
+                    if let Some(shown) = self.members[place].shown() {
+                        self.logs.note(place, &shown);
+                    }
                     let lasts = self.random.between(20, 800);
                     self.crash(place, lasts);
                 }
@@ -261,10 +303,29 @@ impl Cluster {
         if self.random.once_in(FLUSHED_EVERY) {
             self.members[first].flush();
         }
-        worked.into_iter().try_for_each(|place| self.look(place))?;
-        self.alarm
-            .turn(&self.members, &self.net, system::true_ns())?;
-        self.clients.turn(&self.members, &self.truth, makes_calls);
+        let shown = |place: usize| Some((place, self.members[place].shown()?));
+        let shown: Vec<_> = worked.into_iter().filter_map(shown).collect();
+        let starting = |member: &&Member| member.is_up() && !member.is_serving();
+        for member in self.members.iter().filter(starting) {
+            self.logs.lose_sight(member.place);
+        }
+        for (place, shown) in &shown {
+            self.logs.note(*place, shown);
+        }
+        for (place, shown) in shown {
+            self.look(place, shown)?;
+        }
+        let now_ns = system::true_ns();
+        for member in &mut self.members {
+            member.hears_of_flushes(now_ns)?;
+        }
+        self.alarm.turn(&self.members, &self.net, now_ns)?;
+        let (members, truth) = (&self.members, &self.truth);
+        self.clients
+            .turn(members, truth, &mut self.service, makes_calls);
+        if makes_calls {
+            self.service.look(now_ns)?;
+        }
         let order = self
             .admin
             .as_mut()
@@ -285,7 +346,11 @@ impl Cluster {
                     member: id,
                     incarnation: self.random.next().max(1),
                 };
-                let mut member = Member::joining(place, &identity, &self.root);
+                let made = Made {
+                    root: &self.root,
+                    compares: self.compares,
+                };
+                let mut member = Member::joining(place, &identity, made, self.random.next());
                 member.start(&self.net);
                 self.members.push(member);
                 self.clients.watch_another();
@@ -299,12 +364,13 @@ impl Cluster {
     }
 
     /// What must hold at every moment, of a member that has just done something.
-    fn look(&mut self, place: usize) -> Result<(), String> {
-        let Some(shown) = self.members[place].shown() else {
-            return Ok(());
-        };
+    fn look(&mut self, place: usize, shown: Shown) -> Result<(), String> {
         self.members[place].goes_on(shown)?;
+        if shown.is_corrupt {
+            return Err(format!("m{place} has CORRUPT raised, and nobody is"));
+        }
         self.is_the_same(place, shown)?;
+        self.logs.look(place, &shown)?;
         self.alarm.learn(place, &shown, system::true_ns())?;
         match shown.level {
             Level::Enough => {}
@@ -439,6 +505,14 @@ impl Cluster {
                 self.until(after, End::Isolate(leader, 800 + lasts));
             }
             Kind::CutOneWay => self.cut(place, other, lasts),
+            Kind::Deafen => {
+                let others = (0..members).filter(|other| *other != place);
+                others.for_each(|other| self.cut(other, place, lasts));
+            }
+            Kind::Mute => {
+                let others = (0..members).filter(|other| *other != place);
+                others.for_each(|other| self.cut(place, other, lasts));
+            }
             Kind::Isolate => self.isolate(place, lasts),
             Kind::Bridge => {
                 self.cut(place, other, lasts);
@@ -457,6 +531,22 @@ impl Cluster {
             Kind::Stall => {
                 self.members[place].disk_stalled_until_ns = now_ns + 2 * lasts * system::NS_A_MS
             }
+            Kind::StallAll => {
+                for member in &mut self.members {
+                    member.disk_stalled_until_ns = now_ns + lasts * system::NS_A_MS;
+                }
+            }
+            Kind::StallStore => {
+                self.members[place].store_stalled_until_ns = now_ns + 2 * lasts * system::NS_A_MS;
+            }
+            Kind::StallApplying => {
+                self.members[place].applying_stalled_until_ns =
+                    now_ns + 2 * lasts * system::NS_A_MS;
+            }
+            Kind::SlowLog(ms) => {
+                self.members[place].slow_log(ms, now_ns + 2 * lasts * system::NS_A_MS)
+            }
+            Kind::FailFlush => self.members[place].fail_flush(),
             Kind::Reset => self.net.reset(place, other),
             Kind::Slow(most) => {
                 self.net.delay(most);
@@ -642,6 +732,7 @@ impl Cluster {
         self.report.revision = self.truth.last();
         self.report.compacted = compacted;
         self.report.alarms = self.alarm.count();
+        self.report.unserved_ms = self.service.longest_ms();
         self.report.entries = self.applied;
         let purged = self.members.iter().filter_map(Member::purged);
         self.report.purged = purged.max().unwrap_or(0);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use engram_disk::fs::power::{SECTOR_BYTES, Unsynced};
+use engram_disk::fs::power::{Named, SECTOR_BYTES, Unkept, Unsynced};
 
 use crate::faults::Spoilt;
 use crate::formats;
@@ -12,9 +12,10 @@ use crate::random::Random;
 const LOG: &str = "wal";
 
 /// Makes `new` of `old`: what was synced, and of the rest what `random` says.
-pub fn without_power(old: &Path, new: &Path, unsynced: &[Unsynced], random: &mut Random) {
+pub fn without_power(old: &Path, new: &Path, unkept: &Unkept, random: &mut Random) {
     copy_tree(old, new);
-    lose(unsynced, old, new, random);
+    lose(&unkept.writes, old, new, random);
+    lose_names(&unkept.names, old, new, random);
 }
 
 /// What has become of a directory, and how it was.
@@ -97,6 +98,12 @@ fn is_of_store(name: &str) -> bool {
 
 fn is_identity(name: &str) -> bool {
     name == "IDENTITY"
+}
+
+fn remove_if_there(path: &Path) {
+    if path.exists() {
+        remove(path);
+    }
 }
 
 fn remove(path: &Path) {
@@ -236,6 +243,36 @@ fn lose(unsynced: &[Unsynced], old: &Path, new: &Path, random: &mut Random) {
                 file.write_all_at(share, at).expect("memory can be written");
             }
         }
+    }
+}
+
+/// Takes from a copy the names that were given or taken last, any number of them: a file system keeps the order
+/// of those that it keeps.
+fn lose_names(names: &[Named], old: &Path, new: &Path, random: &mut Random) {
+    let copied = |path: &Path| new.join(path.strip_prefix(old).expect("it is below"));
+    for named in names.iter().rev() {
+        if random.once_in(2) {
+            return;
+        }
+        match named {
+            Named::Made(path) => remove_if_there(&copied(path)),
+            Named::Moved { from, to, before } => {
+                let (from, to) = (copied(from), copied(to));
+                if to.exists() {
+                    std::fs::rename(&to, from).expect("memory can be written");
+                }
+                put_back(&to, before.as_deref());
+            }
+            Named::Removed(path, content) => put_back(&copied(path), Some(content)),
+        }
+    }
+}
+
+/// Has a file hold what it held, where its directory is there.
+fn put_back(path: &Path, content: Option<&[u8]>) {
+    let is_there = path.parent().is_some_and(Path::is_dir);
+    if let Some(content) = content.filter(|_| is_there) {
+        std::fs::write(path, content).expect("memory can be written");
     }
 }
 

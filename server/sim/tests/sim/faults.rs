@@ -11,6 +11,8 @@ pub enum Refused {
     Write,
     /// A sync.
     Sync,
+    /// Making a name durable.
+    Name,
 }
 
 /// What has become of a member's directory while it was down.
@@ -70,6 +72,10 @@ pub enum Kind {
     HandOver(u64),
     /// Nothing that a member sends to another arrives.
     CutOneWay,
+    /// Nothing that is sent to a member arrives.
+    Deafen,
+    /// Nothing that a member sends arrives.
+    Mute,
     /// A member is cut off.
     Isolate,
     /// Two members do not reach each other, whom all others reach.
@@ -80,6 +86,16 @@ pub enum Kind {
     Pause,
     /// Its log's disk stands still.
     Stall,
+    /// Everybody's does.
+    StallAll,
+    /// Its store's disk stands still for whatever blocks on it: flushes, checkpoints, what is received.
+    StallStore,
+    /// Its store takes no writes: nothing is applied.
+    StallApplying,
+    /// Its log's disk takes that long for a write and its sync.
+    SlowLog(u64),
+    /// A flush of its store that nobody asked for fails.
+    FailFlush,
     /// Connections between two members are reset.
     Reset,
     /// Messages take up to that long.
@@ -90,6 +106,23 @@ pub enum Kind {
     Drift(i64),
     /// Leadership is handed over.
     MoveLeader,
+}
+
+impl Kind {
+    /// Whether it happens to one member alone.
+    fn is_of_one(&self) -> bool {
+        !matches!(
+            self,
+            Kind::CrashAll
+                | Kind::FullAll(_)
+                | Kind::StallAll
+                | Kind::Conflict
+                | Kind::HandOver(_)
+                | Kind::MoveLeader
+                | Kind::Ring
+                | Kind::Slow(_)
+        )
+    }
 }
 
 /// A fault, whom it meets, and how long it lasts.
@@ -108,6 +141,26 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// Has it happen to nobody but a victim, of so many members.
+    pub fn befall(&mut self, victim: usize, members: usize, seed: u64) {
+        let mut random = Random::new(seed.rotate_left(41) ^ self.number);
+        let of_one = match random.below(8) {
+            0 => Kind::Pause,
+            1 => Kind::StallStore,
+            2 => Kind::StallApplying,
+            3 => Kind::SlowLog(random.between(2, 200)),
+            4 => Kind::Deafen,
+            5 => Kind::Mute,
+            6 => Kind::Stall,
+            _ => Kind::Full(free(&mut random), random.once_in(2)),
+        };
+        if !self.kind.is_of_one() {
+            self.kind = of_one;
+        }
+        self.place = victim;
+        self.other = (victim + 1 + random.index(members - 1)) % members;
+    }
+
     /// Has a fault in four be a pause of a second up to a minute.
     pub fn pause_long(&mut self, seed: u64) {
         let mut random = Random::new(seed.rotate_left(29) ^ self.number);
@@ -123,7 +176,7 @@ pub fn draw(seed: u64, number: u64, members: usize) -> Fault {
     let mut random = Random::new(seed ^ (number + 1).wrapping_mul(0x2545_f491_4f6c_dd1d));
     let place = random.index(members);
     let other = (place + 1 + random.index((members - 1).max(1))) % members;
-    let kind = match random.below(50) {
+    let kind = match random.below(62) {
         0..=4 => Kind::Crash,
         5..=8 => Kind::CrashAtCall(random.between(1, 60)),
         9..=10 => Kind::CrashAtTerm,
@@ -150,6 +203,14 @@ pub fn draw(seed: u64, number: u64, members: usize) -> Fault {
         40..=42 => Kind::Spoil(spoilt(&mut random)),
         43..=44 => Kind::Conflict,
         45 => Kind::HandOver(random.between(1, 30)),
+        50..=51 => Kind::StallStore,
+        52..=53 => Kind::StallApplying,
+        54..=55 => Kind::SlowLog(random.between(2, 60)),
+        56 => Kind::StallAll,
+        57..=58 => Kind::FailFlush,
+        60 => Kind::Deafen,
+        61 => Kind::Mute,
+        59 => Kind::Refuse(Refused::Name, random.between(0, 10), libc::EIO),
         _ => Kind::Full(free(&mut random), random.once_in(2)),
     };
     // As many short ones as long ones.

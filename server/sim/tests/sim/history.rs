@@ -40,6 +40,10 @@ pub enum Asked {
     Renew { id: i64 },
     /// Revokes it.
     Revoke { id: i64 },
+    /// Hashes what is readable at a revision (0: the latest).
+    Hash { at: i64 },
+    /// Defragments.
+    Defragment,
 }
 
 /// What became of a call.
@@ -57,6 +61,10 @@ pub enum Told {
     Compacted,
     /// The lease lives so many seconds from the call on.
     Lives(i64),
+    /// What is readable at the second revision, compacted at the first, hashes to this.
+    Hashed(i64, i64, u32),
+    /// It was defragmented.
+    Defragmented,
     /// There is no such lease.
     Gone,
     /// It certainly has not happened.
@@ -100,6 +108,17 @@ impl Call {
         }
     }
 
+    /// Whether it is a write that was done, if only to find that there was nothing to do.
+    pub fn is_done_write(&self) -> bool {
+        matches!(
+            (&self.asked, &self.told),
+            (
+                Asked::Put { .. } | Asked::Swap { .. } | Asked::Delete { .. },
+                Told::Done(_) | Told::Deleted(..) | Told::Kept(..)
+            )
+        )
+    }
+
     /// Whether it made that revision.
     fn wrote(&self) -> bool {
         match (&self.asked, &self.told) {
@@ -117,6 +136,7 @@ pub fn judge(calls: &[Call], truth: &Truth) -> Result<(), String> {
     }
     in_order(calls, truth)?;
     compacted_is_gone(calls)?;
+    hashes_agree(calls)?;
     leases_live(calls, truth)
 }
 
@@ -305,6 +325,21 @@ fn compacted_is_gone(calls: &[Call]) -> Result<(), String> {
             && known_before(&known, call.began_ns).is_some_and(|compacted| *at < compacted)
         {
             return Err(format!("a compacted revision was served: {call:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Whoever hashes the same revision, compacted at the same one, comes to the same.
+fn hashes_agree(calls: &[Call]) -> Result<(), String> {
+    let mut known: BTreeMap<(i64, i64), u32> = BTreeMap::new();
+    for call in calls {
+        let Told::Hashed(compacted, at, hash) = call.told else {
+            continue;
+        };
+        let first = *known.entry((compacted, at)).or_insert(hash);
+        if first != hash {
+            return Err(format!("elsewhere it hashed to {first}: {call:?}"));
         }
     }
     Ok(())

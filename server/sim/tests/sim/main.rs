@@ -6,7 +6,7 @@
 //! of work is done and what a disk has kept without power (`member`).
 //!
 //! `sim [SEEDS [FIRST]]`, `sim one SEED`; with the feature `mutants`, `sim mutants [WORDS]` has every planted
-//! fault found. A seed that fails ends it, and is tried again with fewer faults, down to those that it takes;
+//! fault found. A seed that fails ends it, and is tried again with an earlier end and fewer faults, down to those that it takes;
 //! `sim long SEEDS FIRST` goes on, and says in the end which have failed.
 
 mod admin;
@@ -18,11 +18,13 @@ mod disk;
 mod faults;
 mod formats;
 mod history;
+mod logs;
 mod member;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod net;
 mod random;
+mod service;
 mod shrink;
 mod system;
 mod truth;
@@ -166,9 +168,13 @@ fn numbers(came: &[Fault]) -> String {
     numbers.collect::<Vec<_>>().join(",")
 }
 
-/// What is asked for: a seed, without what `ENGRAM_SIM_WITHOUT` names.
+/// What is asked for: a seed, without what `ENGRAM_SIM_WITHOUT` names, and up to `ENGRAM_SIM_UNTIL`.
 fn plan(seed: u64) -> Plan {
     let mut plan = Plan::of(seed);
+    let until = std::env::var(shrink::UNTIL);
+    if let Some(ms) = until.ok().and_then(|until| until.parse().ok()) {
+        plan.until_ms = ms;
+    }
     if let Ok(without) = std::env::var(shrink::WITHOUT) {
         plan.without = without
             .split(',')
@@ -223,10 +229,7 @@ fn run(plan: Plan) -> (Vec<Fault>, Result<Report, String>) {
 /// Says what failed and how to see it again, with as few faults as it takes.
 fn fail(seed: u64, error: &str) -> ! {
     println!("seed {seed}: {error}");
-    let without = shrink::without(seed, error);
-    println!(
-        "again: {}=\"{without}\" make sim-one SEED={seed} (ENGRAM_SIM_LOG=1 for the members' logs)",
-        shrink::WITHOUT
-    );
+    let smallest = shrink::smallest(seed, error);
+    println!("again: {smallest} make sim-one SEED={seed} (ENGRAM_SIM_LOG=1 for the members' logs)");
     std::process::exit(1)
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use engram_disk::fs::faults::{self, Operation};
-use engram_disk::fs::power::{self, Unsynced};
+use engram_disk::fs::power::{self, Unkept};
 use engram_process::threads::steps::{self, MemberEnded, Stage, Step};
 use engram_server::api::backend::Backend as _;
 use engram_server::config::{self, Config, Outcome};
@@ -18,6 +18,8 @@ use engram_server::node::staged::{self, Staged, Tuned};
 use engram_server::state::{MemberRecord, Values as _};
 use engram_server::storage::Identity;
 use engram_server::store::Level;
+use engram_server::types::request::AlarmType;
+use engram_server::types::result::Alarm;
 use engram_server::types::{KeyValue, MemberId, RevisionPair};
 use engram_server::wal;
 use tokio::runtime::Runtime;
@@ -51,6 +53,29 @@ const ADVICE: [&str; 6] = [
     "start the version that wrote it",
     "start the engram that wrote it",
 ];
+
+/// How soon a member hears that its engine has failed by itself: it asks every second.
+const FLUSH_HEARD_NS: u64 = 2_000 * system::NS_A_MS;
+
+/// What members are made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Made<'a> {
+    /// Where their directories lie.
+    pub root: &'a Path,
+    /// Whether they compare their stores.
+    pub compares: bool,
+}
+
+/// What stands still of a member at a turn.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stalls {
+    /// Its log's disk.
+    log: bool,
+    /// Whatever blocks on its store's disk.
+    store: bool,
+    /// Its applying.
+    applying: bool,
+}
 
 type Slot = Rc<RefCell<Option<Staged>>>;
 
@@ -105,6 +130,17 @@ pub struct Member {
     pub paused_until_ns: u64,
     /// Until then its log's disk does nothing.
     pub disk_stalled_until_ns: u64,
+    /// Until then nothing is done that blocks on its store's disk.
+    pub store_stalled_until_ns: u64,
+    /// Until then it applies nothing.
+    pub applying_stalled_until_ns: u64,
+    /// How many milliseconds its log's disk takes for a write, and until when.
+    slow_log: (u64, u64),
+    /// When a flush of its engine's own failed in this life.
+    flush_failed_ns: Option<u64>,
+    /// Whether it compares its store with others'.
+    compares: bool,
+    random: Random,
     /// What it has shown: none of it may go back.
     floor: Shown,
     /// The greatest index that it had applied when it crashed: its log must hold it.
@@ -159,6 +195,12 @@ pub struct Shown {
     pub compacted: i64,
     /// How many leases there are.
     pub leases: usize,
+    /// The term of that entry, if the log still tells.
+    pub applied_term: Option<u64>,
+    /// The last entry that its log was cut below.
+    pub purged: u64,
+    /// The last one in its log that a crash would leave.
+    pub durable: u64,
     /// The end of its log.
     pub last: u64,
     /// Its term.
@@ -169,12 +211,14 @@ pub struct Shown {
     pub level: Level,
     /// Whether NOSPACE is raised.
     pub is_alarmed: bool,
+    /// Whether CORRUPT is raised.
+    pub is_corrupt: bool,
 }
 
 impl Member {
     /// A member of a cluster of `members`, with an empty data directory.
-    pub fn new(place: usize, members: usize, root: &Path) -> Member {
-        let member = Member::at(place, members, root);
+    pub fn new(place: usize, members: usize, made: Made<'_>, seed: u64) -> Member {
+        let member = Member::at(place, members, made, seed);
         let dir = member.dir();
         staged::identify(&dir, &member.flags()).expect("the flags name it");
         power::watch(&dir);
@@ -182,10 +226,10 @@ impl Member {
     }
 
     /// A member that a cluster has added.
-    pub fn joining(place: usize, identity: &Identity, root: &Path) -> Member {
+    pub fn joining(place: usize, identity: &Identity, made: Made<'_>, seed: u64) -> Member {
         let member = Member {
             joins: true,
-            ..Member::at(place, place + 1, root)
+            ..Member::at(place, place + 1, made, seed)
         };
         let dir = member.dir();
         identity.store(&dir).expect("it can be written");
@@ -193,11 +237,11 @@ impl Member {
         member
     }
 
-    fn at(place: usize, members: usize, root: &Path) -> Member {
+    fn at(place: usize, members: usize, made: Made<'_>, seed: u64) -> Member {
         let initial = (0..members).map(|at| format!("m{at}={}", net::url(at)));
         let mut member = Member {
             place,
-            root: root.to_path_buf(),
+            root: made.root.to_path_buf(),
             initial: initial.collect::<Vec<_>>().join(","),
             joins: false,
             is_gone: false,
@@ -206,6 +250,12 @@ impl Member {
             rest: Rest::default(),
             paused_until_ns: 0,
             disk_stalled_until_ns: 0,
+            store_stalled_until_ns: 0,
+            applying_stalled_until_ns: 0,
+            slow_log: (0, 0),
+            flush_failed_ns: None,
+            compares: made.compares,
+            random: Random::new(seed),
             floor: Shown::default(),
             applied_before: 0,
             clock: Clock::default(),
@@ -243,7 +293,7 @@ impl Member {
 
     fn config(&self) -> Config {
         let flags = self.flags();
-        let arguments = [
+        let mut arguments = vec![
             format!("--name={}", flags.name),
             format!("--data-dir={}", self.dir().display()),
             format!("--initial-cluster={}", flags.initial_cluster),
@@ -258,7 +308,15 @@ impl Member {
             "--election-timeout=500".into(),
             "--snapshot-count=60".into(),
             "--snapshot-catchup-entries=30".into(),
+            "--watch-progress-notify-interval=300ms".into(),
         ];
+        if self.compares {
+            arguments.extend([
+                "--corrupt-check-time=700ms".to_owned(),
+                "--compact-hash-check-time=300ms".to_owned(),
+                "--feature-gates=InitialCorruptCheck=true,CompactHashCheck=true".to_owned(),
+            ]);
+        }
         let arguments = arguments.iter().map(OsString::from);
         let no_file = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
         match config::parse(arguments, std::iter::empty(), &no_file) {
@@ -365,10 +423,10 @@ impl Member {
         }
         let clock_ns = EPOCH_NS + shows * system::NS_A_MS;
         system::set_clock(clock_ns, self.clock.wall_ahead);
-        let is_stalled = now_ns < self.disk_stalled_until_ns;
-        let rest = self.rest;
+        let stalls = self.stalls(now_ns);
+        let (rest, random) = (self.rest, &mut self.random);
         let turn = || {
-            let worked = running.work(is_stalled);
+            let worked = running.work(stalls, random);
             let goes_on = worked || clock_ns >= rest.until_ns || rest.is_broken();
             goes_on.then(|| running.run())
         };
@@ -382,17 +440,88 @@ impl Member {
         }
     }
 
-    /// Has its engine keep what was applied, as the product does now and then to cut its log.
+    /// Has its engine keep what was applied, as engines do by themselves.
     pub fn flush(&mut self) {
-        // It may be the end of it.
-        let flushed = survive(|| {
-            self.with(|staged, _| {
-                let applied = staged.core.store.applied_index();
-                staged.core.store.engine().flush();
-                applied
-            })
+        if system::true_ns() < self.store_stalled_until_ns {
+            return;
+        }
+        let flushed = self.with(|staged, _| {
+            let engine = staged.core.store.engine();
+            engine.flush_by_itself();
+            let persisted = engine.persisted().log_position;
+            let index = persisted.map_or(0, |position| position.index);
+            // Where its power was cut meanwhile, the disk has less.
+            (!steps::has_ended()).then(|| (index, engine.background_errors()))
         });
-        self.flushed = flushed.flatten().unwrap_or(self.flushed);
+        let Some((index, failed)) = flushed.flatten() else {
+            return;
+        };
+        self.flushed = self.flushed.max(index);
+        if failed > 0 && self.flush_failed_ns.is_none() {
+            self.flush_failed_ns = Some(system::true_ns());
+        }
+    }
+
+    /// Has that fail.
+    pub fn fail_flush(&mut self) {
+        let dir = self.with(|staged, _| staged.core.store.engine().dir().to_path_buf());
+        let Some(dir) = dir else {
+            return;
+        };
+        let _refused = faults::inject(&dir, Operation::Sync, libc::EIO, 0);
+        self.flush();
+    }
+
+    /// A member whose engine has failed by itself ends: it must not be trusted to go on.
+    ///
+    /// # Errors
+    /// It goes on.
+    pub fn hears_of_flushes(&mut self, now_ns: u64) -> Result<(), String> {
+        let Some(failed_ns) = self.flush_failed_ns else {
+            return Ok(());
+        };
+        if !self.works(now_ns) {
+            self.flush_failed_ns = Some(now_ns);
+            return Ok(());
+        }
+        if failed_ns + FLUSH_HEARD_NS >= now_ns {
+            return Ok(());
+        }
+        let failed = self.with(|staged, _| staged.core.store.engine().background_errors());
+        match failed {
+            Some(1..) => Err(format!(
+                "m{} goes on though a flush of its engine failed",
+                self.place
+            )),
+            // A snapshot has another one in its place.
+            _ => {
+                self.flush_failed_ns = None;
+                Ok(())
+            }
+        }
+    }
+
+    fn stalls(&self, now_ns: u64) -> Stalls {
+        let (takes_ms, until_ns) = self.slow_log;
+        let is_slow = now_ns < until_ns && !(now_ns / system::NS_A_MS).is_multiple_of(takes_ms);
+        Stalls {
+            log: now_ns < self.disk_stalled_until_ns || is_slow,
+            store: now_ns < self.store_stalled_until_ns,
+            applying: now_ns < self.applying_stalled_until_ns,
+        }
+    }
+
+    /// Has its log's disk take so many milliseconds for a write, for a while.
+    pub fn slow_log(&mut self, takes_ms: u64, until_ns: u64) {
+        self.slow_log = (takes_ms, until_ns);
+    }
+
+    /// Nothing stands still, or is slow, any more.
+    pub fn hurry(&mut self) {
+        self.disk_stalled_until_ns = 0;
+        self.store_stalled_until_ns = 0;
+        self.applying_stalled_until_ns = 0;
+        self.slow_log = (0, 0);
     }
 
     /// Has its power cut at one of the next calls of its log's disk.
@@ -405,12 +534,12 @@ impl Member {
         power::cut_after_name(&self.dir(), calls, self.cutting(random));
     }
 
-    fn cutting(&self, mut random: Random) -> impl FnOnce(Vec<Unsynced>) + Send + use<> {
+    fn cutting(&self, mut random: Random) -> impl FnOnce(Unkept) + Send + use<> {
         let old = self.dir();
         let new = self.dir_of(self.life + 1);
         let cut = self.cut.clone();
-        move |unsynced| {
-            disk::without_power(&old, &new, &unsynced, &mut random);
+        move |unkept| {
+            disk::without_power(&old, &new, &unkept, &mut random);
             cut.store(true, Ordering::Relaxed);
             // Nobody hears anything of it from now on.
             steps::mark_ended();
@@ -422,6 +551,7 @@ impl Member {
         let operation = match refused {
             Refused::Write => Operation::Write,
             Refused::Sync => Operation::Sync,
+            Refused::Name => Operation::Name,
         };
         let fault = faults::inject_times(&self.dir(), operation, errno, calls, 1);
         self.refused.push(fault);
@@ -454,7 +584,13 @@ impl Member {
 
     /// Whether it is run, and its disk does what it is told.
     pub fn works(&self, now_ns: u64) -> bool {
-        now_ns >= self.paused_until_ns && now_ns >= self.disk_stalled_until_ns
+        let Stalls {
+            log,
+            store,
+            applying,
+        } = self.stalls(now_ns);
+        let is_slow = now_ns < self.slow_log.1;
+        now_ns >= self.paused_until_ns && !(log || store || applying || is_slow)
     }
 
     /// There is room on its disk again.
@@ -576,8 +712,15 @@ impl Member {
         self.with(|staged, _| {
             let store = &staged.core.store;
             let leadership = staged.core.door.consensus.leadership();
+            let cluster = store.cluster();
+            let is_corrupt = |alarm: Alarm| alarm.alarm == AlarmType::Corrupt;
+            let applied = store.applied_index();
+            let view = staged.log.view();
             Shown {
-                applied: store.applied_index(),
+                applied,
+                applied_term: view.term_at(applied, &view.known()),
+                purged: staged.log.purged_index(),
+                durable: staged.log.durable_index(),
                 revision: store.revision().0,
                 compacted: store.compact_revision().0,
                 leases: store.read().leases.len(),
@@ -585,7 +728,8 @@ impl Member {
                 term: leadership.term,
                 leads: leadership.own_term,
                 level: store.headroom().level(),
-                is_alarmed: store.cluster().is_out_of_space(),
+                is_alarmed: cluster.is_out_of_space(),
+                is_corrupt: cluster.alarms.iter().any(is_corrupt),
             }
         })
     }
@@ -646,10 +790,11 @@ impl Member {
         self.applied_before = self.applied_before.max(self.floor.applied);
         let (old, new) = (self.dir(), self.dir_of(self.life + 1));
         if !self.cut.swap(false, Ordering::Relaxed) {
-            let unsynced = power::take(&old);
-            disk::without_power(&old, &new, &unsynced, random);
+            let unkept = power::take(&old);
+            disk::without_power(&old, &new, &unkept, random);
         }
         self.life += 1;
+        self.flush_failed_ns = None;
         power::watch(&new);
         self.lay_disk();
         running.end();
@@ -666,21 +811,51 @@ impl Member {
 }
 
 impl Running {
-    /// Has its disks and its applying do what they have to. Whether they did anything.
-    fn work(&self, is_stalled: bool) -> bool {
+    /// Has its disks, its applying and its threads for what blocks do what they have to, but for what stands
+    /// still. Whether they did anything.
+    fn work(&self, stalls: Stalls, random: &mut Random) -> bool {
         let _stage = self.stage.enter();
         let mut worked = false;
         for work in self.stage.work().iter() {
-            let is_writer = work.name() == "wal-writer";
+            let stands_still = match work.name() {
+                "wal-writer" | "wal-spares" => stalls.log,
+                "snapshot" => stalls.store,
+                "engram-apply" => stalls.applying,
+                _ => false,
+            };
             // The writer writes once a turn, everybody else as long as there is something to do.
-            match is_writer {
-                true if is_stalled => {}
-                true => worked |= work.step() == Step::Worked,
-                false => {
+            match work.name() {
+                _ if stands_still => {}
+                "wal-writer" => worked |= work.step() == Step::Worked,
+                _ => {
                     while work.step() == Step::Worked {
                         worked = true;
                     }
                 }
+            }
+            if self.stage.has_ended() {
+                return worked;
+            }
+        }
+        match stalls.store {
+            true => worked,
+            false => self.block(random) || worked,
+        }
+    }
+
+    /// Has some of what waits for a thread that may block be done, in any order. Whether anything was.
+    fn block(&self, random: &mut Random) -> bool {
+        let mut worked = false;
+        for _ in 0..self.stage.waiting() {
+            // Threads take a while to begin.
+            if random.once_in(2) {
+                continue;
+            }
+            let at = random.index(self.stage.waiting());
+            if let Some(work) = self.stage.take_waiting(at) {
+                let _context = self.runtime.enter();
+                work();
+                worked = true;
             }
             if self.stage.has_ended() {
                 break;
@@ -701,6 +876,7 @@ impl Running {
     fn end(self) {
         let _stage = self.stage.enter();
         let context = self.runtime.enter();
+        self.stage.forget_waiting();
         drop(self.tasks);
         drop(self.staged);
         drop(context);

@@ -25,6 +25,10 @@ const MUTANTS: &[(&str, &str)] = &[
         "vote-not-restated",
         "a new segment does not say again what was voted",
     ),
+    (
+        "names-unsynced",
+        "no directory is synced after a name was given or taken",
+    ),
     ("vote-unsynced", "a vote is given before it is durable"),
     ("vote-forgotten", "a start does not know what was voted"),
     (
@@ -58,6 +62,22 @@ const MUTANTS: &[(&str, &str)] = &[
     (
         "snapshot-unflushed",
         "the log is cut below what the store has not persisted",
+    ),
+    (
+        "snapshot-ahead",
+        "the log is cut below what was applied beside a flush of the store",
+    ),
+    (
+        "members-forgotten",
+        "a start does not know the members that its store tells of",
+    ),
+    (
+        "quorum-miscounted",
+        "a member that does not answer counts for a quorum",
+    ),
+    (
+        "engine-unasked",
+        "nobody asks the engine whether it has failed by itself",
     ),
     (
         "install-unsynced",
@@ -119,6 +139,10 @@ const MUTANTS: &[(&str, &str)] = &[
     (
         "watch-starts-late",
         "a watcher of the past begins a revision late",
+    ),
+    (
+        "progress-ahead",
+        "a watch's progress is told before its events",
     ),
     (
         "watch-skips-install",

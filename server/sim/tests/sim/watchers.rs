@@ -17,11 +17,30 @@ use crate::clients::text;
 use crate::member::Member;
 use crate::truth::Truth;
 
+/// A watcher asks for its stream's progress after so many answers.
+const ASKS_EVERY: usize = 7;
+
+/// An event as it was told.
+#[derive(Debug)]
+struct Event {
+    revision: i64,
+    key: String,
+    /// None where it was deleted.
+    value: Option<String>,
+    /// Whether it is said to have made the key.
+    is_creation: bool,
+    /// What was there before: when it was put, and its value.
+    before: Option<(i64, String)>,
+}
+
 /// What a watcher of everything has got.
 #[derive(Debug)]
 pub struct Watched {
-    /// Revisions, keys, and values where they were not deleted, in the order in which they came.
-    events: Vec<(i64, String, Option<String>)>,
+    /// In the order in which they came.
+    events: Vec<Event>,
+    /// Revisions up to which everything was said to have come, and how many events had by then.
+    progress: Vec<(i64, usize)>,
+    answers: usize,
     /// Revisions that it was refused as compacted: from one up to another.
     gaps: Vec<(i64, i64)>,
     /// What it has not got yet.
@@ -39,6 +58,8 @@ impl Watched {
     pub fn from(revision: i64) -> Shared {
         Rc::new(RefCell::new(Watched {
             events: Vec::new(),
+            progress: Vec::new(),
+            answers: 0,
             gaps: Vec::new(),
             next: revision,
             life: None,
@@ -64,13 +85,29 @@ impl Watched {
             return;
         }
         assert!(!response.canceled, "a watch ends: {response:?}");
+        if response.events.is_empty() && !response.created {
+            let header = response.header.expect("an answer has a header");
+            self.progress.push((header.revision, self.events.len()));
+        }
         for event in response.events {
             let is_put = event.r#type() == EventType::Put;
             let kv = event.kv.expect("an event has a key");
-            let value = is_put.then(|| text(&kv.value));
+            let before = event.prev_kv;
             self.next = kv.mod_revision + 1;
-            self.events.push((kv.mod_revision, text(&kv.key), value));
+            self.events.push(Event {
+                revision: kv.mod_revision,
+                key: text(&kv.key),
+                value: is_put.then(|| text(&kv.value)),
+                is_creation: is_put && kv.create_revision == kv.mod_revision && kv.version == 1,
+                before: before.map(|kv| (kv.mod_revision, text(&kv.value))),
+            });
         }
+    }
+
+    /// Whether it is time to ask for progress: after so many answers.
+    fn asks(&mut self) -> bool {
+        self.answers += 1;
+        self.answers.is_multiple_of(ASKS_EVERY)
     }
 
     /// What is wrong with what it got, held against what came to be; `compacted` is the greatest revision
@@ -93,20 +130,52 @@ impl Watched {
         let mut wanted = wanted.flat_map(|(revision, revised)| {
             revised.changes.iter().map(move |change| (revision, change))
         });
-        for (revision, key, value) in &self.events {
+        for event in &self.events {
             match wanted.next() {
                 Some((at, change))
-                    if at == *revision && change.key == *key && change.value == *value => {}
-                wanted => {
-                    return Err(format!(
-                        "it got {revision} {key} {value:?} where {wanted:?} was due"
-                    ));
-                }
+                    if at == event.revision
+                        && change.key == event.key
+                        && change.value == event.value => {}
+                wanted => return Err(format!("it got {event:?} where {wanted:?} was due")),
             }
+            event.fits_before(truth, compacted)?;
         }
-        wanted
-            .next()
-            .map_or(Ok(()), |missed| Err(format!("it missed {missed:?}")))
+        if let Some(missed) = wanted.next() {
+            return Err(format!("it missed {missed:?}"));
+        }
+        self.progress.iter().try_for_each(|(revision, had)| {
+            let late = self.events[*had..]
+                .iter()
+                .find(|event| event.revision <= *revision);
+            late.map_or(Ok(()), |late| {
+                Err(format!(
+                    "it was told to have {revision}, and then got {late:?}"
+                ))
+            })
+        })
+    }
+}
+
+impl Event {
+    /// What was there before it: nobody tells of it where a compaction may have taken it.
+    fn fits_before(&self, truth: &Truth, compacted: i64) -> Result<(), String> {
+        let was = truth.at(&self.key, self.revision - 1);
+        let fits = match (&self.before, was) {
+            (Some((revision, value)), Some(was)) => {
+                (*revision, value) == (was.revision, &was.value)
+            }
+            (Some(_), None) => false,
+            (None, Some(_)) => self.revision - 1 < compacted,
+            (None, None) => true,
+        };
+        if !fits {
+            return Err(format!("{self:?} came after {was:?}"));
+        }
+        let is_put = self.value.is_some();
+        match self.is_creation == (is_put && was.is_none()) {
+            true => Ok(()),
+            false => Err(format!("{self:?} is told of a key that was {was:?}")),
+        }
     }
 }
 
@@ -131,8 +200,8 @@ pub fn watch(member: &Member, watched: &Shared) -> bool {
                 end: RangeEnd::Unbounded,
             },
             start_revision: into.borrow().next,
-            progress_notify: false,
-            prev_kv: false,
+            progress_notify: true,
+            prev_kv: true,
             filter: Filter::default(),
             watch_id: AUTO_WATCH_ID,
             fragment: false,
@@ -146,7 +215,11 @@ pub fn watch(member: &Member, watched: &Shared) -> bool {
                     return;
                 }
                 let response = WatchResponse::decode(whole.freeze()).expect("a response");
-                into.borrow_mut().take(response);
+                let mut watched = into.borrow_mut();
+                watched.take(response);
+                if watched.asks() {
+                    stream.handle(Request::Progress);
+                }
             }
         });
     });

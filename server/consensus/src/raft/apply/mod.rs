@@ -12,7 +12,7 @@ mod stats;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::EntryPayload;
 use parking_lot::Mutex;
@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use super::{Entry, Later};
 use crate::codec::entry::BatchHeader;
 use crate::metrics::Metrics;
+use crate::mutants::is_planted;
 use crate::snapshot::install::Prepared;
 use crate::state::{Change, Event};
 use crate::store::Store;
@@ -37,7 +38,7 @@ pub use stats::ApplyStats;
 
 /// Tasks that may wait for the thread. openraft has at most a few under way.
 const QUEUE_MAX: usize = 16;
-/// How long an idle thread waits before it looks at the engine's health.
+/// How long an idle thread waits, and how often the engine is asked for its health.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Who wants to know what was applied.
@@ -195,6 +196,7 @@ impl ApplyThread {
             applier,
             reclaim,
             left: None,
+            checked: Instant::now(),
         };
         let thread = steps::start("engram-apply", worker)?;
         Ok(ApplyThread {
@@ -228,11 +230,14 @@ struct Worker {
     reclaim: Reclaim,
     /// What is left of a task that found no room, on a stage: nobody can wait there.
     left: Option<Task>,
+    /// When the engine was asked last whether it has failed.
+    checked: Instant,
 }
 
 impl Steps for Worker {
     /// Does the next task, if there is one, then a step of what compaction left to reclaim.
     fn step(&mut self, may_wait: bool) -> Step {
+        self.check_engine();
         let pending = self.store.read().compact_pending();
         threads::idle();
         let Ok(task) = self.next_task(self.wait_max(may_wait, pending)) else {
@@ -279,6 +284,16 @@ enum NoRoom {
 }
 
 impl Worker {
+    /// Ends the process where the engine has failed in the background, whether there is much to do or nothing.
+    fn check_engine(&mut self) {
+        let now = Instant::now();
+        if now.saturating_duration_since(self.checked) >= IDLE && !is_planted("engine-unasked") {
+            self.checked = now;
+            // It flushes where one failed.
+            threads::on_disk(|| self.store.engine().check_background_errors());
+        }
+    }
+
     /// How long to wait for a task.
     fn wait_max(&self, may_wait: bool, pending: bool) -> Duration {
         match (may_wait, pending) {
@@ -296,13 +311,7 @@ impl Worker {
         match self.queue.recv_timeout(wait_max) {
             Ok(task) => Ok(Some(task)),
             Err(RecvTimeoutError::Disconnected) => Err(Unasked),
-            Err(RecvTimeoutError::Timeout) => {
-                if wait_max == IDLE {
-                    // It flushes where one failed.
-                    threads::on_disk(|| self.store.engine().check_background_errors());
-                }
-                Ok(None)
-            }
+            Err(RecvTimeoutError::Timeout) => Ok(None),
         }
     }
 
