@@ -58,6 +58,9 @@ async fn patiently<T, F: Future<Output = Result<T, Failure>>>(
 }
 
 async fn dial_any(global: &Global) -> Result<transport::Channel, Failure> {
+    if names_files(global) {
+        secured(global)?;
+    }
     let mut failures = Vec::new();
     let mut is_unreached = true;
     for endpoint in &endpoints(global).await? {
@@ -116,10 +119,13 @@ pub async fn one_now(global: &Global, endpoint: &str) -> Result<Member, Failure>
 
 /// Says who calls, as the flags do.
 async fn introduced(global: &Global, channel: transport::Channel) -> Result<Member, Failure> {
-    let token = match (&global.auth_jwt_token, credentials(global)?) {
-        (Some(token), _) => Some(token.0.clone()),
-        (None, Some(request)) => authenticate(global, channel.clone(), request).await?,
-        (None, None) => None,
+    // As in etcdctl, a token is enough: a user that a variable names beside it is not asked for a password.
+    let token = match &global.auth_jwt_token {
+        Some(token) => Some(token.0.clone()),
+        None => match credentials(global)? {
+            Some(request) => authenticate(global, channel.clone(), request).await?,
+            None => None,
+        },
     };
     let token = match token.as_deref().map(Token::new) {
         Some(None) => return Err(Failure::new("the token is no header's value")),
@@ -243,10 +249,24 @@ fn parse(global: &Global, endpoint: &str) -> Result<ListenUrl, Failure> {
     ListenUrl::parse(&text).map_err(|error| Failure::arguments(format!("{endpoint}: {error}")))
 }
 
+/// What dials an endpoint. The files that the flags name are read for a plain one too, as etcdctl does: a script
+/// that names one that is not there is wrong.
 fn connector(global: &Global, url: &ListenUrl) -> Result<Connector, Failure> {
-    if !url.scheme.is_tls() {
-        return Ok(Connector::plain().within(global.dial_timeout));
+    let is_tls = url.scheme.is_tls();
+    if is_tls || names_files(global) {
+        let secured = secured(global)?;
+        if is_tls {
+            return Ok(secured.within(global.dial_timeout));
+        }
     }
+    Ok(Connector::plain().within(global.dial_timeout))
+}
+
+fn names_files(global: &Global) -> bool {
+    global.cacert.is_some() || global.cert.is_some() || global.key.is_some()
+}
+
+fn secured(global: &Global) -> Result<Connector, Failure> {
     let is_unverified = global.insecure_skip_tls_verify;
     let files = TlsFiles {
         cert: global.cert.clone(),
@@ -261,8 +281,7 @@ fn connector(global: &Global, url: &ListenUrl) -> Result<Connector, Failure> {
         cipher_suites: Vec::new(),
         self_signed_cert_validity_years: 1,
     };
-    let connector = Connector::new(Side::Client, &files, &policy).map_err(Failure::new)?;
-    Ok(connector.within(global.dial_timeout))
+    Connector::new(Side::Client, &files, &policy).map_err(Failure::arguments)
 }
 
 /// Whether somebody was there, and what came of TLS is no connection: bytes that make no sense to it, certificates

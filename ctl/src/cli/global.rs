@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::switches::boolean;
 use super::{Secret, duration};
 
 /// How an answer is written.
@@ -44,7 +45,6 @@ pub struct Global {
         global = true,
         env = "ETCDCTL_AUTH_JWT_TOKEN",
         hide_env_values = true,
-        conflicts_with = "who",
         value_name = "string"
     )]
     pub auth_jwt_token: Option<Secret>,
@@ -108,7 +108,8 @@ pub struct Global {
         action = ArgAction::Set,
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "true"
+        default_missing_value = "true",
+        value_parser = boolean
     )]
     pub insecure_discovery: bool,
     /// skip server certificate verification (CAUTION: this option should be enabled only for testing purposes)
@@ -123,7 +124,8 @@ pub struct Global {
         action = ArgAction::Set,
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "true"
+        default_missing_value = "true",
+        value_parser = boolean
     )]
     pub insecure_transport: bool,
     /// keepalive time for client connections

@@ -10,6 +10,7 @@ mod check;
 mod cluster;
 mod directory;
 mod duration;
+mod endpoints;
 mod global;
 mod import;
 mod kv;
@@ -64,7 +65,8 @@ impl Cli {
     where
         W: Into<OsString> + Clone,
     {
-        let matches = Cli::words().try_get_matches_from(words)?;
+        let words = words.into_iter().map(Into::into).collect();
+        let matches = Cli::words().try_get_matches_from(endpoints::gathered(words))?;
         Cli::from_arg_matches(&matches)
     }
 
@@ -223,6 +225,10 @@ mod tests {
             parse("engramctl get k --endpoints a:1,b:2").ok(),
             Some(wanted)
         );
+        assert_eq!(
+            parse("engramctl --endpoints=a:1 get k --endpoints=b:2").ok(),
+            Some(vec!["a:1".to_owned(), "b:2".to_owned()])
+        );
         assert!(
             parse("engramctl --cert=x get k").is_err(),
             "a certificate needs its key"
@@ -273,6 +279,13 @@ mod tests {
         assert_eq!(is_prefix("engramctl get k --prefix=maybe"), None);
         let twice = "engramctl get --prefix k --prefix=false";
         assert_eq!(is_prefix(twice), Some(false), "the last one counts");
+        let is_plain = |value: &str| {
+            let line = format!("engramctl get k --insecure-transport={value}");
+            Cli::read(line.split(' ')).map(|cli| cli.global.insecure_transport)
+        };
+        assert_eq!(is_plain("0").ok(), Some(false));
+        assert_eq!(is_plain("T").ok(), Some(true));
+        assert!(is_plain("no").is_err());
         let skips =
             |line: &str| Cli::read(line.split(' ')).map(|cli| cli.global.insecure_skip_tls_verify);
         assert_eq!(

@@ -1,16 +1,25 @@
-//! Flags that are true or false, as Go's flag packages take them.
+//! Flags as Go's flag packages take them: those that are true or false, and their variables.
 
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, Command};
 
 /// Lets every switch of a command and of those below it take a value behind `=` (`--prefix=false`),
-/// and the last one count where a flag is given twice.
+/// and the last one count where a flag is given twice. A variable that is empty is none.
 pub fn as_in_go(command: Command) -> Command {
-    let mut command = command.mut_args(with_value).args_override_self(true);
+    let command = command.mut_args(unless_empty).mut_args(with_value);
+    let mut command = command.args_override_self(true);
     for below in command.get_subcommands_mut() {
         *below = as_in_go(std::mem::take(below));
     }
     command
+}
+
+fn unless_empty(arg: Arg) -> Arg {
+    let variable = arg.get_env().and_then(std::env::var_os);
+    match variable.is_some_and(|value| value.is_empty()) {
+        true => arg.env(None::<&'static str>),
+        false => arg,
+    }
 }
 
 fn with_value(arg: Arg) -> Arg {
@@ -28,7 +37,10 @@ fn with_value(arg: Arg) -> Arg {
 }
 
 /// What Go's `strconv.ParseBool` takes.
-fn boolean(text: &str) -> Result<bool, String> {
+///
+/// # Errors
+/// What is neither true nor false.
+pub fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),

@@ -5,6 +5,7 @@ use std::fmt::{Display, Write as _};
 use engram_proto::etcdserverpb as pb;
 use engram_proto::mvccpb::KeyValue;
 
+use crate::go::numbers::Hex16;
 use crate::go::quoted::quoted;
 
 /// Lines under way. With `--hex`, ids are hexadecimal.
@@ -58,7 +59,7 @@ impl Fields {
     /// The id of a lease.
     pub fn lease(&mut self, name: &str, id: i64) {
         match self.is_hex {
-            true => self.line(name, format_args!("{id:016x}")),
+            true => self.line(name, Hex16(id)),
             false => self.line(name, id),
         }
     }

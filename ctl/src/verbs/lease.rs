@@ -7,11 +7,11 @@ use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::lease_client::LeaseClient;
 use serde::Serialize;
 
-use super::lease_id;
 use crate::cli::{Format, Global, Lease};
 use crate::connect::{any, within};
 use crate::failure::Failure;
 use crate::go::json::{self, base64};
+use crate::go::numbers::{Hex16, parse_int};
 use crate::output::{self, Answer};
 
 /// Renewals in a time to live.
@@ -24,7 +24,9 @@ pub async fn lease(global: &Global, command: Lease) -> Result<(), Failure> {
     // What makes no sense is said before anybody is asked.
     let id = match &command {
         Lease::Revoke { id } | Lease::KeepAlive { id, .. } | Lease::Timetolive { id, .. } => {
-            lease_id(id)?
+            parse_int(id).map_err(|why| {
+                Failure::arguments(format!("bad lease ID arg ({why}), expecting ID in Hex"))
+            })?
         }
         Lease::Grant { .. } | Lease::List => 0,
     };
@@ -121,7 +123,7 @@ async fn grant(global: &Global, mut client: Client, ttl: i64) -> Result<(), Fail
         .map_err(|failure| Failure::new(format!("failed to grant lease ({failure})")))?
         .into_inner();
     let (id, ttl) = (answer.id, answer.ttl);
-    Answer::new(|| format!("lease {id:016x} granted with TTL({ttl}s)\n").into())
+    Answer::new(|| format!("lease {} granted with TTL({ttl}s)\n", Hex16(id)).into())
         .header(&answer.header)
         .value(|| Granted {
             header: Header::of(&answer.header),
@@ -143,7 +145,7 @@ async fn revoke(global: &Global, mut client: Client, id: i64) -> Result<(), Fail
     let answer = revoked
         .map_err(|failure| Failure::new(format!("failed to revoke lease ({failure})")))?
         .into_inner();
-    Answer::new(|| format!("lease {id:016x} revoked\n").into())
+    Answer::new(|| format!("lease {} revoked\n", Hex16(id)).into())
         .message("LeaseRevokeResponse", &answer)
         .fields(global, |fields| fields.header(&answer.header))
         .write(global)
@@ -161,12 +163,12 @@ async fn keep_alive(
             return match (once, global.write_out) {
                 (true, _) => Err(Failure::connection("etcdserver: requested lease not found")),
                 (false, Format::Simple) => {
-                    output::text(&format!("lease {id:016x} expired or revoked.\n"))
+                    output::text(&format!("lease {} expired or revoked.\n", Hex16(id)))
                 }
                 (false, _) => Ok(()),
             };
         };
-        Answer::new(|| format!("lease {id:016x} keepalived with TTL({ttl})\n").into())
+        Answer::new(|| format!("lease {} keepalived with TTL({ttl})\n", Hex16(id)).into())
             .header(&answer.header)
             .value(|| Kept {
                 header: Header::of(&answer.header),
@@ -212,9 +214,12 @@ async fn time_to_live(
     let (granted, ttl) = (answer.granted_ttl, answer.ttl);
     let text = || {
         if granted == 0 && ttl == -1 {
-            return format!("lease {id:016x} already expired\n").into();
+            return format!("lease {} already expired\n", Hex16(id)).into();
         }
-        let mut text = format!("lease {id:016x} granted with TTL({granted}s), remaining({ttl}s)");
+        let mut text = format!(
+            "lease {} granted with TTL({granted}s), remaining({ttl}s)",
+            Hex16(id)
+        );
         if keys {
             let names = answer.keys.iter().map(|key| String::from_utf8_lossy(key));
             let names: Vec<_> = names.collect();
@@ -251,7 +256,7 @@ async fn list(global: &Global, mut client: Client) -> Result<(), Failure> {
     let answer = asked.map_err(Failure::connection)?.into_inner();
     let ids = || answer.leases.iter().map(|lease| lease.id);
     let text = || {
-        let lines: String = ids().map(|id| format!("{id:016x}\n")).collect();
+        let lines: String = ids().map(|id| format!("{}\n", Hex16(id))).collect();
         format!("found {} leases\n{lines}", answer.leases.len()).into()
     };
     Answer::new(text)

@@ -26,15 +26,17 @@ pub mod txn;
 pub mod watch;
 
 use crate::failure::Failure;
+use crate::go::numbers::{parse_int, parse_uint};
 
 /// A lease's id, hexadecimal as etcdctl takes it.
 fn lease_id(text: &str) -> Result<i64, Failure> {
-    let id = u64::from_str_radix(text, 16).map(u64::cast_signed);
-    id.map_err(|_| Failure::arguments(format!("bad lease ID ({text}), expecting ID in hex")))
+    parse_int(text)
+        .map_err(|why| Failure::arguments(format!("bad lease ID ({why}), expecting ID in Hex")))
 }
 
 /// A member's id, hexadecimal.
 fn member_id(text: &str) -> Result<u64, Failure> {
-    u64::from_str_radix(text, 16)
-        .map_err(|_| Failure::arguments(format!("bad member ID arg ({text}), expecting ID in Hex")))
+    parse_uint(text).map_err(|why| {
+        Failure::arguments(format!("bad member ID arg ({why}), expecting ID in Hex"))
+    })
 }

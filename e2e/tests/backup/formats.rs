@@ -359,6 +359,38 @@ fn variables_are_flags() {
         tools::run(command.args(["get", "k"]), tools::TOOL_LIMIT).stdout
     });
     assert_eq!(theirs, ours);
+    // Empty ones are none, as a compose file leaves them.
+    let [theirs, ours] = programs().map(|mut command| {
+        command.env("ETCDCTL_ENDPOINTS", server.address().to_string());
+        for name in [
+            "CACERT",
+            "CERT",
+            "KEY",
+            "USER",
+            "DIAL_TIMEOUT",
+            "WRITE_OUT",
+            "HEX",
+        ] {
+            command.env(format!("ETCDCTL_{name}"), "");
+        }
+        tools::run(command.args(["get", "k"]), tools::TOOL_LIMIT).stdout
+    });
+    assert_eq!([theirs.as_str(), ours.as_str()], ["k\nv\n"; 2]);
+    // Where etcdctl takes 0 for what it cannot read, or ends because a flag says otherwise.
+    let mut unreadable = tools::command(&tools::engramctl());
+    unreadable.env("ETCDCTL_DIAL_TIMEOUT", "soon");
+    let refused = tools::run(unreadable.args(["get", "k"]), tools::TOOL_LIMIT);
+    assert!(!refused.status.success());
+    assert!(
+        refused.stderr.contains("--dial-timeout"),
+        "{}",
+        refused.stderr
+    );
+    let mut beside = tools::command(&tools::engramctl());
+    beside.env("ETCDCTL_ENDPOINTS", "nobody:1");
+    let flag = format!("--endpoints={}", server.address());
+    let got = tools::run(beside.args([&flag, "get", "k"]), tools::TOOL_LIMIT);
+    assert_eq!(got.stdout, "k\nv\n", "{}", got.stderr);
     let mut debug = tools::command(&tools::engramctl());
     debug.env("ETCDCTL_ENDPOINTS", server.address().to_string());
     let said = tools::run(debug.args(["get", "k", "--debug"]), tools::TOOL_LIMIT);

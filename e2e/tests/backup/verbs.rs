@@ -120,6 +120,35 @@ fn answers_equal_etcdctls() {
 }
 
 #[test]
+fn what_cannot_be_is_refused_in_etcdctls_words() {
+    let _turn = turn::take("refused verbs");
+    let server = Setup::engram().start();
+    let lines: [&[&str]; 8] = [
+        &["put", "k", "v", "--lease=ffffffffffffffff"],
+        &["put", "k", "v", "--lease=xyz"],
+        &["put", "k", "v", "--lease=-1"],
+        &["lease", "revoke", "xyz"],
+        &["lease", "timetolive", "8000000000000000"],
+        &["lease", "keep-alive", "--once", ""],
+        &["member", "remove", "xyz"],
+        &["member", "promote", "10000000000000000"],
+    ];
+    for arguments in lines {
+        let [theirs, ours] = both(&server, arguments);
+        let last = |said: &str| said.trim().lines().last().map(str::to_owned);
+        assert_eq!(last(&theirs.stderr), last(&ours.stderr), "{arguments:?}");
+        assert_eq!(theirs.status.code(), ours.status.code(), "{arguments:?}");
+    }
+    // A file that is not there is said over plain HTTP too.
+    let [theirs, ours] = both(&server, &["get", "k", "--cacert=/nowhere/ca.crt"]);
+    assert_eq!(
+        (theirs.status.code(), ours.status.code()),
+        (Some(128), Some(128))
+    );
+    assert!(ours.stderr.contains("/nowhere/ca.crt"), "{}", ours.stderr);
+}
+
+#[test]
 fn transactions_equal_etcdctls() {
     let _turn = turn::take("transactions");
     let server = Setup::engram().start();
