@@ -47,18 +47,13 @@ pub(super) fn log_options(raw: &Raw, notices: &mut Vec<Notice>) -> Result<Option
     } else {
         None
     };
-    let journal = names.contains(&JOURNAL);
-    if journal && names.len() > 1 {
+    if names.contains(&JOURNAL) && names.len() > 1 {
         let names = quote_list(names);
         return Err(format!(
             "running with systemd/journal but other '--log-outputs' values ({names}) are configured \
              with 'default'; override 'default' value with something else"
         )
         .into());
-    }
-    if journal {
-        let message = "log output systemd/journal is not supported, logging to standard error";
-        notices.push(Notice::new(Level::Warn, message));
     }
     let level = raw.text("log-level");
     let level = Level::parse(level)
@@ -77,8 +72,9 @@ pub(super) fn log_options(raw: &Raw, notices: &mut Vec<Notice>) -> Result<Option
 
 fn output(name: &str) -> Result<Output, LogError> {
     match name {
-        DEFAULT | JOURNAL | "stderr" => Ok(Output::Stderr),
+        DEFAULT | "stderr" => Ok(Output::Stderr),
         "stdout" => Ok(Output::Stdout),
+        JOURNAL => Ok(Output::Journal),
         "" => Err("--log-outputs must not contain an empty output"
             .to_owned()
             .into()),

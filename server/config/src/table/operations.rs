@@ -84,7 +84,7 @@ pub(super) const FLAGS: &[FlagSpec] = &[
         "log-outputs",
         Kind::Set,
         "default",
-        "`default`, `stderr`, `stdout` or files, separated by commas; systemd/journal is stderr.",
+        "`default`, `stderr`, `stdout` or files, separated by commas; or `systemd/journal`.",
     ),
     flag(
         Section::Logging,

@@ -4,7 +4,7 @@
 //! (`2026-11-23T05:42:00.123456Z`), `caller` is `room/file.rs:line`, durations are Go-style
 //! strings (`"100ms"`). The console format carries the same facts separated by tabs.
 //!
-//! This room owns the log's outputs (stderr, stdout, files) and reads the wall clock for `ts`.
+//! This room owns the log's outputs (stderr, stdout, files, the systemd journal) and reads the wall clock for `ts`.
 //! It depends on no other room, but for the thread that compresses old files, and every room may log.
 //!
 //! Invariants:
@@ -22,6 +22,7 @@
 
 mod duration;
 mod field;
+mod journal;
 mod level;
 mod output;
 mod record;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::journal::{self, Journal};
 use super::rotation::RotatingFile;
 use super::{Format, Level, Rotation};
 
@@ -19,6 +20,8 @@ pub enum Output {
     Stderr,
     /// The process's standard output.
     Stdout,
+    /// The systemd journal; standard error where none listens.
+    Journal,
     /// A file that is appended to. Where it does not exist it is made, for whoever the umask allows to read it; one
     /// that is rotated for its owner alone: as etcd's.
     /// `/dev/null` as one of the outputs discards the log.
@@ -60,11 +63,15 @@ pub enum InitError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The system has no socket to give for the journal.
+    #[error("couldn't open log output systemd/journal: {0}")]
+    Journal(io::Error),
 }
 
 enum Sink {
     Stderr,
     Stdout,
+    Journal(Journal),
     File(File),
     Rotating(RotatingFile),
     #[cfg(test)]
@@ -83,8 +90,9 @@ impl Sink {
         })
     }
 
-    fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+    fn write_line(&mut self, level: Level, room: &str, line: &[u8]) -> io::Result<()> {
         match self {
+            Self::Journal(journal) => journal.write_line(level, room, line),
             Self::Stderr => io::stderr().write_all(line),
             Self::Stdout => {
                 let mut stdout = io::stdout().lock();
@@ -112,9 +120,18 @@ static LINES_LOST: AtomicU64 = AtomicU64::new(0);
 /// A file that cannot be opened; nothing is changed then.
 pub fn init(options: &Options) -> Result<(), InitError> {
     let sinks = open_sinks(options)?;
+    let is_alone = |sink: &Sink| matches!(sink, Sink::Journal(journal) if !journal.is_there());
+    let is_alone = sinks.iter().any(is_alone);
     *lock_sinks() = Some(sinks);
     LEVEL.store(options.level as u8, Ordering::Relaxed);
     FORMAT.store(options.format as u8, Ordering::Relaxed);
+    if is_alone {
+        crate::log!(
+            warn,
+            "no systemd journal listens, logging to standard error",
+            socket = journal::SOCKET
+        );
+    }
     Ok(())
 }
 
@@ -148,6 +165,9 @@ fn open_sinks(options: &Options) -> Result<Vec<Sink>, InitError> {
     let open = |output| match output {
         Output::Stderr => Ok(Sink::Stderr),
         Output::Stdout => Ok(Sink::Stdout),
+        Output::Journal => Journal::open(Path::new(journal::SOCKET))
+            .map(Sink::Journal)
+            .map_err(InitError::Journal),
         Output::File(path) => Sink::open(&path, options.rotation),
     };
     outputs.into_iter().map(open).collect()
@@ -166,11 +186,11 @@ pub(super) fn format() -> Format {
 }
 
 /// Writes the line to each output, one write each. What cannot be written is counted and dropped.
-pub(super) fn write_line(line: &[u8]) {
+pub(super) fn write_line(level: Level, room: &str, line: &[u8]) {
     let mut sinks = lock_sinks();
     let sinks = sinks.get_or_insert_with(|| vec![Sink::Stderr]);
     for sink in sinks {
-        if sink.write_line(line).is_err() {
+        if sink.write_line(level, room, line).is_err() {
             LINES_LOST.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -70,18 +70,20 @@ impl Site {
             || (count - LINES_BEFORE_SAMPLING).is_multiple_of(SAMPLING_INTERVAL)
     }
 
-    /// `room/file.rs`: the last two parts of the path; a file right in a crate's `src` has the
-    /// crate's name for its room.
+    /// `room/file.rs`: the last two parts of the path.
     fn short_file(&self) -> String {
-        let mut parts = self.file.rsplit('/');
-        let (name, folder, above) = (parts.next(), parts.next(), parts.next());
-        let room = match (folder, above) {
-            (Some("src"), Some(of_crate)) => Some(of_crate),
-            (folder, _) => folder,
-        };
-        match (room, name) {
+        match (self.room(), self.file.rsplit('/').next()) {
             (Some(room), Some(name)) => format!("{room}/{name}"),
             _ => self.file.to_owned(),
+        }
+    }
+
+    /// The folder; a file right in a crate's `src` has the crate's name for its room.
+    fn room(&self) -> Option<&'static str> {
+        let mut above = self.file.rsplit('/').skip(1);
+        match (above.next(), above.next()) {
+            (Some("src"), Some(of_crate)) => Some(of_crate),
+            (folder, _) => folder,
         }
     }
 }
@@ -90,6 +92,8 @@ impl Site {
 #[derive(Debug)]
 #[must_use = "a record is written by submit"]
 pub struct Record {
+    level: Level,
+    room: &'static str,
     line: Vec<u8>,
     format: Format,
     fields: usize,
@@ -128,6 +132,8 @@ impl Record {
             }
         }
         Self {
+            level,
+            room: site.room().unwrap_or_default(),
             fields_at: line.len(),
             line,
             format,
@@ -155,7 +161,8 @@ impl Record {
 
     /// Ends the line and writes it to every output.
     pub fn submit(self) {
-        output::write_line(&self.finish());
+        let (level, room) = (self.level, self.room);
+        output::write_line(level, room, &self.finish());
     }
 
     fn key(&mut self, key: &str) {
