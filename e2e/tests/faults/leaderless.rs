@@ -103,7 +103,9 @@ fn says_so(case: &Case, cluster: &Cluster, left: usize, watch: Watch) {
     let has_leader = metrics
         .lines()
         .find(|line| line.starts_with("etcd_server_has_leader "));
-    let (health, health_took) = health(cluster, left);
+    let (health, health_took) = page(cluster, left, "/health");
+    let (live, _) = page(cluster, left, "/livez");
+    let (ready, _) = page(cluster, left, "/readyz");
     let ended = cluster.runtime().block_on(async {
         let limited = tokio::time::timeout(STREAM_LIMIT, watch);
         limited.await.map(|joined| joined.expect("no panic"))
@@ -131,6 +133,15 @@ fn says_so(case: &Case, cluster: &Cluster, left: usize, watch: Watch) {
     cluster.must(health_took < HEALTH_LIMIT, || {
         format!("/health took {health_took:?}")
     });
+    cluster.must(live.starts_with("HTTP/1.1 200"), || live.clone());
+    // In the words that etcd's own tests of a partition look for.
+    let unready = "[-]linearizable_read failed: etcdserver: leader changed";
+    let is_told = ready.starts_with("HTTP/1.1 503") && ready.contains(unready);
+    cluster.must(is_told, || ready.clone());
+    for line in ["serving /health false; no leader", "Health check error"] {
+        let logged = cluster.server(left).output().contains(line);
+        cluster.must(logged, || format!("{line:?} is not in the log"));
+    }
     let Ok(Some(status)) = ended else {
         cluster.fail(&format!("the watch that wants a leader goes on: {ended:?}"));
     };
@@ -177,13 +188,13 @@ fn open_watch(cluster: &Cluster, place: usize) -> Watch {
     })
 }
 
-/// What `/health` answers, and how long it takes.
-fn health(cluster: &Cluster, place: usize) -> (String, Duration) {
+/// What a page answers, and how long it takes.
+fn page(cluster: &Cluster, place: usize, path: &str) -> (String, Duration) {
     let asked = Instant::now();
     let answer = TcpStream::connect(cluster.server(place).address()).and_then(|mut stream| {
         stream.set_read_timeout(Some(ELECTION_TIMEOUT * 20))?;
-        stream
-            .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n");
+        stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes())?;
         let mut text = String::new();
         stream.read_to_string(&mut text).map(|_| text)
     });

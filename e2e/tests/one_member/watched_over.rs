@@ -1,6 +1,6 @@
 //! What an operator sees of it: metrics under etcd's names, and the log's lines about what is slow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -208,21 +208,78 @@ fn for_debugging_every_request_is_logged() {
 
 /// The first line about a request of a level.
 fn request_stats(server: &Server, level: &str) -> Option<serde_json::Value> {
+    logged(server, "request stats", level)
+}
+
+/// The first line with a message, of a level.
+fn logged(server: &Server, message: &str, level: &str) -> Option<serde_json::Value> {
     let output = server.output();
     let parsed = output
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let mut lines = parsed.filter(|line| line["msg"] == "request stats" && line["level"] == level);
+    let mut lines = parsed.filter(|line| line["msg"] == message && line["level"] == level);
     lines.next()
+}
+
+#[test]
+fn what_probes_are_told_is_logged() {
+    let _turn = turn::take("probes");
+    let told = [Setup::etcd(), Setup::engram()].map(|setup| {
+        let server = setup
+            .flag("--log-level=debug")
+            .flag("--quota-backend-bytes=1")
+            .start();
+        for path in ["/health", "/readyz", "/livez?verbose"] {
+            page(&server, path);
+        }
+        server.try_etcdctl(&["put", "too", "much"]);
+        let raised = |text: &str| text.contains("NOSPACE");
+        let deadline = Instant::now() + PATIENCE;
+        while !raised(&server.etcdctl(&["alarm", "list"])) {
+            assert!(Instant::now() < deadline, "{}", server.last_words());
+        }
+        page(&server, "/health");
+        page(&server, "/readyz/nothing");
+        let lines = [
+            ("/health OK", "debug"),
+            ("serving /health true", "debug"),
+            ("Health check OK", "debug"),
+            ("serving /health false due to an alarm", "warn"),
+            ("/health error", "warn"),
+        ];
+        lines.map(|(message, level)| {
+            loop {
+                if let Some(line) = logged(&server, message, level) {
+                    let fields = line.as_object().expect("a line is an object");
+                    let of_zap = ["logger", "stacktrace"];
+                    let fields = fields
+                        .keys()
+                        .filter(|field| !of_zap.contains(&field.as_str()));
+                    break (message, fields.cloned().collect::<BTreeSet<String>>());
+                }
+                assert!(
+                    Instant::now() < deadline,
+                    "{message}: {}",
+                    server.last_words()
+                );
+            }
+        })
+    });
+    assert_eq!(told[0], told[1]);
+}
+
+fn page(server: &Server, path: &str) -> String {
+    let mut stream = TcpStream::connect(server.address()).expect("connecting");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("asking");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
 }
 
 /// `/metrics`, by name with labels.
 fn metrics(server: &Server) -> BTreeMap<String, f64> {
-    let mut stream = TcpStream::connect(server.address()).expect("connecting");
-    let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).expect("asking");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
+    let answer = page(server, "/metrics");
     let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
     let samples = body.lines().filter(|line| !line.starts_with('#'));
     let split = samples.filter_map(|line| line.rsplit_once(' '));

@@ -12,6 +12,7 @@ use super::backend::Backend;
 use super::error::Refusal;
 use super::{Edge, compression, profiles};
 use crate::config::ETCD_VERSION;
+use crate::log;
 use crate::threads;
 use crate::types::request::{AlarmType, Range};
 use crate::types::result::Alarm;
@@ -50,6 +51,16 @@ impl<B: Backend> Edge<B> {
         // As Go's handlers: metrics, variables and profiles take any method.
         let of_any_method = matches!(path, "/metrics" | "/debug/vars") || profiles::answers(path);
         if request.method != Method::GET && !of_any_method {
+            match path {
+                "/health" => log!(warn, "/health error", "status-code" = 405),
+                "/version" => {}
+                _ => log!(
+                    warn,
+                    "Health request error",
+                    path = path,
+                    "status-code" = 405
+                ),
+            }
             let mut refused = error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
             refused
                 .headers_mut()
@@ -68,11 +79,11 @@ impl<B: Backend> Edge<B> {
                 let excluded = query.all("exclude");
                 let wanted = |check: &&(&str, &str)| check.0 == of && !excluded.contains(check.1);
                 let checks: Vec<_> = CHECKS.iter().filter(wanted).copied().collect();
-                self.checks(&checks, &query).await
+                self.checks(path, &checks, &query).await
             }
             _ => {
                 let check = sub_check(path).expect("found above");
-                self.checks(&[check], &query).await
+                self.checks(path, &[check], &query).await
             }
         }
     }
@@ -118,8 +129,15 @@ impl<B: Backend> Edge<B> {
         // Written by hand: etcd's probes compare the text, so the order of the fields counts.
         let text = format!("{{\"health\":\"{health}\",\"reason\":{reason}}}");
         if health == "true" {
+            log!(debug, "/health OK", "status-code" = 200);
             return page(StatusCode::OK, PLAIN, text);
         }
+        log!(
+            warn,
+            "/health error",
+            output = text.as_str(),
+            "status-code" = 503
+        );
         error(StatusCode::SERVICE_UNAVAILABLE, &text)
     }
 
@@ -129,18 +147,32 @@ impl<B: Backend> Edge<B> {
             return Some(format!("STUCK {stuck}"));
         }
         // NOSPACE is the cluster's. CORRUPT is of the member it names: the others go on.
-        let mut alarms = self.backend().alarms();
-        alarms.retain(|alarm| alarm.alarm != AlarmType::Corrupt || self.is_own(alarm));
-        let names = alarms.iter().map(|alarm| alarm.alarm.name());
-        if let Some(name) = names.into_iter().find(|name| !excluded.contains(name)) {
+        let counts = |alarm: &&Alarm| alarm.alarm != AlarmType::Corrupt || self.is_own(alarm);
+        let is_told = |alarm: &&Alarm| !excluded.contains(alarm.alarm.name());
+        let alarms = self.backend().alarms();
+        if let Some(alarm) = alarms.iter().filter(counts).find(is_told) {
+            let name = alarm.alarm.name();
+            log!(
+                warn,
+                "serving /health false due to an alarm",
+                alarm = format!("memberID:{} alarm:{name}", alarm.member.0)
+            );
             return Some(format!("ALARM {name}"));
         }
-        let read = self.try_read(serializable).await;
-        read.err()
-            .map(|refusal| match refusal == Refusal::NO_LEADER {
-                true => "RAFT NO LEADER".into(),
-                false => format!("RANGE ERROR:{refusal}"),
-            })
+        match self.try_read(serializable).await {
+            Ok(_) => {
+                log!(debug, "serving /health true");
+                None
+            }
+            Err(refusal) if refusal == Refusal::NO_LEADER => {
+                log!(warn, "serving /health false; no leader");
+                Some("RAFT NO LEADER".into())
+            }
+            Err(refusal) => {
+                log!(warn, "serving /health false; Range fails", error = %refusal);
+                Some(format!("RANGE ERROR:{refusal}"))
+            }
+        }
     }
 
     /// A read as a client would make it; but where nobody leads, that is said at once.
@@ -161,11 +193,16 @@ impl<B: Backend> Edge<B> {
         Ok(self.backend().range(&query).await?.head)
     }
 
-    async fn checks(&self, checks: &[(&str, &str)], query: &Query<'_>) -> Response<Body> {
+    async fn checks(
+        &self,
+        path: &str,
+        checks: &[(&str, &str)],
+        query: &Query<'_>,
+    ) -> Response<Body> {
         let mut report = String::new();
         let mut well = true;
         for (of, name) in checks {
-            let failure = self.failure(of, name).await;
+            let failure = self.failure(name).await;
             self.metrics().checked(of, name, failure.is_none());
             well &= failure.is_none();
             let line = match &failure {
@@ -178,8 +215,22 @@ impl<B: Backend> Edge<B> {
             }
         }
         if !well {
+            log!(
+                error,
+                "Health check error",
+                path = path,
+                reason = report.as_str(),
+                "status-code" = 503
+            );
             return error(StatusCode::SERVICE_UNAVAILABLE, &report);
         }
+        log!(
+            debug,
+            "Health check OK",
+            path = path,
+            reason = report.as_str(),
+            "status-code" = 200
+        );
         let report = if query.first("verbose").is_some() {
             report
         } else {
@@ -195,7 +246,7 @@ impl<B: Backend> Edge<B> {
         alarm.member == self.backend().header().member
     }
 
-    async fn failure(&self, of: &str, check: &str) -> Option<String> {
+    async fn failure(&self, check: &str) -> Option<String> {
         match check {
             "data_corruption" => {
                 let alarms = self.backend().alarms();
@@ -216,10 +267,17 @@ impl<B: Backend> Edge<B> {
             read => {
                 let tried = self.try_read(read == "serializable_read").await;
                 // A member whose data is wrong refuses reads, and lives: starting it again would
-                // not help, and its operator needs it.
-                let alive = |refusal: &Refusal| of == "livez" && *refusal == Refusal::CORRUPT;
+                // not help, and its operator needs it. That it is not ready is another check's to say.
+                let alive =
+                    |refusal: &Refusal| read == "serializable_read" && *refusal == Refusal::CORRUPT;
                 let failed = tried.err().filter(|refusal| !alive(refusal));
-                failed.map(|refusal| refusal.to_string())
+                // etcd's text of a read whose leader was lost meanwhile; where there was none to begin with
+                // it is silent until its time is over.
+                let told = failed.map(|refusal| match refusal == Refusal::NO_LEADER {
+                    true => Refusal::LEADER_CHANGED,
+                    false => refusal,
+                });
+                told.map(|refusal| refusal.to_string())
             }
         }
     }

@@ -30,7 +30,11 @@ impl<B: Backend> Edge<B> {
             2 => Some(AlarmType::Corrupt),
             _ => None,
         };
-        let member = MemberId(wanted.member_id);
+        // Who names nobody means the member that is asked.
+        let member = match wanted.member_id {
+            0 => self.backend().header().member,
+            id => MemberId(id),
+        };
         let changed = match (wanted.action, kind) {
             (0, _) => self.alarms_of(wanted.alarm, kind).await?,
             (1, Some(kind)) => {

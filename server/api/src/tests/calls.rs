@@ -23,7 +23,8 @@ use crate::Config;
 use crate::backend::ServeError;
 use crate::fake::HEADER;
 use crate::table::{Kind, ROWS};
-use crate::types::request::Op;
+use crate::types::MemberId;
+use crate::types::request::{Alarm, AlarmType, Op};
 
 fn header(revision: i64) -> pb::ResponseHeader {
     pb::ResponseHeader {
@@ -750,6 +751,31 @@ fn compressed_requests_are_taken_as_in_etcd() {
         }
     });
     assert_eq!(server.fake.proposed.lock().len(), 1);
+}
+
+#[test]
+fn an_alarm_of_nobody_is_of_the_member_that_is_asked() {
+    let server = Server::start();
+    server.calls(async |channel| {
+        let mut client = MaintenanceClient::new(channel);
+        for (action, member_id) in [(1, 0), (1, 9), (2, 0)] {
+            let alarm = 1;
+            let request = pb::AlarmRequest {
+                action,
+                member_id,
+                alarm,
+            };
+            client.alarm(request).await.unwrap();
+        }
+    });
+    let proposed = server.fake.proposed.lock().clone();
+    let own = HEADER.member;
+    let wanted = [
+        Alarm::Activate(own, AlarmType::NoSpace),
+        Alarm::Activate(MemberId(9), AlarmType::NoSpace),
+        Alarm::Deactivate(own, AlarmType::NoSpace),
+    ];
+    assert_eq!(proposed, wanted.map(Op::Alarm));
 }
 
 #[test]

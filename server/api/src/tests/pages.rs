@@ -209,7 +209,7 @@ fn without_a_leader_only_local_checks_pass() {
     assert_eq!(get(&server, "/health?serializable=true").0, 200);
     assert_eq!(get(&server, "/livez").0, 200);
     let (code, body) = get(&server, "/readyz");
-    let failed = "[-]linearizable_read failed: etcdserver: no leader";
+    let failed = "[-]linearizable_read failed: etcdserver: leader changed";
     assert_eq!((code, body.contains(failed)), (503, true), "{body}");
 }
 
