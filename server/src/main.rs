@@ -24,11 +24,9 @@ fn main() {
         }
         Outcome::Fail(failure) => {
             failure.notices.iter().for_each(config::Notice::log);
-            match failure.text {
-                Some(text) => eprint!("{text}"),
-                None => {
-                    log!(fatal, "discovery of the configuration failed", error = %failure.message)
-                }
+            // Where there is none, the last line of the log says it.
+            if let Some(text) = failure.text {
+                eprint!("{text}");
             }
             exit(failure.exit_code)
         }
@@ -58,7 +56,8 @@ fn run(config: &config::Config, notices: &[config::Notice]) -> ! {
             exit(0)
         }
         Err(error) => {
-            log!(fatal, "engram does not run", error = %error);
+            // etcd's words for whatever keeps it from running, which runbooks look for.
+            log!(fatal, "discovery failed", error = %error);
             exit(1)
         }
     }

@@ -194,6 +194,15 @@ fn a_learner_comes_and_goes(cluster: &mut Cluster) {
             )
         },
     );
+    // Started again it hears it from the others before it serves anybody.
+    cluster.relaunch(place);
+    let ended = cluster.ended_within(place, LEADER_LIMIT);
+    let said = cluster.server(place).output();
+    let is_told = said.contains("the member has been permanently removed from the cluster");
+    let served = said.contains("ready to serve client requests");
+    cluster.must(ended.is_some() && is_told && !served, || {
+        format!("m{} was removed and starts again: {said}", place + 1)
+    });
     let left = cluster.etcdctl_json(&["member", "list"]);
     assert_eq!(each(&left["members"]).count(), 3, "{left}");
 }

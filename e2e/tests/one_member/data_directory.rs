@@ -26,6 +26,10 @@ fn refuses(server: &mut Server, sentence: &str) {
         said.contains(sentence),
         "it should say {sentence:?}:\n{said}"
     );
+    let last = said.lines().last().unwrap_or_default();
+    let is_etcds =
+        last.contains("\"level\":\"fatal\"") && last.contains("\"msg\":\"discovery failed\"");
+    assert!(is_etcds, "a runbook looks for etcd's line:\n{said}");
     assert!(!said.contains("panicked"), "{said}");
 }
 

@@ -31,14 +31,39 @@ fn members_find_each_other() {
         let mut registry = setup.start();
         let (_, said) = member("early", &registry).must_refuse();
         assert!(said.contains("discovery: size key not found"), "{said}");
+        for line in [
+            "discovery failed to join cluster",
+            "failed to bootstrap; discovery token was already used",
+            "do not reuse discovery token; generate a new one to bootstrap a cluster",
+            "failed to join discovery cluster",
+        ] {
+            assert!(said.contains(line), "{line}: {said}");
+        }
         let size = "/_etcd/registry/one/_config/size";
+        for bad in ["none", "0", "-1"] {
+            registry.etcdctl(&["put", "--", size, bad]);
+            let (_, said) = member("early", &registry).must_refuse();
+            assert!(said.contains("discovery: size key is bad"), "{bad}: {said}");
+        }
         registry.etcdctl(&["put", size, "2"]);
+        // What names no member is none.
+        registry.etcdctl(&["put", "/_etcd/registry/one/members/aa", "nobody"]);
         let mut members = ["a", "b"].map(|name| member(name, &registry));
         for member in &mut members {
             member.launch();
         }
         for member in &mut members {
             member.must_become_ready();
+        }
+        for line in [
+            "Bootstrapping cluster using v3 discovery.",
+            "register member itself successfully",
+            "invalid peer info returned from discovery service",
+            "found all needed peers from discovery service",
+            "discovery joined cluster successfully",
+        ] {
+            let said = members[0].output();
+            assert!(said.contains(line), "{line}: {said}");
         }
         let [first, second] = &mut members;
         let listed = first.etcdctl(&["member", "list"]);

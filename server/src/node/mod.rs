@@ -80,6 +80,13 @@ pub fn run(config: &Config) -> Result<Ended, BootError> {
         arrivals: None,
     };
     let (core, raft) = RaftThread::start(config, booted, outside)?;
+    let is_no_member = *raft.expelled().borrow();
+    if let Some(refusal) = is_no_member {
+        raft.announce_stop();
+        drop(core);
+        raft.stop();
+        return ended_by(refusal);
+    }
     let core = Arc::new(core);
     let spans = tracing.as_ref().map(Exporter::spans);
     let serving = match serve::start(config, &core, inboxes, &tls, spans) {
@@ -123,7 +130,14 @@ pub fn run(config: &Config) -> Result<Ended, BootError> {
     match stop {
         Stop::Signal(signal) => Ok(Ended::Signal(signal)),
         Stop::Quit => unreachable!("it has ended the process"),
-        Stop::Expelled(Refusal::SenderRemoved) => Ok(Ended::Removed),
-        Stop::Expelled(refusal) => Err(BootError::Replaced(refusal)),
+        Stop::Expelled(refusal) => ended_by(refusal),
+    }
+}
+
+/// What a run comes to where the others say that this is no member of theirs.
+fn ended_by(refusal: Refusal) -> Result<Ended, BootError> {
+    match refusal {
+        Refusal::SenderRemoved => Ok(Ended::Removed),
+        refusal => Err(BootError::Replaced(refusal)),
     }
 }

@@ -87,9 +87,18 @@ impl Beginning {
             peers: duties.door.peers.clone(),
             limit: self.request_timeout,
         });
-        let joined = tokio::time::timeout(READY_TIMEOUT, async {
+        let mut expelled = self.roads.directory.expelled();
+        let joining = async {
             duties.publish().await;
             duties.catch_up().await;
+        };
+        let joined = tokio::time::timeout(READY_TIMEOUT, async {
+            tokio::select! {
+                biased;
+                // Who is no member any more waits for nobody: the rest of the start ends here.
+                _ = expelled.wait_for(Option::is_some) => {}
+                () = joining => {}
+            }
         });
         if joined.await.is_err() {
             crate::log!(

@@ -56,7 +56,16 @@ pub fn ask(dial: &Arc<dyn Dial>, urls: &[String], limit: Duration) -> Result<Fou
                 Err(error) if may_change(&error) && left > PAUSE => {
                     tokio::time::sleep(PAUSE).await;
                 }
-                Err(error) => return Err(error.to_string()),
+                Err(error) => {
+                    let (address, error) = (urls.join(","), error.to_string());
+                    crate::log!(
+                        warn,
+                        "failed to get cluster response",
+                        address = address,
+                        error = error.as_str()
+                    );
+                    return Err(error);
+                }
             }
         }
     })

@@ -5,7 +5,7 @@
 pub mod dns;
 mod registry;
 
-use crate::config::{Config, InitialMember, ListenUrl, UrlError, initial_cluster};
+use crate::config::{Config, Discovery, InitialMember, ListenUrl, UrlError, initial_cluster};
 use crate::node::identity;
 
 /// Why no cluster was found.
@@ -18,7 +18,7 @@ pub enum DiscoveryError {
     #[error("cannot find local etcd member {0:?} in SRV records")]
     NotInRecords(String),
     /// The registry lets this member not in.
-    #[error("discovery: {0}")]
+    #[error("failed to join discovery cluster (discovery: {0})")]
     Registry(#[from] registry::RegistryError),
     /// What was found names no cluster.
     #[error("error setting up initial cluster: {0}")]
@@ -71,13 +71,43 @@ async fn by_registry(config: &Config) -> Result<Config, DiscoveryError> {
     let urls = config.advertise.peer.iter().map(ListenUrl::to_string);
     let own: Vec<String> = urls.map(|url| format!("{}={url}", config.name)).collect();
     let (discovery, policy) = (&config.cluster.discovery, &config.tls_policy);
-    let members = registry::join(discovery, policy, id, &own.join(",")).await?;
+    crate::log!(info, "Bootstrapping cluster using v3 discovery.");
+    let joined = registry::join(discovery, policy, id, &own.join(",")).await;
+    let joined = joined.and_then(|members| match initial_cluster(&members) {
+        Ok(initial) => Ok((members, initial)),
+        Err(_) => Err(registry::RegistryError::InvalidUrl),
+    });
+    let (members, initial) = joined.inspect_err(|error| tell_refused(discovery, error))?;
     crate::log!(
         info,
         "discovery joined cluster successfully",
-        cluster = members.as_str()
+        cluster = members
     );
-    Ok(with_initial(&alone, initial_cluster(&members)?))
+    Ok(with_initial(&alone, initial))
+}
+
+/// Says in etcd's lines that the registry let this member not in.
+fn tell_refused(discovery: &Discovery, error: &registry::RegistryError) {
+    let error = format!("discovery: {error}");
+    let (token, endpoints) = (&discovery.token, discovery.endpoints.join(","));
+    crate::log!(
+        error,
+        "discovery failed to join cluster",
+        "discovery-token" = token.as_str(),
+        "discovery-endpoints" = endpoints.as_str(),
+        error = error.as_str()
+    );
+    crate::log!(
+        warn,
+        "failed to bootstrap; discovery token was already used",
+        "discovery-token" = token.as_str(),
+        "discovery-endpoints" = endpoints,
+        error = error
+    );
+    crate::log!(
+        warn,
+        "do not reuse discovery token; generate a new one to bootstrap a cluster"
+    );
 }
 
 fn with_initial(config: &Config, initial: Vec<InitialMember>) -> Config {

@@ -1,11 +1,13 @@
 //! etcd's v3 discovery: members of a cluster that begins write themselves down at another cluster, and
 //! wait until there are as many as somebody wrote down beforehand.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use engram_proto::etcdserverpb as pb;
 use engram_proto::etcdserverpb::auth_client::AuthClient;
 use engram_proto::etcdserverpb::kv_client::KvClient;
+use engram_proto::mvccpb::KeyValue;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
@@ -31,6 +33,9 @@ pub enum RegistryError {
     /// Others have come before.
     #[error("cluster is full")]
     Full,
+    /// What the others wrote down names no cluster.
+    #[error("invalid peer URL")]
+    InvalidUrl,
     /// An endpoint, a certificate or a name makes no sense.
     #[error("{0}")]
     Settings(String),
@@ -41,6 +46,8 @@ struct Registry<'a> {
     discovery: &'a Discovery,
     client: KvClient<Channel>,
     token: Option<MetadataValue<Ascii>>,
+    /// Whose entries the log has told of.
+    told: BTreeSet<Vec<u8>>,
 }
 
 /// Writes this member down as `own` (`name=url,…`), and waits for the others. The cluster, as
@@ -58,17 +65,27 @@ pub async fn join(
     let key = format!("{PREFIX}/{}/members/{id}", discovery.token);
     registry.members(&key).await?;
     registry.write(&key, own).await;
+    let mut is_told = false;
     loop {
         let (size, members) = registry.members(&key).await?;
-        if members.len() >= size {
+        let found = members.len();
+        if found >= size {
+            crate::log!(
+                info,
+                "found all needed peers from discovery service",
+                clusterSize = size,
+                "found-peers" = found
+            );
             return Ok(members[..size].join(","));
         }
-        crate::log!(
-            info,
-            "waiting for peers from discovery service",
-            found = members.len(),
-            needed = size
-        );
+        if !std::mem::replace(&mut is_told, true) {
+            crate::log!(
+                info,
+                "waiting for peers from discovery service",
+                clusterSize = size,
+                "found-peers" = found
+            );
+        }
         tokio::time::sleep(PAUSE).await;
     }
 }
@@ -86,6 +103,7 @@ impl<'d> Registry<'d> {
                             discovery,
                             client: KvClient::new(channel),
                             token,
+                            told: BTreeSet::new(),
                         });
                     }
                     None => tokio::time::sleep(PAUSE).await,
@@ -113,19 +131,42 @@ impl<'d> Registry<'d> {
         let size = size
             .filter(|size: &usize| *size > 0)
             .ok_or(RegistryError::BadSize)?;
-        let members = self
+        let mut members = self
             .range(&format!("{cluster}/members"), &format!("{cluster}/membert"))
             .await;
+        members.retain(|kv| self.tell(kv));
         let is_in = members.iter().take(size).any(|kv| kv.key == own.as_bytes());
         if !is_in && members.len() >= size {
             return Err(RegistryError::Full);
         }
-        let texts = members.iter().map(|kv| String::from_utf8_lossy(&kv.value));
-        Ok((size, texts.map(|text| text.trim().to_owned()).collect()))
+        Ok((size, members.iter().map(|kv| text(&kv.value)).collect()))
+    }
+
+    /// Tells once of what is written down under a key. False if it is no member.
+    fn tell(&mut self, kv: &KeyValue) -> bool {
+        let is_member = kv.value.contains(&b'=');
+        if self.told.insert(kv.key.to_vec()) {
+            let (key, value) = (text(&kv.key), text(&kv.value));
+            match is_member {
+                true => crate::log!(
+                    info,
+                    "found peer from discovery service",
+                    memberKey = key,
+                    memberInfo = value
+                ),
+                false => crate::log!(
+                    warn,
+                    "invalid peer info returned from discovery service",
+                    memberKey = key,
+                    memberInfo = value
+                ),
+            }
+        }
+        is_member
     }
 
     /// A range, by creation; asked for until it is answered.
-    async fn range(&mut self, key: &str, end: &str) -> Vec<engram_proto::mvccpb::KeyValue> {
+    async fn range(&mut self, key: &str, end: &str) -> Vec<KeyValue> {
         loop {
             let request = self.request(pb::RangeRequest {
                 key: key.as_bytes().to_vec().into(),
@@ -149,7 +190,15 @@ impl<'d> Registry<'d> {
                 ..pb::PutRequest::default()
             });
             match self.client.put(request).await {
-                Ok(_) => return,
+                Ok(_) => {
+                    crate::log!(
+                        info,
+                        "register member itself successfully",
+                        memberKey = key,
+                        memberInfo = own
+                    );
+                    return;
+                }
                 Err(status) => self.again("register member itself", &status).await,
             }
         }
@@ -164,6 +213,10 @@ impl<'d> Registry<'d> {
         );
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
 }
 
 /// A connection, and the token it is used with; none where nobody answers.
