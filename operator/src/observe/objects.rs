@@ -9,7 +9,7 @@ use kube::{Resource, ResourceExt as _};
 use crate::api::{EngramCluster, EngramMember, MEMBER_FINALIZER};
 use crate::desired::{self, Names};
 use crate::plan::Node;
-use crate::reconcile::{Context, Error, has_finalizer, of_cluster};
+use crate::reconcile::{Context, Error, Namespaced, has_finalizer, of_cluster};
 
 use super::{created, is_owned_by, node_name, number, own_pod};
 
@@ -181,10 +181,7 @@ async fn find<K>(
     among: &mut BTreeMap<String, K>,
 ) -> Result<(), Error>
 where
-    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned,
+    K: Namespaced,
 {
     if among.contains_key(name) {
         return Ok(());
@@ -198,10 +195,7 @@ where
 
 async fn list<K>(client: &kube::Client, namespace: &str, by: &ListParams) -> Result<Vec<K>, Error>
 where
-    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned,
+    K: Namespaced,
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let found = api.list(by).await?.items;

@@ -14,14 +14,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use kube::ResourceExt as _;
 use kube::api::Api;
-use serde::de::DeserializeOwned;
 
 use crate::api::{ACCESS_FINALIZER, EngramCluster, EngramClusterStatus, Reason};
 use crate::etcd::{EtcdError, MemberClient};
 use crate::observe::{Form, observe};
 
 use super::cluster::{HELD_PAUSE, held_by_another};
-use super::{Context, Course, Error, has_finalizer, of_cluster, set_standing, tool};
+use super::{Context, Course, Error, Namespaced, has_finalizer, of_cluster, set_standing, tool};
 
 pub(super) use role::reconcile as role;
 pub(super) use switch::settle;
@@ -154,12 +153,7 @@ impl Stand {
 }
 
 /// What a cluster knows by a name: a user or a role.
-trait Subject:
-    kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-    + Clone
-    + std::fmt::Debug
-    + DeserializeOwned
-{
+trait Subject: Namespaced {
     /// The cluster's name.
     fn cluster(&self) -> &str;
 

@@ -1,16 +1,13 @@
 //! Services, disruption budget and network policy of a cluster.
 
 use std::collections::BTreeSet;
-use std::fmt::Debug;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::ResourceExt as _;
 use kube::api::{Api, Patch};
-use kube::core::NamespaceResourceScope;
-use kube::{Resource, ResourceExt as _};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::api::{EngramCluster, Reason};
@@ -19,7 +16,7 @@ use crate::desired::{self, Names};
 use super::calm::{self, News};
 use super::mutant::{Mutant, planted};
 use super::owner::{Owner, owner, taken};
-use super::{Context, Error, apply_params, is_gone, overtaken, this_one};
+use super::{Context, Error, Namespaced, apply_params, is_gone, overtaken, this_one};
 
 /// Has them as they should be. `votes` is how many members vote now, and how many pods are ready of members that do
 /// not; none where nobody says. The families of addresses that the Services have, where they were looked at.
@@ -131,11 +128,7 @@ pub(super) fn has(whole: &Value, part: &Value) -> bool {
 /// Has one as it is built, unless its name is somebody else's.
 async fn put<K>(context: &Context, cluster: &EngramCluster, object: &K) -> Result<K, Error>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + Serialize
-        + DeserializeOwned,
+    K: Namespaced + Serialize,
 {
     let namespace = cluster.namespace().unwrap_or_default();
     let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
@@ -160,10 +153,7 @@ where
 /// Has none of this cluster's.
 async fn remove<K>(context: &Context, cluster: &EngramCluster, name: &str) -> Result<(), Error>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned,
+    K: Namespaced,
 {
     let namespace = cluster.namespace().unwrap_or_default();
     let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);

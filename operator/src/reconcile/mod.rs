@@ -15,6 +15,7 @@ mod maintenance;
 mod member;
 mod member_status;
 mod mutant;
+mod namespaced;
 mod operation;
 mod owner;
 mod owners;
@@ -35,6 +36,7 @@ pub(crate) use claims::follow_policy;
 pub use context::Context;
 pub use error::Error;
 use mutant::{Mutant, planted};
+pub(crate) use namespaced::Namespaced;
 pub use run::run;
 pub(crate) use status::Version;
 pub(crate) use status::overtaken;
@@ -45,7 +47,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions};
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::api::{ConditionKind, Reason, set_condition};
@@ -71,10 +72,7 @@ async fn set_finalizer<K>(
     wanted: bool,
 ) -> Result<bool, Error>
 where
-    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned,
+    K: Namespaced,
 {
     if has_finalizer(object, name) == wanted {
         return Ok(false);

@@ -1,6 +1,5 @@
 //! Starts every controller, and ends them together.
 
-use std::fmt::Debug;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -11,12 +10,10 @@ use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::core::NamespaceResourceScope;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
-use kube::{Api, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
+use kube::{Api, Resource as _, ResourceExt};
 
 use crate::api::{
     EngramBackup, EngramBackupSchedule, EngramBackupStore, EngramCluster, EngramImageCatalog,
@@ -26,8 +23,8 @@ use crate::api::{
 use super::calm::{self, News};
 use super::context::Form;
 use super::{
-    Context, Error, access, backup, cluster, is_overtaken, member, operation, restore, schedule,
-    store,
+    Context, Error, Namespaced, access, backup, cluster, is_overtaken, member, operation, restore,
+    schedule, store,
 };
 
 /// Changes of one object that come close together are looked at once.
@@ -42,26 +39,8 @@ const CLUSTER_PASS_LIMIT: Duration = Duration::from_secs(180);
 const PASS_LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Every object that a controller may look after.
-trait Kind:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + Clone
-    + Debug
-    + DeserializeOwned
-    + Send
-    + Sync
-    + 'static
-{
-}
-impl<K> Kind for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static
-{
-}
+trait Kind: Namespaced + Send + Sync + 'static {}
+impl<K> Kind for K where K: Namespaced + Send + Sync + 'static {}
 
 /// Where controllers look: one namespace, or all.
 type Scope = Option<String>;

@@ -5,15 +5,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kube::ResourceExt;
 use kube::api::{Api, Patch};
-use kube::core::NamespaceResourceScope;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::api::{EngramCluster, EngramClusterStatus, GROUP, Reason};
 
 use super::mutant::{Mutant, planted};
-use super::{Context, Error, apply_params};
+use super::{Context, Error, Namespaced, apply_params};
 
 /// How often an object is read again of which others change something else.
 const READS: usize = 3;
@@ -64,11 +62,7 @@ pub(super) async fn write_status<K, S>(
     status: &S,
 ) -> Result<(), Error>
 where
-    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + Serialize
-        + DeserializeOwned,
+    K: Namespaced + Serialize,
     S: Serialize,
 {
     let namespace = object.namespace().unwrap_or_default();
@@ -126,11 +120,7 @@ async fn put<K, S>(
     status: &S,
 ) -> Result<(), Error>
 where
-    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + Serialize
-        + DeserializeOwned,
+    K: Namespaced + Serialize,
     S: Serialize,
 {
     let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
