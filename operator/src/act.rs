@@ -479,7 +479,9 @@ async fn expand_volume(scene: &Scene<'_>, name: &str) -> Result<(), Error> {
                 false => "",
             };
             let said = &refused.message;
-            let message = format!("the volume of {name} cannot grow to {size}: {said}{advice}");
+            let message = format!(
+                "the volume of {name} cannot grow to {size}: {said}{advice}; it is asked again every minute"
+            );
             Err(Error::input(Reason::InvalidSpec, message))
         }
         Err(error) => Err(error.into()),

@@ -80,6 +80,8 @@ struct State {
     budget: bool,
     /// What has this in its path is not made, and why.
     refused: Option<(String, String)>,
+    /// What has this in its path is not changed, and why.
+    unchanged: Option<(String, String)>,
     /// What somebody else does just before the next request of this method whose path has this in it.
     meanwhile: Vec<(Method, String, Deed)>,
     /// So many requests are answered yet, and then somebody else does this.
@@ -228,6 +230,16 @@ impl Played {
     /// Makes everything again.
     pub fn makes_all(&self) {
         self.state().refused = None;
+    }
+
+    /// Refuses, in these words, to change what has this in its path: a policy, or what it is.
+    pub fn refuses_to_change(&self, part: &str, words: &str) {
+        self.state().unchanged = Some((part.to_owned(), words.to_owned()));
+    }
+
+    /// Changes everything again.
+    pub fn changes_all(&self) {
+        self.state().unchanged = None;
     }
 
     /// Puts an object there, as if a user or another controller had.
@@ -411,6 +423,11 @@ impl State {
     }
 
     fn patch(&mut self, path: &str, sub: Option<&str>, patch: Patch, body: &Value) -> (u16, Value) {
+        if let Some((part, words)) = &self.unchanged
+            && path.contains(part)
+        {
+            return refusal(403, "Forbidden", words);
+        }
         let makes = patch == Patch::Apply && sub.is_none();
         let before = self.objects.get(path).cloned();
         if makes && before.is_none() && !body["metadata"]["uid"].is_null() {

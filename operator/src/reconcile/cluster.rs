@@ -5,6 +5,7 @@ mod archive;
 mod catalog;
 mod fill;
 mod glance;
+mod growth;
 mod import;
 mod restoring;
 mod rollback;
@@ -31,6 +32,7 @@ use super::{
     is_overtaken, labels, maintenance, member_status, owners, restore, set_finalizer,
     write_cluster_status,
 };
+pub(super) use growth::Asked;
 
 /// How often a cluster that is another operator's is looked at.
 pub(super) const HELD_PAUSE: Duration = Duration::from_secs(300);
@@ -268,6 +270,7 @@ async fn pass(
         false => wanted(cluster)?,
     };
     let mut planned = plan(sight.as_of_now(), &wanted);
+    let small = growth::put_off(context, cluster, &sight, &mut planned);
     rollback::remember(cluster, image, &sight.observed, &planned, status);
     if rollback::begin(asked, offered, &planned, status) {
         let note = "what was changed does not start: it is taken back";
@@ -307,7 +310,7 @@ async fn pass(
             certificates: &certificates,
             space,
             failure: failure.as_ref().or(certificates.failure.as_ref()),
-            refused: done.refused.as_ref(),
+            refused: done.refused.as_ref().or(small.as_ref()),
             runs: &chosen.runs,
         };
         cluster_status::report(context, cluster, &report, status).await?;

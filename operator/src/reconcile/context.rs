@@ -18,6 +18,7 @@ use crate::telemetry::Metrics;
 
 use super::FIELD_MANAGER;
 use super::calm::{self, Calm};
+use super::cluster::Asked;
 use super::maintenance::RoomMade;
 use super::start::Start;
 use super::turns::Turns;
@@ -46,7 +47,7 @@ struct Failures {
     form: Form,
 }
 
-/// The form in which something was found in order, and when.
+/// The form in which something was found in order, or what was said of it, and when.
 type InOrder = (String, Instant);
 
 /// An attempt to make room.
@@ -100,6 +101,8 @@ pub struct Context {
     /// A member of a cluster with authentication that serves, by the cluster's UID, for its users and roles.
     /// An entry goes with the cluster, or with its quorum.
     speakers: Mutex<HashMap<String, MemberClient>>,
+    /// Volumes that did not grow, and why. Entries go with the cluster.
+    small: Mutex<HashMap<Asked, InOrder>>,
 }
 
 impl Context {
@@ -132,6 +135,7 @@ impl Context {
             asked: Mutex::default(),
             clients: Mutex::default(),
             speakers: Mutex::default(),
+            small: Mutex::default(),
         }
     }
 
@@ -266,6 +270,7 @@ impl Context {
     #[cfg(test)]
     pub(super) fn look_again(&self) {
         held(&self.in_order).clear();
+        held(&self.small).clear();
     }
 
     /// Whether something of an object was found so in this form not long ago, where looking costs members work.
@@ -278,6 +283,21 @@ impl Context {
         if !self.is_known(what, uid, form) {
             self.found_in_order(what, uid, form);
         }
+    }
+
+    /// Why a volume did not grow that was asked to less than a minute ago.
+    pub(super) fn grows_not(&self, asked: &Asked) -> Option<String> {
+        let all = held(&self.small);
+        let (said, when) = all.get(asked)?;
+        (when.elapsed() < LOOK_AGAIN).then(|| said.clone())
+    }
+
+    /// It did not.
+    pub(super) fn did_not_grow(&self, asked: Asked, said: String) {
+        let mut all = held(&self.small);
+        // Of what was asked for before nothing has to be known.
+        all.retain(|one, _| one.claim != asked.claim);
+        all.insert(asked, (said, Instant::now()));
     }
 
     /// Whether a store is being asked with these Secrets.
@@ -339,6 +359,7 @@ impl Context {
         self.forget_speaker(uid);
         held(&self.clients).remove(uid);
         held(&self.rooms).remove(uid);
+        held(&self.small).retain(|asked, _| asked.cluster != uid);
     }
 }
 

@@ -7,6 +7,7 @@ mod catalog;
 mod children;
 mod claims;
 mod gone;
+mod growth;
 mod import;
 mod in_place;
 mod killed;

@@ -15,7 +15,7 @@ use super::super::{
     Context, Error, Version, calm, certificates, cluster_status, is_overtaken, member_status,
     start, write_cluster_status,
 };
-use super::{Pass, catalog, rollback, upgrade, wanted};
+use super::{Pass, catalog, growth, rollback, upgrade, wanted};
 
 /// How long a cluster that is well is gone by what was seen of it: the watches tell of what changes, this is
 /// for what they do not tell.
@@ -74,6 +74,7 @@ async fn look(
     let tls = certificates.client.as_ref();
     let mut sight = ask_again(cluster, tls, &chosen.form(None), objects).await;
     let mut planned = plan(sight.as_of_now(), &wanted(cluster).ok()?);
+    let small = growth::put_off(context, cluster, &sight, &mut planned);
     if !is_still(&sight, &planned) {
         return None;
     }
@@ -86,7 +87,7 @@ async fn look(
         certificates: &certificates,
         space: None,
         failure: None,
-        refused: None,
+        refused: small.as_ref(),
         runs: &chosen.runs,
     };
     cluster_status::say(context, cluster, &report, &mut status);

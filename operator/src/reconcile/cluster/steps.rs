@@ -11,6 +11,7 @@ use crate::observe::Sight;
 use crate::plan::{Action, Cause, Plan};
 
 use super::super::{Context, Error, Version, is_overtaken, now, write_cluster_status};
+use super::growth;
 
 /// How many learners that got nowhere are remembered.
 const STUCK_KEPT: usize = 8;
@@ -52,6 +53,7 @@ pub(super) async fn carry_out(
         match carry_out_one(context, cluster, version, sight, action, image, status).await {
             Ok(()) => done(context, cluster, sight, planned, action, status).await,
             Err(error @ Error::Input { .. }) if matches!(action, Action::ExpandVolume { .. }) => {
+                growth::refused(context, cluster, sight, action, &error);
                 outcome.refused.get_or_insert(error);
             }
             Err(Error::NotNow(why)) => {
