@@ -120,6 +120,9 @@ pub struct EngramBackupStatus {
     /// When it was complete in the store, or given up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,
+    /// The store that `Copied` speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy_store: Option<String>,
     /// What holds, by type: Complete, Verified, Copied.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

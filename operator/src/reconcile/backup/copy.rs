@@ -31,9 +31,24 @@ pub(super) fn is_open(backup: &EngramBackup, status: &EngramBackupStatus) -> boo
         // Whoever has changed something wants it tried again; and it may be known to be good by now.
         let changed = one.observed_generation != backup.metadata.generation;
         let known = one.message == NOT_VERIFIED && !is_unsure(backup, status);
-        one.status != "True" && (is_open || changed || known)
+        is_of_another(backup, status, one)
+            || (one.status != "True" && (is_open || changed || known))
     };
     backup.spec.copy_to.is_some() && copied.is_none_or(is_wanted)
+}
+
+/// The store that it is to be copied to.
+fn wanted(backup: &EngramBackup) -> Option<&String> {
+    backup.spec.copy_to.as_ref().map(|to| &to.store_ref.name)
+}
+
+/// Whether what is said of the copy is said of another store than the one that is wanted. What an earlier operator said
+/// is of the same one where nothing was changed since.
+fn is_of_another(backup: &EngramBackup, status: &EngramBackupStatus, copied: &Condition) -> bool {
+    match &status.copy_store {
+        Some(store) => wanted(backup) != Some(store),
+        None => copied.observed_generation != backup.metadata.generation,
+    }
 }
 
 /// Whether it was to be verified, and is not known to be good.
@@ -60,45 +75,50 @@ pub(super) async fn copy(
     backup: &EngramBackup,
     status: &mut EngramBackupStatus,
 ) -> Result<(), Error> {
-    let Some(wanted) = &backup.spec.copy_to else {
+    let Some(to) = wanted(backup) else {
         return Ok(());
     };
+    if !begins_anew(context, backup, status).await? {
+        return Ok(());
+    }
     if is_unsure(backup, status) {
         let reason = unsure_for(status);
         say(backup, status, false, reason, NOT_VERIFIED);
         return Ok(());
     }
-    if !begins_anew(context, backup, status).await? {
-        return Ok(());
-    }
     if retry::rests(context, backup, status, PART).await? {
         return Ok(());
     }
-    let run = match Box::pin(run(context, backup, status, &wanted.store_ref.name)).await {
+    let run = match Box::pin(run(context, backup, status, to)).await {
         // The backup is none the worse for it.
         Err(Error::Input { reason, message }) => Run::Failed { reason, message },
         run => run?,
     };
-    ended(backup, status, &wanted.store_ref.name, run);
+    ended(backup, status, to, run);
     Ok(())
 }
 
-/// What was given up leaves its pod behind, for whoever reads its log: where it is tried again that goes first. Whether
-/// it has.
+/// What was given up leaves its pod behind, for whoever reads its log, and so does a copy to another store: where it is
+/// begun anew that goes first. Whether it has.
 async fn begins_anew(
     context: &Context,
     backup: &EngramBackup,
     status: &mut EngramBackupStatus,
 ) -> Result<bool, Error> {
     let copied = condition(&status.conditions, ConditionKind::Copied);
-    let changed = |one: &&Condition| one.observed_generation != backup.metadata.generation;
-    let given_up = copied.filter(changed).filter(|one| !goes_on(one));
-    if given_up.is_none() {
-        return Ok(true);
+    let begins = |one: &Condition| {
+        let changed = one.observed_generation != backup.metadata.generation;
+        is_of_another(backup, status, one) || (changed && !goes_on(one))
+    };
+    if copied.is_some_and(begins) {
+        let namespace = backup.namespace().unwrap_or_default();
+        retry::done(status);
+        if !tool::clear(context, &namespace, &pod_name(backup, PART)).await? {
+            return Ok(false);
+        }
     }
-    let namespace = backup.namespace().unwrap_or_default();
-    retry::done(status);
-    tool::clear(context, &namespace, &pod_name(backup, PART)).await
+    status.copy_store = wanted(backup).cloned();
+    Ok(true)
 }
 
 async fn run(

@@ -339,6 +339,59 @@ async fn a_copy_that_was_given_up_is_begun_anew_when_its_backup_is_changed() {
 }
 
 #[tokio::test]
+async fn a_copy_that_is_wanted_elsewhere_is_made_there_whether_it_was_complete_or_under_way() {
+    for complete in [true, false] {
+        let lab = Lab::new("Retain");
+        for name in ["second", "third"] {
+            lab.server.put(
+                &format!("{OURS}/engrambackupstores/{name}"),
+                json!({
+                    "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackupStore",
+                    "spec": { "gcs": { "bucket": name } },
+                }),
+            );
+        }
+        copied_to_second(&lab, false);
+        lab.pod("backup", &done());
+        for _ in 0..2 {
+            lab.pass().await.unwrap();
+        }
+        if complete {
+            lab.pod("copy", &json!({ "phase": "Succeeded" }));
+            lab.pass().await.unwrap();
+            assert_eq!(copied(&lab)[0], "True");
+        }
+        lab.server.change(&format!("{OURS}/engrambackups/b"), |backup| {
+            backup["metadata"]["generation"] = json!(2);
+            backup["spec"]["copyTo"] = json!({ "storeRef": { "name": "third" } });
+        });
+        if !complete {
+            // It comes to its end at that moment, in the store that is not wanted any more.
+            lab.pod("copy", &json!({ "phase": "Succeeded" }));
+        }
+        for _ in 0..2 {
+            lab.pass().await.unwrap();
+        }
+        let pod = lab.server.object(&format!("{PODS}/b-copy")).expect("it is begun");
+        let command = pod["spec"]["containers"][0]["command"].to_string();
+        assert!(command.contains("--to=gs://third"), "{command}");
+        assert_eq!(copied(&lab)[1], "Running");
+        lab.pod("copy", &json!({ "phase": "Succeeded" }));
+        lab.pass().await.unwrap();
+        let [status, _, message] = copied(&lab);
+        assert_eq!(status, "True");
+        assert!(message.contains("EngramBackupStore third"), "{message}");
+        // And once is enough, whatever else is changed.
+        lab.server.change(&format!("{OURS}/engrambackups/b"), |backup| {
+            backup["metadata"]["generation"] = json!(3);
+            backup["spec"]["deletionPolicy"] = json!("Delete");
+        });
+        lab.pass().await.unwrap();
+        assert_eq!(copied(&lab)[0], "True");
+    }
+}
+
+#[tokio::test]
 async fn what_could_not_be_verified_is_not_copied_for_that_reason_and_is_once_it_was() {
     let lab = Lab::new("Retain");
     copied_to_second(&lab, true);
