@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{PodSecurityContext, ResourceRequirements};
+use k8s_openapi::api::core::v1::{
+    LocalObjectReference, PodSecurityContext, ResourceRequirements, Toleration,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -119,6 +121,15 @@ pub struct StorePods {
     /// and group 65532.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub security_context: Option<PodSecurityContext>,
+    /// Secrets to pull their image with, beside the cluster's (`imagePullSecrets`): the pods that look whether the store
+    /// can be read work for no cluster, and others for one that may be gone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+    /// Taints that they put up with, beside those that members of the cluster do (`scheduling.tolerations`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub tolerations: Vec<Toleration>,
 }
 
 /// Room for a member's database, while it is backed up or verified.

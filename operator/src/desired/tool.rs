@@ -150,9 +150,15 @@ fn spec(tool: &Tool<'_>, container: Container, volumes: Vec<Volume>) -> PodSpec 
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         security_context: Some(security(tool)),
-        image_pull_secrets: spec.map(|spec| spec.image_pull_secrets.clone()),
+        image_pull_secrets: joined(
+            spec.map(|spec| &spec.image_pull_secrets),
+            &tool.access.pods.image_pull_secrets,
+        ),
         // A store's volume may be on the members' own nodes.
-        tolerations: spec.map(|spec| spec.scheduling.tolerations.clone()),
+        tolerations: joined(
+            spec.map(|spec| &spec.scheduling.tolerations),
+            &tool.access.pods.tolerations,
+        ),
         priority_class_name: spec.and_then(|spec| spec.scheduling.priority_class_name.clone()),
         affinity: match &tool.job {
             Job::Inspect { node, .. } => node.as_deref().map(on_node),
@@ -162,6 +168,18 @@ fn spec(tool: &Tool<'_>, container: Container, volumes: Vec<Volume>) -> PodSpec 
         volumes: Some(volumes),
         ..PodSpec::default()
     }
+}
+
+/// What the cluster has, if there is one, and beside it what the store has for its pods.
+fn joined<T: Clone + PartialEq>(of_cluster: Option<&Vec<T>>, of_store: &[T]) -> Option<Vec<T>> {
+    let mut all = of_cluster.cloned();
+    for one in of_store {
+        let all = all.get_or_insert_default();
+        if !all.contains(one) {
+            all.push(one.clone());
+        }
+    }
+    all
 }
 
 /// What a job reads beside the store.
@@ -269,6 +287,8 @@ fn resources(tool: &Tool<'_>) -> ResourceRequirements {
         service_account_name: _,
         labels: _,
         security_context: _,
+        image_pull_secrets: _,
+        tolerations: _,
     } = &tool.access.pods;
     if let Some(resources) = resources {
         return resources.clone();

@@ -32,6 +32,7 @@ use super::{
     is_overtaken, labels, maintenance, member_status, owners, restore, set_finalizer,
     write_cluster_status,
 };
+pub(super) use catalog::find as listed;
 pub(super) use growth::Asked;
 
 /// How often a cluster that is another operator's is looked at.

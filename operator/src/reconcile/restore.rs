@@ -3,6 +3,7 @@
 
 mod adopt;
 mod hold;
+mod image;
 mod in_place;
 mod look;
 mod meant;

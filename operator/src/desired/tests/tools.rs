@@ -69,6 +69,37 @@ fn a_bucket_of_googles_and_a_container_of_azures_are_reached() {
 }
 
 #[test]
+fn a_pod_that_works_for_no_cluster_pulls_its_image_and_finds_a_node() {
+    let pods = json!({
+        "imagePullSecrets": [{ "name": "registry" }, { "name": "own" }],
+        "tolerations": [{ "key": "db", "operator": "Exists" }],
+    });
+    let place = store(json!({ "pvc": { "claimName": "c" }, "pods": pods }));
+    let reach = access(&place);
+    let demo = cluster(json!({ "imagePullSecrets": [{ "name": "registry" }] }));
+    let spec = |of: Option<&EngramCluster>| {
+        let tool = Tool {
+            name: "t".into(),
+            namespace: "data".into(),
+            cluster_name: "none",
+            cluster: of,
+            image: "engram:1",
+            job: Job::Probe,
+            access: &reach,
+            deadline: 60,
+            owner: None,
+        };
+        json!(tool_pod(&tool))["spec"].clone()
+    };
+    let both = json!([{ "name": "registry" }, { "name": "own" }]);
+    for of in [None, Some(&demo)] {
+        let spec = spec(of);
+        assert_eq!(spec["imagePullSecrets"], both);
+        assert_eq!(spec["tolerations"][0]["key"], "db");
+    }
+}
+
+#[test]
 fn a_tool_runs_the_image_that_its_cluster_has_from_a_catalog() {
     let image = |spec: serde_json::Value, status: serde_json::Value| {
         let mut cluster = cluster(spec);

@@ -361,10 +361,11 @@ async fn a_copy_that_is_wanted_elsewhere_is_made_there_whether_it_was_complete_o
             lab.pass().await.unwrap();
             assert_eq!(copied(&lab)[0], "True");
         }
-        lab.server.change(&format!("{OURS}/engrambackups/b"), |backup| {
-            backup["metadata"]["generation"] = json!(2);
-            backup["spec"]["copyTo"] = json!({ "storeRef": { "name": "third" } });
-        });
+        lab.server
+            .change(&format!("{OURS}/engrambackups/b"), |backup| {
+                backup["metadata"]["generation"] = json!(2);
+                backup["spec"]["copyTo"] = json!({ "storeRef": { "name": "third" } });
+            });
         if !complete {
             // It comes to its end at that moment, in the store that is not wanted any more.
             lab.pod("copy", &json!({ "phase": "Succeeded" }));
@@ -372,7 +373,10 @@ async fn a_copy_that_is_wanted_elsewhere_is_made_there_whether_it_was_complete_o
         for _ in 0..2 {
             lab.pass().await.unwrap();
         }
-        let pod = lab.server.object(&format!("{PODS}/b-copy")).expect("it is begun");
+        let pod = lab
+            .server
+            .object(&format!("{PODS}/b-copy"))
+            .expect("it is begun");
         let command = pod["spec"]["containers"][0]["command"].to_string();
         assert!(command.contains("--to=gs://third"), "{command}");
         assert_eq!(copied(&lab)[1], "Running");
@@ -382,10 +386,11 @@ async fn a_copy_that_is_wanted_elsewhere_is_made_there_whether_it_was_complete_o
         assert_eq!(status, "True");
         assert!(message.contains("EngramBackupStore third"), "{message}");
         // And once is enough, whatever else is changed.
-        lab.server.change(&format!("{OURS}/engrambackups/b"), |backup| {
-            backup["metadata"]["generation"] = json!(3);
-            backup["spec"]["deletionPolicy"] = json!("Delete");
-        });
+        lab.server
+            .change(&format!("{OURS}/engrambackups/b"), |backup| {
+                backup["metadata"]["generation"] = json!(3);
+                backup["spec"]["deletionPolicy"] = json!("Delete");
+            });
         lab.pass().await.unwrap();
         assert_eq!(copied(&lab)[0], "True");
     }

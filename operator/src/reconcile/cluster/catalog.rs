@@ -15,7 +15,7 @@ use super::upgrade;
 ///
 /// # Errors
 /// There is no such catalog or version, or no step leads there; the API server did not answer.
-pub(super) async fn find(
+pub(in crate::reconcile) async fn find(
     context: &Context,
     cluster: &EngramCluster,
 ) -> Result<Option<CatalogImage>, Error> {

@@ -1,8 +1,13 @@
 //! A cluster that has its image from a catalog.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
+use super::in_place::{RESTORE, STORE};
 use super::{CLUSTER, CORE, Lab};
+use crate::api::EngramRestore;
+use crate::reconcile::restore;
 
 const CATALOG: &str = "/apis/engram.dev/v1alpha1/namespaces/data/engramimagecatalogs/engram";
 
@@ -82,4 +87,67 @@ async fn a_cluster_whose_catalog_never_was_can_be_deleted() {
     lab.server.deletes(CLUSTER);
     lab.pass().await.unwrap();
     assert_eq!(lab.server.object(CLUSTER), None);
+}
+
+/// One pass of the restore that is there.
+async fn restores(lab: &Lab) -> Result<(), String> {
+    let seen: EngramRestore = serde_json::from_value(lab.server.object(RESTORE).unwrap()).unwrap();
+    let pass = Box::pin(restore::reconcile(Arc::new(seen), lab.context.clone()));
+    pass.await.map(drop).map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_to_be_made_is_planned_with_the_image_of_its_catalog() {
+    let lab = Lab::new(json!({}));
+    lab.server.put(
+        STORE,
+        json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackupStore",
+            "spec": { "s3": { "bucket": "backups" } },
+        }),
+    );
+    let source = json!({ "storeRef": { "name": "s3" }, "cluster": "demo", "backup": "one" });
+    let spec = json!({
+        "imageCatalog": { "name": "engram", "version": "1.1.0" },
+        "imagePullSecrets": [{ "name": "registry" }],
+    });
+    let wish = json!({
+        "kind": "NewCluster", "dryRun": true, "source": source,
+        "target": { "name": "next", "spec": spec },
+    });
+    let now = k8s_openapi::jiff::Timestamp::now().to_string();
+    lab.server.put(
+        RESTORE,
+        json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramRestore",
+            "metadata": { "creationTimestamp": now }, "spec": wish,
+        }),
+    );
+    // It may be on its way with it.
+    restores(&lab).await.unwrap();
+    let said = || lab.server.object(RESTORE).unwrap()["status"].clone();
+    assert_eq!(said()["phase"], "Pending");
+    assert!(
+        said().to_string().contains("no EngramImageCatalog engram"),
+        "{}",
+        said()
+    );
+    lists(&lab, &["1.1.0"]);
+    restores(&lab).await.unwrap();
+    let pod = lab
+        .server
+        .object(&format!("{CORE}/pods/back-show"))
+        .expect("the store is asked");
+    assert_eq!(pod["spec"]["containers"][0]["image"], "mirror/engram:1.1.0");
+    assert_eq!(
+        pod["spec"]["imagePullSecrets"],
+        json!([{ "name": "registry" }])
+    );
+    // One that never comes is a refusal.
+    lab.server.remove(CATALOG);
+    lab.server.change(RESTORE, |one| {
+        one["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+    });
+    restores(&lab).await.unwrap();
+    assert_eq!(said()["phase"], "Failed");
 }

@@ -13,6 +13,7 @@ use crate::desired::{Job, StoreAccess, Tool};
 
 use super::super::tool::{self, Run};
 use super::super::{Context, Error};
+use super::image::with_image;
 use super::state::State;
 
 /// How long one may take: a log is read to its end.
@@ -126,6 +127,10 @@ pub(super) async fn at(
     volumes: &[KeptVolume],
     when: When,
 ) -> Result<Look, Error> {
+    let target = &match Box::pin(with_image(context, restore, target)).await? {
+        Ok(target) => target,
+        Err(waits) => return Ok(Look::Not(waits)),
+    };
     let mut found = Found::new();
     let mut waits = Vec::new();
     let mut unplaced = Vec::new();

@@ -12,6 +12,7 @@ use crate::observe::{Form, observe};
 
 use super::super::tool::{self, Run};
 use super::super::{Context, Error};
+use super::image::with_image;
 use super::meant::{self, Meant};
 use super::source::{self, Source};
 use super::state::State;
@@ -42,6 +43,10 @@ pub(super) async fn make(
             return Ok(Planning::Not(State::Pending(reason, message)));
         }
         Source::Known(recovery) => recovery,
+    };
+    let target = &match Box::pin(with_image(context, restore, target)).await? {
+        Ok(target) => target,
+        Err(waits) => return Ok(Planning::Not(waits)),
     };
     let said = match ask(context, restore, &recovery, target).await? {
         Run::Running => {
