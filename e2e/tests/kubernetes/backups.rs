@@ -271,7 +271,8 @@ fn what_is_forgotten_stays_in_the_store(api: Api) {
         "suspend": true, "successfulHistoryLimit": 1,
     });
     // In the order of their names, too: they may be of one second.
-    for name in ["first", "second"] {
+    let [first, second] = ["nightly-202601010300", "nightly-202601020300"];
+    for name in [first, second] {
         let object = json!({
             "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackup",
             "metadata": { "name": name, "labels": { "engram.dev/schedule": "nightly" } },
@@ -298,11 +299,12 @@ fn what_is_forgotten_stays_in_the_store(api: Api) {
     }
     create(api, "EngramBackupSchedule", "nightly", &schedule);
     wait_for("the older object is forgotten", LIMIT, || {
-        let answer = api.request("GET", &format!("{OURS}/engrambackups/first"), None);
+        let answer = api.request("GET", &format!("{OURS}/engrambackups/{first}"), None);
         (answer.status == 404).then_some(())
     });
-    assert!(api.answers(&format!("{OURS}/engrambackups/second")));
+    assert!(api.answers(&format!("{OURS}/engrambackups/{second}")));
     let pods = api.get(&format!("{CORE}/pods"));
-    let deletes = items(&pods).iter().any(|pod| name(pod) == "first-delete");
+    let deletion = format!("{first}-delete");
+    let deletes = items(&pods).iter().any(|pod| name(pod) == deletion);
     assert!(!deletes, "its copy in the store is to stay");
 }

@@ -147,6 +147,9 @@ pub struct EngramBackupScheduleStatus {
     /// The backup after which the store is being pruned: that ends before another one is looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pruning_after: Option<String>,
+    /// And which store that is: `storeRef` may be another one by now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pruning_store: Option<String>,
     /// How the log archive's verification stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archive: Option<ArchiveVerification>,

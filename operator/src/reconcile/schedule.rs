@@ -21,7 +21,7 @@ use crate::api::{
     Reason, set_condition,
 };
 
-use super::{Context, Error, Version, now, tool, write_status};
+use super::{Context, Error, Version, is_overtaken, now, tool, write_status};
 pub(super) use archive::measure;
 use due::Clock;
 
@@ -29,22 +29,34 @@ const READY: ConditionKind = ConditionKind::Ready;
 /// On backups: the schedule that made them. They are not owned by it: a schedule that is deleted
 /// takes no backup with it.
 const LABEL: &str = "engram.dev/schedule";
+/// How many digits the time has in their names.
+const TIME_DIGITS: usize = 12;
 /// A schedule is looked at this often at least: clocks are set, and zones change.
 const LOOK: Duration = Duration::from_secs(300);
 /// What a schedule lacks may be made later than it.
 const AGAIN: Duration = Duration::from_secs(15);
 const SOON: Duration = Duration::from_secs(5);
 
+/// The schedule that made a backup: by its label, and by the name that a schedule gives. A copy that a person makes of
+/// one has the label as well.
+fn maker(backup: &EngramBackup) -> Option<&String> {
+    let name = backup.labels().get(LABEL)?;
+    let whole = backup.metadata.name.as_deref()?;
+    let time = whole.strip_prefix(name.as_str())?.strip_prefix('-')?;
+    let is_time = time.len() == TIME_DIGITS && time.bytes().all(|one| one.is_ascii_digit());
+    is_time.then_some(name)
+}
+
 /// The schedule that made a backup.
 pub(super) fn schedule_of(backup: &EngramBackup) -> Option<ObjectRef<EngramBackupSchedule>> {
-    let name = backup.labels().get(LABEL)?;
+    let name = maker(backup)?;
     Some(ObjectRef::new(name).within(&backup.namespace()?))
 }
 
 /// In the store: the schedule that made a backup, by which it is known there as its own. None of one
 /// that a person made.
 pub(super) fn owner_of(backup: &EngramBackup) -> Option<String> {
-    let name = backup.labels().get(LABEL)?;
+    let name = maker(backup)?;
     Some(owner(&backup.namespace()?, name))
 }
 
@@ -112,23 +124,53 @@ async fn pass(
     let backups: Api<EngramBackup> = Api::namespaced(context.client.clone(), &namespace);
     let made = made(&backups, schedule).await?;
     look_back(&made, status);
-    history::trim(&backups, schedule, &made).await?;
+    // What becomes of earlier backups keeps none from being made that is due.
+    let trimmed = history::trim(&backups, schedule, &made).await;
+    let swept = match sweep(context, &backups, (schedule, version), &made, status).await {
+        // What was read is old.
+        Err(error) if is_overtaken(&error) => return Err(error),
+        swept => swept,
+    };
+    let wait = go_on(context, &backups, schedule, &made, &clock, status).await?;
+    trimmed?;
+    Ok(if swept? { SOON } else { wait })
+}
+
+/// Prunes the store, or has the log archive read back, after the newest success. Whether it is at it.
+async fn sweep(
+    context: &Context,
+    backups: &Api<EngramBackup>,
+    (schedule, version): (&EngramBackupSchedule, &Version),
+    made: &[EngramBackup],
+    status: &mut EngramBackupScheduleStatus,
+) -> Result<bool, Error> {
     // What is being read back stays until it was.
     let reads = archive::is_read(status);
     let pruning =
-        !reads && prune::prune(context, &backups, (schedule, version), &made, status).await?;
+        !reads && prune::prune(context, backups, (schedule, version), made, status).await?;
     // Not while segments go.
-    let busy = pruning || archive::verify(context, (schedule, version), &made, status).await?;
-    if spec.suspend {
+    Ok(pruning || archive::verify(context, (schedule, version), made, status).await?)
+}
+
+/// Makes what is due; when to look again.
+async fn go_on(
+    context: &Context,
+    backups: &Api<EngramBackup>,
+    schedule: &EngramBackupSchedule,
+    made: &[EngramBackup],
+    clock: &Clock,
+    status: &mut EngramBackupScheduleStatus,
+) -> Result<Duration, Error> {
+    if schedule.spec.suspend {
         status.next_schedule_time = None;
         let message = "no backups are made for now";
         say(schedule, status, READY, true, Reason::Suspended, message);
-        return Ok(if busy { SOON } else { LOOK });
+        return Ok(LOOK);
     }
     let now = now();
     mend(status, now);
-    let due = due_now(schedule, status, &clock, now);
-    make::due(context, &backups, schedule, &made, &due, status).await?;
+    let due = due_now(schedule, status, clock, now);
+    make::due(context, backups, schedule, made, &due, status).await?;
     let next = clock.next(now);
     status.next_schedule_time = next.map(Time);
     let message = "backups are made when they are due";
@@ -136,9 +178,9 @@ async fn pass(
     let until = next.map_or(LOOK, |next| {
         Duration::try_from(next.duration_since(now)).unwrap_or(SOON)
     });
-    Ok(match busy || !due.over {
-        true => SOON,
-        false => until.clamp(Duration::from_secs(1), LOOK),
+    Ok(match due.over {
+        true => until.clamp(Duration::from_secs(1), LOOK),
+        false => SOON,
     })
 }
 
@@ -147,8 +189,10 @@ async fn made(
     backups: &Api<EngramBackup>,
     schedule: &EngramBackupSchedule,
 ) -> Result<Vec<EngramBackup>, Error> {
-    let own = ListParams::default().labels(&format!("{LABEL}={}", schedule.name_any()));
+    let name = schedule.name_any();
+    let own = ListParams::default().labels(&format!("{LABEL}={name}"));
     let mut made = backups.list(&own).await?.items;
+    made.retain(|backup| maker(backup) == Some(&name));
     made.sort_by_key(|backup| {
         let created = backup.metadata.creation_timestamp.as_ref();
         (created.map(|time| time.0), backup.name_any())
@@ -267,6 +311,30 @@ mod tests {
             }
         }
         assert_eq!(made.len(), 24, "{made:?}");
+    }
+
+    #[test]
+    fn a_copy_that_a_person_makes_of_its_backups_is_none_of_a_schedules() {
+        let backup = |name: &str| -> EngramBackup {
+            serde_json::from_value(json!({
+                "apiVersion": "engram.dev/v1alpha1", "kind": "EngramBackup",
+                "metadata": {
+                    "name": name, "namespace": "data", "labels": { "engram.dev/schedule": "nightly" },
+                },
+                "spec": { "clusterRef": { "name": "demo" }, "storeRef": { "name": "s" } },
+            }))
+            .unwrap()
+        };
+        let own = "EngramBackupSchedule/data/nightly".to_owned();
+        assert_eq!(owner_of(&backup("nightly-202601010300")), Some(own));
+        for name in [
+            "before-upgrade",
+            "nightly-copy",
+            "nightly-2026010103001",
+            "nightlyx202601010300",
+        ] {
+            assert_eq!(owner_of(&backup(name)), None, "{name}");
+        }
     }
 
     #[test]

@@ -52,10 +52,10 @@ impl Story {
             "spec": { "clusterRef": { "name": "demo" }, "storeRef": { "name": "s3" } },
             "status": {
                 "phase": "Completed", "completedAt": format!("2026-01-0{number}T03:00:00Z"),
-                "backupID": format!("nightly-{number}"), "clusterID": "7", "incarnation": "0",
+                "backupID": format!("nightly-20260101030{number}"), "clusterID": "7", "incarnation": "0",
             },
         });
-        let path = format!("{GROUP}/engrambackups/nightly-{number}");
+        let path = format!("{GROUP}/engrambackups/nightly-20260101030{number}");
         self.0.server.put(&path, backup);
     }
 
@@ -122,13 +122,13 @@ async fn an_archive_is_read_back_after_each_backup_and_damage_is_told() {
     assert_eq!(story.pods().len(), 0, "there is no backup as yet");
     story.made(1);
     story.pass().await;
-    let path = format!("{CORE}/pods/nightly-1-archive");
+    let path = format!("{CORE}/pods/nightly-202601010301-archive");
     let pod = story.0.server.object(&path).unwrap()["spec"].to_string();
     for word in ["archive", "verify", "--cluster=demo", "--cluster-id=7"] {
         assert!(pod.contains(word), "{word} in {pod}");
     }
     let chain = json!([{ "fromRevision": 4, "toRevision": 90, "segments": 3, "verified": true }]);
-    story.0.says("nightly-1-archive", &chain);
+    story.0.says("nightly-202601010301-archive", &chain);
     story.pass().await;
     let (status, reason, message) = story.verified();
     assert_eq!((status.as_str(), reason.as_str()), ("True", "Succeeded"));
@@ -152,7 +152,7 @@ async fn an_archive_is_read_back_after_each_backup_and_damage_is_told() {
     story.made(2);
     story.pass().await;
     let said = "Error: segment 7/0/000/2.segment is missing: nothing behind it can be restored until a later full backup";
-    story.fails("nightly-2-archive", said);
+    story.fails("nightly-202601010302-archive", said);
     story.pass().await;
     let (status, reason, message) = story.verified();
     assert_eq!(
@@ -164,7 +164,7 @@ async fn an_archive_is_read_back_after_each_backup_and_damage_is_told() {
         story.measured("engram_archive_damaged").await.as_deref(),
         Some("1")
     );
-    assert_eq!(story.status()["archive"]["after"], "nightly-2");
+    assert_eq!(story.status()["archive"]["after"], "nightly-202601010302");
     let told = story.0.server.notes("ArchiveVerificationFailed");
     assert_eq!(told.len(), 1);
     for _ in 0..2 {
@@ -183,12 +183,12 @@ async fn a_store_that_does_not_answer_is_asked_again_later_and_says_nothing_of_t
     story.made(1);
     story.pass().await;
     // Completed just now: there is time for it.
-    let path = format!("{GROUP}/engrambackups/nightly-1");
+    let path = format!("{GROUP}/engrambackups/nightly-202601010301");
     let mut backup = story.0.server.object(&path).unwrap();
     backup["status"]["completedAt"] = json!(k8s_openapi::jiff::Timestamp::now().to_string());
     story.0.server.put(&path, backup);
     story.fails(
-        "nightly-1-archive",
+        "nightly-202601010301-archive",
         "Error: the store failed: connection refused",
     );
     story.pass().await;
@@ -214,27 +214,33 @@ async fn a_reading_that_outlasts_the_interval_comes_to_its_end_before_the_next_o
     let story = Story::new("s3");
     story.made(1);
     story.pass().await;
-    let first = format!("{CORE}/pods/nightly-1-archive");
+    let first = format!("{CORE}/pods/nightly-202601010301-archive");
     assert_eq!(story.pods(), [first.as_str()]);
-    assert_eq!(story.status()["archive"]["runningAfter"], "nightly-1");
-    story.runs("nightly-1-archive");
+    assert_eq!(
+        story.status()["archive"]["runningAfter"],
+        "nightly-202601010301"
+    );
+    story.runs("nightly-202601010301-archive");
     // There is a newer success, and the object of the first one is trimmed.
     story.made(2);
-    let backup = format!("{GROUP}/engrambackups/nightly-1");
+    let backup = format!("{GROUP}/engrambackups/nightly-202601010301");
     story.0.server.remove(&backup).unwrap();
     for _ in 0..2 {
         story.pass().await;
     }
     assert_eq!(story.pods(), [first]);
-    story.fails("nightly-1-archive", DAMAGE);
+    story.fails("nightly-202601010301-archive", DAMAGE);
     story.pass().await;
     assert_eq!(story.verified().1, "VerificationFailed");
-    assert_eq!(story.status()["archive"]["after"], "nightly-1");
+    assert_eq!(story.status()["archive"]["after"], "nightly-202601010301");
     assert_eq!(story.pods().len(), 0, "it is cleared");
     let damaged = story.measured("engram_archive_damaged").await;
     assert_eq!(damaged.as_deref(), Some("1"));
     story.pass().await;
-    assert_eq!(story.pods(), [format!("{CORE}/pods/nightly-2-archive")]);
+    assert_eq!(
+        story.pods(),
+        [format!("{CORE}/pods/nightly-202601010302-archive")]
+    );
     // An operator that was started anew knows of the damage while the next one runs.
     let again = Story(Lab::on(story.0.server.clone()));
     let damaged = again.measured("engram_archive_damaged").await;
@@ -249,30 +255,35 @@ async fn a_prune_that_outlasts_the_interval_comes_to_its_end_before_the_next_one
     story.0.server.put(&Story::path(), schedule);
     story.made(1);
     story.pass().await;
-    let first = format!("{CORE}/pods/nightly-1-prune");
+    let first = format!("{CORE}/pods/nightly-202601010301-prune");
     assert_eq!(
         story.pods(),
         [first.as_str()],
         "nothing is read while it goes"
     );
-    assert_eq!(story.status()["pruningAfter"], "nightly-1");
-    story.runs("nightly-1-prune");
+    assert_eq!(story.status()["pruningAfter"], "nightly-202601010301");
+    story.runs("nightly-202601010301-prune");
     story.made(2);
     story.pass().await;
     assert_eq!(story.pods(), [first]);
-    story.0.says("nightly-1-prune", &json!({ "removed": [] }));
+    story
+        .0
+        .says("nightly-202601010301-prune", &json!({ "removed": [] }));
     story.pass().await;
-    assert_eq!(story.status()["prunedAfter"], "nightly-1");
+    assert_eq!(story.status()["prunedAfter"], "nightly-202601010301");
     // What is read now stays until it was.
-    let reads = format!("{CORE}/pods/nightly-2-archive");
+    let reads = format!("{CORE}/pods/nightly-202601010302-archive");
     assert_eq!(story.pods(), [reads.as_str()]);
-    story.runs("nightly-2-archive");
+    story.runs("nightly-202601010302-archive");
     story.pass().await;
     assert_eq!(story.pods(), [reads]);
-    story.0.says("nightly-2-archive", &json!([]));
+    story.0.says("nightly-202601010302-archive", &json!([]));
     story.pass().await;
     story.pass().await;
-    assert_eq!(story.pods(), [format!("{CORE}/pods/nightly-2-prune")]);
+    assert_eq!(
+        story.pods(),
+        [format!("{CORE}/pods/nightly-202601010302-prune")]
+    );
 }
 
 #[tokio::test]
@@ -289,7 +300,7 @@ async fn nothing_is_said_of_an_archive_that_a_schedule_does_not_read_back_any_mo
         story.0.server.put(&elsewhere, store);
         story.made(1);
         story.pass().await;
-        story.fails("nightly-1-archive", DAMAGE);
+        story.fails("nightly-202601010301-archive", DAMAGE);
         story.pass().await;
         let damaged = story.measured("engram_archive_damaged").await;
         assert_eq!(damaged.as_deref(), Some("1"));
@@ -325,7 +336,7 @@ async fn of_two_schedules_of_a_cluster_the_one_that_looked_last_counts() {
     let story = Story::new("s3");
     story.made(1);
     story.pass().await;
-    story.fails("nightly-1-archive", DAMAGE);
+    story.fails("nightly-202601010301-archive", DAMAGE);
     story.pass().await;
     let mut other = story.0.server.object(&Story::path()).unwrap();
     other["metadata"] = json!({});

@@ -246,12 +246,12 @@ pub(super) async fn a_backup_that_is_complete_by_now_is_not_ended_for_the_next_o
     server.change(&schedule, |one| {
         one["status"] = json!({ "lastScheduleTime": last.to_string() });
     });
-    let path = format!("{OURS}/engrambackups/hourly-1");
+    let path = format!("{OURS}/engrambackups/hourly-202601010100");
     put(
         &server,
         "engrambackups",
         "EngramBackup",
-        "hourly-1",
+        "hourly-202601010100",
         backups(),
     );
     server.change(&path, |one| {
@@ -259,9 +259,13 @@ pub(super) async fn a_backup_that_is_complete_by_now_is_not_ended_for_the_next_o
         one["status"] = json!({ "phase": "Running" });
     });
     let of = path.clone();
-    server.meanwhile(Method::DELETE, "/engrambackups/hourly-1", move |server| {
-        server.change(&of, |one| one["status"]["phase"] = json!("Completed"));
-    });
+    server.meanwhile(
+        Method::DELETE,
+        "/engrambackups/hourly-202601010100",
+        move |server| {
+            server.change(&of, |one| one["status"]["phase"] = json!("Completed"));
+        },
+    );
     let context = Arc::new(server.context());
     let once = async || pass("EngramBackupSchedule", &server, &schedule, context.clone()).await;
     assert!(once().await.is_err_and(|error| is_overtaken(&error)));

@@ -12,19 +12,22 @@ use super::super::{Error, as_seen, backup::is_being_copied, is_gone, overtaken};
 
 /// Deletes objects beyond the history limits, the oldest first. What they name stays in the store:
 /// that is retention's.
+///
+/// # Errors
+/// The API server refused; the others are deleted all the same.
 pub(super) async fn trim(
     backups: &Api<EngramBackup>,
     schedule: &EngramBackupSchedule,
     made: &[EngramBackup],
 ) -> Result<(), Error> {
     let spec = &schedule.spec;
-    for backup in surplus(made, BackupPhase::Completed, spec.successful_history_limit) {
-        forget(backups, backup).await?;
+    let good = surplus(made, BackupPhase::Completed, spec.successful_history_limit);
+    let bad = surplus(made, BackupPhase::Failed, spec.failed_history_limit);
+    let mut result = Ok(());
+    for backup in good.into_iter().chain(bad) {
+        result = result.and(forget(backups, backup).await);
     }
-    for backup in surplus(made, BackupPhase::Failed, spec.failed_history_limit) {
-        forget(backups, backup).await?;
-    }
-    Ok(())
+    result
 }
 
 /// Those of a phase beyond a limit, but for those that are being copied, which ends with them; `made` has the oldest

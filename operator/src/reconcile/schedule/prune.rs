@@ -7,13 +7,13 @@ use serde::Deserialize;
 
 use crate::api::{
     ConditionKind, EngramBackup, EngramBackupSchedule, EngramBackupScheduleStatus,
-    EngramBackupStatus, Reason, set_condition,
+    EngramBackupStatus, EngramBackupStore, Reason,
 };
 use crate::desired::{self, Job, Prune, Tool};
 
 use super::super::tool::{self, Run};
-use super::super::{Context, Error, Version, now, of_cluster, write_status};
-use super::{LABEL, history, named, newest, owner, say, success};
+use super::super::{Context, Course, Error, Version, now, of_cluster, set_course, write_status};
+use super::{history, maker, named, newest, owner, say, success};
 
 const KIND: ConditionKind = ConditionKind::Pruned;
 /// How long a prune may take.
@@ -44,7 +44,7 @@ pub(super) async fn prune(
         {
             return Ok(true);
         }
-        status.pruning_after = None;
+        ended(status);
         return Ok(false);
     };
     // What is under way comes to its end first, whichever backup has succeeded meanwhile.
@@ -68,9 +68,17 @@ pub(super) async fn prune(
     if status.pruning_after.as_ref() != Some(&after) {
         // Before its pod is there: whoever comes after this operator looks for it by that.
         status.pruning_after = Some(after.clone());
+        status.pruning_store = Some(schedule.spec.store_ref.name.clone());
         write_status(context, schedule, version, status).await?;
     }
-    let store = tool::store(context, &namespace, &schedule.spec.store_ref.name).await?;
+    let Some(store) = store_of(context, schedule, status).await? else {
+        // It is pruned no more, and the schedule's own has its turn after the next backup.
+        if tool::clear(context, &namespace, &name).await? {
+            ended(status);
+            status.pruned_after = Some(after);
+        }
+        return Ok(true);
+    };
     let cluster_name = &schedule.spec.cluster_ref.name;
     let cluster = tool::cluster(context, &namespace, cluster_name).await?;
     let access = desired::access(&store);
@@ -92,7 +100,7 @@ pub(super) async fn prune(
     let (holds, reason, message) = match tool::run(context, &tool).await? {
         Run::Running | Run::Waiting { .. } => return Ok(true),
         Run::Done(text) => {
-            let removed = forget(context, backups, schedule, &text).await?;
+            let removed = forget(context, backups, (schedule, &store.name_any()), &text).await?;
             let message = format!("pruned after {after}: {removed}");
             (true, Reason::Succeeded, message)
         }
@@ -105,7 +113,7 @@ pub(super) async fn prune(
                 say(schedule, status, KIND, false, Reason::Retrying, message);
                 // Its words are kept; its name is this backup's, and there may be a newer one by then.
                 tool::clear(context, &namespace, &tool.name).await?;
-                status.pruning_after = None;
+                ended(status);
                 return Ok(true);
             }
             (false, reason, message)
@@ -116,11 +124,35 @@ pub(super) async fn prune(
         context.event(schedule, true, "PruneFailed", &message).await;
     }
     tool::clear(context, &namespace, &tool.name).await?;
-    status.pruning_after = None;
+    ended(status);
     status.pruned_after = Some(after);
     status.prune_attempts = 0;
     say(schedule, status, KIND, holds, reason, message);
     Ok(false)
+}
+
+/// Nothing is under way any more.
+fn ended(status: &mut EngramBackupScheduleStatus) {
+    (status.pruning_after, status.pruning_store) = (None, None);
+}
+
+/// The store that is being pruned: the one that it was begun in, which may not be the schedule's any more; none where
+/// that is gone.
+async fn store_of(
+    context: &Context,
+    schedule: &EngramBackupSchedule,
+    status: &EngramBackupScheduleStatus,
+) -> Result<Option<EngramBackupStore>, Error> {
+    let namespace = schedule.namespace().unwrap_or_default();
+    let own = &schedule.spec.store_ref.name;
+    let name = status.pruning_store.as_ref().unwrap_or(own);
+    match tool::store(context, &namespace, name).await {
+        Err(Error::Input {
+            reason: Reason::NotFound,
+            ..
+        }) if name != own => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 /// The pod that prunes after a backup.
@@ -134,12 +166,12 @@ fn whose(backup: &EngramBackupStatus) -> Option<String> {
     Some(format!("{id}/{incarnation}"))
 }
 
-/// Backups that were deleted in the store: objects that schedules made go, those that people made
+/// Backups that were deleted in a store: objects that schedules made go, those that people made
 /// say so. Returns how many there were, in words.
 async fn forget(
     context: &Context,
     backups: &Api<EngramBackup>,
-    schedule: &EngramBackupSchedule,
+    (schedule, store): (&EngramBackupSchedule, &str),
     text: &str,
 ) -> Result<String, Error> {
     // Kubernetes keeps the last 4 KiB: of a long list nothing is read, and its objects stay until
@@ -151,25 +183,39 @@ async fn forget(
     let own = of_cluster(cluster);
     let all = backups.list(&own).await?.items;
     let gone = all.iter().filter_map(|backup| {
-        let same_store = backup.spec.store_ref == schedule.spec.store_ref;
+        let same_store = backup.spec.store_ref.name == store;
         let status = backup.status.as_ref().filter(|_| same_store)?;
         let id = status.backup_id.as_ref()?;
         pruned.removed.contains(id).then_some((backup, status))
     });
+    let mut removed = format!("{} backups were deleted", pruned.removed.len());
     for (backup, status) in gone {
-        if backup.labels().contains_key(LABEL) {
-            history::forget(backups, backup).await?;
-        } else {
-            mark(context, backup, status, &schedule.name_any()).await?;
+        let done = match maker(backup) {
+            Some(_) => history::forget(backups, backup).await,
+            None => mark(context, backup, status, &schedule.name_any()).await,
+        };
+        match done {
+            // A policy of the namespace's. They are gone all the same, and the next ones are not kept for that.
+            Err(Error::Kube(error)) if is_refusal(&error) => {
+                removed.push_str(&format!(
+                    "; EngramBackup {} stays: {error}",
+                    backup.name_any()
+                ));
+            }
+            done => done?,
         }
     }
-    let removed = format!("{} backups were deleted", pruned.removed.len());
     Ok(match pruned.locked.len() {
         0 => removed,
         locked => format!(
             "{removed}; {locked} are kept yet by the store's own retention, and go with a later prune"
         ),
     })
+}
+
+/// Whether the API server does not let it be done, however often it is tried.
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(refused) if matches!(refused.code, 403 | 422))
 }
 
 async fn mark(
@@ -181,8 +227,13 @@ async fn mark(
     let mut status = status.clone();
     let message = format!("the retention of EngramBackupSchedule {schedule} deleted it");
     let generation = backup.metadata.generation;
-    let (kind, reason) = (ConditionKind::Complete, Reason::Pruned);
     let conditions = &mut status.conditions;
-    set_condition(conditions, kind, false, reason, message, generation, now());
+    set_course(
+        conditions,
+        Course::Bad,
+        Reason::Pruned,
+        &message,
+        generation,
+    );
     write_status(context, backup, &Version::of(backup), &status).await
 }
