@@ -116,6 +116,9 @@ pub struct EngramOperationStatus {
     /// Members that are done already.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub done_members: Vec<String>,
+    /// Since when it waits for its cluster. Unset: since it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting_since: Option<Time>,
     /// When it was begun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,

@@ -113,17 +113,12 @@ fn is_over(status: &EngramOperationStatus) -> bool {
 fn say(operation: &EngramOperation, status: &mut EngramOperationStatus, step: Step) {
     match step {
         Step::Wait(reason, text) => {
-            let created = operation
-                .metadata
-                .creation_timestamp
-                .as_ref()
-                .map_or(now(), |time| time.0);
             let ends = match reason {
                 Reason::WaitingForCluster => Some(Reason::DeadlineExceeded),
                 Reason::NotFound | Reason::CertificateInvalid => Some(reason),
                 _ => None,
             };
-            let waited = now().as_second() - created.as_second();
+            let waited = now().as_second() - waits_since(operation, status);
             if let Some(reason) = ends.filter(|_| waited > WAIT_MAX_SECONDS) {
                 finish(operation, status, OperationPhase::Rejected, reason, text);
             } else {
@@ -151,6 +146,19 @@ fn say(operation: &EngramOperation, status: &mut EngramOperationStatus, step: St
             finish(operation, status, OperationPhase::Rejected, reason, text)
         }
     }
+}
+
+/// Since when it waits for its cluster, in seconds. The time in which it waited for its turn, or was at it, does not
+/// count.
+fn waits_since(operation: &EngramOperation, status: &mut EngramOperationStatus) -> i64 {
+    let last = condition(&status.conditions, ConditionKind::Complete);
+    let others = [Reason::WaitingForTurn, Reason::Running].map(Reason::as_str);
+    if last.is_some_and(|one| others.contains(&one.reason.as_str())) {
+        status.waiting_since = Some(Time(now()));
+    }
+    let asked = operation.metadata.creation_timestamp.as_ref();
+    let since = status.waiting_since.as_ref().or(asked);
+    since.map_or(now(), |time| time.0).as_second()
 }
 
 fn note(
@@ -307,6 +315,39 @@ async fn earlier(
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_time_in_which_it_waits_for_its_turn_is_none_of_its_wait_for_the_cluster() {
+        let operation: EngramOperation = serde_json::from_value(json!({
+            "apiVersion": "engram.dev/v1alpha1", "kind": "EngramOperation",
+            "metadata": { "name": "o", "creationTimestamp": "2026-01-01T00:00:00Z" },
+            "spec": { "clusterRef": { "name": "demo" }, "moveLeader": {} },
+        }))
+        .unwrap();
+        let waits = |status: &mut EngramOperationStatus, reason| {
+            say(&operation, status, Step::Wait(reason, "why".into()));
+            status.phase
+        };
+        let mut status = EngramOperationStatus::default();
+        for _ in 0..2 {
+            let phase = waits(&mut status, Reason::WaitingForTurn);
+            assert_eq!(phase, Some(OperationPhase::Pending));
+        }
+        // It is its turn, and its cluster is being changed.
+        for _ in 0..2 {
+            let phase = waits(&mut status, Reason::WaitingForCluster);
+            assert_eq!(phase, Some(OperationPhase::Pending), "it has only begun to");
+        }
+        status.waiting_since = Some(Time(now() - Duration::from_secs(601)));
+        let phase = waits(&mut status, Reason::WaitingForCluster);
+        assert_eq!(phase, Some(OperationPhase::Rejected));
+        // One that never waited for anything else has done so since it was asked for.
+        let mut status = EngramOperationStatus::default();
+        let phase = waits(&mut status, Reason::WaitingForCluster);
+        assert_eq!(phase, Some(OperationPhase::Rejected));
+    }
 
     #[test]
     fn an_operation_waits_for_what_it_would_meet_and_for_nothing_else() {
