@@ -298,10 +298,12 @@ async fn pass(
     if let (Some(why), Some(progress)) = (done.waits, planned.progress.as_mut()) {
         progress.message = why;
     }
-    restoring::settle(context, cluster, &sight, failure.is_none(), status).await?;
+    let restored = restoring::settle(context, cluster, &sight, failure.is_none(), status).await;
+    failure = failure.or(restored.err());
     let may_begin = planned.leaves_members() && !cluster.spec.paused && !deleting;
     let space = maintenance::clear_no_space(context, cluster, &sight, may_begin);
     let over = deleting && sight.objects.members.is_empty();
+    let mut backups = Ok(());
     if over {
         set_finalizer(context, cluster, CLUSTER_FINALIZER, false).await?;
     } else {
@@ -314,9 +316,9 @@ async fn pass(
             refused: done.refused.as_ref().or(small.as_ref()),
             runs: &chosen.runs,
         };
-        cluster_status::report(context, cluster, &report, status).await?;
+        backups = cluster_status::report(context, cluster, &report, status).await;
     }
-    match failure {
+    match failure.or(backups.err()) {
         Some(error) => Err(error),
         None => Ok(Pass {
             busy: !planned.leaves_members() || planned.progress.is_some(),

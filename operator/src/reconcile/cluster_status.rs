@@ -76,6 +76,10 @@ pub(super) fn failed(cluster: &EngramCluster, error: &Error, status: &mut Engram
         set(Kind::TLSReady, false);
     }
     set(Kind::Stalled, reason.needs_person());
+    if reason.needs_person() {
+        // Whoever waits for it would wait for ever.
+        set(Kind::Reconciling, false);
+    }
     if matches!(error, Error::Input { .. }) {
         set(Kind::Ready, false);
         status.observed_generation = generation;
@@ -83,15 +87,18 @@ pub(super) fn failed(cluster: &EngramCluster, error: &Error, status: &mut Engram
 }
 
 /// Says what was found.
+///
+/// # Errors
+/// Nobody says what backups there are; the rest is said all the same.
 pub(super) async fn report(
     context: &Context,
     cluster: &EngramCluster,
     report: &Report<'_>,
     status: &mut EngramClusterStatus,
 ) -> Result<(), Error> {
-    backups::backups(context, cluster, status).await?;
+    let backups = backups::backups(context, cluster, status).await;
     say(context, cluster, report, status);
-    Ok(())
+    backups
 }
 
 /// The same, of what its objects and members tell: nobody is asked anything.

@@ -32,7 +32,7 @@ pub(super) fn conditions(
         findings.available(Kind::QuorumAvailable, "a quorum answers"),
         findings.noted(Kind::Progressing, findings.progress),
         findings.noted(Kind::Degraded, findings.degraded()),
-        findings.noted(Kind::Reconciling, findings.progress),
+        findings.noted(Kind::Reconciling, findings.reconciling()),
         findings.noted(Kind::Stalled, findings.stalled()),
         members_healthy(report),
         findings.up_to_date(report.runs),
@@ -96,8 +96,16 @@ impl<'a> Findings<'a> {
         self.trouble.as_ref().or(self.refused.as_ref())
     }
 
+    /// What nothing but a person changes. What is only not granted is nothing of it while something else gets on.
     fn stalled(&self) -> Option<&Note> {
-        self.degraded().filter(|note| note.reason.needs_person())
+        let refused = self.refused.as_ref().filter(|_| self.progress.is_none());
+        let stands = self.trouble.as_ref().or(refused);
+        stands.filter(|note| note.reason.needs_person())
+    }
+
+    /// Tools that go by kstatus wait for as long as this holds, whatever else does.
+    fn reconciling(&self) -> Option<&Note> {
+        self.progress.filter(|_| self.stalled().is_none())
     }
 
     /// Reads are served as long as a quorum answers, and writes where there is room for them.

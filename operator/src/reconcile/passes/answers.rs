@@ -94,6 +94,45 @@ async fn a_service_of_somebody_elses_costs_its_part_only() {
 }
 
 #[tokio::test]
+async fn what_is_not_known_of_backups_and_restores_keeps_nothing_else_from_being_said() {
+    for part in ["engrambackups", "engramrestores"] {
+        let cluster = Cluster::new(&json!({})).await;
+        cluster.change(CLUSTER, |cluster| {
+            // A restore that was done, and is not decided.
+            cluster["status"]["restoring"] = json!({
+                "restore": "back", "restoreUID": "u", "stage": "Kept", "aside": "Old", "lastOldMember": 0,
+                "survivor": "demo-9", "kept": [], "oldClusterID": "7",
+            });
+        });
+        let server = &cluster.lab.server;
+        server.forbids(&format!("/apis/engram.dev/v1alpha1/namespaces/data/{part}"));
+        let now = k8s_openapi::jiff::Timestamp::now().to_string();
+        cluster.falls_silent(&now, "True");
+        cluster.lab.pass().await.unwrap_err();
+        let (healthy, _, message) = cluster.lab.condition("MembersHealthy");
+        assert_eq!(healthy, "False", "{part}");
+        assert!(message.contains(MEMBER), "{message}");
+        assert_eq!(cluster.lab.condition("Degraded").0, "True", "{part}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_cluster_hears_that_it_needs_a_person() {
+    let cluster = Cluster::new(&json!({})).await;
+    // Something is under way, and cannot get on.
+    cluster.change(CLUSTER, |cluster| {
+        cluster["spec"]["podTemplate"] = json!({ "sidecars": [{ "name": "logs", "image": 5 }] });
+    });
+    cluster.lab.server.remove(&format!("{CORE}/pods/{MEMBER}"));
+    for _ in 0..2 {
+        cluster.lab.pass().await.unwrap_err();
+    }
+    let holds = |kind: &str| cluster.lab.condition(kind).0;
+    assert_eq!(holds("Progressing"), "True");
+    assert_eq!([holds("Stalled"), holds("Reconciling")], ["True", "False"]);
+}
+
+#[tokio::test]
 async fn what_a_template_hands_on_wrongly_is_said_and_ends_no_operator() {
     let sidecar = json!({ "name": "logs", "image": 5 });
     let cluster = Cluster::new(&json!({})).await;

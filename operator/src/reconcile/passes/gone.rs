@@ -101,7 +101,7 @@ impl Cluster {
     }
 
     /// Its process does not answer any more, to nobody.
-    fn falls_silent(&self, since: &str, ready: &str) {
+    pub(super) fn falls_silent(&self, since: &str, ready: &str) {
         self.pod(|pod| pod["status"] = running(&Members::nowhere().to_string(), ready));
         self.member(|member| member["status"]["awaySince"] = json!(since));
     }
