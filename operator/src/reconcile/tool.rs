@@ -135,7 +135,8 @@ pub(super) async fn look(context: &Context, begun: &Begun<'_>) -> Result<Option<
         false => None,
     };
     let run = verdict::read(&pod, missing, now().as_second());
-    if matches!(run, Run::Failed { .. }) && verdict::may_begin(&pod) {
+    let may_go_on = verdict::may_begin(&pod) || verdict::is_overdue(&pod, now().as_second());
+    if matches!(run, Run::Failed { .. }) && may_go_on {
         // What is said to have failed must not be done later, and what has begun since has not failed.
         match end(&api, &pod, as_seen(&pod)).await {
             Err(error) if is_overtaken(&error) => return Ok(Some(Run::Running)),

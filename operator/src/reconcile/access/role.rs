@@ -36,6 +36,7 @@ pub(in super::super) async fn reconcile(
     let namespace = seen.namespace().unwrap_or_default();
     let api: Api<EngramRole> = Api::namespaced(context.client.clone(), &namespace);
     let Some(role) = api.get_opt(&seen.name_any()).await? else {
+        context.forget_object(&seen.uid().unwrap_or_default());
         return Ok(Next::await_change());
     };
     let found = cluster(&context, &namespace, &role.spec.cluster_ref.name).await?;
@@ -104,6 +105,7 @@ async fn release(
         Leave::Ask(client) => client.delete_role(&role.name_in_cluster()).await?,
     }
     set_finalizer(context, role, ACCESS_FINALIZER, false).await?;
+    context.forget_object(&role.uid().unwrap_or_default());
     Ok(Next::await_change())
 }
 

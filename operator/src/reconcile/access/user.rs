@@ -38,6 +38,7 @@ pub(in super::super) async fn reconcile(
     let namespace = seen.namespace().unwrap_or_default();
     let api: Api<EngramUser> = Api::namespaced(context.client.clone(), &namespace);
     let Some(user) = api.get_opt(&seen.name_any()).await? else {
+        context.forget_object(&seen.uid().unwrap_or_default());
         return Ok(Next::await_change());
     };
     let found = cluster(&context, &namespace, &user.spec.cluster_ref.name).await?;

@@ -172,7 +172,10 @@ async fn begin(
     stands.retry_at = None;
     status.import = Some(stands.clone());
     write_cluster_status(context, cluster, version, status).await?;
-    tool::run(context, &attempt(context, cluster, import, &stands)).await?;
+    let run = tool::run(context, &attempt(context, cluster, import, &stands)).await?;
+    if let Run::Failed { message, .. } = run {
+        return Ok(not_made(stands, &message, status));
+    }
     let from = import.endpoints.join(", ");
     let note = format!(
         "attempt {}: the keys of {from} are copied and followed",
@@ -180,6 +183,21 @@ async fn begin(
     );
     context.event(cluster, false, "Importing", &note).await;
     Ok((Reason::Running, running(import)))
+}
+
+/// Kubernetes refuses the pod: a quota, a policy or what the pod is. It is asked again, later and later.
+fn not_made(
+    mut stands: ImportStatus,
+    message: &str,
+    status: &mut EngramClusterStatus,
+) -> (Reason, String) {
+    // It has not begun, however long it is refused.
+    let wait = tool::wait(Reason::Failed, stands.attempts, now(), now()).unwrap_or_default();
+    let retry_at = now() + wait;
+    stands.retry_at = Some(Time(retry_at));
+    status.import = Some(stands);
+    let message = format!("{message}; it is tried again at {retry_at}");
+    (Reason::Retrying, message)
 }
 
 async fn failed(

@@ -162,6 +162,37 @@ async fn an_attempt_that_never_ran_has_copied_nothing_and_the_next_one_removes_n
 }
 
 #[tokio::test]
+async fn a_pod_that_kubernetes_refuses_is_said_and_asked_for_later_and_later() {
+    let story = Story::new();
+    let server = &story.0.server;
+    let words =
+        "pods \"demo-import\" is forbidden: exceeded quota: all, requested: requests.cpu=100m";
+    server.refuses_to_make("/pods/demo-import", words);
+    story.pass().await;
+    let (status, reason, message) = story.0.condition("Imported");
+    assert_eq!((&*status, &*reason), ("False", "Retrying"));
+    assert!(message.contains("exceeded quota"), "{message}");
+    assert_eq!(server.notes("Importing"), [""; 0], "nothing is copied");
+    // Not in each pass.
+    story.pass().await;
+    assert_eq!(story.status()["import"]["attempts"], 1);
+    assert!(story.0.condition("Imported").2.contains("exceeded quota"));
+    // There is room again, and it is time.
+    server.makes_all();
+    server.change(CLUSTER, |cluster| {
+        cluster["status"]["import"]["retryAt"] = json!("2026-01-01T00:00:00Z");
+    });
+    story.pass().await;
+    assert!(!words_of(&story).contains("--replace"));
+    assert_eq!(story.imported(), ("False".into(), "Running".into()));
+}
+
+/// The command of the pod that copies.
+fn words_of(story: &Story) -> String {
+    words(&story.pod().expect("it is made"))
+}
+
+#[tokio::test]
 async fn keys_that_are_not_its_own_are_never_removed() {
     let story = Story::new();
     story.pass().await;

@@ -22,12 +22,31 @@ pub(super) fn is_left_behind(pod: &Pod, now: i64) -> bool {
     ending.is_some_and(|time| now - time.0.as_second() > ENDING_MAX_SECONDS)
 }
 
+/// Whether a pod should have been ended by its kubelet long ago, which alone looks at its deadline: where its tolerations
+/// keep it on a node that is lost nobody else does.
+pub(super) fn is_overdue(pod: &Pod, now: i64) -> bool {
+    let begun = pod.status.as_ref().and_then(|one| one.start_time.as_ref());
+    let deadline = pod
+        .spec
+        .as_ref()
+        .and_then(|one| one.active_deadline_seconds);
+    let ends = begun
+        .zip(deadline)
+        .map(|(begun, deadline)| begun.0.as_second() + deadline);
+    phase(pod) == Some("Running") && ends.is_some_and(|ends| now - ends > ENDING_MAX_SECONDS)
+}
+
 /// How a run stands at `now` (in seconds). `missing` says what the pod does not tell of itself: the
 /// Secret of a volume that is not there.
 pub(super) fn read(pod: &Pod, missing: Option<String>, now: i64) -> Run {
     match phase(pod) {
         Some("Succeeded") => Run::Done(words(pod)),
         Some("Failed") => failed(pod),
+        Some("Running") if is_overdue(pod, now) => Run::Failed {
+            reason: Reason::DeadlineExceeded,
+            message: "it runs for longer than it may, and nobody ends it: its node does not answer"
+                .to_owned(),
+        },
         Some("Running") => Run::Running,
         _ => pending(pod, missing, now),
     }
@@ -280,6 +299,27 @@ mod tests {
         let (reason, message) = failure(&ended("Failed", said), CREATED);
         assert_eq!(reason, Reason::AccessDenied);
         assert!(message.contains("credentialsSecretRef"), "{message}");
+    }
+
+    #[test]
+    fn what_runs_on_a_lost_node_comes_to_its_end_though_nobody_ends_it() {
+        let mut pod = pod(json!({ "phase": "Running", "startTime": "2026-01-01T00:00:00Z" }));
+        assert_eq!(
+            read(&pod, None, CREATED + 100_000),
+            Run::Running,
+            "no deadline"
+        );
+        pod.spec =
+            serde_json::from_value(json!({ "activeDeadlineSeconds": 300, "containers": [] }))
+                .unwrap();
+        assert_eq!(
+            read(&pod, None, CREATED + 350),
+            Run::Running,
+            "it is being ended"
+        );
+        let (reason, message) = failure(&pod, CREATED + 400);
+        assert_eq!(reason, Reason::DeadlineExceeded);
+        assert!(message.contains("node does not answer"), "{message}");
     }
 
     #[test]
