@@ -12,6 +12,11 @@ use engram_operator::api::{
 
 use super::{Failure, Kube};
 
+/// The members of a cluster that never had any.
+const REPLICAS: i32 = 3;
+/// The most that a cluster may have.
+const REPLICAS_MAX: i32 = 7;
+
 fn stamp() -> String {
     Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string()
 }
@@ -79,8 +84,11 @@ fn restoring(wanted: &Restore, name: &str, like: Option<&EngramCluster>) -> Valu
     let spec = match (&wanted.into, like) {
         (Some(into), Some(like)) => {
             let mut spec = json!(like.spec);
-            // What it began with is not what the new one does.
-            spec.as_object_mut().map(|spec| spec.remove("bootstrap"));
+            // What it began with is not what the new one does, which neither rests nor waits because that one does.
+            for own in ["bootstrap", "paused"] {
+                spec.as_object_mut().map(|spec| spec.remove(own));
+            }
+            spec["replicas"] = json!(awake(like));
             json!({ "source": source, "target": { "name": into, "spec": spec } })
         }
         _ => json!({
@@ -188,6 +196,29 @@ pub(super) async fn move_leader(
     Ok(format!("engramoperation/{} is made\n", made.name_any()))
 }
 
+/// How many members a cluster has when it does not rest: as many as there are. None is put away for that.
+fn awake(cluster: &EngramCluster) -> i32 {
+    let there = cluster.status.as_ref().map_or(0, |status| status.members);
+    match (cluster.spec.replicas, there) {
+        (0, ..=0) => REPLICAS,
+        // An even number tolerates no more failures than one less, and is not taken.
+        (0, there) => (there | 1).min(REPLICAS_MAX),
+        (wanted, _) => wanted,
+    }
+}
+
+pub(super) async fn wake(
+    kube: &Kube,
+    cluster: &str,
+    replicas: Option<i32>,
+) -> Result<String, Failure> {
+    let replicas = match replicas {
+        Some(replicas) => replicas,
+        None => awake(&kube.api::<EngramCluster>().get(cluster).await?),
+    };
+    scale(kube, cluster, replicas).await
+}
+
 pub(super) async fn scale(kube: &Kube, cluster: &str, replicas: i32) -> Result<String, Failure> {
     let patch = json!({ "spec": { "replicas": replicas } });
     kube.api::<EngramCluster>()
@@ -222,6 +253,38 @@ mod tests {
         assert_eq!(typed.spec.target.name, "demo");
         let source = typed.spec.source.unwrap();
         assert_eq!(source.target_time.unwrap(), "2026-11-29T14:30:00Z");
+    }
+
+    #[test]
+    fn who_wakes_has_as_many_members_as_before() {
+        let cluster = |replicas: i32, members: i32| -> EngramCluster {
+            written(json!({
+                "apiVersion": "engram.dev/v1alpha1", "kind": "EngramCluster",
+                "metadata": { "name": "demo" },
+                "spec": { "replicas": replicas, "paused": true }, "status": { "members": members },
+            }))
+            .unwrap()
+        };
+        let all = [
+            (0, 5, 5),
+            (0, 1, 1),
+            (0, 4, 5),
+            (0, 9, 7),
+            (0, 0, 3),
+            (5, 3, 5),
+        ];
+        for (replicas, members, wakes) in all {
+            assert_eq!(
+                awake(&cluster(replicas, members)),
+                wakes,
+                "{replicas} {members}"
+            );
+        }
+        // Nor does one that is like it rest, or wait.
+        let object = restoring(&wanted(Some("again")), "one", Some(&cluster(0, 5)));
+        let typed: EngramRestore = written(object).unwrap();
+        let spec = typed.spec.target.spec.unwrap();
+        assert_eq!((spec.replicas, spec.paused), (5, false));
     }
 
     #[test]

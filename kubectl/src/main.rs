@@ -113,9 +113,9 @@ enum Ask {
     Wake {
         /// The cluster.
         cluster: String,
-        /// How many members.
-        #[arg(long, default_value_t = 3)]
-        replicas: i32,
+        /// How many members; default: as many as there are.
+        #[arg(long)]
+        replicas: Option<i32>,
     },
     /// Writes all that a bug report needs into one archive; no Secret is read.
     Report {
@@ -238,7 +238,7 @@ async fn asked(kube: &Kube, ask: &Ask) -> Result<String, Failure> {
         Ask::Replace { member } => ask::replace(kube, member).await,
         Ask::MoveLeader { cluster, to } => ask::move_leader(kube, cluster, to.clone()).await,
         Ask::Hibernate { cluster } => ask::scale(kube, cluster, 0).await,
-        Ask::Wake { cluster, replicas } => ask::scale(kube, cluster, *replicas).await,
+        Ask::Wake { cluster, replicas } => ask::wake(kube, cluster, *replicas).await,
         Ask::Report { cluster, out } => Box::pin(report::report(kube, cluster, out.clone())).await,
     }
 }
