@@ -153,7 +153,7 @@ pub struct EngramBackupScheduleStatus {
     /// How the log archive's verification stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archive: Option<ArchiveVerification>,
-    /// What holds, by type: Ready, Pruned, ArchiveVerified.
+    /// What holds, by type: Ready, Pruned, ArchiveVerified; Reconciling and Stalled as kstatus has them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -340,7 +340,8 @@ pub struct EngramBackupStoreStatus {
     /// The Secrets that it was last asked with: a digest of their names and versions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secrets: Option<String>,
-    /// What holds, by type: Reachable; where it is encrypted, KeysAvailable.
+    /// What holds, by type: Reachable; where it is encrypted, KeysAvailable; Ready, Reconciling and Stalled as kstatus has
+    /// them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

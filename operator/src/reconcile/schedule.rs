@@ -21,11 +21,10 @@ use crate::api::{
     Reason, set_condition,
 };
 
-use super::{Context, Error, Version, is_overtaken, now, tool, write_status};
+use super::{Context, Course, Error, Version, is_overtaken, now, set_standing, tool, write_status};
 pub(super) use archive::measure;
 use due::Clock;
 
-const READY: ConditionKind = ConditionKind::Ready;
 /// On backups: the schedule that made them. They are not owned by it: a schedule that is deleted
 /// takes no backup with it.
 const LABEL: &str = "engram.dev/schedule";
@@ -83,7 +82,12 @@ pub(super) async fn reconcile(
     status.observed_generation = schedule.metadata.generation;
     let result = pass(&context, &schedule, &version, &mut status).await;
     if let Err(Error::Input { reason, message }) = &result {
-        say(&schedule, &mut status, READY, false, *reason, message);
+        // What it names may come later.
+        let course = match reason {
+            Reason::NotFound => Course::Open,
+            _ => Course::Bad,
+        };
+        stand(&schedule, &mut status, course, *reason, message);
     }
     if status != before {
         write_status(&context, &schedule, &version, &status).await?;
@@ -94,6 +98,18 @@ pub(super) async fn reconcile(
         Err(Error::Input { .. }) => Ok(Next::requeue(AGAIN)),
         Err(error) => Err(error),
     }
+}
+
+/// Says whether backups are made.
+fn stand(
+    schedule: &EngramBackupSchedule,
+    status: &mut EngramBackupScheduleStatus,
+    course: Course,
+    reason: Reason,
+    message: &str,
+) {
+    let generation = schedule.metadata.generation;
+    set_standing(&mut status.conditions, course, reason, message, generation);
 }
 
 /// Says how one thing stands, as of the schedule that was read.
@@ -164,7 +180,7 @@ async fn go_on(
     if schedule.spec.suspend {
         status.next_schedule_time = None;
         let message = "no backups are made for now";
-        say(schedule, status, READY, true, Reason::Suspended, message);
+        stand(schedule, status, Course::Good, Reason::Suspended, message);
         return Ok(LOOK);
     }
     let now = now();
@@ -174,7 +190,7 @@ async fn go_on(
     let next = clock.next(now);
     status.next_schedule_time = next.map(Time);
     let message = "backups are made when they are due";
-    say(schedule, status, READY, true, Reason::Scheduled, message);
+    stand(schedule, status, Course::Good, Reason::Scheduled, message);
     let until = next.map_or(LOOK, |next| {
         Duration::try_from(next.duration_since(now)).unwrap_or(SOON)
     });

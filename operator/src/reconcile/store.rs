@@ -22,7 +22,9 @@ use crate::desired::{self, Job, StoreAccess, Tool};
 
 use super::mutant::{Mutant, planted};
 use super::tool::{self, Run};
-use super::{Context, Error, Version, has_finalizer, now, set_finalizer, write_status};
+use super::{
+    Context, Course, Error, Version, has_finalizer, now, set_finalizer, set_standing, write_status,
+};
 
 const SOON: Duration = Duration::from_secs(3);
 /// How long a store waits for backups that are deleted together with it.
@@ -129,6 +131,7 @@ pub(super) async fn reconcile(
         let gauge = &context.metrics.store_keys_missing;
         gauge.with_label_values(&labels).set(count);
     }
+    stand(conditions, generation);
     let is_locked = |status: &EngramBackupStoreStatus| {
         let keys = condition(&status.conditions, ConditionKind::KeysAvailable);
         keys.filter(|one| one.status == "False")
@@ -197,6 +200,36 @@ fn keys_missing(store: &EngramBackupStore, said: &str) -> Option<Vec<String>> {
     Some(said.missing)
 }
 
+/// What they ask it for: the answers.
+const ANSWERS: [ConditionKind; 2] = [ConditionKind::Reachable, ConditionKind::KeysAvailable];
+
+/// The first answer that is not good, or else the first.
+fn answer(conditions: &[Condition]) -> Option<&Condition> {
+    let mut all = ANSWERS
+        .iter()
+        .filter_map(|kind| condition(conditions, *kind));
+    let first = all.next()?;
+    let bad = [first]
+        .into_iter()
+        .chain(all)
+        .find(|one| one.status != "True");
+    Some(bad.unwrap_or(first))
+}
+
+/// Says how it stands to tools that go by kstatus. What does not pass by itself has failed to them.
+fn stand(conditions: &mut Vec<Condition>, generation: Option<i64>) {
+    let Some(one) = answer(conditions).cloned() else {
+        return;
+    };
+    let reason = Reason::of(&one.reason).unwrap_or(Reason::Failed);
+    let course = match one.status == "True" {
+        true => Course::Good,
+        false if reason.needs_person() => Course::Bad,
+        false => Course::Open,
+    };
+    set_standing(conditions, course, reason, &one.message, generation);
+}
+
 fn say_keys(conditions: &mut Vec<Condition>, missing: &[String], generation: Option<i64>) {
     let (kind, holds) = (ConditionKind::KeysAvailable, missing.is_empty());
     let (reason, message) = match holds {
@@ -251,7 +284,7 @@ fn rests(store: &EngramBackupStore) -> Option<Duration> {
     let status = store.status.as_ref()?;
     let same = status.observed_generation == store.metadata.generation;
     let asked = condition(&status.conditions, ConditionKind::Reachable).filter(|_| same)?;
-    let is_good = status.conditions.iter().all(|one| one.status == "True");
+    let is_good = answer(&status.conditions).is_some_and(|one| one.status == "True");
     let rest = if is_good { LATER } else { AGAIN };
     let elapsed = now().as_second() - asked.last_transition_time.0.as_second();
     let left = rest.saturating_sub(Duration::from_secs(

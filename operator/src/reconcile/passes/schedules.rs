@@ -135,3 +135,32 @@ async fn an_object_that_nobody_may_change_keeps_no_backup_from_being_made() {
     assert_eq!(lab.server.object(&path(FIRST)), None);
     assert!(lab.server.object(&path("before-upgrade")).is_some());
 }
+
+/// What tools that go by kstatus make of it.
+fn stands(lab: &Lab) -> [bool; 3] {
+    let conditions = lab.server.object(NIGHTLY).unwrap()["status"]["conditions"].clone();
+    let all: Vec<Value> = serde_json::from_value(conditions).unwrap();
+    ["Ready", "Reconciling", "Stalled"].map(|kind| {
+        all.iter()
+            .any(|one| one["type"] == kind && one["status"] == "True")
+    })
+}
+
+#[tokio::test]
+async fn a_schedule_that_is_none_has_failed_to_tools_as_well() {
+    let lab = lab(&json!({ "timeZone": "Mars/Olympus" }));
+    pass(&lab).await.unwrap();
+    assert_eq!(stands(&lab), [false, false, true]);
+    // A store may be on its way.
+    lab.server.change(NIGHTLY, |one| {
+        one["spec"]["timeZone"] = json!("UTC");
+        one["spec"]["storeRef"] = json!({ "name": "third" });
+    });
+    pass(&lab).await.unwrap();
+    assert_eq!(stands(&lab), [false, true, false]);
+    lab.server.change(NIGHTLY, |one| {
+        one["spec"]["storeRef"] = json!({ "name": "old" })
+    });
+    pass(&lab).await.unwrap();
+    assert_eq!(stands(&lab), [true, false, false]);
+}

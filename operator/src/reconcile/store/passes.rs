@@ -75,6 +75,22 @@ impl Lab {
         });
     }
 
+    /// What tools that go by kstatus make of it.
+    fn stands(&self) -> &'static str {
+        let conditions = self.server.object(STORE).unwrap()["status"]["conditions"].clone();
+        let all: Vec<Value> = serde_json::from_value(conditions).unwrap();
+        let holds = |kind: &str| {
+            all.iter()
+                .any(|one| one["type"] == kind && one["status"] == "True")
+        };
+        match (holds("Reconciling"), holds("Stalled"), holds("Ready")) {
+            (true, false, false) => "InProgress",
+            (false, true, false) => "Failed",
+            (false, false, true) => "Current",
+            other => panic!("{other:?}: {all:?}"),
+        }
+    }
+
     fn reachable(&self) -> (String, String) {
         let store = self.server.object(STORE).unwrap();
         let one = store["status"]["conditions"][0].clone();
@@ -109,6 +125,7 @@ pub(in crate::reconcile) async fn what_becomes_of_its_secret_is_seen_within_minu
     }] }));
     lab.pass().await;
     assert_eq!(lab.reachable(), ("False".into(), "AccessDenied".into()));
+    assert_eq!(lab.stands(), "Failed");
     // The right ones are not waited for until it would be asked again anyhow.
     lab.server.change(SECRET, |one| {
         one["data"]["AWS_ACCESS_KEY_ID"] = json!("YQ==")
@@ -117,6 +134,7 @@ pub(in crate::reconcile) async fn what_becomes_of_its_secret_is_seen_within_minu
     lab.pod(&json!({ "phase": "Succeeded" }));
     lab.pass().await;
     assert_eq!(lab.reachable().0, "True");
+    assert_eq!(lab.stands(), "Current");
     // None.
     lab.server.remove(SECRET);
     lab.asks().await;
@@ -128,6 +146,7 @@ pub(in crate::reconcile) async fn what_becomes_of_its_secret_is_seen_within_minu
     }] }));
     lab.pass().await;
     assert_eq!(lab.reachable(), ("False".into(), "NotFound".into()));
+    assert_eq!(lab.stands(), "InProgress");
     assert_eq!(lab.server.notes("NotFound").len(), 1);
 }
 
