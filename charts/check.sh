@@ -33,6 +33,10 @@ if grep -A40 'aggregate-to-edit' <<<"$rights" | grep -qE '"\*"|/status|create.*e
   echo "check.sh: people's rights are wider than they should be" >&2
   exit 1
 fi
+if [ "$(grep -c 'engramclusters/scale' <<<"$rights")" != 2 ]; then
+  echo "check.sh: whoever may edit a cluster may not kubectl scale it" >&2
+  exit 1
+fi
 refused "${operator[@]}" --set replicas=two
 refused "${operator[@]}" --set unknown=1
 refused "${operator[@]}" --set serviceAccount.create=false
