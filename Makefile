@@ -225,7 +225,7 @@ robustness: build tools ## etcd's robustness traffic and validators under all fa
 	@$(call timed,robustness,$(ROBUSTNESS) $(CARGO) test --release --workspace --test cluster $(if $(RUN),all_faults_at_once,robustness) -- --include-ignored --nocapture --test-threads=1)
 
 .PHONY: sim-operator
-sim-operator: setup ## The operator's planner in simulated Kubernetes: RUNS histories (100,000; half an hour), from SEED on
+sim-operator: setup ## The operator's planner in simulated Kubernetes: RUNS histories (100,000; half an hour and more), from SEED on; without SEED a fiftieth as many with recoveries, too
 	@$(call timed,sim-operator,ENGRAM_SIM_RUNS=$(or $(RUNS),100000) $(if $(SEED),ENGRAM_SIM_SEED=$(SEED)) $(CARGO) test --release --workspace --lib every_law_is_kept_for_long -- --ignored --nocapture)
 
 .PHONY: bench
