@@ -183,6 +183,12 @@ async fn go_on(
         stand(schedule, status, Course::Good, Reason::Suspended, message);
         return Ok(LOOK);
     }
+    if rests(context, schedule).await? {
+        status.next_schedule_time = None;
+        let message = "its cluster rests (replicas: 0): no backups are made until it is woken";
+        stand(schedule, status, Course::Good, Reason::Hibernated, message);
+        return Ok(LOOK);
+    }
     let now = now();
     mend(status, now);
     let due = due_now(schedule, status, clock, now);
@@ -198,6 +204,14 @@ async fn go_on(
         true => until.clamp(Duration::from_secs(1), LOOK),
         false => SOON,
     })
+}
+
+/// Whether its cluster rests: each of its backups would wait for it in vain.
+async fn rests(context: &Context, schedule: &EngramBackupSchedule) -> Result<bool, Error> {
+    let namespace = schedule.namespace().unwrap_or_default();
+    let name = &schedule.spec.cluster_ref.name;
+    let cluster = tool::cluster(context, &namespace, name).await?;
+    Ok(cluster.is_some_and(|cluster| cluster.spec.replicas == 0))
 }
 
 /// Its backups, the oldest first.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{CORE, Lab};
+use super::{CLUSTER, CORE, Lab};
 use crate::api::EngramBackupSchedule;
 use crate::reconcile::schedule;
 
@@ -110,7 +110,7 @@ async fn what_a_store_that_is_gone_was_pruned_of_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn an_object_that_nobody_may_change_keeps_no_backup_from_being_made() {
+pub(super) async fn an_object_that_nobody_may_change_keeps_no_backup_from_being_made() {
     let lab = lab(&json!({ "successfulHistoryLimit": 1 }));
     let own = json!({ "engram.dev/schedule": "nightly" });
     for name in [FIRST, SECOND] {
@@ -163,4 +163,23 @@ async fn a_schedule_that_is_none_has_failed_to_tools_as_well() {
     });
     pass(&lab).await.unwrap();
     assert_eq!(stands(&lab), [true, false, false]);
+}
+
+#[tokio::test]
+async fn no_backup_is_made_of_a_cluster_that_rests_and_the_next_one_once_it_is_woken() {
+    let lab = lab(&json!({}));
+    lab.server
+        .change(CLUSTER, |one| one["spec"]["replicas"] = json!(0));
+    pass(&lab).await.unwrap();
+    assert_eq!(lab.server.paths("/engrambackups/"), [] as [String; 0]);
+    let status = lab.server.object(NIGHTLY).unwrap()["status"].clone();
+    assert!(
+        status["conditions"].to_string().contains("Hibernated"),
+        "{status}"
+    );
+    assert_eq!(stands(&lab), [true, false, false]);
+    lab.server
+        .change(CLUSTER, |one| one["spec"]["replicas"] = json!(3));
+    pass(&lab).await.unwrap();
+    assert_eq!(lab.server.paths("/engrambackups/").len(), 1);
 }
