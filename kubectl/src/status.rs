@@ -37,7 +37,8 @@ pub(super) fn render(
     let name = cluster.name_any();
     let status = cluster.status.clone().unwrap_or_default();
     let mut text = String::new();
-    let _ = writeln!(text, "{name}: {}", headline(&status));
+    let rests = cluster.spec.replicas == 0;
+    let _ = writeln!(text, "{name}: {}", headline(&status, rests));
     for (kind, what) in [
         (ConditionKind::Degraded, "wrong"),
         (ConditionKind::Progressing, "under way"),
@@ -68,26 +69,25 @@ pub(super) fn render(
     }
     for one in &status.certificates {
         let left = one.not_after.0.as_second() - now;
-        if left < ENDS_SOON {
-            let _ = writeln!(
-                text,
-                "  certificate {} ends in {}",
-                one.name,
-                span(left.max(0))
-            );
-        }
+        let name = &one.name;
+        let _ = match left {
+            ..=0 => writeln!(text, "  certificate {name} HAS ENDED, {} ago", span(left)),
+            1..ENDS_SOON => writeln!(text, "  certificate {name} ends in {}", span(left)),
+            _ => Ok(()),
+        };
     }
     let _ = writeln!(text, "  {}", backed_up(&name, &status, backups, now));
     text
 }
 
 /// Whether it serves, and how many of its members.
-fn headline(status: &EngramClusterStatus) -> String {
+fn headline(status: &EngramClusterStatus, rests: bool) -> String {
     let holds = |kind| is_true(&status.conditions, kind);
     let available = holds(ConditionKind::Available);
     let serves = match (available, holds(ConditionKind::QuorumAvailable)) {
         (true, _) => "serves reads and writes",
         (false, true) => "serves reads, not every write",
+        (false, false) if rests => "rests, with its data kept",
         (false, false) => "DOES NOT SERVE",
     };
     let ready = status.ready.as_deref().unwrap_or("no");
@@ -227,6 +227,21 @@ mod tests {
             assert!(text.contains(words), "{words:?} is not in\n{text}");
         }
         assert!(!text.contains("under way"), "{text}");
+    }
+
+    #[test]
+    fn one_that_rests_is_no_outage_and_a_certificate_that_has_ended_is_one() {
+        let mut cluster = cluster();
+        cluster.spec.replicas = 0;
+        let status = cluster.status.as_mut().unwrap();
+        status.conditions.retain(|one| one.type_ != "Available");
+        let text = render(&cluster, &[], &[], 1_767_225_600 + 5 * 86_400);
+        assert!(
+            text.starts_with("demo: rests, with its data kept"),
+            "{text}"
+        );
+        let ended = "certificate demo-server-tls HAS ENDED, 3d ago";
+        assert!(text.contains(ended), "{text}");
     }
 
     #[test]
