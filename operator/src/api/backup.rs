@@ -20,6 +20,8 @@ use super::parts::LocalRef;
     printcolumn(name = "Revision", type_ = "integer", json_path = ".status.revision"),
     printcolumn(name = "Size", type_ = "integer", json_path = ".status.sizeBytes"),
     printcolumn(name = "Verified", type_ = "string", json_path = ".status.conditions[?(@.type==\"Verified\")].status"),
+    printcolumn(name = "To-Revision", type_ = "integer", json_path = ".status.restorableToRevision"),
+    printcolumn(name = "To-Time", type_ = "date", json_path = ".status.restorableTo"),
     printcolumn(name = "ID", type_ = "string", json_path = ".status.backupID", priority = "1"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 52")
@@ -93,6 +95,13 @@ pub struct EngramBackupStatus {
     /// The revision that it holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<i64>,
+    /// The last revision that can be restored from it: its own, or, where the cluster's log archive follows it in the
+    /// same store, the last one that the archive had when it was last read back (`verify` of a schedule).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restorable_to_revision: Option<i64>,
+    /// When that revision was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restorable_to: Option<Time>,
     /// The oldest revision that can be read in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compact_revision: Option<i64>,

@@ -236,6 +236,9 @@ fn made(backup: &EngramBackup, status: &mut EngramBackupStatus, summary: Summary
     status.size_bytes = Some(summary.size);
     status.engram_version = Some(summary.engram_version);
     status.completed_at = Some(Time(now()));
+    // What was written while it was made is in it, or behind it in the archive.
+    status.restorable_to_revision = status.revision;
+    status.restorable_to.clone_from(&status.started_at);
     retry::done(status);
     let message = match agreed {
         Some(false) => {

@@ -2,6 +2,7 @@
 
 mod archive;
 mod due;
+mod extent;
 mod history;
 mod make;
 mod prune;

@@ -53,6 +53,7 @@ impl Story {
             "status": {
                 "phase": "Completed", "completedAt": format!("2026-01-0{number}T03:00:00Z"),
                 "backupID": format!("nightly-20260101030{number}"), "clusterID": "7", "incarnation": "0",
+                "revision": 3 + number, "restorableToRevision": 3 + number,
             },
         });
         let path = format!("{GROUP}/engrambackups/nightly-20260101030{number}");
@@ -127,16 +128,28 @@ async fn an_archive_is_read_back_after_each_backup_and_damage_is_told() {
     for word in ["archive", "verify", "--cluster=demo", "--cluster-id=7"] {
         assert!(pod.contains(word), "{word} in {pod}");
     }
-    let chain = json!([{ "fromRevision": 4, "toRevision": 90, "segments": 3, "verified": true }]);
+    let chain = json!([
+        { "clusterID": "7", "incarnation": "0", "fromRevision": 4, "toRevision": 90,
+          "toTime": "2026-01-01T03:01:00Z", "segments": 3, "verified": true },
+        { "clusterID": "7", "incarnation": "1", "fromRevision": 4, "toRevision": 95, "segments": 1 },
+        { "clusterID": "7", "incarnation": "0", "fromRevision": 91, "toRevision": 99, "segments": 1 },
+    ]);
     story.0.says("nightly-202601010301-archive", &chain);
     story.pass().await;
+    let backup = format!("{GROUP}/engrambackups/nightly-202601010301");
+    let told = story.0.server.object(&backup).unwrap()["status"].take();
+    assert_eq!(
+        told["restorableToRevision"], 90,
+        "its own history, and no gap"
+    );
+    assert_eq!(told["restorableTo"], "2026-01-01T03:01:00Z");
     let (status, reason, message) = story.verified();
     assert_eq!((status.as_str(), reason.as_str()), ("True", "Succeeded"));
     assert!(
         message.contains("revisions 4 to 90 in 3 segments"),
         "{message}"
     );
-    assert_eq!(story.status()["archive"]["toRevision"], 90);
+    assert_eq!(story.status()["archive"]["toRevision"], 99);
     assert_eq!(
         story.measured("engram_archive_damaged").await.as_deref(),
         Some("0")

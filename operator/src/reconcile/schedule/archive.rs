@@ -2,7 +2,6 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource as _, ResourceExt as _};
-use serde::Deserialize;
 
 use crate::api::{
     ArchiveVerification, ConditionKind, EngramBackup, EngramBackupSchedule,
@@ -12,20 +11,12 @@ use crate::desired::{self, Job, Tool};
 
 use super::super::tool::{self, Run};
 use super::super::{Context, Error, Version, now, write_status};
+use super::extent::{self, Chain};
 use super::{named, newest, say, success};
 
 const KIND: ConditionKind = ConditionKind::ArchiveVerified;
 /// How long it may take: an archive may be large.
 const DEADLINE_SECONDS: i64 = 6 * 3600;
-
-/// A chain, as `engramctl archive verify` says it; only what is read here.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Chain {
-    from_revision: i64,
-    to_revision: i64,
-    segments: u64,
-}
 
 /// Whether a pod reads it.
 pub(super) fn is_read(status: &EngramBackupScheduleStatus) -> bool {
@@ -94,6 +85,9 @@ pub(super) async fn verify(
         Run::Done(text) => Ok(text),
         Run::Failed { reason, message } => Err((reason, message)),
     };
+    if let Ok(chains) = found.as_deref().map(chains) {
+        extent::tell(context, made, &chains).await;
+    }
     let began = backup.and_then(success).unwrap_or_default();
     let retries = ended(context, schedule, (found, began), &mut stands, status).await;
     tool::clear(context, &namespace, &tool.name).await?;
@@ -173,12 +167,17 @@ async fn ended(
     false
 }
 
+/// The chains that were found whole. Kubernetes keeps the last 4 KiB of what is said: of very many nothing is read.
+fn chains(text: &str) -> Vec<Chain> {
+    serde_json::from_str(text.trim()).unwrap_or_default()
+}
+
 /// What was found whole, in words, and up to which revision.
 fn whole(text: &str) -> (String, Option<i64>) {
-    // Kubernetes keeps the last 4 KiB: of very many chains nothing is read.
-    let Ok(chains) = serde_json::from_str::<Vec<Chain>>(text.trim()) else {
+    let chains = chains(text);
+    if chains.is_empty() {
         return ("every segment was read back".into(), None);
-    };
+    }
     let each = chains.iter().map(|chain| {
         format!(
             "revisions {} to {} in {} segments",
