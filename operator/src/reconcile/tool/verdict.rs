@@ -175,7 +175,7 @@ pub(in crate::reconcile) fn essence(log: &str) -> String {
 }
 
 /// What engramctl's refusals mean, by its own words. The first that is found counts.
-const MEANINGS: [(&str, Reason); 25] = [
+const MEANINGS: [(&str, Reason); 26] = [
     (
         "the store's retention does not let it be deleted yet",
         Reason::Locked,
