@@ -14,8 +14,8 @@ use crate::Progress;
 use crate::format::{ChunkEntry, ChunkError, Kind, Manifest, Unpacked, sha256, unpack_known};
 use crate::store::{BackupStore, StoreError};
 
-/// Chunks that are read ahead.
-const CHUNKS_AHEAD: usize = 2;
+/// Chunks that are read ahead: one is read while another is fed.
+const CHUNKS_AHEAD: usize = 1;
 /// Chunks that wait to be fed: with the one that is and those that are read, the memory a restore takes.
 const CHUNKS_WAITING: usize = 1;
 
