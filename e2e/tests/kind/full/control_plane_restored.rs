@@ -113,7 +113,7 @@ impl Plane<'_> {
             &image,
             &replicas,
         ];
-        self.kubectl(&[&create[..], &["--", "/bin/sleep", "100000"]].concat());
+        self.kubectl(&[&create[..], &["--", "/bin/busybox", "sleep", "100000"]].concat());
         self.rolled_out(namespace);
     }
 
