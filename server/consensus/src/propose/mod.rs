@@ -291,7 +291,7 @@ impl Proposer {
             let homes = self.shared.waits.homes();
             homes.at_turns_end(move || {
                 shared.filled.notify_one();
-                shared.later.is_awaited();
+                shared.later.somebody_waits();
             });
         }
         Ok(receiver)
@@ -389,7 +389,7 @@ impl Proposer {
         self.shared.waits.refuse(waiters, ProposeError::Stopped);
         self.shared.filled.notify_one();
         // What it closes waits for what is still to be told.
-        self.shared.later.is_awaited();
+        self.shared.later.somebody_waits();
     }
 
     /// Has the Raft thread told what is kept for it whenever a request waits. One task a member, on
@@ -544,7 +544,7 @@ impl Proposer {
         }
         if count == 0 {
             if !queue.stopped {
-                self.shared.later.is_awaited_by_nobody();
+                self.shared.later.nobody_waits();
             }
             return None;
         }
@@ -553,7 +553,7 @@ impl Proposer {
         let taken = std::mem::replace(&mut queue.waiting, rest);
         let left = queue.backlog();
         if left.requests == 0 {
-            self.shared.later.is_awaited_by_nobody();
+            self.shared.later.nobody_waits();
         }
         let batch = Backlog {
             requests: count,

@@ -8,9 +8,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use openraft::{EntryPayload, RaftState, ServerState};
+use openraft::{RaftState, ServerState};
 
-use super::{Consensus, Entry, ReconfigureError, TypeConfig};
+use super::{Consensus, ReconfigureError, TypeConfig};
 
 /// See the module. Changed on openraft's thread alone, on which entries are appended: none is on its way
 /// meanwhile. Clones are one.
@@ -34,15 +34,8 @@ impl Drop for Changing {
 }
 
 impl Alone {
-    /// Whether openraft may hear of this entry before it is durable.
-    pub fn may_be_early(&self, entry: &Entry) -> bool {
-        match entry.payload {
-            EntryPayload::Normal(_) => self.is_so(),
-            EntryPayload::Blank | EntryPayload::Membership(_) => false,
-        }
-    }
-
-    fn is_so(&self) -> bool {
+    /// Whether openraft may hear of requests before they are durable.
+    pub fn is_so(&self) -> bool {
         self.0.is_alone.load(Ordering::Acquire)
     }
 

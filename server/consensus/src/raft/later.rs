@@ -1,8 +1,7 @@
 //! What the log's writer has for the Raft thread that nobody waits for.
 //!
 //! Where a cluster has one voter, the writer itself applies what is short, and its caller is answered by that. What is
-//! left then (openraft hears that the entry is durable, and that it is applied) is the Raft thread's, which would
-//! have to be woken for it: 15 to 35 µs of a core that the answer needs. It is kept until that thread is awake for
+//! left then (openraft hears that the entry is applied) is the Raft thread's, which would have to be woken for it: 15 to 35 µs of a core that the answer needs. It is kept until that thread is awake for
 //! something else: the next request that is proposed, an append, or a sweep, at most [`super::super::propose::SWEEP_EVERY`]
 //! later. Where a request waits already, it is told at once.
 //!
@@ -37,8 +36,7 @@ impl Later {
         }
     }
 
-    /// Whether anything is kept: what follows it has to come behind it.
-    pub(super) fn keeps_any(&self) -> bool {
+    fn keeps_any(&self) -> bool {
         !self.kept.lock().is_empty()
     }
 
@@ -49,7 +47,7 @@ impl Later {
     }
 
     /// A request waits for the next batch: nothing is kept from now on, and what is kept is told.
-    pub fn is_awaited(&self) {
+    pub fn somebody_waits(&self) {
         self.is_awaited.store(true, Ordering::SeqCst);
         if self.keeps_any() {
             self.wanted.notify_one();
@@ -57,7 +55,7 @@ impl Later {
     }
 
     /// No request waits.
-    pub fn is_awaited_by_nobody(&self) {
+    pub fn nobody_waits(&self) {
         self.is_awaited.store(false, Ordering::SeqCst);
     }
 
@@ -100,9 +98,9 @@ mod tests {
     #[test]
     fn where_a_request_waits_nothing_is_kept() {
         let later = Later::default();
-        later.is_awaited();
+        later.somebody_waits();
         assert_eq!(counted(&later).load(Ordering::SeqCst), 1);
-        later.is_awaited_by_nobody();
+        later.nobody_waits();
         assert_eq!(counted(&later).load(Ordering::SeqCst), 0);
     }
 
@@ -112,7 +110,7 @@ mod tests {
         let done = counted(&later);
         let telling = later.clone();
         let task = tokio::spawn(async move { telling.tell_when_awaited().await });
-        later.is_awaited();
+        later.somebody_waits();
         while done.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;
         }

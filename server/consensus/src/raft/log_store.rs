@@ -708,11 +708,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         // On the Raft thread, which is awake: it hears of what came before first.
         self.later.tell();
         let mut records = Vec::new();
-        let mut is_early = true;
+        let mut is_early = self.alone.is_so();
         {
             let mut tail = self.tail.lock();
             for entry in entries {
-                is_early &= self.alone.may_be_early(&entry);
+                is_early &= matches!(entry.payload, EntryPayload::Normal(_));
                 let position = entry::position(&entry.log_id);
                 let payload: Bytes = entry::encode(&entry);
                 self.appended
