@@ -297,6 +297,20 @@ pub(crate) mod tests {
         PathBuf::from(here).join("goldens/format-1")
     }
 
+    /// A chunk of five bytes, as far as anybody looks.
+    pub(crate) fn sample_chunk() -> ChunkEntry {
+        ChunkEntry {
+            path: "attempt/00000000.chunk".into(),
+            kind: "records".into(),
+            bytes: 5,
+            raw_bytes: 5,
+            sha256: String::new(),
+            messages: 1,
+            first_revision: 2,
+            last_revision: 2,
+        }
+    }
+
     pub(crate) fn sample(id: &str, created_at: &str) -> Manifest {
         Manifest {
             format: FORMAT,

@@ -12,4 +12,4 @@ pub use verification::Verification;
 
 pub(crate) use engram_objects::{sha256, sha256_of};
 #[cfg(test)]
-pub(crate) use manifest::tests::{sample, store_of_format_1};
+pub(crate) use manifest::tests::{sample, sample_chunk, store_of_format_1};

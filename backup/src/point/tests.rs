@@ -7,7 +7,6 @@ use engram_proto::backup as pb;
 use tempfile::TempDir;
 
 use super::*;
-use crate::format::ChunkEntry;
 
 /// What a cluster wrote, and where.
 struct Scene {
@@ -47,16 +46,7 @@ impl Scene {
         manifest.cluster = self.cluster.clone();
         manifest.revision = revision;
         manifest.last_records = None;
-        manifest.chunks = vec![ChunkEntry {
-            path: "attempt/00000000.chunk".into(),
-            kind: "records".into(),
-            bytes: 5,
-            raw_bytes: 5,
-            sha256: String::new(),
-            messages: 1,
-            first_revision: 2,
-            last_revision: 2,
-        }];
+        manifest.chunks = vec![crate::format::sample_chunk()];
         let path = &manifest.chunks[0].path;
         let bytes = Bytes::from_static(b"chunk");
         let put = self

@@ -1,7 +1,7 @@
 //! The store's rules, in a directory.
 
 use super::*;
-use crate::format::{ChunkEntry, Manifest, Selector, Verification, Whose};
+use crate::format::{Manifest, Selector, Verification, Whose};
 use crate::prune::{PruneError, Pruned, Scope, prune};
 use crate::retention::Retention;
 use tempfile::TempDir;
@@ -15,16 +15,7 @@ fn open() -> (TempDir, BackupStore) {
 fn manifest(cluster: &str, id: &str, created_at: &str) -> Manifest {
     let mut manifest = crate::format::sample(id, created_at);
     manifest.cluster = cluster.parse().expect("a name");
-    manifest.chunks = vec![ChunkEntry {
-        path: "attempt/00000000.chunk".into(),
-        kind: "records".into(),
-        bytes: 5,
-        raw_bytes: 5,
-        sha256: String::new(),
-        messages: 1,
-        first_revision: 2,
-        last_revision: 2,
-    }];
+    manifest.chunks = vec![crate::format::sample_chunk()];
     manifest
 }
 

@@ -204,11 +204,7 @@ async fn a_good_backup_is_copied_to_the_second_store_and_no_other_is() {
         }),
     );
     lab.pass().await.unwrap();
-    let pod = lab
-        .server
-        .object(&format!("{PODS}/b-copy"))
-        .expect("it is begun");
-    let command = pod["spec"]["containers"][0]["command"].to_string();
+    let command = copying(&lab)["command"].to_string();
     for part in [
         "\"copy\"",
         "--to=gs://copies",
@@ -217,7 +213,7 @@ async fn a_good_backup_is_copied_to_the_second_store_and_no_other_is() {
     ] {
         assert!(command.contains(part), "{part} in {command}");
     }
-    let env = pod["spec"]["containers"][0]["env"].to_string();
+    let env = copying(&lab)["env"].to_string();
     assert!(env.contains("TO_GOOGLE_SERVICE_ACCOUNT_KEY"), "{env}");
     assert_eq!(copied("reason"), "Running");
     lab.pod("copy", &json!({ "phase": "Succeeded" }));
@@ -249,6 +245,12 @@ fn copied_to_second(lab: &Lab, verify: bool) {
     backup["spec"]["copyTo"] = json!({ "storeRef": { "name": "second" } });
     backup["spec"]["verify"] = json!(verify);
     lab.server.put(&path, backup);
+}
+
+/// The container of the pod that copies.
+fn copying(lab: &Lab) -> Value {
+    let pod = lab.server.object(&format!("{PODS}/b-copy"));
+    pod.expect("it is begun")["spec"]["containers"][0].take()
 }
 
 /// What is said of the copy: status, reason and message.
@@ -373,11 +375,7 @@ async fn a_copy_that_is_wanted_elsewhere_is_made_there_whether_it_was_complete_o
         for _ in 0..2 {
             lab.pass().await.unwrap();
         }
-        let pod = lab
-            .server
-            .object(&format!("{PODS}/b-copy"))
-            .expect("it is begun");
-        let command = pod["spec"]["containers"][0]["command"].to_string();
+        let command = copying(&lab)["command"].to_string();
         assert!(command.contains("--to=gs://third"), "{command}");
         assert_eq!(copied(&lab)[1], "Running");
         lab.pod("copy", &json!({ "phase": "Succeeded" }));
