@@ -73,7 +73,7 @@ enum Sink {
     Stdout,
     Journal(Journal),
     File(File),
-    Rotating(RotatingFile),
+    Rotating(Box<RotatingFile>),
     #[cfg(test)]
     Memory(std::sync::Arc<Mutex<Vec<u8>>>),
 }
@@ -81,7 +81,9 @@ enum Sink {
 impl Sink {
     fn open(path: &Path, rotation: Option<Rotation>) -> Result<Self, InitError> {
         let open = || match rotation {
-            Some(rotation) => RotatingFile::open(path, rotation).map(Self::Rotating),
+            Some(rotation) => {
+                RotatingFile::open(path, rotation).map(|file| Self::Rotating(Box::new(file)))
+            }
             None => open_for_appending(path, MODE).map(Self::File),
         };
         open().map_err(|source| InitError::Open {

@@ -2,25 +2,24 @@
 //! the same names, as etcd's.
 //!
 //! A full file `engram.log` is renamed to `engram-2026-11-23T05-42-00.123.log` and a new one is
-//! begun, with its mode and its owner. Old files, compressed or not, are deleted by count and by the age in
-//! their names, at the start and with each rotation; on a thread of its own they are compressed
-//! (`engram-2026-11-23T05-42-00.123.log.gz`), where that is asked for.
+//! begun, with its mode and its owner. At the start and with each rotation, on a thread of its own, old files, compressed
+//! or not, are deleted by count and by the age in their names, and compressed
+//! (`engram-2026-11-23T05-42-00.123.log.gz`) where that is asked for.
 
 mod backups;
+mod mill;
 
 use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use self::backups::Backups;
+use self::mill::Mill;
 use super::output::open_for_appending;
 use super::timestamp::since_epoch;
 
 const BYTES_PER_MEGABYTE: u64 = 1024 * 1024;
-const SECONDS_PER_DAY: u64 = 86_400;
 /// Of a file that is not there yet: a log can name users and keys.
 const MODE: u32 = 0o600;
 /// Of directories that are not there yet.
@@ -68,8 +67,7 @@ pub(super) struct RotatingFile {
     rotation: Rotation,
     file: File,
     bytes: u64,
-    /// Compresses old files; one at a time, and what it misses the next one finds.
-    compressing: Option<JoinHandle<()>>,
+    mill: Mill,
 }
 
 impl RotatingFile {
@@ -89,10 +87,9 @@ impl RotatingFile {
             rotation,
             file,
             bytes,
-            compressing: None,
+            mill: Mill::new(Backups::of(path), rotation),
         };
-        // As in a rotation: what fails with old files is no reason to have no log.
-        let _ = opened.tidy();
+        opened.mill.look();
         Ok(opened)
     }
 
@@ -113,8 +110,8 @@ impl RotatingFile {
         fs::rename(&self.path, self.backups.path_at(since_epoch()))?;
         self.file = open_for_appending(&self.path, before.mode() & 0o777)?;
         self.bytes = self.file.metadata()?.len();
-        self.keep_access(&before)?;
-        self.tidy()
+        self.mill.look();
+        self.keep_access(&before)
     }
 
     /// Whoever reads the log reads on: the new file is the old one's owner's, with its mode.
@@ -130,33 +127,6 @@ impl RotatingFile {
                 .file
                 .set_permissions(fs::Permissions::from_mode(before.mode())),
         }
-    }
-
-    /// Deletes old files that are too many or too old, and has the others compressed.
-    fn tidy(&mut self) -> io::Result<()> {
-        let Rotation {
-            age_days_max,
-            backups_max,
-            compressed,
-            ..
-        } = self.rotation;
-        let age_max = Duration::from_secs(age_days_max.saturating_mul(SECONDS_PER_DAY));
-        let oldest = (age_days_max > 0).then(|| since_epoch().saturating_sub(age_max));
-        self.backups.delete(backups_max, oldest)?;
-        let is_busy = self
-            .compressing
-            .as_ref()
-            .is_some_and(|thread| !thread.is_finished());
-        if compressed && !is_busy {
-            let backups = self.backups.clone();
-            let work = move || {
-                // It may take its time: nobody waits for it.
-                crate::threads::idle();
-                let _ = backups.compress();
-            };
-            self.compressing = crate::threads::spawn("engram-log", work).ok();
-        }
-        Ok(())
     }
 }
 
@@ -192,6 +162,7 @@ mod tests {
 
         let line = vec![b'x'; 700 * 1024];
         file.write_line(&line).unwrap();
+        file.mill.settle();
         assert_eq!(
             names(directory.path()).len(),
             3,
@@ -199,6 +170,7 @@ mod tests {
         );
         file.write_line(&line).unwrap();
 
+        file.mill.settle();
         let after = names(directory.path());
         assert_eq!(
             after.len(),
@@ -238,8 +210,6 @@ mod tests {
         let mut file = RotatingFile::open(&path, rotation).unwrap();
         let mode = || fs::metadata(&path).unwrap().mode() & 0o777;
         assert_eq!(mode(), 0o600);
-        // The start's look at old files.
-        file.compressing.take().expect("a thread").join().unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
 
         let line = vec![b'x'; 700 * 1024];
@@ -247,7 +217,7 @@ mod tests {
         file.write_line(&line).unwrap();
 
         assert_eq!(mode(), 0o644);
-        file.compressing.take().expect("a thread").join().unwrap();
+        file.mill.settle();
         let left = names(path.parent().unwrap());
         assert_eq!(left.len(), 2, "{left:?}");
         assert!(left[0].ends_with(".log.gz"), "{left:?}");
@@ -258,5 +228,56 @@ mod tests {
             .read_to_end(&mut text)
             .unwrap();
         assert_eq!(text, line);
+    }
+
+    #[test]
+    fn a_file_that_is_set_aside_while_others_are_compressed_is_compressed_as_well() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("engram.log");
+        // What the start finds, and is long at.
+        let large: Vec<u8> = (0..2u32 << 20).flat_map(u32::to_le_bytes).collect();
+        fs::write(
+            directory.path().join("engram-2020-01-02T03-04-05.678.log"),
+            large,
+        )
+        .unwrap();
+        fs::write(&path, vec![b'x'; 1024 * 1024]).unwrap();
+        let rotation = Rotation {
+            size_megabytes_max: 1,
+            compressed: true,
+            ..Rotation::default()
+        };
+        let mut file = RotatingFile::open(&path, rotation).unwrap();
+        file.write_line(b"first\n").unwrap();
+
+        file.mill.settle();
+        let left = names(directory.path());
+        let compressed = left.iter().filter(|name| name.ends_with(".log.gz"));
+        assert_eq!((left.len(), compressed.count()), (3, 2), "{left:?}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_deleted_keeps_no_other_from_being_compressed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("engram.log");
+        // A directory by the name of an old file.
+        fs::create_dir(directory.path().join("engram-2020-01-02T03-04-05.678.log")).unwrap();
+        fs::write(
+            directory.path().join("engram-2099-01-02T03-04-05.678.log"),
+            "old",
+        )
+        .unwrap();
+        let rotation = Rotation {
+            age_days_max: 1,
+            compressed: true,
+            ..Rotation::default()
+        };
+        let mut file = RotatingFile::open(&path, rotation).unwrap();
+        file.mill.settle();
+        let left = names(directory.path());
+        assert!(
+            left.contains(&"engram-2099-01-02T03-04-05.678.log.gz".to_owned()),
+            "{left:?}"
+        );
     }
 }

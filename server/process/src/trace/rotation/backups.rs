@@ -60,32 +60,41 @@ impl Backups {
             .join(format!("{prefix}{}{suffix}", stamp(since_epoch)))
     }
 
-    /// Deletes those that are more than `kept` (0: as many as there are), and those that are older than `oldest`.
+    /// Deletes those that are more than `kept` (0: as many as there are), and those that are older than `oldest`. One
+    /// that cannot be deleted keeps no other from it.
+    ///
+    /// # Errors
+    /// The directory cannot be listed, or the first of the files that could not be deleted.
     pub(super) fn delete(&self, kept: usize, oldest: Option<Duration>) -> io::Result<()> {
         if kept == 0 && oldest.is_none() {
             return Ok(());
         }
         let oldest = oldest.map(stamp).unwrap_or_default();
         let mut seen = BTreeSet::new();
+        let mut done = Ok(());
         for backup in self.newest_first()? {
             let is_old = backup.stamp < oldest;
             // A file and what it is compressed to are one.
             seen.insert(backup.stamp);
             if is_old || (kept > 0 && seen.len() > kept) {
-                fs::remove_file(backup.path)?;
+                done = done.and(fs::remove_file(backup.path));
             }
         }
-        Ok(())
+        done
     }
 
-    /// Compresses those that are not.
+    /// Compresses those that are not. One that cannot be keeps no other from it.
+    ///
+    /// # Errors
+    /// The directory cannot be listed, or the first of the files that could not be compressed.
     pub(super) fn compress(&self) -> io::Result<()> {
+        let mut done = Ok(());
         for backup in self.newest_first()? {
             if !backup.is_compressed {
-                compress(&backup.path)?;
+                done = done.and(compress(&backup.path));
             }
         }
-        Ok(())
+        done
     }
 
     fn newest_first(&self) -> io::Result<Vec<Backup>> {
