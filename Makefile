@@ -174,7 +174,7 @@ kube-bench: tools ## kube-bench's section on etcd, on kubeadm's command line (KU
 CONFORMANCE_REPORT = docs/evidence/conformance-$(shell date +%F).md
 
 .PHONY: conformance
-conformance: build tools ## etcd's own tests, examples and clients in full (not run yet); writes docs/evidence/conformance-DATE.md
+conformance: build tools ## etcd's own tests, examples and clients in full (a quarter of an hour); writes docs/evidence/conformance-DATE.md
 	e2e/clients/build.sh
 	@$(call timed,conformance,e2e/conformance.sh $(BIN)/engram $(CONFORMANCE_REPORT))
 

@@ -30,6 +30,7 @@ fn refuses(server: &mut Server, sentence: &str) {
     let is_etcds =
         last.contains("\"level\":\"fatal\"") && last.contains("\"msg\":\"discovery failed\"");
     assert!(is_etcds, "a runbook looks for etcd's line:\n{said}");
+    assert!(said.contains("\"msg\":\"bootstrap failed\""), "{said}");
     assert!(!said.contains("panicked"), "{said}");
 }
 

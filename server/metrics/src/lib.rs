@@ -9,7 +9,9 @@
 
 mod network;
 mod operations;
+mod parts;
 pub mod process;
+mod runtime;
 
 use engram_disk::fs;
 use engram_process::log;
@@ -17,6 +19,7 @@ use engram_types as types;
 
 pub use network::{Network, Transfer};
 pub use operations::Operations;
+pub use parts::Parts;
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
@@ -34,6 +37,8 @@ pub struct Metrics {
     pub backend_commit: Histogram,
     /// What is rare.
     pub operations: Operations,
+    /// Parts of the work that etcd measures apart.
+    pub parts: Parts,
     /// What goes between members.
     pub network: Network,
 }
@@ -64,12 +69,14 @@ impl Metrics {
             "The latency distributions of commit called by backend.",
         );
         let operations = Operations::new(&registry);
+        let parts = Parts::new(&registry);
         let network = Network::new(&registry);
         Metrics {
             registry,
             wal_fsync,
             backend_commit,
             operations,
+            parts,
             network,
         }
     }

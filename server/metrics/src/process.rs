@@ -2,12 +2,15 @@
 
 use prometheus::proto::MetricFamily;
 
-use super::{count, gauge, total, total_seconds};
+use super::{count, gauge, runtime, total, total_seconds};
+
+/// What stands where a Go process tells its Go's version.
+pub const GO_VERSION: &str = concat!("none (Engram ", env!("CARGO_PKG_VERSION"), ", Rust)");
 
 /// How Prometheus' collectors write a limit that there is not.
 const UNLIMITED: f64 = u64::MAX as f64;
 
-/// `process_*` and `os_fd_*`. What /proc does not tell is left out.
+/// `process_*`, `os_fd_*` and `go_*`. What /proc does not tell is left out, or 0 in `go_*`.
 pub fn families() -> Vec<MetricFamily> {
     let mut families = Vec::new();
     if let Some((resident, virtual_bytes)) = memory() {
@@ -53,7 +56,25 @@ pub fn families() -> Vec<MetricFamily> {
         ));
         families.push(count("os_fd_limit", "The file descriptor limit.", limit));
     }
+    families.extend(runtime::families(GO_VERSION, usage()));
     families
+}
+
+/// What `go_*` tells of.
+fn usage() -> runtime::Usage {
+    let text = crate::fs::read_text("/proc/self/status").unwrap_or_default();
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number
+            .and_then(|number| number.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
+    runtime::Usage {
+        resident: value("VmRSS:").saturating_mul(1024),
+        anonymous: value("RssAnon:").saturating_mul(1024),
+        threads: value("Threads:"),
+    }
 }
 
 /// How many files the process may have open.

@@ -68,7 +68,7 @@ pub fn run(config: &Config) -> Result<Ended, BootError> {
     let quit = signals::arrange().map_err(serve::of_signals)?;
     told::life::starting(config);
     let asking = tls::PeerDial::before_start(config)?;
-    let booted = boot::open(config, &asking)?;
+    let booted = boot::open(config, &asking).inspect_err(told::life::bootstrap_failed)?;
     let tls = tls::Tls::open(config)?;
     tls.register(booted.metrics.registry());
     let tracing = spans::start(config, booted.metrics.registry())?;

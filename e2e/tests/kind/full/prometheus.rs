@@ -45,9 +45,10 @@ const WINDOW: &str = "30s";
 const CALL_LIMIT: Duration = Duration::from_secs(5);
 /// What alerts speak of that is measured only where it is so: alarms, clusters that are not as they should be,
 /// peers that do not answer, log archives, schedules, encrypted backups, failures.
-const NOT_OF_A_SOUND_CLUSTER: [&str; 10] = [
+const NOT_OF_A_SOUND_CLUSTER: [&str; 11] = [
     "engram_alarm_active",
     "engram_archive_damaged",
+    "engram_archive_failures_total",
     "engram_archive_gaps_total",
     "engram_archive_lag_seconds",
     "engram_archive_last_verified_timestamp_seconds",

@@ -185,6 +185,8 @@ impl Consensus {
             "remote-snapshot-sender-id" = %sender, "incoming-snapshot-index" = index);
         let counted = self.metrics.network.receiving(sender);
         let received = incoming::receive(parts, dir, bytes).await?;
+        let saving = &self.metrics.parts;
+        saving.snapshot_save.observe(began.elapsed().as_secs_f64());
         crate::log!(info, "received and saved database snapshot", "local-member-id" = %self.member,
             "remote-snapshot-sender-id" = %sender, "incoming-snapshot-index" = index,
             "incoming-snapshot-size-bytes" = received.bytes(), "download-took" = began.elapsed());
@@ -192,7 +194,11 @@ impl Consensus {
             return Ok(Err(Declined::Stopped));
         };
         // Before openraft is told: it answers nobody while it installs.
+        let preparing = Instant::now();
         let mut prepared = super::snapshot::prepare(&store, &meta, received).await?;
+        saving
+            .snapshot_fsync
+            .observe(preparing.elapsed().as_secs_f64());
         prepared.keep(alone);
         let snapshot = Snapshot {
             meta,

@@ -34,6 +34,9 @@ pub struct Options {
     /// Called on a WAL thread when the disk has no room for the next segment, and again when it
     /// has. Must not call the log and must be quick. The default does nothing.
     pub on_space: Arc<dyn Fn(Space) + Send + Sync>,
+    /// Called on the writer's thread with how long each write took, without its sync. Must be quick. The default does
+    /// nothing.
+    pub on_written: Arc<dyn Fn(Duration) + Send + Sync>,
     /// Asked on a WAL thread before a segment of so many bytes is made: false is the same as a disk
     /// without room for it. The default lets the disk decide.
     pub may_grow: Arc<dyn Fn(u64) -> bool + Send + Sync>,
@@ -65,6 +68,7 @@ impl Default for Options {
             space_retry: Duration::from_secs(1),
             on_fatal: Arc::new(|error| eprintln!("{error}")),
             on_space: Arc::new(|_| {}),
+            on_written: Arc::new(|_| {}),
             may_grow: Arc::new(|_| true),
         }
     }

@@ -307,6 +307,7 @@ impl Writer {
         if is_planted("wal-synced-before") {
             self.must("sync", self.file.sync_data());
         }
+        let started = Instant::now();
         self.must(
             "write",
             threads::on_disk(|| {
@@ -314,6 +315,7 @@ impl Writer {
                     .write_all_at(&self.frame.bytes, widen(position.offset))
             }),
         );
+        (self.options.on_written)(started.elapsed());
         if self.options.sync && !is_planted("wal-unsynced") && !is_planted("wal-synced-before") {
             let started = Instant::now();
             self.must("sync", threads::on_disk(|| self.file.sync_data()));

@@ -286,6 +286,7 @@ pub fn open_with(
         config,
         own_log::owner(&identity),
         space.clone(),
+        metrics.clone(),
     ));
     let (wal, recovered) = wal::open(&wal_dir, options)?;
     if let Some(cut) = &recovered.cut {
@@ -508,7 +509,12 @@ fn open_store(config: &Config, place: &Place) -> Result<Store, BootError> {
     Ok(Store::new(state, engine, applied))
 }
 
-fn wal_options(config: &Config, owner: wal::Owner, space: Arc<SpaceGuard>) -> wal::Options {
+fn wal_options(
+    config: &Config,
+    owner: wal::Owner,
+    space: Arc<SpaceGuard>,
+    metrics: Arc<Metrics>,
+) -> wal::Options {
     let request = usize::try_from(config.limits.request_bytes_max).unwrap_or(usize::MAX);
     let entry = peer::Limits::for_requests_of(request).message_bytes;
     let guard = space.clone();
@@ -522,6 +528,7 @@ fn wal_options(config: &Config, owner: wal::Owner, space: Arc<SpaceGuard>) -> wa
             )
         }),
         on_space: Arc::new(move |found| space.found(found)),
+        on_written: Arc::new(move |took| metrics.parts.wal_write.observe(took.as_secs_f64())),
         may_grow: Arc::new(move |bytes| guard.may_grow_log(bytes)),
         segment_bytes: own_log::segment_bytes(entry),
         // The log store above it keeps the recent entries already, decoded.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use openraft::EntryPayload;
 
 use super::Applied;
+use super::kinds;
 use super::stats::ApplyStats;
 use crate::fatal::end_process;
 use crate::metrics::Metrics;
@@ -166,6 +167,7 @@ impl Applier {
     }
 
     fn apply_batch(&mut self, batch: &Batch, index: u64) {
+        let taken_up = Instant::now();
         let decoded = match batch.decoded() {
             Ok(decoded) => decoded,
             Err(error) => end_process(
@@ -224,6 +226,7 @@ impl Applier {
             }
         }
         self.stats.applied(ops, &outcomes);
+        kinds::applied(&self.metrics.parts, ops, &outcomes, taken_up.elapsed());
         if has_users {
             self.applied.users_shown();
         }

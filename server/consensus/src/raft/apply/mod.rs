@@ -6,6 +6,7 @@
 //! for who waits.
 
 mod applier;
+mod kinds;
 mod reclaim;
 mod stats;
 

@@ -60,6 +60,7 @@ impl Reclaim {
         let mut state = self.store.write();
         let done = state.compact_step(RECLAIM_STEP, &mut effects);
         drop(state);
+        let locked = started.elapsed();
         // The index names it no more: a reader who planned before plans anew.
         let engine = self.store.engine();
         if is_planted("reclaim-too-much") {
@@ -68,6 +69,8 @@ impl Reclaim {
         let bytes = threads::on_disk(|| engine.write_unlogged(&effects.changes));
         self.store.headroom().take(bytes);
         let took = started.elapsed();
+        let parts = &self.metrics.parts;
+        parts.index_compaction_pause_ms.observe(millis(locked));
         self.count_reclaimed(&effects.changes, took);
         if applier.unasked_for() < RECLAIM_ALONE_AFTER {
             self.rests_until = Instant::now() + took * RECLAIM_RESTS;

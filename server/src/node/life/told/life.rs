@@ -6,6 +6,11 @@ use crate::types::{ClusterId, MemberId, Revision};
 /// What etcd calls its one quota that is told of.
 const QUOTA: &str = "v3-applier";
 
+/// Its data, its log, or the others keep the member from beginning.
+pub fn bootstrap_failed(error: &impl std::fmt::Display) {
+    crate::log!(error, "bootstrap failed", error = %error);
+}
+
 /// Tells with what the process starts. Not its arguments, as etcd does: passwords may be among them.
 pub fn starting(config: &Config) {
     let (listen, advertise) = (&config.listen, &config.advertise);
