@@ -20,6 +20,8 @@ pub(super) struct Alone(Arc<Known>);
 #[derive(Default)]
 struct Known {
     is_alone: AtomicBool,
+    /// It was so since the log was last synced for a change: what was told early may not be durable.
+    owes_sync: AtomicBool,
     /// Changes of the membership under way.
     changes: AtomicUsize,
 }
@@ -40,6 +42,9 @@ impl Alone {
     }
 
     fn set(&self, is_alone: bool) {
+        if is_alone {
+            self.0.owes_sync.store(true, Ordering::Release);
+        }
         self.0.is_alone.store(is_alone, Ordering::Release);
     }
 
@@ -82,13 +87,18 @@ impl Consensus {
     pub(super) async fn cease_to_be_alone(&self) -> Result<Changing, ReconfigureError> {
         let alone = self.log.alone().clone();
         let changing = alone.changing();
-        if !alone.is_so() {
+        // Not whether it is alone: an earlier change may have ended that, and its caller given up before the sync.
+        if !alone.0.owes_sync.load(Ordering::Acquire) {
             return Ok(changing);
         }
-        let cease = self.raft.with_raft_state(move |_| alone.set(false)).await;
+        let ceasing = alone.clone();
+        let cease = (self.raft).with_raft_state(move |_| ceasing.set(false));
+        let cease = cease.await;
         cease.map_err(|_| ReconfigureError::Stopped)?;
         let synced = self.log.sync().await;
         synced.map_err(|_| ReconfigureError::Stopped)?;
+        // Nobody is alone again before `changing` is dropped.
+        alone.0.owes_sync.store(false, Ordering::Release);
         Ok(changing)
     }
 }

@@ -59,6 +59,10 @@ async fn nobody_is_added_before_what_was_told_early_is_durable() {
     assert!(timeout(AWHILE, &mut proposed).await.is_err());
     let on = leader.consensus.configuration().expect("it leads");
     let urls = vec!["http://127.0.0.1:1".to_owned()];
+    let given_up = leader
+        .consensus
+        .add_learner(&on, MemberId(9), urls.clone(), true);
+    assert!(timeout(AWHILE, given_up).await.is_err());
     let added = leader.consensus.add_learner(&on, MemberId(9), urls, true);
     let mut added = Box::pin(added);
     assert!(timeout(AWHILE, &mut added).await.is_err());
