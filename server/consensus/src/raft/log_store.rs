@@ -102,6 +102,21 @@ impl LogRoom {
         has_room.then_some(taken)
     }
 
+    /// The same for who can wait: nothing for which a segment has yet to be made. Whether the disk has room for it is
+    /// known only after that was tried, and meanwhile more could be let in than ever fits. What is alone on its
+    /// way has a whole segment for itself.
+    pub fn take_placed(&self, entries: usize, bytes: u64, held: u64) -> Option<Taken> {
+        let taken = self.take(entries, bytes, held)?;
+        let Some(wal) = self.wal.upgrade() else {
+            return Some(taken);
+        };
+        let all = self.taken.load(Ordering::Relaxed);
+        let held = held.min(widened(wal.record_bytes_max() / 8));
+        let is_alone = all == taken.bytes && wal.queued_bytes() == 0;
+        let is_placed = wal.has_place(all.saturating_add(held)) || (is_alone && wal.has_spare());
+        is_placed.then_some(taken)
+    }
+
     /// Whether the disk keeps up with what is appended: where it does not, who would append more is
     /// told so, or waits, before openraft takes it. Its thread waits for no disk.
     pub fn keeps_up(&self) -> bool {

@@ -78,7 +78,7 @@ impl Consensus {
         let bytes = request.encoded_len() as u64;
         loop {
             let entries = request.entries.len();
-            let taken = self.log_room.take(entries, bytes, HELD_FROM_LEADERS);
+            let taken = (self.log_room).take_placed(entries, bytes, HELD_FROM_LEADERS);
             if taken.is_some() && self.log_room.keeps_up() {
                 return taken;
             }

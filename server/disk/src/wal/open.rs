@@ -199,6 +199,28 @@ impl Wal {
         Some(state.segment_left_bytes.saturating_sub(queued))
     }
 
+    /// Whether so many bytes, what waits included, have their place on the disk already: in the current segment,
+    /// and in the spares behind it. Where they have none, the next segment is made without pauses.
+    pub fn has_place(&self, bytes: u64) -> bool {
+        // In this order: a spare that becomes the current segment meanwhile counts as none.
+        let (left, queued) = {
+            let state = self.shared.state.lock();
+            let queued = u64::try_from(state.queued_bytes).unwrap_or(u64::MAX);
+            (state.segment_left_bytes, queued)
+        };
+        let spare = self.spares.ready_bytes();
+        let has_place = left.saturating_add(spare) >= bytes.max(queued);
+        if !has_place {
+            self.spares.hurry();
+        }
+        has_place
+    }
+
+    /// Whether the segment after the current one is there.
+    pub fn has_spare(&self) -> bool {
+        self.spares.ready_bytes() > 0
+    }
+
     /// Bytes that wait for the disk, what is being written included.
     pub fn queued_bytes(&self) -> usize {
         self.shared.state.lock().queued_bytes

@@ -120,6 +120,21 @@ impl Spares {
         self.state.lock().exhausted
     }
 
+    /// Bytes of the files that are ready.
+    pub(super) fn ready_bytes(&self) -> u64 {
+        let ready = self.state.lock().ready.len();
+        u64::try_from(ready).map_or(u64::MAX, |ready| ready * self.options.segment_bytes)
+    }
+
+    /// Somebody waits for the next file: no pauses until it is taken.
+    pub(super) fn hurry(&self) {
+        let mut state = self.state.lock();
+        if !state.urgent {
+            state.urgent = true;
+            self.changed.notify_all();
+        }
+    }
+
     /// A zeroed file of the configured size. Waits while the disk is full; `None` if the log is
     /// closed meanwhile.
     pub(super) fn take(&self) -> Option<DataFile> {
