@@ -4,7 +4,7 @@ use engram_objects::KeyId;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::Progress;
-use crate::format::{ChunkEntry, Manifest, sha256};
+use crate::format::{ChunkEntry, Manifest};
 use crate::store::{BackupStore, StoreError};
 
 /// Chunks that are read ahead of the one being written: with it, the memory that a copy takes.
@@ -97,7 +97,7 @@ async fn read<'m>(
     chunk: &'m ChunkEntry,
 ) -> Result<(&'m ChunkEntry, bytes::Bytes), CopyError> {
     let bytes = from.chunk(manifest, &chunk.path).await?;
-    match sha256(&bytes) == chunk.sha256 {
+    match chunk.digest.fits(&bytes) {
         true => Ok((chunk, bytes)),
         false => Err(CopyError::Damaged {
             backup: manifest.id.to_string(),

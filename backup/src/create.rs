@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::Progress;
 use crate::channel::Channel;
 use crate::format::{
-    BackupId, Chunk, ChunkEntry, FORMAT, Kind, Manifest, Packer, Selector, Whose, sha256,
+    BackupId, Chunk, ChunkEntry, Digest, FORMAT, Kind, Manifest, Packer, Selector, Whose, sha256,
 };
 use crate::lineage::{self, History};
 use crate::members::{self, MembersError, Reached, Verdict, Voter};
@@ -630,7 +630,7 @@ fn entry(attempt: &str, chunk: &Chunk) -> ChunkEntry {
         kind: chunk.kind.name().to_owned(),
         bytes: u64::try_from(chunk.bytes.len()).expect("a length fits"),
         raw_bytes: chunk.raw_bytes,
-        sha256: sha256(&chunk.bytes),
+        digest: Digest::of(&chunk.bytes),
         messages: chunk.messages,
         first_revision: chunk.first_revision,
         last_revision: chunk.last_revision,

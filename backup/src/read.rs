@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::mpsc;
 
 use crate::Progress;
-use crate::format::{ChunkEntry, ChunkError, Kind, Manifest, Unpacked, sha256, unpack_known};
+use crate::format::{ChunkEntry, ChunkError, Kind, Manifest, Unpacked, unpack_known};
 use crate::store::{BackupStore, StoreError};
 
 /// Chunks that are read ahead: one is read while another is fed.
@@ -182,7 +182,7 @@ async fn send(
 async fn chunk(store: &BackupStore, manifest: &Manifest, place: usize) -> Result<Bytes, ReadError> {
     let entry = &manifest.chunks[place];
     let bytes = store.chunk(manifest, &entry.path).await?;
-    match sha256(&bytes) == entry.sha256 {
+    match entry.digest.fits(&bytes) {
         true => Ok(bytes),
         false => Err(damaged(manifest, place, ChunkError::Checksum)),
     }

@@ -24,7 +24,7 @@ mod tests;
 mod verification;
 
 use bytes::Bytes;
-use engram_objects::{Created, Keys, ObjectError, Objects, sha256};
+use engram_objects::{Created, Keys, ObjectError, Objects};
 use object_store::path::Path;
 
 use crate::format::{BackupId, Manifest};
@@ -122,15 +122,12 @@ impl BackupStore {
         bytes: Bytes,
     ) -> Result<(), StoreError> {
         let place = below(self.backup(cluster, id), path);
-        let wanted = sha256(&bytes);
-        if self.objects.create(&place, bytes).await? == Created::Now {
+        if self.objects.create(&place, bytes.clone()).await? == Created::Now {
             return Ok(());
         }
         // The manifest will name one key: a chunk that needs another one would be lost with that.
         match self.objects.get_with_key(&place).await {
-            Ok(Some((bytes, key)))
-                if sha256(&bytes) == wanted && key == self.objects.keys().writing() =>
-            {
+            Ok(Some((there, key))) if there == bytes && key == self.objects.keys().writing() => {
                 Ok(())
             }
             Ok(Some(_)) | Err(ObjectError::Cipher { .. }) => {

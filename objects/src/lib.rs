@@ -19,7 +19,7 @@ mod store;
 mod whose;
 
 pub use cipher::{CipherError, KeyError, KeyId, Keys};
-pub use digest::{sha256, sha256_of};
+pub use digest::{Digest, sha256, sha256_of};
 pub use error::ObjectError;
 pub use name::{BackupId, IdError};
 pub use object_store::path::Path;

@@ -3,17 +3,18 @@
 //! Two lines: a JSON object, and the SHA-256 of that line in hexadecimal. Unknown fields are left
 //! alone, so that a later version can add to them; a change of meaning is another format number.
 //! Format 2 says whose a backup is and who made it; what format 1 does not say has defaults. Format 3 is
-//! one of those, encrypted: it says the key's id, and the rest to whoever has the key.
+//! any of the others, encrypted: it says the key's id, and the rest to whoever has the key. Format 4 is 2 with BLAKE3
+//! of the chunks.
 
 use serde::{Deserialize, Serialize};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use engram_objects::cipher::key_of;
-use engram_objects::{BackupId, CipherError, FIRST, KeyId, Keys, Whose, sealed};
+use engram_objects::{BackupId, CipherError, Digest, FIRST, KeyId, Keys, Whose, sealed};
 
 /// The format's number.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 4;
 /// The oldest that is read. It knows neither owner, incarnation nor last records.
 const FORMAT_MIN: u32 = 1;
 /// That of a manifest which is encrypted.
@@ -31,8 +32,9 @@ pub struct ChunkEntry {
     pub bytes: u64,
     /// Bytes of its messages.
     pub raw_bytes: u64,
-    /// Its SHA-256, hexadecimal.
-    pub sha256: String,
+    /// Its digest: `blake3`, in formats before 4 `sha256`.
+    #[serde(flatten)]
+    pub digest: Digest,
     /// How many messages it holds.
     pub messages: u32,
     /// Of records: the first revision in it, else 0.
@@ -160,7 +162,7 @@ pub enum ManifestError {
     #[error("the manifest is damaged")]
     Damaged,
     /// Another version wrote it.
-    #[error("the backup has format {0}, this engramctl reads {ENCRYPTED}: use a newer engramctl")]
+    #[error("the backup has format {0}, this engramctl reads {FORMAT}: use a newer engramctl")]
     Format(u32),
     /// It cannot be decrypted.
     #[error("the backup: {0}")]
@@ -196,7 +198,7 @@ impl Manifest {
     pub fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         let line = sealed::unseal(bytes).ok_or(ManifestError::Damaged)?;
         let any: Any = sealed::read(line).ok_or(ManifestError::Damaged)?;
-        if !(FORMAT_MIN..=FORMAT).contains(&any.format) {
+        if !(FORMAT_MIN..=FORMAT).contains(&any.format) || any.format == ENCRYPTED {
             return Err(ManifestError::Format(any.format));
         }
         sealed::read(line).ok_or(ManifestError::Damaged)
@@ -304,7 +306,7 @@ pub(crate) mod tests {
             kind: "records".into(),
             bytes: 5,
             raw_bytes: 5,
-            sha256: String::new(),
+            digest: Digest::of(b"chunk"),
             messages: 1,
             first_revision: 2,
             last_revision: 2,
@@ -358,7 +360,7 @@ pub(crate) mod tests {
 
     #[test]
     fn another_format_is_named() {
-        for format in [0, FORMAT + 1] {
+        for format in [0, ENCRYPTED, FORMAT + 1] {
             let bytes = sealed::seal(&serde_json::json!({ "format": format, "unheard": "of" }));
             let refused = Manifest::decode(&bytes);
             assert_eq!(refused, Err(ManifestError::Format(format)));
@@ -400,17 +402,23 @@ pub(crate) mod tests {
         }
         let plain = manifest.encrypt(NAME, &Keys::default());
         assert_eq!(Manifest::decrypt(&plain, NAME, &keys), Ok((manifest, None)));
-        // What knows formats 1 and 2 alone says which one it meets.
+        // What is asked to read one that is not encrypted says which one it meets.
         assert_eq!(Manifest::decode(&bytes), Err(ManifestError::Format(3)));
     }
 
-    /// What this one writes is read by those after it.
+    /// What was written before is read as it was, by its number.
+    fn of_format_2() -> Manifest {
+        let mut manifest = sample("a", "2026-01-02T03:04:05Z");
+        manifest.format = 2;
+        manifest
+    }
+
     #[test]
     fn a_manifest_of_format_3_reads_as_it_did() {
         let golden = include_bytes!("../../goldens/format-3.MANIFEST");
         let read = Manifest::decrypt(golden, NAME, &Keys::of(&[[7; 32]]));
         let (manifest, key) = read.expect("it is read");
-        assert_eq!(manifest, sample("a", "2026-01-02T03:04:05Z"));
+        assert_eq!(manifest, of_format_2());
         assert_eq!(key, Keys::of(&[[7; 32]]).writing());
     }
 
@@ -426,19 +434,46 @@ pub(crate) mod tests {
         assert_eq!(manifest.chunks.len(), 4);
     }
 
-    /// What this one writes is read by those after it.
-    #[test]
-    fn a_manifest_of_format_2_reads_as_it_did() {
-        let mut manifest = sample("a", "2026-01-02T03:04:05Z");
+    /// With all that a manifest may say.
+    fn full(mut manifest: Manifest) -> Manifest {
         manifest.owner = Some("EngramBackupSchedule/data/nightly".into());
         manifest.continues = vec![Whose::try_from("cdf8/0".to_owned()).expect("one")];
         manifest.last_records = Some("00ff".into());
         manifest.hash_members = vec!["8e9e05c52164694d".into(), "2".into()];
         manifest.voters = 3;
         assert_eq!(manifest.is_agreed(), Some(true));
+        manifest
+    }
+
+    #[test]
+    fn a_manifest_of_format_2_reads_as_it_did() {
+        let manifest = full(of_format_2());
         let golden = include_str!("../../goldens/format-2.MANIFEST");
         assert_eq!(String::from_utf8(manifest.encode()).expect("text"), golden);
         assert_eq!(Manifest::decode(golden.as_bytes()), Ok(manifest));
+    }
+
+    /// What this one writes is read by those after it.
+    #[test]
+    fn a_manifest_of_format_4_reads_as_it_did() {
+        let mut manifest = full(sample("a", "2026-01-02T03:04:05Z"));
+        let mut older = sample_chunk();
+        older.digest = Digest::Sha256("00".into());
+        manifest.chunks = vec![sample_chunk(), older];
+        let golden = include_str!("../../goldens/format-4.MANIFEST");
+        assert_eq!(String::from_utf8(manifest.encode()).expect("text"), golden);
+        assert_eq!(Manifest::decode(golden.as_bytes()), Ok(manifest));
+    }
+
+    /// What format 1 wrote is written again byte by byte: a copy of it is one.
+    #[test]
+    fn a_manifest_of_format_1_is_copied_as_it_was() {
+        let bytes = include_bytes!("../../goldens/format-1/demo/first/MANIFEST");
+        let manifest = Manifest::decode(bytes).expect("it is read");
+        let is_sha256 = |chunk: &ChunkEntry| matches!(chunk.digest, Digest::Sha256(_));
+        assert!(manifest.chunks.iter().all(is_sha256));
+        let again = Manifest::decode(&manifest.encode());
+        assert_eq!(again, Ok(manifest));
     }
 
     #[test]

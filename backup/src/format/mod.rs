@@ -10,6 +10,6 @@ pub use engram_objects::{BackupId, FIRST, IdError, Selector, Whose, WhoseError};
 pub use manifest::{ChunkEntry, FORMAT, Manifest, ManifestError, Summary};
 pub use verification::Verification;
 
-pub(crate) use engram_objects::{sha256, sha256_of};
+pub(crate) use engram_objects::{Digest, sha256, sha256_of};
 #[cfg(test)]
 pub(crate) use manifest::tests::{sample, sample_chunk, store_of_format_1};

@@ -15,8 +15,8 @@ pub const TARGET: Target = Target {
     cases: 12_000,
 };
 
-/// What an engramctl of format 2 wrote.
-const GOLDEN: &str = include_str!("../../../../../backup/goldens/format-2.MANIFEST");
+/// What an engramctl of format 4 wrote.
+const GOLDEN: &str = include_str!("../../../../../backup/goldens/format-4.MANIFEST");
 
 fn run(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else {
