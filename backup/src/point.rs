@@ -18,6 +18,8 @@ use crate::store::{BackupStore, LATEST, StoreError, is_selected, must_be_clear};
 /// what was written is there after `--archive-max-delay`.
 const BEHIND_MAX: Duration = Duration::from_secs(75);
 const LOOK_AGAIN_EVERY: Duration = Duration::from_secs(2);
+/// So many backups of no use are named where none will do.
+const OUT_OF_USE_NAMED: usize = 3;
 /// How far a member's clock may be ahead of this one's and still tell times.
 const AHEAD_MAX_MS: i64 = 60_000;
 
@@ -177,7 +179,10 @@ fn comes_within(when: When, now: DateTime<Utc>) -> Option<Duration> {
 /// See [`PointError`].
 pub async fn find(store: &BackupStore, asked: Asked<'_>, when: When) -> Result<Point, PointError> {
     let cluster = cluster(store, asked.cluster).await?;
-    let backups = backups(store, &cluster, asked).await?;
+    let Bases {
+        backups,
+        out_of_use,
+    } = bases(store, &cluster, asked).await?;
     let archive = Archive::new(store.objects(), &cluster);
     let Spans { known: spans, lost } = spans(&archive, asked.selectors).await?;
     let wanted = shown(when);
@@ -208,7 +213,7 @@ pub async fn find(store: &BackupStore, asked: Asked<'_>, when: When) -> Result<P
             one.cluster_id == span.first.whose.cluster_id
                 && (span.begins_after()..=target.revision).contains(&one.revision)
         };
-        let mut why = format!("there are {} of it in all", backups.len());
+        let mut why = why_none(backups.len(), &out_of_use);
         for manifest in backups.iter().rev().filter(fits) {
             if let Some(behind) = follow(&archive, span, manifest, target).await? {
                 return Ok(Point {
@@ -274,21 +279,53 @@ async fn cluster(store: &BackupStore, named: Option<&BackupId>) -> Result<Backup
 }
 
 /// The backups that may be begun with, by revision; of their chunks the first alone may be known.
-async fn backups(
+struct Bases {
+    backups: Vec<Manifest>,
+    /// Those that are of no use, and why.
+    out_of_use: Vec<String>,
+}
+
+/// What is wrong where none of so many will do.
+fn why_none(count: usize, out_of_use: &[String]) -> String {
+    let all = format!("there are {count} of it in all");
+    let named: Vec<&str> = out_of_use
+        .iter()
+        .take(OUT_OF_USE_NAMED)
+        .map(String::as_str)
+        .collect();
+    match out_of_use.len() {
+        0 => all,
+        more => format!("{all}, and {more} of no use: {}", named.join("; ")),
+    }
+}
+
+async fn bases(
     store: &BackupStore,
     cluster: &BackupId,
     asked: Asked<'_>,
-) -> Result<Vec<Manifest>, StoreError> {
+) -> Result<Bases, StoreError> {
     if asked.backup != LATEST {
         let found = store
             .find(Some(cluster), asked.selectors, asked.backup)
             .await?;
-        return Ok(vec![found.manifest]);
+        return Ok(Bases {
+            backups: vec![found.manifest],
+            out_of_use: Vec::new(),
+        });
     }
     let mut listing = store.list(cluster).await?;
     listing.must_have_keys(store, cluster)?;
+    let damaged = listing.damaged.iter();
+    let mut out_of_use: Vec<String> = damaged
+        .map(|(id, error)| format!("{id}: {error}"))
+        .collect();
     listing.backups.retain(|one| {
-        is_selected(asked.selectors, &one.manifest.whose()) && one.refutation().is_none()
+        let is_meant = is_selected(asked.selectors, &one.manifest.whose());
+        let refuted = one.refutation().filter(|_| is_meant);
+        let id = &one.manifest.id;
+        out_of_use
+            .extend(refuted.map(|why| format!("{id} was not good when it was read back: {why}")));
+        is_meant && refuted.is_none()
     });
     must_be_clear(cluster, asked.selectors, &listing.backups)?;
     let mut manifests: Vec<Manifest> = listing
@@ -297,7 +334,10 @@ async fn backups(
         .map(|one| one.manifest)
         .collect();
     manifests.sort_by_key(|manifest| manifest.revision);
-    Ok(manifests)
+    Ok(Bases {
+        backups: manifests,
+        out_of_use,
+    })
 }
 
 /// The chains of the clusters that are meant, by the time of their ends. Backups and archives tell

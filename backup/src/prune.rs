@@ -8,7 +8,7 @@ use engram_archive::{Archive, ArchiveError, Span};
 use engram_objects::ObjectError;
 use serde::Serialize;
 
-use crate::format::{BackupId, Manifest, Selector};
+use crate::format::{BackupId, Manifest, ManifestError, Selector};
 use crate::retention::Retention;
 use crate::store::{BackupStore, Listed, Listing, StoreError, is_selected, must_be_clear};
 
@@ -97,7 +97,12 @@ pub async fn prune(
             pruned.abandoned.push(id.clone());
         }
     }
-    let chains = Chains::of(store, cluster, &all).await?;
+    // A newer engramctl's backups are whole for it, and nobody here can tell where they begin.
+    let is_newer = |(_, error): &(_, ManifestError)| matches!(error, ManifestError::Format(_));
+    let chains = match listing.damaged.iter().any(is_newer) {
+        true => Chains::none(store, cluster),
+        false => Chains::of(store, cluster, &all).await?,
+    };
     if !dry_run {
         // What cannot be read is known before the first is removed; what the store keeps may stay.
         let gone = &pruned.removed;
@@ -143,6 +148,14 @@ struct Chains {
 }
 
 impl Chains {
+    /// None of them, of which nothing is removed.
+    fn none(store: &BackupStore, cluster: &BackupId) -> Chains {
+        Chains {
+            archive: Archive::new(store.objects(), cluster),
+            spans: Vec::new(),
+        }
+    }
+
     async fn of(
         store: &BackupStore,
         cluster: &BackupId,

@@ -58,7 +58,9 @@ impl ReadError {
     /// Whether the backup itself is not what it should be, and not what was to read it.
     pub fn is_damage(&self) -> bool {
         match self {
-            ReadError::Chunk { .. } | ReadError::Contents { .. } => true,
+            // One of a newer format is whole for whoever knows that.
+            ReadError::Chunk { source, .. } => !matches!(source, ChunkError::Format(_)),
+            ReadError::Contents { .. } => true,
             ReadError::Store(error) => error.is_damage(),
             ReadError::Archive(error) => error.is_damage(),
             ReadError::Restore(error) => matches!(
@@ -247,5 +249,22 @@ pub(crate) fn record_of(record: pb::Record) -> RevisionRecord {
         },
         tombstone: record.tombstone,
         encoded: record.key_value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A verification of it says nothing of the backup: an older engramctl would have nobody use a good one any more.
+    #[test]
+    fn a_chunk_of_a_newer_format_is_no_damage() {
+        let of = |source| ReadError::Chunk {
+            backup: "a".into(),
+            path: "b".into(),
+            source,
+        };
+        assert!(!of(ChunkError::Format(9)).is_damage());
+        assert!(of(ChunkError::Checksum).is_damage() && of(ChunkError::NoChunk).is_damage());
     }
 }

@@ -66,10 +66,14 @@ pub(crate) async fn replay(
     let mut last: Option<(String, i64)> = None;
     while let Some(segment) = segments.try_next().await? {
         let place = Place::of(&segment.header);
-        let fits = last.as_ref().is_none_or(|(hash, revision)| {
-            let header = &segment.header;
-            header.predecessor.as_ref() == Some(hash) && header.first_revision == revision + 1
-        });
+        let header = &segment.header;
+        let fits = match &last {
+            Some((hash, revision)) => {
+                header.predecessor.as_ref() == Some(hash) && header.first_revision == revision + 1
+            }
+            // Nothing is missing between the backup and the first.
+            None => header.first_revision <= replay.base + 1,
+        };
         if !fits {
             return Err(ArchiveError::Broken(archive.show(&place)).into());
         }
@@ -90,6 +94,11 @@ pub(crate) async fn replay(
         if is_last {
             break;
         }
+    }
+    // It was there when it was looked for.
+    let end = last.map_or(replay.base, |(_, revision)| revision);
+    if end < behind.target.revision {
+        return Err(ArchiveError::Broken(archive.show(&span.place(span.last.sequence))).into());
     }
     replay.finish()
 }

@@ -207,3 +207,45 @@ async fn a_moment_that_has_just_passed_is_waited_for() {
     }
     assert_eq!(told.get(), 1, "nobody waited");
 }
+
+/// The one backup that would do was damaged, and all that was said is how many there are beside it.
+#[tokio::test]
+async fn a_backup_of_no_use_is_named_where_none_will_do() {
+    let scene = Scene::new();
+    scene.backup("base", 4).await;
+    let now = Utc::now().timestamp_millis();
+    let first = scene.begin(0, 4, now - HOUR).await;
+    scene.go_on(&first, now - 1_000).await;
+    let manifest = scene._dir.path().join("demo/base/MANIFEST");
+    std::fs::write(manifest, "nonsense").expect("written");
+    let refused = scene.find(When::Revision(5)).await.expect_err("no base");
+    let said = refused.to_string();
+    assert!(said.contains("base: the manifest is damaged"), "{said}");
+}
+
+/// What wrote a backup was a newer engramctl: this one removed the segments behind it, since none that it could read
+/// needed them.
+#[tokio::test]
+async fn no_segment_is_pruned_that_a_backup_of_a_newer_format_may_need() {
+    let scene = Scene::new();
+    scene.backup("later", 6).await;
+    let now = Utc::now().timestamp_millis();
+    let mut last = scene.begin(0, 2, now - HOUR).await;
+    for made in 1..6 {
+        last = scene.go_on(&last, now - HOUR + made).await;
+    }
+    let newer = engram_objects::sealed::seal(&serde_json::json!({ "format": 99 }));
+    let place = scene._dir.path().join("demo/newer");
+    std::fs::create_dir(&place).expect("made");
+    std::fs::write(place.join("MANIFEST"), newer).expect("written");
+    let scope = crate::prune::Scope::default();
+    let prune = async || {
+        let pruned = crate::prune::prune(&scene.store, &scene.cluster, &scope, false).await;
+        pruned.expect("pruned")
+    };
+    assert_eq!(prune().await.segments, 0);
+    assert_eq!(scene.find(When::Revision(7)).await.expect("there"), 7);
+    std::fs::remove_dir_all(place).expect("removed");
+    // Those before the segment that ends at the one that is left.
+    assert_eq!(prune().await.segments, 4);
+}
