@@ -104,7 +104,7 @@ mod tests {
     fn verbs_that_fit_are_offered_and_files_are_not() {
         assert_eq!(
             printed(verbs(), "re"),
-            "restore\nrestart\nreplace\nreport\n:4\n"
+            "restore\nrestart\nreplace\nrebind\nreport\n:4\n"
         );
         assert!(!printed(verbs(), "").contains("__complete"));
     }

@@ -4,6 +4,7 @@
 mod archive;
 mod ask;
 mod completion;
+mod rebind;
 mod report;
 mod status;
 mod through;
@@ -116,6 +117,15 @@ enum Ask {
         /// How many members; default: as many as there are.
         #[arg(long)]
         replicas: Option<i32>,
+    },
+    /// Binds the volumes of a cluster anew whose Namespace was deleted, where they are retained: an EngramRestore of kind
+    /// AdoptVolumes finds them then. The Namespace has to be there again.
+    Rebind {
+        /// The cluster that there was.
+        cluster: String,
+        /// Says what would be bound, and binds nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Writes all that a bug report needs into one archive; no Secret is read.
     Report {
@@ -239,6 +249,7 @@ async fn asked(kube: &Kube, ask: &Ask) -> Result<String, Failure> {
         Ask::MoveLeader { cluster, to } => ask::move_leader(kube, cluster, to.clone()).await,
         Ask::Hibernate { cluster } => ask::scale(kube, cluster, 0).await,
         Ask::Wake { cluster, replicas } => ask::wake(kube, cluster, *replicas).await,
+        Ask::Rebind { cluster, dry_run } => Box::pin(rebind::rebind(kube, cluster, *dry_run)).await,
         Ask::Report { cluster, out } => Box::pin(report::report(kube, cluster, out.clone())).await,
     }
 }

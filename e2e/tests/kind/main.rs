@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use runner::Stage::{Own, Shared};
 use runner::Story;
 
-const STORIES: [Story; 28] = [
+const STORIES: [Story; 29] = [
     Story {
         name: "ci::kubernetes_on_engram",
         stage: Own(ci::kubernetes_on_engram::tell),
@@ -80,6 +80,10 @@ const STORIES: [Story; 28] = [
     Story {
         name: "full::recovered",
         stage: Shared(full::recovered::tell),
+    },
+    Story {
+        name: "full::namespace_deleted",
+        stage: Shared(full::namespace_deleted::tell),
     },
     Story {
         name: "full::imported",

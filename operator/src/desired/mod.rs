@@ -40,4 +40,4 @@ pub use quantity::bytes;
 pub use services::{client_service, peer_service};
 pub use store::{Needed, StoreAccess, access, would_borrow};
 pub use tool::{TOOL_CONTAINER, Tool, tool_pod};
-pub use volume::{claim_name, claim_repair, keeps_volume, volume_claim};
+pub use volume::{claim_name, claim_repair, keeps_volume, member_of_claim, volume_claim};

@@ -150,6 +150,22 @@ fn a_volume_is_never_that_of_another_member_of_the_name() {
     second.metadata.uid = Some("ffffffff-0000".into());
     assert_eq!(claim_name(&first), "data-demo-1-0a1b2c3d");
     assert_ne!(claim_name(&first), claim_name(&second));
+    // Whose it was is told by its name.
+    let of = |cluster: &str, claim: &str| member_of_claim(cluster, claim);
+    assert_eq!(of("demo", &claim_name(&first)).as_deref(), Some("demo-1"));
+    assert_eq!(
+        of("demo-1", "data-demo-1-2-0a1b2c3d").as_deref(),
+        Some("demo-1-2")
+    );
+    for (cluster, claim) in [
+        ("demo", "data-demo-1-2-0a1b2c3d"),
+        ("dem", "data-demo-1-0a1b2c3d"),
+        ("demo", "data-demo-1"),
+        ("demo", "backups"),
+        ("demo", "data-demo--0a1b2c3d"),
+    ] {
+        assert_eq!(of(cluster, claim), None, "{claim} of {cluster}");
+    }
     let claim = volume_claim(&cluster(json!({})), &first);
     assert_eq!(
         claim.metadata.owner_references.map(|owners| owners.len()),

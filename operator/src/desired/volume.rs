@@ -26,6 +26,16 @@ pub fn claim_name(member: &EngramMember) -> String {
     format!("data-{}-{tail}", member.name_any())
 }
 
+/// The member of a cluster that a claim of this name was made for; none where it is no member's of that cluster.
+#[must_use]
+pub fn member_of_claim(cluster: &str, claim: &str) -> Option<String> {
+    let (member, tail) = claim.strip_prefix("data-")?.rsplit_once('-')?;
+    let number = member.strip_prefix(cluster)?.strip_prefix('-')?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let is_tail = !tail.is_empty() && tail.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_number && is_tail).then(|| member.to_owned())
+}
+
 /// Whether a member's volume outlives it: by the policy, or for inquiry.
 #[must_use]
 pub fn keeps_volume(cluster: &EngramCluster, member: &EngramMember) -> bool {

@@ -90,14 +90,14 @@ fn node(pod: &Value) -> Option<&str> {
 }
 
 /// Runs the plugin, and returns what it prints.
-fn plugin(demo: &Declared, words: &[&str]) -> String {
+pub(super) fn plugin(demo: &Declared, words: &[&str]) -> String {
     let kubectl = tools::tool("kubectl");
     let kubectl = kubectl.parent().expect("a directory");
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new(tools::engramctl().with_file_name("kubectl-engram"));
     command.env("KUBECONFIG", demo.kind().kubeconfig());
     command.env("PATH", format!("{}:{path}", kubectl.display()));
-    command.args(["--namespace", NAMESPACE]).args(words);
+    command.args(["--namespace", demo.namespace()]).args(words);
     tools::must_succeed(&mut command)
 }
 

@@ -82,7 +82,7 @@ pub fn tell(lab: &Lab) {
     lab.clear(NAMESPACE);
 }
 
-fn holds(demo: &Declared, keys: &[engram_proto::mvccpb::KeyValue], last: i64) {
+pub(super) fn holds(demo: &Declared, keys: &[engram_proto::mvccpb::KeyValue], last: i64) {
     let (now, revision) = content::everything(demo, 0).expect("a read");
     assert!(
         now == keys && revision == last,
@@ -129,7 +129,7 @@ fn lose_all_but_one(demo: &Declared) -> String {
     survivor.clone()
 }
 
-fn restore(demo: &Declared, name: &str, spec: &Value) {
+pub(super) fn restore(demo: &Declared, name: &str, spec: &Value) {
     let mut spec = spec.clone();
     spec["dryRun"] = json!(true);
     let restore = object("EngramRestore", name, &spec);
