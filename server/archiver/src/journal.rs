@@ -177,7 +177,7 @@ impl Journal {
         self.kept.lock().replaced
     }
 
-    /// Whether what happened after this entry is known one by one.
+    /// Whether what happened after this entry is known one by one. It may not be by the time that it is asked for.
     pub fn knows_since(&self, index: u64) -> bool {
         self.kept.lock().forgotten <= index
     }
@@ -228,16 +228,20 @@ impl Journal {
         kept.moments[at.min(last)].moment
     }
 
-    /// Moments and notes after what is shipped, up to `to`.
-    pub fn between(&self, shipped: Target, to: Target) -> (Vec<Moment>, Vec<Note>) {
+    /// Moments and notes after what is shipped, up to `to`; none where some of the notes were forgotten.
+    pub fn between(&self, shipped: Target, to: Target) -> Option<(Vec<Moment>, Vec<Note>)> {
         let kept = self.kept.lock();
+        // Asked before, the answer could be another one by now: what is applied meanwhile may be too much.
+        if kept.forgotten > shipped.index {
+            return None;
+        }
         let moments = kept.moments.range(kept.first_after(shipped)..);
         let moments = moments.map(|one| one.moment);
         let moments = moments.take_while(|one| to.covers(one.revision, one.index));
         let is_new = |note: &&Note| !shipped.covers(note.revision, note.index);
         let notes = kept.notes.iter().filter(is_new);
         let notes = notes.take_while(|note| to.covers(note.revision, note.index));
-        (moments.collect(), notes.cloned().collect())
+        Some((moments.collect(), notes.cloned().collect()))
     }
 
     /// Whether there is a note that is not shipped.
@@ -346,14 +350,15 @@ mod tests {
             Change::SetCompactScheduled(Revision(3)),
         ];
         journal.written(Revision(4), at(2, 6, 103), &changes, none);
-        let (moments, notes) = journal.between(target(4, 1), target(6, 2));
+        let between = |from, to| journal.between(from, to).expect("all is known");
+        let (moments, notes) = between(target(4, 1), target(6, 2));
         assert_eq!(moments, [at(2, 6, 103)]);
         let places: Vec<i64> = notes.iter().map(|note| note.revision).collect();
         assert_eq!(places, [4, 5, 6]);
         // A cut between: each note is on one side of it.
-        let (moments, first) = journal.between(target(4, 1), target(5, 2));
+        let (moments, first) = between(target(4, 1), target(5, 2));
         assert_eq!((moments.len(), first.len()), (0, 2));
-        let (_, second) = journal.between(target(5, 2), target(6, 2));
+        let (_, second) = between(target(5, 2), target(6, 2));
         assert_eq!(second.len(), 1);
         journal.trim(target(5, 2));
         assert!(journal.has_notes_after(target(5, 2)));
@@ -381,9 +386,43 @@ mod tests {
             auth: none(),
         });
         assert!(journal.knows_since(1));
-        let (_, notes) = journal.between(target(1, 1), target(1, 399));
+        let known = journal.between(target(1, 1), target(1, 399));
+        let (_, notes) = known.expect("it was made up for");
         assert_eq!(notes.len(), 3);
         assert!(matches!(&notes[0].what, What::Leases(all) if all.len() == 1));
+    }
+
+    /// The notes were all there when a segment was begun, too many when its end was looked for, and gone when they were
+    /// taken: the segment had none of them, its end was after what was forgotten, and no later one made up for it.
+    #[test]
+    fn what_is_forgotten_while_a_segment_is_made_is_in_it_or_in_the_next() {
+        let journal = Journal::new(at(1, 1, 0));
+        let change = |index: u64| {
+            let lease = [Change::PutLease(LeaseId(index.cast_signed()), 60)];
+            journal.written(Revision(1), at(index, 1, 0), &lease, none);
+            let table = Note {
+                index,
+                revision: 1,
+                what: What::Auth(none()),
+            };
+            journal.kept.lock().note(vec![table], index);
+        };
+        let auth_max = u64::try_from(AUTH_MAX).expect("few");
+        (2..2 + auth_max).for_each(&change);
+        assert!(journal.knows_since(1), "a segment is begun");
+        (2 + auth_max..5 + auth_max).for_each(&change);
+        let end = journal.newest();
+        let to = target(end.revision, end.index);
+        assert!(journal.kept.lock().forgotten < end.index);
+        assert!(journal.between(target(1, 1), to).is_none());
+        journal.make_up(Tables {
+            at: end,
+            leases: vec![(LeaseId(5), 60)],
+            compacted: -1,
+            auth: none(),
+        });
+        let (_, notes) = journal.between(target(1, 1), to).expect("made up for");
+        assert_eq!(notes.len(), 3);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use engram_proto::backup as pb;
 use engram_state::{Auth, RevisionRecord, Values as _};
 use engram_types::{Revision, RevisionPair};
 
-use crate::journal::{Journal, Moment, Tables};
+use crate::journal::{Journal, Moment, Note, Tables};
 use crate::progress::shipped;
 use crate::store::Store;
 
@@ -18,6 +18,9 @@ pub(crate) struct Source<'a> {
     pub(crate) bytes_max: usize,
     pub(crate) auth_rows: fn(&Auth) -> Vec<pb::AuthRow>,
 }
+
+/// How often whole tables may take the place of what is forgotten while a segment is made.
+const MAKE_UPS_MAX: usize = 8;
 
 /// A revision that should be there is not: it was reclaimed, and nobody held it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +52,7 @@ impl Source<'_> {
             revision: cut.revision,
             index: cut.index,
         };
-        let (moments, notes) = self.journal.between(done, to);
+        let (moments, notes) = self.between(done, to).ok_or(Reclaimed)?;
         for note in notes {
             builder.note(&note.message(self.auth_rows));
         }
@@ -64,6 +67,18 @@ impl Source<'_> {
             }));
         }
         Ok(builder.finish(cut))
+    }
+
+    /// Moments and notes after what is shipped. Where notes are forgotten meanwhile the tables come in their place: here,
+    /// or in the next segment where they are of later than this one's end. None where that happens again and again.
+    fn between(&self, done: Target, to: Target) -> Option<(Vec<Moment>, Vec<Note>)> {
+        let known = |attempt: usize| {
+            if attempt > 0 {
+                self.journal.make_up(self.tables());
+            }
+            self.journal.between(done, to)
+        };
+        (0..MAKE_UPS_MAX).find_map(known)
     }
 
     /// The first segment of a new chain: it says where the chain begins, and holds nothing.
