@@ -146,6 +146,16 @@ impl Traffic {
         }
     }
 
+    /// Key and revision of each write that was acknowledged so far.
+    pub fn acknowledged(&self) -> BTreeMap<String, i64> {
+        held(&self.writes).acknowledged.clone()
+    }
+
+    /// Key and revision of each of the writer's keys that is there now.
+    pub fn there(&self) -> BTreeMap<String, i64> {
+        runtime().block_on(everything(&self.access, self.addresses[0]))
+    }
+
     /// Stops both clients and looks for every acknowledged write.
     ///
     /// # Panics

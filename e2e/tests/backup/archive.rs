@@ -3,6 +3,7 @@
 
 mod failing;
 mod killed;
+mod memory;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -378,7 +379,19 @@ fn backup(ctl: &Ctl, server: &Server) -> i64 {
 fn one_member_is_restored_to_any_revision_and_time() {
     let _turn = turn::take("archive, one member");
     let (_dir, url) = directory();
-    let mut server = archiving(Setup::engram(), &url).start();
+    one_member_to_any_moment(url, ci_or_full(2, 20));
+}
+
+#[test]
+fn one_member_is_restored_to_any_revision_and_time_in_s3() {
+    let _turn = turn::take("archive, one member in S3");
+    let s3 = S3::start();
+    one_member_to_any_moment(url_of(&s3.store("backups")), ci_or_full(1, 20));
+}
+
+/// To so many revisions and times; then it crashes and goes on.
+fn one_member_to_any_moment(url: String, moments: usize) {
+    let mut server = archives_to(&url).start();
     let ctl = Ctl(url);
     let runtime = client::runtime();
     let mut writer = Writer::new(5);
@@ -398,13 +411,7 @@ fn one_member_is_restored_to_any_revision_and_time() {
     assert_eq!(said["compactRevision"], compacted, "{said}");
     leases_are_the_same(&runtime, &server, &same);
     drop(same);
-    must_restore_any(
-        &ctl,
-        &history,
-        &written,
-        from,
-        (ci_or_full(2, 20), Duration::ZERO),
-    );
+    must_restore_any(&ctl, &history, &written, from, (moments, Duration::ZERO));
     // A crash, and a start again: the chain goes on.
     server.kill();
     server.start();
@@ -417,8 +424,7 @@ fn one_member_is_restored_to_any_revision_and_time() {
     leases_are_the_same(&runtime, &server, &same);
     let metrics = server.metrics();
     assert!(metrics.contains("engram_archive_gaps_total 0"), "{metrics}");
-    let verified = engramctl(&["archive", "verify", &format!("--store={}", ctl.0)]);
-    assert!(verified.contains("is whole"), "{verified}");
+    ctl.run(&["archive", "verify"]);
 }
 
 fn leases_are_the_same(runtime: &tokio::runtime::Runtime, before: &Server, after: &Server) {
@@ -438,12 +444,22 @@ fn leases_are_the_same(runtime: &tokio::runtime::Runtime, before: &Server, after
     assert_eq!(was, leases(after));
 }
 
-/// Writes are watched from a member that stays, while the leader is killed.
 #[test]
 fn three_members_are_restored_to_any_revision_and_time_in_s3() {
     let _turn = turn::take("archive, three members");
     let s3 = S3::start();
-    let url = url_of(&s3.store("backups"));
+    three_members_to_any_moment(url_of(&s3.store("backups")), ci_or_full(2, 20));
+}
+
+#[test]
+fn three_members_are_restored_to_any_revision_and_time() {
+    let _turn = turn::take("archive, three members in a directory");
+    let (_dir, url) = directory();
+    three_members_to_any_moment(url, ci_or_full(1, 20));
+}
+
+/// To so many revisions and times. Writes are watched from a member that stays, while the leader is killed.
+fn three_members_to_any_moment(url: String, moments: usize) {
     let mut plan = Plan::of(3);
     for flag in archive_flags(&url) {
         plan = plan.flag(flag);
@@ -483,13 +499,7 @@ fn three_members_are_restored_to_any_revision_and_time_in_s3() {
     let last = written.last().expect("writes").revision;
     let history = watching.until(last);
     ctl.must_archive(last);
-    must_restore_any(
-        &ctl,
-        &history,
-        &written,
-        from,
-        (ci_or_full(2, 20), HEARTBEATS),
-    );
+    must_restore_any(&ctl, &history, &written, from, (moments, HEARTBEATS));
     let listed = ctl.json(&["archive", "list"]);
     assert_eq!(listed.as_array().map(Vec::len), Some(1), "no gap: {listed}");
     ctl.run(&["archive", "verify"]);

@@ -4,6 +4,7 @@
 use engram_e2e::kind::{Declared, wait_for};
 use serde_json::{Value, json};
 
+use super::operator_killed::Killer;
 use super::restore_in_place::{change, confirm, phase, uids};
 use crate::ci::backups::object;
 use crate::ci::content;
@@ -35,10 +36,14 @@ pub fn tell(lab: &Lab) {
             assert!(loss.contains("1 of 3 voters"), "{loss}");
         },
     );
-    step("it goes on, and others join it", || {
+    let killer = Killer::start(lab.kind());
+    step("it goes on, and others join it, operators killed", || {
         confirm(&demo, "quorum");
         phase(&demo, "quorum", "Completed");
         demo.ready(3, READY_LIMIT);
+    });
+    println!("          operators killed {} times", killer.stop());
+    step("it has all that it had", || {
         holds(&demo, &keys, last);
         change(&demo, "quorum", &json!({ "decision": "Accept" }));
         wait_for("it is over", READY_LIMIT, || {

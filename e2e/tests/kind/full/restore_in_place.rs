@@ -1,5 +1,6 @@
 //! A cluster is restored in place while the operator is killed again and again: it keeps its name, Services
-//! and certificates. Undone, it has what it had; done again and accepted, it has what the backup has.
+//! and certificates. Undone, it has what it had, and so it has where it is given up half-way; done again and accepted, it
+//! has what the backup has.
 
 use std::collections::BTreeSet;
 
@@ -61,15 +62,22 @@ pub fn tell(lab: &Lab) {
         change(&demo, "once", &json!({ "decision": "Undo" }));
         phase(&demo, "once", "Undone");
         demo.ready(3, READY_LIMIT);
-        // Beside the store's own volume nothing is left of the other members.
-        assert_eq!(volumes, uids(&demo, "persistentvolumeclaims"));
-        let (keys, now) = content::everything(&demo, 0).expect("a read");
-        assert!(
-            keys.iter()
-                .any(|one| one.key.starts_with(b"after-the-backup"))
-        );
-        assert_eq!(now, later);
-        content::must_agree(&demo, now);
+        is_as_it_was(&demo, &volumes, later);
+    });
+    step("given up half-way, it has what it had", || {
+        restore(&demo, "half", true);
+        phase(&demo, "half", "Planned");
+        confirm(&demo, "half");
+        wait_for("the old members are set aside", READY_LIMIT, || {
+            let object = demo.object()?;
+            (!object["status"]["restoring"].is_null()).then_some(())
+        });
+        let killer = Killer::start(lab.kind());
+        change(&demo, "half", &json!({ "decision": "Undo" }));
+        phase(&demo, "half", "Undone");
+        demo.ready(3, READY_LIMIT);
+        println!("          operators killed {} times", killer.stop());
+        is_as_it_was(&demo, &volumes, later);
     });
     step("done again, and accepted", || {
         restore(&demo, "again", true);
@@ -86,6 +94,19 @@ pub fn tell(lab: &Lab) {
         phase(&demo, "again", "Completed");
     });
     lab.clear(NAMESPACE);
+}
+
+/// It has what came after the backup, up to `later`, and no volumes but these.
+fn is_as_it_was(demo: &Declared, volumes: &BTreeSet<String>, later: i64) {
+    // Beside the store's own volume nothing is left of the other members.
+    assert_eq!(*volumes, uids(demo, "persistentvolumeclaims"));
+    let (keys, now) = content::everything(demo, 0).expect("a read");
+    assert!(
+        keys.iter()
+            .any(|one| one.key.starts_with(b"after-the-backup"))
+    );
+    assert_eq!(now, later);
+    content::must_agree(demo, now);
 }
 
 /// Writes what the backup does not have; the last revision.
@@ -122,15 +143,18 @@ pub(super) fn claim(name: &str) -> Value {
 
 /// A backup called `before` in a store that is made with it.
 pub(super) fn taken(demo: &Declared, store: &str, with: &[Value]) -> Value {
+    taken_as(demo, "before", store, with)
+}
+
+/// The same under another name.
+pub(super) fn taken_as(demo: &Declared, name: &str, store: &str, with: &[Value]) -> Value {
     let backup = json!({ "clusterRef": { "name": demo.name() }, "storeRef": { "name": store } });
-    let backup = object("EngramBackup", "before", &backup);
+    let backup = object("EngramBackup", name, &backup);
     let items: Vec<&Value> = with.iter().chain([&backup]).collect();
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
     demo.kind().apply(demo.namespace(), &list.to_string());
     wait_for("a backup", READY_LIMIT, || {
-        let backup = demo
-            .kind()
-            .get(demo.namespace(), &["engrambackup", "before"])?;
+        let backup = demo.kind().get(demo.namespace(), &["engrambackup", name])?;
         (backup["status"]["phase"] == "Completed").then_some(backup)
     })
 }
