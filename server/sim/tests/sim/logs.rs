@@ -44,6 +44,13 @@ impl Logs {
         }
     }
 
+    /// How far was applied of the terms before one, as far as members were looked at: what its leader has to have.
+    pub fn applied_before(&self, term: u64) -> u64 {
+        let mut applied = self.terms.iter().rev();
+        let before = applied.find(|(_, of)| **of < term);
+        before.map_or(0, |(index, _)| *index)
+    }
+
     /// Looks at a member.
     ///
     /// # Errors
