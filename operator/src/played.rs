@@ -3,7 +3,7 @@
 //! for what the operator's roles allow, and for nothing else.
 
 pub mod members;
-mod rights;
+pub mod rights;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -364,7 +364,13 @@ impl State {
             ("POST", Some("eviction")) if self.budget => {
                 refusal(429, "TooManyRequests", "it would violate the budget")
             }
-            ("POST", Some("eviction")) => self.delete(target, &body["deleteOptions"]),
+            ("POST", Some("eviction")) => match self.delete(target, &body["deleteOptions"]) {
+                (200, _) => (
+                    201,
+                    json!({ "kind": "Status", "apiVersion": "v1", "status": "Success", "code": 201 }),
+                ),
+                refused => refused,
+            },
             ("GET", _) => match self.objects.get(target) {
                 Some(object) => (200, object.clone()),
                 None => refusal(404, "NotFound", path),

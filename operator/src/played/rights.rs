@@ -1,6 +1,7 @@
 //! What the operator may do, by the roles that it is installed with: what these do not allow nobody can test.
 
-use std::sync::LazyLock;
+use std::collections::BTreeSet;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use hyper::Method;
 use serde::Deserialize;
@@ -30,6 +31,34 @@ static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
     };
     roles.into_iter().flat_map(rules).collect()
 });
+
+/// A verb, a group and a resource.
+type Right = (String, String, String);
+
+/// What was asked for in this process.
+static USED: Mutex<BTreeSet<Right>> = Mutex::new(BTreeSet::new());
+
+/// The rights that nobody has asked by in this process.
+pub fn unused() -> Vec<Right> {
+    let used = USED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut all = Vec::new();
+    for rule in RULES.iter() {
+        for (group, resource) in pairs(&rule.api_groups, &rule.resources) {
+            let rights = rule.verbs.iter();
+            all.extend(rights.map(|verb| (verb.clone(), group.clone(), resource.clone())));
+        }
+    }
+    all.retain(|right| !used.contains(right));
+    all
+}
+
+fn pairs<'a>(
+    groups: &'a [String],
+    resources: &'a [String],
+) -> impl Iterator<Item = (&'a String, &'a String)> {
+    let of = move |group| resources.iter().map(move |resource| (group, resource));
+    groups.iter().flat_map(of)
+}
 
 fn allows(verb: &str, group: &str, resource: &str) -> bool {
     let has = |all: &[String], one: &str| all.iter().any(|name| name == one);
@@ -74,6 +103,9 @@ pub(super) fn must_allow(method: &Method, path: &str, makes: bool) {
             allows(verb, group, &resource),
             "manifests/rbac has no right to {verb} {resource} of {group:?}: {path}"
         );
+        let right = (verb.to_owned(), group.to_owned(), resource.clone());
+        let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
+        used.insert(right);
     }
 }
 

@@ -3,7 +3,7 @@
 mod copy;
 mod delete;
 #[cfg(test)]
-mod passes;
+pub(super) mod passes;
 mod retry;
 mod say;
 mod told;

@@ -15,6 +15,7 @@ mod meanwhile;
 mod mutants;
 mod named;
 mod recovery;
+mod rights;
 mod schedules;
 mod strangers;
 

@@ -137,7 +137,7 @@ async fn a_backup_whose_cluster_is_deleted_meanwhile_is_what_its_pod_says() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_deleted_with_a_backup_goes_after_its_copy() {
+pub(in crate::reconcile) async fn a_store_that_is_deleted_with_a_backup_goes_after_its_copy() {
     let lab = Lab::new("Delete");
     let (backup, store) = (
         format!("{OURS}/engrambackups/b"),

@@ -97,7 +97,7 @@ async fn restores(lab: &Lab) -> Result<(), String> {
 }
 
 #[tokio::test]
-async fn a_cluster_that_is_to_be_made_is_planned_with_the_image_of_its_catalog() {
+pub(super) async fn a_cluster_that_is_to_be_made_is_planned_with_the_image_of_its_catalog() {
     let lab = Lab::new(json!({}));
     lab.server.put(
         STORE,

@@ -46,7 +46,7 @@ fn deleting() -> Lab {
 }
 
 #[tokio::test]
-async fn what_is_to_be_retained_outlives_its_members_and_its_cluster() {
+pub(super) async fn what_is_to_be_retained_outlives_its_members_and_its_cluster() {
     let lab = deleting();
     policy(&lab, "Retain");
     lab.pass().await.unwrap();

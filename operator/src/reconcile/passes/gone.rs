@@ -298,7 +298,7 @@ async fn whoever_is_gone_for_longer_than_its_time_is_replaced_and_nobody_sooner(
 }
 
 #[tokio::test]
-async fn what_is_gone_for_good_is_not_waited_for() {
+pub(super) async fn what_is_gone_for_good_is_not_waited_for() {
     let no_pod: Way = |cluster, _| {
         let path = format!("{CORE}/pods/{MEMBER}");
         cluster.lab.server.remove(&path).unwrap();

@@ -71,7 +71,7 @@ fn is_running() -> Value {
 }
 
 #[tokio::test]
-async fn it_follows_until_it_is_cut_over_and_says_at_which_revisions() {
+pub(super) async fn it_follows_until_it_is_cut_over_and_says_at_which_revisions() {
     let story = Story::new();
     story.pass().await;
     let pod = story.pod().unwrap();
