@@ -127,6 +127,9 @@ pub struct EngramBackupScheduleStatus {
     /// When the newest successful backup was complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_success_time: Option<Time>,
+    /// When backups were last begun to be made again; none is late that was due before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resumed_at: Option<Time>,
     /// The next time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_schedule_time: Option<Time>,

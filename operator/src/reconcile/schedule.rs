@@ -19,7 +19,7 @@ use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{
     BackupPhase, ConditionKind, EngramBackup, EngramBackupSchedule, EngramBackupScheduleStatus,
-    Reason, set_condition,
+    Reason, condition, set_condition,
 };
 
 use super::{Context, Course, Error, Version, is_overtaken, now, set_standing, tool, write_status};
@@ -192,7 +192,12 @@ async fn go_on(
     }
     let now = now();
     mend(status, now);
-    let due = due_now(schedule, status, clock, now);
+    let mut due = due_now(schedule, status, clock, now);
+    if made_none(status) {
+        // What was due meanwhile was not missed.
+        due.missed = 0;
+        status.resumed_at = Some(Time(now));
+    }
     make::due(context, backups, schedule, made, &due, status).await?;
     let next = clock.next(now);
     status.next_schedule_time = next.map(Time);
@@ -205,6 +210,13 @@ async fn go_on(
         true => until.clamp(Duration::from_secs(1), LOOK),
         false => SOON,
     })
+}
+
+/// Whether it was said last that no backups are made for now.
+fn made_none(status: &EngramBackupScheduleStatus) -> bool {
+    let said = condition(&status.conditions, ConditionKind::Ready);
+    let said = said.and_then(|one| Reason::of(&one.reason));
+    said.is_some_and(|reason| matches!(reason, Reason::Suspended | Reason::Hibernated))
 }
 
 /// Whether its cluster rests: each of its backups would wait for it in vain.
@@ -240,7 +252,8 @@ fn look_back(made: &[EngramBackup], status: &mut EngramBackupScheduleStatus) {
     status.last_success_time = newest.max(known.filter(|time| time.0 <= now()));
 }
 
-/// When the first backup after the last success is due; from its beginning on, where there was none.
+/// When the first backup after the last success is due; from its beginning on, where there was none. Not before it was
+/// resumed.
 pub(super) fn expected(schedule: &EngramBackupSchedule) -> Option<Timestamp> {
     let spec = &schedule.spec;
     if spec.suspend || schedule.metadata.deletion_timestamp.is_some() {
@@ -250,7 +263,8 @@ pub(super) fn expected(schedule: &EngramBackupSchedule) -> Option<Timestamp> {
     let status = schedule.status.as_ref();
     let success = status.and_then(|status| status.last_success_time.as_ref());
     let since = success.or(schedule.metadata.creation_timestamp.as_ref())?;
-    clock.next(since.0)
+    let resumed = status.and_then(|status| status.resumed_at.as_ref());
+    clock.next(resumed.map_or(since.0, |resumed| resumed.0.max(since.0)))
 }
 
 /// A time that is still to come was written by a clock that was ahead: until then nothing would be due. What is due
@@ -258,6 +272,9 @@ pub(super) fn expected(schedule: &EngramBackupSchedule) -> Option<Timestamp> {
 fn mend(status: &mut EngramBackupScheduleStatus, now: Timestamp) {
     if let Some(last) = status.last_schedule_time.as_mut() {
         last.0 = last.0.min(now);
+    }
+    if let Some(resumed) = status.resumed_at.as_mut() {
+        resumed.0 = resumed.0.min(now);
     }
 }
 

@@ -178,8 +178,27 @@ async fn no_backup_is_made_of_a_cluster_that_rests_and_the_next_one_once_it_is_w
         "{status}"
     );
     assert_eq!(stands(&lab), [true, false, false]);
+    assert!(
+        late(&lab) > SignedDuration::from_hours(24),
+        "it was made months ago"
+    );
     lab.server
         .change(CLUSTER, |one| one["spec"]["replicas"] = json!(3));
     pass(&lab).await.unwrap();
     assert_eq!(lab.server.paths("/engrambackups/").len(), 1);
+    // As of an alert the first one is due now, and none was missed.
+    assert!(late(&lab) <= SignedDuration::ZERO);
+    let status = lab.server.object(NIGHTLY).unwrap()["status"].clone();
+    assert_eq!(status["missed"], 0, "{status}");
+    let resumed = status["resumedAt"].clone();
+    pass(&lab).await.unwrap();
+    let status = lab.server.object(NIGHTLY).unwrap()["status"].clone();
+    assert_eq!(status["resumedAt"], resumed, "once");
+}
+
+/// For how long a backup has been due.
+fn late(lab: &Lab) -> SignedDuration {
+    let schedule: EngramBackupSchedule =
+        serde_json::from_value(lab.server.object(NIGHTLY).unwrap()).unwrap();
+    Timestamp::now().duration_since(schedule::expected(&schedule).unwrap())
 }
