@@ -24,7 +24,7 @@ use crate::reconcile::{Context, Error};
 
 pub use asked::{Asked, names_corrupt};
 pub use objects::Objects;
-pub(crate) use pod_state::{last_exit, last_words, stuck};
+pub(crate) use pod_state::{last_exit, last_words, stuck, unplaced};
 
 /// A view older than this is not acted upon, in seconds.
 const FRESH_SECONDS: u64 = 20;

@@ -150,6 +150,16 @@ pub(crate) fn stuck(pod: &Pod) -> Option<(String, String)> {
     })
 }
 
+/// Why no node takes it, in the scheduler's words.
+pub(crate) fn unplaced(pod: &Pod) -> Option<String> {
+    let conditions = pod.status.as_ref()?.conditions.iter().flatten();
+    let mut refused = conditions.filter(|one| one.type_ == "PodScheduled" && one.status == "False");
+    let one = refused.next()?;
+    let reason = one.reason.as_deref().unwrap_or("not scheduled");
+    let words = one.message.as_deref()?;
+    Some(format!("{reason}: {words}"))
+}
+
 /// How it is.
 pub(crate) fn state(pod: &Pod, now: i64) -> PodState {
     // Its time to end is in it.

@@ -1,6 +1,7 @@
 //! Whole passes against an API server that is played.
 
 mod adopt;
+mod anew;
 mod answers;
 mod archive;
 mod catalog;

@@ -24,7 +24,7 @@ use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{
     Bootstrap, ConditionKind, EngramCluster, EngramRestore, EngramRestoreStatus, LocalRef, Reason,
-    Recovery, RestoreKind, RestorePhase, condition,
+    Recovery, RestoreKind, RestorePhase, condition, parse_duration,
 };
 
 use super::cluster::{HELD_PAUSE, held_by_another};
@@ -65,7 +65,10 @@ pub(super) async fn reconcile(
     let before = restore.status.clone().unwrap_or_default();
     let same = before.observed_generation == restore.metadata.generation;
     let waits = same && waits_for_its_user(&before);
-    let over = is_over(&before) && !in_place::is_open(&restore, &before);
+    let open = |status: &EngramRestoreStatus| {
+        in_place::is_open(&restore, status) || may_yet_serve(&restore, status)
+    };
+    let over = is_over(&before) && !open(&before);
     if over || waits || restore.meta().deletion_timestamp.is_some() {
         return Ok(Next::await_change());
     }
@@ -96,13 +99,11 @@ pub(super) async fn reconcile(
         write_status(&context, &restore, &version, &status).await?;
         told(&context, &restore, &before, &status).await;
     }
-    Ok(
-        match (is_over(&status), in_place::is_open(&restore, &status)) {
-            (true, false) => Next::await_change(),
-            (true, true) => Next::requeue(LATER),
-            (false, _) => Next::requeue(SOON),
-        },
-    )
+    Ok(match (is_over(&status), open(&status)) {
+        (true, false) => Next::await_change(),
+        (true, true) => Next::requeue(LATER),
+        (false, _) => Next::requeue(SOON),
+    })
 }
 
 fn is_over(status: &EngramRestoreStatus) -> bool {
@@ -110,6 +111,18 @@ fn is_over(status: &EngramRestoreStatus) -> bool {
         status.phase,
         Some(RestorePhase::Completed | RestorePhase::Failed | RestorePhase::Undone)
     )
+}
+
+/// Whether the cluster that a failed restore made may come up all the same: nobody has given it up, and what keeps it
+/// from starting may be put right.
+fn may_yet_serve(restore: &EngramRestore, status: &EngramRestoreStatus) -> bool {
+    let kinds = [RestoreKind::NewCluster, RestoreKind::AdoptVolumes];
+    let word = Reason::RestoreStuck.as_str();
+    let complete = condition(&status.conditions, ConditionKind::Complete);
+    kinds.contains(&restore.spec.kind)
+        && status.started_at.is_some()
+        && status.phase == Some(RestorePhase::Failed)
+        && complete.is_some_and(|one| one.reason == word)
 }
 
 /// Whether nothing happens before dryRun or confirm is changed: the store is not asked again and again.
@@ -132,6 +145,8 @@ fn say(restore: &EngramRestore, status: &mut EngramRestoreStatus, state: State) 
     status.phase = Some(phase);
     if is_over(status) && !(same && status.completed_at.is_some()) {
         status.completed_at = Some(Time(now()));
+    } else if !is_over(status) {
+        status.completed_at = None;
     }
     let course = match phase {
         RestorePhase::Completed => Course::Good,
@@ -185,13 +200,33 @@ async fn advance(
     match cluster {
         Some(cluster) if ours(&cluster) => {
             status.started_at.get_or_insert_with(|| Time(now()));
+            let limit = parse_duration(&cluster.spec.healing.stuck_after).unwrap_or_default();
             let found = cluster.status.unwrap_or_default();
             if let Some(from) = &found.restored {
                 status.backup_id = Some(from.backup_id.clone());
                 status.revision = from.revision;
             }
-            let advice = format!("delete EngramCluster {target}, and restore another backup");
-            Ok(state::of(&advice, &found))
+            let advice = match state::is_stuck(&found) {
+                true => state::to_be_put_right(target),
+                false => format!("delete EngramCluster {target}, and restore another backup"),
+            };
+            let state = state::of(&advice, &found);
+            let begun = status.started_at.as_ref().map_or_else(now, |time| time.0);
+            let late =
+                Duration::try_from(now().duration_since(begun)).is_ok_and(|took| took > limit);
+            Ok(match state {
+                // Nothing is filled: members that have their data need no longer than others.
+                State::Running(_, message) if late && adopts(restore) && !state::serves(&found) => {
+                    let advice = state::to_be_put_right(target);
+                    let message = format!("nobody serves since {begun}: {message}; {advice}");
+                    State::Failed(Reason::RestoreStuck, message)
+                }
+                State::Running(reason, message) if state::serves(&found) => {
+                    let message = format!("its data is there, and is served: {message}");
+                    State::Running(reason, message)
+                }
+                state => state,
+            })
         }
         // The lost one, whose name is to be used again, may still be on its way out.
         Some(cluster) if cluster.meta().deletion_timestamp.is_some() => {
@@ -210,6 +245,10 @@ async fn advance(
         }
         None => Box::pin(begin(context, &clusters, restore, status)).await,
     }
+}
+
+fn adopts(restore: &EngramRestore) -> bool {
+    restore.spec.kind == RestoreKind::AdoptVolumes
 }
 
 async fn begin(

@@ -1,5 +1,6 @@
 //! The end of a restore in place, as far as it is the cluster's.
 
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use crate::api::{
@@ -89,19 +90,29 @@ pub(super) async fn settle(
 }
 
 /// What a person should know where the first of the members in force does not come up: neither the survivor of a lost
-/// quorum, nor the member that begins with a backup. As long as a backup's store says why, that is said.
+/// quorum, nor the member that begins with a backup, of a cluster that was there or of a new one. As long as a backup's
+/// store says why, that is said.
 pub(super) fn stuck(
     cluster: &EngramCluster,
     sight: &Sight,
     status: &EngramClusterStatus,
 ) -> Option<Note> {
-    let restoring = status.restoring.as_ref()?;
-    let open = (restoring.stage, restoring.aside) == (RestoringStage::Kept, Aside::Old);
-    let serves = match restoring.survivor {
+    let survivor = match &status.restoring {
+        Some(one) if one.holds() => return None,
+        Some(one) if (one.stage, one.aside) == (RestoringStage::Kept, Aside::Old) => {
+            one.survivor.as_ref()
+        }
+        Some(_) => return None,
+        None => {
+            cluster.recovery()?;
+            None
+        }
+    };
+    let serves = match survivor {
         Some(_) => sight.observed.roster.is_some(),
         None => status.cluster_id.is_some(),
     };
-    if !open || restoring.holds() || serves || cluster.spec.paused || cluster.spec.replicas == 0 {
+    if serves || cluster.spec.paused || cluster.spec.replicas == 0 {
         return None;
     }
     let first = sight.observed.members.iter();
@@ -113,7 +124,7 @@ pub(super) fn stuck(
         reason: Reason::RestoreStuck,
         message: format!("{name} is to go on, and {what}: {why}"),
     };
-    if restoring.survivor.is_some() && member.volume != Volume::Present {
+    if survivor.is_some() && member.volume != Volume::Present {
         return Some(note("does not start", "its volume is gone".to_owned()));
     }
     let pod = sight.objects.pods.get(name);
@@ -136,6 +147,7 @@ pub(super) fn stuck(
         let words = observe::last_words(pod, WORDS_MAX).unwrap_or(message);
         Some(format!("{word}: {words}"))
     });
+    let words = words.or_else(|| pod.and_then(observe::unplaced));
     let (what, elsewhere) = match state {
         PodState::Running { .. } => (
             "runs, and neither leads nor has a leader that the operator hears of",
@@ -143,7 +155,9 @@ pub(super) fn stuck(
         ),
         _ => ("does not start", "the events of its pod say why"),
     };
-    Some(note(what, words.unwrap_or_else(|| elsewhere.to_owned())))
+    let since = Timestamp::from_second(since).unwrap_or_default();
+    let what = format!("{what} since {since}");
+    Some(note(&what, words.unwrap_or_else(|| elsewhere.to_owned())))
 }
 
 /// Whether the new members come to nothing: none of them has ever served, and the first one is refused its backup for

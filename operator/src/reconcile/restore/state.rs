@@ -47,6 +47,25 @@ pub(super) fn of(advice: &str, status: &EngramClusterStatus) -> State {
     }
 }
 
+/// Whether a quorum answers: reads and writes are served.
+pub(super) fn serves(status: &EngramClusterStatus) -> bool {
+    is_true(&status.conditions, ConditionKind::QuorumAvailable)
+}
+
+/// Whether the first member does not come up.
+pub(super) fn is_stuck(status: &EngramClusterStatus) -> bool {
+    let ready = condition(&status.conditions, ConditionKind::Ready);
+    ready.is_some_and(|one| one.reason == Reason::RestoreStuck.as_str())
+}
+
+/// What to do about a new cluster that does not come up.
+pub(super) fn to_be_put_right(cluster: &str) -> String {
+    format!(
+        "it goes on by itself once that is put right; to give it up, delete EngramCluster {cluster}, and make another \
+         EngramRestore"
+    )
+}
+
 /// Whether it does not pass by itself, whatever is tried.
 pub(in crate::reconcile) fn is_refusal(reason: Reason) -> bool {
     matches!(
