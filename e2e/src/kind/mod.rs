@@ -46,6 +46,8 @@ pub enum Nodes {
     One,
     /// A control plane and two workers, each of which takes pods.
     Three,
+    /// A control plane that runs pods, with IPv6 alone.
+    Ipv6,
 }
 
 impl Nodes {
@@ -53,6 +55,7 @@ impl Nodes {
         match self {
             Nodes::One => "one-node.yaml",
             Nodes::Three => "three-nodes.yaml",
+            Nodes::Ipv6 => "one-node-ipv6.yaml",
         }
     }
 }

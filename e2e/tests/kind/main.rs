@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use runner::Stage::{Own, Shared};
 use runner::Story;
 
-const STORIES: [Story; 29] = [
+const STORIES: [Story; 30] = [
     Story {
         name: "ci::kubernetes_on_engram",
         stage: Own(ci::kubernetes_on_engram::tell),
@@ -28,6 +28,10 @@ const STORIES: [Story; 29] = [
     Story {
         name: "full::control_plane_restored",
         stage: Own(full::control_plane_restored::tell),
+    },
+    Story {
+        name: "full::ipv6_only",
+        stage: Own(full::ipv6_only::tell),
     },
     Story {
         name: "full::upgraded",

@@ -12,6 +12,7 @@ pub mod gone;
 pub mod helm_lifecycle;
 pub mod hibernation;
 pub mod imported;
+pub mod ipv6_only;
 pub mod namespace_deleted;
 pub mod no_space;
 pub mod node_deleted;

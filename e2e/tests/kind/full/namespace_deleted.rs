@@ -39,13 +39,13 @@ pub fn tell(lab: &Lab) {
     });
     lab.namespace(NAMESPACE);
     step("they are bound anew", || {
-        let would = plugin(&demo, &["rebind", "demo", "--dry-run"]);
+        let would = plugin(&demo, demo.namespace(), &["rebind", "demo", "--dry-run"]);
         for (volume, member) in volumes.iter().zip(&members) {
             assert!(would.contains(volume), "{would}");
             assert!(would.contains(&format!("which was {member}'s")), "{would}");
             assert_eq!(volume_phase(&demo, volume), "Released");
         }
-        plugin(&demo, &["rebind", "demo"]);
+        plugin(&demo, demo.namespace(), &["rebind", "demo"]);
         wait_for("they are bound", READY_LIMIT, || {
             let phases: Vec<String> = volumes.iter().map(|one| volume_phase(&demo, one)).collect();
             phases.iter().all(|one| one == "Bound").then_some(())
