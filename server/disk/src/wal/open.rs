@@ -508,7 +508,7 @@ fn start(
         synced_jobs: 0,
         index,
         segments,
-        segment_left_bytes: 0,
+        segment_left_bytes: youngest.bytes.saturating_sub(widen(end.offset)),
         closing: false,
         stopped: false,
     };

@@ -423,6 +423,29 @@ fn a_full_disk_is_told_a_segment_early_and_waiting_appends_go_on_when_it_has_roo
     );
 }
 
+/// A member that starts on a full disk goes on with what its last segment has room for.
+#[test]
+fn what_is_left_of_the_segment_is_known_from_the_start() {
+    let dir = temporary();
+    let options = Options {
+        space_retry: Duration::from_millis(20),
+        ..small()
+    };
+    // The first segment can be made, and no spare.
+    let _fault = inject(dir.path(), Operation::Allocate, ENOSPC, 1);
+    let (wal, _) = open(dir.path(), options.clone()).unwrap();
+    append(&wal, vec![entry(1, &payload(1, 3000))]);
+    let before = wal.last_bytes();
+    wal.close();
+    let (wal, _) = open(dir.path(), options).unwrap();
+    wait_until("the full disk is known", || wal.last_bytes().is_some());
+    let left = wal.last_bytes().unwrap();
+    assert!((9_000..13_384).contains(&left), "{left}, before {before:?}");
+    assert!(wal.has_place(9_000) && !wal.has_place(14_000) && !wal.has_spare());
+    append(&wal, vec![entry(2, &payload(2, 8000))]);
+    wal.close();
+}
+
 #[test]
 fn a_call_that_finds_no_space_once_or_twice_does_not_make_the_disk_full() {
     let dir = temporary();
