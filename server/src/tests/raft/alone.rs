@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::cluster::{Cluster, Member, PATIENCE, batch, propose, write};
+use super::cluster::{Cluster, Member, PATIENCE, batch, eventually, propose, write};
 use super::slow_log::starts_again;
 use crate::fs::faults::{self, Operation};
 use crate::types::MemberId;
@@ -40,7 +40,7 @@ async fn it_commits_ahead_of_its_disk_and_applies_what_a_crash_leaves() {
     let mut proposed = Box::pin(propose(leader, batch(10, &value())));
     let answered = timeout(AWHILE, &mut proposed).await;
     assert!(answered.is_err(), "it is not durable");
-    assert_eq!(committed(leader), before + 1);
+    eventually("openraft hears at once", || committed(leader) == before + 1).await;
     assert_eq!(leader.store.applied_index(), before);
     starts_again(leader);
     drop(stall);
@@ -85,7 +85,7 @@ async fn nobody_is_added_before_what_was_told_early_is_durable() {
     let stall = faults::stall(&leader.wal_dir(), Operation::Write);
     let mut proposed = Box::pin(propose(leader, batch(12, &value())));
     assert!(timeout(AWHILE, &mut proposed).await.is_err());
-    assert_eq!(committed(leader), before + 1, "it is alone again");
+    eventually("it is alone again", || committed(leader) == before + 1).await;
     drop(stall);
     proposed.await.unwrap();
     cluster.stop().await;

@@ -73,12 +73,11 @@ async fn a_leader_whose_followers_commit_without_it_applies_only_what_its_own_lo
         waited.await.is_err(),
         "nothing is answered that is not durable here"
     );
-    let followers = cluster
-        .members
-        .iter()
-        .filter(|member| member.id != leader.id);
-    let applied = followers.map(|member| member.store.applied_index());
-    assert!(applied.max().unwrap() > before, "the others go on");
+    let applied_by_others = || {
+        let others = (cluster.members.iter()).filter(|member| member.id != leader.id);
+        others.map(|member| member.store.applied_index()).max()
+    };
+    eventually("the others go on", || applied_by_others() > Some(before)).await;
     assert!(leader.consensus.leadership().committed_index > before);
     assert_eq!(leader.store.applied_index(), before);
     starts_again(leader);
@@ -254,7 +253,7 @@ async fn a_purge_of_a_log_whose_disk_is_full_waits_for_nothing() {
         flushed.await.expect("told").expect("flushed");
     }
     // The second segment is in use, and making a third was tried so often that the disk counts as full.
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    eventually("the disk counts as full", || log.is_full()).await;
     assert_eq!(spares(&wal_dir), 0);
     log.purge(entry::log_id(1, 17)).await.expect("taken");
     eventually("what was purged is the next segment", || {
