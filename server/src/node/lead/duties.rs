@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{Instant as Tick, Interval, MissedTickBehavior};
 
 use crate::config::AutoCompaction;
+use crate::fatal::end_process;
 use crate::mutants::is_planted;
 use crate::node::compactor::Schedule;
 use crate::node::corruption::{self, Comparison};
@@ -442,8 +443,18 @@ impl Duties {
         }
     }
 
-    /// The periodic duties, for as long as it is not dropped.
-    pub async fn tick(&self) -> Infallible {
+    /// The periodic duties, for as long as it is not dropped. A consensus that stops by itself ends the process.
+    pub async fn attend(&self) -> Infallible {
+        tokio::select! {
+            never = self.tick() => never,
+            failure = self.door.consensus.failed() => end_process(
+                failure,
+                "start again; if it comes back, restore this member",
+            ),
+        }
+    }
+
+    async fn tick(&self) -> Infallible {
         let mut look = self.looks();
         let mut watch = LogWatch {
             cut_at: self.parts.log.appended_bytes(),

@@ -11,7 +11,6 @@ use tokio::sync::oneshot;
 use tokio::sync::watch::{Receiver, Sender};
 
 use crate::config::Config;
-use crate::fatal::end_process;
 use crate::node::archive;
 use crate::node::backend::Core;
 use crate::node::beginning::{Beginning, Begun};
@@ -201,11 +200,7 @@ fn run(
         drop(started.send(Ok((duties.door.clone(), duties.membership.clone()))));
         tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => {}
-            never = duties.tick() => match never {},
-            failure = duties.door.consensus.failed() => end_process(
-                failure,
-                "start again; if it comes back, restore this member",
-            ),
+            never = duties.attend() => match never {},
         }
         duties.parts.store.headroom().close();
         duties.parts.proposer.stop();

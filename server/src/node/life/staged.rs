@@ -79,7 +79,7 @@ pub async fn start(
     let ticking = tokio::task::spawn_local(async move {
         // It ends with the runtime: nobody stops a member that a simulator crashes.
         let _stop = stop;
-        match duties.tick().await {}
+        match duties.attend().await {}
     });
     Ok(Staged {
         log: core.log.clone(),
