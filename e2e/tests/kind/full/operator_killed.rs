@@ -18,7 +18,7 @@ use crate::steps::{step, step_under};
 const NAMESPACE: &str = "killed";
 /// Between two kills, in milliseconds: less than a member needs to join, more than a new operator
 /// needs to begin.
-const BETWEEN: (u64, u64) = (4_000, 9_000);
+const BETWEEN: (u64, u64) = (4_000, 24_000);
 /// How often the killer looks whether it shall stop.
 const LOOK: Duration = Duration::from_millis(200);
 /// Kills without which the story has shown nothing.
