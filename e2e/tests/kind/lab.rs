@@ -12,6 +12,8 @@ use crate::steps::step;
 
 /// Where the quick start puts the operator.
 pub const OPERATOR_NAMESPACE: &str = "engram-system";
+/// The operator's chart.
+pub const CHART: &str = "charts/engram-operator";
 /// The release and its Deployment.
 pub const OPERATOR: &str = "engram-operator";
 /// How long a cluster may take to have all its members. Half a minute is usual.
@@ -59,17 +61,7 @@ impl Lab {
     /// Installs the operator unless it is there, as the quick start does.
     pub fn with_operator(&self) -> &Arc<Kind> {
         if !self.has_operator.replace(true) {
-            step("helm install", || {
-                self.kind.helm_must(&[
-                    "install",
-                    OPERATOR,
-                    "charts/engram-operator",
-                    "--namespace",
-                    OPERATOR_NAMESPACE,
-                    "--create-namespace",
-                    "--wait",
-                ])
-            });
+            step("helm install", || install_operator(&self.kind, CHART, &[]));
         }
         &self.kind
     }
@@ -95,8 +87,7 @@ impl Lab {
 
     /// Makes a namespace for a story.
     pub fn namespace(&self, name: &str) {
-        self.kind.must(&["create", "namespace", name]);
-        restrict(&self.kind, name);
+        namespace(&self.kind, name);
     }
 
     /// Deletes a story's namespace, so that the next story has the machine for itself.
@@ -104,6 +95,19 @@ impl Lab {
         self.kind
             .must(&["delete", "namespace", namespace, "--wait=false"]);
     }
+}
+
+/// Installs the operator by a chart, as the quick start does.
+pub fn install_operator(kind: &Kind, chart: &str, more: &[&str]) {
+    let install = ["install", OPERATOR, chart, "--create-namespace", "--wait"];
+    let namespace = ["--namespace", OPERATOR_NAMESPACE];
+    kind.helm_must(&[&install[..], &namespace, more].concat());
+}
+
+/// Makes a namespace for a story.
+pub fn namespace(kind: &Kind, name: &str) {
+    kind.must(&["create", "namespace", name]);
+    restrict(kind, name);
 }
 
 /// Members, backups and restores have to live where Kubernetes lets in restricted pods alone.

@@ -357,6 +357,11 @@ fn pages_for_machines_have_what_a_real_etcds_have() {
         .filter(|family| !ours.contains(family))
         .collect();
     assert!(missing.is_empty(), "{missing:#?}");
+    let text = String::from_utf8(text).unwrap();
+    assert!(
+        text.contains("go_info{version=\"none (Engram "),
+        "it names no Go"
+    );
     let variables = |server: &Server| -> Vec<String> {
         let text = page(server, "/debug/vars", "").1;
         let variables: serde_json::Value = serde_json::from_slice(&text).unwrap();

@@ -1,6 +1,6 @@
 //! How a pod is, from its status.
 
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodCondition};
 
 use crate::desired::{ALONE_CONTAINER, MEMBER_CONTAINER, RESTORE_CONTAINER, TOOL_CONTAINER};
 use crate::plan::{Lack, PodState};
@@ -152,9 +152,7 @@ pub(crate) fn stuck(pod: &Pod) -> Option<(String, String)> {
 
 /// Why no node takes it, in the scheduler's words.
 pub(crate) fn unplaced(pod: &Pod) -> Option<String> {
-    let conditions = pod.status.as_ref()?.conditions.iter().flatten();
-    let mut refused = conditions.filter(|one| one.type_ == "PodScheduled" && one.status == "False");
-    let one = refused.next()?;
+    let one = scheduled(pod).filter(|one| one.status == "False")?;
     let reason = one.reason.as_deref().unwrap_or("not scheduled");
     let words = one.message.as_deref()?;
     Some(format!("{reason}: {words}"))
@@ -239,11 +237,15 @@ const OF_VOLUMES: [&str; 4] = [
 /// And of pods that it has to keep away from.
 const OF_DISTANCE: [&str; 2] = ["anti-affinity", "topology spread"];
 
+/// What the scheduler says of it.
+fn scheduled(pod: &Pod) -> Option<&PodCondition> {
+    let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
+    conditions.find(|one| one.type_ == "PodScheduled")
+}
+
 /// Why no node takes it.
 fn lack(pod: &Pod) -> Lack {
-    let conditions = pod.status.iter().flat_map(|status| &status.conditions);
-    let scheduled = conditions.flatten().find(|one| one.type_ == "PodScheduled");
-    let words = scheduled.and_then(|one| one.message.as_deref());
+    let words = scheduled(pod).and_then(|one| one.message.as_deref());
     let words = words.unwrap_or_default();
     let names = |all: &[&str]| all.iter().any(|known| words.contains(known));
     match (names(&OF_VOLUMES), names(&OF_DISTANCE)) {

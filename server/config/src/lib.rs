@@ -47,7 +47,9 @@ pub use settings::{
     TlsPolicy, TlsVersion, Tracing,
 };
 pub use table::{Effect, FlagSpec, Kind, flags};
-pub use text::{ENGRAM_VERSION, ETCD_VERSION, GIT_SHA, GO_ARCH, GO_OS, cluster_version};
+pub use text::{
+    ENGRAM_VERSION, ETCD_VERSION, GIT_SHA, GO_ARCH, GO_OS, GO_VERSION, cluster_version,
+};
 pub use url::{Address, ListenUrl, Scheme, UrlError};
 pub use validate::initial_cluster;
 

@@ -23,6 +23,9 @@ pub const GIT_SHA: &str = match option_env!("ENGRAM_GIT_SHA") {
     None => concat!("engram-", env!("CARGO_PKG_VERSION")),
 };
 
+/// What stands where a Go process tells its Go's version.
+pub const GO_VERSION: &str = concat!("none (Engram ", env!("CARGO_PKG_VERSION"), ", Rust)");
+
 /// The operating system, as Go names it.
 pub const GO_OS: &str = if cfg!(target_os = "macos") {
     "darwin"
@@ -63,7 +66,7 @@ pub(super) fn version() -> String {
     format!(
         "etcd Version: {ETCD_VERSION}\n\
          Git SHA: {GIT_SHA}\n\
-         Go Version: none (Engram {ENGRAM_VERSION}, Rust)\n\
+         Go Version: {GO_VERSION}\n\
          Go OS/Arch: {GO_OS}/{GO_ARCH}\n"
     )
 }

@@ -50,16 +50,8 @@ impl Metrics {
     /// Never: the names are valid and unique.
     pub fn new() -> Metrics {
         let registry = Registry::new();
-        let histogram = |name: &str, help: &str| {
-            // etcd's buckets: 1 ms to 8 s, doubling; ours begin lower, where a local disk answers.
-            let buckets = prometheus::exponential_buckets(0.000_125, 2.0, 17).expect("positive");
-            let options = HistogramOpts::new(name, help).buckets(buckets);
-            let histogram = Histogram::with_opts(options).expect("a valid name");
-            registry
-                .register(Box::new(histogram.clone()))
-                .expect("a name of its own");
-            histogram
-        };
+        // etcd's buckets: 1 ms to 8 s, doubling; ours begin lower, where a local disk answers.
+        let histogram = |name, help| histogram(&registry, name, help, (0.000_125, 2.0, 17));
         let wal_fsync = histogram(
             "etcd_disk_wal_fsync_duration_seconds",
             "The latency distributions of fsync called by WAL.",
@@ -106,6 +98,19 @@ impl Default for Metrics {
     fn default() -> Metrics {
         Metrics::new()
     }
+}
+
+/// Where a histogram's buckets begin, by what factor they grow, and how many there are.
+type Buckets = (f64, f64, usize);
+
+fn options(name: &str, help: &str, (start, factor, count): Buckets) -> HistogramOpts {
+    let buckets = prometheus::exponential_buckets(start, factor, count).expect("positive");
+    HistogramOpts::new(name, help).buckets(buckets)
+}
+
+/// A histogram, registered.
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: Buckets) -> Histogram {
+    add(registry, Histogram::with_opts(options(name, help, buckets)))
 }
 
 /// Registers what was made.

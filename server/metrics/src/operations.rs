@@ -3,10 +3,7 @@
 
 use prometheus::core::Collector as _;
 use prometheus::proto::{LabelPair, MetricFamily};
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    exponential_buckets,
-};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::add;
 
@@ -63,11 +60,7 @@ impl Operations {
     pub(super) fn new(registry: &Registry) -> Operations {
         let counter = |name, help| add(registry, IntCounter::new(name, help));
         let gauge = |name, help| add(registry, IntGauge::new(name, help));
-        let histogram = |name: &str, help: &str, (start, factor, count)| {
-            let buckets = exponential_buckets(start, factor, count).expect("positive");
-            let options = HistogramOpts::new(name, help).buckets(buckets);
-            add(registry, Histogram::with_opts(options))
-        };
+        let histogram = |name, help, buckets| super::histogram(registry, name, help, buckets);
         Operations {
             defrag_seconds: histogram(
                 "etcd_disk_backend_defrag_duration_seconds",

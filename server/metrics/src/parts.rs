@@ -7,12 +7,9 @@
 use std::time::Duration;
 
 use prometheus::local::LocalHistogram;
-use prometheus::{Histogram, HistogramOpts, HistogramVec, Registry, exponential_buckets};
+use prometheus::{Histogram, HistogramVec, Registry};
 
-use super::add;
-
-/// Where buckets begin, by what factor they grow, and how many there are.
-type Buckets = (f64, f64, usize);
+use super::{Buckets, add, options};
 
 /// Of most durations: 1 ms to 8 s, doubling. Source: etcd.
 const SECONDS: Buckets = (0.001, 2.0, 14);
@@ -93,9 +90,7 @@ impl Parts {
     /// # Panics
     /// Never: the names are valid and unique.
     pub(super) fn new(registry: &Registry) -> Parts {
-        let histogram = |name: &str, help: &str, buckets| {
-            add(registry, Histogram::with_opts(options(name, help, buckets)))
-        };
+        let histogram = |name, help, buckets| super::histogram(registry, name, help, buckets);
         for (name, help, buckets) in ABSENT {
             drop(histogram(name, help, buckets));
         }
@@ -152,11 +147,6 @@ impl Parts {
         }
         several.flush();
     }
-}
-
-fn options(name: &str, help: &str, (start, factor, count): Buckets) -> HistogramOpts {
-    let buckets = exponential_buckets(start, factor, count).expect("positive");
-    HistogramOpts::new(name, help).buckets(buckets)
 }
 
 #[cfg(test)]

@@ -4,16 +4,14 @@ use prometheus::proto::MetricFamily;
 
 use super::{count, gauge, runtime, total, total_seconds};
 
-/// What stands where a Go process tells its Go's version.
-pub const GO_VERSION: &str = concat!("none (Engram ", env!("CARGO_PKG_VERSION"), ", Rust)");
-
 /// How Prometheus' collectors write a limit that there is not.
 const UNLIMITED: f64 = u64::MAX as f64;
 
 /// `process_*`, `os_fd_*` and `go_*`. What /proc does not tell is left out, or 0 in `go_*`.
 pub fn families() -> Vec<MetricFamily> {
     let mut families = Vec::new();
-    if let Some((resident, virtual_bytes)) = memory() {
+    let memory = memory();
+    if let Some((resident, virtual_bytes)) = memory {
         let help = "Resident memory size in bytes.";
         families.push(count("process_resident_memory_bytes", help, resident));
         let help = "Virtual memory size in bytes.";
@@ -56,12 +54,12 @@ pub fn families() -> Vec<MetricFamily> {
         ));
         families.push(count("os_fd_limit", "The file descriptor limit.", limit));
     }
-    families.extend(runtime::families(GO_VERSION, usage()));
+    families.extend(runtime::families(usage(memory)));
     families
 }
 
-/// What `go_*` tells of.
-fn usage() -> runtime::Usage {
+/// What `go_*` tells of, with what [`memory`] told.
+fn usage(memory: Option<(u64, u64)>) -> runtime::Usage {
     let text = crate::fs::read_text("/proc/self/status").unwrap_or_default();
     let value = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
@@ -71,7 +69,7 @@ fn usage() -> runtime::Usage {
             .unwrap_or(0)
     };
     runtime::Usage {
-        resident: value("VmRSS:").saturating_mul(1024),
+        resident: memory.map_or(0, |(resident, _)| resident),
         anonymous: value("RssAnon:").saturating_mul(1024),
         threads: value("Threads:"),
     }

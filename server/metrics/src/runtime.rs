@@ -6,7 +6,7 @@
 
 use prometheus::proto::{Metric, MetricFamily, MetricType, Quantile, Summary};
 
-use super::{count, gauge, info, total};
+use super::{count, gauge, total};
 
 /// Go's value of a memory limit that nobody set. Source: math.MaxInt64, runtime/debug.SetMemoryLimit.
 const NO_LIMIT: f64 = i64::MAX as f64;
@@ -96,8 +96,8 @@ pub(super) struct Usage {
     pub threads: u64,
 }
 
-/// All of `go_*`; `version` is what `--version` calls Go's.
-pub(super) fn families(version: &str, usage: Usage) -> Vec<MetricFamily> {
+/// All of `go_*` but `go_info`, which takes a version.
+pub(super) fn families(usage: Usage) -> Vec<MetricFamily> {
     let Usage {
         resident,
         anonymous,
@@ -105,11 +105,6 @@ pub(super) fn families(version: &str, usage: Usage) -> Vec<MetricFamily> {
     } = usage;
     let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let mut families = vec![
-        info(
-            "go_info",
-            "Information about the Go environment. There is none.",
-            &[("version", version)],
-        ),
         collections(),
         gauge(
             "go_gc_gomemlimit_bytes",
@@ -203,10 +198,9 @@ mod tests {
             threads: 7,
         };
         let text = TextEncoder::new()
-            .encode_to_string(&families("none", usage))
+            .encode_to_string(&families(usage))
             .unwrap();
         for line in [
-            "go_info{version=\"none\"} 1",
             "go_threads 7",
             "go_goroutines 7",
             "go_memstats_alloc_bytes 200",

@@ -89,20 +89,20 @@ fn node(pod: &Value) -> Option<&str> {
     pod["spec"]["nodeName"].as_str()
 }
 
-/// Runs the plugin in a namespace, and returns what it prints.
-pub(super) fn plugin(demo: &Declared, namespace: &str, words: &[&str]) -> String {
+/// Runs the plugin, and returns what it prints.
+pub(super) fn plugin(demo: &Declared, words: &[&str]) -> String {
     let kubectl = tools::tool("kubectl");
     let kubectl = kubectl.parent().expect("a directory");
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new(tools::engramctl().with_file_name("kubectl-engram"));
     command.env("KUBECONFIG", demo.kind().kubeconfig());
     command.env("PATH", format!("{}:{path}", kubectl.display()));
-    command.args(["--namespace", namespace]).args(words);
+    command.args(["--namespace", demo.namespace()]).args(words);
     tools::must_succeed(&mut command)
 }
 
 fn said(demo: &Declared) {
-    let status = plugin(demo, NAMESPACE, &["status", "demo"]);
+    let status = plugin(demo, &["status", "demo"]);
     for words in [
         "demo: serves reads and writes",
         "wrong: ",
@@ -118,15 +118,11 @@ fn said(demo: &Declared) {
     }
     let columns = demo.kind().must(&["-n", NAMESPACE, "get", "egc", "demo"]);
     assert!(columns.contains("RolloutFailed"), "{columns}");
-    let listed = plugin(
-        demo,
-        NAMESPACE,
-        &["etcdctl", "demo", "--", "endpoint", "health"],
-    );
+    let listed = plugin(demo, &["etcdctl", "demo", "--", "endpoint", "health"]);
     assert!(listed.contains("is healthy"), "{listed}");
-    let logs = plugin(demo, NAMESPACE, &["logs", "demo", "demo-1", "--tail", "3"]);
+    let logs = plugin(demo, &["logs", "demo", "demo-1", "--tail", "3"]);
     assert_eq!(logs.lines().count(), 3, "{logs}");
-    let words = plugin(demo, NAMESPACE, &["__complete", "--", "status", "de"]);
+    let words = plugin(demo, &["__complete", "--", "status", "de"]);
     assert_eq!(words, "demo\n:4\n");
 }
 
@@ -136,7 +132,6 @@ fn reported(demo: &Declared) {
     let out = directory.path().join("report.tar");
     plugin(
         demo,
-        NAMESPACE,
         &["report", "demo", "--out", &out.display().to_string()],
     );
     let listed = tools::must_succeed(Command::new("tar").arg("-tf").arg(&out));

@@ -9,7 +9,7 @@ use engram_e2e::kind::{Declared, Kind, Nodes, wait_for};
 use serde_json::{Value, json};
 
 use super::bad_image::plugin;
-use crate::lab::{IMAGE, OPERATOR, OPERATOR_NAMESPACE, READY_LIMIT};
+use crate::lab::{CHART, IMAGE, READY_LIMIT, install_operator, namespace};
 use crate::steps::step;
 
 const NAMESPACE: &str = "six";
@@ -21,20 +21,8 @@ pub fn tell() {
         Kind::create("engram-ipv6", Nodes::Ipv6, None)
     }));
     kind.load(&image);
-    let chart = "charts/engram-operator";
-    let install = [
-        "install",
-        OPERATOR,
-        chart,
-        "--namespace",
-        OPERATOR_NAMESPACE,
-    ];
-    step("helm install", || {
-        kind.helm_must(&[&install[..], &["--create-namespace", "--wait"]].concat())
-    });
-    kind.must(&["create", "namespace", NAMESPACE]);
-    let label = "pod-security.kubernetes.io/enforce=restricted";
-    kind.must(&["label", "namespace", NAMESPACE, label]);
+    step("helm install", || install_operator(&kind, CHART, &[]));
+    namespace(&kind, NAMESPACE);
     let spec = json!({
         "replicas": 3, "storage": { "size": "1Gi" }, "auth": { "enabled": false },
         "networkPolicy": { "enabled": true },
@@ -50,15 +38,11 @@ pub fn tell() {
         assert_eq!(families, json!(["IPv6"]));
     });
     step("the plugin's etcdctl", || {
-        plugin(
-            &demo,
-            NAMESPACE,
-            &["etcdctl", "demo", "--", "put", "a", "1"],
-        );
+        plugin(&demo, &["etcdctl", "demo", "--", "put", "a", "1"]);
         let health = ["etcdctl", "demo", "--", "endpoint", "health", "--cluster"];
-        let health = plugin(&demo, NAMESPACE, &health);
+        let health = plugin(&demo, &health);
         assert_eq!(health.matches("is healthy").count(), 3, "{health}");
-        let status = plugin(&demo, NAMESPACE, &["status", "demo"]);
+        let status = plugin(&demo, &["status", "demo"]);
         assert!(status.contains("3 of 3 voters answer"), "{status}");
     });
     step("a member is replaced", || {
@@ -73,7 +57,6 @@ pub fn tell() {
         assert_ne!(before, demo.uids("pods"));
         let kept = plugin(
             &demo,
-            NAMESPACE,
             &["etcdctl", "demo", "--", "get", "a", "--print-value-only"],
         );
         assert_eq!(kept.trim(), "1");

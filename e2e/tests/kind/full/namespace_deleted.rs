@@ -7,8 +7,7 @@ use engram_e2e::kind::{Declared, wait_for};
 use serde_json::{Value, json};
 
 use super::bad_image::plugin;
-use super::recovered::{holds, restore};
-use super::restore_in_place::{confirm, phase};
+use super::recovered::{adopt, holds};
 use crate::ci::content;
 use crate::lab::{Lab, READY_LIMIT};
 use crate::steps::step;
@@ -39,35 +38,20 @@ pub fn tell(lab: &Lab) {
     });
     lab.namespace(NAMESPACE);
     step("they are bound anew", || {
-        let would = plugin(&demo, demo.namespace(), &["rebind", "demo", "--dry-run"]);
+        let would = plugin(&demo, &["rebind", "demo", "--dry-run"]);
         for (volume, member) in volumes.iter().zip(&members) {
             assert!(would.contains(volume), "{would}");
             assert!(would.contains(&format!("which was {member}'s")), "{would}");
             assert_eq!(volume_phase(&demo, volume), "Released");
         }
-        plugin(&demo, demo.namespace(), &["rebind", "demo"]);
+        plugin(&demo, &["rebind", "demo"]);
         wait_for("they are bound", READY_LIMIT, || {
             let phases: Vec<String> = volumes.iter().map(|one| volume_phase(&demo, one)).collect();
             phases.iter().all(|one| one == "Bound").then_some(())
         });
     });
     step("the cluster goes on with them", || {
-        let spec = json!({
-            "replicas": 3, "clientService": { "type": "NodePort" }, "storage": storage,
-        });
-        let target = json!({ "name": "demo", "spec": spec });
-        let adopt = json!({ "kind": "AdoptVolumes", "target": target });
-        restore(&demo, "adopt", &adopt);
-        let planned = phase(&demo, "adopt", "Planned");
-        let loss = planned["status"]["loss"].to_string();
-        assert!(
-            loss.contains("nothing that was acknowledged"),
-            "{planned:#}"
-        );
-        confirm(&demo, "adopt");
-        phase(&demo, "adopt", "Completed");
-        let after = demo.ready(3, READY_LIMIT);
-        assert_eq!(after["status"]["clusterID"], before["status"]["clusterID"]);
+        adopt(&demo, &storage, &before);
         assert_eq!(demo.members(), members);
         holds(&demo, &keys, last);
     });

@@ -60,31 +60,36 @@ pub fn tell(lab: &Lab) {
         assert_eq!(volumes, uids(&demo, "persistentvolumeclaims"));
     });
     step("its volumes are adopted", || {
-        let spec = json!({
-            "replicas": 3, "clientService": { "type": "NodePort" },
-            "storage": { "size": "1Gi", "reclaimPolicy": "Retain" },
-        });
-        let target = json!({ "name": "demo", "spec": spec });
-        restore(
+        adopt(
             &demo,
-            "adopt",
-            &json!({ "kind": "AdoptVolumes", "target": target }),
+            &json!({ "size": "1Gi", "reclaimPolicy": "Retain" }),
+            &before,
         );
-        let planned = phase(&demo, "adopt", "Planned");
-        let loss = planned["status"]["loss"].to_string();
-        assert!(
-            loss.contains("nothing that was acknowledged"),
-            "{planned:#}"
-        );
-        confirm(&demo, "adopt");
-        phase(&demo, "adopt", "Completed");
-        let after = demo.ready(3, READY_LIMIT);
-        assert_eq!(after["status"]["clusterID"], before["status"]["clusterID"]);
         assert_eq!(demo.members(), members);
         assert_eq!(volumes, uids(&demo, "persistentvolumeclaims"));
         holds(&demo, &keys, last);
     });
     lab.clear(NAMESPACE);
+}
+
+/// Has the volumes of a cluster that is gone adopted: it is the one that it was, under its name.
+pub(super) fn adopt(demo: &Declared, storage: &Value, before: &Value) {
+    let spec = json!({
+        "replicas": 3, "clientService": { "type": "NodePort" }, "storage": storage,
+    });
+    let target = json!({ "name": "demo", "spec": spec });
+    let adopt = json!({ "kind": "AdoptVolumes", "target": target });
+    restore(demo, "adopt", &adopt);
+    let planned = phase(demo, "adopt", "Planned");
+    let loss = planned["status"]["loss"].to_string();
+    assert!(
+        loss.contains("nothing that was acknowledged"),
+        "{planned:#}"
+    );
+    confirm(demo, "adopt");
+    phase(demo, "adopt", "Completed");
+    let after = demo.ready(3, READY_LIMIT);
+    assert_eq!(after["status"]["clusterID"], before["status"]["clusterID"]);
 }
 
 pub(super) fn holds(demo: &Declared, keys: &[engram_proto::mvccpb::KeyValue], last: i64) {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::access;
 use crate::ci::audit;
-use crate::lab::{IMAGE, LIMIT, OPERATOR, OPERATOR_NAMESPACE, READY_LIMIT};
+use crate::lab::{IMAGE, LIMIT, OPERATOR, OPERATOR_NAMESPACE, READY_LIMIT, install_operator};
 use crate::steps::{step, step_under};
 
 const NAMESPACE: &str = "upgraded";
@@ -102,15 +102,7 @@ fn install(kind: &Kind, before: &Path) {
     let chart = chart.to_str().expect("the cache's path is text");
     let tag = BEFORE.rsplit(':').next().expect("a tag");
     let set = format!("image.tag={tag}");
-    let install = [
-        "install",
-        OPERATOR,
-        chart,
-        "--namespace",
-        OPERATOR_NAMESPACE,
-    ];
-    let rest = ["--create-namespace", "--set", &set, "--wait"];
-    kind.helm_must(&[&install[..], &rest].concat());
+    install_operator(kind, chart, &["--set", &set]);
 }
 
 /// One that takes what the operator brings, one that names its image, and one whose pods a person deletes.

@@ -82,22 +82,23 @@ fn stands(lab: &Lab) -> (String, String) {
     (text(&status["phase"]), said)
 }
 
-/// No node takes its first member's pod, for longer than it may.
-fn is_not_placed(lab: &Lab) {
+/// One whose first member's pod no node takes, for longer than it may.
+async fn stuck() -> Lab {
+    let lab = begun().await;
     lab.server.change(POD, |pod| {
         pod["status"] = json!({ "phase": "Pending", "conditions": [{
             "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
             "message": "0/3 nodes are available: insufficient memory", "lastTransitionTime": LONG_AGO,
         }] });
     });
+    passes(&lab, 1).await;
+    restores(&lab).await;
+    lab
 }
 
 #[tokio::test]
 async fn a_new_cluster_that_never_starts_ends_its_restore_and_says_what_to_do() {
-    let lab = begun().await;
-    is_not_placed(&lab);
-    passes(&lab, 1).await;
-    restores(&lab).await;
+    let lab = stuck().await;
     let (phase, said) = stands(&lab);
     assert_eq!(phase, "Failed", "{said}");
     for part in [
@@ -123,10 +124,7 @@ async fn a_new_cluster_that_never_starts_ends_its_restore_and_says_what_to_do() 
 
 #[tokio::test]
 async fn one_that_comes_up_after_its_restore_had_failed_is_restored() {
-    let lab = begun().await;
-    is_not_placed(&lab);
-    passes(&lab, 1).await;
-    restores(&lab).await;
+    let lab = stuck().await;
     assert_eq!(stands(&lab).0, "Failed");
     let answers = |ready: &'static str| {
         lab.server.change(NEXT, |one| {

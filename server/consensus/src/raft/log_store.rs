@@ -96,8 +96,9 @@ impl LogRoom {
         let Some(wal) = self.wal.upgrade() else {
             return Some(taken);
         };
-        let held = held.min(widened(wal.record_bytes_max() / 8));
-        let wanted = before.saturating_add(bytes).saturating_add(held);
+        let wanted = before
+            .saturating_add(bytes)
+            .saturating_add(held_of(&wal, held));
         let has_room = wal.last_bytes().is_none_or(|left| left >= wanted);
         has_room.then_some(taken)
     }
@@ -111,7 +112,7 @@ impl LogRoom {
             return Some(taken);
         };
         let all = self.taken.load(Ordering::Relaxed);
-        let held = held.min(widened(wal.record_bytes_max() / 8));
+        let held = held_of(&wal, held);
         let is_alone = all == taken.bytes && wal.queued_bytes() == 0;
         let is_placed = wal.has_place(all.saturating_add(held)) || (is_alone && wal.has_spare());
         is_placed.then_some(taken)
@@ -123,6 +124,11 @@ impl LogRoom {
         let wal = self.wal.upgrade();
         wal.is_none_or(|wal| wal.queued_bytes() < QUEUED_BYTES_MAX)
     }
+}
+
+/// What is held back of so many bytes: an eighth of a segment at most.
+fn held_of(wal: &Wal, held: u64) -> u64 {
+    held.min(widened(wal.record_bytes_max() / 8))
 }
 
 fn widened(bytes: usize) -> u64 {

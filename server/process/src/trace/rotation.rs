@@ -62,7 +62,6 @@ impl Rotation {
 /// A file that replaces itself by an empty one when it is full.
 #[derive(Debug)]
 pub(super) struct RotatingFile {
-    backups: Backups,
     path: PathBuf,
     rotation: Rotation,
     file: File,
@@ -82,7 +81,6 @@ impl RotatingFile {
         let file = open_for_appending(path, MODE)?;
         let bytes = file.metadata()?.len();
         let mut opened = Self {
-            backups: Backups::of(path),
             path: path.to_path_buf(),
             rotation,
             file,
@@ -107,7 +105,7 @@ impl RotatingFile {
 
     fn rotate(&mut self) -> io::Result<()> {
         let before = self.file.metadata()?;
-        fs::rename(&self.path, self.backups.path_at(since_epoch()))?;
+        fs::rename(&self.path, self.mill.path_at(since_epoch()))?;
         self.file = open_for_appending(&self.path, before.mode() & 0o777)?;
         self.bytes = self.file.metadata()?.len();
         self.mill.look();

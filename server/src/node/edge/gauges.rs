@@ -5,8 +5,7 @@ use std::sync::atomic::Ordering;
 use prometheus::proto::MetricFamily;
 
 use crate::api::backend::Backend;
-use crate::config::{ENGRAM_VERSION, ETCD_VERSION};
-use crate::metrics::process::GO_VERSION;
+use crate::config::{ENGRAM_VERSION, ETCD_VERSION, GO_VERSION};
 use crate::metrics::{count, gauge, info, marks, total, totals};
 use crate::node::backend::Core;
 use crate::types::MemberId;
@@ -196,6 +195,11 @@ fn server(core: &Core) -> Vec<MetricFamily> {
             "etcd_server_go_version",
             "Which Go version server is running with. 1 for 'server_go_version' label with current version.",
             &[("server_go_version", GO_VERSION)],
+        ),
+        info(
+            "go_info",
+            "Information about the Go environment. There is none.",
+            &[("version", GO_VERSION)],
         ),
         info(
             "engram_build_info",

@@ -1,6 +1,7 @@
 //! The thread that looks after a log's old files: it deletes those that are too many or too old, and compresses the
 //! others where that is asked for.
 
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -28,6 +29,11 @@ impl Mill {
             rotation,
             running: None,
         }
+    }
+
+    /// What the log is called that is set aside at this moment.
+    pub(super) fn path_at(&self, since_epoch: Duration) -> PathBuf {
+        self.backups.path_at(since_epoch)
     }
 
     /// Has all old files looked at that are there now. Without a thread to be had they are left for the next time:
