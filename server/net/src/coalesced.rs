@@ -23,18 +23,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::authority::Authorities;
 use super::frames::Frames;
+use super::round::{Round, Share};
 
 /// How much is gathered before a write waits for the socket.
 const GATHER_MAX: usize = 128 << 10;
 /// A write of this size goes to the socket at once, uncopied, behind what was gathered. It is also
 /// the size from which gathered bytes are sent without waiting for more.
 const LARGE: usize = 16 << 10;
-/// What a turn reads, bytes. Measured with a hundred connections that send 1.7 MB requests: with
-/// 256 KiB others' puts took 100 to 300 ms (p99), with 64 KiB 6 to 61, with this 7 to 14; requests of
-/// 1 KB and 1 MB cost the same with all three.
-const READ_A_TURN: usize = 32 << 10;
-/// The same while more calls wait to be polled than a turn polls: little, but what a client says of
-/// windows and resets must come through.
+/// What a turn reads while more calls wait to be polled than a turn polls, bytes: little, but what a
+/// client says of windows and resets must come through.
 const READ_A_TURN_BEHIND: usize = 4 << 10;
 /// Requests that a turn begins. (Those that came with the last of them in one read are begun too.)
 const REQUESTS_A_TURN: u64 = 64;
@@ -76,6 +73,8 @@ struct Gather<IO> {
     held: Vec<u8>,
     /// The client was told to calm down.
     sent_away: bool,
+    /// Of what the thread's connections read in a round.
+    share: Share,
     /// What this turn may still read, bytes.
     readable: usize,
     /// With how many requests counted it reads no more.
@@ -84,7 +83,9 @@ struct Gather<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Coalesced<IO> {
     /// Wraps `io`. `replay` is read first: the bytes that were consumed to look at them.
-    pub fn new(io: IO, replay: Vec<u8>) -> Coalesced<IO> {
+    /// It reads its share of its thread's `round` a turn.
+    pub(super) fn new(io: IO, replay: Vec<u8>, round: &Round) -> Coalesced<IO> {
+        let mut share = round.share();
         let gather = Gather {
             io,
             replay,
@@ -98,7 +99,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Coalesced<IO> {
             authorities: None,
             held: Vec::new(),
             sent_away: false,
-            readable: READ_A_TURN,
+            readable: share.begin_turn(READ_A_TURN_BEHIND),
+            share,
             requests_until: REQUESTS_A_TURN,
         };
         Coalesced(Arc::new(Mutex::new(gather)))
@@ -120,9 +122,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Coalesced<IO> {
     /// A new turn: it may read again. `is_behind`: with calls that the last one had no room for.
     pub(super) fn begin_turn(&self, is_behind: bool) {
         let mut gather = self.0.lock();
+        let left = gather.readable;
+        let readable = gather.share.begin_turn(left);
         gather.readable = match is_behind {
-            true => READ_A_TURN_BEHIND,
-            false => READ_A_TURN,
+            true => readable.min(READ_A_TURN_BEHIND),
+            false => readable,
         };
         gather.requests_until = gather.requests() + REQUESTS_A_TURN;
     }

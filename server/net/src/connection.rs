@@ -17,6 +17,7 @@ use super::calls::{Begun, Calls};
 use super::coalesced::Coalesced;
 use super::driven::Driven;
 use super::limits::{self, Limits};
+use super::round::Round;
 use super::upgrade::Granted;
 use super::{Handler, PeerInfo, farewell};
 
@@ -45,6 +46,7 @@ pub(super) async fn serve<IO, H>(
     mut io: IO,
     handler: H,
     peer: PeerInfo,
+    round: Round,
     limits: &Limits,
     stop: watch::Receiver<bool>,
 ) -> Result<(), ConnectionError>
@@ -58,7 +60,7 @@ where
         Box::pin(farewell::close(io)).await;
         return Err(ConnectionError::UnexpectedTls);
     }
-    let io = Coalesced::new(io, first);
+    let io = Coalesced::new(io, first, &round);
     if is_http2 {
         io.count_frames(PREFACE.len(), limits.ping_interval_min);
     }

@@ -25,6 +25,7 @@ mod farewell;
 mod frames;
 pub mod limits;
 mod listener;
+mod round;
 mod runtimes;
 mod security;
 mod stream;
@@ -127,7 +128,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
-    let served = connection::serve(io, handler, peer, limits, stop).await;
+    let served = connection::serve(io, handler, peer, round::Round::default(), limits, stop).await;
     served.map_err(|error| error.to_string())
 }
 

@@ -16,6 +16,7 @@ use super::connection::{self, ConnectionError};
 use super::home::Inbox;
 use super::limits::{BLOCKING_THREADS_MAX, Limits};
 use super::listener::{Accepted, Address, BindOptions, Listener};
+use super::round::Round;
 use super::security::{Security, open_stream};
 use super::tls::{HandshakeError, Side};
 use super::{Handler, PeerAddress};
@@ -98,6 +99,7 @@ struct Thread {
 struct Runtime {
     handle: Handle,
     open: AtomicUsize,
+    round: Round,
 }
 
 struct Shared {
@@ -129,6 +131,7 @@ impl Runtimes {
             runtimes.push(Arc::new(Runtime {
                 handle,
                 open: AtomicUsize::new(0),
+                round: Round::default(),
             }));
             let (quit, quitting) = oneshot::channel();
             let name = format!("engram-io-{index}");
@@ -338,7 +341,8 @@ impl Connection {
         };
         let ended = match opened {
             Ok((stream, info)) => {
-                connection::serve(stream, handler, info, &open.shared.limits, stop).await
+                let round = open.runtime.round.clone();
+                connection::serve(stream, handler, info, round, &open.shared.limits, stop).await
             }
             Err(error) => Err(error),
         };

@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::calls::{Begun, Calls};
 use super::driven::Driven;
 use super::home::Homes;
+use super::round::Round;
 use super::*;
 
 /// What the socket does with each write: takes up to so many bytes, or none for now.
@@ -148,7 +149,7 @@ impl Wake for Flag {
 fn run(socket: &Hostile, polls: Vec<Vec<Vec<u8>>>, ends: bool) -> bool {
     let runtime = current_thread();
     let _timers = runtime.enter();
-    let io = Coalesced::new(socket.clone(), Vec::new());
+    let io = Coalesced::new(socket.clone(), Vec::new(), &Round::default());
     let mut driven = Driven::new(
         Talker {
             io: io.clone(),
@@ -227,7 +228,7 @@ fn small_writes_of_one_poll_leave_in_one_send() {
 fn a_write_waits_when_the_socket_takes_nothing_and_much_is_gathered() {
     let socket = Hostile::default();
     socket.0.lock().steps = vec![Step::Wait; 1000];
-    let mut io = Coalesced::new(socket, Vec::new());
+    let mut io = Coalesced::new(socket, Vec::new(), &Round::default());
     let mut cx = Context::from_waker(Waker::noop());
     let mut gathered = 0;
     while let Poll::Ready(written) = Pin::new(&mut io).poll_write(&mut cx, &[0; 8192]) {
