@@ -21,16 +21,10 @@ use crate::buffer::{ALIGNMENT, Buffer};
 /// Bytes from which on an object is large.
 const LARGE_BYTES: usize = 1 << 20;
 
-/// Whether what lies there can be no object: a pipe, a socket or a device.
-///
-/// # Errors
-/// It cannot be told.
-pub(crate) fn is_no_file(path: &Path) -> io::Result<bool> {
-    match std::fs::metadata(path) {
-        Ok(found) => Ok(!found.is_file() && !found.is_dir()),
-        // What is there but cannot be looked at says so when it is opened.
-        Err(_) => Ok(false),
-    }
+/// Whether what lies there can be no object: a pipe, a socket or a device. What cannot be looked at says so when it is
+/// opened.
+pub(crate) fn is_no_file(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
 /// The names of the directories right in a directory, ascending; none where it is not there.
@@ -211,7 +205,7 @@ mod tests {
         assert_eq!(directories(root.path()).expect("listed"), ["b", "c"]);
         let listed = files(root.path()).expect("listed");
         assert_eq!(listed, [("d".to_owned(), 4)]);
-        let is_no_file = |name: &str| is_no_file(&at(name)).expect("looked at");
+        let is_no_file = |name: &str| is_no_file(&at(name));
         assert!(is_no_file("g") && is_no_file("h"));
         assert!(!is_no_file("b") && !is_no_file("d") && !is_no_file("nowhere"));
         assert_eq!(files(&at("nowhere")).expect("none"), []);

@@ -191,7 +191,7 @@ impl Objects {
         };
         let name: &str = place.as_ref();
         let path = root.join(name);
-        match on_disk(move || directory::is_no_file(&path)).await? {
+        match on_disk(move || Ok(directory::is_no_file(&path))).await? {
             false => Ok(()),
             true => Err(object_store::Error::NotFound {
                 path: place.to_string(),
