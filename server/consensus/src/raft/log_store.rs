@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
-use openraft::{EntryPayload, OptionalSend, RaftLogReader};
+use openraft::{EntryPayload, LogIdOptionExt, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 
 use super::alone::Alone;
@@ -141,7 +141,7 @@ struct Tail {
     committed: Option<LogId>,
     purged: Option<LogId>,
     last: Option<LogId>,
-    /// The newest configuration appended since the start; none once it is truncated.
+    /// The newest configuration that is not known to be committed before the start; none once it is truncated.
     membership: Option<LogId>,
     recent: VecDeque<Entry>,
     recent_bytes: usize,
@@ -158,7 +158,7 @@ pub struct Known {
     pub purged: Option<LogId>,
     /// The last entry.
     pub last: Option<LogId>,
-    /// The newest configuration that was appended since the start.
+    /// The newest configuration in the log, unless it was committed before the start.
     pub membership: Option<LogId>,
 }
 
@@ -488,6 +488,30 @@ impl LogStore {
         records.into_iter().map(decode).collect()
     }
 
+    /// Finds the configurations that the log's end holds, behind what is known to be committed.
+    async fn find_configurations(&self) -> io::Result<()> {
+        let (mut from, end) = {
+            let tail = self.tail.lock();
+            let kept = tail.committed.max(tail.purged);
+            (kept.next_index(), tail.last.next_index())
+        };
+        self.tail.lock().membership = None;
+        while from < end {
+            let entries = self.read(from, end).await?;
+            let Some(last) = entries.last() else {
+                return Ok(());
+            };
+            from = last.log_id.index() + 1;
+            let mut tail = self.tail.lock();
+            for entry in &entries {
+                if matches!(entry.payload, EntryPayload::Membership(_)) {
+                    tail.configure(entry.log_id);
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn append_synced(&self, record: Record) -> io::Result<()> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let flushed = move || {
@@ -537,7 +561,7 @@ impl Tail {
     fn push(&mut self, entry: Entry) {
         self.last = Some(entry.log_id);
         if matches!(entry.payload, EntryPayload::Membership(_)) {
-            self.membership = self.last;
+            self.configure(entry.log_id);
         }
         self.recent_bytes += entry_bytes(&entry);
         self.recent.push_back(entry);
@@ -549,6 +573,11 @@ impl Tail {
         while self.recent_bytes > CACHE_BYTES_MAX && self.recent.len() > 1 {
             self.pop_front();
         }
+    }
+
+    /// The log's next configuration is this. The one before it was committed before it was proposed.
+    fn configure(&mut self, at: LogId) {
+        self.committed = self.committed.max(self.membership.replace(at));
     }
 
     fn pop_front(&mut self) {
@@ -717,7 +746,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(())
     }
 
+    /// Also what the log's configurations show: the mark may be lost, or older than they are.
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        self.find_configurations().await?;
         Ok(self.tail.lock().committed)
     }
 

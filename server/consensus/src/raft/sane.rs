@@ -184,9 +184,9 @@ impl Appends {
             self.check_committed(&id, &known)?;
         }
         self.check_same(&request, &known)?;
-        self.check_memberships(&request, &known)?;
+        let shown = self.check_memberships(&request, &known)?;
         let follows = self.follows(request.prev_log_id, &known);
-        request.leader_commit = commit(&request, follows)?;
+        request.leader_commit = commit(&request, follows)?.max(shown.filter(|_| follows));
         let last = last_of(&request);
         self.offered = last.filter(|_| follows);
         Ok(request)
@@ -230,9 +230,14 @@ impl Appends {
         is_held || previous.index() < known.purged.next_index() || self.offered == Some(previous)
     }
 
-    /// A configuration comes only after the one before it is committed.
-    fn check_memberships(&mut self, request: &Append, known: &Known) -> Result<(), WireError> {
-        let committed = request.leader_commit.max(known.committed);
+    /// The newest configuration that this request shows to be committed. A leader proposes none before the one
+    /// before it is: so of two that a log holds the first is committed, though nobody says so. A leader that
+    /// a power cut took its commit mark from knows it as little, until its first own entry is committed.
+    fn check_memberships(
+        &mut self,
+        request: &Append,
+        known: &Known,
+    ) -> Result<Option<LogId>, WireError> {
         // What comes after the entry before the request, the request replaces or brings.
         let newest = match self.offered {
             Some(_) => self.membership,
@@ -240,18 +245,16 @@ impl Appends {
         };
         let previous = request.prev_log_id.map(|id| id.index());
         let mut newest = newest.filter(|newest| Some(newest.index()) <= previous);
+        let mut shown = None;
         for entry in &request.entries {
             let EntryPayload::Membership(membership) = &entry.payload else {
                 continue;
             };
             check_membership(membership)?;
-            if newest > committed {
-                return nonsense("two configurations that are not committed");
-            }
-            newest = Some(entry.log_id);
+            shown = newest.replace(entry.log_id).or(shown);
         }
         self.membership = newest;
-        Ok(())
+        Ok(shown)
     }
 }
 

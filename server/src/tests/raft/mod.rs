@@ -4,6 +4,7 @@
 mod alone;
 mod catch_up;
 mod cluster;
+mod configurations;
 mod confirmations;
 mod crashes;
 mod elections;
