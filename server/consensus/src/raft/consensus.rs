@@ -463,8 +463,7 @@ impl Consensus {
         let _ = self.raft.with_raft_state(|_| ()).await;
     }
 
-    /// Whether this member is the one voter: then what it has applied is all there is, and a read
-    /// needs no confirmation.
+    /// Whether this member is the one voter: whom nobody has to elect or to confirm.
     pub fn is_sole_voter(&self) -> bool {
         let voters: BTreeSet<u64> = self.raft.voter_ids().collect();
         voters.len() == 1 && voters.contains(&self.member.0)

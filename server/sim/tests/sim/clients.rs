@@ -321,6 +321,9 @@ impl Clients {
 }
 
 async fn make(core: &Core, asked: Asked) -> Told {
+    if core.is_learner() && !is_asked_of_learners(&asked) {
+        return Told::Refused;
+    }
     match asked {
         Asked::Put { key, value, lease } => propose(core, Op::Put(put(key, value, lease))).await,
         Asked::Delete { key } => {
@@ -361,6 +364,12 @@ async fn make(core: &Core, asked: Asked) -> Told {
             Err(error) => failed(&error),
         },
     }
+}
+
+/// What is asked of learners: of the rest the API takes nothing to them. It refuses reads that are not serializable
+/// too, but what they answer must not hang on that.
+fn is_asked_of_learners(asked: &Asked) -> bool {
+    matches!(asked, Asked::Read { .. })
 }
 
 fn single(key: &str) -> KeyRange {

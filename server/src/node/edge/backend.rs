@@ -268,8 +268,8 @@ impl Backend for Core {
     }
 
     async fn table_barrier(&self) -> Result<(), ServeError> {
-        if self.leadership.is_sole_voter() {
-            // What is acknowledged is applied here, and nobody else can acknowledge anything.
+        if self.leadership.answers_alone() {
+            // What is acknowledged is applied here, and there is nobody else who could acknowledge anything.
             return Ok(());
         }
         read_index::counted(&self.metrics.operations, self.barrier.pass()).await

@@ -87,8 +87,8 @@ impl Barrier {
     }
 
     async fn confirmed(&self, queue: &Arc<Queue>) -> Passed {
-        if self.leadership.is_sole_voter() {
-            // What is acknowledged is applied here, and nobody else can acknowledge anything.
+        if self.leadership.answers_alone() {
+            // What is acknowledged is applied here, and there is nobody else who could acknowledge anything.
             return Ok(Some(self.leadership.term()));
         }
         let (asker, passed) = Asker::here();

@@ -37,9 +37,9 @@ pub async fn renewed(
     told(lessor.renew(term, id, asked)).filter(|ttl| *ttl > 0)
 }
 
-/// The same at once, by the one voter, whom nobody has to confirm. None where others vote, or it cannot say.
+/// The same at once, by a member that is alone, whom nobody has to confirm. None beside others, or where it cannot say.
 pub fn renewed_alone(lessor: &Lessor, leadership: &LeadershipCell, id: LeaseId) -> Option<i64> {
-    let is_alone = leadership.is_sole_voter();
+    let is_alone = leadership.answers_alone();
     is_alone.then(|| told(lessor.renew(leadership.term(), id, lessor.now())))?
 }
 

@@ -337,12 +337,12 @@ impl Duties {
             return;
         }
         let leadership = &self.parts.leadership;
-        match consensus.is_sole_voter() && leads {
-            true => leadership.votes_alone(
+        match is_alone {
+            true => leadership.note_alone(
                 self.parts.log.last_index(),
                 self.parts.store.applied_index(),
             ),
-            false => leadership.votes_beside_others(),
+            false => leadership.note_others(),
         }
     }
 
@@ -603,7 +603,7 @@ impl Duties {
 
     async fn purge_log(&self) {
         let consensus = &self.door.consensus;
-        let alone = consensus.is_sole_voter() && consensus.replication().matched.len() <= 1;
+        let alone = consensus.is_alone();
         let is_short = self.parts.store.headroom().is_short() || self.parts.log.is_full();
         let keep = match is_short {
             true => Keep::default(),

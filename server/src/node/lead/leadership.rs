@@ -15,8 +15,8 @@ pub struct LeadershipCell {
     member: MemberId,
     term: AtomicU64,
     leader: AtomicU64,
-    sole_voter: AtomicBool,
-    /// The log's last entry when this member was first seen to vote alone.
+    alone: AtomicBool,
+    /// The log's last entry when this member was first seen to be alone.
     alone_from: Mutex<Option<u64>>,
     learner: AtomicBool,
     changes: AtomicU64,
@@ -31,7 +31,7 @@ impl LeadershipCell {
             member,
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
-            sole_voter: AtomicBool::new(false),
+            alone: AtomicBool::new(false),
             alone_from: Mutex::new(None),
             learner: AtomicBool::new(false),
             changes: AtomicU64::new(0),
@@ -56,18 +56,19 @@ impl LeadershipCell {
         });
     }
 
-    /// This member may not be the only voter from now on: its reads need confirmation.
-    pub fn votes_beside_others(&self) {
+    /// This member may not be the only one from now on: its reads need confirmation.
+    pub fn note_others(&self) {
         *self.alone_from.lock() = None;
-        self.sole_voter.store(false, Ordering::Release);
+        self.alone.store(false, Ordering::Release);
     }
 
-    /// This member alone votes, and leads; `last` is the last entry of its log, `applied` the last that is
-    /// applied here. Its reads need nobody's confirmation, once it has applied what was in its log when
-    /// others voted last: they may have told their clients of it already.
-    pub fn votes_alone(&self, last: u64, applied: u64) {
+    /// Nobody votes or learns beside this member, and it leads; `last` is the last entry of its log, `applied`
+    /// the last that is applied here. Its reads need nobody's confirmation, once it has applied what was in
+    /// its log when there were others last: they may have told their clients of it already. A learner may as
+    /// well: it applies what is committed by itself, maybe sooner than this member does.
+    pub fn note_alone(&self, last: u64, applied: u64) {
         let from = *self.alone_from.lock().get_or_insert(last);
-        self.sole_voter.store(applied >= from, Ordering::Release);
+        self.alone.store(applied >= from, Ordering::Release);
     }
 
     /// How often another leader was seen.
@@ -103,9 +104,9 @@ impl LeadershipCell {
         self.learner.load(Ordering::Acquire)
     }
 
-    /// Whether this member alone votes, and what is acknowledged anywhere is applied here.
-    pub fn is_sole_voter(&self) -> bool {
-        self.sole_voter.load(Ordering::Acquire)
+    /// Whether there is no other member, and what was acknowledged anywhere is applied here.
+    pub fn answers_alone(&self) -> bool {
+        self.alone.load(Ordering::Acquire)
     }
 
     /// Waits until somebody leads: who.
@@ -195,17 +196,17 @@ mod tests {
     fn who_is_left_alone_reads_alone_once_it_has_what_others_may_have_acknowledged() {
         let cell = LeadershipCell::new(MemberId(1));
         let alone = |last, applied| {
-            cell.votes_alone(last, applied);
-            cell.is_sole_voter()
+            cell.note_alone(last, applied);
+            cell.answers_alone()
         };
         assert!(!alone(20, 12));
         assert!(!alone(30, 19), "what it has taken since is its own matter");
         assert!(alone(40, 20));
         assert!(alone(60, 30));
-        cell.votes_beside_others();
-        assert!(!cell.is_sole_voter());
-        cell.votes_alone(70, 60);
-        assert!(!cell.is_sole_voter(), "it begins anew");
+        cell.note_others();
+        assert!(!cell.answers_alone());
+        cell.note_alone(70, 60);
+        assert!(!cell.answers_alone(), "it begins anew");
     }
 
     #[tokio::test]

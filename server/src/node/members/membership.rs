@@ -131,8 +131,8 @@ impl Membership {
             return Ok(Made::NotYet);
         }
         self.check(consensus, change)?;
-        // From here on this member may not be the only voter: reads ask before they answer.
-        self.leadership.votes_beside_others();
+        // From here on this member may not be the only one: reads ask before they answer.
+        self.leadership.note_others();
         made(self.make(consensus, &on, change.clone()).await)
     }
 
@@ -199,7 +199,7 @@ impl Membership {
         let Some(id) = caught_up else {
             return;
         };
-        self.leadership.votes_beside_others();
+        self.leadership.note_others();
         match consensus.promote(on, *id).await {
             Ok(()) => crate::log!(info, "a new member has caught up and votes", member = %id),
             Err(error) => {

@@ -70,6 +70,8 @@ async fn nobody_is_added_before_what_was_told_early_is_durable() {
     drop(stall);
     proposed.await.unwrap();
     added.await.unwrap();
+    assert!(leader.consensus.is_sole_voter());
+    assert!(!leader.consensus.is_alone(), "a learner may apply sooner");
 
     let before = committed(leader);
     let stall = faults::stall(&leader.wal_dir(), Operation::Write);
@@ -81,6 +83,7 @@ async fn nobody_is_added_before_what_was_told_early_is_durable() {
 
     let on = leader.consensus.configuration().expect("it leads");
     leader.consensus.remove(&on, MemberId(9)).await.unwrap();
+    assert!(leader.consensus.is_alone());
     let before = committed(leader);
     let stall = faults::stall(&leader.wal_dir(), Operation::Write);
     let mut proposed = Box::pin(propose(leader, batch(12, &value())));
