@@ -133,13 +133,14 @@ impl Consensus {
         log: LogStore,
         store: Arc<Store>,
         apply: &ApplyThread,
-        peers: Peers,
+        mut peers: Peers,
     ) -> Result<Consensus, StartError> {
         let config = config(options)
             .validate()
             .map_err(|e| StartError::Timing(e.to_string()))?;
         let (short, log_room) = (peers.short_members(), log.room());
         let promisers = Arc::new(peers.promisers());
+        peers.send_from(log.view());
         let weak = Arc::downgrade(&store);
         let machine = StateMachine::new(store, apply.handle(), log.clone());
         let (serving, sending) = (machine.serving(), machine.sending());
@@ -469,7 +470,8 @@ impl Consensus {
         voters.len() == 1 && voters.contains(&self.member.0)
     }
 
-    /// Whether this member is the one voter, and nobody learns from it either.
+    /// Whether this member is the one voter, and nobody learns from it either: then what it has applied is all that
+    /// anybody has told of.
     pub fn is_alone(&self) -> bool {
         self.is_sole_voter() && self.raft.learner_ids().next().is_none()
     }

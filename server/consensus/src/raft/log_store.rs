@@ -26,7 +26,7 @@ use crate::fatal::end_process;
 use crate::metrics::Metrics;
 use crate::mutants::is_planted;
 use crate::storage::LogPosition;
-use crate::wal::{Keep, Record, Recovered, Wal};
+use crate::wal::{Keep, ReadError, Record, Recovered, Wal};
 
 /// The most bytes of recent entries held in memory. Followers that lag by less are served from it.
 const CACHE_BYTES_MAX: usize = 8 << 20;
@@ -623,6 +623,12 @@ impl Tail {
     }
 }
 
+/// Whether a read failed because the entries are gone.
+fn is_purged(error: &io::Error) -> bool {
+    let read = error.get_ref().and_then(|read| read.downcast_ref());
+    matches!(read, Some(ReadError::Purged { .. }))
+}
+
 fn purge_record(log_id: &LogId) -> Record {
     Record::Purge {
         index: log_id.index(),
@@ -693,7 +699,13 @@ impl RaftLogReader<TypeConfig> for LogStore {
         start: u64,
         end: u64,
     ) -> Result<Vec<Entry>, io::Error> {
-        self.read(start, end).await
+        match self.read(start, end).await {
+            // Only who replicates reads so, and maybe what is no more to be sent: a leader that has become a follower
+            // purges what its streams still wait to read from a slow disk. An error would end openraft.
+            // Of nothing it makes a heartbeat, after it has looked whether it still leads.
+            Err(error) if is_purged(&error) => Ok(Vec::new()),
+            read => read,
+        }
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {

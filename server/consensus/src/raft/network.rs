@@ -20,15 +20,16 @@ use openraft::raft::{
     StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::type_config::alias::SnapshotOf;
-use openraft::{OptionalSend, base::BoxStream};
+use openraft::{LogIdOptionExt, OptionalSend, base::BoxStream};
 use parking_lot::Mutex;
 
 use super::confirm::Promisers;
+use super::log_store::LogView;
 use super::pace::Pace;
 use super::sane::{self, Acknowledged, Asked};
 use super::short_members::ShortMembers;
 use super::wire::{self, WireError};
-use super::{Peer, SnapshotData, TypeConfig, Vote, outgoing, planted};
+use super::{LogId, Peer, SnapshotData, TypeConfig, Vote, outgoing, planted};
 use crate::metrics::Metrics;
 use crate::peer::message::AppendResponse;
 use crate::peer::{AppendTurns, Appending, CallError, Client, Clients};
@@ -62,6 +63,8 @@ pub struct Peers {
     short: ShortMembers,
     /// What each has acknowledged to this member, as long as it leads.
     acknowledged: BTreeMap<u64, Arc<Mutex<Acknowledged>>>,
+    /// The log that entries are read from.
+    log: Option<LogView>,
 }
 
 impl Peers {
@@ -73,7 +76,13 @@ impl Peers {
             metrics,
             short: ShortMembers::default(),
             acknowledged: BTreeMap::new(),
+            log: None,
         }
+    }
+
+    /// The entries that are sent are read from this log.
+    pub(super) fn send_from(&mut self, log: LogView) {
+        self.log = Some(log);
     }
 
     /// The ways to ask them what they have promised.
@@ -95,6 +104,7 @@ impl Peers {
             turns: None,
             short: self.short.clone(),
             acknowledged: self.acknowledged.entry(target).or_default().clone(),
+            log: self.log.clone(),
         }
     }
 }
@@ -136,6 +146,7 @@ pub struct PeerNetwork {
     turns: Option<AppendTurns>,
     short: ShortMembers,
     acknowledged: Arc<Mutex<Acknowledged>>,
+    log: Option<LogView>,
 }
 
 impl PeerNetwork {
@@ -236,6 +247,12 @@ impl PeerNetwork {
     }
 }
 
+/// Whether a request has no entries because those after its place are purged. A stream's first may have none by
+/// right: it tells of a commit alone.
+fn is_behind(request: &AppendEntriesRequest<TypeConfig>, purged: Option<LogId>) -> bool {
+    request.entries.is_empty() && request.prev_log_id.next_index() < purged.next_index()
+}
+
 /// A peer that says nonsense is not asked again at once.
 fn nonsense(error: WireError) -> RpcError {
     crate::log!(warn, "a peer's answer makes no sense", error = %error);
@@ -303,7 +320,14 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             let Some(first) = input.next().await else {
                 return Ok(stream::empty().boxed());
             };
-            let requests = stream::once(ready(first)).chain(input);
+            // What a stream is to send may be purged under it, since any failure that openraft is told of lets it purge.
+            // It has turned to a snapshot then, and looks what else to send only once the stream has ended.
+            let log = network.log.clone();
+            let goes_on = move |request: &AppendEntriesRequest<TypeConfig>| {
+                let purged = log.as_ref().and_then(|log| log.known().purged);
+                ready(!is_behind(request, purged))
+            };
+            let requests = stream::once(ready(first)).chain(input.take_while(goes_on));
             let asked: Arc<Mutex<VecDeque<Asked>>> = Arc::default();
             let (noted, acknowledged) = (asked.clone(), network.acknowledged.clone());
             let requests = requests.map(move |request| {
@@ -393,5 +417,28 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         };
         let pauses = first.iter().copied().chain(std::iter::repeat(last));
         Some(Backoff::new(pauses))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::log_id;
+    use super::*;
+
+    #[test]
+    fn a_stream_ends_where_nothing_could_be_read_for_it() {
+        let behind = |previous: Option<u64>, purged: Option<u64>| {
+            let request = AppendEntriesRequest {
+                vote: Vote::new_committed(1, 1),
+                prev_log_id: previous.map(|index| log_id(1, index)),
+                entries: Vec::new(),
+                leader_commit: None,
+            };
+            is_behind(&request, purged.map(|index| log_id(1, index)))
+        };
+        assert!(behind(Some(60), Some(83)) && behind(None, Some(0)));
+        // What follows is there, or will be.
+        assert!(!behind(Some(83), Some(83)) && !behind(Some(90), Some(83)));
+        assert!(!behind(None, None) && !behind(Some(3), None));
     }
 }

@@ -79,3 +79,21 @@ async fn recent_entries_are_read_without_the_disk() {
         .expect("from memory");
     assert_eq!(read.len(), 100);
 }
+
+/// A leader's stream waits to read from a slow disk, and the leader has become a follower by then, which purges: that
+/// is no reason to end. For whoever has to have the entries it is one.
+#[tokio::test]
+async fn what_is_purged_before_it_is_sent_is_nothing() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let mut log = open_log(dir.path());
+    append(&mut log, 1..41, &Bytes::from_static(b"value")).await;
+    log.purge(entry::log_id(1, 20)).await.expect("purged");
+    log.sync().await.expect("synced");
+    let sent = log.limited_get_log_entries(7, 41).await;
+    assert_eq!(sent.expect("no reason to end").len(), 0);
+    let sent = log.limited_get_log_entries(21, 41).await;
+    assert_eq!(sent.expect("they are there").len(), 20);
+    let applied = log.try_get_log_entries(7..41).await;
+    let refused = applied.expect_err("they are gone").to_string();
+    assert_eq!(refused, "log entry 7 was purged; the first one is 21");
+}
