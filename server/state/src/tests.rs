@@ -2,6 +2,7 @@
 //! against a model that keeps everything and computes naively.
 
 mod golden;
+mod hashes;
 mod properties;
 mod reclaim;
 mod rules;

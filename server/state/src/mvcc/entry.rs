@@ -190,6 +190,22 @@ impl Entry {
         after.checked_sub(1).map(|place| &older[place])
     }
 
+    /// Whether the key was deleted in the revision `main`, be it put again in it.
+    pub(super) fn is_deleted_in(&self, main: Revision) -> bool {
+        let is_it = |version: &Version| version.is_tombstone() && version.main() == main;
+        if is_it(&self.newest) {
+            return true;
+        }
+        let Some(history) = self.history.as_ref() else {
+            return false;
+        };
+        let from = history
+            .older
+            .partition_point(|version| version.main() < main);
+        let then = history.older.range(from..);
+        then.take_while(|version| version.main() == main).any(is_it)
+    }
+
     /// Puts a newer version on top and returns what was stored, and the key for the queue of the
     /// superseded.
     pub(super) fn push(&mut self, stored: Stored, newest: Version) -> (Stored, Stored) {

@@ -4,16 +4,24 @@
 //! Depends on what a compaction leaves, never on how far reclaiming it has come.
 //!
 //! etcd's rules, restated. Above the compact revision every record counts. At or below it:
-//! - if some key exists at the revision asked for, exactly the versions visible at that revision;
-//! - if none does, etcd takes what it finds, which after a finished compaction is exactly the
-//!   versions visible at the compact revision, and a tombstone there, which is left out.
+//! - if a compaction at the revision asked for would keep anything, exactly the versions visible at
+//!   that revision;
+//! - else etcd takes what it finds, which after a finished compaction is exactly the versions visible
+//!   at the compact revision, and a tombstone there, which is left out.
+//!
+//! What etcd would keep (`keyIndex.keep`) of a key is what is visible, but nothing of one that was
+//! deleted in the very revision asked for, be it put again in it: its tombstone is found first.
 //!
 //! What a compaction's own revision hashed to before it, etcd goes on answering: [`CompactionHash`].
+//! What a compaction keeps (`keyIndex.compact`), unlike `keep`, has the tombstones of its revision.
+//!
+//! One thing is not restated: a compaction at a revision in which a key was deleted and put again has
+//! etcd delete the record of that put. It is kept here, and counts.
 
 mod apart;
 
 use crate::types::result::ApplyError;
-use crate::types::{KeyRange, KeyValue, RangeEnd, Revision, RevisionPair};
+use crate::types::{KeyValue, Revision, RevisionPair};
 
 use super::super::effects::{RecordRef, RevisionRecord};
 use super::{Mvcc, Version};
@@ -155,7 +163,7 @@ pub struct CompactionHash {
 enum Kept {
     /// The versions visible at the revision, which the index tells.
     Visible,
-    /// No key exists at the revision: these, ascending.
+    /// No key exists at the revision, and none was deleted in it: these, ascending.
     Listed(Vec<RevisionPair>),
 }
 
@@ -259,7 +267,8 @@ impl Mvcc {
         }
         let mut listed = Vec::new();
         for (looked_at, entry) in self.tree.iter().enumerate() {
-            if entry.at(revision).is_some() {
+            let last = entry.last_at(revision);
+            if last.is_some_and(|last| !last.is_tombstone() || last.main() == revision) {
                 return Some(Kept::Visible);
             }
             if looked_at == LOOKED_AT_MAX {
@@ -288,22 +297,23 @@ impl Mvcc {
         if revision < Revision(0) || self.seen.compacted < Revision(0) {
             return Vec::new();
         }
-        let everything = KeyRange {
-            start: bytes::Bytes::new(),
-            end: RangeEnd::Unbounded,
-        };
-        let at = if self.count_when(&everything, revision) > 0 {
-            revision
-        } else {
-            self.seen.compacted
-        };
-        let mut kept: Vec<RevisionPair> = self
-            .tree
-            .iter()
-            .filter_map(|entry| entry.at(at))
-            .map(|version| version.pair())
-            .filter(|pair| pair.main <= self.seen.compacted)
-            .collect();
+        let compacted = self.seen.compacted;
+        let (mut kept, mut keeps_any) = (Vec::new(), false);
+        for entry in self.tree.iter() {
+            let Some(visible) = entry.at(revision) else {
+                continue;
+            };
+            // Of the compact revision's own tombstones some may have been reclaimed.
+            if revision > compacted && entry.is_deleted_in(revision) {
+                continue;
+            }
+            keeps_any = true;
+            kept.extend(Some(visible.pair()).filter(|pair| pair.main <= compacted));
+        }
+        if !keeps_any {
+            let left = self.tree.iter().filter_map(|entry| entry.at(compacted));
+            kept.extend(left.map(Version::pair));
+        }
         kept.sort_unstable();
         kept
     }
