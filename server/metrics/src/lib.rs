@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bounds;
 mod network;
 mod operations;
 mod parts;
@@ -85,7 +86,7 @@ impl Metrics {
         families.extend(process::families());
         families.sort_by(|a, b| a.name().cmp(b.name()));
         match TextEncoder::new().encode_to_string(&families) {
-            Ok(text) => text,
+            Ok(text) => bounds::as_go_writes(text),
             Err(error) => {
                 crate::log!(warn, "metrics cannot be encoded", error = %error);
                 String::new()
