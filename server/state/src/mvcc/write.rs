@@ -26,6 +26,7 @@ pub(crate) struct Writer<'a> {
 
 /// What a put did to the index.
 struct PutOutcome {
+    /// The memory is the index's: recent events keep it for long, and as a copy it would be as large again.
     encoded: Bytes,
     previous: Previous,
     created: bool,
@@ -230,7 +231,9 @@ fn put_over(
     let encoded = KeyValue::encode_parts(key, (create, pair.main, version), value, lease);
     let newest = Version::put(pair, create, version, record_bytes(&encoded, false));
     let charged = entry.cached_bytes();
-    let (stored, queue_key) = entry.push(Stored::full(&encoded), newest);
+    let kept = Stored::full(&encoded);
+    let encoded = Bytes::from_owner(kept.clone());
+    let (stored, queue_key) = entry.push(kept, newest);
     PutOutcome {
         encoded,
         previous: if created {
@@ -247,7 +250,9 @@ fn put_over(
 fn put_new(key: &[u8], value: &[u8], lease: LeaseId, pair: RevisionPair) -> (Entry, PutOutcome) {
     let encoded = KeyValue::encode_parts(key, (pair.main, pair.main, 1), value, lease);
     let newest = Version::put(pair, pair.main, 1, record_bytes(&encoded, false));
-    let entry = Entry::new(Stored::full(&encoded), newest);
+    let kept = Stored::full(&encoded);
+    let encoded = Bytes::from_owner(kept.clone());
+    let entry = Entry::new(kept, newest);
     let charge = (0, entry.cached_bytes());
     let outcome = PutOutcome {
         encoded,

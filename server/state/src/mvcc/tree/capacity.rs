@@ -40,9 +40,15 @@ pub(super) fn release_room<T>(array: &mut Vec<T>) {
     }
 }
 
-/// Cuts the array down to the step that holds its elements.
+/// Cuts the array down to the step that holds its elements. They move: an allocator that is asked to shrink a block
+/// leaves it where it is, and as large, while half of it is used (mimalloc), as it is after every split.
 pub(super) fn trim<T>(array: &mut Vec<T>) {
-    array.shrink_to(stepped_capacity::<T>(array.len()));
+    let capacity = stepped_capacity::<T>(array.len());
+    if array.capacity() > capacity {
+        let mut trimmed = Vec::with_capacity(capacity);
+        trimmed.append(array);
+        *array = trimmed;
+    }
 }
 
 /// Moves the elements from `at` on into an array of their own; both take no more room than needed.
@@ -55,7 +61,7 @@ pub(super) fn split_array<T>(array: &mut Vec<T>, at: usize) -> Vec<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{make_room, snug_len, stepped_capacity};
+    use super::{make_room, snug_len, split_array, stepped_capacity};
 
     #[test]
     fn a_step_holds_the_length_and_wastes_at_most_a_fifth() {
@@ -74,6 +80,16 @@ mod tests {
         // 54 * 56 = 3024 bytes of a class of 3072.
         assert_eq!(snug_len::<[u64; 7]>(58), 54);
         assert_eq!(snug_len::<[u64; 6]>(64), 64);
+    }
+
+    #[test]
+    fn both_halves_of_a_split_move_to_blocks_of_their_size() {
+        let mut left: Vec<u64> = (0..64).collect();
+        let block = left.as_ptr();
+        let right = split_array(&mut left, 32);
+        assert_ne!(left.as_ptr(), block, "it would stay as large");
+        assert_eq!((left.capacity(), right.capacity()), (32, 32));
+        assert!(left.into_iter().chain(right).eq(0..64));
     }
 
     #[test]
