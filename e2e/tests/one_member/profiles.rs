@@ -84,6 +84,7 @@ fn what_is_asked_for_by_mistake_is_refused_as_by_a_real_etcd() {
     for server in [&etcd, &server] {
         let (status, index) = text(server, "/debug/pprof/");
         assert_eq!(status, 200, "{index}");
+        assert_eq!(text(server, "/debug/pprof"), (status, index.clone()));
         for page in ["goroutine?debug=2", "heap", "profile", "cmdline"] {
             assert!(index.contains(page), "{page}: {index}");
         }

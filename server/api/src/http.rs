@@ -48,12 +48,12 @@ impl<B: Backend> Edge<B> {
         if !known {
             return error(StatusCode::NOT_FOUND, "404 page not found");
         }
-        // As Go's handlers: metrics, variables and profiles take any method.
-        let of_any_method = matches!(path, "/metrics" | "/debug/vars") || profiles::answers(path);
+        // As Go's handlers: metrics and profiles take any method.
+        let of_any_method = path == "/metrics" || profiles::answers(path);
         if request.method != Method::GET && !of_any_method {
             match path {
                 "/health" => log!(warn, "/health error", "status-code" = 405),
-                "/version" => {}
+                "/version" | "/debug/vars" => {}
                 _ => log!(
                     warn,
                     "Health request error",

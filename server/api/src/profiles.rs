@@ -45,15 +45,19 @@ const INDEX: &str = "<html>
 /// Whether a path is one of these pages'.
 pub fn answers(path: &str) -> bool {
     path.strip_prefix(PROFILES)
-        .is_some_and(|rest| rest.starts_with('/'))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The page of a path that is one of these.
 pub async fn answer(path: &str, query: &Query<'_>) -> Response<Body> {
-    let name = &path[PROFILES.len() + 1..];
+    let name = path.get(PROFILES.len() + 1..).unwrap_or_default();
     let for_people = query.first("debug").is_some_and(|level| level != "0");
     match name {
-        "" => html(INDEX),
+        "" => {
+            let mut index = html(INDEX);
+            no_sniffing(&mut index);
+            index
+        }
         "cmdline" => plain(std::env::args().collect::<Vec<_>>().join("\0")),
         // What there are names for has them already.
         "symbol" => plain("num_symbols: 0\n".into()),

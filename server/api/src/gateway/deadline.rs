@@ -17,8 +17,8 @@ const UNITS: [(u8, u64); 6] = [
 ];
 
 /// The time limit as gRPC writes it, or what is wrong, in grpc-gateway's words. One that had passed before
-/// it began is one of nothing.
-pub(super) fn of(given: &HeaderValue) -> Result<HeaderValue, String> {
+/// it began is one of nothing, and 0 is none.
+pub(super) fn of(given: &HeaderValue) -> Result<Option<HeaderValue>, String> {
     let read = given.to_str().ok().and_then(read);
     read.ok_or_else(|| {
         let given = String::from_utf8_lossy(given.as_bytes());
@@ -26,17 +26,21 @@ pub(super) fn of(given: &HeaderValue) -> Result<HeaderValue, String> {
     })
 }
 
-fn read(given: &str) -> Option<HeaderValue> {
+fn read(given: &str) -> Option<Option<HeaderValue>> {
     let (unit, digits) = (*given.as_bytes().last()?, given.get(..given.len() - 1)?);
     let mut unit = UNITS.iter().position(|(name, _)| *name == unit)?;
-    let mut count = u64::try_from(digits.parse::<i64>().ok()?).unwrap_or(0);
+    let given = digits.parse::<i64>().ok()?;
+    if given == 0 {
+        return Some(None);
+    }
+    let mut count = u64::try_from(given).unwrap_or(0);
     // More digits than gRPC takes: in a larger unit, rounded up. Hours enough for anybody are the end.
     while count > DIGITS_MAX && unit + 1 < UNITS.len() {
         unit += 1;
         count = count.div_ceil(UNITS[unit].1);
     }
     let text = format!("{}{}", count.min(DIGITS_MAX), char::from(UNITS[unit].0));
-    HeaderValue::from_str(&text).ok()
+    HeaderValue::from_str(&text).ok().map(Some)
 }
 
 #[cfg(test)]
@@ -50,6 +54,8 @@ mod tests {
             ("5S", Some("5S")),
             ("+5S", Some("5S")),
             ("-1S", Some("0S")),
+            ("0S", Some("none")),
+            ("-0n", Some("none")),
             ("00000000005m", Some("5m")),
             ("100000000n", Some("100000u")),
             ("100000001n", Some("100001u")),
@@ -63,7 +69,10 @@ mod tests {
             ("1.5S", None),
         ] {
             let read = of(&HeaderValue::from_static(given));
-            let told = read.as_ref().map(|value| value.to_str().unwrap()).ok();
+            let told = read.as_ref().ok().map(|limit| match limit {
+                Some(value) => value.to_str().unwrap(),
+                None => "none",
+            });
             assert_eq!(told, written, "{given}");
         }
     }

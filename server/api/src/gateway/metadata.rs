@@ -17,8 +17,10 @@ pub(super) fn of(headers: &HeaderMap) -> Result<HeaderMap, String> {
     let mut metadata = HeaderMap::new();
     let grpc = HeaderValue::from_static("application/grpc");
     metadata.insert(CONTENT_TYPE, grpc);
-    if let Some(given) = headers.get(TIMEOUT) {
-        metadata.insert(TIMEOUT, deadline::of(given)?);
+    if let Some(given) = headers.get(TIMEOUT)
+        && let Some(limit) = deadline::of(given)?
+    {
+        metadata.insert(TIMEOUT, limit);
     }
     for (name, value) in headers {
         let (name, value) = match name.as_str().strip_prefix(PREFIX) {

@@ -236,7 +236,9 @@ fn other_methods_and_pages_are_refused() {
     let (code, head, body) = ask(&server, "POST", "/health");
     assert_eq!((code, body.as_str()), (405, "Method Not Allowed\n"));
     assert!(head.to_lowercase().contains("allow: get"), "{head}");
-    assert_eq!(ask(&server, "POST", "/readyz").0, 405);
+    for path in ["/readyz", "/debug/vars"] {
+        assert_eq!(ask(&server, "POST", path).0, 405, "{path}");
+    }
     for path in [
         "/",
         "/v2/keys",
