@@ -18,7 +18,7 @@ pub(crate) use edge::{
     users,
 };
 pub(crate) use lead::{
-    compactor, contacts, corruption, duties, held_up, late, leadership, lessor, no_space,
+    compactor, contacts, corruption, duties, growth, held_up, late, leadership, lessor, no_space,
     successor, verdict,
 };
 #[cfg(feature = "fixtures")]

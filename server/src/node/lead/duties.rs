@@ -14,6 +14,7 @@ use crate::node::compactor::Schedule;
 use crate::node::corruption::{self, Comparison};
 use crate::node::directory::MemberDirectory;
 use crate::node::door::Door;
+use crate::node::growth::LogGrowth;
 use crate::node::held_up::HeldUp;
 use crate::node::late::Lateness;
 use crate::node::lessor::Expired;
@@ -51,10 +52,6 @@ const IDLE_LOOKS: u64 = 10;
 const EXPIRE_EVERY: Duration = Duration::from_millis(500);
 /// The most leases revoked a step: one batch.
 const EXPIRE_MAX: usize = 4000;
-/// A log that grew by this much since the last flush is cut: bounds disk use and replay. Bytes.
-const LOG_GROWTH_MAX: u64 = 64 << 20;
-/// The same where the disk is short of room: what is flushed need not be kept in the log.
-const LOG_GROWTH_SHORT: u64 = 8 << 20;
 /// How much of the log a member keeps that replicates to nobody: what is in memory anyway. Bytes.
 const LOG_KEPT_ALONE: u64 = 8 << 20;
 /// How often a leader whose disk does not bear it tries to hand leadership over.
@@ -93,8 +90,7 @@ async fn feel_pulse(consensus: &Consensus) -> Infallible {
 /// What the looks remember: bytes and entries in the log when it was last cut, and when the store
 /// was last measured.
 struct LogWatch {
-    cut_at: u64,
-    cut_index: u64,
+    growth: LogGrowth,
     measured_at: Option<u64>,
     looks: u64,
     /// When this member last tried to hand leadership over because of its disk.
@@ -457,8 +453,10 @@ impl Duties {
     async fn tick(&self) -> Infallible {
         let mut look = self.looks();
         let mut watch = LogWatch {
-            cut_at: self.parts.log.appended_bytes(),
-            cut_index: self.parts.store.applied_index(),
+            growth: LogGrowth::since(
+                self.parts.log.appended_bytes(),
+                self.parts.store.applied_index(),
+            ),
             measured_at: None,
             looks: 0,
             handed_over: None,
@@ -499,15 +497,13 @@ impl Duties {
             self.measure();
         }
         let applied = self.parts.store.applied_index();
-        let growth_max = match self.parts.store.headroom().is_short() {
-            true => LOG_GROWTH_SHORT,
-            false => LOG_GROWTH_MAX,
-        };
-        let grown = appended.saturating_sub(watch.cut_at) > growth_max;
-        let is_due = grown || applied.saturating_sub(watch.cut_index) > self.routine.snapshot_count;
+        let is_short = self.parts.store.headroom().is_short();
+        let entries_max = self.routine.snapshot_count;
+        let is_due = watch
+            .growth
+            .is_due(appended, applied, is_short, entries_max);
         if is_due || (watch.looks.is_multiple_of(IDLE_LOOKS) && self.log_waits_for_a_cut(applied)) {
-            watch.cut_at = appended;
-            watch.cut_index = applied;
+            watch.growth.cut(appended, applied);
             self.cut_log().await;
         }
         if watch.looks.is_multiple_of(IDLE_LOOKS) {

@@ -4,6 +4,7 @@ pub mod compactor;
 pub mod contacts;
 pub mod corruption;
 pub mod duties;
+pub mod growth;
 pub mod held_up;
 pub mod late;
 pub mod leadership;
