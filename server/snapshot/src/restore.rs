@@ -22,7 +22,7 @@ use crate::fs::{self, DirError, DirLock, LockError};
 use crate::state::auth::AuthTables;
 use crate::state::{Change, KeyValueHash, LoadError, MemberRecord, NUMBER_MAX, RevisionRecord};
 use crate::storage::{
-    Applied, Engine, EngineError, Identity, IdentityError, LogPosition, OpenError, Place,
+    Applied, EngineError, Filling, Identity, IdentityError, LogPosition, OpenError, Place,
     PlaceError, place,
 };
 use crate::types::result::Alarm;
@@ -181,9 +181,9 @@ pub struct Restored {
 pub struct Restore {
     data_dir: PathBuf,
     making: Making,
-    engine: Engine,
+    filling: Filling,
     member: NewMember,
-    batch: Vec<Change>,
+    batch: Vec<RevisionRecord>,
     batch_bytes: usize,
     last: RevisionPair,
     records: u64,
@@ -245,12 +245,12 @@ impl Restore {
         making.clear(data_dir)?;
         let unfinished = data_dir.join(making.unfinished);
         fs::create_private_dir(&unfinished)?;
-        let engine = Engine::open_to_fill(&unfinished.join(STORE), compresses)?;
+        let filling = Filling::begin(&unfinished.join(STORE), compresses)?;
         let names = Names::create(&unfinished.join(NAMES))?;
         Ok(Restore {
             data_dir: data_dir.to_path_buf(),
             making,
-            engine,
+            filling,
             member,
             batch: Vec::new(),
             batch_bytes: 0,
@@ -274,7 +274,7 @@ impl Restore {
         self.last = record.pair;
         self.records += 1;
         self.batch_bytes += record.encoded.len();
-        self.batch.push(Change::PutRevision(record));
+        self.batch.push(record);
         match self.batch_bytes >= BATCH_BYTES {
             true => self.write(),
             false => Ok(()),
@@ -282,10 +282,8 @@ impl Restore {
     }
 
     fn write(&mut self) -> Result<(), RestoreError> {
-        self.engine.fill(&self.batch, None)?;
-        self.batch.clear();
         self.batch_bytes = 0;
-        Ok(())
+        Ok(self.filling.records(std::mem::take(&mut self.batch))?)
     }
 
     /// HashKV of what came, at its revision and before any bump: what a member that starts with it answers. Which
@@ -338,18 +336,17 @@ impl Restore {
             membership_position: Some(position),
             membership: self.member.membership.clone(),
         };
-        self.engine.fill(&changes, Some(&applied))?;
         let Restore {
             data_dir,
             making,
-            engine,
+            filling,
             member,
             records,
             _lock: lock,
             ..
         } = self;
-        // A directory is never renamed under an open engine.
-        drop(engine);
+        // Closed by then: a directory is never renamed under an open engine.
+        filling.finish(&changes, &applied)?;
         let unfinished = data_dir.join(making.unfinished);
         let (first, _) = Place::find(&data_dir)?;
         first.receive(&unfinished.join(STORE))?.switch(position)?;
@@ -390,7 +387,7 @@ impl Restore {
 
 /// HashKV of a store at its revision, as a member that starts with it makes it, of its index.
 #[cfg(test)]
-pub(super) fn hash_of(engine: &Engine) -> KeyValueHash {
+pub(super) fn hash_of(engine: &crate::storage::Engine) -> KeyValueHash {
     let limits = crate::state::Limits {
         value_cache_bytes: 0,
     };

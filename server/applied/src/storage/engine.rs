@@ -1,5 +1,7 @@
 //! The store's own words, and the rows that they are: what is written and read, and how far it is durable.
 
+mod fill;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,13 +9,15 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::handle::Handle;
-use super::rocksdb::{self, Part};
+use super::rocksdb::Part;
 use super::rows::{Amount, Batch, EngineError, Engines, Family, Read, Rows, View, ask};
 use super::schema::{self, SchemaError, Table};
 use super::{Applied, Contents};
 use crate::fatal::end_process;
 use crate::state::{Change, LoadError, RecordRef, RevisionRecord, Tables, Values};
 use crate::types::{Revision, RevisionPair};
+
+pub use fill::Filling;
 
 /// Memory for a look into a store that is not this member's. Bytes.
 const LOOK: EngineOptions = EngineOptions {
@@ -22,10 +26,6 @@ const LOOK: EngineOptions = EngineOptions {
     past_page_cache: false,
     compresses: true,
 };
-/// Full memtables of a store that is filled before the next batch waits: one below where the engine stops writes,
-/// since a batch may fill another one.
-const MEMTABLES_WAITING_MAX: u64 = 2;
-const MEMORY_LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(1);
 /// Bytes of a row in a batch beside its value, about.
 const ROW_ROOM: usize = 64;
 const ADVICE: &str = "the log still holds what was acknowledged: free disk space or replace the \
@@ -45,18 +45,6 @@ pub struct EngineOptions {
     pub past_page_cache: bool,
     /// Whether what is written is compressed. Blocks that do not become shorter are stored as they are anyhow.
     pub compresses: bool,
-}
-
-impl EngineOptions {
-    /// For a store in `dir` that is filled once and closed.
-    fn to_fill(dir: &Path, compresses: bool) -> EngineOptions {
-        EngineOptions {
-            write_buffer_bytes: 8 << 20,
-            block_cache_bytes: 4 << 20,
-            past_page_cache: crate::fs::takes_direct_io(dir),
-            compresses,
-        }
-    }
 }
 
 impl Default for EngineOptions {
@@ -110,16 +98,6 @@ impl Engine {
         };
         engine.check_format()?;
         Ok(engine)
-    }
-
-    /// Opens a store that is filled once and closed, in a directory that is there.
-    ///
-    /// # Errors
-    /// The file system refuses.
-    pub fn open_to_fill(path: &Path, compresses: bool) -> Result<Engine, OpenError> {
-        rocksdb::keep_freed_memory();
-        let dir = path.parent().unwrap_or(path);
-        Engine::open(path, EngineOptions::to_fill(dir, compresses))
     }
 
     /// Opens the store at `path` to read what is on disk for good. Nothing is changed, and another process
@@ -240,34 +218,6 @@ impl Engine {
     #[cfg(any(test, feature = "fixtures"))]
     pub fn stall_syncs(&self) -> Stall<'_> {
         Stall(self.rows.syncs.write())
-    }
-
-    /// Writes changes to a store that is being made, and is nobody's yet: whoever makes it is told what went wrong.
-    /// With `applied`, how far the log is applied by it, and all of it made durable.
-    ///
-    /// # Errors
-    /// The engine refuses: the store is of no use.
-    pub fn fill(&self, changes: &[Change], applied: Option<&Applied>) -> Result<(), EngineError> {
-        let encoded = applied.map(schema::encode_applied);
-        self.wait_for_memory()?;
-        self.try_commit(changes, encoded.as_deref())?;
-        match applied {
-            Some(_) => self.try_flush(),
-            None => Ok(()),
-        }
-    }
-
-    /// Waits until the engine has memory for another batch. It would wait itself, and for ever where its flushes
-    /// find no room on the disk: it takes that for something that passes.
-    fn wait_for_memory(&self) -> Result<(), EngineError> {
-        loop {
-            self.get_over_failures()?;
-            let waiting = ask!(&**self.rows, rows => rows.memtables_waiting())?;
-            if waiting < MEMTABLES_WAITING_MAX {
-                return Ok(());
-            }
-            std::thread::sleep(MEMORY_LOOK_EVERY);
-        }
     }
 
     /// Where a flush or compaction failed since the last call: whether the engine has got over it, which a flush

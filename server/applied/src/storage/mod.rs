@@ -24,7 +24,7 @@ pub use checkpoint::{
 };
 #[cfg(any(test, feature = "fixtures"))]
 pub use engine::Stall;
-pub use engine::{Engine, EngineOptions, OpenError, Scanner};
+pub use engine::{Engine, EngineOptions, Filling, OpenError, Scanner};
 pub use identity::{FILE as IDENTITY_FILE, Identity, IdentityError};
 #[cfg(any(test, feature = "fixtures"))]
 pub use memory::keep_in_memory;

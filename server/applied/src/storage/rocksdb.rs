@@ -7,8 +7,9 @@
 
 mod manifest;
 mod reclaim;
+mod sorted;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use rocksdb::checkpoint::Checkpoint as Maker;
@@ -19,6 +20,7 @@ use rocksdb::{
 };
 
 pub use reclaim::Part;
+pub(super) use sorted::SortedFiles;
 
 use super::engine::EngineOptions;
 use super::rows::{Amount, Batch, EngineError, Family, Read, Rows};
@@ -27,9 +29,6 @@ use super::schema;
 /// RocksDB flushes before a checkpoint where its own log has grown beyond this. That log is off, so
 /// a number above 0 means never: what is persisted is taken as it is, which costs no write.
 const NEVER_FLUSH: u64 = u64::MAX;
-
-/// Three memtables of a store that is filled, and some room.
-const KEPT_BYTES: usize = 32 << 20;
 
 impl From<rocksdb::Error> for EngineError {
     fn from(error: rocksdb::Error) -> EngineError {
@@ -45,15 +44,6 @@ pub(super) fn may_be_opened(path: &Path, is_foreign: bool) -> bool {
         // A directory that is not there has none.
         false => !manifest::would_not_end(path).unwrap_or(false),
     }
-}
-
-/// Has memory that RocksDB frees kept for what it takes next, by this process until it ends.
-///
-/// glibc gives a memtable's memory back to the system as soon as it is freed, and the next one's pages are cleared
-/// again: a sixth of all that filling a store costs. It keeps twice the size of the largest block that it has
-/// mapped by itself and unmapped (`mallopt(3)`: `M_MMAP_THRESHOLD` is dynamic). This is one, of which no page is touched.
-pub(super) fn keep_freed_memory() {
-    drop(WriteBatch::with_capacity_bytes(KEPT_BYTES / 2));
 }
 
 /// An open database.
@@ -194,8 +184,8 @@ impl Rows for RocksDb {
         Ok(count?.unwrap_or(0))
     }
 
-    fn memtables_waiting(&self) -> Result<u64, EngineError> {
-        self.property(Family::Revisions, "rocksdb.num-immutable-mem-table")
+    fn take_in(&self, files: &[PathBuf]) -> Result<(), EngineError> {
+        sorted::take_in(&self.0, &self.family(Family::Revisions), files)
     }
 
     fn reclaim_parts(&self) -> Result<Vec<Part>, EngineError> {
@@ -325,21 +315,9 @@ fn db_options(asked: EngineOptions) -> Options {
 }
 
 fn column_families(options: EngineOptions) -> Vec<ColumnFamilyDescriptor> {
-    let cache = Cache::new_lru_cache(options.block_cache_bytes);
+    let cache = cache(options);
     let family = |name: &str, write_buffer_bytes: usize| {
-        let mut blocks = BlockBasedOptions::default();
-        blocks.set_block_cache(&cache);
-        blocks.set_block_size(16 << 10);
-        blocks.set_format_version(6);
-        let mut family = Options::default();
-        family.set_block_based_table_factory(&blocks);
-        family.set_write_buffer_size(write_buffer_bytes);
-        family.set_max_write_buffer_number(3);
-        family.set_compression_type(match options.compresses {
-            true => DBCompressionType::Lz4,
-            false => DBCompressionType::None,
-        });
-        family.set_target_file_size_base(64 << 20);
+        let family = family_options(&cache, write_buffer_bytes, options);
         ColumnFamilyDescriptor::new(name, family)
     };
     vec![
@@ -347,4 +325,25 @@ fn column_families(options: EngineOptions) -> Vec<ColumnFamilyDescriptor> {
         family(schema::REVISIONS, options.write_buffer_bytes),
         family(schema::TABLES, options.write_buffer_bytes),
     ]
+}
+
+fn cache(options: EngineOptions) -> Cache {
+    Cache::new_lru_cache(options.block_cache_bytes)
+}
+
+fn family_options(cache: &Cache, write_buffer_bytes: usize, asked: EngineOptions) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    blocks.set_block_size(16 << 10);
+    blocks.set_format_version(6);
+    let mut family = Options::default();
+    family.set_block_based_table_factory(&blocks);
+    family.set_write_buffer_size(write_buffer_bytes);
+    family.set_max_write_buffer_number(3);
+    family.set_compression_type(match asked.compresses {
+        true => DBCompressionType::Lz4,
+        false => DBCompressionType::None,
+    });
+    family.set_target_file_size_base(64 << 20);
+    family
 }

@@ -4,7 +4,7 @@
 //! RocksDB is the product's (`rocksdb`). The one in memory (`memory`) is a simulator's, and is not compiled
 //! into the product; where it is, every call first looks which of the two it is for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
@@ -138,11 +138,11 @@ pub(super) trait Rows: Read {
     /// It is not known.
     fn background_errors(&self) -> Result<u64, EngineError>;
 
-    /// Full memtables of records that are not on disk yet.
+    /// Takes in files of records, sorted, whose keys are no others' (none where it has no files).
     ///
     /// # Errors
-    /// It is not known.
-    fn memtables_waiting(&self) -> Result<u64, EngineError>;
+    /// The disk refuses, or one is no such file.
+    fn take_in(&self, files: &[PathBuf]) -> Result<(), EngineError>;
 
     /// The parts in which all is reclaimed, in the order of keys; at least one.
     ///
