@@ -265,8 +265,11 @@ impl Builder {
         header.last_revision = cut.revision;
         header.last_index = cut.index;
         header.chunks = self.chunks.iter().map(part).collect();
+        // What it was packed in is of no more use, and as large as what is made now.
+        drop(self.packer);
         let mut bytes = sealed::seal(&header);
         let hash = hash_of(&bytes);
+        bytes.reserve_exact(self.chunks.iter().map(|chunk| chunk.bytes.len()).sum());
         for chunk in &self.chunks {
             bytes.extend_from_slice(&chunk.bytes);
         }

@@ -2,7 +2,7 @@
 
 use engram_archive::{Builder, Built, Cut, Head, Target, Writer, digest};
 use engram_proto::backup as pb;
-use engram_state::{Auth, RevisionRecord, Values as _};
+use engram_state::{Auth, RevisionRecord};
 use engram_types::{Revision, RevisionPair};
 
 use crate::journal::{Journal, Moment, Note, Tables};
@@ -113,7 +113,7 @@ impl Source<'_> {
             main: Revision(from),
             sub: 0,
         };
-        self.store.scan(from, &mut visit);
+        self.store.engine().scan_once(from, &mut visit);
     }
 
     /// Takes records up to `to`; whether it became full before.

@@ -311,6 +311,22 @@ impl Engine {
         came
     }
 
+    /// As [`Values::scan`], for who reads each record once: the cache keeps what others read.
+    pub fn scan_once(&self, from: RevisionPair, visit: &mut dyn FnMut(RevisionRecord) -> bool) {
+        self.scan_amount(from, Amount::Once, visit);
+    }
+
+    fn scan_amount(
+        &self,
+        from: RevisionPair,
+        amount: Amount,
+        visit: &mut dyn FnMut(RevisionRecord) -> bool,
+    ) {
+        let from = schema::revision_key(from);
+        let mut visit = |record: RecordRef<'_>| visit(record.kept());
+        ask!(&**self.rows, rows => scan(rows, &from, amount, &mut visit));
+    }
+
     /// Flushes as the engine does by itself, in the background: that it failed is seen by
     /// [`Engine::check_background_errors`] alone.
     #[cfg(any(test, feature = "fixtures"))]
@@ -643,9 +659,7 @@ impl Values for Engine {
     }
 
     fn scan(&self, from: RevisionPair, visit: &mut dyn FnMut(RevisionRecord) -> bool) {
-        let from = schema::revision_key(from);
-        let mut visit = |record: RecordRef<'_>| visit(record.kept());
-        ask!(&**self.rows, rows => scan(rows, &from, Amount::Some, &mut visit));
+        self.scan_amount(from, Amount::Some, visit);
     }
 }
 

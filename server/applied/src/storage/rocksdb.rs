@@ -282,9 +282,9 @@ fn scan(
 
 fn read_options(amount: Amount) -> ReadOptions {
     let mut options = ReadOptions::default();
+    options.fill_cache(amount == Amount::Some);
     if amount == Amount::All {
         options.set_readahead_size(1 << 20);
-        options.fill_cache(false);
     }
     options
 }

@@ -32,6 +32,8 @@ pub(super) enum Family {
 pub(super) enum Amount {
     /// Some of it, which is worth keeping in memory.
     Some,
+    /// Some of it, once: what others read stays in memory instead.
+    Once,
     /// All of it, once.
     All,
 }
