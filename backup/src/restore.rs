@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use engram_server::node::offline::{self, FlagError, MemberFlags};
 use engram_server::snapshot::restore::{
     self as directory, Bump, NewMember, Restore, RestoreError, Restored,
@@ -11,13 +12,16 @@ use engram_server::storage::{Identity, IdentityError};
 
 use crate::Progress;
 use crate::format::{Kind, Manifest};
-use crate::point::Point;
+use crate::point::{Point, When};
 use crate::read::{self, Feeding, ReadError};
 use crate::replay;
 use crate::store::BackupStore;
 
 /// So many bytes of records tell whether compression shortens them.
 const TELLING_BYTES: u64 = 1 << 20;
+
+/// What comes before the time that was asked for, in what a data directory says of where it came from.
+const ASKED: &str = "\nto the time ";
 
 /// Why nothing was restored.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +77,8 @@ pub enum Outcome {
         identity: Identity,
         /// What the earlier restore was from.
         origin: String,
+        /// The time that it was asked for, if it was (as far as the engramctl of then wrote it down).
+        asked: Option<DateTime<Utc>>,
     },
 }
 
@@ -82,15 +88,21 @@ pub enum Outcome {
 /// # Errors
 /// See [`RestoreFailed`].
 pub fn earlier(target: &Target) -> Result<Option<Outcome>, RestoreFailed> {
-    let Some(origin) = directory::origin(&target.data_dir)? else {
+    let Some(written) = directory::origin(&target.data_dir)? else {
         return Ok(None);
+    };
+    let (origin, asked) = match written.split_once(ASKED) {
+        Some((origin, asked)) => (origin.to_owned(), asked.trim_end().parse().ok()),
+        None => (written, None),
     };
     let wanted = offline::new_member(&target.member)?.identity;
     let found = Identity::load(&target.data_dir)?;
     let same = |found: &Identity| (found.cluster, found.member) == (wanted.cluster, wanted.member);
-    Ok(found
-        .filter(same)
-        .map(|identity| Outcome::AlreadyThere { identity, origin }))
+    Ok(found.filter(same).map(|identity| Outcome::AlreadyThere {
+        identity,
+        origin,
+        asked,
+    }))
 }
 
 /// Restores a backup into a directory that is not there yet, or empty.
@@ -140,13 +152,15 @@ pub struct RestoredTo {
     pub hash_kv: KeyValueHash,
 }
 
-/// Restores the moment that `point` is the way to, into a directory that is not there yet, or empty.
+/// Restores the moment that `point` is the way to, and `when` was asked for, into a directory that is not there yet, or
+/// empty.
 ///
 /// # Errors
 /// See [`restore`].
 pub async fn restore_to(
     store: &BackupStore,
     point: &Point,
+    when: When,
     target: &Target,
     progress: &dyn Progress,
 ) -> Result<RestoredTo, RestoreFailed> {
@@ -160,7 +174,10 @@ pub async fn restore_to(
         (feeding, hash_kv) = hash(feeding).await?;
     }
     let bump = target.bump;
-    let origin = origin_of(store, point);
+    let mut origin = origin_of(store, point);
+    if let When::Time(asked) = when {
+        origin.push_str(&format!("{ASKED}{}\n", asked.to_rfc3339()));
+    }
     let finish = move || feeding.restore.finish(&feeding.totals, bump, &origin);
     let finished = tokio::task::spawn_blocking(finish).await;
     let restored = finished.map_err(ReadError::from)?;

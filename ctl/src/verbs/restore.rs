@@ -100,9 +100,18 @@ pub async fn restore(global: &Global, restore: Restore) -> Result<(), Failure> {
         ));
     }
     let target = destination.target();
-    if let Some(Outcome::AlreadyThere { identity, origin }) = earlier(&target)? {
+    if let Some(Outcome::AlreadyThere {
+        identity, origin, ..
+    }) = earlier(&target)?
+    {
         let dir = target.data_dir.display();
-        if restore.backup != LATEST && origin.rsplit('/').next() != Some(restore.backup.as_str()) {
+        let name = origin.rsplit('/').next().unwrap_or_default();
+        let is_another = match restore.backup.as_str() {
+            // A moment behind a backup is none.
+            LATEST => name.contains('@'),
+            backup => name != backup,
+        };
+        if is_another {
             return Err(Failure::new(format!(
                 "{dir} was restored from {origin} before: remove it to restore {} there",
                 restore.backup
@@ -150,13 +159,24 @@ async fn restore_to(
         ));
     }
     let target = destination.target();
-    if let Some(Outcome::AlreadyThere { identity, origin }) = earlier(&target)? {
-        return there_already(global, &target, &identity, &origin, when);
+    if let Some(Outcome::AlreadyThere {
+        identity,
+        origin,
+        asked,
+    }) = earlier(&target)?
+    {
+        let revision = origin.rsplit_once('@').map(|(_, revision)| revision);
+        let is_another = match when {
+            When::Revision(wanted) => revision != Some(wanted.to_string().as_str()),
+            When::Time(wanted) => revision.is_none() || asked.is_some_and(|asked| asked != wanted),
+            When::End => revision.is_none(),
+        };
+        return there_already(global, &target, &identity, &origin, is_another);
     }
     let store = open(&restore.store)?;
     let point = archive::find(&store, &restore.store, &restore.backup, when).await?;
     let bars = Bars::new();
-    let made = write_to(&store, &point, &target, &bars).await?;
+    let made = write_to(&store, &point, when, &target, &bars).await?;
     drop(bars);
     let from = origin_of(&store, &point);
     let line = format!(
@@ -181,14 +201,9 @@ fn there_already(
     target: &Target,
     identity: &Identity,
     origin: &str,
-    when: When,
+    is_another: bool,
 ) -> Result<(), Failure> {
     let dir = target.data_dir.display();
-    let revision = origin.rsplit_once('@').map(|(_, revision)| revision);
-    let is_another = match when {
-        When::Revision(wanted) => revision != Some(wanted.to_string().as_str()),
-        When::Time(_) | When::End => revision.is_none(),
-    };
     if is_another {
         return Err(Failure::new(format!(
             "{dir} was restored from {origin} before: remove it to restore another moment there"

@@ -670,7 +670,19 @@ fn what_is_missing_or_damaged_is_named_and_nothing_is_restored() {
     engramctl(&["restore", &store, "--to-end", &into]);
     let again = engramctl_json(&["restore", &store, "--to-end", &into]);
     assert_eq!(again["restored"], false, "a pod that starts again: {again}");
-    let said = engramctl_fails(&["restore", &store, "--to-revision=2", &into]);
+    for another in ["--to-revision=2", "--backup=latest"] {
+        let said = engramctl_fails(&["restore", &store, another, &into]);
+        assert!(said.contains("was restored from"), "{another}: {said}");
+    }
+    // A time is no other's, though both are of one history.
+    let into = format!("--data-dir={}", target.path().join("timed").display());
+    let span = &planned["archive"];
+    let last = format!("--to-time={}", span["toTime"].as_str().expect("a time"));
+    engramctl(&["restore", &store, &last, &into]);
+    let again = engramctl_json(&["restore", &store, &last, &into]);
+    assert_eq!(again["restored"], false, "a pod that starts again: {again}");
+    let first = format!("--to-time={}", span["fromTime"].as_str().expect("a time"));
+    let said = engramctl_fails(&["restore", &store, &first, &into]);
     assert!(said.contains("was restored from"), "{said}");
 }
 
