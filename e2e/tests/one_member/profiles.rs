@@ -84,9 +84,12 @@ fn what_is_asked_for_by_mistake_is_refused_as_by_a_real_etcd() {
     for server in [&etcd, &server] {
         let (status, index) = text(server, "/debug/pprof/");
         assert_eq!(status, 200, "{index}");
-        assert_eq!(text(server, "/debug/pprof"), (status, index.clone()));
+        let (status, without_slash) = text(server, "/debug/pprof");
+        assert_eq!(status, 200, "{without_slash}");
+        // Not the same text: an index counts goroutines, and requests make some.
         for page in ["goroutine?debug=2", "heap", "profile", "cmdline"] {
             assert!(index.contains(page), "{page}: {index}");
+            assert!(without_slash.contains(page), "{page}: {without_slash}");
         }
         let (status, arguments) = text(server, "/debug/pprof/cmdline");
         assert_eq!(status, 200);
