@@ -130,7 +130,7 @@ charts: build e2e-tools ## Check the charts and their alerts, and that nothing g
 .PHONY: test
 test: build check unit sim charts one-member etcd-common backup cluster faults-ci kubernetes e2e ## What proves the product on one machine
 
-SEEDS ?= 150
+SEEDS ?= 200
 FIRST ?= 1
 
 .PHONY: sim
