@@ -42,6 +42,7 @@ fmt: ## Format the code
 .PHONY: check
 check: ## Formatting and lints
 	@$(CARGO) fmt --all --check
+	@.ci/patched
 	@$(call timed,clippy,$(CARGO) clippy --release --workspace --all-targets -- -D warnings)
 
 .PHONY: unit
